@@ -1,0 +1,299 @@
+"""Original AVT checkpoints (facebookresearch/AVT, and the distillation code built on it) as `AVTForAnticipation`."""
+
+import logging
+import pickle
+import re
+from pathlib import Path
+
+import torch
+import yaml
+from transformers import PreTrainedConfig, ViTConfig
+
+from modeling_avt import AVTConfig, AVTForAnticipation
+
+logger = logging.getLogger(__name__)
+
+# Key of one experiment line -> AVTConfig field. Older releases name the feature loss "gpt2".
+EXPERIMENT_FIELDS = {
+    "model.future_predictor.n_head": "head_num_heads",
+    "model.dropout": "classifier_dropout",
+    "model.classifier_on_past": "classify_past",
+    "model.use_cls_mappings": "use_class_mappings",
+    "data_train.num_frames": "num_frames",
+    "data_train.frame_rate": "frame_rate",
+    "data_eval.num_frames": "num_frames",
+    "data_eval.frame_rate": "frame_rate",
+    "dataset_eval.conv_to_anticipate_fn.tau_a": "tau_a",
+    "dataset_eval.conv_to_anticipate_fn.tau_o": "tau_o",
+    "train.train_one_epoch_fn.loss_wts.past_cls_action": "past_loss_weight",
+    "train.train_one_epoch_fn.loss_wts.feat": "feature_loss_weight",
+    "train.train_one_epoch_fn.loss_wts.gpt2": "feature_loss_weight",
+}
+# What the reference uses where an experiment file is silent (its conf/config.yaml).
+EXPERIMENT_DEFAULTS = {"classify_past": False, "classifier_dropout": 0.0, "past_loss_weight": 0.0}
+# Fields that no tensor shows; left at AVTConfig's defaults with a warning unless given.
+NOT_IN_WEIGHTS = ("num_frames", "frame_rate", "tau_a", "tau_o", "classify_past", "id2label")
+
+# transformers' stable on-disk names for a timm ViT block; `qkv` is split in three.
+_VIT_NAMES = (
+    (r"^cls_token$", "embeddings.cls_token"),
+    (r"^pos_embed$", "embeddings.position_embeddings"),
+    (r"^patch_embed\.proj\.(weight|bias)$", r"embeddings.patch_embeddings.projection.\1"),
+    (r"^blocks\.(\d+)\.norm1\.(weight|bias)$", r"encoder.layer.\1.layernorm_before.\2"),
+    (r"^blocks\.(\d+)\.norm2\.(weight|bias)$", r"encoder.layer.\1.layernorm_after.\2"),
+    (r"^blocks\.(\d+)\.attn\.qkv\.(weight|bias)$", r"encoder.layer.\1.attention.attention.{}.\2"),
+    (r"^blocks\.(\d+)\.attn\.proj\.(weight|bias)$", r"encoder.layer.\1.attention.output.dense.\2"),
+    (r"^blocks\.(\d+)\.mlp\.fc1\.(weight|bias)$", r"encoder.layer.\1.intermediate.dense.\2"),
+    (r"^blocks\.(\d+)\.mlp\.fc2\.(weight|bias)$", r"encoder.layer.\1.output.dense.\2"),
+    (r"^norm\.(weight|bias)$", r"layernorm.\1"),
+)
+_HEAD_NAMES = (
+    (r"^mapper_to_inter\.weight$", "avt.mapper.weight"),
+    (r"^future_predictor\.(encoder|decoder)\.weight$", r"avt.\1.weight"),
+    (r"^future_predictor\.gpt_model\.(wpe\.weight|ln_f\.(?:weight|bias))$", r"avt.head.\1"),
+    (r"^future_predictor\.gpt_model\.(h\.\d+\.ln_[12]\.(?:weight|bias))$", r"avt.head.\1"),
+    (r"^future_predictor\.gpt_model\.(h\.\d+\.attn\.c_(?:attn|proj)\.(?:weight|bias))$", r"avt.head.\1"),
+    (r"^future_predictor\.gpt_model\.(h\.\d+\.mlp\.c_(?:fc|proj)\.(?:weight|bias))$", r"avt.head.\1"),
+    (r"^classifiers\.(action|verb|noun)\.(weight|bias)$", r"classifiers.\1.\2"),
+)  # fmt: skip
+_ALWAYS_THERE = (
+    "future_predictor.encoder.weight",
+    "future_predictor.decoder.weight",
+    "future_predictor.gpt_model.wpe.weight",
+    "future_predictor.gpt_model.h.0.ln_1.weight",
+    "classifiers.action.weight",
+)
+# GPT-2's causal mask and its fill value are constants; the class maps become `action_to_verb_noun`.
+_NOT_WEIGHTS = r"^future_predictor\.gpt_model\.h\.\d+\.attn\.(bias|masked_bias)$|^cls_map_(verb|noun)_action$"
+
+
+def convert_avt_checkpoint(
+    path: str | Path,
+    *,
+    config_overrides: dict | None = None,
+    experiment_config: str | Path | None = None,
+) -> AVTForAnticipation:
+    """Returns the model of an original AVT checkpoint, in evaluation mode, computing what the original computes.
+
+    Every dimension is read off the tensors. What they do not show (head counts, label names, `tau_a`, frame rate,
+    whether the observed frames are classified) comes from `config_overrides`, or else from the original experiment's
+    file. Losses follow the reference's reduction (`past_loss_normalizer="all"`).
+
+    Args:
+        path (`str` or `Path`): The original `checkpoint.pth`; read with `weights_only=True`, so that nothing is
+            unpickled from it.
+        config_overrides (`dict`, *optional*): `AVTConfig` fields, and `backbone_num_attention_heads` for a ViT
+            backbone. They win over `experiment_config`.
+        experiment_config (`str` or `Path`, *optional*): The original experiment's file, such as AVT's
+            `expts/12_egtea_avt.txt`.
+
+    Raises:
+        ValueError: where the file holds keys that are not part of AVT (all are listed), where a head count is missing,
+            or where an override contradicts the weights.
+    """
+    state = _load_state(Path(path))
+    weights, unknown = _rename(state)
+    if unknown:
+        raise ValueError(
+            f"{path} holds {len(unknown)} keys that are not part of AVT with a ViT backbone or with features: "
+            f"{', '.join(unknown)}."
+        )
+    fields = {} if experiment_config is None else read_experiment_config(experiment_config)
+    fields.update(config_overrides or {})
+    config = _build_config(state, fields)
+    model, report = AVTForAnticipation.from_pretrained(
+        None, config=config, state_dict=weights, output_loading_info=True, dtype=torch.float32
+    )
+    not_loaded = sorted(report["missing_keys"]) + sorted(report["unexpected_keys"])
+    if not_loaded:
+        raise ValueError(
+            f"{path} does not hold a whole AVT model; these weights found no counterpart: {', '.join(not_loaded)}."
+        )
+    return model.eval()
+
+
+def read_experiment_config(path: str | Path) -> dict:
+    """Returns the `AVTConfig` fields, and `backbone_num_attention_heads`, that an original experiment file sets.
+
+    Args:
+        path (`str` or `Path`): One `key=value` a line, as hydra takes them; `#` begins a comment, `+` and `~` add and
+            remove keys.
+
+    Raises:
+        ValueError: for a line without `=`, and for a sweep of several values where one is needed.
+    """
+    settings = {}
+    for number, line in enumerate(Path(path).read_text().splitlines(), start=1):
+        line = re.sub(r"(^|\s)#.*", "", line).strip()
+        if not line or line.startswith("~"):
+            continue
+        key, separator, value = line.lstrip("+").partition("=")
+        if not separator:
+            raise ValueError(f"{path}, line {number}: '{line}' is not of the form key=value.")
+        settings[key.strip()] = value.strip()
+
+    fields = dict(EXPERIMENT_DEFAULTS)
+    for key, field in EXPERIMENT_FIELDS.items():
+        if key in settings:
+            fields[field] = _experiment_value(path, key, settings)
+    for key in settings:
+        if re.fullmatch(r"dataset\.\w+\.common\.label_type", key):
+            label_types = _experiment_value(path, key, settings)
+            fields["label_types"] = [label_types] if isinstance(label_types, str) else label_types
+    backbone = settings.get("model/backbone", "")
+    if re.match(r"avt_b|timm_vit_base", backbone):
+        fields["backbone_num_attention_heads"] = 12
+    elif re.match(r"timm_vit_large", backbone):
+        fields["backbone_num_attention_heads"] = 16
+    return fields
+
+
+def _experiment_value(path, key: str, settings: dict[str, str]):
+    value = settings[key]
+    while (reference := re.fullmatch(r"\$\{(.+)\}", value)) and reference[1] in settings:
+        value = settings[reference[1]]
+    if "," in value and not value.startswith("["):
+        raise ValueError(
+            f"{path}: {key}={value} is a sweep of several values: keep the one that this checkpoint was trained with."
+        )
+    return yaml.safe_load(value)
+
+
+def _load_state(path: Path) -> dict[str, torch.Tensor]:
+    try:
+        checkpoint = torch.load(path, map_location="cpu", weights_only=True)
+    except (pickle.UnpicklingError, RuntimeError, EOFError) as error:
+        raise ValueError(f"{path} cannot be read as a PyTorch checkpoint of plain tensors: {error}") from error
+    if not isinstance(checkpoint, dict) or not isinstance(checkpoint.get("model"), dict):
+        raise ValueError(f"{path} is not an AVT checkpoint: it has no 'model' entry with a state dict.")
+    state = checkpoint["model"]
+    missing = [key for key in _ALWAYS_THERE if key not in state]
+    if missing:
+        raise ValueError(f"{path} is not an AVT checkpoint: it lacks {', '.join(missing)}.")
+    return state
+
+
+def _rename(state: dict[str, torch.Tensor]) -> tuple[dict[str, torch.Tensor], list[str]]:
+    """Returns the weights under our names, and the keys for which there is none."""
+    weights, unknown = {}, []
+    for key, tensor in state.items():
+        if re.match(_NOT_WEIGHTS, key):
+            continue
+        in_backbone = key.startswith("backbone.model.")
+        name = (
+            _first_match(key.removeprefix("backbone.model."), _VIT_NAMES)
+            if in_backbone
+            else _first_match(key, _HEAD_NAMES)
+        )
+        if name is None:
+            unknown.append(key)
+        elif in_backbone and "{}" in name:
+            for part, rows in zip(("query", "key", "value"), tensor.chunk(3, dim=0), strict=True):
+                weights[f"avt.backbone.{name.format(part)}"] = rows.clone()
+        else:
+            weights[f"avt.backbone.{name}" if in_backbone else name] = tensor
+    return weights, unknown
+
+
+def _first_match(key: str, names) -> str | None:
+    for pattern, replacement in names:
+        if re.match(pattern, key):
+            return re.sub(pattern, replacement, key)
+    return None
+
+
+def _build_config(state: dict[str, torch.Tensor], given: dict) -> AVTConfig:
+    given = dict(given)
+    backbone_heads = given.pop("backbone_num_attention_heads", None)
+    if given.get("head_num_heads") is None:
+        raise ValueError(
+            "The number of attention heads cannot be read off the weights: give "
+            "config_overrides={'head_num_heads': ...} (4 or 8 in AVT's experiments), or experiment_config."
+        )
+    fields = _dimensions(state)
+    fields["backbone_config"] = _backbone_config(state, backbone_heads)
+    fields["past_loss_normalizer"] = "all"
+    _refuse_contradictions(fields, given)
+    fields.update(_labels(state, given))
+    missing = [name for name in NOT_IN_WEIGHTS if name not in given]
+    fields.update(given)
+    config = AVTConfig(**fields)
+    for name, size in config.num_classes.items():
+        rows = state.get(f"classifiers.{name}.weight", state.get(f"cls_map_{name}_action", torch.empty(0, 0)).T).shape[
+            0
+        ]
+        if rows != size:
+            raise ValueError(f"The checkpoint has {rows} {name} classes but the {name} names given are {size}.")
+    if missing:
+        defaults = ", ".join(f"{name}={getattr(config, name)!r:.40}" for name in missing)
+        logger.warning(
+            "The weights do not show, and defaults stand in for: %s. Give them as config_overrides.", defaults
+        )
+    return config
+
+
+def _dimensions(state: dict[str, torch.Tensor]) -> dict:
+    encoder = state["future_predictor.encoder.weight"]  # (H, C)
+    mapper = state.get("mapper_to_inter.weight")  # (C, D)
+    return {
+        "feature_dim": (encoder if mapper is None else mapper).shape[1],
+        "intermediate_dim": None if mapper is None else mapper.shape[0],
+        "head_hidden_size": encoder.shape[0],
+        "head_num_layers": _count(state, r"future_predictor\.gpt_model\.h\.(\d+)\."),
+        "head_num_positions": state["future_predictor.gpt_model.wpe.weight"].shape[0],
+    }
+
+
+def _backbone_config(state: dict[str, torch.Tensor], num_heads: int | None) -> PreTrainedConfig | None:
+    patches = state.get("backbone.model.patch_embed.proj.weight")  # (D, 3, patch, patch)
+    if patches is None:
+        return None
+    if num_heads is None:
+        raise ValueError(
+            "The number of the backbone's attention heads cannot be read off the weights: give "
+            "config_overrides={'backbone_num_attention_heads': ...} (12 for ViT-B), or experiment_config."
+        )
+    patch_size = patches.shape[-1]
+    num_patches = state["backbone.model.pos_embed"].shape[1] - 1  # less the class token
+    return ViTConfig(
+        hidden_size=patches.shape[0],
+        num_hidden_layers=_count(state, r"backbone\.model\.blocks\.(\d+)\."),
+        num_attention_heads=num_heads,
+        intermediate_size=state["backbone.model.blocks.0.mlp.fc1.weight"].shape[0],
+        patch_size=patch_size,
+        image_size=round(num_patches**0.5) * patch_size,
+        layer_norm_eps=1e-6,  # timm's
+    )
+
+
+def _labels(state: dict[str, torch.Tensor], given: dict) -> dict:
+    """Returns label types and names as far as the weights show them: numbered names, and the verb and noun of each
+    action."""
+    classified = [key.split(".")[1] for key in state if re.fullmatch(r"classifiers\.\w+\.weight", key)]
+    label_types = given.get("label_types", classified)
+    fields = {"label_types": label_types}
+    if "id2label" not in given:
+        fields["num_labels"] = state["classifiers.action.weight"].shape[0]
+    maps = {name: state.get(f"cls_map_{name}_action") for name in ("verb", "noun")}  # (A, V), (A, N): 0 or 1
+    for name, mapping in maps.items():
+        if f"classifiers.{name}.weight" in state:
+            size = state[f"classifiers.{name}.weight"].shape[0]
+        elif mapping is not None:
+            size = mapping.shape[1]
+        else:
+            continue
+        fields[f"{name}_id2label"] = {index: f"{name.upper()}_{index}" for index in range(size)}
+    if all(mapping is not None and bool((mapping.sum(1) == 1).all()) for mapping in maps.values()):
+        fields["action_to_verb_noun"] = torch.stack([mapping.argmax(1) for mapping in maps.values()], dim=1).tolist()
+        fields["use_class_mappings"] = any(name in label_types and name not in classified for name in maps)
+    return fields
+
+
+def _refuse_contradictions(from_weights: dict, given: dict):
+    for name, value in from_weights.items():
+        if name in given and name not in ("backbone_config", "past_loss_normalizer") and given[name] != value:
+            raise ValueError(f"config_overrides say {name}={given[name]}, but the weights have {value}: leave it out.")
+
+
+def _count(state: dict[str, torch.Tensor], pattern: str) -> int:
+    return 1 + max(int(match[1]) for key in state if (match := re.match(pattern, key)))

@@ -1,0 +1,495 @@
+"""The Anticipative Video Transformer (AVT, Girdhar and Grauman, ICCV 2021) on today's transformers.
+
+Data flow: frames -> `AVTModel.encode_frames` (any Hugging Face image model) -> frame features `x (B, T, D)` -> optional
+mapper `(B, T, C)` -> encoder `(B, T, H)` -> causal GPT-2 -> decoder `(B, T, C)`. Output t of the decoder predicts the
+feature of frame t+1, so its outputs 0..T-2 describe the observed frames 1..T-1 ("past"), and output T-1 the moment
+after the window ("future"), from which the next action is classified.
+"""
+
+import inspect
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import torch
+from torch import nn
+from transformers import MODEL_MAPPING, AutoModel, GPT2Config, GPT2Model, PreTrainedModel
+from transformers.utils import ModelOutput
+
+from .configuration_avt import AVTConfig
+from .losses_avt import IGNORED_LABEL, classification_loss, feature_prediction_loss, past_action_loss
+
+if TYPE_CHECKING:
+    # Never executed. Transformers collects a checkpoint's code with a regular expression over the import lines: with
+    # these, every saved model carries the files that its config names (auto_map, custom_pipelines).
+    from .pipeline_avt import ActionAnticipationPipeline  # noqa: F401
+    from .video_processing_avt import AVTVideoProcessor  # noqa: F401
+
+
+@dataclass
+class AVTModelOutput(ModelOutput):
+    """What the frame encoder and the causal head compute.
+
+    Args:
+        frame_features (`torch.Tensor` of shape `(B, T, C)`): The observed frames, after the mapper.
+        past_features (`torch.Tensor` of shape `(B, T, C)`):
+            What the head predicts for each observed frame from the frames before it; the first frame stands for itself.
+        future_features (`torch.Tensor` of shape `(B, K, C)`): The K moments after the observed window.
+        hidden_states, attentions (`tuple[torch.Tensor]`, *optional*): Of the head over the observed frames.
+    """
+
+    frame_features: torch.FloatTensor | None = None
+    past_features: torch.FloatTensor | None = None
+    future_features: torch.FloatTensor | None = None
+    hidden_states: tuple[torch.FloatTensor, ...] | None = None
+    attentions: tuple[torch.FloatTensor, ...] | None = None
+
+
+@dataclass
+class AVTAnticipationOutput(ModelOutput):
+    """Scores for the next action, and the losses where labels were given.
+
+    Args:
+        loss (`torch.Tensor`, scalar, *optional*, returned when any labels are given):
+            `action_loss + verb_loss + noun_loss + past_loss_weight * past_loss + feature_loss_weight * feature_loss`.
+        logits (`torch.Tensor` of shape `(B, A)`): Scores of the next action; with a roll-out, of its last step.
+        past_logits (`torch.Tensor` of shape `(B, T, A)`, *optional*, returned when `config.classify_past`): Scores of
+            each observed frame's action, predicted from the frames before it. Those of the first frame come from that
+            frame itself. Left-padded frames hold no meaning.
+        verb_logits (`torch.Tensor` of shape `(B, V)`, *optional*), noun_logits (`torch.Tensor` of shape `(B, N)`,
+            *optional*): Returned when `config.label_types` asks for them.
+        future_logits (`torch.Tensor` of shape `(B, K, A)`, *optional*, returned when `num_future_steps > 1`): Every
+            step's scores.
+        future_features (`torch.Tensor` of shape `(B, K, C)`), past_features (`torch.Tensor` of shape `(B, T, C)`):
+            See `AVTModelOutput`.
+        action_loss, verb_loss, noun_loss, past_loss (`torch.Tensor`, scalars, *optional*): Returned when their labels
+            are given.
+        feature_loss (`torch.Tensor`, scalar, *optional*, returned when T > 1): Error of the predicted features of
+            frames 1..T-1.
+        hidden_states (`tuple[torch.Tensor]` of shape `(B, T, H)` each, *optional*), attentions (`tuple[torch.Tensor]`
+            of shape `(B, heads, T, T)` each, *optional*): Of the head over the observed frames. With V views, B is B *
+            V here.
+    """
+
+    loss: torch.FloatTensor | None = None
+    logits: torch.FloatTensor | None = None
+    past_logits: torch.FloatTensor | None = None
+    verb_logits: torch.FloatTensor | None = None
+    noun_logits: torch.FloatTensor | None = None
+    future_logits: torch.FloatTensor | None = None
+    future_features: torch.FloatTensor | None = None
+    past_features: torch.FloatTensor | None = None
+    action_loss: torch.FloatTensor | None = None
+    verb_loss: torch.FloatTensor | None = None
+    noun_loss: torch.FloatTensor | None = None
+    past_loss: torch.FloatTensor | None = None
+    feature_loss: torch.FloatTensor | None = None
+    hidden_states: tuple[torch.FloatTensor, ...] | None = None
+    attentions: tuple[torch.FloatTensor, ...] | None = None
+
+
+class AVTPreTrainedModel(PreTrainedModel):
+    config_class = AVTConfig
+    base_model_prefix = "avt"
+    main_input_name = "pixel_values_videos"
+    input_modalities = ("video",)
+    supports_gradient_checkpointing = True
+    # `forward` returns losses that are already averaged: `Trainer` must divide them by the accumulation steps.
+    accepts_loss_kwargs = False
+    _supports_sdpa = True
+    _supports_flash_attn = True
+    _supports_attention_backend = True
+
+    @torch.no_grad()
+    def _init_weights(self, module):
+        """Linear layers are drawn from N(0, 0.01), their biases set to 0 (models/base_model.py:110)."""
+        if isinstance(module, nn.Linear):
+            nn.init.normal_(module.weight, mean=0.0, std=self.config.initializer_range)
+            if module.bias is not None:
+                nn.init.zeros_(module.bias)
+
+
+class AVTHead(GPT2Model):
+    """GPT-2's blocks without token embeddings, all projections drawn from N(0, 0.02).
+
+    The reference pins a GPT-2 that did not yet scale the residual projections by depth (transformers 4.11).
+    """
+
+    def __init__(self, config: GPT2Config):
+        super().__init__(config)
+        self.wte = None
+
+    @torch.no_grad()
+    def _init_weights(self, module):
+        super()._init_weights(module)
+        if hasattr(module, "c_proj"):
+            nn.init.normal_(module.c_proj.weight, mean=0.0, std=self.config.initializer_range)
+
+
+class AVTModel(AVTPreTrainedModel):
+    """Frame encoder and causal head, without classifiers."""
+
+    def __init__(self, config: AVTConfig):
+        super().__init__(config)
+        config.check_consistency()
+        self.backbone = None
+        if config.backbone_config is not None:
+            self.backbone = _build_backbone(config.backbone_config)
+            # The reference redraws the backbone's linear layers too, before it loads pretrained weights into it.
+            self.backbone.apply(self._init_weights)
+            names = [name for name, _ in self.backbone.named_parameters()]
+            self.has_class_token = any(name.endswith(("cls_token", "class_embedding")) for name in names)
+        self.mapper = None
+        if config.intermediate_dim is not None:
+            self.mapper = nn.Linear(config.feature_dim, config.intermediate_dim, bias=False)
+        width = config.intermediate_dim or config.feature_dim
+        self.encoder = nn.Linear(width, config.head_hidden_size, bias=False)
+        self.head = AVTHead._from_config(_head_config(config))
+        self.decoder = nn.Linear(config.head_hidden_size, width, bias=False)
+        self.post_init()
+
+    def get_input_embeddings(self):
+        return self.encoder
+
+    def encode_frames(self, pixel_values: torch.Tensor) -> torch.Tensor:
+        """Returns one feature per image: the backbone's own pooled output where it has one, else its class token, else
+        the mean.
+
+        The pooler that some models add on request (ViT's tanh layer) is left out, as in the reference.
+
+        Args:
+            pixel_values (`torch.Tensor` of shape `(N, 3, H, W)`): Normalised frames.
+
+        Returns:
+            `torch.Tensor` of shape `(N, D)`.
+
+        Raises:
+            ValueError: without a backbone, or where the backbone's features are not `config.feature_dim` wide.
+        """
+        if self.backbone is None:
+            raise ValueError(
+                "This model has no backbone (config.backbone_config is None): give video_features (B, T, D)."
+            )
+        outputs = self.backbone(pixel_values)
+        features = getattr(outputs, "pooler_output", None)
+        if features is None:
+            features = outputs.last_hidden_state
+            if features.ndim == 4:  # (N, D, h, w)
+                features = features.mean((-2, -1))
+            else:  # (N, tokens, D)
+                features = features[:, 0] if self.has_class_token else features.mean(1)
+        features = features.flatten(1)  # (N, D, 1, 1) -> (N, D)
+        if features.shape[-1] != self.config.feature_dim:
+            raise ValueError(
+                f"The '{self.config.backbone_config.model_type}' backbone gives features of width "
+                f"{features.shape[-1]}: set feature_dim to it (it is {self.config.feature_dim})."
+            )
+        return features
+
+    def forward(
+        self,
+        pixel_values_videos: torch.Tensor | None = None,
+        video_features: torch.Tensor | None = None,
+        frame_mask: torch.Tensor | None = None,
+        num_future_steps: int = 1,
+        output_hidden_states: bool | None = None,
+        output_attentions: bool | None = None,
+    ) -> AVTModelOutput:
+        """Returns the observed frames' features and those that the head predicts.
+
+        Args:
+            pixel_values_videos (`torch.Tensor` of shape `(B, T, 3, H, W)`, *optional*): Normalised frames, oldest
+                first.
+            video_features (`torch.Tensor` of shape `(B, T, D)`, *optional*): Frame features instead of frames.
+            frame_mask (`torch.BoolTensor` of shape `(B, T)`, *optional*): `False` marks left padding: moments before
+                the video.
+            num_future_steps (`int`, *optional*, defaults to 1): K, how far to roll out.
+            output_hidden_states, output_attentions (`bool`, *optional*): Also return the head's.
+        """
+        if video_features is None:
+            batch_size, num_frames = pixel_values_videos.shape[:2]
+            video_features = self.encode_frames(pixel_values_videos.flatten(0, 1)).unflatten(
+                0, (batch_size, num_frames)
+            )
+        x = video_features.to(self.encoder.weight.dtype)
+        x = x if self.mapper is None else self.mapper(x)  # (B, T, C)
+        hidden, observed = self._roll_out(
+            self.encoder(x),
+            frame_mask,
+            num_future_steps,
+            output_hidden_states=output_hidden_states,
+            output_attentions=output_attentions,
+        )
+        decoded = self.decoder(hidden)  # (B, T+K-1, C)
+        num_frames = x.shape[1]
+        past = decoded[:, : num_frames - 1]
+        if frame_mask is not None:
+            # The first real frame has no frames before it to be predicted from and stands for itself, as frame 0 does.
+            past = torch.where(frame_mask[:, :-1, None].bool(), past, x[:, 1:])
+        return AVTModelOutput(
+            frame_features=x,
+            past_features=torch.cat([x[:, :1], past], dim=1),  # (B, T, C)
+            future_features=decoded[:, num_frames - 1 :],  # (B, K, C)
+            hidden_states=observed.hidden_states,
+            attentions=observed.attentions,
+        )
+
+    def _roll_out(self, embeddings: torch.Tensor, frame_mask: torch.Tensor | None, num_future_steps: int, **flags):
+        """Returns the head's hidden states `(B, T+K-1, H)`, and its output over the observed frames.
+
+        As in the reference (models/future_prediction.py), each further step is fed the last hidden state itself.
+        """
+        # Activation checkpointing drops GPT-2's cache in training; the sequence is then run anew for each step.
+        use_cache = num_future_steps > 1 and not (self.head.gradient_checkpointing and self.training)
+        observed = self.head(inputs_embeds=embeddings, attention_mask=frame_mask, use_cache=use_cache, **flags)
+        hidden, cache = observed.last_hidden_state, observed.past_key_values
+        for _ in range(num_future_steps - 1):
+            if frame_mask is not None:
+                frame_mask = nn.functional.pad(frame_mask, (0, 1), value=True)
+            embeddings = torch.cat([embeddings, hidden[:, -1:]], dim=1)
+            inputs = embeddings[:, -1:] if use_cache else embeddings
+            step = self.head(
+                inputs_embeds=inputs, attention_mask=frame_mask, past_key_values=cache, use_cache=use_cache
+            )
+            hidden, cache = torch.cat([hidden, step.last_hidden_state[:, -1:]], dim=1), step.past_key_values
+        return hidden, observed
+
+
+class AVTForAnticipation(AVTPreTrainedModel):
+    """AVT with classifiers on the anticipated and on the observed frames."""
+
+    def __init__(self, config: AVTConfig):
+        super().__init__(config)
+        self.avt = AVTModel(config)
+        self.dropout = nn.Dropout(config.classifier_dropout)
+        width = config.intermediate_dim or config.feature_dim
+        num_classes = config.num_classes
+        if config.use_class_mappings:
+            num_classes = {"action": num_classes["action"]}
+        self.classifiers = nn.ModuleDict({name: nn.Linear(width, size) for name, size in num_classes.items()})
+        self.post_init()
+
+    @classmethod
+    def from_pretrained(cls, *args, **kwargs):
+        try:
+            return super().from_pretrained(*args, **kwargs)
+        except RuntimeError as error:
+            if "ignore_mismatched_sizes" not in str(error):
+                raise
+            raise ValueError(
+                f"The weights of {args[0] if args else 'the checkpoint'} do not fit its configuration (sizes in the "
+                "report above): label maps must have as many classes as it was trained with. To classify other "
+                "labels, pass ignore_mismatched_sizes=True, which draws new classifiers."
+            ) from error
+
+    def get_input_embeddings(self):
+        return self.avt.get_input_embeddings()
+
+    def encode_frames(self, pixel_values: torch.Tensor) -> torch.Tensor:
+        """Returns one feature per image, `(N, 3, H, W)` -> `(N, D)`: see `AVTModel.encode_frames`."""
+        return self.avt.encode_frames(pixel_values)
+
+    def forward(
+        self,
+        pixel_values_videos: torch.Tensor | None = None,
+        video_features: torch.Tensor | None = None,
+        frame_mask: torch.Tensor | None = None,
+        labels: torch.Tensor | None = None,
+        past_labels: torch.Tensor | None = None,
+        verb_labels: torch.Tensor | None = None,
+        noun_labels: torch.Tensor | None = None,
+        num_future_steps: int = 1,
+        output_hidden_states: bool | None = None,
+        output_attentions: bool | None = None,
+        return_dict: bool | None = None,
+    ) -> AVTAnticipationOutput | tuple:
+        """Returns scores for the action that starts `config.tau_a` seconds after the last frame, and losses.
+
+        Args:
+            pixel_values_videos (`torch.Tensor` of shape `(B, T, 3, H, W)` or `(B, V, T, 3, H, W)`, *optional*):
+                Normalised frames, oldest first. V views of one clip (crops, flips) are run each, their outputs
+                averaged.
+            video_features (`torch.Tensor` of shape `(B, T, D)`, *optional*):
+                Frame features instead of frames; for a model with a backbone, what `encode_frames` returns.
+            frame_mask (`torch.BoolTensor` of shape `(B, T)`, *optional*):
+                `False` marks left padding, moments before the video begins: nothing attends to them.
+            labels (`torch.LongTensor` of shape `(B,)`, *optional*): Next action, 0..A-1, or -100 where unknown.
+            past_labels (`torch.LongTensor` of shape `(B, T)`, *optional*): Action of each observed frame; -100 marks
+                unlabelled frames. Not used unless `config.classify_past`.
+            verb_labels, noun_labels (`torch.LongTensor` of shape `(B,)`, *optional*): Next verb and noun, or -100.
+                Not used unless `config.label_types` asks for them.
+            num_future_steps (`int`, *optional*, defaults to 1):
+                K > 1 rolls the head out further, one frame interval a step, and returns every step as `future_logits`.
+            output_hidden_states, output_attentions (`bool`, *optional*):
+                Also return the head's. Attentions need `attn_implementation="eager"`.
+            return_dict (`bool`, *optional*): `False` returns a plain tuple.
+
+        Raises:
+            ValueError: where inputs or labels do not fit the model, naming the argument, its shape or value and what is
+                accepted.
+        """
+        self._check_inputs(pixel_values_videos, video_features, frame_mask, num_future_steps)
+        num_views = 1
+        if pixel_values_videos is not None and pixel_values_videos.ndim == 6:
+            num_views = pixel_values_videos.shape[1]
+            pixel_values_videos = pixel_values_videos.flatten(0, 1)  # (B*V, T, 3, H, W)
+            frame_mask = None if frame_mask is None else frame_mask.repeat_interleave(num_views, dim=0)
+        outputs = self.avt(
+            pixel_values_videos,
+            video_features,
+            frame_mask,
+            num_future_steps,
+            output_hidden_states=output_hidden_states,
+            output_attentions=output_attentions,
+        )
+        past = _average_views(outputs.past_features, num_views)
+        future = _average_views(outputs.future_features, num_views)
+        future_logits = {name: layer(self.dropout(future)) for name, layer in self.classifiers.items()}  # (B, K, .)
+        logits = {name: scores[:, -1] for name, scores in future_logits.items()}
+        if self.config.use_class_mappings:
+            logits.update(self._sum_action_logits(logits["action"]))
+        past_logits = self.classifiers["action"](self.dropout(past)) if self.config.classify_past else None  # (B, T, A)
+
+        losses = self._classification_losses(logits, past_logits, labels, past_labels, verb_labels, noun_labels)
+        feature_loss = _feature_loss(outputs, frame_mask)
+        output = AVTAnticipationOutput(
+            loss=self._total_loss(losses, feature_loss),
+            logits=logits["action"],
+            past_logits=past_logits,
+            verb_logits=logits.get("verb"),
+            noun_logits=logits.get("noun"),
+            future_logits=future_logits["action"] if num_future_steps > 1 else None,
+            future_features=future,
+            past_features=past,
+            feature_loss=feature_loss,
+            hidden_states=outputs.hidden_states,
+            attentions=outputs.attentions,
+            **losses,
+        )
+        return_dict = self.config.return_dict if return_dict is None else return_dict
+        return output if return_dict else output.to_tuple()
+
+    def _sum_action_logits(self, action_logits: torch.Tensor) -> dict[str, torch.Tensor]:
+        """Returns verb and noun scores as sums of the raw scores of their actions (models/base_model.py:236)."""
+        sums = {}
+        for position, name in enumerate(("verb", "noun")):
+            if name in self.config.label_types:
+                ids = [pair[position] for pair in self.config.action_to_verb_noun]
+                empty = action_logits.new_zeros(action_logits.shape[0], self.config.num_classes[name])
+                sums[name] = empty.index_add(1, torch.tensor(ids, device=action_logits.device), action_logits)
+        return sums
+
+    def _classification_losses(self, logits, past_logits, labels, past_labels, verb_labels, noun_labels):
+        losses = {}
+        for name, scores, target in (
+            ("action", logits["action"], labels),
+            ("verb", logits.get("verb"), verb_labels),
+            ("noun", logits.get("noun"), noun_labels),
+        ):
+            if target is not None and scores is not None:
+                _check_labels("labels" if name == "action" else f"{name}_labels", target, scores)
+                losses[f"{name}_loss"] = classification_loss(scores, target)
+        if past_labels is not None and past_logits is not None:
+            _check_labels("past_labels", past_labels, past_logits)
+            losses["past_loss"] = past_action_loss(
+                past_logits, past_labels, normalizer=self.config.past_loss_normalizer
+            )
+        return losses
+
+    def _total_loss(self, losses: dict[str, torch.Tensor], feature_loss: torch.Tensor | None) -> torch.Tensor | None:
+        if not losses:
+            return None
+        weights = {"past_loss": self.config.past_loss_weight}
+        total = sum(weights.get(name, 1.0) * loss for name, loss in losses.items())
+        return total if feature_loss is None else total + self.config.feature_loss_weight * feature_loss
+
+    def _check_inputs(self, pixel_values_videos, video_features, frame_mask, num_future_steps):
+        if (pixel_values_videos is None) == (video_features is None):
+            given = "neither" if pixel_values_videos is None else "both"
+            raise ValueError(f"Give either pixel_values_videos or video_features; got {given}.")
+        if video_features is None:
+            self._check_pixels(pixel_values_videos)
+            batch_size, num_frames = pixel_values_videos.shape[0], pixel_values_videos.shape[-4]
+        else:
+            width = self.config.feature_dim
+            if video_features.ndim != 3 or video_features.shape[-1] != width:
+                raise ValueError(
+                    f"video_features has the shape {tuple(video_features.shape)}: this model takes (B, T, {width})."
+                )
+            batch_size, num_frames = video_features.shape[:2]
+        if num_future_steps < 1:
+            raise ValueError(f"num_future_steps is {num_future_steps}: give 1 or more.")
+        num_positions = self.config.head_num_positions
+        if num_frames < 1 or num_frames + num_future_steps - 1 > num_positions:
+            raise ValueError(
+                f"{num_frames} frames and {num_future_steps} future steps do not fit: the head has {num_positions} "
+                "positions (head_num_positions) and needs one for each frame and for each step after the first."
+            )
+        if frame_mask is not None and tuple(frame_mask.shape) != (batch_size, num_frames):
+            raise ValueError(
+                f"frame_mask has the shape {tuple(frame_mask.shape)}: give (B, T) = {(batch_size, num_frames)}."
+            )
+
+    def _check_pixels(self, pixel_values_videos):
+        if self.config.backbone_config is None:
+            raise ValueError(
+                "This model has no backbone (config.backbone_config is None): give video_features (B, T, D)."
+            )
+        if pixel_values_videos.ndim not in (5, 6) or pixel_values_videos.shape[-3] != 3:
+            raise ValueError(
+                f"pixel_values_videos has the shape {tuple(pixel_values_videos.shape)}: give (B, T, 3, H, W), "
+                "or (B, V, T, 3, H, W) for V views whose outputs are averaged."
+            )
+
+
+def _build_backbone(backbone_config) -> PreTrainedModel:
+    """Returns the image model for a configuration, without the pooler where the model allows to leave it out."""
+    model_class = MODEL_MAPPING[type(backbone_config)]
+    model_class = model_class[0] if isinstance(model_class, (list, tuple)) else model_class
+    leave_out_pooler = "add_pooling_layer" in inspect.signature(model_class.__init__).parameters
+    return AutoModel.from_config(backbone_config, **({"add_pooling_layer": False} if leave_out_pooler else {}))
+
+
+def _head_config(config: AVTConfig) -> GPT2Config:
+    return GPT2Config(
+        vocab_size=1,  # there are no tokens: see AVTHead
+        bos_token_id=None,
+        eos_token_id=None,
+        n_positions=config.head_num_positions,
+        n_embd=config.head_hidden_size,
+        n_layer=config.head_num_layers,
+        n_head=config.head_num_heads,
+        resid_pdrop=config.head_dropout,
+        embd_pdrop=config.head_dropout,
+        attn_pdrop=config.head_dropout,
+        attn_implementation=config._attn_implementation,
+    )
+
+
+def _average_views(features: torch.Tensor, num_views: int) -> torch.Tensor:
+    return features if num_views == 1 else features.unflatten(0, (-1, num_views)).mean(1)  # (B*V, ...) -> (B, ...)
+
+
+def _feature_loss(outputs: AVTModelOutput, frame_mask: torch.Tensor | None) -> torch.Tensor | None:
+    """Returns the loss over frames 1..T-1 of all views (its mean over views is the reference's); `None` for a single
+    frame."""
+    if outputs.frame_features.shape[1] < 2:
+        return None
+    both_exist = None if frame_mask is None else frame_mask[:, 1:].bool() & frame_mask[:, :-1].bool()
+    return feature_prediction_loss(outputs.past_features[:, 1:], outputs.frame_features[:, 1:], both_exist)
+
+
+def _check_labels(name: str, labels: torch.Tensor, scores: torch.Tensor):
+    if labels.shape != scores.shape[:-1]:
+        raise ValueError(f"{name} has the shape {tuple(labels.shape)}: give {tuple(scores.shape[:-1])}.")
+    if labels.device.type != "cpu" or torch.compiler.is_compiling():
+        return  # reading values would stall the accelerator or break the graph; cross_entropy asserts there
+    num_classes = scores.shape[-1]
+    wrong = labels[(labels != IGNORED_LABEL) & ((labels < 0) | (labels >= num_classes))]
+    if len(wrong):
+        raise ValueError(
+            f"{name} holds {wrong[0].item()}: give class ids 0..{num_classes - 1}, or {IGNORED_LABEL} where unlabelled."
+        )
+
+
+AVTModel.register_for_auto_class("AutoModel")
+AVTForAnticipation.register_for_auto_class("AutoModel")

@@ -1,0 +1,150 @@
+"""Which moments of a video are observed: pure functions, seconds in, seconds out.
+
+Training, evaluation, the pipeline and streaming all sample time here and nowhere else.
+
+Two protocols:
+
+- `"exact"`: frames at `window_end - k / frame_rate`, k = T-1..0. Moments before the window or the video begins are left
+  padding, marked `False` in the mask.
+- `"avt"`: the reference's arithmetic to the frame (datasets/base_video_dataset.py:537-656), for numbers that compare
+  with published ones. It differs between video and pre-extracted features, spaces its times by slightly more than `1 /
+  frame_rate`, and fills a short window by repeating its first frame, unmasked.
+"""
+
+import math
+
+import numpy as np
+
+# Moments are compared with a slack far below any frame interval, so that rounding of seconds never moves a frame.
+TIME_SLACK_S = 1e-6
+# Feature files of RULSTM, which the reference reads, are numbered at this rate whatever the video's own rate is.
+REFERENCE_FEATURE_FPS = 30.0
+PROTOCOLS = ("exact", "avt")
+SOURCES = ("video", "features")
+
+
+def observed_window(start_s: float, tau_a: float, tau_o: float) -> tuple[float, float]:
+    """Returns the observed window `(start, end)` of an action, `[start_s - tau_a - tau_o, start_s - tau_a]`.
+
+    Args:
+        start_s (`float`): When the action starts, in seconds from the first frame.
+        tau_a (`float`): Seconds between the end of the window and the start of the action.
+        tau_o (`float`): Length of the window in seconds.
+
+    The start is negative where the window begins before the video; an end before the first frame is refused when frames
+    are sampled.
+    """
+    end_s = start_s - tau_a
+    return end_s - tau_o, end_s
+
+
+def sample_frame_times(
+    window_start_s: float,
+    window_end_s: float,
+    video_fps: float,
+    frame_rate: float,
+    num_frames: int,
+    protocol: str = "exact",
+    source: str = "video",
+) -> tuple[np.ndarray, np.ndarray]:
+    """Returns the sampled times in seconds, float64 `(T,)`, oldest first, and their mask, bool `(T,)`.
+
+    Args:
+        window_start_s, window_end_s (`float`): The observed window, in seconds from the first frame.
+        video_fps (`float`): The video's frames per second. Used by protocol `"avt"` for video only.
+        frame_rate (`float`): Frames sampled per second.
+        num_frames (`int`): T.
+        protocol (`str`, *optional*, defaults to `"exact"`): `"exact"` or `"avt"`: see the module's docstring.
+        source (`str`, *optional*, defaults to `"video"`): `"video"` or `"features"`; matters to protocol `"avt"` only.
+
+    The mask is `False` for left padding, whose nominal times lie before the window or the video. Under `"avt"` it is
+    `True` throughout.
+
+    Raises:
+        ValueError: for a window that ends before the first frame, and for values out of range.
+    """
+    times, mask, _ = _sample(window_start_s, window_end_s, video_fps, frame_rate, num_frames, protocol, source)
+    return times, mask
+
+
+def frame_indices(
+    window_start_s: float,
+    window_end_s: float,
+    video_fps: float,
+    frame_rate: float,
+    num_frames: int,
+    protocol: str = "exact",
+    source: str = "video",
+) -> tuple[np.ndarray, np.ndarray]:
+    """Returns the numbers of the sampled frames, int64 `(T,)`, oldest first, and their mask, bool `(T,)`.
+
+    Arguments, mask and errors are those of `sample_frame_times`. Numbers count from 0 at `video_fps`: the frame that is
+    shown at each sampled time. Under `"avt"` with `source="features"` they count from 1 at 30 fps, as the frame names
+    of RULSTM's feature files do. Padding has number 0.
+    """
+    _, mask, indices = _sample(window_start_s, window_end_s, video_fps, frame_rate, num_frames, protocol, source)
+    return indices, mask
+
+
+def _sample(window_start_s, window_end_s, video_fps, frame_rate, num_frames, protocol, source):
+    """Returns times `(T,)`, mask `(T,)` and frame numbers `(T,)`."""
+    for name, value in (("video_fps", video_fps), ("frame_rate", frame_rate), ("num_frames", num_frames)):
+        if not value > 0:
+            raise ValueError(f"{name} is {value}: give a positive number.")
+    if not window_start_s < window_end_s:
+        raise ValueError(
+            f"The window from {window_start_s} s to {window_end_s} s is empty: its start must lie before its end."
+        )
+    if protocol not in PROTOCOLS or source not in SOURCES:
+        raise ValueError(
+            f"protocol is '{protocol}' and source '{source}': give one of {PROTOCOLS} and one of {SOURCES}."
+        )
+    # The reference keeps windows that end at or after 1/30 s (drop_style "correct", base_video_dataset.py:105).
+    earliest_s = -TIME_SLACK_S if protocol == "exact" else 1 / 30
+    if window_end_s < earliest_s:
+        raise ValueError(f"The window ends at {window_end_s:.3f} s, before the first frame: leave this action out.")
+    if protocol == "exact":
+        return _sample_exact(window_start_s, window_end_s, video_fps, frame_rate, num_frames)
+    if source == "features":
+        return _sample_like_avt(
+            window_start_s, window_end_s, REFERENCE_FEATURE_FPS, frame_rate, num_frames, _feature_frames
+        )
+    return _sample_like_avt(window_start_s, window_end_s, video_fps, frame_rate, num_frames, _video_frames)
+
+
+def _sample_exact(window_start_s, window_end_s, video_fps, frame_rate, num_frames):
+    times = window_end_s - np.arange(num_frames - 1, -1, -1) / frame_rate
+    mask = times >= max(window_start_s, 0.0) - TIME_SLACK_S
+    indices = np.floor((times + TIME_SLACK_S) * video_fps).astype(np.int64)
+    return times, mask, np.where(mask, np.maximum(indices, 0), 0)
+
+
+def _sample_like_avt(window_start_s, window_end_s, fps, frame_rate, num_frames, frames_between):
+    start_s, end_s = max(window_start_s, 0.0), max(window_end_s, 0.0)
+    # The clip's last frames that suffice for T frames; int() cuts towards 0 as the reference does.
+    available = int(fps * (end_s - start_s))
+    needed = round(num_frames * fps / frame_rate)
+    first = max(available - needed, 0)
+    clip_start_s = start_s + first / fps
+    clip_end_s = min(end_s, start_s + (first + needed) / fps)
+
+    frames = frames_between(clip_start_s, clip_end_s, fps)
+    if not len(frames):
+        raise ValueError(f"The window from {window_start_s:.3f} s to {window_end_s:.3f} s holds no frame at {fps} fps.")
+    # Times are spread evenly over the clip, both ends included, in float32, whatever the frames' own times are.
+    times = np.linspace(clip_start_s, clip_end_s, len(frames)).astype(np.float32).astype(np.float64)
+    step = round(fps / frame_rate)
+    frames, times = frames[::-1][::step][:num_frames][::-1], times[::-1][::step][:num_frames][::-1]
+    missing = num_frames - len(frames)
+    frames, times = np.pad(frames, (missing, 0), mode="edge"), np.pad(times, (missing, 0), mode="edge")
+    return times, np.ones(num_frames, dtype=bool), frames.astype(np.int64)
+
+
+def _feature_frames(start_s: float, end_s: float, fps: float) -> np.ndarray:
+    """Returns the numbers of feature frames in `(start_s, end_s]`, from 1."""
+    return np.maximum(np.arange(math.floor(start_s * fps) + 1, math.floor(end_s * fps) + 1), 1)
+
+
+def _video_frames(start_s: float, end_s: float, fps: float) -> np.ndarray:
+    """Returns the numbers of video frames in `[start_s, end_s]`, from 0."""
+    return np.arange(math.ceil(start_s * fps - TIME_SLACK_S), math.floor(end_s * fps + TIME_SLACK_S) + 1)

@@ -1,0 +1,231 @@
+"""From a video, or its frames, to `pixel_values_videos`: sampling, resizing, cropping and normalising, with torch
+alone."""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import numpy as np
+import torch
+from transformers.feature_extraction_utils import BatchFeature
+from transformers.video_processing_utils import VideoProcessorMixin
+
+from .temporal_avt import sample_frame_times
+from .video_io_avt import probe, read_frames, short_side_size
+
+
+class AVTVideoProcessor(VideoProcessorMixin):
+    """Prepares videos as AVT does: short side to `size`, crop to `crop_size`, pixels to `(x / 255 - mean) / std`.
+
+    It also holds the time contract that a model was trained under, so that a file alone is enough: see `read`.
+
+    Args:
+        size (`int` or `{"shortest_edge": int}`, *optional*, defaults to 248): Short side before cropping, in pixels.
+        crop_size (`int` or `{"height": int, "width": int}`, *optional*, defaults to 224): Size of the crop, in pixels.
+        train_size (`tuple[int, int]`, *optional*, defaults to `(248, 280)`):
+            In training, the short side is drawn from this range, both ends included.
+        flip_probability (`float`, *optional*, defaults to 0.5): In training, how often a clip is mirrored.
+        image_mean, image_std (`Sequence[float]`, *optional*, default to 0.5 each): Of R, G and B.
+        antialias (`bool`, *optional*, defaults to `True`): Whether downscaling averages over the pixels it skips. The
+            reference does not: `False` for converted checkpoints.
+        num_frames (`int`, *optional*, defaults to 10): Frames T sampled from a video.
+        frame_rate (`float`, *optional*, defaults to 1.0): Frames sampled per second.
+        tau_o (`float`, *optional*, defaults to 10.0): Length of the observed window in seconds.
+
+    Raises:
+        ValueError: where a crop would not fit into the resized frame.
+    """
+
+    model_input_names = ["pixel_values_videos", "frame_mask"]
+
+    def __init__(
+        self,
+        size: int | dict = 248,
+        crop_size: int | dict = 224,
+        train_size: Sequence[int] = (248, 280),
+        flip_probability: float = 0.5,
+        image_mean: Sequence[float] = (0.5, 0.5, 0.5),
+        image_std: Sequence[float] = (0.5, 0.5, 0.5),
+        antialias: bool = True,
+        num_frames: int = 10,
+        frame_rate: float = 1.0,
+        tau_o: float = 10.0,
+        **kwargs,
+    ):
+        super().__init__(**kwargs)
+        self.size = {"shortest_edge": int(size["shortest_edge"] if isinstance(size, Mapping) else size)}
+        crop = crop_size if isinstance(crop_size, Mapping) else {"height": crop_size, "width": crop_size}
+        self.crop_size = {"height": int(crop["height"]), "width": int(crop["width"])}
+        self.train_size = [int(side) for side in train_size]
+        self.flip_probability = flip_probability
+        self.image_mean, self.image_std = list(image_mean), list(image_std)
+        self.antialias = antialias
+        self.num_frames, self.frame_rate, self.tau_o = num_frames, frame_rate, tau_o
+        smallest = min(self.size["shortest_edge"], *self.train_size)
+        if max(self.crop_size.values()) > smallest:
+            raise ValueError(
+                f"crop_size is {self.crop_size}, larger than a short side of {smallest}: raise size and train_size."
+            )
+
+    def sample_times(self, at_s: float) -> tuple[np.ndarray, np.ndarray]:
+        """Returns the times to observe, float64 `(T,)` in seconds, and their mask, bool `(T,)`, for a window that ends
+        at `at_s`."""
+        # The exact protocol samples moments, not frame numbers: the video's own rate does not matter.
+        return sample_frame_times(
+            at_s - self.tau_o, at_s, video_fps=self.frame_rate, frame_rate=self.frame_rate, num_frames=self.num_frames
+        )
+
+    def read(self, video: str | Path | bytes, at_s: float | None = None) -> tuple[np.ndarray, np.ndarray]:
+        """Returns the observed frames of a file, uint8 `(T, H, W, 3)`, and their mask, bool `(T,)`.
+
+        Args:
+            video (`str`, `Path` or `bytes`): A video file, or its content.
+            at_s (`float`, *optional*): End of the observed window in seconds. Default: the end of the video.
+
+        Moments before the video begins are black frames, `False` in the mask.
+
+        Raises:
+            VideoDecodeError: where the file cannot be read, or ends before `at_s`.
+        """
+        times, mask = self.sample_times(probe(video).duration_s if at_s is None else at_s)
+        shown = read_frames(video, times[mask])
+        frames = np.zeros((len(times), *shown.shape[1:]), dtype=np.uint8)
+        frames[mask] = shown
+        return frames, mask
+
+    def preprocess(
+        self,
+        videos,
+        *,
+        at_s: float | Sequence[float] | None = None,
+        training: bool = False,
+        num_crops: int = 1,
+        flip_views: bool = False,
+        generator: torch.Generator | None = None,
+        num_frames: int | None = None,
+        do_sample_frames: bool = True,
+        return_tensors: str | None = "pt",
+    ) -> BatchFeature:
+        """Returns `pixel_values_videos`, float32 `(B, T, 3, crop, crop)`, and for files `frame_mask`, bool `(B, T)`.
+
+        Args:
+            videos: One video or a list of them. A video is a file (`str`, `Path` or `bytes`), which is sampled, or its
+            frames,
+                which are all used: uint8 `(T, H, W, 3)` or `(T, 3, H, W)`, or a list of `(H, W, 3)`.
+            at_s (`float` or a list, *optional*): For files, the end of each observed window. Default: the end of the
+                video.
+            training (`bool`, *optional*, defaults to `False`): Random short side, crop and mirroring, the same over a
+                clip.
+            num_crops (`int`, *optional*, defaults to 1): 1: the centre. 3: top left, centre and bottom right, as AVT
+                evaluates, as views: `(B, V, T, 3, crop, crop)`.
+            flip_views (`bool`, *optional*, defaults to `False`): Adds each crop mirrored, as further views.
+            generator (`torch.Generator`, *optional*): Source of randomness in training. Default: torch's own.
+            num_frames (`int`, *optional*): Must be the processor's own; the built-in video-classification pipeline
+                passes it.
+            do_sample_frames (`bool`, *optional*): Files are always sampled; accepted for the built-in pipeline.
+            return_tensors (`str`, *optional*, defaults to `"pt"`): As everywhere in transformers.
+
+        Raises:
+            ValueError: for frames of another type or shape, for videos of different lengths, and for options that
+                exclude each other.
+            VideoDecodeError: where a file cannot be read.
+        """
+        if num_frames not in (None, self.num_frames):
+            raise ValueError(
+                f"num_frames={num_frames}, but this processor samples {self.num_frames}: set it at construction."
+            )
+        if num_crops not in (1, 3) or (training and (num_crops != 1 or flip_views)):
+            raise ValueError(f"num_crops={num_crops}: give 1 or 3, and in training neither 3 crops nor flip_views.")
+        videos = _as_list(videos)
+        moments = list(at_s) if isinstance(at_s, Sequence) else [at_s] * len(videos)
+        if len(moments) != len(videos):
+            raise ValueError(f"at_s has {len(moments)} entries for {len(videos)} videos: give one for each.")
+        clips, masks = [], []
+        for video, moment in zip(videos, moments, strict=True):
+            if isinstance(video, (str, Path, bytes)):
+                video, mask = self.read(video, moment)
+                masks.append(torch.from_numpy(mask))
+            frames = _to_frames(video)  # (T, 3, H, W)
+            clips.append(
+                self._training_clip(frames, generator) if training else self._views(frames, num_crops, flip_views)
+            )
+        lengths = {len(mask) for mask in masks} | {clip.shape[-4] for clip in clips}
+        if len(lengths) > 1:
+            raise ValueError(f"The videos have {sorted(lengths)} frames: only videos of one length can be batched.")
+        if 0 < len(masks) < len(videos):
+            raise ValueError("videos mixes files and frames: give one kind.")
+        batch = {"pixel_values_videos": torch.stack(clips)}
+        if masks:
+            batch["frame_mask"] = torch.stack(masks)
+        return BatchFeature(batch, tensor_type=return_tensors)
+
+    def _training_clip(self, frames: torch.Tensor, generator: torch.Generator | None) -> torch.Tensor:
+        low, high = self.train_size
+        frames = self._resize(frames, _randint(low, high, generator))
+        if torch.rand((), generator=generator) < self.flip_probability:
+            frames = frames.flip(-1)
+        free_height, free_width = self._free_space(frames)
+        return self._normalise(
+            self._crop(frames, _randint(0, free_height, generator), _randint(0, free_width, generator))
+        )
+
+    def _views(self, frames: torch.Tensor, num_crops: int, flip_views: bool) -> torch.Tensor:
+        """Returns `(T, 3, crop, crop)`, or `(V, T, 3, crop, crop)` where there are several views
+        (common/transforms.py:254)."""
+        frames = self._resize(frames, self.size["shortest_edge"])
+        free_height, free_width = self._free_space(frames)
+        corners = [(round(free_height / 2), round(free_width / 2))]
+        if num_crops == 3:
+            corners = [(0, 0), *corners, (free_height, free_width)]
+        crops = [self._crop(frames, top, left) for top, left in corners]
+        if flip_views:
+            crops += [crop.flip(-1) for crop in crops]
+        views = self._normalise(torch.stack(crops))
+        return views if len(crops) > 1 else views[0]
+
+    def _resize(self, frames: torch.Tensor, short_side: int) -> torch.Tensor:
+        """Returns the frames with their short side at `short_side`: `(T, 3, H, W)` uint8 -> float32, 0 to 255."""
+        size = short_side_size(*frames.shape[-2:], short_side)
+        if size == tuple(frames.shape[-2:]):
+            return frames.float()
+        return torch.nn.functional.interpolate(frames.float(), size=size, mode="bilinear", antialias=self.antialias)
+
+    def _free_space(self, frames: torch.Tensor) -> tuple[int, int]:
+        return frames.shape[-2] - self.crop_size["height"], frames.shape[-1] - self.crop_size["width"]
+
+    def _crop(self, frames: torch.Tensor, top: int, left: int) -> torch.Tensor:
+        return frames[..., top : top + self.crop_size["height"], left : left + self.crop_size["width"]]
+
+    def _normalise(self, frames: torch.Tensor) -> torch.Tensor:
+        mean = 255 * torch.tensor(self.image_mean).view(3, 1, 1)
+        std = 255 * torch.tensor(self.image_std).view(3, 1, 1)
+        return (frames - mean) / std
+
+
+def _as_list(videos) -> list:
+    """Returns the videos of a batch: a file, an array of frames, or a list of frames `(H, W, 3)` is one video."""
+    if isinstance(videos, (str, Path, bytes)) or getattr(videos, "ndim", None) == 4:
+        return [videos]
+    videos = list(videos)
+    if not videos:
+        raise ValueError("videos is empty: give at least one.")
+    return [np.stack(videos)] if getattr(videos[0], "ndim", None) == 3 else videos
+
+
+def _to_frames(video) -> torch.Tensor:
+    """Returns the frames of one video as uint8 `(T, 3, H, W)`."""
+    if isinstance(video, (list, tuple)):
+        video = np.stack(video)
+    frames = torch.as_tensor(video)
+    if frames.dtype != torch.uint8 or frames.ndim != 4 or 3 not in (frames.shape[1], frames.shape[-1]):
+        raise ValueError(
+            f"A video's frames are {frames.dtype} of shape {tuple(frames.shape)}: give uint8 (T, H, W, 3) or "
+            "(T, 3, H, W)."
+        )
+    return frames.permute(0, 3, 1, 2) if frames.shape[-1] == 3 else frames
+
+
+def _randint(low: int, high: int, generator: torch.Generator | None) -> int:
+    return int(torch.randint(low, high + 1, (), generator=generator))
+
+
+AVTVideoProcessor.register_for_auto_class("AutoVideoProcessor")
