@@ -206,10 +206,8 @@ class AVTModel(AVTPreTrainedModel):
             output_hidden_states, output_attentions (`bool`, *optional*): Also return the head's.
         """
         if video_features is None:
-            batch_size, num_frames = pixel_values_videos.shape[:2]
-            video_features = self.encode_frames(pixel_values_videos.flatten(0, 1)).unflatten(
-                0, (batch_size, num_frames)
-            )
+            batch_size = pixel_values_videos.shape[0]
+            video_features = self.encode_frames(pixel_values_videos.flatten(0, 1)).unflatten(0, (batch_size, -1))
         x = video_features.to(self.encoder.weight.dtype)
         x = x if self.mapper is None else self.mapper(x)  # (B, T, C)
         hidden, observed = self._roll_out(
@@ -224,7 +222,7 @@ class AVTModel(AVTPreTrainedModel):
         past = decoded[:, : num_frames - 1]
         if frame_mask is not None:
             # The first real frame has no frames before it to be predicted from and stands for itself, as frame 0 does.
-            past = torch.where(frame_mask[:, :-1, None].bool(), past, x[:, 1:])
+            past = torch.where(frame_mask[:, :-1, None], past, x[:, 1:])
         return AVTModelOutput(
             frame_features=x,
             past_features=torch.cat([x[:, :1], past], dim=1),  # (B, T, C)
@@ -311,7 +309,8 @@ class AVTForAnticipation(AVTPreTrainedModel):
             video_features (`torch.Tensor` of shape `(B, T, D)`, *optional*):
                 Frame features instead of frames; for a model with a backbone, what `encode_frames` returns.
             frame_mask (`torch.BoolTensor` of shape `(B, T)`, *optional*):
-                `False` marks left padding, moments before the video begins: nothing attends to them.
+                `False` marks left padding, moments before the video begins: nothing attends to them. The last frame
+                always has position T-1.
             labels (`torch.LongTensor` of shape `(B,)`, *optional*): Next action, 0..A-1, or -100 where unknown.
             past_labels (`torch.LongTensor` of shape `(B, T)`, *optional*): Action of each observed frame; -100 marks
                 unlabelled frames. Not used unless `config.classify_past`.
@@ -328,6 +327,7 @@ class AVTForAnticipation(AVTPreTrainedModel):
                 accepted.
         """
         self._check_inputs(pixel_values_videos, video_features, frame_mask, num_future_steps)
+        frame_mask = None if frame_mask is None else frame_mask.bool()
         num_views = 1
         if pixel_values_videos is not None and pixel_values_videos.ndim == 6:
             num_views = pixel_values_videos.shape[1]
@@ -428,6 +428,8 @@ class AVTForAnticipation(AVTPreTrainedModel):
             raise ValueError(
                 f"frame_mask has the shape {tuple(frame_mask.shape)}: give (B, T) = {(batch_size, num_frames)}."
             )
+        if frame_mask is not None and _can_be_read(frame_mask) and not frame_mask[:, -1].all():
+            raise ValueError("frame_mask hides a last frame: padding goes to the left, before the first real frame.")
 
     def _check_pixels(self, pixel_values_videos):
         if self.config.backbone_config is None:
@@ -474,21 +476,26 @@ def _feature_loss(outputs: AVTModelOutput, frame_mask: torch.Tensor | None) -> t
     frame."""
     if outputs.frame_features.shape[1] < 2:
         return None
-    both_exist = None if frame_mask is None else frame_mask[:, 1:].bool() & frame_mask[:, :-1].bool()
+    both_exist = None if frame_mask is None else frame_mask[:, 1:] & frame_mask[:, :-1]
     return feature_prediction_loss(outputs.past_features[:, 1:], outputs.frame_features[:, 1:], both_exist)
 
 
 def _check_labels(name: str, labels: torch.Tensor, scores: torch.Tensor):
     if labels.shape != scores.shape[:-1]:
         raise ValueError(f"{name} has the shape {tuple(labels.shape)}: give {tuple(scores.shape[:-1])}.")
-    if labels.device.type != "cpu" or torch.compiler.is_compiling():
-        return  # reading values would stall the accelerator or break the graph; cross_entropy asserts there
+    if not _can_be_read(labels):
+        return  # cross_entropy asserts on the device
     num_classes = scores.shape[-1]
     wrong = labels[(labels != IGNORED_LABEL) & ((labels < 0) | (labels >= num_classes))]
     if len(wrong):
         raise ValueError(
             f"{name} holds {wrong[0].item()}: give class ids 0..{num_classes - 1}, or {IGNORED_LABEL} where unlabelled."
         )
+
+
+def _can_be_read(values: torch.Tensor) -> bool:
+    """Whether looking at values is free: it would stall an accelerator, and break a graph that is being compiled."""
+    return values.device.type == "cpu" and not torch.compiler.is_compiling()
 
 
 AVTModel.register_for_auto_class("AutoModel")

@@ -303,6 +303,7 @@ print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e6)
         ({"video_features": features(), "num_future_steps": 14}, "4 frames and 14 future steps do not fit"),
         ({"video_features": features(), "num_future_steps": 0}, "num_future_steps is 0"),
         ({"video_features": features(), "frame_mask": torch.ones(2, 3)}, r"give \(B, T\) = \(2, 4\)"),
+        ({"video_features": features(), "frame_mask": torch.tensor([[1, 1, 1, 0]] * 2)}, "padding goes to the left"),
         ({"video_features": features(), "labels": torch.tensor([1, 5])}, r"labels holds 5: give class ids 0\.\.4"),
         ({"video_features": features(), "labels": torch.tensor([-1, 2])}, "labels holds -1"),
         ({"video_features": features(), "labels": torch.tensor([[1], [2]])}, r"shape \(2, 1\): give \(2,\)"),

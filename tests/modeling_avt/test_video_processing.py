@@ -46,8 +46,8 @@ def test_three_crops_and_their_mirror_images():
     first_columns = [halved(left, 108) for left in (0, 11, 22)]
     first_rows = [halved(top, 72) for top in (0, 2, 4)]
     for view in range(3):
-        assert pixels[view, 0, 16, 0].item() == pytest.approx(first_columns[view], abs=1)
-        assert pixels[view, 1, 0, 16].item() == pytest.approx(first_rows[view], abs=1)
+        assert pixels[view, 0, 16, 0].item() == pytest.approx(first_columns[view], abs=1.5)
+        assert pixels[view, 1, 0, 16].item() == pytest.approx(first_rows[view], abs=1.5)
         assert torch.equal(pixels[view + 3], pixels[view].flip(-1))
     assert torch.equal(views[0, 1], processor(gradient_frames())["pixel_values_videos"][0])
 
