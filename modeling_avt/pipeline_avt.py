@@ -6,6 +6,8 @@ from transformers import Pipeline
 
 from .video_io_avt import probe, read_frames
 
+FRAMES_AT_ONCE = 32  # bounds memory along a timeline: as many decoded frames, or images in the backbone, at a time
+
 
 class ActionAnticipationPipeline(Pipeline):
     """Anticipates actions in video files.
@@ -71,10 +73,10 @@ class ActionAnticipationPipeline(Pipeline):
         postprocess = {} if top_k is None else {"top_k": top_k}
         return preprocess, {}, {**postprocess, "is_timeline": every is not None}
 
-    def preprocess(self, video, at: float | None = None, every: float | None = None) -> dict[str, torch.Tensor]:
+    def preprocess(self, video, at: float | None = None, every: float | None = None) -> dict:
         """Returns each frame once, `pixel_values (F, 3, H, W)`, and for each of M moments the T frames it observes.
 
-        `positions (M, T)` index into the frames; `frame_mask (M, T)`; `at_s (M,)`.
+        `positions (M, T)` index into the frames; `frame_mask (M, T)`; `at_s`, M floats.
         """
         moments = [at]
         if at is None:
@@ -87,17 +89,19 @@ class ActionAnticipationPipeline(Pipeline):
         # Windows overlap: moments are told apart to the microsecond, so that each frame is decoded and encoded once.
         ticks = np.round(times * 1e6).astype(np.int64)
         wanted = np.unique(ticks[masks])
-        frames = read_frames(video, np.maximum(wanted, 0) / 1e6)
+        chunks = np.split(np.maximum(wanted, 0) / 1e6, range(FRAMES_AT_ONCE, len(wanted), FRAMES_AT_ONCE))
+        frames = [self.video_processor(read_frames(video, chunk))["pixel_values_videos"][0] for chunk in chunks]
         positions = np.where(masks, np.searchsorted(wanted, ticks), 0)
         return {
-            "pixel_values": self.video_processor(frames)["pixel_values_videos"][0],
+            "pixel_values": torch.cat(frames),
             "positions": torch.from_numpy(positions),
             "frame_mask": torch.from_numpy(masks),
-            "at_s": torch.tensor(moments, dtype=torch.float64),
+            "at_s": [float(moment) for moment in moments],
         }
 
     def _forward(self, inputs):
-        features = self.model.encode_frames(inputs["pixel_values"].to(self.model.dtype))  # (F, D)
+        chunks = inputs["pixel_values"].to(self.model.dtype).split(FRAMES_AT_ONCE)
+        features = torch.cat([self.model.encode_frames(chunk) for chunk in chunks])  # (F, D)
         windows = features[inputs["positions"]]  # (M, T, D)
         outputs = self.model(video_features=windows, frame_mask=inputs["frame_mask"])
         return {"logits": outputs.logits, "at_s": inputs["at_s"]}
@@ -109,7 +113,7 @@ class ActionAnticipationPipeline(Pipeline):
         tau_a = self.model.config.tau_a
         return [
             {"at_s": at_s, "starts_at_s": at_s + tau_a, "anticipated": actions}
-            for at_s, actions in zip(outputs["at_s"].tolist(), anticipated, strict=True)
+            for at_s, actions in zip(outputs["at_s"], anticipated, strict=True)
         ]
 
     def _most_likely(self, logits: torch.Tensor, top_k: int) -> list[dict]:

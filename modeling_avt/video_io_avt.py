@@ -6,7 +6,8 @@ video is shown from `i / fps` on, as annotations count.
 
 import io
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
@@ -126,7 +127,8 @@ class _VideoStream:
         self.shown = self.upcoming = None  # (ticks, av.VideoFrame) or None
         self.start = self.stream.start_time
         if self.start is None or self.is_avi:
-            self._restart(None)
+            with self._naming_errors():
+                self._restart(None)
             self.start = 0 if self.upcoming is None else self.upcoming[0]
         # Seeking ahead by less than this has been seen to land behind the frame on display.
         self.shortest_seek = self._to_ticks(1.0)
@@ -137,15 +139,19 @@ class _VideoStream:
     def __exit__(self, *_):
         self.container.close()
 
-    def image_at(self, time_s: float, resize_short_side: int | None) -> np.ndarray:
-        """Returns the frame shown at `time_s`, uint8 `(H, W, 3)`; times must not descend between calls."""
+    @contextmanager
+    def _naming_errors(self, time_s: float | None = None) -> Iterator[None]:
+        """Turns FFmpeg's errors into ours, which say which file and moment they are about."""
         try:
-            frame = self._frame_at(
-                self.start + math.floor((Fraction(time_s) + Fraction(TIME_SLACK_S)) / self.tick_s), time_s
-            )
-            return _to_image(frame, resize_short_side)
+            yield
         except self.av.FFmpegError as error:
             raise VideoDecodeError(self.name, f"decoding failed ({_describe(error)}).", time_s) from error
+
+    def image_at(self, time_s: float, resize_short_side: int | None) -> np.ndarray:
+        """Returns the frame shown at `time_s`, uint8 `(H, W, 3)`; times must not descend between calls."""
+        target = self.start + math.floor((Fraction(time_s) + Fraction(TIME_SLACK_S)) / self.tick_s)
+        with self._naming_errors(time_s):
+            return _to_image(self._frame_at(target, time_s), resize_short_side)
 
     def info(self) -> VideoInfo:
         """Returns what the container states, or where it does not, what its packets show."""
@@ -161,10 +167,8 @@ class _VideoStream:
         return VideoInfo(float(duration * self.tick_s), float(fps), width, height, num_frames)
 
     def _count_packets(self) -> tuple[int, int]:
-        try:
+        with self._naming_errors():
             packets = [(p.pts, p.duration or 0) for p in self.container.demux(self.stream) if p.pts is not None]
-        except self.av.FFmpegError as error:
-            raise VideoDecodeError(self.name, f"its packets cannot be read ({_describe(error)}).") from error
         if not packets:
             raise VideoDecodeError(self.name, "it holds no frames.")
         (last, duration), count = max(packets), len(packets)
@@ -173,10 +177,8 @@ class _VideoStream:
     def _rotation(self) -> int:
         """Degrees by which frames are turned counter-clockwise for display; only a decoded frame tells."""
         if self.upcoming is None:
-            try:
+            with self._naming_errors():
                 self._restart(None)
-            except self.av.FFmpegError as error:
-                raise VideoDecodeError(self.name, f"decoding failed ({_describe(error)}).") from error
         return 0 if self.upcoming is None else self.upcoming[1].rotation
 
     def _frame_at(self, target: int, time_s: float):

@@ -13,6 +13,8 @@ from transformers import (
     MobileNetV2Config,
     ResNetConfig,
     SwinConfig,
+    Trainer,
+    TrainingArguments,
 )
 from transformers.pytorch_utils import Conv1D
 
@@ -232,6 +234,25 @@ def test_half_precision_takes_float32_inputs(dtype):
         assert outputs.loss.dtype == torch.float32
         torch.testing.assert_close(outputs.logits.float(), expected, atol=0.1, rtol=0.1)
         outputs.loss.backward()
+
+
+def test_plain_trainer_trains_evaluates_and_gathers_scores_alone(tmp_path):
+    rows = [
+        {"video_features": features(1)[0], "frame_mask": torch.arange(4) >= row % 3, "labels": torch.tensor(row % 5)}
+        for row in range(7)
+    ]
+    arguments = TrainingArguments(
+        output_dir=str(tmp_path), use_cpu=True, max_steps=3, per_device_train_batch_size=2, label_names=["labels"]
+    )
+    model = tiny_model()
+    before = {name: p.detach().clone() for name, p in model.named_parameters()}
+    trainer = Trainer(model=model, args=arguments, train_dataset=rows, eval_dataset=rows)
+    trainer.train()
+    unmoved = [name for name, p in model.named_parameters() if torch.equal(p, before[name])]
+    assert unmoved == []
+    prediction = trainer.predict(rows)
+    assert prediction.predictions.shape == (7, 5)
+    assert prediction.label_ids.tolist() == [row % 5 for row in range(7)]
 
 
 def test_fsdp_wraps_the_blocks_of_head_and_backbone():

@@ -66,6 +66,15 @@ def test_timeline_encodes_each_frame_once(anticipate, video, monkeypatch):
     assert encoded == [7]
 
 
+def test_long_timelines_are_worked_through_in_chunks(anticipate, video, monkeypatch):
+    whole = anticipate(str(video), every=1.0, top_k=1)
+    monkeypatch.setattr("modeling_avt.pipeline_avt.FRAMES_AT_ONCE", 3)
+    chunked = anticipate(str(video), every=1.0, top_k=1)
+    assert [x["anticipated"][0]["label"] for x in chunked] == [x["anticipated"][0]["label"] for x in whole]
+    scores = [x["anticipated"][0]["score"] for x in whole]
+    assert [x["anticipated"][0]["score"] for x in chunked] == pytest.approx(scores, abs=1e-6)
+
+
 def test_actions_without_verb_and_noun_names(video):
     model = tiny_model(tiny_vit_config())
     answer = ActionAnticipationPipeline(model=model, video_processor=tiny_processor())(str(video), top_k=1)[0]

@@ -6,6 +6,7 @@ import sys
 
 import torch
 from conftest import PROJECT, require_shared
+from safetensors.torch import load_file
 
 from modeling_avt import AVTForAnticipation, AVTVideoProcessor
 
@@ -15,7 +16,22 @@ def run(*arguments) -> subprocess.CompletedProcess:
     return subprocess.run(command, capture_output=True, text=True, check=False)
 
 
-def test_writes_a_folder_that_loads(tmp_path):
+def test_feature_checkpoints_are_written_without_a_processor(tmp_path):
+    recorded = load_file(PROJECT / "tests" / "parity" / "fixtures" / "i_feat_action.safetensors")
+    state = {key.removeprefix("checkpoint/"): value for key, value in recorded.items() if key.startswith("checkpoint/")}
+    torch.save({"model": state}, tmp_path / "checkpoint.pth")
+    (tmp_path / "experiment.txt").write_text("+model.future_predictor.n_head=4\nmodel.classifier_on_past=true\n")
+    result = run(tmp_path / "checkpoint.pth", tmp_path / "out", "--experiment_config", tmp_path / "experiment.txt")
+    assert result.returncode == 0, result.stderr
+    assert "no backbone (takes features), 11 actions" in result.stdout
+    assert not (tmp_path / "out" / "video_preprocessor_config.json").exists()
+    model = AVTForAnticipation.from_pretrained(tmp_path / "out")
+    with torch.no_grad():
+        logits = model(video_features=recorded["in/clips"].flatten(2)).logits
+    torch.testing.assert_close(logits, recorded["eval/clips/out/logits/action"], atol=1e-5, rtol=0)
+
+
+def test_video_checkpoints_are_written_with_the_reference_processor(tmp_path):
     checkpoint = require_shared("golden", "model", "iii_vit_action", "checkpoint.pth")
     names = [f"action {index}" for index in range(11)]
     (tmp_path / "names.txt").write_text("\n".join(names))
