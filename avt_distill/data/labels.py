@@ -1,0 +1,93 @@
+"""Label spaces: the actions of a benchmark, and the verb and noun of each."""
+
+import hashlib
+import json
+from dataclasses import asdict, dataclass
+from functools import cached_property
+from pathlib import Path
+
+import numpy as np
+
+
+@dataclass(frozen=True)
+class LabelSpace:
+    """Names of the A actions, V verbs and N nouns by id, and which verb and noun each action has.
+
+    Scores, soft labels and checkpoints that belong together share a label space; its `content_hash` tells.
+
+    Args:
+        actions (`tuple[str, ...]`): Action names, ids 0..A-1.
+        verbs, nouns (`tuple[str, ...]`, *optional*): Verb and noun names. Empty where a benchmark has none.
+        action_to_verb_noun (`tuple[tuple[int, int], ...]`, *optional*): `(verb id, noun id)` of each action.
+
+    Raises:
+        ValueError: for no actions, blank or repeated names, and for a map that is not one in-range pair an action.
+    """
+
+    actions: tuple[str, ...]
+    verbs: tuple[str, ...] = ()
+    nouns: tuple[str, ...] = ()
+    action_to_verb_noun: tuple[tuple[int, int], ...] | None = None
+
+    def __post_init__(self):
+        for kind in ("actions", "verbs", "nouns"):
+            names = tuple(str(name).strip() for name in getattr(self, kind))
+            object.__setattr__(self, kind, names)
+            repeated = sorted({name for name in names if names.count(name) > 1}) if len(set(names)) < len(names) else []
+            if "" in names or repeated:
+                raise ValueError(
+                    f"{kind} holds blank or repeated names ({repeated[:3]}): give each id a name of its own."
+                )
+        if not self.actions:
+            raise ValueError("actions is empty: give at least one action name.")
+        if self.action_to_verb_noun is not None:
+            pairs = tuple((int(verb), int(noun)) for verb, noun in self.action_to_verb_noun)
+            object.__setattr__(self, "action_to_verb_noun", pairs)
+            self._check_pairs()
+
+    def _check_pairs(self):
+        if len(self.action_to_verb_noun) != len(self.actions):
+            raise ValueError(
+                f"action_to_verb_noun has {len(self.action_to_verb_noun)} pairs for {len(self.actions)} actions: "
+                "give one (verb id, noun id) for each."
+            )
+        for action, (verb, noun) in zip(self.actions, self.action_to_verb_noun, strict=True):
+            if not (0 <= verb < len(self.verbs) and 0 <= noun < len(self.nouns)):
+                raise ValueError(
+                    f"Action '{action}' has verb {verb} and noun {noun}, but there are {len(self.verbs)} verbs and "
+                    f"{len(self.nouns)} nouns."
+                )
+
+    @cached_property
+    def content_hash(self) -> str:
+        """A short digest of names and maps: equal for equal label spaces, whatever file they came from."""
+        content = json.dumps(asdict(self), sort_keys=True, ensure_ascii=False)
+        return hashlib.sha256(content.encode()).hexdigest()[:16]
+
+    @cached_property
+    def verb_noun_ids(self) -> np.ndarray | None:
+        """`action_to_verb_noun` as int64 `(A, 2)`."""
+        return None if self.action_to_verb_noun is None else np.array(self.action_to_verb_noun, dtype=np.int64)
+
+    def to_config(self) -> dict:
+        """Returns the `AVTConfig` fields that describe these labels."""
+        return {
+            "id2label": dict(enumerate(self.actions)),
+            "verb_id2label": dict(enumerate(self.verbs)) or None,
+            "noun_id2label": dict(enumerate(self.nouns)) or None,
+            "action_to_verb_noun": None
+            if self.action_to_verb_noun is None
+            else [list(p) for p in self.action_to_verb_noun],
+        }
+
+    def save(self, path: str | Path):
+        """Writes the label space as JSON."""
+        Path(path).write_text(json.dumps(asdict(self), indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+
+    @classmethod
+    def load(cls, path: str | Path) -> "LabelSpace":
+        """Returns a label space that `save` wrote."""
+        fields = json.loads(Path(path).read_text(encoding="utf-8"))
+        pairs = fields["action_to_verb_noun"]
+        pairs = None if pairs is None else tuple(tuple(pair) for pair in pairs)
+        return cls(tuple(fields["actions"]), tuple(fields["verbs"]), tuple(fields["nouns"]), pairs)

@@ -1,0 +1,48 @@
+"""LabelSpace: names, maps, and a hash that tells two of them apart."""
+
+import pytest
+
+from avt_distill.data.labels import LabelSpace
+
+KITCHEN = LabelSpace(("cut egg", "mix egg", "mix oil"), ("cut", "mix"), ("egg", "oil"), ((0, 0), (1, 0), (1, 1)))
+
+
+def test_hash_follows_content_and_not_spelling_of_the_file(tmp_path):
+    KITCHEN.save(tmp_path / "labels.json")
+    assert LabelSpace.load(tmp_path / "labels.json") == KITCHEN
+    assert LabelSpace.load(tmp_path / "labels.json").content_hash == KITCHEN.content_hash
+    spaced = LabelSpace((" cut egg", "mix egg ", "mix oil"), ["cut", "mix"], ["egg", "oil"], [[0, 0], [1, 0], [1, 1]])
+    assert spaced == KITCHEN
+    others = [
+        LabelSpace(KITCHEN.actions[::-1]),
+        LabelSpace(KITCHEN.actions),
+        LabelSpace(KITCHEN.actions, ("cut", "mix")),
+    ]
+    assert len({KITCHEN.content_hash, *(other.content_hash for other in others)}) == 4
+
+
+def test_config_fields_build_a_model_configuration():
+    from conftest import tiny_config
+
+    config = tiny_config(**KITCHEN.to_config(), label_types=["action", "verb", "noun"])
+    assert config.num_classes == {"action": 3, "verb": 2, "noun": 2}
+    assert config.action_to_verb_noun == KITCHEN.verb_noun_ids.tolist() == [[0, 0], [1, 0], [1, 1]]
+    assert LabelSpace(("cut",)).to_config()["verb_id2label"] is None
+
+
+@pytest.mark.parametrize(
+    ("fields", "message"),
+    [
+        ({"actions": ()}, "actions is empty"),
+        ({"actions": ("cut", " ")}, "blank or repeated"),
+        ({"actions": ("cut", "cut ")}, r"repeated names \(\['cut'\]\)"),
+        ({"actions": ("cut",), "action_to_verb_noun": ()}, "has 0 pairs for 1 actions"),
+        (
+            {"actions": ("cut egg",), "verbs": ("cut",), "action_to_verb_noun": ((0, 0),)},
+            "'cut egg' has verb 0 and noun 0",
+        ),
+    ],
+)
+def test_refuses(fields, message):
+    with pytest.raises(ValueError, match=message):
+        LabelSpace(**fields)
