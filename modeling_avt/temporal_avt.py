@@ -14,6 +14,7 @@ Two protocols:
 import math
 
 import numpy as np
+import torch
 
 # Moments are compared with a slack far below any frame interval, so that rounding of seconds never moves a frame.
 TIME_SLACK_S = 1e-6
@@ -63,7 +64,7 @@ def sample_frame_times(
     Raises:
         ValueError: for a window that ends before the first frame, and for values out of range.
     """
-    times, mask, _ = _sample(window_start_s, window_end_s, video_fps, frame_rate, num_frames, protocol, source)
+    times, mask, _ = sample_frames(window_start_s, window_end_s, video_fps, frame_rate, num_frames, protocol, source)
     return times, mask
 
 
@@ -82,12 +83,20 @@ def frame_indices(
     shown at each sampled time. Under `"avt"` with `source="features"` they count from 1 at 30 fps, as the frame names
     of RULSTM's feature files do. Padding has number 0.
     """
-    _, mask, indices = _sample(window_start_s, window_end_s, video_fps, frame_rate, num_frames, protocol, source)
+    _, mask, indices = sample_frames(window_start_s, window_end_s, video_fps, frame_rate, num_frames, protocol, source)
     return indices, mask
 
 
-def _sample(window_start_s, window_end_s, video_fps, frame_rate, num_frames, protocol, source):
-    """Returns times `(T,)`, mask `(T,)` and frame numbers `(T,)`."""
+def sample_frames(
+    window_start_s: float,
+    window_end_s: float,
+    video_fps: float,
+    frame_rate: float,
+    num_frames: int,
+    protocol: str = "exact",
+    source: str = "video",
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Returns the times of `sample_frame_times`, the mask, and the numbers of `frame_indices`, `(T,)` each, at once."""
     for name, value in (("video_fps", video_fps), ("frame_rate", frame_rate), ("num_frames", num_frames)):
         if not value > 0:
             raise ValueError(f"{name} is {value}: give a positive number.")
@@ -131,8 +140,9 @@ def _sample_like_avt(window_start_s, window_end_s, fps, frame_rate, num_frames, 
     frames = frames_between(clip_start_s, clip_end_s, fps)
     if not len(frames):
         raise ValueError(f"The window from {window_start_s:.3f} s to {window_end_s:.3f} s holds no frame at {fps} fps.")
-    # Times are spread evenly over the clip, both ends included, in float32, whatever the frames' own times are.
-    times = np.linspace(clip_start_s, clip_end_s, len(frames)).astype(np.float32).astype(np.float64)
+    # Times are spread evenly over the clip, both ends included, whatever the frames' own times are. torch's float32
+    # rounding decides which of two touching segments labels a frame.
+    times = torch.linspace(clip_start_s, clip_end_s, len(frames), dtype=torch.float32).double().numpy()
     step = round(fps / frame_rate)
     frames, times = frames[::-1][::step][:num_frames][::-1], times[::-1][::step][:num_frames][::-1]
     missing = num_frames - len(frames)

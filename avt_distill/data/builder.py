@@ -1,0 +1,212 @@
+"""What all dataset builders share: one row schema, options, splits, and a cache that follows the annotations' content.
+
+A benchmark is a subclass that says where its files are and how they are read (`read_annotations`). Builders yield Arrow
+tables (`datasets.ArrowBasedBuilder`) rather than examples: the same interface, tens of times as fast, and -100 is kept,
+which `ClassLabel` refuses to encode example by example.
+"""
+
+import hashlib
+import inspect
+import json
+from collections.abc import Iterable
+from dataclasses import dataclass, field, fields
+from functools import cached_property
+from pathlib import Path
+
+import datasets
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+
+from modeling_avt.temporal_avt import sample_frames
+from modeling_avt.video_io_avt import probe
+
+from .labels import LabelSpace
+from .rows import RowOptions, anticipation_rows, can_be_anticipated
+from .segments import AnnotationError
+
+VIDEO_SUFFIXES = {".mp4", ".mkv", ".webm", ".avi", ".mov", ".m4v", ".mpg", ".mpeg"}
+# Annotations and videos are cut by different tools; a segment may outlast its video by this much.
+VIDEO_END_SLACK_S = 1.0
+
+
+@dataclass
+class Annotations:
+    """What a benchmark's files say.
+
+    Args:
+        label_space (`LabelSpace`): Its labels.
+        splits (`dict[str, pd.DataFrame]`): The segment table of each split.
+        video_fps (`dict[str, float]`): Frames per second of each video.
+        history (`dict[str, pd.DataFrame]`, *optional*): Where a split's histories are taken from, if not from itself.
+    """
+
+    label_space: LabelSpace
+    splits: dict[str, pd.DataFrame]
+    video_fps: dict[str, float]
+    history: dict[str, pd.DataFrame] = field(default_factory=dict)
+
+
+@dataclass
+class AnticipationConfig(datasets.BuilderConfig):
+    """Options of every builder; see `rows.RowOptions` for those that shape rows.
+
+    Args:
+        videos (`str`, *optional*): Folder of the videos, searched in depth for `<video_id>.<suffix>`. Without it,
+            `video` is `None` in every row.
+    """
+
+    version: datasets.Version = field(default_factory=lambda: datasets.Version("1.0.0"))
+    tau_a: float = 1.0
+    tau_o: float = 10.0
+    num_frames: int = 10
+    frame_rate: float = 1.0
+    protocol: str = "exact"
+    source: str = "video"
+    history_cutoff: str = "started"
+    videos: str | None = None
+
+    @property
+    def row_options(self) -> RowOptions:
+        return RowOptions(**{option.name: getattr(self, option.name) for option in fields(RowOptions)})
+
+
+class AnticipationBuilder(datasets.ArrowBasedBuilder):
+    """Base of all builders: subclasses set `BUILDER_CONFIGS`, `ANNOTATION_FILES` and `read_annotations`."""
+
+    BUILDER_CONFIG_CLASS = AnticipationConfig
+    # Patterns below the annotation folder whose content decides whether a cached data set is still right.
+    ANNOTATION_FILES: tuple[str, ...] = ("*.csv",)
+
+    def __init__(
+        self, *args, data_dir: str | Path, hash: str | None = None, videos: str | Path | None = None, **kwargs
+    ):
+        folder = Path(data_dir).resolve()
+        if not folder.is_dir():
+            raise AnnotationError(f"data_dir '{data_dir}' is not a folder: give the folder of the annotation files.")
+        if videos is not None:
+            kwargs["videos"] = str(Path(videos).resolve())
+        super().__init__(*args, data_dir=str(folder), hash=hash or self._content_hash(folder), **kwargs)
+
+    def read_annotations(self, folder: Path) -> Annotations:
+        """Returns what the files in `folder` say under `self.config`."""
+        raise NotImplementedError
+
+    @cached_property
+    def annotations(self) -> Annotations:
+        return self.read_annotations(Path(self.config.data_dir))
+
+    @cached_property
+    def dropped(self) -> dict[str, list[str]]:
+        """The uids of each split's actions that start too early to be anticipated, and make no rows."""
+        options = self.config.row_options
+        return {
+            split: segments["uid"][~can_be_anticipated(segments, options)].tolist()
+            for split, segments in self.annotations.splits.items()
+        }
+
+    @cached_property
+    def rows(self) -> dict[str, pd.DataFrame]:
+        """The rows of each split; only made where no cached data set is there."""
+        annotations, all_rows = self.annotations, {}
+        for split, segments in annotations.splits.items():
+            videos = self._video_paths(segments)
+            rows = anticipation_rows(
+                segments,
+                self.config.row_options,
+                video_fps=annotations.video_fps,
+                history_segments=annotations.history.get(split),
+            )
+            all_rows[split] = rows.assign(video=rows["video_id"].map(videos))
+        return all_rows
+
+    def _info(self) -> datasets.DatasetInfo:
+        space = self.annotations.label_space
+        description = {
+            "benchmark": self.config.name,
+            "label_space": space.content_hash,
+            **{option.name: getattr(self.config, option.name) for option in fields(RowOptions)},
+            "dropped": self.dropped,
+        }
+        return datasets.DatasetInfo(description=json.dumps(description), features=row_features(space))
+
+    def _split_generators(self, dl_manager) -> list[datasets.SplitGenerator]:
+        # Made here and not while tables are written: there, errors would come wrapped in one that does not say why.
+        return [datasets.SplitGenerator(name=split, gen_kwargs={"splits": [split]}) for split in self.rows]
+
+    def _generate_tables(self, splits: list[str]) -> Iterable[tuple[str, pa.Table]]:
+        for split in splits:
+            yield split, _to_arrow(self.rows[split], self.info.features)
+
+    def _video_paths(self, segments: pd.DataFrame) -> dict[str, str | None]:
+        """Returns the file of each annotated video, having checked that it is there and long enough."""
+        if self.config.videos is None:
+            return dict.fromkeys(segments["video_id"])
+        found = find_videos(self.config.videos)
+        missing = sorted(set(segments["video_id"]) - set(found))
+        if missing:
+            raise AnnotationError(
+                f"{self.config.videos} lacks {len(missing)} videos of the annotations, '{missing[0]}' first."
+            )
+        for video_id, last_end_s in segments.groupby("video_id")["end_s"].max().items():
+            duration_s = probe(found[video_id]).duration_s
+            if last_end_s > duration_s + VIDEO_END_SLACK_S:
+                raise AnnotationError(
+                    f"{found[video_id]} lasts {duration_s:.1f} s, but is annotated until {last_end_s:.1f} s: "
+                    "it is cut short, or another video."
+                )
+        return found
+
+    @classmethod
+    def _content_hash(cls, folder: Path) -> str:
+        """A digest of annotations and code: edited files are never served from an old cache."""
+        digest = hashlib.sha256()
+        code = [*sorted(Path(__file__).parent.glob("*.py")), Path(inspect.getfile(sample_frames))]
+        annotations = sorted({path for pattern in cls.ANNOTATION_FILES for path in folder.glob(pattern)})
+        for path in [*code, *annotations]:
+            digest.update(path.name.encode() + b"\0" + path.read_bytes() + b"\0")
+        return digest.hexdigest()[:16]
+
+
+def find_videos(folder: str | Path) -> dict[str, str]:
+    """Returns the path of each video below a folder by video id, the file's name without suffix."""
+    paths = sorted(path for path in Path(folder).rglob("*") if path.suffix.lower() in VIDEO_SUFFIXES)
+    return {path.stem: str(path) for path in paths}
+
+
+def row_features(space: LabelSpace) -> datasets.Features:
+    """Returns the schema of a row; -100 stands for an unlabelled `action`, `verb`, `noun` or past action."""
+    text, number, seconds = datasets.Value("string"), datasets.Value("int64"), datasets.Value("float64")
+    names = {"action": space.actions, "verb": space.verbs, "noun": space.nouns}
+    labels = {name: datasets.ClassLabel(names=list(values)) if values else number for name, values in names.items()}
+    return datasets.Features(
+        {
+            "uid": text,
+            "video_id": text,
+            "video": text,
+            "start_s": seconds,
+            "end_s": seconds,
+            "observed_start_s": seconds,
+            "observed_end_s": seconds,
+            "frame_times": datasets.List(seconds),
+            "frame_indices": datasets.List(number),
+            "frame_mask": datasets.List(datasets.Value("bool")),
+            "past_actions": datasets.List(number),
+            **labels,
+            "history": datasets.List(number),
+            "narration": text,
+        }
+    )
+
+
+def _to_arrow(rows: pd.DataFrame, features: datasets.Features) -> pa.Table:
+    columns = {}
+    for name, kind in zip(features.arrow_schema.names, features.arrow_schema.types, strict=True):
+        values = rows[name]
+        if pa.types.is_list(kind):
+            lengths = np.concatenate([[0], np.cumsum([len(value) for value in values])])
+            flat = np.concatenate(list(values)) if len(values) else np.empty(0)
+            columns[name] = pa.ListArray.from_arrays(pa.array(lengths, pa.int32()), pa.array(flat, kind.value_type))
+        else:
+            columns[name] = pa.array(values.tolist(), kind)
+    return pa.table(columns, schema=features.arrow_schema)

@@ -1,0 +1,59 @@
+"""EGTEA Gaze+ from RULSTM's CSV files: three splits by segment, not by video."""
+
+from pathlib import Path
+
+import pandas as pd
+
+from .builder import Annotations, AnticipationBuilder, AnticipationConfig
+from .epic_kitchens import read_rulstm
+from .labels import LabelSpace
+from .segments import AnnotationError, read_csv
+
+# The videos; RULSTM's frame numbers, and its features, are at 30 fps all the same.
+VIDEO_FPS = 24.0
+
+
+class EgteaGazePlus(AnticipationBuilder):
+    """EGTEA Gaze+; `data_dir` holds `actions.csv`, `training<k>.csv` and `validation<k>.csv`.
+
+    Splits: `train` and `validation`. Configurations: `split1` (default) to `split3`, and `split1_complete` to
+    `split3_complete`. Most videos have segments in both parts of a split, in turn. Histories therefore come in two
+    kinds: gappy ones, of a row's own part alone, and complete ones, with the other part's segments in their places.
+    """
+
+    BUILDER_CONFIGS = [
+        AnticipationConfig(name=f"split{k}{history}", tau_a=0.5) for history in ("", "_complete") for k in (1, 2, 3)
+    ]
+    DEFAULT_CONFIG_NAME = "split1"
+
+    def read_annotations(self, folder: Path) -> Annotations:
+        space = _label_space(folder / "actions.csv")
+        split, _, history = self.config.name.removeprefix("split").partition("_")
+        splits = {
+            "train": read_rulstm(folder / f"training{split}.csv", space),
+            "validation": read_rulstm(folder / f"validation{split}.csv", space),
+        }
+        complete = pd.concat(list(splits.values()), ignore_index=True)
+        return Annotations(
+            space,
+            splits,
+            dict.fromkeys(complete["video_id"], VIDEO_FPS),
+            history=dict.fromkeys(splits, complete) if history == "complete" else {},
+        )
+
+
+def _label_space(path: Path) -> LabelSpace:
+    """Returns the actions of RULSTM's `actions.csv`: `id, verb_noun ids, Verb_noun`."""
+    table = read_csv(path, header=None)
+    pairs = [tuple(int(part) for part in pair.split("_")) for pair in table[1]]
+    verbs, nouns = {}, {}
+    for (verb, noun), name in zip(pairs, table[2], strict=True):
+        verb_name, _, noun_name = name.partition("_")
+        if verbs.setdefault(verb, verb_name) != verb_name or nouns.setdefault(noun, noun_name) != noun_name:
+            raise AnnotationError(f"{path}: '{name}' names verb {verb} or noun {noun} unlike an earlier action.")
+    return LabelSpace(
+        actions=tuple(table[2]),
+        verbs=tuple(verbs[index] for index in range(len(verbs))),
+        nouns=tuple(nouns[index] for index in range(len(nouns))),
+        action_to_verb_noun=tuple(pairs),
+    )

@@ -1,0 +1,144 @@
+"""EPIC-Kitchens-55 and -100, from RULSTM's CSV files, whose splits published results use, or the official ones.
+
+RULSTM's files have no header: `uid, video_id, start_frame, stop_frame`, and where labelled `verb, noun, action`. Frames
+are numbers at 30 fps whatever the video's rate is. Its times and the official ones differ by up to 1/30 s.
+"""
+
+from pathlib import Path
+
+import pandas as pd
+
+from .builder import Annotations, AnticipationBuilder, AnticipationConfig
+from .labels import LabelSpace
+from .segments import UNLABELLED, AnnotationError, read_csv, segment_table
+
+RULSTM_FPS = 30.0
+CONFIGS = [AnticipationConfig(name="rulstm"), AnticipationConfig(name="official")]
+
+
+class EpicKitchens55(AnticipationBuilder):
+    """EPIC-Kitchens-55; `data_dir` holds the CSV files of RULSTM and of the official annotations.
+
+    Splits: `train`, `validation` (the labelled videos as RULSTM divides them) and, where their files are there, the
+    challenge's `test_seen` and `test_unseen`, unlabelled. Configurations: `rulstm` (default) and `official`, which
+    reads times, uids and narrations from `EPIC_train_action_labels.csv`.
+    """
+
+    BUILDER_CONFIGS = CONFIGS
+    DEFAULT_CONFIG_NAME = "rulstm"
+
+    def read_annotations(self, folder: Path) -> Annotations:
+        space = _label_space(folder, "EPIC_verb_classes.csv", "EPIC_noun_classes.csv", key="class_key")
+        if self.config.name == "official":
+            labelled = read_official(folder / "EPIC_train_action_labels.csv", space, uid="uid")
+            splits = {}
+            for split, name in (("train", "training_videos.csv"), ("validation", "validation_videos.csv")):
+                videos = set(read_csv(folder / name, header=None)[0])
+                splits[split] = labelled[labelled["video_id"].isin(videos)].reset_index(drop=True)
+        else:
+            files = {"train": "training.csv", "validation": "validation.csv"}
+            splits = {split: read_rulstm(folder / name, space) for split, name in files.items()}
+            for split in ("test_seen", "test_unseen"):
+                if (folder / f"{split}.csv").exists():
+                    splits[split] = read_rulstm(folder / f"{split}.csv", space)
+        return Annotations(space, splits, _video_fps(folder / "EPIC_video_info.csv", "video"))
+
+
+class EpicKitchens100(AnticipationBuilder):
+    """EPIC-Kitchens-100; `data_dir` holds the CSV files of RULSTM and of the official annotations.
+
+    Splits: `train`, `validation` and, where its file is there, the challenge's `test`, unlabelled. Configurations:
+    `rulstm` (default) and `official`, which reads `EPIC_100_train.csv` and `EPIC_100_validation.csv`, those that are
+    there, with their narrations.
+    """
+
+    BUILDER_CONFIGS = CONFIGS
+    DEFAULT_CONFIG_NAME = "rulstm"
+
+    def read_annotations(self, folder: Path) -> Annotations:
+        space = _label_space(folder, "EPIC_100_verb_classes.csv", "EPIC_100_noun_classes.csv", key="key")
+        if self.config.name == "official":
+            names = {"train": "EPIC_100_train.csv", "validation": "EPIC_100_validation.csv"}
+            files = {split: folder / name for split, name in names.items() if (folder / name).exists()}
+            if not files:
+                raise AnnotationError(f"{folder} has none of {sorted(names.values())}: use 'rulstm'.")
+            splits = {split: read_official(path, space, uid="narration_id") for split, path in files.items()}
+        else:
+            files = {"train": "training.csv", "validation": "validation.csv"}
+            splits = {split: read_rulstm(folder / name, space) for split, name in files.items()}
+            if (folder / "test_timestamps.csv").exists():
+                splits["test"] = read_rulstm(folder / "test_timestamps.csv", space)
+        return Annotations(space, splits, _video_fps(folder / "EPIC_100_video_info.csv", "video_id"))
+
+
+def read_rulstm(path: Path, space: LabelSpace) -> pd.DataFrame:
+    """Returns the segments of one of RULSTM's files; labels are -100 where it has none.
+
+    Raises:
+        AnnotationError: for another number of columns, and for annotations that `segment_table` refuses.
+    """
+    table = read_csv(path, header=None)
+    if table.shape[1] not in (4, 7):
+        raise AnnotationError(
+            f"{path} has {table.shape[1]} columns: RULSTM's files have 7 (uid, video, start, stop frame, verb, noun, "
+            "action), or the first 4 without labels."
+        )
+    labelled = table.shape[1] == 7
+    frames = [pd.to_numeric(table[column], errors="coerce") for column in (2, 3)]
+    return segment_table(
+        path,
+        space,
+        uid=table[0],
+        video_id=table[1],
+        start_s=frames[0] / RULSTM_FPS,
+        end_s=frames[1] / RULSTM_FPS,
+        verb=table[4] if labelled else [UNLABELLED] * len(table),
+        noun=table[5] if labelled else [UNLABELLED] * len(table),
+        action=table[6] if labelled else [UNLABELLED] * len(table),
+    )
+
+
+def read_official(path: Path, space: LabelSpace, uid: str) -> pd.DataFrame:
+    """Returns the segments of an official label file; the action is the pair of its verb and noun.
+
+    Args:
+        path (`Path`): The file.
+        space (`LabelSpace`): Must have an action for each pair.
+        uid (`str`): The column that names a segment.
+    """
+    table = read_csv(path)
+    action_of = {pair: action for action, pair in enumerate(space.action_to_verb_noun)}
+    pairs = zip(table["verb_class"].astype(int), table["noun_class"].astype(int), strict=True)
+    return segment_table(
+        path,
+        space,
+        uid=table[uid],
+        video_id=table["video_id"],
+        start_s=table["start_timestamp"].map(seconds),
+        end_s=table["stop_timestamp"].map(seconds),
+        verb=table["verb_class"],
+        noun=table["noun_class"],
+        action=[action_of.get(pair, UNLABELLED) for pair in pairs],
+        narration=table["narration"],
+    )
+
+
+def seconds(timestamp: str) -> float:
+    """Returns `"01:02:03.45"` in seconds."""
+    hours, minutes, rest = timestamp.split(":")
+    return 3600 * int(hours) + 60 * int(minutes) + float(rest)
+
+
+def _label_space(folder: Path, verbs: str, nouns: str, key: str) -> LabelSpace:
+    actions = read_csv(folder / "actions.csv")
+    return LabelSpace(
+        actions=tuple(actions["action"]),
+        verbs=tuple(read_csv(folder / verbs)[key]),
+        nouns=tuple(read_csv(folder / nouns)[key]),
+        action_to_verb_noun=tuple(zip(actions["verb"].astype(int), actions["noun"].astype(int), strict=True)),
+    )
+
+
+def _video_fps(path: Path, key: str) -> dict[str, float]:
+    info = read_csv(path)
+    return dict(zip(info[key], info["fps"].astype(float), strict=True))

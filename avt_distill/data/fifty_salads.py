@@ -1,0 +1,102 @@
+"""50 Salads (mid granularity, 17 actions), five folds by user."""
+
+import json
+from itertools import groupby
+from pathlib import Path
+
+import pandas as pd
+
+from .builder import Annotations, AnticipationBuilder, AnticipationConfig
+from .labels import LabelSpace
+from .segments import AnnotationError, read_csv, segment_table
+
+# Labels of the official files that are no actions.
+BACKGROUND = ("background", "action_start", "action_end")
+OFFICIAL_FPS = 30.0
+
+
+class FiftySalads(AnticipationBuilder):
+    """50 Salads; `data_dir` holds either of two forms, told apart by what is there.
+
+    Official frame labels: `groundTruth/<video>.txt`, a label for each frame at 30 fps, `mapping.txt` (`id label`) and
+    `splits/train.split<k>.bundle`, `splits/test.split<k>.bundle`. Segments: `segments.csv` (`video_id, start_frame,
+    end_frame, action_class`, end not included) and `meta.json` (`test_videos_of_fold`, `actions`, `frame_rate`).
+
+    Splits: `train` and `test`. Configurations: `fold1` (default) to `fold5`.
+    """
+
+    BUILDER_CONFIGS = [AnticipationConfig(name=f"fold{fold}") for fold in range(1, 6)]
+    DEFAULT_CONFIG_NAME = "fold1"
+    ANNOTATION_FILES = ("segments.csv", "meta.json", "mapping.txt", "groundTruth/*.txt", "splits/*.bundle")
+
+    def read_annotations(self, folder: Path) -> Annotations:
+        fold = self.config.name.removeprefix("fold")
+        if (folder / "segments.csv").exists():
+            space, segments, test_videos, fps = _read_segment_form(folder, fold)
+        else:
+            space, segments, test_videos, fps = _read_frame_labels(folder, fold)
+        is_test = segments["video_id"].isin(test_videos)
+        splits = {"train": segments[~is_test], "test": segments[is_test]}
+        for split, table in splits.items():
+            if table.empty:
+                raise AnnotationError(f"{folder}: fold {fold} leaves no segments in '{split}'.")
+        splits = {split: table.reset_index(drop=True) for split, table in splits.items()}
+        return Annotations(space, splits, dict.fromkeys(segments["video_id"], fps))
+
+
+def _read_segment_form(folder: Path, fold: str) -> tuple[LabelSpace, pd.DataFrame, set[str], float]:
+    meta = json.loads((folder / "meta.json").read_text(encoding="utf-8"))
+    table = read_csv(folder / "segments.csv")
+    fps = float(meta["frame_rate"])
+    space = LabelSpace(tuple(meta["actions"]))
+    segments = segment_table(
+        folder / "segments.csv",
+        space,
+        uid=_uids(table["video_id"], table["start_frame"]),
+        video_id=table["video_id"],
+        start_s=pd.to_numeric(table["start_frame"], errors="coerce") / fps,
+        end_s=pd.to_numeric(table["end_frame"], errors="coerce") / fps,
+        action=table["action_class"],
+    )
+    return space, segments, set(meta["test_videos_of_fold"][fold]), fps
+
+
+def _read_frame_labels(folder: Path, fold: str) -> tuple[LabelSpace, pd.DataFrame, set[str], float]:
+    names = [line.split()[1] for line in _lines(folder / "mapping.txt")]
+    space = LabelSpace(tuple(name for name in names if name not in BACKGROUND))
+    action_of = {name: action for action, name in enumerate(space.actions)}
+    rows = []
+    bundles = {split: folder / "splits" / f"{split}.split{fold}.bundle" for split in ("train", "test")}
+    videos = {split: [Path(line).stem for line in _lines(path)] for split, path in bundles.items()}
+    for video_id in [*videos["train"], *videos["test"]]:
+        first = 0
+        for label, run in groupby(_lines(folder / "groundTruth" / f"{video_id}.txt")):
+            end = first + len(list(run))
+            if label in action_of:
+                rows.append((video_id, first, end, action_of[label]))
+            elif label not in BACKGROUND:
+                raise AnnotationError(f"{video_id}.txt, line {first + 1}: '{label}' is not in mapping.txt.")
+            first = end
+    table = pd.DataFrame(rows, columns=["video_id", "start_frame", "end_frame", "action"])
+    segments = segment_table(
+        folder / "groundTruth",
+        space,
+        uid=_uids(table["video_id"], table["start_frame"]),
+        video_id=table["video_id"],
+        start_s=table["start_frame"] / OFFICIAL_FPS,
+        end_s=table["end_frame"] / OFFICIAL_FPS,
+        action=table["action"],
+    )
+    return space, segments, set(videos["test"]), OFFICIAL_FPS
+
+
+def _uids(video_ids: pd.Series, start_frames: pd.Series) -> list[str]:
+    return [f"{video_id}_{start}" for video_id, start in zip(video_ids, start_frames, strict=True)]
+
+
+def _lines(path: Path) -> list[str]:
+    if not path.exists():
+        raise AnnotationError(
+            f"{path} does not exist: give the folder of segments.csv, or of groundTruth, mapping.txt and splits."
+        )
+    return [line.strip() for line in path.read_text(encoding="utf-8").splitlines() if line.strip()]

@@ -1,0 +1,115 @@
+"""Anyone's own data: a folder with `segments.csv`."""
+
+import logging
+from dataclasses import dataclass
+from pathlib import Path
+
+import pandas as pd
+
+from modeling_avt.video_io_avt import probe
+
+from .builder import Annotations, AnticipationBuilder, AnticipationConfig, find_videos
+from .labels import LabelSpace
+from .segments import AnnotationError, read_csv, segment_table
+
+logger = logging.getLogger(__name__)
+
+REQUIRED = ("video_id", "start_s", "end_s", "action")
+OPTIONAL = ("uid", "verb", "noun", "split", "fold", "narration")
+
+
+@dataclass
+class OwnDataConfig(AnticipationConfig):
+    """Options of one's own data: those of every builder, and these.
+
+    Args:
+        fold (`str`, *optional*): The value of the column `fold` that is held out as `test`; the others are `train`.
+        video_fps (`float`, *optional*): Frames per second of the videos. Default: read from `videos`, or `frame_rate`
+            where there are none; matters to `frame_indices`, and to protocol `"avt"`.
+    """
+
+    fold: str | None = None
+    video_fps: float | None = None
+
+
+class OwnData(AnticipationBuilder):
+    """A folder with `segments.csv`, at least `video_id, start_s, end_s, action`.
+
+    Further columns are possible: `uid, verb, noun, split, fold, narration`. Times are seconds from the first frame.
+    `action`, `verb` and `noun` are names; ids follow their alphabetical order, or `labels.json` (`LabelSpace.save`) in
+    the same folder where a fixed order is needed. An empty name is unlabelled. Splits: the values of `split`, or by
+    `fold`, or all in `train`. Videos in `videos/` are found without being named.
+    """
+
+    BUILDER_CONFIG_CLASS = OwnDataConfig
+    BUILDER_CONFIGS = [OwnDataConfig(name="default")]
+    ANNOTATION_FILES = ("segments.csv", "labels.json")
+
+    def __init__(self, *args, data_dir: str | Path, videos: str | Path | None = None, **kwargs):
+        if videos is None and (Path(data_dir) / "videos").is_dir():
+            videos = Path(data_dir) / "videos"
+        super().__init__(*args, data_dir=data_dir, videos=videos, **kwargs)
+
+    def read_annotations(self, folder: Path) -> Annotations:
+        path = folder / "segments.csv"
+        table = read_csv(path)
+        if not set(REQUIRED) <= set(table):
+            raise AnnotationError(f"{path} has the columns {', '.join(table)}: {', '.join(REQUIRED)} are needed.")
+        unused = sorted(set(table) - set(REQUIRED + OPTIONAL))
+        if unused:
+            logger.warning("%s: the columns %s are not used; known are %s.", path, unused, REQUIRED + OPTIONAL)
+        space = LabelSpace.load(folder / "labels.json") if (folder / "labels.json").exists() else _label_space(table)
+        columns = {"uid": table["uid"] if "uid" in table else _uids(table)}
+        columns |= {name: _ids(path, table[name], names) for name, names in _named(space).items() if name in table}
+        columns |= {"narration": table["narration"]} if "narration" in table else {}
+        times = {"start_s": table["start_s"], "end_s": table["end_s"]}
+        segments = segment_table(path, space, video_id=table["video_id"], **times, **columns)
+        return Annotations(space, self._divide(path, table, segments), self._video_fps(segments))
+
+    def _divide(self, path: Path, table: pd.DataFrame, segments: pd.DataFrame) -> dict[str, pd.DataFrame]:
+        if self.config.fold is not None:
+            if "fold" not in table or self.config.fold not in set(table["fold"]):
+                raise AnnotationError(f"{path} has no fold '{self.config.fold}' in its column 'fold'.")
+            names = table["fold"].eq(self.config.fold).map({True: "test", False: "train"})
+        else:
+            names = table["split"] if "split" in table else pd.Series("train", index=table.index)
+        return {name: segments[names == name].reset_index(drop=True) for name in dict.fromkeys(names)}
+
+    def _video_fps(self, segments: pd.DataFrame) -> dict[str, float]:
+        if self.config.video_fps is not None or self.config.videos is None:
+            return dict.fromkeys(segments["video_id"], self.config.video_fps or self.config.frame_rate)
+        annotated = set(segments["video_id"])
+        videos = find_videos(self.config.videos)
+        return {video_id: probe(path).fps for video_id, path in videos.items() if video_id in annotated}
+
+
+def _named(space: LabelSpace) -> dict[str, tuple[str, ...]]:
+    return {"action": space.actions, "verb": space.verbs, "noun": space.nouns}
+
+
+def _label_space(table: pd.DataFrame) -> LabelSpace:
+    names = {
+        name: tuple(sorted(set(table[name]) - {""})) if name in table else () for name in ("action", "verb", "noun")
+    }
+    pairs = None
+    if names["verb"] and names["noun"]:
+        of_action = table[table["action"] != ""].drop_duplicates("action").set_index("action")
+        complete = of_action[["verb", "noun"]].ne("").all(axis=None)
+        if complete:
+            verb_of, noun_of = of_action["verb"], of_action["noun"]
+            pairs = [(names["verb"].index(verb_of[a]), names["noun"].index(noun_of[a])) for a in names["action"]]
+    return LabelSpace(names["action"], names["verb"], names["noun"], pairs)
+
+
+def _ids(path: Path, names: pd.Series, known: tuple[str, ...]) -> list[int]:
+    id_of = {name: index for index, name in enumerate(known)} | {"": -100}
+    unknown = [name for name in names if name not in id_of]
+    if unknown:
+        raise AnnotationError(f"{path}: '{unknown[0]}' is not in labels.json: add it there, or correct the name.")
+    return [id_of[name] for name in names]
+
+
+def _uids(table: pd.DataFrame) -> list[str]:
+    """Numbers the segments of each video in the order of the file."""
+    numbers = table.groupby("video_id", sort=False).cumcount()
+    return [f"{video_id}_{number}" for video_id, number in zip(table["video_id"], numbers, strict=True)]

@@ -1,0 +1,98 @@
+"""From segments to anticipation rows: one row for each action that can be anticipated."""
+
+import logging
+from dataclasses import dataclass
+
+import numpy as np
+import pandas as pd
+
+from modeling_avt.temporal_avt import observed_window, sample_frames
+
+from .history import action_histories
+from .past_labels import label_frames
+from .segments import AnnotationError
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class RowOptions:
+    """How rows are made of segments.
+
+    Args:
+        tau_a (`float`): Seconds between the end of the observed window and the start of the action.
+        tau_o (`float`): Length of the observed window in seconds.
+        num_frames (`int`): Frames T sampled in the window.
+        frame_rate (`float`): Frames sampled per second.
+        protocol (`str`): `"exact"` or `"avt"`: see `modeling_avt.temporal_avt`.
+        source (`str`): `"video"` or `"features"`; what `frame_indices` number under `"avt"`.
+        history_cutoff (`str`): `"started"`, `"ended"` or `"segment_start"`: see `history.action_histories`.
+    """
+
+    tau_a: float = 1.0
+    tau_o: float = 10.0
+    num_frames: int = 10
+    frame_rate: float = 1.0
+    protocol: str = "exact"
+    source: str = "video"
+    history_cutoff: str = "started"
+
+
+def can_be_anticipated(segments: pd.DataFrame, options: RowOptions) -> np.ndarray:
+    """Returns which actions have a window that ends at or after the first frame, bool `(N,)`; others make no rows."""
+    observed_end_s = segments["start_s"].to_numpy() - options.tau_a
+    # The reference keeps windows that end at 1/30 s or later (drop_style "correct", base_video_dataset.py:105).
+    return observed_end_s >= (0.0 if options.protocol == "exact" else 1 / 30)
+
+
+def anticipation_rows(
+    segments: pd.DataFrame,
+    options: RowOptions,
+    *,
+    video_fps: dict[str, float],
+    history_segments: pd.DataFrame | None = None,
+) -> pd.DataFrame:
+    """Returns one row for each action that can be anticipated.
+
+    Args:
+        segments (`pd.DataFrame`): The segment table of one split.
+        options (`RowOptions`): How to make rows.
+        video_fps (`dict[str, float]`): Frames per second of each video.
+        history_segments (`pd.DataFrame`, *optional*): Where histories are taken from. Default: `segments`.
+
+    The rows have the columns `uid`, `video_id`, `start_s`, `end_s`, `observed_start_s`, `observed_end_s`,
+    `frame_times`, `frame_indices`, `frame_mask`, `past_actions` (arrays of T), `action`, `verb`, `noun`, `history`,
+    `narration`.
+    Past actions come from segments of the same split: under `"avt"` from its kept rows, as in the reference.
+    """
+    kept = can_be_anticipated(segments, options)
+    logger.info("%d of %d actions start too early to be anticipated and are left out.", (~kept).sum(), len(segments))
+    rows = segments[kept].reset_index(drop=True)
+    windows = [observed_window(start_s, options.tau_a, options.tau_o) for start_s in rows["start_s"]]
+    rows["observed_start_s"], rows["observed_end_s"] = (
+        np.array(ends, dtype=float) for ends in zip(*windows, strict=True)
+    )
+    times, masks, indices = _sample_all(rows, windows, options, video_fps)
+    label_from = rows if options.protocol == "avt" else segments
+    labels = label_frames(
+        rows["video_id"].to_numpy(), np.where(masks, times, np.nan), label_from, protocol=options.protocol
+    )
+    rows["frame_times"], rows["frame_indices"] = list(times), list(indices)
+    rows["frame_mask"], rows["past_actions"] = list(masks), list(labels)
+    history_segments = segments if history_segments is None else history_segments
+    rows["history"] = action_histories(rows, history_segments, cutoff=options.history_cutoff)
+    return rows
+
+
+def _sample_all(rows: pd.DataFrame, windows, options: RowOptions, video_fps: dict[str, float]):
+    unknown = sorted(set(rows["video_id"]) - set(video_fps))
+    if unknown:
+        raise AnnotationError(f"The frame rate of {len(unknown)} videos is not known, '{unknown[0]}' first.")
+    sampled = [
+        sample_frames(
+            *window, video_fps[video_id], options.frame_rate, options.num_frames, options.protocol, options.source
+        )
+        for window, video_id in zip(windows, rows["video_id"], strict=True)
+    ]
+    times, masks, indices = (np.stack(arrays) for arrays in zip(*sampled, strict=True))  # (N, T) each
+    return times, masks, indices

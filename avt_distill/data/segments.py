@@ -1,0 +1,118 @@
+"""Annotated segments: one table form for every benchmark, checked where it is read.
+
+A segment table is a pandas DataFrame with one row a segment and the columns `uid` (str), `video_id` (str), `start_s`,
+`end_s` (float, seconds from the first frame), `action`, `verb`, `noun` (int, -100 where unlabelled), `narration` (str).
+"""
+
+import logging
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from .labels import LabelSpace
+
+logger = logging.getLogger(__name__)
+
+UNLABELLED = -100
+SEGMENT_COLUMNS = ("uid", "video_id", "start_s", "end_s", "action", "verb", "noun", "narration")
+
+
+class AnnotationError(ValueError):
+    """Annotations that cannot be meant as they stand; the message names file, row and what is accepted."""
+
+
+def read_csv(path: str | Path, **options) -> pd.DataFrame:
+    """Returns a CSV file as text columns, stripped of the blanks that some benchmarks put after their commas.
+
+    Raises:
+        AnnotationError: for a file that is missing, empty, not UTF-8 or not a table.
+    """
+    try:
+        table = pd.read_csv(path, dtype=str, keep_default_na=False, skipinitialspace=True, encoding="utf-8", **options)
+    except FileNotFoundError as error:
+        raise AnnotationError(f"{path} does not exist: give the folder of the annotation files.") from error
+    except UnicodeDecodeError as error:
+        raise AnnotationError(f"{path} is not UTF-8 text ({error.reason}): save it as UTF-8.") from error
+    except (pd.errors.EmptyDataError, pd.errors.ParserError) as error:
+        raise AnnotationError(f"{path} cannot be read as CSV: {error}") from error
+    return table.apply(lambda column: column.str.strip())
+
+
+def segment_table(source: str | Path, label_space: LabelSpace, **columns) -> pd.DataFrame:
+    """Returns a checked segment table.
+
+    Args:
+        source (`str` or `Path`): Where the annotations come from, for messages.
+        label_space (`LabelSpace`): The labels that `action`, `verb` and `noun` are ids of.
+        columns: The columns of `SEGMENT_COLUMNS` as sequences; `verb` and `noun` default to those of the action,
+            `narration` to the action's name.
+
+    Segments of one video may overlap; how many do is logged.
+
+    Raises:
+        AnnotationError: for repeated uids, ids outside the label space, and segments that end before they start.
+    """
+    table = pd.DataFrame({name: np.asarray(values) for name, values in columns.items()})
+    for name in ("start_s", "end_s"):
+        table[name] = _numbers(source, table, name).astype(float)
+    table["action"] = _numbers(source, table, "action").astype(np.int64)
+    for position, name in enumerate(("verb", "noun")):
+        if name in table:
+            table[name] = _numbers(source, table, name).astype(np.int64)
+        else:
+            table[name] = _component(table["action"].to_numpy(), label_space, position)
+    if "narration" not in table:
+        names = np.array([*label_space.actions, ""], dtype=object)
+        table["narration"] = names[np.where(table["action"] >= 0, table["action"], len(names) - 1)]
+    table = table[list(SEGMENT_COLUMNS)]
+    _check(source, table, label_space)
+    return table
+
+
+def _numbers(source, table: pd.DataFrame, name: str) -> pd.Series:
+    numbers = pd.to_numeric(table[name], errors="coerce")
+    if numbers.isna().any():
+        row = int(np.flatnonzero(numbers.isna())[0])
+        raise AnnotationError(f"{source}, segment {row + 1}: {name} is '{table[name].iloc[row]}': give a number.")
+    return numbers
+
+
+def _component(actions: np.ndarray, label_space: LabelSpace, position: int) -> np.ndarray:
+    if label_space.verb_noun_ids is None:
+        return np.full(len(actions), UNLABELLED)
+    known = (actions >= 0) & (actions < len(label_space.actions))
+    return np.where(known, label_space.verb_noun_ids[np.where(known, actions, 0), position], UNLABELLED)
+
+
+def _check(source, table: pd.DataFrame, label_space: LabelSpace):
+    if table.empty:
+        raise AnnotationError(f"{source} holds no segments.")
+    repeated = table["uid"].duplicated()
+    if repeated.any():
+        raise AnnotationError(f"{source}: uid '{table['uid'][repeated].iloc[0]}' stands in two rows: uids must differ.")
+    backwards = table["end_s"] < table["start_s"]
+    if backwards.any():
+        row = table[backwards].iloc[0]
+        raise AnnotationError(
+            f"{source}: segment '{row.uid}' ends at {row.end_s} s, before it starts at {row.start_s} s."
+        )
+    if (table["start_s"] < 0).any():
+        row = table[table["start_s"] < 0].iloc[0]
+        raise AnnotationError(
+            f"{source}: segment '{row.uid}' starts at {row.start_s} s: times count from the first frame."
+        )
+    sizes = {"action": len(label_space.actions), "verb": len(label_space.verbs), "noun": len(label_space.nouns)}
+    for name, size in sizes.items():
+        unknown = (table[name] != UNLABELLED) & ((table[name] < 0) | (table[name] >= size))
+        if unknown.any():
+            row = table[unknown].iloc[0]
+            raise AnnotationError(f"{source}: segment '{row.uid}' has {name} {row[name]}: there are {size} {name}s.")
+    ordered = table.sort_values(["video_id", "start_s"], kind="stable")
+    same_video = ordered["video_id"].to_numpy()[1:] == ordered["video_id"].to_numpy()[:-1]
+    latest_end = ordered.groupby("video_id", sort=False)["end_s"].cummax().to_numpy()[:-1]
+    overlapping = int((same_video & (ordered["start_s"].to_numpy()[1:] < latest_end)).sum())
+    if overlapping:
+        logger.info(
+            "%s: %d of %d segments begin before an earlier one of their video ends.", source, overlapping, len(table)
+        )

@@ -1,0 +1,234 @@
+"""Data sets from annotations: rows worked out by hand, no look ahead, caching by content, and misuse."""
+
+import json
+
+import datasets
+import numpy as np
+import pytest
+from conftest import numbered_frames, require_shared, write_video
+
+from avt_distill.data import LabelSpace, load_anticipation_dataset
+from avt_distill.data.segments import AnnotationError
+
+HEADER = "video_id,start_s,end_s,action"
+SEGMENTS = [
+    "a,0.5,3,cut egg",
+    "a,3,6,mix egg",
+    "a,8,9,cut oil",
+    "b,4,5,mix egg",
+]
+COLUMNS = {
+    "uid",
+    "video_id",
+    "video",
+    "start_s",
+    "end_s",
+    "observed_start_s",
+    "observed_end_s",
+    "frame_times",
+    "frame_indices",
+    "frame_mask",
+    "past_actions",
+    "action",
+    "verb",
+    "noun",
+    "history",
+    "narration",
+}
+
+
+@pytest.fixture
+def folder(tmp_path):
+    (tmp_path / "data").mkdir()
+    return tmp_path / "data"
+
+
+def write(folder, rows=SEGMENTS, header=HEADER):
+    (folder / "segments.csv").write_text("\n".join([header, *rows]) + "\n")
+
+
+def load(folder, **options):
+    fields = {"cache_dir": str(folder.parent / "cache"), "tau_o": 4.0, "num_frames": 4}
+    return load_anticipation_dataset(str(folder), **{**fields, **options})
+
+
+def test_rows_worked_out_by_hand(folder):
+    write(folder)
+    rows = load(folder)["train"]
+    assert set(rows.column_names) == COLUMNS
+    assert rows["uid"][:] == ["a_1", "a_2", "b_0"]  # a_0 starts before anything can be observed
+    assert rows.features["action"].names == ["cut egg", "cut oil", "mix egg"]
+    row = rows[1]  # cut oil at 8 s in video a
+    assert (row["action"], row["start_s"], row["end_s"]) == (1, 8.0, 9.0)
+    assert (row["observed_start_s"], row["observed_end_s"]) == (3.0, 7.0)
+    assert row["frame_times"] == [4.0, 5.0, 6.0, 7.0]
+    assert row["frame_mask"] == [True] * 4
+    assert row["past_actions"] == [2, 2, -100, -100]
+    assert row["history"] == [0, 2]
+    assert row["narration"] == "cut oil"
+    assert row["video"] is None
+    first = rows[0]  # mix egg at 3 s: the window is [-2, 2]
+    assert first["frame_times"] == [-1.0, 0.0, 1.0, 2.0]
+    assert first["frame_mask"] == [False, True, True, True]
+    assert first["past_actions"] == [-100, -100, 0, 0]
+    assert json.loads(rows.info.description)["dropped"] == {"train": ["a_0"]}
+
+
+def test_nothing_after_the_observed_window_shows_in_a_row(folder):
+    write(folder)
+    before = load(folder)["train"][1]
+    later = [
+        "a,0.5,3,cut egg",
+        "a,3,6,mix egg",
+        "a,8,60,mix egg",
+        "a,7.1,7.5,cut oil",
+        "a,7.2,8.5,cut egg",
+        "a,9,30,cut oil",
+    ]
+    write(folder, [*later, "b,4,5,mix egg"])
+    after = load(folder)["train"][1]
+    assert after["start_s"] == before["start_s"]
+    target = {"action", "verb", "noun", "narration", "end_s"}
+    assert {name: before[name] for name in COLUMNS - target} == {name: after[name] for name in COLUMNS - target}
+
+
+@pytest.mark.parametrize("name", ["epic_kitchens_55", "epic_kitchens_100", "egtea_gaze_plus", "fifty_salads"])
+def test_benchmarks_do_not_look_ahead(name, tmp_path):
+    """Every past action and history entry must come from a segment that had begun by the end of the window."""
+    places = {"epic_kitchens_55": "annotations/ek55", "epic_kitchens_100": "annotations/ek100"}
+    places |= {"egtea_gaze_plus": "annotations/egtea", "fifty_salads": "salads50"}
+    data_dir = require_shared("data", *places[name].split("/"))
+    splits = load_anticipation_dataset(name, data_dir=data_dir, cache_dir=str(tmp_path))
+    rows = splits["test" if name == "fifty_salads" else "validation"].to_pandas()
+    assert (rows["observed_end_s"] < rows["start_s"]).all()
+    masks, times = np.stack(rows["frame_mask"]), np.stack(rows["frame_times"])
+    assert (times <= rows["observed_end_s"].to_numpy()[:, None] + 1e-9).all()
+    assert (times[masks] >= -1e-9).all()
+    begun = {}
+    ordered = rows.sort_values(["start_s", "end_s"], kind="stable")
+    for video_id, start_s, action in zip(ordered["video_id"], ordered["start_s"], ordered["action"], strict=True):
+        begun.setdefault(video_id, []).append((start_s, action))
+    for row in rows.sample(300, random_state=0, replace=True).itertuples():
+        known = [action for start_s, action in begun[row.video_id] if start_s < row.observed_end_s]
+        # The first actions of a video are in histories too, but are no rows.
+        assert list(row.history)[len(row.history) - len(known) :] == known
+        assert len(row.history) - len(known) <= 3
+
+
+def test_edited_annotations_are_never_served_stale(folder):
+    write(folder)
+    assert len(load(folder)["train"]) == 3
+    write(folder, [*SEGMENTS, "b,6,7,cut egg"])
+    assert len(load(folder)["train"]) == 4
+    (folder / "labels.json").write_text("")
+    LabelSpace(("mix egg", "cut oil", "cut egg", "wash")).save(folder / "labels.json")
+    assert load(folder)["train"].features["action"].names == ["mix egg", "cut oil", "cut egg", "wash"]
+
+
+def test_splits_and_folds(folder):
+    write(
+        folder,
+        [f"{row},{split},{fold}" for row, split, fold in zip(SEGMENTS, "xxyy", "1122", strict=True)],
+        HEADER + ",split,fold",
+    )
+    assert {name: part["uid"][:] for name, part in load(folder).items()} == {"x": ["a_1"], "y": ["a_2", "b_0"]}
+    assert {name: part["uid"][:] for name, part in load(folder, fold="1").items()} == {
+        "test": ["a_1"],
+        "train": ["a_2", "b_0"],
+    }
+    with pytest.raises(AnnotationError, match="has no fold '7'"):
+        load(folder, fold="7")
+
+
+def test_verbs_and_nouns(folder):
+    header = HEADER + ",verb,noun,uid"
+    write(folder, ["a,4,5,cut egg,cut,egg,first", "a,6,7,mix oil,mix,oil,second", "a,8,9,,,,third"], header)
+    rows = load(folder)["train"]
+    assert rows["uid"][:] == ["first", "second", "third"]
+    assert rows["verb"][:] == [0, 1, -100]
+    assert rows["action"][:] == [0, 1, -100]
+    assert rows[2]["history"] == [0, 1]
+
+
+def test_videos_are_found_and_give_the_frame_rate(folder):
+    (folder / "videos" / "kitchen").mkdir(parents=True)
+    for name, count in (("a", 100), ("b", 60)):
+        write_video(folder / "videos" / "kitchen" / f"{name}.mp4", numbered_frames(count), fps=10)
+    write(folder)
+    row = load(folder)["train"][1]
+    assert row["video"] == str(folder / "videos" / "kitchen" / "a.mp4")
+    assert row["frame_indices"] == [40, 50, 60, 70]
+    write(folder, [*SEGMENTS, "b,7.5,8,cut egg"])
+    with pytest.raises(AnnotationError, match=r"b\.mp4 lasts 6\.0 s, but is annotated until 8\.0 s"):
+        load(folder)
+    write(folder, [*SEGMENTS, "c,7.5,8,cut egg"])
+    with pytest.raises(AnnotationError, match="lacks 1 videos of the annotations, 'c' first"):
+        load(folder)
+
+
+def test_rows_survive_parquet(folder):
+    write(folder)
+    rows = load(folder)["train"]
+    rows.to_parquet(folder / "rows.parquet")
+    again = datasets.load_dataset("parquet", data_files=str(folder / "rows.parquet"), cache_dir=str(folder))["train"]
+    assert again.features == rows.features
+    assert again.to_list() == rows.to_list()
+
+
+@pytest.mark.parametrize(
+    ("rows", "header", "message"),
+    [
+        (SEGMENTS, "video,start_s,end_s,action", "video_id, start_s, end_s, action are needed"),
+        (["a,5,4,cut egg"], HEADER, "ends at 4.0 s, before it starts"),
+        (["a,5,x,cut egg"], HEADER, "end_s is 'x'"),
+        ([], HEADER, "actions is empty|holds no segments"),
+        (["a,5,6,cut egg,u", "a,7,8,cut egg,u"], HEADER + ",uid", "uid 'u' stands in two rows"),
+    ],
+)
+def test_refuses_annotations_and_leaves_no_cache(folder, rows, header, message):
+    write(folder, rows, header)
+    with pytest.raises(ValueError, match=message):
+        load(folder)
+    assert not list((folder.parent / "cache").rglob("*.arrow"))
+
+
+def test_refuses_what_is_no_data_set(tmp_path):
+    with pytest.raises(ValueError, match="is neither a benchmark"):
+        load_anticipation_dataset(str(tmp_path))
+    with pytest.raises(AnnotationError, match="is not a folder"):
+        load_anticipation_dataset("fifty_salads", data_dir=tmp_path / "missing")
+    with pytest.raises(AnnotationError, match=r"mapping\.txt does not exist"):
+        load_anticipation_dataset("fifty_salads", data_dir=tmp_path)
+
+
+def test_both_forms_of_fifty_salads_give_the_same_rows(tmp_path):
+    official, form = tmp_path / "official", tmp_path / "form"
+    for path in (official / "groundTruth", official / "splits", form):
+        path.mkdir(parents=True)
+    labels = {"rgb-01-1": "sscccccmmm", "rgb-02-1": "bcccbbmmcc"}
+    names = {"s": "action_start", "b": "background", "c": "cut", "m": "mix"}
+    for video, text in labels.items():
+        frames = [names[letter] for letter in text for _ in range(30)]
+        (official / "groundTruth" / f"{video}.txt").write_text("\n".join(frames) + "\n")
+    (official / "mapping.txt").write_text("0 cut\n1 mix\n2 action_start\n3 action_end\n4 background\n")
+    (official / "splits" / "train.split1.bundle").write_text("rgb-01-1.txt\n")
+    (official / "splits" / "test.split1.bundle").write_text("rgb-02-1.txt\n")
+    (form / "meta.json").write_text(
+        json.dumps({"actions": ["cut", "mix"], "frame_rate": 1.0, "test_videos_of_fold": {"1": ["rgb-02-1"]}})
+    )
+    (form / "segments.csv").write_text(
+        "video_id,start_frame,end_frame,action_class,action\nrgb-01-1,2,7,0,cut\nrgb-01-1,7,10,1,mix\n"
+        "rgb-02-1,1,4,0,cut\nrgb-02-1,6,8,1,mix\nrgb-02-1,8,10,0,cut\n"
+    )
+    for split, count in (("train", 2), ("test", 3)):
+        ours, theirs = (
+            load_anticipation_dataset("fifty_salads", data_dir=path, cache_dir=str(tmp_path / "cache"))[
+                split
+            ].to_pandas()
+            for path in (official, form)
+        )
+        assert len(ours) == count
+        for name in ("video_id", "start_s", "end_s", "action"):
+            assert ours[name].tolist() == theirs[name].tolist()
+        for name in ("past_actions", "history", "frame_times"):
+            assert [list(x) for x in ours[name]] == [list(x) for x in theirs[name]]
