@@ -11,6 +11,7 @@ import av
 import numpy as np
 import pytest
 import torch
+from loopback_hub import LoopbackHub
 from transformers import ViTConfig
 
 from modeling_avt import AVTConfig, AVTForAnticipation, AVTVideoProcessor
@@ -114,26 +115,47 @@ def video(tmp_path_factory) -> Path:
     return write_video(path, numbered_frames(60), g=12, sc_threshold=10**9)  # no further key frames at scene changes
 
 
+# An editable install puts the project on the path through a finder: both are taken off.
+WITHOUT_THE_PROJECT = f"""
+import importlib.util, sys
+sys.meta_path = [finder for finder in sys.meta_path if "editable" not in str(finder).lower()]
+sys.path = [path for path in sys.path if path not in ("", {str(PROJECT)!r})]
+assert importlib.util.find_spec("modeling_avt") is None
+"""
+
+
+def run_python(code: str, folder: Path, **environment: str) -> str:
+    """Runs code in a process, and with a Hugging Face cache, of its own, and returns what it prints."""
+    inherited = {name: value for name, value in os.environ.items() if name not in ("PYTHONPATH", "HF_HUB_OFFLINE")}
+    result = subprocess.run(
+        [sys.executable, "-c", textwrap.dedent(code)],
+        cwd=folder,
+        env={**inherited, "HF_HOME": str(folder / "hf_home"), **environment},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert result.returncode == 0, result.stderr[-4000:]
+    return result.stdout
+
+
 @pytest.fixture
 def clean_process(tmp_path):
-    """Runs code in a process that cannot import this project, and returns what it prints."""
+    """Runs code, offline, in a process that cannot import this project, and returns what it prints."""
+    return lambda code: run_python(WITHOUT_THE_PROJECT + textwrap.dedent(code), tmp_path, HF_HUB_OFFLINE="1")
 
-    def run(code: str) -> str:
-        environment = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
-        environment.update(HF_HOME=str(tmp_path / "hf_home"), HF_HUB_OFFLINE="1")
-        # An editable install puts the project on the path through a finder; isolated mode and this line take it off.
-        prelude = "import sys; sys.meta_path = [f for f in sys.meta_path if 'editable' not in str(f).lower()]\n"
-        prelude += f"sys.path = [p for p in sys.path if p not in ('', {str(PROJECT)!r})]\n"
-        prelude += "import importlib.util; assert importlib.util.find_spec('modeling_avt') is None\n"
-        result = subprocess.run(
-            [sys.executable, "-c", prelude + textwrap.dedent(code)],
-            cwd=tmp_path,
-            env=environment,
-            capture_output=True,
-            text=True,
-            check=False,
-        )
-        assert result.returncode == 0, result.stderr[-4000:]
-        return result.stdout
 
-    return run
+@pytest.fixture
+def hub(tmp_path):
+    """A Hub on the loopback address; `hub.run(code, place)` runs code against it, `place` naming a cache of its own."""
+    server = LoopbackHub()
+    environment = {"HF_ENDPOINT": server.start(), "HF_TOKEN": "hf_loopback", "HF_HUB_DISABLE_XET": "1"}
+    environment |= {"HF_HUB_DISABLE_TELEMETRY": "1"}
+
+    def run(code: str, place: str) -> str:
+        (tmp_path / place).mkdir(exist_ok=True)
+        return run_python(code, tmp_path / place, **environment)
+
+    server.run = run
+    yield server
+    server.stop()

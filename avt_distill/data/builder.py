@@ -78,15 +78,15 @@ class AnticipationBuilder(datasets.ArrowBasedBuilder):
     # Patterns below the annotation folder whose content decides whether a cached data set is still right.
     ANNOTATION_FILES: tuple[str, ...] = ("*.csv",)
 
-    def __init__(
-        self, *args, data_dir: str | Path, hash: str | None = None, videos: str | Path | None = None, **kwargs
-    ):
+    def __init__(self, *args, data_dir: str | Path | None = None, videos: str | Path | None = None, **kwargs):
+        if data_dir is None:
+            raise AnnotationError(f"{type(self).__name__} needs data_dir, the folder of the annotation files.")
         folder = Path(data_dir).resolve()
         if not folder.is_dir():
             raise AnnotationError(f"data_dir '{data_dir}' is not a folder: give the folder of the annotation files.")
         if videos is not None:
             kwargs["videos"] = str(Path(videos).resolve())
-        super().__init__(*args, data_dir=str(folder), hash=hash or self._content_hash(folder), **kwargs)
+        super().__init__(*args, data_dir=str(folder), **{"hash": self._content_hash(folder), **kwargs})
 
     def read_annotations(self, folder: Path) -> Annotations:
         """Returns what the files in `folder` say under `self.config`."""

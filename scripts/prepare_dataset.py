@@ -1,0 +1,73 @@
+"""Builds the anticipation rows of a benchmark or of your own data, and exports or pushes them.
+
+    python scripts/prepare_dataset.py egtea_gaze_plus --data_dir annotations/egtea --export egtea_parquet/
+    python scripts/prepare_dataset.py my_data/ --set tau_a=0.5 num_frames=16 --push_to_hub user/my-actions
+
+The export is plain Parquet, a folder a configuration and a file a split, that `datasets.load_dataset` reads anywhere.
+"""
+
+import argparse
+import json
+import sys
+from pathlib import Path
+
+import datasets
+import yaml
+
+from avt_distill.data import load_anticipation_dataset
+
+
+def main(arguments: list[str] | None = None):
+    args = parse_arguments(arguments)
+    options = {name: yaml.safe_load(value) for name, _, value in (setting.partition("=") for setting in args.set)}
+    for name in ("data_dir", "videos", "config_name", "cache_dir"):
+        if getattr(args, name) is not None:
+            options[name] = getattr(args, name)
+    try:
+        splits = load_anticipation_dataset(args.dataset, **options)
+    except (ValueError, TypeError) as error:
+        sys.exit(f"error: {error}")
+    report(splits)
+    if args.export is not None:
+        export(splits, args.export)
+    if args.push_to_hub is not None:
+        splits.push_to_hub(args.push_to_hub, config_name=args.config_name or "default", private=args.private)
+        print(f"pushed to {args.push_to_hub}")
+
+
+def parse_arguments(arguments: list[str] | None) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("dataset", help="name of a benchmark, or a folder with segments.csv")
+    parser.add_argument("--data_dir", help="folder of the benchmark's annotation files")
+    parser.add_argument("--videos", help="folder of the videos")
+    parser.add_argument("--config_name", help="such as rulstm, official, split1 or fold1")
+    parser.add_argument("--set", nargs="*", default=[], metavar="NAME=VALUE", help="further options, such as tau_a=0.5")
+    parser.add_argument("--cache_dir", help="where data sets are cached")
+    parser.add_argument("--export", type=Path, help="folder to write Parquet files to")
+    parser.add_argument("--push_to_hub", metavar="USER/NAME", help="data set repository on the Hub")
+    parser.add_argument("--private", action="store_true", help="make that repository private")
+    return parser.parse_args(arguments)
+
+
+def export(splits: datasets.DatasetDict, folder: Path):
+    """Writes one Parquet file a split, each under a temporary name until it is whole."""
+    folder.mkdir(parents=True, exist_ok=True)
+    for name, rows in splits.items():
+        unfinished = folder / f"{name}.parquet.unfinished"
+        rows.to_parquet(unfinished)
+        unfinished.replace(folder / f"{name}.parquet")
+    print(f"written to {folder}")
+
+
+def report(splits: datasets.DatasetDict):
+    """Prints rows, dropped actions and unlabelled frames of each split."""
+    dropped = json.loads(next(iter(splits.values())).info.description)["dropped"]
+    print(f"{'split':<12} {'rows':>7} {'left out':>8} {'videos':>6}  frames unlabelled")
+    for name, rows in splits.items():
+        past = rows.with_format("numpy")["past_actions"][:]
+        unlabelled = f"{100 * (past == -100).mean():.1f} %" if len(rows) else "-"
+        print(f"{name:<12} {len(rows):>7} {len(dropped[name]):>8} {len(set(rows['video_id'])):>6}  {unlabelled:>17}")
+
+
+if __name__ == "__main__":
+    main()
