@@ -9,8 +9,8 @@ def load_anticipation_dataset(name_or_path: str, **builder_kwargs):
     """Returns the splits of a benchmark, or of one's own data, as a `datasets.DatasetDict` of anticipation rows.
 
     Args:
-        name_or_path (`str`): `"epic_kitchens_55"`, `"epic_kitchens_100"`, `"egtea_gaze_plus"` or `"fifty_salads"`, with
-            `data_dir` among the options; or a folder with `segments.csv`.
+        name_or_path (`str`): `"epic_kitchens_55"`, `"epic_kitchens_100"`, `"egtea_gaze_plus"`, `"fifty_salads"` or
+            `"demo"`, with `data_dir` among the options; or a folder with `segments.csv`.
         builder_kwargs: `config_name`, `data_dir`, `videos`, `cache_dir`, and the options of `rows.RowOptions`.
 
     Raises:

@@ -4,6 +4,7 @@ from pathlib import Path
 
 import datasets
 
+from .demo import DemoKitchen
 from .egtea import EgteaGazePlus
 from .epic_kitchens import EpicKitchens55, EpicKitchens100
 from .fifty_salads import FiftySalads
@@ -14,6 +15,7 @@ BUILDERS = {
     "epic_kitchens_100": EpicKitchens100,
     "egtea_gaze_plus": EgteaGazePlus,
     "fifty_salads": FiftySalads,
+    "demo": DemoKitchen,
 }
 
 
