@@ -105,20 +105,21 @@ class AnticipationBuilder(datasets.ArrowBasedBuilder):
             for split, segments in self.annotations.splits.items()
         }
 
-    @cached_property
-    def rows(self) -> dict[str, pd.DataFrame]:
-        """The rows of each split; only made where no cached data set is there."""
-        annotations, all_rows = self.annotations, {}
-        for split, segments in annotations.splits.items():
-            videos = self._video_paths(segments)
-            rows = anticipation_rows(
-                segments,
-                self.config.row_options,
-                video_fps=annotations.video_fps,
-                history_segments=annotations.history.get(split),
-            )
-            all_rows[split] = rows.assign(video=rows["video_id"].map(videos))
-        return all_rows
+    def rows(self, split: str) -> pd.DataFrame:
+        """Returns the rows of a split, made anew: see `anticipation_rows`, and `video`, the file or `None`.
+
+        Raises:
+            AnnotationError: where a video is missing or shorter than its annotations.
+        """
+        segments = self.annotations.splits[split]
+        videos = self._video_paths(segments)
+        rows = anticipation_rows(
+            segments,
+            self.config.row_options,
+            video_fps=self.annotations.video_fps,
+            history_segments=self.annotations.history.get(split),
+        )
+        return rows.assign(video=rows["video_id"].map(videos))
 
     def _info(self) -> datasets.DatasetInfo:
         space = self.annotations.label_space
@@ -131,12 +132,12 @@ class AnticipationBuilder(datasets.ArrowBasedBuilder):
         return datasets.DatasetInfo(description=json.dumps(description), features=row_features(space))
 
     def _split_generators(self, dl_manager) -> list[datasets.SplitGenerator]:
-        # Made here and not while tables are written: there, errors would come wrapped in one that does not say why.
-        return [datasets.SplitGenerator(name=split, gen_kwargs={"splits": [split]}) for split in self.rows]
+        # Rows are made here and not while tables are written: there, errors come wrapped in one that does not say why.
+        tables = {split: _to_arrow(self.rows(split), self.info.features) for split in self.annotations.splits}
+        return [datasets.SplitGenerator(name=split, gen_kwargs={"tables": [tables[split]]}) for split in tables]
 
-    def _generate_tables(self, splits: list[str]) -> Iterable[tuple[str, pa.Table]]:
-        for split in splits:
-            yield split, _to_arrow(self.rows[split], self.info.features)
+    def _generate_tables(self, tables: list[pa.Table]) -> Iterable[tuple[int, pa.Table]]:
+        yield from enumerate(tables)
 
     def _video_paths(self, segments: pd.DataFrame) -> dict[str, str | None]:
         """Returns the file of each annotated video, having checked that it is there and long enough."""

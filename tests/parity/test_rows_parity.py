@@ -59,7 +59,7 @@ def recorded(request, tmp_path) -> Iterator[tuple[str, pd.DataFrame, list[str]]]
     builder_class, folder, split, options = RECORDINGS[request.param]
     annotations = require_shared("data", "annotations", folder)
     builder = builder_class(data_dir=annotations, cache_dir=str(tmp_path), protocol="avt", **options)
-    rows, dropped = builder.rows[split], builder.dropped[split]
+    rows, dropped = builder.rows(split), builder.dropped[split]
     return request.param, rows, dropped
 
 
@@ -89,5 +89,5 @@ def test_counts_equal_the_reference(split, tmp_path):
     builder_class, folder, name = split
     annotations = require_shared("data", "annotations", folder)
     builder = builder_class(data_dir=annotations, cache_dir=str(tmp_path), protocol="avt", source="features")
-    rows, dropped = builder.rows[name], builder.dropped[name]
+    rows, dropped = builder.rows(name), builder.dropped[name]
     assert (len(rows) + len(dropped), len(rows)) == COUNTS[split]
