@@ -10,7 +10,7 @@ from pathlib import Path
 
 import numpy as np
 from safetensors import SafetensorError, safe_open
-from safetensors.numpy import save_file
+from safetensors.numpy import save
 
 STORED_DTYPES = ("F32", "F16")
 
@@ -37,7 +37,7 @@ def write_features(path: str | Path, features: np.ndarray, frame_rate: float, st
     partial = path.with_name(f".{path.name}.{uuid.uuid4().hex}.partial")
     metadata = {"frame_rate": repr(float(frame_rate)), "start_s": repr(float(start_s))}
     try:
-        save_file({"features": features}, partial, metadata=metadata)
+        partial.write_bytes(save({"features": features}, metadata=metadata))  # `save_file` hides files from the group
         os.replace(partial, path)
     finally:
         partial.unlink(missing_ok=True)

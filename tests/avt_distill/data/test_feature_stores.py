@@ -332,16 +332,21 @@ def test_options_that_do_not_fit_are_refused(folder):
 
 
 def test_a_write_that_fails_leaves_the_earlier_file_and_nothing_else(folder, monkeypatch):
-    def fail_halfway(tensors, path, metadata):
-        path.write_bytes(b"half of it")
+    def fail_halfway(path, content):
+        path.open("wb").write(content[: len(content) // 2])
         raise OSError("no space left on device")
 
     before = sorted(folder.iterdir())
-    monkeypatch.setattr("avt_distill.data.feature_files.save_file", fail_halfway)
+    monkeypatch.setattr("pathlib.Path.write_bytes", fail_halfway)
     with pytest.raises(OSError, match="no space left"):
         write_features(folder / "a.safetensors", numbered_rows(4), frame_rate=1)
     assert sorted(folder.iterdir()) == before
     assert SafetensorsFeatureStore(folder).read("a", [14.5])[0, 0] == 19
+
+
+def test_files_are_as_readable_as_any_other(folder):
+    (folder / "plain").touch()
+    assert (folder / "a.safetensors").stat().st_mode == (folder / "plain").stat().st_mode
 
 
 def test_only_feature_files_are_written(tmp_path):
