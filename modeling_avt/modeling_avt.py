@@ -133,7 +133,8 @@ class AVTModel(AVTPreTrainedModel):
         config.check_consistency()
         self.backbone = None
         if config.backbone_config is not None:
-            self.backbone = _build_backbone(config.backbone_config)
+            _, arguments = backbone_class(config.backbone_config)
+            self.backbone = AutoModel.from_config(config.backbone_config, **arguments)
             # The reference redraws the backbone's linear layers too, before it loads pretrained weights into it.
             self.backbone.apply(self._init_weights)
             names = [name for name, _ in self.backbone.named_parameters()]
@@ -443,12 +444,12 @@ class AVTForAnticipation(AVTPreTrainedModel):
             )
 
 
-def _build_backbone(backbone_config) -> PreTrainedModel:
-    """Returns the image model for a configuration, without the pooler where the model allows to leave it out."""
+def backbone_class(backbone_config) -> tuple[type[PreTrainedModel], dict]:
+    """Returns the model class for a configuration, and the arguments that leave out its pooler where it allows to."""
     model_class = MODEL_MAPPING[type(backbone_config)]
     model_class = model_class[0] if isinstance(model_class, (list, tuple)) else model_class
     leave_out_pooler = "add_pooling_layer" in inspect.signature(model_class.__init__).parameters
-    return AutoModel.from_config(backbone_config, **({"add_pooling_layer": False} if leave_out_pooler else {}))
+    return model_class, {"add_pooling_layer": False} if leave_out_pooler else {}
 
 
 def _head_config(config: AVTConfig) -> GPT2Config:

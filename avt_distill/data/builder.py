@@ -24,8 +24,8 @@ from modeling_avt.video_io_avt import probe
 from .labels import LabelSpace
 from .rows import RowOptions, anticipation_rows, can_be_anticipated
 from .segments import AnnotationError
+from .videos import find_videos
 
-VIDEO_SUFFIXES = {".mp4", ".mkv", ".webm", ".avi", ".mov", ".m4v", ".mpg", ".mpeg"}
 # Annotations and videos are cut by different tools; a segment may outlast its video by this much.
 VIDEO_END_SLACK_S = 1.0
 
@@ -143,7 +143,7 @@ class AnticipationBuilder(datasets.ArrowBasedBuilder):
         """Returns the file of each annotated video, having checked that it is there and long enough."""
         if self.config.videos is None:
             return dict.fromkeys(segments["video_id"])
-        found = find_videos(self.config.videos)
+        found = find_videos([self.config.videos])
         missing = sorted(set(segments["video_id"]) - set(found))
         if missing:
             raise AnnotationError(
@@ -156,7 +156,7 @@ class AnticipationBuilder(datasets.ArrowBasedBuilder):
                     f"{found[video_id]} lasts {duration_s:.1f} s, but is annotated until {last_end_s:.1f} s: "
                     "it is cut short, or another video."
                 )
-        return found
+        return {video_id: str(path) for video_id, path in found.items()}
 
     @classmethod
     def _content_hash(cls, folder: Path) -> str:
@@ -167,12 +167,6 @@ class AnticipationBuilder(datasets.ArrowBasedBuilder):
         for path in [*code, *annotations]:
             digest.update(path.name.encode() + b"\0" + path.read_bytes() + b"\0")
         return digest.hexdigest()[:16]
-
-
-def find_videos(folder: str | Path) -> dict[str, str]:
-    """Returns the path of each video below a folder by video id, the file's name without suffix."""
-    paths = sorted(path for path in Path(folder).rglob("*") if path.suffix.lower() in VIDEO_SUFFIXES)
-    return {path.stem: str(path) for path in paths}
 
 
 def row_features(space: LabelSpace) -> datasets.Features:

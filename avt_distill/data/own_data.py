@@ -8,9 +8,10 @@ import pandas as pd
 
 from modeling_avt.video_io_avt import probe
 
-from .builder import Annotations, AnticipationBuilder, AnticipationConfig, find_videos
+from .builder import Annotations, AnticipationBuilder, AnticipationConfig
 from .labels import LabelSpace
 from .segments import AnnotationError, read_csv, segment_table
+from .videos import find_videos
 
 logger = logging.getLogger(__name__)
 
@@ -79,7 +80,7 @@ class OwnData(AnticipationBuilder):
         if self.config.video_fps is not None or self.config.videos is None:
             return dict.fromkeys(segments["video_id"], self.config.video_fps or self.config.frame_rate)
         annotated = set(segments["video_id"])
-        videos = find_videos(self.config.videos)
+        videos = find_videos([self.config.videos])
         return {video_id: probe(path).fps for video_id, path in videos.items() if video_id in annotated}
 
 

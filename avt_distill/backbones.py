@@ -1,0 +1,128 @@
+"""Pretrained vision models as AVT's frame encoder, and the preprocessing that each was trained with."""
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+
+from transformers import MODEL_MAPPING, AutoConfig, PreTrainedConfig, PreTrainedModel
+from transformers.utils import cached_file
+
+from modeling_avt.configuration_avt import AVTConfig
+from modeling_avt.modeling_avt import AVTModel, backbone_class
+from modeling_avt.video_processing_avt import AVTVideoProcessor
+
+PROCESSOR_FILES = ("video_preprocessor_config.json", "preprocessor_config.json")
+AVT_CROP_PX, AVT_SIZE_PX = 224, 248
+
+
+def load_backbone(model_name_or_path: str | Path, **kwargs) -> PreTrainedModel:
+    """Returns a pretrained vision model, without the pooler that some models add: AVT does not use it.
+
+    `model.avt.backbone = load_backbone("facebook/dinov2-base")` starts AVT from its weights.
+
+    Args:
+        model_name_or_path (`str` or `Path`): A model on the Hub, or a folder. Of models that read text as well (CLIP,
+            SigLIP) the vision side is taken, of an AVT checkpoint its backbone.
+        kwargs: For `from_pretrained`: `dtype`, `attn_implementation`, `revision` ...
+
+    Raises:
+        ValueError: where there is no such model, where it does not see, and where the checkpoint lacks weights, which
+            would be random.
+    """
+    try:
+        fields, _ = PreTrainedConfig.get_config_dict(model_name_or_path)
+    except (OSError, ValueError) as error:
+        raise ValueError(
+            f"Cannot read the model '{model_name_or_path}' ({str(error).splitlines()[0]}): give its name on the Hub, "
+            "or a folder that save_pretrained wrote."
+        ) from error
+    if fields.get("model_type") == AVTConfig.model_type:
+        return _backbone_of_avt(model_name_or_path, **kwargs)
+    config = AutoConfig.from_pretrained(model_name_or_path)
+    config = getattr(config, "vision_config", config)
+    if type(config) not in MODEL_MAPPING:
+        raise ValueError(f"'{model_name_or_path}' has no vision model of its own: give an image or a video model.")
+    model_class, arguments = backbone_class(config)
+    if not model_class.main_input_name.startswith("pixel_values"):
+        raise ValueError(f"'{model_name_or_path}' reads {model_class.main_input_name}: give an image or a video model.")
+    backbone, report = model_class.from_pretrained(
+        model_name_or_path, config=config, output_loading_info=True, **arguments, **kwargs
+    )
+    if report["missing_keys"]:
+        raise ValueError(
+            f"'{model_name_or_path}' lacks {len(report['missing_keys'])} weights of {model_class.__name__}, such as "
+            f"'{min(report['missing_keys'])}', which would be random: give a checkpoint that holds this model."
+        )
+    return backbone
+
+
+def _backbone_of_avt(model_name_or_path: str | Path, **kwargs) -> PreTrainedModel:
+    backbone = AVTModel.from_pretrained(model_name_or_path, **kwargs).backbone
+    if backbone is None:
+        raise ValueError(f"'{model_name_or_path}' is an AVT checkpoint that takes features: it has no backbone.")
+    return backbone
+
+
+def load_backbone_processor(model_name_or_path: str | Path, backbone_config: PreTrainedConfig) -> AVTVideoProcessor:
+    """Returns the preprocessing that a pretrained vision model expects.
+
+    Size, crop, mean and standard deviation are read from the model's `preprocessor_config.json`. Frames keep their
+    shape: where an image processor would squeeze them into a square, the centre is cut out; they are resized
+    bilinearly with antialiasing. A model without that file gets AVT's own preprocessing at its image size.
+
+    Args:
+        model_name_or_path (`str` or `Path`): A model on the Hub, or a folder.
+        backbone_config (`PreTrainedConfig`): The model's configuration.
+
+    Raises:
+        ValueError: for preprocessing of another kind.
+    """
+    for file_name in PROCESSOR_FILES:
+        path = cached_file(model_name_or_path, file_name, _raise_exceptions_for_missing_entries=False)
+        if path is not None:
+            fields = json.loads(Path(path).read_text(encoding="utf-8"))
+            if fields.get("video_processor_type") == AVTVideoProcessor.__name__:
+                return AVTVideoProcessor.from_pretrained(model_name_or_path)
+            return _like_image_processor(fields, path)
+    crop = getattr(backbone_config, "image_size", AVT_CROP_PX)
+    crop = crop if isinstance(crop, int) else max(crop)
+    size = crop * AVT_SIZE_PX // AVT_CROP_PX
+    return AVTVideoProcessor(size=size, crop_size=crop, train_size=(size, size))
+
+
+def _like_image_processor(fields: dict, path: str) -> AVTVideoProcessor:
+    """Returns a processor with the settings of a Hugging Face image or video processor."""
+    factor = fields.get("rescale_factor") or 1 / 255
+    if abs(factor * 255 - 1) > 1e-3 or fields.get("do_rescale") is False or fields.get("do_flip_channel_order"):
+        raise ValueError(
+            f"{path} asks for pixels other than RGB from 0 to 1 before normalisation (rescale_factor={factor}, "
+            f"do_rescale={fields.get('do_rescale')}, do_flip_channel_order={fields.get('do_flip_channel_order')}): "
+            "AVTVideoProcessor cannot do that."
+        )
+    short_side, crop = _sizes(fields, path)
+    mean, std = fields.get("image_mean"), fields.get("image_std")
+    if fields.get("do_normalize") is False:
+        mean, std = (0.0, 0.0, 0.0), (1.0, 1.0, 1.0)
+    if mean is None or std is None:
+        raise ValueError(f"{path} does not tell image_mean and image_std: add them.")
+    return AVTVideoProcessor(
+        size=short_side, crop_size=crop, train_size=(short_side, short_side), image_mean=mean, image_std=std
+    )
+
+
+def _sizes(fields: dict, path: str) -> tuple[int, dict[str, int]]:
+    """Returns the short side to resize to, and the crop, in pixels."""
+    size, crop = fields.get("size"), fields.get("crop_size")
+    size = {"shortest_edge": size} if isinstance(size, int) else size or {}
+    if "shortest_edge" in size:
+        short_side = size["shortest_edge"]
+        square = {"height": short_side, "width": short_side}
+        if fields.get("crop_pct") and short_side < 384:  # ConvNeXt: the size is that of the crop
+            short_side = int(short_side / fields["crop_pct"])
+    elif "height" in size and "width" in size:
+        short_side, square = max(size["height"], size["width"]), size
+    else:
+        raise ValueError(f"{path} has the size {fields.get('size')}: give shortest_edge, or height and width.")
+    if crop is None or fields.get("do_center_crop") is False:
+        return short_side, square
+    return short_side, crop if isinstance(crop, Mapping) else {"height": crop, "width": crop}

@@ -1,0 +1,93 @@
+"""The file of one video's features: a safetensors file with the tensor `features (N, D)`.
+
+Its metadata hold `frame_rate` (rows per second) and `start_s` (when row 0 is shown, in seconds), as text.
+"""
+
+import math
+import os
+import uuid
+from pathlib import Path
+
+import numpy as np
+from safetensors import SafetensorError, safe_open
+from safetensors.numpy import save
+
+STORED_DTYPES = ("F32", "F16")
+
+
+def write_features(path: str | Path, features: np.ndarray, frame_rate: float, start_s: float = 0.0):
+    """Writes one video's features, as a whole or not at all: a file that exists is complete.
+
+    Args:
+        path (`str` or `Path`): `<folder>/<video_id>.safetensors`.
+        features (`np.ndarray` of shape `(N, D)`): float16 is kept, all else is stored as float32.
+        frame_rate (`float`): Rows per second.
+        start_s (`float`, *optional*, defaults to 0.0): When row 0 is shown, in seconds.
+
+    Raises:
+        ValueError: for features that are empty, not of two dimensions or not finite, and for another suffix.
+    """
+    path, features = Path(path), np.asarray(features)
+    features = np.ascontiguousarray(features, dtype=np.float16 if features.dtype == np.float16 else np.float32)
+    check_times(frame_rate, start_s)
+    if path.suffix != ".safetensors":
+        raise ValueError(f"path is {path}: give <video_id>.safetensors.")
+    if features.ndim != 2 or not features.size or not np.isfinite(features).all():
+        raise ValueError(f"The features for {path} have the shape {features.shape}: give finite numbers (N, D).")
+    partial = path.with_name(f".{path.name}.{uuid.uuid4().hex}.partial")
+    metadata = {"frame_rate": repr(float(frame_rate)), "start_s": repr(float(start_s))}
+    try:
+        partial.write_bytes(save({"features": features}, metadata=metadata))  # `save_file` hides files from the group
+        os.replace(partial, path)
+    finally:
+        partial.unlink(missing_ok=True)
+
+
+def is_complete(path: str | Path) -> bool:
+    """Returns whether a file holds one video's features from the first byte to the last."""
+    try:
+        open_feature_file(Path(path))
+    except (ValueError, OSError):
+        return False
+    return True
+
+
+def open_feature_file(path: Path) -> tuple:
+    """Returns a file's rows, memory-mapped, with their frame rate and when the first is shown, in seconds.
+
+    Args:
+        path (`Path`): `<folder>/<video_id>.safetensors`.
+
+    Returns:
+        `(rows, frame_rate, start_s)`: `rows[i]` is `(D,)`, `rows.get_shape()` `(N, D)`.
+
+    Raises:
+        ValueError: for a file that is not complete, or is none of ours.
+    """
+    try:
+        file = safe_open(path, framework="np")
+        rows = file.get_slice("features")
+    except SafetensorError as error:
+        raise ValueError(f"Cannot read {path}: it is no complete file with a tensor 'features' ({error}).") from error
+    if len(rows.get_shape()) != 2 or rows.get_dtype() not in STORED_DTYPES:
+        raise ValueError(
+            f"'features' in {path} is {rows.get_dtype()} of shape {tuple(rows.get_shape())}: store (N, D) as one of "
+            f"{STORED_DTYPES}."
+        )
+    metadata = file.metadata() or {}
+    try:
+        frame_rate, start_s = float(metadata["frame_rate"]), float(metadata["start_s"])
+        check_times(frame_rate, start_s)
+    except (KeyError, ValueError) as error:
+        raise ValueError(
+            f"The metadata of {path} are {metadata}: they must tell frame_rate and start_s as numbers."
+        ) from error
+    return rows, frame_rate, start_s
+
+
+def check_times(frame_rate: float, start_s: float):
+    """Raises `ValueError` unless rows can be shown at this rate (rows per second) from this time (seconds) on."""
+    if not (math.isfinite(frame_rate) and frame_rate > 0 and math.isfinite(start_s)):
+        raise ValueError(
+            f"frame_rate is {frame_rate} and start_s {start_s}: give rows per second, above 0, and seconds."
+        )

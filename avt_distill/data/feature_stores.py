@@ -1,0 +1,376 @@
+"""Feature stores: the stored feature of a video that is shown at each time.
+
+Three formats, one method, `read(video_id, times_s) -> (T, D)`:
+
+| store | what it reads |
+|---|---|
+| `SafetensorsFeatureStore` | a folder with one file a video, as `write_features` writes them |
+| `NpzFeatureStore` | one `.npz` file with one array a video |
+| `RulstmFeatureStore` | the LMDB folders that RULSTM (Furnari and Farinella, ICCV 2019) publishes and AVT trains on |
+
+Row `i` of a video is shown from `start_s + i / frame_rate` on. Stores are made to be copied into the worker processes
+of a `DataLoader`: they open files late, once a process, and pickle without what is open.
+"""
+
+import os
+import zipfile
+from abc import ABC, abstractmethod
+from collections import OrderedDict
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from avt_distill.data.feature_files import check_times, is_complete, open_feature_file, write_features
+from modeling_avt.temporal_avt import REFERENCE_FEATURE_FPS, TIME_SLACK_S
+
+__all__ = [
+    "FeatureStore",
+    "NpzFeatureStore",
+    "RulstmFeatureStore",
+    "SafetensorsFeatureStore",
+    "is_complete",
+    "open_feature_store",
+    "write_features",
+]
+
+MISSING = ("error", "search_back")
+SEARCH_BACK_ROWS = 9  # as far as the reference looks back for a feature that is not stored
+MAX_OPEN = 128
+
+
+@dataclass(frozen=True)
+class _Video:
+    """One opened video of N rows: `row(i)` is its i-th feature `(D,)`, or `None` where that is not stored."""
+
+    row: Callable[[int], np.ndarray | None]
+    frame_rate: float
+    start_s: float
+    num_rows: int
+
+
+class FeatureStore(ABC):
+    """What the stores share: times become rows, gaps become errors, and what is open stays in its process.
+
+    Args:
+        path (`str` or `Path`): The store's file or folder.
+        missing (`str`, *optional*, defaults to `"error"`): What to do about a time for which no feature is stored.
+            `"error"` raises. `"search_back"` does as the reference: it takes the nearest of the 9 rows before, else
+            zeros. A video of which nothing is stored, and features that are not finite, are errors under both.
+        max_open (`int`, *optional*, defaults to 128): Videos kept open in each process; the one that was not read for
+            longest is closed first.
+
+    Attributes:
+        num_searched_back (`int`): Rows taken from an earlier time so far, in this process: each worker of a
+            `DataLoader` counts its own.
+        num_zeros (`int`): Rows filled with zeros so far, in this process.
+    """
+
+    def __init__(self, path: str | Path, missing: str = "error", max_open: int = MAX_OPEN):
+        if missing not in MISSING:
+            raise ValueError(f"missing is '{missing}': give one of {MISSING}.")
+        if max_open < 1:
+            raise ValueError(f"max_open is {max_open}: give 1 or more.")
+        self.path, self.missing, self.max_open = Path(path), missing, max_open
+        if not self.path.exists():
+            raise ValueError(f"The feature store {self.path} does not exist: give its file or folder.")
+        self.num_searched_back = self.num_zeros = 0
+        self._feature_dim = None
+        self._forget_open_videos()
+
+    @property
+    def feature_dim(self) -> int:
+        """D, the width of the first stored video's features; all others must have it too."""
+        if self._feature_dim is None:
+            self._feature_dim = self._first_width()
+        return self._feature_dim
+
+    def read(self, video_id: str, times_s: Sequence[float]) -> np.ndarray:
+        """Returns the features shown at the given times, float32 `(T, D)`, in the order of `times_s`.
+
+        The feature shown at a time is the last one that begins at or before it. The very end of a video still shows its
+        last feature.
+
+        Args:
+            video_id (`str`): The video's name in the store.
+            times_s (`Sequence[float]` of length T): Seconds on the video's clock, in any order, repetitions allowed.
+
+        Raises:
+            ValueError: for a video that is not stored, for a time that is not (unless `missing="search_back"`), for
+                features that are not finite or not D wide, and for an empty list of times.
+        """
+        times = np.asarray(times_s, dtype=np.float64)
+        if times.ndim != 1 or not len(times) or not np.isfinite(times).all():
+            raise ValueError(f"times_s is {times_s} for video '{video_id}': give a list of seconds, at least one.")
+        video = self._video(video_id, times[0])
+        features = np.empty((len(times), self.feature_dim), dtype=np.float32)
+        for position, (index, time_s) in enumerate(zip(_row_numbers(video, times), times, strict=True)):
+            row = self._row(video, index, video_id, time_s)
+            if row.shape != features.shape[1:]:
+                raise ValueError(
+                    f"The feature of video '{video_id}' at {time_s:.3f} s has the shape {row.shape}, but the first "
+                    f"video of {self.path} has features of width {self.feature_dim}: a store holds one width."
+                )
+            features[position] = row
+        if not np.isfinite(features).all():
+            time_s = times[np.argmin(np.isfinite(features).all(axis=1))]
+            raise ValueError(
+                f"The feature of video '{video_id}' at {time_s:.3f} s in {self.path} is not finite: extract it anew."
+            )
+        return features
+
+    @abstractmethod
+    def _open(self, video_id: str) -> _Video:
+        """Returns an opened video; raises `KeyError` where none of its features are stored."""
+
+    @abstractmethod
+    def _first_width(self) -> int:
+        """Returns the width of the first stored video."""
+
+    def _video(self, video_id: str, time_s: float) -> _Video:
+        if self._process_id != os.getpid():  # after a fork: what the parent opened is the parent's
+            self._forget_open_videos()
+        if video_id in self._videos:
+            self._videos.move_to_end(video_id)
+            return self._videos[video_id]
+        try:
+            video = self._open(video_id)
+        except KeyError as error:
+            raise ValueError(
+                f"{self.path} holds no features of video '{video_id}', asked for at {time_s:.3f} s: extract them, or "
+                "leave the video out."
+            ) from error
+        self._videos[video_id] = video
+        if len(self._videos) > self.max_open:
+            self._videos.popitem(last=False)
+        return video
+
+    def _row(self, video: _Video, index: int, video_id: str, time_s: float) -> np.ndarray:
+        row = video.row(index)
+        if row is not None:
+            return row
+        if self.missing == "error":
+            end_s = video.start_s + video.num_rows / video.frame_rate
+            raise ValueError(
+                f"{self.path} holds no feature of video '{video_id}' at {time_s:.3f} s (it begins at "
+                f"{video.start_s:.3f} s and ends at {end_s:.3f} s): ask for times that are stored, or give "
+                'missing="search_back" to fill gaps as the reference does.'
+            )
+        for earlier in range(index - 1, index - 1 - SEARCH_BACK_ROWS, -1):
+            row = video.row(earlier)
+            if row is not None:
+                self.num_searched_back += 1
+                return row
+        self.num_zeros += 1
+        return np.zeros(self.feature_dim, dtype=np.float32)
+
+    def _forget_open_videos(self):
+        self._process_id, self._videos = os.getpid(), OrderedDict()
+
+    def __getstate__(self) -> dict:
+        return {**self.__dict__, "_videos": None, "_process_id": None}
+
+
+class SafetensorsFeatureStore(FeatureStore):
+    """One file a video, `<video_id>.safetensors`, memory-mapped: only the rows asked for are read.
+
+    Each file holds the tensor `features (N, D)`, float32 or float16, and in its metadata `frame_rate` (rows per second)
+    and `start_s` (when row 0 is shown, in seconds), as text.
+
+    Args:
+        path (`str` or `Path`): The folder of the files, or a folder that holds them in its `features/`.
+        missing, max_open: See `FeatureStore`.
+    """
+
+    def __init__(self, path: str | Path, missing: str = "error", max_open: int = MAX_OPEN):
+        super().__init__(path, missing, max_open)
+        if (self.path / "features").is_dir():
+            self.path = self.path / "features"
+
+    def _open(self, video_id: str) -> _Video:
+        path = self.path / f"{video_id}.safetensors"
+        if not path.is_file():
+            raise KeyError(video_id)
+        rows, frame_rate, start_s = open_feature_file(path)
+        return _array_video(rows, rows.get_shape()[0], frame_rate, start_s)
+
+    def _first_width(self) -> int:
+        paths = sorted(self.path.glob("*.safetensors"))
+        if not paths:
+            raise ValueError(f"{self.path} holds no .safetensors files: extract features into it first.")
+        return open_feature_file(paths[0])[0].get_shape()[1]
+
+
+class NpzFeatureStore(FeatureStore):
+    """One `.npz` file with one array `(N, D)` a video.
+
+    A video's array is read as a whole, once, and kept in memory until `max_open` others were read since: a zip archive
+    cannot be memory-mapped. For long videos prefer a folder of `.safetensors` files.
+
+    Args:
+        path (`str` or `Path`): The file.
+        frame_rate (`float`): Rows per second.
+        start_s (`float`, *optional*, defaults to 0.0): When row 0 of each video is shown, in seconds.
+        missing, max_open: See `FeatureStore`.
+    """
+
+    def __init__(
+        self,
+        path: str | Path,
+        frame_rate: float,
+        start_s: float = 0.0,
+        missing: str = "error",
+        max_open: int = MAX_OPEN,
+    ):
+        super().__init__(path, missing, max_open)
+        check_times(frame_rate, start_s)
+        self.frame_rate, self.start_s = float(frame_rate), float(start_s)
+
+    def _open(self, video_id: str) -> _Video:
+        features = self._load(lambda archive: archive[video_id])
+        if features.ndim != 2 or not features.size or features.dtype.kind != "f":
+            raise ValueError(
+                f"'{video_id}' in {self.path} is {features.dtype} of shape {features.shape}: store floats (N, D)."
+            )
+        return _array_video(features, len(features), self.frame_rate, self.start_s)
+
+    def _first_width(self) -> int:
+        names = self._load(lambda archive: sorted(archive.files))
+        if not names:
+            raise ValueError(f"{self.path} holds no arrays: store one (N, D) for each video.")
+        return len(self._video(names[0], self.start_s).row(0))
+
+    def _load(self, take: Callable):
+        """Returns what `take` takes from the archive, which is open no longer than that: nothing crosses a fork."""
+        try:
+            with np.load(self.path) as archive:
+                return take(archive)
+        except (OSError, EOFError, ValueError, TypeError, zipfile.BadZipFile) as error:
+            raise ValueError(f"Cannot read {self.path} as an .npz file of plain arrays ({error}).") from error
+
+
+class RulstmFeatureStore(FeatureStore):
+    """RULSTM's LMDB: float32 features of frames at 30 per second, under the names of their images.
+
+    `P01_01_frame_0000000001.jpg` is the first frame of video `P01_01`, shown from 0 s on. The frame numbers of protocol
+    `"avt"` (`temporal_avt.frame_indices` with `source="features"`) are those in the names; number n is what is shown at
+    `(n - 1) / 30` seconds.
+
+    Args:
+        path (`str` or `Path`): The LMDB folder, which holds `data.mdb`.
+        missing, max_open: See `FeatureStore`. The reference uses `"search_back"`.
+
+    Raises:
+        ImportError: without lmdb.
+    """
+
+    def __init__(self, path: str | Path, missing: str = "error", max_open: int = MAX_OPEN):
+        super().__init__(path, missing, max_open)
+        _import_lmdb()
+        if not (self.path / "data.mdb").is_file():
+            raise ValueError(f"{self.path} is no LMDB folder: give the folder that holds data.mdb.")
+
+    def _open(self, video_id: str) -> _Video:
+        environment = _lmdb_environment(self.path)
+        prefix = f"{video_id}_frame_"
+        with environment.begin() as transaction, transaction.cursor() as cursor:
+            # The key before the first one that sorts behind all of the video's frames is its last frame.
+            found = cursor.prev() if cursor.set_range(f"{prefix}~".encode()) else cursor.last()
+            last = cursor.key().decode() if found else ""
+        if not last.startswith(prefix):
+            raise KeyError(video_id)
+
+        def row(index: int) -> np.ndarray | None:
+            with environment.begin() as transaction:
+                content = transaction.get(f"{prefix}{index + 1:010d}.jpg".encode())
+            return None if content is None else self._decode(content)
+
+        num_rows = int(last.removeprefix(prefix).removesuffix(".jpg"))
+        return _Video(row, REFERENCE_FEATURE_FPS, 0.0, num_rows)
+
+    def _first_width(self) -> int:
+        with _lmdb_environment(self.path).begin() as transaction, transaction.cursor() as cursor:
+            if not cursor.first():
+                raise ValueError(f"{self.path} holds no features: give RULSTM's LMDB folder.")
+            return len(self._decode(cursor.value()))
+
+    def _decode(self, content: bytes) -> np.ndarray:
+        if not content or len(content) % 4:
+            raise ValueError(f"{self.path} holds a value of {len(content)} bytes: features are float32, 4 bytes each.")
+        return np.frombuffer(content, dtype="<f4")
+
+
+def open_feature_store(
+    path: str | Path,
+    *,
+    frame_rate: float | None = None,
+    start_s: float | None = None,
+    missing: str = "error",
+    max_open: int = MAX_OPEN,
+) -> FeatureStore:
+    """Returns the feature store that lies at `path`.
+
+    Args:
+        path (`str` or `Path`): A folder of `.safetensors` files (or one with these in its `features/`), an `.npz` file,
+            or an LMDB folder.
+        frame_rate (`float`, *optional*): Rows per second: needed for an `.npz` file, refused elsewhere, where the store
+            itself says it.
+        start_s (`float`, *optional*): When row 0 is shown, in seconds: for an `.npz` file only. Default: 0.
+        missing, max_open: See `FeatureStore`.
+
+    Raises:
+        ValueError: where nothing that is a feature store lies there.
+    """
+    path = Path(path)
+    if path.suffix == ".npz":
+        if frame_rate is None:
+            raise ValueError(f"frame_rate is None: {path} does not tell its rows per second, so give them.")
+        return NpzFeatureStore(path, frame_rate, start_s or 0.0, missing, max_open)
+    for name, value in (("frame_rate", frame_rate), ("start_s", start_s)):
+        if value is not None:
+            raise ValueError(f"{name} is {value}, but only an .npz file needs it, and {path} is none: leave it out.")
+    if (path / "data.mdb").is_file():
+        return RulstmFeatureStore(path, missing, max_open)
+    if any(path.glob("*.safetensors")) or any(path.glob("features/*.safetensors")):
+        return SafetensorsFeatureStore(path, missing, max_open)
+    raise ValueError(
+        f"{path} is no feature store: give a folder of .safetensors files, an .npz file or an LMDB folder."
+    )
+
+
+def _array_video(rows, num_rows: int, frame_rate: float, start_s: float) -> _Video:
+    return _Video(lambda i: rows[i] if 0 <= i < num_rows else None, frame_rate, start_s, num_rows)
+
+
+def _row_numbers(video: _Video, times: np.ndarray) -> list[int]:
+    """Returns the number of the row shown at each time; see `temporal_avt.frame_indices`."""
+    since_start_s = times - video.start_s
+    numbers = np.floor((since_start_s + TIME_SLACK_S) * video.frame_rate).astype(np.int64)
+    is_end = np.abs(since_start_s - video.num_rows / video.frame_rate) <= TIME_SLACK_S
+    return np.where(is_end, video.num_rows - 1, numbers).tolist()
+
+
+_lmdb_environments = {}  # by process id and folder
+
+
+def _lmdb_environment(path: Path):
+    """Returns the open LMDB of a folder, one a process: LMDB allows neither to open a folder twice in a process nor to
+    use it after a fork."""
+    lmdb, key = _import_lmdb(), (os.getpid(), path.resolve())
+    for inherited in [other for other in _lmdb_environments if other[0] != os.getpid()]:
+        _lmdb_environments.pop(inherited).close()  # in this process alone; the parent's stays open
+    if key not in _lmdb_environments:
+        try:
+            _lmdb_environments[key] = lmdb.open(str(path), readonly=True, lock=False, readahead=False)
+        except lmdb.Error as error:
+            raise ValueError(f"Cannot read {path} as an LMDB folder ({error}).") from error
+    return _lmdb_environments[key]
+
+
+def _import_lmdb():
+    try:
+        import lmdb
+    except ImportError as error:
+        raise ImportError("Reading RULSTM's features needs lmdb: `pip install 'avt-distill[rulstm]'`.") from error
+    return lmdb

@@ -1,0 +1,239 @@
+"""Features of whole videos by any pretrained image or video model, written into a feature store."""
+
+import json
+import math
+import os
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch.utils.data import DataLoader, Dataset
+from transformers import MODEL_FOR_VIDEO_CLASSIFICATION_MAPPING
+
+from avt_distill.backbones import load_backbone
+from avt_distill.data.feature_stores import is_complete, write_features
+from modeling_avt.configuration_avt import AVTConfig
+from modeling_avt.modeling_avt import AVTModel
+from modeling_avt.temporal_avt import TIME_SLACK_S
+from modeling_avt.video_io_avt import VideoDecodeError, probe, read_frames
+from modeling_avt.video_processing_avt import AVTVideoProcessor
+
+SETTINGS_FILE = "extraction.json"
+FRAMES_AT_ONCE = 32  # bounds memory: as many decoded frames at a time
+# About what clip models were trained at: VideoMAE on every 4th frame at 30 fps, V-JEPA 2 on clips at 4 to 8 fps.
+CLIP_FRAME_RATE = 8.0
+
+
+class PretrainedEncoder:
+    """A pretrained image or video model as a function from frames to one feature for each moment.
+
+    Features are pooled as `AVTModel.encode_frames` does: the model's own pooled output where it has one, else its class
+    token, else the mean over its tokens. Of V-JEPA 2 the encoder alone runs, without the predictor.
+
+    Args:
+        model_name_or_path (`str` or `Path`): See `load_backbone`.
+        dtype (`torch.dtype`, *optional*, defaults to `torch.float32`): Of weights and activations.
+        device (`str` or `torch.device`, *optional*, defaults to `"cpu"`): Where it runs.
+        compile_model (`bool`, *optional*, defaults to `False`): Compile it: slow to begin, then faster.
+
+    Attributes:
+        config (`PreTrainedConfig`): The model's configuration.
+        is_video_model (`bool`): Whether a feature is computed from a clip.
+        num_frames (`int`): T, frames of a clip; 1 for image models.
+    """
+
+    def __init__(
+        self,
+        model_name_or_path: str | Path,
+        dtype: torch.dtype = torch.float32,
+        device: str | torch.device = "cpu",
+        compile_model: bool = False,
+    ):
+        backbone = load_backbone(model_name_or_path, dtype=dtype)
+        self.config, self.dtype, self.device = backbone.config, dtype, torch.device(device)
+        self.is_video_model = type(self.config) in MODEL_FOR_VIDEO_CLASSIFICATION_MAPPING
+        self.num_frames = _clip_length(self.config) if self.is_video_model else 1
+        if self.config.model_type == "vjepa2":
+            backbone = backbone.encoder
+        # Only `encode_frames` is used, with the pretrained model in place of an AVT's own: the rest takes no memory.
+        head = {"head_hidden_size": 1, "head_num_heads": 1, "head_num_layers": 1}
+        with torch.device("meta"):
+            self.model = AVTModel(AVTConfig(backbone_config=self.config, **head)).eval()
+        self.model.backbone = backbone.eval().to(self.device)
+        if compile_model:
+            self.model.backbone.compile()
+
+    @torch.inference_mode()
+    def __call__(self, frames: torch.Tensor, positions: torch.Tensor) -> np.ndarray:
+        """Returns one feature for each of B moments, float32 `(B, D)`.
+
+        Args:
+            frames (`torch.Tensor` of shape `(F, 3, H, W)`): Normalised frames.
+            positions (`torch.LongTensor` of shape `(B, T)`): The T of them that each moment's clip consists of.
+        """
+        clips = frames.to(self.device, self.dtype)[positions.to(self.device)]  # (B, T, 3, H, W)
+        inputs = clips if self.is_video_model else clips[:, 0]
+        return self.model.encode_frames(inputs).float().cpu().numpy()
+
+
+@dataclass(frozen=True)
+class ExtractedVideo:
+    """What became of one video.
+
+    Args:
+        video_id (`str`): Its name in the store.
+        num_rows (`int`): Features written now; 0 where the file was there already, or the video cannot be read.
+        error (`VideoDecodeError`, *optional*): Why it cannot be read.
+    """
+
+    video_id: str
+    num_rows: int = 0
+    error: VideoDecodeError | None = None
+
+
+def extract_features(
+    videos: Mapping[str, Path],
+    folder: str | Path,
+    encode: Callable[[torch.Tensor, torch.Tensor], np.ndarray],
+    processor: AVTVideoProcessor,
+    frame_rate: float,
+    *,
+    skip_unreadable: bool = False,
+    **options,
+) -> Iterator[ExtractedVideo]:
+    """Yields what became of each video, in order, once its features are in the folder.
+
+    Videos whose file is complete are not read again, so that an interrupted run continues where it stopped.
+
+    Args:
+        videos (`Mapping[str, Path]`): Video files by video id; see `avt_distill.data.videos.find_videos`.
+        folder (`str` or `Path`): Where `<video_id>.safetensors` are written.
+        encode, processor, frame_rate, options: See `extract_video`.
+        skip_unreadable (`bool`, *optional*, defaults to `False`): Yield the error of a video that cannot be read and go
+            on, instead of raising it.
+
+    Raises:
+        VideoDecodeError: for a video that cannot be read, unless `skip_unreadable`.
+    """
+    Path(folder).mkdir(parents=True, exist_ok=True)
+    for video_id, video in videos.items():
+        path = Path(folder) / f"{video_id}.safetensors"
+        if is_complete(path):
+            yield ExtractedVideo(video_id)
+            continue
+        try:
+            features = extract_video(video, encode, processor, frame_rate, **options)
+        except VideoDecodeError as error:
+            if not skip_unreadable:
+                raise
+            yield ExtractedVideo(video_id, error=error)
+        else:
+            write_features(path, features, frame_rate)
+            yield ExtractedVideo(video_id, len(features))
+
+
+def extract_video(
+    video: str | Path,
+    encode: Callable[[torch.Tensor, torch.Tensor], np.ndarray],
+    processor: AVTVideoProcessor,
+    frame_rate: float,
+    *,
+    num_frames: int = 1,
+    clip_frame_rate: float = CLIP_FRAME_RATE,
+    batch_size: int = 32,
+    num_workers: int = 0,
+) -> np.ndarray:
+    """Returns the features of a video, float32 `(N, D)`: row i belongs to what is seen until `i / frame_rate` seconds.
+
+    Args:
+        video (`str` or `Path`): The file.
+        encode (`Callable`): From frames `(F, 3, H, W)` and positions `(B, T)` to features `(B, D)`: a
+            `PretrainedEncoder`.
+        processor (`AVTVideoProcessor`): Resizes, crops and normalises the frames.
+        frame_rate (`float`): Rows per second.
+        num_frames (`int`, *optional*, defaults to 1): T, frames of the clip that ends at each row's time. Before the
+            video begins, its first frame is repeated.
+        clip_frame_rate (`float`, *optional*, defaults to 8.0): Frames per second within a clip.
+        batch_size (`int`, *optional*, defaults to 32): Rows that are computed at once.
+        num_workers (`int`, *optional*, defaults to 0): Processes that decode ahead.
+
+    Raises:
+        VideoDecodeError: where the file cannot be read.
+    """
+    for name, value in (("frame_rate", frame_rate), ("clip_frame_rate", clip_frame_rate), ("batch_size", batch_size)):
+        if not value > 0:
+            raise ValueError(f"{name} is {value}: give a number above 0.")
+    num_rows = max(math.ceil((probe(video).duration_s - TIME_SLACK_S) * frame_rate), 1)
+    times = np.arange(num_rows) / frame_rate
+    clip_times = times[:, None] - np.arange(num_frames - 1, -1, -1) / clip_frame_rate  # (N, T)
+    batches = _Batches(video, np.maximum(clip_times, 0.0), processor, batch_size)
+    features = []
+    for batch in DataLoader(batches, batch_size=None, num_workers=num_workers):
+        if isinstance(batch, VideoDecodeError):
+            raise batch
+        features.append(encode(*batch))
+    return np.concatenate(features)
+
+
+class _Batches(Dataset):
+    """The frames of B clips at a time, each decoded once however many clips it is in, and their positions `(B, T)`.
+
+    An error is returned: a data loader would replace one that is raised by its text.
+    """
+
+    def __init__(self, video: str | Path, clip_times: np.ndarray, processor: AVTVideoProcessor, batch_size: int):
+        self.video, self.clip_times = video, clip_times
+        self.processor, self.batch_size = processor, batch_size
+
+    def __len__(self) -> int:
+        return math.ceil(len(self.clip_times) / self.batch_size)
+
+    def __getitem__(self, index: int) -> tuple[torch.Tensor, torch.Tensor] | VideoDecodeError:
+        clip_times = self.clip_times[index * self.batch_size : (index + 1) * self.batch_size]
+        # Moments are told apart to the microsecond: clips share frames.
+        ticks, positions = np.unique(np.round(clip_times * 1e6).astype(np.int64), return_inverse=True)
+        chunks = np.split(ticks / 1e6, range(FRAMES_AT_ONCE, len(ticks), FRAMES_AT_ONCE))
+        try:
+            frames = [self.processor(read_frames(self.video, chunk))["pixel_values_videos"][0] for chunk in chunks]
+        except VideoDecodeError as error:
+            return error
+        return torch.cat(frames), torch.from_numpy(positions.reshape(clip_times.shape))
+
+
+def keep_settings(folder: str | Path, settings: dict):
+    """Records how a folder's features are made, and refuses to add features that are made otherwise.
+
+    Args:
+        folder (`str` or `Path`): The feature store.
+        settings (`dict`): Anything that JSON holds. Kept in `extraction.json`.
+
+    Raises:
+        ValueError: where the folder holds features with other settings, or of unknown origin.
+    """
+    folder = Path(folder)
+    folder.mkdir(parents=True, exist_ok=True)
+    path, settings = folder / SETTINGS_FILE, json.loads(json.dumps(settings))
+    if path.exists():
+        earlier = json.loads(path.read_text(encoding="utf-8"))
+        for name in sorted(earlier.keys() | settings.keys()):
+            if earlier.get(name) != settings.get(name):
+                raise ValueError(
+                    f"{folder} holds features made with {name}={earlier.get(name)}, not {settings.get(name)}: give "
+                    "another folder, otherwise one store would hold two kinds of features."
+                )
+        return
+    if any(folder.glob("*.safetensors")):
+        raise ValueError(f"{folder} holds features but no {SETTINGS_FILE} that tells how they were made: give another.")
+    partial = folder / f".{SETTINGS_FILE}.{os.getpid()}.partial"  # several processes may come here at once
+    partial.write_text(json.dumps(settings, indent=1) + "\n", encoding="utf-8")
+    partial.replace(path)
+
+
+def _clip_length(config) -> int:
+    """Returns the number of frames that a video model was trained on, as Hugging Face configurations name it."""
+    for name in ("frames_per_clip", "num_frames"):
+        if getattr(config, name, None) is not None:
+            return getattr(config, name)
+    raise ValueError(f"The configuration of a '{config.model_type}' model names no number of frames.")

@@ -1,0 +1,28 @@
+"""Finding videos in folders, lists and by name."""
+
+import pytest
+
+from avt_distill.data.videos import find_videos
+
+
+def test_videos_are_found_in_folders_lists_and_by_name(tmp_path):
+    for name in ("P01/a.mp4", "P02/b.MKV", "P02/notes.md", "c.webm"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).touch()
+    assert list(find_videos([tmp_path])) == ["a", "b", "c"]
+    (tmp_path / "list.txt").write_text("P02/b.MKV\n\nP01/a.mp4\n")
+    assert find_videos([tmp_path / "list.txt"]) == {"a": tmp_path / "P01/a.mp4", "b": tmp_path / "P02/b.MKV"}
+    assert find_videos([tmp_path / "c.webm", tmp_path / "c.webm"]) == {"c": tmp_path / "c.webm"}
+
+
+def test_sources_that_give_no_clear_list_of_videos_are_refused(tmp_path):
+    for name in ("one/a.mp4", "two/a.mp4"):
+        (tmp_path / name).parent.mkdir()
+        (tmp_path / name).touch()
+    with pytest.raises(ValueError, match="have one name"):
+        find_videos([tmp_path])
+    with pytest.raises(ValueError, match=r"video .*missing\.mp4 does not exist"):
+        find_videos([tmp_path / "missing.mp4"])
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(ValueError, match="no video in"):
+        find_videos([tmp_path / "empty"])
