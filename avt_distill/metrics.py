@@ -12,6 +12,8 @@ Verbs and nouns are scored by marginal probabilities: softmax over actions, summ
 noun without any action has probability 0; RULSTM gives it that of action 0 (RULSTM/utils.py, get_marginal_indexes).
 """
 
+import math
+import re
 from collections.abc import Collection, Mapping, Sequence
 
 import numpy as np
@@ -175,9 +177,6 @@ def late_fuse(
 ) -> np.ndarray:
     """Returns the weighted sum of several models' scores, float64 `(N, A)`.
 
-    AVT sums logits of actions, and marginal probabilities of verbs and nouns: fuse each kind on its own and give the
-    latter to `anticipation_metrics` as `verb_scores` and `noun_scores`.
-
     Args:
         list_of_scores (`Sequence[np.ndarray]`): Scores `(N, A)` of each model, rows in the same order.
         weights (`Sequence[float]`, *optional*): One a model; 1 each by default.
@@ -196,6 +195,26 @@ def late_fuse(
             scores / (np.linalg.norm(scores, ord=norm, axis=1, keepdims=True) + NORM_EPSILON) for scores in arrays
         ]
     return sum(weight * scores for weight, scores in zip(weights, arrays, strict=True))
+
+
+def late_fuse_kinds(
+    list_of_scores: Sequence[np.ndarray],
+    weights: Sequence[float] | None = None,
+    *,
+    label_space: LabelSpace | None = None,
+) -> dict[str, np.ndarray]:
+    """Returns late-fused `scores`, and where the label space has verbs and nouns, `verb_scores` and `noun_scores`.
+
+    Logits of actions are summed, and so are marginal probabilities of verbs and of nouns; the keys are arguments of
+    `anticipation_metrics`. One model without weights is returned as it is.
+    """
+    if len(list_of_scores) == 1 and weights is None:
+        return {"scores": np.asarray(list_of_scores[0])}
+    fused = {"scores": late_fuse(list_of_scores, weights)}
+    if label_space is not None and label_space.action_to_verb_noun is not None:
+        verbs, nouns = zip(*(marginal_scores(scores, label_space) for scores in list_of_scores), strict=True)
+        fused |= {"verb_scores": late_fuse(verbs, weights), "noun_scores": late_fuse(nouns, weights)}
+    return fused
 
 
 def per_class_table(
@@ -220,6 +239,20 @@ def per_class_table(
         row = {"class": class_id, "name": str(class_id) if names is None else names[class_id], "count": len(own)}
         table.append(row | {f"top{k}_recall": _row_mean_percent(own < k) for k in ks})
     return table
+
+
+def metrics_text(metrics: Mapping[str, float]) -> str:
+    """Returns what `anticipation_metrics` measured as a table: a line for each kind and group, two decimals."""
+    lines = {}
+    for name, value in metrics.items():
+        kind, measure, group = re.fullmatch(r"([a-z]+)_(.+?)(?:_(many_shot|tail|unseen))?", name).groups()
+        lines.setdefault(f"{kind} {group or ''}".strip(), {})[measure.replace("_", " ")] = value
+    columns = list(next(iter(lines.values()), ()))
+    table = [" " * 16 + "".join(f"{column:>26}" for column in columns)]
+    for name, values in lines.items():
+        cells = ["-" if math.isnan(values[column]) else f"{values[column]:.2f}" for column in columns]
+        table.append(f"{name:<16}" + "".join(f"{cell:>26}" for cell in cells))
+    return "\n".join(table)
 
 
 def all_class_mean_accuracy(scores: np.ndarray, labels: np.ndarray) -> float:

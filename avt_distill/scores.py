@@ -2,7 +2,6 @@
 
 import os
 import tempfile
-from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -79,16 +78,29 @@ class ScoreTable:
                 f"{len(label_space.actions)} of {label_space.content_hash}: columns would stand for other actions."
             )
 
-    def take(self, uids: Sequence[str]) -> "ScoreTable":
-        """Returns the rows of these uids, in their order."""
-        row_of = {uid: row for row, uid in enumerate(self.uids)}
-        missing = [uid for uid in uids if uid not in row_of]
-        if missing:
+    def aligned_to(self, other: "ScoreTable") -> "ScoreTable":
+        """Returns the same scores in the order of another table's uids.
+
+        Raises:
+            ValueError: unless both tables have the same uids, labels, label space and number of actions.
+        """
+        spaces = [(table.metadata.get(LABEL_SPACE_HASH), table.scores.shape[1]) for table in (self, other)]
+        if spaces[0] != spaces[1]:
             raise ValueError(
-                f"uids has {len(missing)} that the scores lack, such as '{missing[0]}': give uids they have."
+                f"The score tables are of label spaces {spaces[0][0]} with {spaces[0][1]} actions and {spaces[1][0]} "
+                f"with {spaces[1][1]}: give tables of one label space."
             )
-        rows = [row_of[uid] for uid in uids]
-        return ScoreTable(list(uids), self.scores[rows], self.labels[rows], self.metadata)
+        if different := sorted(set(self.uids) ^ set(other.uids)):
+            raise ValueError(
+                f"The score tables differ in {len(different)} uids, such as '{different[0]}': give tables of the same "
+                "rows."
+            )
+        row_of = {uid: row for row, uid in enumerate(self.uids)}
+        rows = [row_of[uid] for uid in other.uids]
+        if (unequal := self.labels[rows] != other.labels).any():
+            uid = other.uids[int(np.argmax(unequal))]
+            raise ValueError(f"The score tables label '{uid}' differently: give tables of the same annotations.")
+        return ScoreTable(other.uids, self.scores[rows], self.labels[rows], self.metadata)
 
     def save(self, path: str | Path):
         """Writes the table as Parquet: columns `uid`, `label`, `scores`, and the metadata; whole or not at all."""

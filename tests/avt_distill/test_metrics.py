@@ -10,8 +10,10 @@ from avt_distill.metrics import (
     decomposed_accuracy,
     label_ranks,
     late_fuse,
+    late_fuse_kinds,
     many_shot_actions,
     marginal_scores,
+    metrics_text,
     per_class_table,
 )
 
@@ -188,6 +190,25 @@ def test_late_fusion_weighs_and_normalises():
     np.testing.assert_allclose(fused, [[3 / (5 + 1e-6) + 2 / (1 + 1e-6), 4 / (5 + 1e-6)]], atol=1e-15)
     np.testing.assert_allclose(late_fuse([first], norm=1), first / (7 + 1e-6), atol=1e-15)
     assert np.isfinite(late_fuse([np.zeros((1, 2))], norm=2)).all()
+
+
+def test_late_fusion_of_kinds_sums_logits_and_probabilities():
+    models = [SCORES, SCORES[::-1] / 2]
+    fused = late_fuse_kinds(models, [1, 2], label_space=KITCHEN)
+    np.testing.assert_array_equal(fused["scores"], SCORES + SCORES[::-1])
+    for column, name in enumerate(("verb_scores", "noun_scores")):
+        first, second = (marginal_scores(scores, KITCHEN)[column] for scores in models)
+        np.testing.assert_allclose(fused[name], first + 2 * second)
+    assert set(late_fuse_kinds(models)) == set(late_fuse_kinds(models[:1], label_space=KITCHEN)) == {"scores"}
+
+
+def test_metrics_text_has_a_line_for_each_kind_and_group():
+    metrics = anticipation_metrics(SCORES, LABELS, label_space=KITCHEN, many_shot=[3], tail={"verb": [2]}, ks=(2,))
+    lines = metrics_text(metrics).splitlines()
+    assert lines[0].split("  ")[-1].strip() == "class mean top2 recall"
+    assert [line[:16].strip() for line in lines[1:]] == ["action", "action many_shot", "verb", "verb tail", "noun"]
+    assert lines[2].split()[-2:] == ["50.00", "50.00"]
+    assert lines[4].split()[-2:] == ["-", "-"]
 
 
 def test_per_class_table_averages_to_the_class_mean():

@@ -40,13 +40,29 @@ def test_labels_are_unknown_unless_given():
     assert table(labels=None).labels.tolist() == [-100, -100]
 
 
-def test_take_reorders_rows_with_their_labels():
-    taken = table().take(["7", "P01_2"])
-    np.testing.assert_array_equal(taken.scores, SCORES[::-1])
-    assert taken.labels.tolist() == [-100, 2]
-    assert taken.metadata["model"] == "avt"
-    with pytest.raises(ValueError, match="uids has 1 that the scores lack, such as 'P9'"):
-        table().take(["7", "P9"])
+def test_tables_are_aligned_by_uid():
+    swapped = table(uids=["7", "P01_2"], scores=SCORES[::-1] * 2, labels=np.array([-100, 2]))
+    aligned = swapped.aligned_to(table())
+    assert aligned.uids == ["P01_2", "7"]
+    np.testing.assert_array_equal(aligned.scores, SCORES * 2)
+    assert aligned.labels.tolist() == [2, -100]
+    assert aligned.metadata["model"] == "avt"
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"uids": ["P01_2", "8"]}, "differ in 2 uids, such as '7'"),
+        ({"uids": ["7"], "scores": SCORES[:1], "labels": None}, "differ in 1 uids, such as 'P01_2'"),
+        ({"labels": np.array([1, -100])}, "label 'P01_2' differently"),
+        ({"metadata": {"label_space_hash": "0123"}}, "give tables of one label space"),
+        ({"metadata": {}}, "are of label spaces None with 3 actions and"),
+        ({"scores": SCORES[:, :2], "labels": None}, "with 2 actions"),
+    ],
+)
+def test_tables_of_other_rows_are_not_aligned(changes, message):
+    with pytest.raises(ValueError, match=message):
+        table(**changes).aligned_to(table())
 
 
 def test_a_failed_write_leaves_the_old_file_and_nothing_else(tmp_path, monkeypatch):
@@ -75,7 +91,7 @@ def test_a_failed_write_leaves_the_old_file_and_nothing_else(tmp_path, monkeypat
         ({"scores": SCORES[0]}, r"scores has shape \(3,\)"),
         ({"uids": [], "scores": SCORES[:0], "labels": np.zeros(0, dtype=int)}, r"scores has shape \(0, 3\)"),
         ({"scores": np.where(SCORES == 0, np.nan, SCORES)}, "scores of '7' are not finite"),
-        ({"scores": np.where(SCORES == 0, 1e39, SCORES)}, "scores of '7' are not finite"),
+        ({"scores": np.where(SCORES == 0, np.float64(1e39), SCORES)}, "scores of '7' are not finite"),
         ({"labels": np.array([2])}, r"labels has shape \(1,\)"),
         ({"labels": np.array([2.0, 1.0])}, "labels has shape .* type float64"),
         ({"labels": np.array([2, 3])}, "labels has 3: give action ids from 0 to 2"),
