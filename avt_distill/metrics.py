@@ -184,17 +184,19 @@ def late_fuse(
     """
     if not len(list_of_scores):
         raise ValueError("list_of_scores is empty: give the scores of at least one model.")
-    arrays = [_check_matrix("list_of_scores", scores).astype(np.float64) for scores in list_of_scores]
+    arrays = [_check_matrix("list_of_scores", scores) for scores in list_of_scores]
     if len({scores.shape for scores in arrays}) > 1:
         raise ValueError(f"list_of_scores has shapes {[scores.shape for scores in arrays]}: give equal shapes.")
     weights = [1.0] * len(arrays) if weights is None else list(weights)
     if len(weights) != len(arrays):
         raise ValueError(f"weights has {len(weights)} numbers for {len(arrays)} models: give one a model.")
-    if norm is not None:
-        arrays = [
-            scores / (np.linalg.norm(scores, ord=norm, axis=1, keepdims=True) + NORM_EPSILON) for scores in arrays
-        ]
-    return sum(weight * scores for weight, scores in zip(weights, arrays, strict=True))
+    fused = np.zeros(arrays[0].shape)
+    for weight, scores in zip(weights, arrays, strict=True):
+        scores = scores.astype(np.float64)
+        if norm is not None:
+            scores /= np.linalg.norm(scores, ord=norm, axis=1, keepdims=True) + NORM_EPSILON
+        fused += weight * scores
+    return fused
 
 
 def late_fuse_kinds(
