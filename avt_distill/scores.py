@@ -1,7 +1,6 @@
 """Scores of a model on a split, as a Parquet file: what evaluation, fusion and comparisons start from."""
 
 import os
-import tempfile
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -112,14 +111,13 @@ class ScoreTable:
             pyarrow.FixedSizeListArray.from_arrays(flat, self.scores.shape[1]),
         ]
         table = pyarrow.table(columns, names=list(COLUMNS)).replace_schema_metadata(self.metadata)
-        handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=".tmp")
-        os.close(handle)
+        # In the same folder, so that the move is one step; not by `tempfile`, whose files only their owner may read.
+        temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
         try:
             pyarrow.parquet.write_table(table, temporary)
             os.replace(temporary, path)
-        except BaseException:
-            Path(temporary).unlink(missing_ok=True)
-            raise
+        finally:
+            temporary.unlink(missing_ok=True)
 
     @classmethod
     def load(cls, path: str | Path, *, label_space: LabelSpace | None = None) -> "ScoreTable":

@@ -103,9 +103,9 @@ def report(args: argparse.Namespace, num_rows: int, rows: list[dict]):
     num_seeds, share = len(args.baseline), f"{100 * args.confidence:g} %"
     print(f"{num_rows} rows, {num_seeds} {'seeds' if num_seeds > 1 else 'pair of files'}; intervals of {share}")
     over_seeds = f"{'over seeds':>24}{'p':>9}" if num_seeds > 1 else f"{'McNemar p':>11}"
-    print(f"{'':<28}{'baseline':>9}{'candidate':>10}{'difference':>11}{'over rows':>24}{'p':>9}{over_seeds}")
+    print(f"{'':<32}{'baseline':>9}{'candidate':>10}{'difference':>11}{'over rows':>24}{'p':>9}{over_seeds}")
     for row in rows:
-        line = "{measure:<28}{baseline:>9.2f}{candidate:>10.2f}{difference:>+11.2f}".format(**row)
+        line = "{measure:<32}{baseline:>9.2f}{candidate:>10.2f}{difference:>+11.2f}".format(**row)
         line += f"{interval(row):>24}{row['p_value']:>9.4f}"
         if "seeds" in row:
             line += f"{interval(row['seeds']):>24}{row['seeds']['p_value']:>9.4f}"

@@ -114,6 +114,11 @@ def test_marginals_equal_a_matrix_product_over_several_chunks(monkeypatch):
         np.testing.assert_allclose(marginal, probabilities @ one_hot, atol=1e-12)
 
 
+def test_marginals_of_huge_logits_do_not_overflow():
+    verbs, _ = marginal_scores(np.array([[1e5, 1e5, -1e5, 0, 0]], dtype=np.float32), KITCHEN)
+    np.testing.assert_array_equal(verbs, [[1, 0, 0]])
+
+
 def test_own_verb_and_noun_scores_replace_the_marginals():
     verbs = np.eye(3)[[2, 1, 1, 1]]  # the first row's verb is wrong
     nouns = np.eye(4)[[0, 1, 1, 2]]

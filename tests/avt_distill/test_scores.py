@@ -27,6 +27,12 @@ def test_a_saved_table_is_loaded_to_the_bit(tmp_path):
     assert loaded.metadata == table().metadata
 
 
+def test_saved_files_have_the_permissions_of_any_other(tmp_path):
+    table().save(tmp_path / "scores.parquet")
+    (tmp_path / "plain.txt").write_text("")
+    assert (tmp_path / "scores.parquet").stat().st_mode == (tmp_path / "plain.txt").stat().st_mode
+
+
 def test_several_row_groups_keep_their_order(tmp_path):
     rng = np.random.default_rng(0)
     many = ScoreTable([str(number) for number in range(50)], rng.standard_normal((50, 3)), rng.integers(0, 3, 50))
