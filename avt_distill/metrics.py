@@ -80,10 +80,8 @@ def anticipation_metrics(
         raise ValueError(f"ks is {tuple(ks)}: give at least one positive number.")
     unseen = _check_mask(unseen_mask, len(labels) + len(dropped))
     scores_by_kind = _scores_by_kind(scores, label_space, verb_scores, noun_scores)
-    class_groups = {
-        "many_shot": _ids_by_kind("many_shot", many_shot, scores_by_kind),
-        "tail": _ids_by_kind("tail", tail, scores_by_kind),
-    }
+    given = {"many_shot": many_shot, "tail": tail}
+    class_groups = {name: _ids_by_kind(name, ids, scores_by_kind) for name, ids in given.items()}
     metrics = {}
     for kind, kind_scores in scores_by_kind.items():
         kept = labels_of_kind(labels, kind, label_space)
