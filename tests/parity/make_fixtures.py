@@ -3,8 +3,9 @@
     python tests/parity/make_fixtures.py ../shared/golden
 
 Kept of `model/`: the cases on features, without the causal-mask constants and with the 16 first of the 1,024 positions
-(the later ones are not used by 10 frames). Kept of `sampling/`: every 60th recorded row. The full recordings, videos
-models included, are compared too where `../shared/golden` exists.
+(the later ones are not used by 10 frames). Kept of `sampling/`: every 60th recorded row. Kept of `metrics/`: EGTEA
+Gaze+, without the scores. The full recordings, videos models included, are compared too where `../shared/golden`
+exists.
 """
 
 import csv
@@ -14,6 +15,7 @@ import re
 import sys
 from pathlib import Path
 
+import numpy as np
 import torch
 from safetensors.torch import load_file, save_file
 
@@ -28,6 +30,7 @@ def main():
         if folder.is_dir() and "_vit_" not in folder.name:
             trim_model_case(folder)
     (HERE / "sampling.json").write_text(json.dumps(sampling_rows(golden / "sampling"), indent=0) + "\n")
+    (HERE / "metrics_egtea.json").write_text(json.dumps(egtea_metrics(golden / "metrics")) + "\n")
 
 
 def trim_model_case(folder: Path):
@@ -68,6 +71,18 @@ def sampling_rows(folder: Path) -> list[dict]:
                 }
             )
     return rows
+
+
+def egtea_metrics(folder: Path) -> dict:
+    """Returns the recorded metrics, the rows' labels, and the verb and noun of each action; scores are drawn again."""
+    rows = np.load(folder / "egtea_val1_public.npz")
+    columns = (rows[key].tolist() for key in ("y", "verb", "noun"))
+    pairs = {action: [verb, noun] for action, verb, noun in zip(*columns, strict=True)}
+    return {
+        "recorded": json.loads((folder / "egtea_val1_public.json").read_text()),
+        "labels": rows["y"].tolist(),
+        "action_to_verb_noun": [pairs[action] for action in range(len(pairs))],
+    }
 
 
 if __name__ == "__main__":

@@ -1,0 +1,398 @@
+"""Metrics of action anticipation, in percent: pure functions of scores and labels.
+
+- Top-k accuracy: the share of rows whose label is among the k best scores.
+- Class-mean top-k recall: that share within each class, averaged over the classes that occur among the labels. For
+  k = 1 it is what EGTEA Gaze+ calls mean class accuracy; for k = 5 it is the measure of EPIC-Kitchens-100.
+
+Ties count against the label: a class that scores as high as the label is ranked ahead of it, so that constant scores
+hit nothing and the numbering of the classes does not matter. (The reference's two functions disagree on ties:
+`compute_topk` takes what `argpartition` leaves, `topk_recall` the highest ids.)
+
+Verbs and nouns are scored by marginal probabilities: softmax over actions, summed over the actions of each. A verb or
+noun without any action has probability 0; RULSTM gives it that of action 0 (RULSTM/utils.py, get_marginal_indexes).
+"""
+
+import math
+import re
+from collections.abc import Collection, Mapping, Sequence
+
+import numpy as np
+
+from avt_distill.data.labels import LabelSpace
+
+# Ids of classes: of actions, or of each kind.
+ClassIds = Collection[int] | Mapping[str, Collection[int]]
+
+KINDS = ("action", "verb", "noun")
+UNKNOWN_LABEL = -100
+# Rank of a row that nothing was scored for.
+NEVER_A_HIT = np.iinfo(np.int64).max
+# Rows whose float64 probabilities are held at a time: 31 MB for EPIC-Kitchens-100's 3,806 actions.
+ROWS_AT_ONCE = 1024
+# Added to a row's norm before dividing by it, as the reference does.
+NORM_EPSILON = 1e-6
+
+
+def anticipation_metrics(
+    scores: np.ndarray,
+    labels: np.ndarray,
+    *,
+    label_space: LabelSpace | None = None,
+    many_shot: ClassIds | None = None,
+    tail: ClassIds | None = None,
+    unseen_mask: np.ndarray | None = None,
+    ks: Sequence[int] = (1, 5),
+    verb_scores: np.ndarray | None = None,
+    noun_scores: np.ndarray | None = None,
+    dropped_labels: np.ndarray | None = None,
+) -> dict[str, float]:
+    """Returns top-k accuracies and class-mean top-k recalls in percent, by name.
+
+    Args:
+        scores (`np.ndarray` of shape `(N, A)`): Scores of the actions, higher is likelier. Logits where verbs and nouns
+            are wanted: they are softmaxed for that.
+        labels (`np.ndarray` of shape `(N,)`): Action ids.
+        label_space (`LabelSpace`, *optional*): With `action_to_verb_noun`, adds the metrics of verbs and nouns.
+        many_shot, tail (collection of `int`, or `dict` of kind to such, *optional*): Class ids of a group; those of
+            actions, or `{"action": ids, "verb": ids, "noun": ids}` or part of it. Adds the metrics over the rows whose
+            label is in the group.
+        unseen_mask (`np.ndarray` of bool, `(N,)`, *optional*): Rows of unseen participants; adds metrics over them.
+        ks (`Sequence[int]`, *optional*, defaults to `(1, 5)`): The k of top-k.
+        verb_scores, noun_scores (`np.ndarray` of shape `(N, V)` and `(N, number of nouns)`, *optional*): Used instead
+            of the marginal probabilities: scores of a model's own verb and noun heads, or late-fused probabilities.
+        dropped_labels (`np.ndarray` of shape `(M,)`, *optional*): Action ids of rows that the protocol dropped because
+            nothing is observed before them. Each counts as an error, as in RULSTM's EPIC-Kitchens-100 numbers
+            (RULSTM/main.py:274-286). Left out by default, as in AVT's. `unseen_mask` then has shape `(N + M,)`,
+            dropped rows last.
+
+    Returns:
+        `dict[str, float]`: `{kind}_top{k}_accuracy{group}` and `{kind}_class_mean_top{k}_recall{group}`; `kind` is
+        `action`, `verb` or `noun`, and `group` is empty, `_many_shot`, `_tail` or `_unseen`. NaN for a group that no
+        row belongs to.
+
+    Raises:
+        ValueError: for shapes that do not fit, scores that are not finite, labels or ids out of range (so too `-100`,
+            an unknown label: leave such rows out), and verbs or nouns asked for without a label space that has them.
+    """
+    scores, labels = _check_scores(scores, labels)
+    dropped = _check_labels("dropped_labels", () if dropped_labels is None else dropped_labels, scores.shape[1])
+    if not ks or min(ks) < 1:
+        raise ValueError(f"ks is {tuple(ks)}: give at least one positive number.")
+    unseen = _check_mask(unseen_mask, len(labels) + len(dropped))
+    scores_by_kind = _scores_by_kind(scores, label_space, verb_scores, noun_scores)
+    given = {"many_shot": many_shot, "tail": tail}
+    class_groups = {name: _ids_by_kind(name, ids, scores_by_kind) for name, ids in given.items()}
+    metrics = {}
+    for kind, kind_scores in scores_by_kind.items():
+        kept = labels_of_kind(labels, kind, label_space)
+        kind_labels = np.concatenate([kept, labels_of_kind(dropped, kind, label_space)])
+        ranks = np.concatenate([label_ranks(kind_scores, kept), np.full(len(dropped), NEVER_A_HIT)])
+        groups = {f"_{name}": np.isin(kind_labels, ids[kind]) for name, ids in class_groups.items() if kind in ids}
+        if unseen is not None:
+            groups["_unseen"] = unseen
+        for suffix, rows in {"": slice(None), **groups}.items():
+            metrics |= _metrics_of_rows(kind, suffix, ranks[rows], kind_labels[rows], ks)
+    return metrics
+
+
+def label_ranks(scores: np.ndarray, labels: np.ndarray) -> np.ndarray:
+    """Returns how many other classes score at least as high as each row's label, int64 `(N,)`.
+
+    A row is a top-k hit where its rank is below k. Ties count against the label.
+
+    Args:
+        scores (`np.ndarray` of shape `(N, A)`): Scores of the classes.
+        labels (`np.ndarray` of shape `(N,)`): Class ids.
+    """
+    scores, labels = _check_scores(scores, labels)
+    own = np.take_along_axis(scores, labels[:, None], axis=1)
+    return np.count_nonzero(scores >= own, axis=1) - 1
+
+
+def labels_of_kind(labels: np.ndarray, kind: str, label_space: LabelSpace | None) -> np.ndarray:
+    """Returns the action, verb or noun ids, int64 `(N,)`, of rows labelled by action; `kind` says which."""
+    if kind == "action":
+        return labels
+    return _verb_noun_ids(label_space)[labels, KINDS.index(kind) - 1]
+
+
+def marginal_scores(scores: np.ndarray, label_space: LabelSpace) -> tuple[np.ndarray, np.ndarray]:
+    """Returns probabilities of verbs `(N, V)` and of nouns `(N, number of nouns)`, float64: summed over their actions.
+
+    Args:
+        scores (`np.ndarray` of shape `(N, A)`): Logits of the actions; softmaxed here.
+        label_space (`LabelSpace`): Has `action_to_verb_noun`.
+    """
+    pairs = _verb_noun_ids(label_space)
+    scores = _check_matrix("scores", scores, len(label_space.actions))
+    verbs = np.zeros((len(scores), len(label_space.verbs)))
+    nouns = np.zeros((len(scores), len(label_space.nouns)))
+    for start in range(0, len(scores), ROWS_AT_ONCE):
+        rows = slice(start, start + ROWS_AT_ONCE)
+        probabilities = softmax(scores[rows])
+        for marginal, ids in ((verbs, pairs[:, 0]), (nouns, pairs[:, 1])):
+            order = np.argsort(ids, kind="stable")
+            present, first = np.unique(ids[order], return_index=True)
+            marginal[rows, present] = np.add.reduceat(probabilities[:, order], first, axis=1)
+    return verbs, nouns
+
+
+def softmax(scores: np.ndarray) -> np.ndarray:
+    """Returns the softmax over the last axis, float64."""
+    scores = np.asarray(scores, dtype=np.float64)
+    exponentials = np.exp(scores - scores.max(axis=-1, keepdims=True))
+    return exponentials / exponentials.sum(axis=-1, keepdims=True)
+
+
+def many_shot_actions(
+    label_space: LabelSpace,
+    many_shot_verbs: Collection[int],
+    many_shot_nouns: Collection[int],
+    *,
+    rule: str = "and",
+) -> list[int]:
+    """Returns the ids of the actions whose verb and noun are in the lists, ascending.
+
+    EPIC-Kitchens-100's tail actions are found likewise: from its tail verbs and nouns, with `rule="or"`.
+
+    Args:
+        label_space (`LabelSpace`): Has `action_to_verb_noun`.
+        many_shot_verbs, many_shot_nouns (collection of `int`): Ids of the many-shot verbs and nouns.
+        rule (`str`, *optional*, defaults to `"and"`): `"and"`: verb and noun both are many-shot, as in
+            EPIC-Kitchens-55's own list (819 of 2,513 actions). `"or"`: either is, as in RULSTM and AVT (2,265 actions;
+            RULSTM/main.py, get_many_shot). Numbers by the two rules do not compare.
+    """
+    if rule not in ("and", "or"):
+        raise ValueError(f"rule is '{rule}': give 'and' or 'or'.")
+    pairs = _verb_noun_ids(label_space)
+    verb_in = np.isin(pairs[:, 0], _check_ids("many_shot_verbs", many_shot_verbs, len(label_space.verbs)))
+    noun_in = np.isin(pairs[:, 1], _check_ids("many_shot_nouns", many_shot_nouns, len(label_space.nouns)))
+    return np.flatnonzero(verb_in & noun_in if rule == "and" else verb_in | noun_in).tolist()
+
+
+def late_fuse(
+    list_of_scores: Sequence[np.ndarray], weights: Sequence[float] | None = None, *, norm: float | None = None
+) -> np.ndarray:
+    """Returns the weighted sum of several models' scores, float64 `(N, A)`.
+
+    Args:
+        list_of_scores (`Sequence[np.ndarray]`): Scores `(N, A)` of each model, rows in the same order.
+        weights (`Sequence[float]`, *optional*): One a model; 1 each by default.
+        norm (`float`, *optional*): Divides each row by its p-norm (plus 1e-6) first, with this p.
+    """
+    if not len(list_of_scores):
+        raise ValueError("list_of_scores is empty: give the scores of at least one model.")
+    arrays = [_check_matrix("list_of_scores", scores) for scores in list_of_scores]
+    if len({scores.shape for scores in arrays}) > 1:
+        raise ValueError(f"list_of_scores has shapes {[scores.shape for scores in arrays]}: give equal shapes.")
+    weights = [1.0] * len(arrays) if weights is None else list(weights)
+    if len(weights) != len(arrays):
+        raise ValueError(f"weights has {len(weights)} numbers for {len(arrays)} models: give one a model.")
+    fused = np.zeros(arrays[0].shape)
+    for weight, scores in zip(weights, arrays, strict=True):
+        scores = scores.astype(np.float64)
+        if norm is not None:
+            scores /= np.linalg.norm(scores, ord=norm, axis=1, keepdims=True) + NORM_EPSILON
+        fused += weight * scores
+    return fused
+
+
+def late_fuse_kinds(
+    list_of_scores: Sequence[np.ndarray],
+    weights: Sequence[float] | None = None,
+    *,
+    label_space: LabelSpace | None = None,
+) -> dict[str, np.ndarray]:
+    """Returns late-fused `scores`, and where the label space has verbs and nouns, `verb_scores` and `noun_scores`.
+
+    Logits of actions are summed, and so are marginal probabilities of verbs and of nouns; the keys are arguments of
+    `anticipation_metrics`. One model without weights is returned as it is.
+    """
+    if len(list_of_scores) == 1 and weights is None:
+        return {"scores": np.asarray(list_of_scores[0])}
+    fused = {"scores": late_fuse(list_of_scores, weights)}
+    if label_space is not None and label_space.action_to_verb_noun is not None:
+        verbs, nouns = zip(*(marginal_scores(scores, label_space) for scores in list_of_scores), strict=True)
+        fused |= {"verb_scores": late_fuse(verbs, weights), "noun_scores": late_fuse(nouns, weights)}
+    return fused
+
+
+def per_class_table(
+    scores: np.ndarray, labels: np.ndarray, *, names: Sequence[str] | None = None, ks: Sequence[int] = (1, 5)
+) -> list[dict]:
+    """Returns one row a class that occurs among the labels, by id: `class`, `name`, `count`, and `top{k}_recall`.
+
+    Args:
+        scores (`np.ndarray` of shape `(N, A)`): Scores of the classes: of actions, or `marginal_scores` of verbs or
+            nouns.
+        labels (`np.ndarray` of shape `(N,)`): Class ids, of the same kind.
+        names (`Sequence[str]`, *optional*): Name of each class, such as `label_space.actions`; the id by default.
+        ks (`Sequence[int]`, *optional*, defaults to `(1, 5)`): The k of top-k. Recalls are in percent.
+    """
+    scores, labels = _check_scores(scores, labels)
+    if names is not None and len(names) != scores.shape[1]:
+        raise ValueError(f"names has {len(names)} entries for {scores.shape[1]} classes: give one a class.")
+    ranks = label_ranks(scores, labels)
+    table = []
+    for class_id in np.unique(labels).tolist():
+        own = ranks[labels == class_id]
+        row = {"class": class_id, "name": str(class_id) if names is None else names[class_id], "count": len(own)}
+        table.append(row | {f"top{k}_recall": _row_mean_percent(own < k) for k in ks})
+    return table
+
+
+def metrics_text(metrics: Mapping[str, float]) -> str:
+    """Returns what `anticipation_metrics` measured as a table: a line for each kind and group, two decimals."""
+    lines = {}
+    for name, value in metrics.items():
+        kind, measure, group = re.fullmatch(r"([a-z]+)_(.+?)(?:_(many_shot|tail|unseen))?", name).groups()
+        lines.setdefault(f"{kind} {group or ''}".strip(), {})[measure.replace("_", " ")] = value
+    columns = list(next(iter(lines.values()), ()))
+    table = [" " * 16 + "".join(f"{column:>26}" for column in columns)]
+    for name, values in lines.items():
+        cells = ["-" if math.isnan(values[column]) else f"{values[column]:.2f}" for column in columns]
+        table.append(f"{name:<16}" + "".join(f"{cell:>26}" for cell in cells))
+    return "\n".join(table)
+
+
+def all_class_mean_accuracy(scores: np.ndarray, labels: np.ndarray) -> float:
+    """Returns AVT's class-mean top-1 accuracy in percent: averaged over all classes, with 0 for those without a row.
+
+    The natural average, over classes present, is `action_class_mean_top1_recall`. This one depends on how many classes
+    the benchmark lists: fine for EGTEA Gaze+ (106 of 106 occur), far too low for EPIC-Kitchens-55 (927 of 2,513).
+    Reference: notebooks/utils.py, mean_class_accuracy.
+    """
+    scores, labels = _check_scores(scores, labels)
+    hits = label_ranks(scores, labels) < 1
+    return _class_mean_percent(hits, labels) * len(np.unique(labels)) / scores.shape[1]
+
+
+def decomposed_accuracy(scores: np.ndarray, labels: np.ndarray, label_space: LabelSpace, *, k: int) -> dict[str, float]:
+    """Returns the distillation authors' top-k accuracy of `verb` and `noun` in percent.
+
+    A row is a hit where any of its k best actions has the label's verb (noun). That is not a top-k of verbs: the k
+    actions may hold from 1 to k of them. The natural measure, on marginal probabilities, is in `anticipation_metrics`;
+    the two do not compare. Among tied actions those of lower id are taken.
+    """
+    scores, labels = _check_scores(scores, labels)
+    if not 1 <= k <= scores.shape[1]:
+        raise ValueError(f"k is {k}: give a number from 1 to the {scores.shape[1]} actions.")
+    pairs = _verb_noun_ids(label_space)
+    hits = np.zeros((len(labels), 2), dtype=bool)
+    left = scores.astype(np.float64)
+    for _ in range(k):
+        best = left.argmax(axis=1)
+        hits |= pairs[best] == pairs[labels]
+        left[np.arange(len(left)), best] = -np.inf
+    return {"verb": _row_mean_percent(hits[:, 0]), "noun": _row_mean_percent(hits[:, 1])}
+
+
+def _scores_by_kind(scores, label_space, verb_scores, noun_scores) -> dict[str, np.ndarray]:
+    """Returns the scores of each kind that can be measured."""
+    if label_space is not None and len(label_space.actions) != scores.shape[1]:
+        raise ValueError(f"scores has {scores.shape[1]} columns for {len(label_space.actions)} actions in label_space.")
+    has_map = label_space is not None and label_space.action_to_verb_noun is not None
+    given = {"verb": verb_scores, "noun": noun_scores}
+    if not has_map:
+        for kind, kind_scores in given.items():
+            if kind_scores is not None:
+                raise ValueError(f"{kind}_scores needs a label_space with action_to_verb_noun, which labels {kind}s.")
+        return {"action": scores}
+    if verb_scores is None or noun_scores is None:
+        marginals = dict(zip(("verb", "noun"), marginal_scores(scores, label_space), strict=True))
+        given = {kind: marginals[kind] if given[kind] is None else given[kind] for kind in given}
+    widths = {"verb": len(label_space.verbs), "noun": len(label_space.nouns)}
+    checked = {kind: _check_matrix(f"{kind}_scores", given[kind], widths[kind]) for kind in given}
+    for kind, kind_scores in checked.items():
+        if len(kind_scores) != len(scores):
+            raise ValueError(f"{kind}_scores has {len(kind_scores)} rows and scores {len(scores)}: give as many.")
+    return {"action": scores} | checked
+
+
+def _ids_by_kind(name: str, ids: ClassIds | None, scores_by_kind: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+    """Returns the ids of a group by kind; those of actions where `ids` is a plain collection."""
+    by_kind = {} if ids is None else ids if isinstance(ids, Mapping) else {"action": ids}
+    if not set(by_kind) <= set(KINDS):
+        raise ValueError(f"{name} has keys {sorted(by_kind)}: give some of {KINDS}.")
+    if not set(by_kind) <= set(scores_by_kind):
+        raise ValueError(f"{name} has keys {sorted(by_kind)}: give a label_space with action_to_verb_noun too.")
+    return {kind: _check_ids(f"{name}['{kind}']", by_kind[kind], scores_by_kind[kind].shape[1]) for kind in by_kind}
+
+
+def _check_ids(name: str, ids: Collection[int], num_classes: int) -> np.ndarray:
+    ids = np.asarray(sorted(ids), dtype=np.int64)
+    if len(ids) and not (ids[0] >= 0 and ids[-1] < num_classes):
+        raise ValueError(f"{name} has ids from {ids[0]} to {ids[-1]}: give class ids from 0 to {num_classes - 1}.")
+    return ids
+
+
+def _check_matrix(name: str, scores: np.ndarray, num_classes: int | None = None) -> np.ndarray:
+    scores = np.asarray(scores)
+    if scores.ndim != 2 or 0 in scores.shape or (num_classes is not None and scores.shape[1] != num_classes):
+        expected = "number of classes" if num_classes is None else num_classes
+        raise ValueError(f"{name} has shape {scores.shape}: give (N, {expected}), N at least 1.")
+    if not np.isfinite(scores).all():
+        row = int(np.flatnonzero(~np.isfinite(scores).all(axis=1))[0])
+        raise ValueError(f"{name} is not finite in row {row}: a NaN has no rank, so give finite scores.")
+    return scores
+
+
+def _check_scores(scores: np.ndarray, labels: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    scores = _check_matrix("scores", scores)
+    labels = _check_labels("labels", labels, scores.shape[1])
+    if len(labels) != len(scores):
+        raise ValueError(f"labels has {len(labels)} entries for {len(scores)} rows of scores: give one a row.")
+    return scores, labels
+
+
+def _check_labels(name: str, labels: np.ndarray, num_classes: int) -> np.ndarray:
+    labels = np.asarray(labels)
+    if labels.ndim != 1 or (labels.size and labels.dtype.kind not in "iu"):
+        raise ValueError(f"{name} has shape {labels.shape} and type {labels.dtype}: give integers of shape (N,).")
+    labels = labels.astype(np.int64)
+    unknown = int(np.count_nonzero(labels == UNKNOWN_LABEL))
+    if unknown:
+        raise ValueError(f"{name} has {unknown} rows of {UNKNOWN_LABEL}, an unknown label: leave these rows out.")
+    outside = labels[(labels < 0) | (labels >= num_classes)]
+    if len(outside):
+        raise ValueError(f"{name} has {outside[0]}: give class ids from 0 to {num_classes - 1}.")
+    return labels
+
+
+def _check_mask(unseen_mask: np.ndarray | None, num_rows: int) -> np.ndarray | None:
+    if unseen_mask is None:
+        return None
+    mask = np.asarray(unseen_mask)
+    if mask.dtype != bool or mask.shape != (num_rows,):
+        raise ValueError(
+            f"unseen_mask has shape {mask.shape} and type {mask.dtype}: give bool of shape ({num_rows},), one a row, "
+            "dropped rows last."
+        )
+    return mask
+
+
+def _verb_noun_ids(label_space: LabelSpace | None) -> np.ndarray:
+    if label_space is None or label_space.verb_noun_ids is None:
+        raise ValueError("label_space has no action_to_verb_noun: give one that says each action's verb and noun.")
+    return label_space.verb_noun_ids
+
+
+def _metrics_of_rows(kind: str, suffix: str, ranks: np.ndarray, labels: np.ndarray, ks: Sequence[int]) -> dict:
+    """Returns the metrics of one kind over the rows of one group."""
+    metrics = {}
+    for k in ks:
+        metrics[f"{kind}_top{k}_accuracy{suffix}"] = _row_mean_percent(ranks < k)
+        metrics[f"{kind}_class_mean_top{k}_recall{suffix}"] = _class_mean_percent(ranks < k, labels)
+    return metrics
+
+
+def _row_mean_percent(hits: np.ndarray) -> float:
+    return 100 * float(hits.mean()) if len(hits) else float("nan")
+
+
+def _class_mean_percent(hits: np.ndarray, labels: np.ndarray) -> float:
+    """Returns the mean over the classes present of the mean over each class's rows."""
+    if not len(hits):
+        return float("nan")
+    _, index = np.unique(labels, return_inverse=True)
+    return 100 * float((np.bincount(index, weights=hits) / np.bincount(index)).mean())

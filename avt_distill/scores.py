@@ -1,0 +1,152 @@
+"""Scores of a model on a split, as a Parquet file: what evaluation, fusion and comparisons start from."""
+
+import os
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+import pyarrow
+import pyarrow.parquet
+
+from avt_distill.data.labels import LabelSpace
+from avt_distill.metrics import UNKNOWN_LABEL
+
+COLUMNS = ("uid", "label", "scores")
+LABEL_SPACE_HASH = "label_space_hash"
+
+
+@dataclass(eq=False)
+class ScoreTable:
+    """Scores of the A actions for N rows, each with its uid and label.
+
+    Args:
+        uids (`list[str]`): Name of each row, all different.
+        scores (`np.ndarray` of shape `(N, A)`): Logits; kept as float32.
+        labels (`np.ndarray` of shape `(N,)`, *optional*): Action ids, `-100` where unknown, as throughout by default.
+        metadata (`dict[str, str]`, *optional*): Where the scores come from: model, split, seed. `label_space_hash` is
+            the `content_hash` of the `LabelSpace`; a table without one can be read but not checked.
+
+    Raises:
+        ValueError: for repeated uids, scores that are not finite, shapes that do not fit and labels out of range.
+    """
+
+    uids: list[str]
+    scores: np.ndarray
+    labels: np.ndarray | None = None
+    metadata: dict[str, str] = field(default_factory=dict)
+
+    def __post_init__(self):
+        self.uids = [str(uid) for uid in self.uids]
+        with np.errstate(over="ignore"):  # refused below, by uid
+            self.scores = np.ascontiguousarray(self.scores, dtype=np.float32)
+        labels = np.full(len(self.uids), UNKNOWN_LABEL) if self.labels is None else np.asarray(self.labels)
+        self.metadata = {str(key): str(value) for key, value in self.metadata.items()}
+        self._check_scores()
+        self._check_labels(labels)
+        self.labels = labels.astype(np.int64)
+
+    def _check_scores(self):
+        if len(set(self.uids)) < len(self.uids):
+            repeated = next(uid for uid in self.uids if self.uids.count(uid) > 1)
+            raise ValueError(f"uids has '{repeated}' more than once: give each row a uid of its own.")
+        if self.scores.ndim != 2 or self.scores.shape[0] != len(self.uids) or 0 in self.scores.shape:
+            raise ValueError(
+                f"scores has shape {self.scores.shape} for {len(self.uids)} uids: give (N, A), one row a uid."
+            )
+        finite = np.isfinite(self.scores).all(axis=1)
+        if not finite.all():
+            uid = self.uids[int(np.argmin(finite))]
+            raise ValueError(f"scores of '{uid}' are not finite in float32: a NaN has no rank, so give finite scores.")
+
+    def _check_labels(self, labels: np.ndarray):
+        if labels.shape != (len(self.uids),) or labels.dtype.kind not in "iu":
+            raise ValueError(f"labels has shape {labels.shape} and type {labels.dtype}: give one integer a uid.")
+        num_actions = self.scores.shape[1]
+        outside = labels[(labels != UNKNOWN_LABEL) & ((labels < 0) | (labels >= num_actions))]
+        if len(outside):
+            raise ValueError(
+                f"labels has {outside[0]}: give action ids from 0 to {num_actions - 1}, or {UNKNOWN_LABEL} for unknown."
+            )
+
+    def check_label_space(self, label_space: LabelSpace):
+        """Raises a `ValueError` unless the scores are known to be of this label space."""
+        found = self.metadata.get(LABEL_SPACE_HASH)
+        if found != label_space.content_hash or self.scores.shape[1] != len(label_space.actions):
+            raise ValueError(
+                f"The scores are of {self.scores.shape[1]} actions of label space {found}, not of the "
+                f"{len(label_space.actions)} of {label_space.content_hash}: columns would stand for other actions."
+            )
+
+    def aligned_to(self, other: "ScoreTable") -> "ScoreTable":
+        """Returns the same scores in the order of another table's uids.
+
+        Raises:
+            ValueError: unless both tables have the same uids, labels, label space and number of actions.
+        """
+        spaces = [(table.metadata.get(LABEL_SPACE_HASH), table.scores.shape[1]) for table in (self, other)]
+        if spaces[0] != spaces[1]:
+            raise ValueError(
+                f"The score tables are of label spaces {spaces[0][0]} with {spaces[0][1]} actions and {spaces[1][0]} "
+                f"with {spaces[1][1]}: give tables of one label space."
+            )
+        if different := sorted(set(self.uids) ^ set(other.uids)):
+            raise ValueError(
+                f"The score tables differ in {len(different)} uids, such as '{different[0]}': give tables of the same "
+                "rows."
+            )
+        row_of = {uid: row for row, uid in enumerate(self.uids)}
+        rows = [row_of[uid] for uid in other.uids]
+        if (unequal := self.labels[rows] != other.labels).any():
+            uid = other.uids[int(np.argmax(unequal))]
+            raise ValueError(f"The score tables label '{uid}' differently: give tables of the same annotations.")
+        return ScoreTable(other.uids, self.scores[rows], self.labels[rows], self.metadata)
+
+    def save(self, path: str | Path):
+        """Writes the table as Parquet: columns `uid`, `label`, `scores`, and the metadata; whole or not at all."""
+        path = Path(path)
+        flat = pyarrow.array(self.scores.ravel())
+        columns = [
+            pyarrow.array(self.uids, type=pyarrow.string()),
+            pyarrow.array(self.labels),
+            pyarrow.FixedSizeListArray.from_arrays(flat, self.scores.shape[1]),
+        ]
+        table = pyarrow.table(columns, names=list(COLUMNS)).replace_schema_metadata(self.metadata)
+        # In the same folder, so that the move is one step; not by `tempfile`, whose files only their owner may read.
+        temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+        try:
+            pyarrow.parquet.write_table(table, temporary)
+            os.replace(temporary, path)
+        finally:
+            temporary.unlink(missing_ok=True)
+
+    @classmethod
+    def load(cls, path: str | Path, *, label_space: LabelSpace | None = None) -> "ScoreTable":
+        """Returns a table that `save` wrote.
+
+        Args:
+            path (`str` or `Path`): The Parquet file.
+            label_space (`LabelSpace`, *optional*): What the columns must stand for.
+
+        Raises:
+            ValueError: for a file that is not a score table, or is one of another label space.
+        """
+        try:
+            # Not `read_table`, which takes folders too and guesses partitions from their names.
+            table = pyarrow.parquet.ParquetFile(path).read()
+        except pyarrow.ArrowInvalid as error:
+            raise ValueError(f"{path} is not a Parquet file ({error}): give one that ScoreTable.save wrote.") from error
+        if set(table.column_names) != set(COLUMNS) or not pyarrow.types.is_fixed_size_list(
+            table.schema.field("scores").type
+        ):
+            raise ValueError(f"{path} has columns {table.column_names}: give a score table, with {list(COLUMNS)}.")
+        scores = table["scores"].combine_chunks()
+        metadata = {key.decode(): value.decode() for key, value in (table.schema.metadata or {}).items()}
+        loaded = cls(
+            table["uid"].to_pylist(),
+            scores.flatten().to_numpy().reshape(len(table), scores.type.list_size),
+            table["label"].to_numpy(),
+            metadata,
+        )
+        if label_space is not None:
+            loaded.check_label_space(label_space)
+        return loaded

@@ -1,0 +1,250 @@
+"""Is one model better than another? Paired tests over rows and over seeds, on per-row hits.
+
+Two sources of chance, two kinds of test. Over rows: would other videos have given the same answer? `paired_bootstrap`,
+`mcnemar_exact`. Over seeds: would training again? `sign_flip_test`, `student_t_interval`. A difference on one pair of
+seeds may be significant over rows and still be due to the seed.
+
+Metrics are averages of per-row values such as top-k hits, so that a resample costs a weighted sum and no new ranking.
+"""
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+# (values (N, M), how often each row was drawn (R, N)) -> the metric of each column in each resample (R, M).
+ResampledMetric = Callable[[np.ndarray, np.ndarray], np.ndarray]
+
+# Draws held at a time: 8 MB of float64.
+DRAWS_AT_ONCE = 1 << 20
+# Up to this many seeds, all 2**S flips of signs are counted; beyond, they are drawn.
+MAX_SEEDS_COUNTED = 16
+
+
+@dataclass(frozen=True)
+class PairedBootstrap:
+    """A difference candidate - baseline, in the unit of the values, with its percentile interval and p-value."""
+
+    baseline: float
+    candidate: float
+    difference: float
+    low: float
+    high: float
+    p_value: float
+
+
+@dataclass(frozen=True)
+class McNemar:
+    """How many rows only one of two models gets right, and the probability of a split at least as uneven."""
+
+    only_baseline: int
+    only_candidate: int
+    p_value: float
+
+
+@dataclass(frozen=True)
+class SeedInterval:
+    """Mean, standard deviation (S - 1) and Student-t interval of one number a seed."""
+
+    mean: float
+    std: float
+    low: float
+    high: float
+
+
+def row_mean(values: np.ndarray, row_counts: np.ndarray) -> np.ndarray:
+    """Returns the mean over the drawn rows, `(R, M)`: top-k accuracy, where values are hits.
+
+    Args:
+        values (`np.ndarray` of shape `(N, M)`): A number a row, for each of M models.
+        row_counts (`np.ndarray` of shape `(R, N)`): How often each row was drawn in each of R resamples.
+    """
+    return row_counts @ values / row_counts.sum(axis=1, keepdims=True)
+
+
+def class_mean(labels: np.ndarray) -> ResampledMetric:
+    """Returns the metric that averages within each class, then over the classes drawn: class-mean top-k recall of hits.
+
+    A class of few rows is missing from many resamples, and its mean varies much in the others: where most classes are
+    rare, as in EPIC-Kitchens, intervals are wide.
+
+    Args:
+        labels (`np.ndarray` of shape `(N,)`): Class ids of the rows.
+    """
+    order = np.argsort(labels, kind="stable")
+    _, first = np.unique(np.asarray(labels)[order], return_index=True)
+
+    def metric(values: np.ndarray, row_counts: np.ndarray) -> np.ndarray:
+        counts = row_counts[:, order]
+        class_counts = np.add.reduceat(counts, first, axis=1)  # (R, C)
+        num_drawn = np.count_nonzero(class_counts, axis=1)
+        means = []
+        for column in values[order].T:
+            sums = np.add.reduceat(counts * column, first, axis=1)
+            means.append((sums / np.maximum(class_counts, 1)).sum(axis=1) / num_drawn)
+        return np.stack(means, axis=1)  # (R, M)
+
+    return metric
+
+
+def paired_bootstrap(
+    baseline: np.ndarray,
+    candidate: np.ndarray,
+    metric: ResampledMetric = row_mean,
+    *,
+    num_resamples: int = 10_000,
+    confidence: float = 0.95,
+    seed: int = 0,
+) -> PairedBootstrap:
+    """Returns how much better the candidate is, with a percentile interval and a two-sided p-value over rows.
+
+    Both models are measured on the same resampled rows. The p-value is twice the share of resamples in which the
+    difference is not on its side of zero, the data themselves counted as one: 2 / (num_resamples + 1) at least.
+
+    Args:
+        baseline, candidate (`np.ndarray` of shape `(N,)`): A number a row: top-k hits, or their mean over seeds.
+        metric (`ResampledMetric`, *optional*, defaults to `row_mean`): `row_mean`, `class_mean(labels)`, or any
+            function of values `(N, 2)` and row counts `(R, N)` that gives `(R, 2)`.
+        num_resamples (`int`, *optional*, defaults to 10000): Resamples of N rows with replacement.
+        confidence (`float`, *optional*, defaults to 0.95): Of the interval.
+        seed (`int`, *optional*, defaults to 0): Of the resamples.
+    """
+    values = np.stack(_check_pair(baseline, candidate), axis=1)  # (N, 2)
+    _check_share("confidence", confidence)
+    if num_resamples < 1:
+        raise ValueError(f"num_resamples is {num_resamples}: give a positive number.")
+    observed = metric(values, np.ones((1, len(values))))[0]
+    rng = np.random.default_rng(seed)
+    differences = []
+    for start in range(0, num_resamples, step := max(1, DRAWS_AT_ONCE // len(values))):
+        resampled = metric(values, _draw_row_counts(rng, min(step, num_resamples - start), len(values)))
+        differences.append(resampled[:, 1] - resampled[:, 0])
+    differences = np.concatenate(differences)
+    low, high = np.quantile(differences, [(1 - confidence) / 2, (1 + confidence) / 2])
+    tolerance = 1e-12 * np.abs(values).max()  # a difference by rounding only is none
+    fewer = min(np.count_nonzero(differences <= tolerance), np.count_nonzero(differences >= -tolerance))
+    return PairedBootstrap(
+        baseline=float(observed[0]),
+        candidate=float(observed[1]),
+        difference=float(observed[1] - observed[0]),
+        low=float(low),
+        high=float(high),
+        p_value=min(1.0, 2 * (int(fewer) + 1) / (num_resamples + 1)),
+    )
+
+
+def mcnemar_exact(baseline_hits: np.ndarray, candidate_hits: np.ndarray) -> McNemar:
+    """Returns the exact McNemar test: how many rows one model alone hits, and the two-sided p-value of their split.
+
+    Args:
+        baseline_hits, candidate_hits (`np.ndarray` of bool, `(N,)`): Top-k hits of the same rows.
+    """
+    baseline, candidate = (np.asarray(hits) for hits in (baseline_hits, candidate_hits))
+    if baseline.dtype != bool or candidate.dtype != bool:
+        raise ValueError(f"The hits are of type {baseline.dtype} and {candidate.dtype}: give bool, one pair of models.")
+    _check_pair(baseline, candidate)
+    only_baseline = int(np.count_nonzero(baseline & ~candidate))
+    only_candidate = int(np.count_nonzero(candidate & ~baseline))
+    discordant = only_baseline + only_candidate
+    # Whole numbers throughout, so that thousands of discordant rows neither overflow nor lose digits.
+    term, tail = 1, 0
+    for hits in range(min(only_baseline, only_candidate) + 1):
+        tail += term
+        term = term * (discordant - hits) // (hits + 1)
+    return McNemar(only_baseline, only_candidate, min(1.0, 2 * tail / 2**discordant))
+
+
+def sign_flip_test(differences: Sequence[float], *, num_resamples: int = 10_000, seed: int = 0) -> float:
+    """Returns the two-sided p-value of the mean difference over seeds, by flipping the sign of each.
+
+    Up to 16 seeds every flip is counted, and the smallest p-value that S seeds can give is 2 / 2**S: 0.25 for 3, 0.0625
+    for 5, 0.031 for 6. Beyond that, `num_resamples` flips are drawn and the data count as one more.
+
+    Args:
+        differences (`Sequence[float]`): Candidate minus baseline, one a seed.
+        num_resamples (`int`, *optional*, defaults to 10000): Flips to draw beyond 16 seeds.
+        seed (`int`, *optional*, defaults to 0): Of these.
+    """
+    differences = _check_numbers("differences", differences, 1)
+    observed = abs(differences.sum())
+    tolerance = 1e-12 * np.abs(differences).sum()  # sums that differ by rounding only are equal
+    num_seeds = len(differences)
+    if num_seeds <= MAX_SEEDS_COUNTED:
+        signs = 1 - 2 * ((np.arange(2**num_seeds)[:, None] >> np.arange(num_seeds)) & 1)  # (2**S, S)
+        return float(np.mean(np.abs(signs @ differences) >= observed - tolerance))
+    signs = np.random.default_rng(seed).choice([-1, 1], size=(num_resamples, num_seeds))
+    as_extreme = np.count_nonzero(np.abs(signs @ differences) >= observed - tolerance)
+    return float((as_extreme + 1) / (num_resamples + 1))
+
+
+def student_t_interval(values: Sequence[float], *, confidence: float = 0.95) -> SeedInterval:
+    """Returns mean, standard deviation and Student-t interval of one number a seed, at least two.
+
+    The interval takes the seeds' numbers to be normal: with 3 seeds it is 4.3 standard errors wide to each side.
+    """
+    values = _check_numbers("values", values, 2)
+    _check_share("confidence", confidence)
+    mean, std = float(values.mean()), float(values.std(ddof=1))
+    half_width = student_t_quantile((1 + confidence) / 2, len(values) - 1) * std / math.sqrt(len(values))
+    return SeedInterval(mean, std, mean - half_width, mean + half_width)
+
+
+def student_t_quantile(probability: float, degrees_of_freedom: int) -> float:
+    """Returns the number below which Student's t falls with this probability, to about 1e-12 relative.
+
+    Args:
+        probability (`float`): Between 0 and 1, both excluded.
+        degrees_of_freedom (`int`): At least 1.
+    """
+    _check_share("probability", probability)
+    if degrees_of_freedom < 1 or degrees_of_freedom != int(degrees_of_freedom):
+        raise ValueError(f"degrees_of_freedom is {degrees_of_freedom}: give a whole number from 1.")
+    if probability < 0.5:
+        return -student_t_quantile(1 - probability, degrees_of_freedom)
+    low, high = 0.0, math.pi / 2
+    for _ in range(100):
+        middle = (low + high) / 2
+        if 0.5 + _central_t_probability(middle, degrees_of_freedom) / 2 < probability:
+            low = middle
+        else:
+            high = middle
+    return math.sqrt(degrees_of_freedom) * math.tan(low)
+
+
+def _central_t_probability(angle: float, degrees_of_freedom: int) -> float:
+    """Returns P(|t| < tan(angle) sqrt(degrees_of_freedom)) by its finite sum (Abramowitz and Stegun 26.7.3-4)."""
+    odd = degrees_of_freedom % 2
+    cosine = math.cos(angle)
+    term, total = (cosine, 0.0) if odd else (1.0, 0.0)
+    for step in range(1 + odd, degrees_of_freedom, 2):
+        total += term
+        term *= cosine**2 * step / (step + 1)
+    return 2 / math.pi * (angle + math.sin(angle) * total) if odd else math.sin(angle) * total
+
+
+def _draw_row_counts(rng: np.random.Generator, num_resamples: int, num_rows: int) -> np.ndarray:
+    """Returns how often each row was drawn in each resample, float64 `(R, N)`."""
+    drawn = rng.integers(0, num_rows, size=(num_resamples, num_rows)) + num_rows * np.arange(num_resamples)[:, None]
+    counts = np.bincount(drawn.ravel(), minlength=num_resamples * num_rows)
+    return counts.reshape(num_resamples, num_rows).astype(np.float64)
+
+
+def _check_pair(baseline: np.ndarray, candidate: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    baseline = _check_numbers("baseline", baseline, 1)
+    candidate = _check_numbers("candidate", candidate, 1)
+    if len(baseline) != len(candidate):
+        raise ValueError(f"baseline has {len(baseline)} rows and candidate {len(candidate)}: give both the same rows.")
+    return baseline, candidate
+
+
+def _check_numbers(name: str, values: Sequence[float], at_least: int) -> np.ndarray:
+    values = np.asarray(values, dtype=np.float64)
+    if values.ndim != 1 or len(values) < at_least or not np.isfinite(values).all():
+        raise ValueError(f"{name} has shape {values.shape}: give at least {at_least} finite numbers in one dimension.")
+    return values
+
+
+def _check_share(name: str, value: float):
+    if not 0 < value < 1:
+        raise ValueError(f"{name} is {value}: give a number between 0 and 1.")

@@ -1,0 +1,193 @@
+"""Statistics: against enumerations and tables, by hand, and on data whose answer is known."""
+
+import itertools
+import math
+
+import numpy as np
+import pytest
+
+from avt_distill.metrics import anticipation_metrics, label_ranks
+from avt_distill.statistics import (
+    SeedInterval,
+    class_mean,
+    mcnemar_exact,
+    paired_bootstrap,
+    row_mean,
+    sign_flip_test,
+    student_t_interval,
+    student_t_quantile,
+)
+
+
+def hits_of_two_models(num_rows=400, gain=0.1, seed=0):
+    rng = np.random.default_rng(seed)
+    labels = np.minimum(rng.geometric(0.2, num_rows), 12)
+    baseline = rng.random(num_rows) < 0.3
+    return baseline, baseline | (rng.random(num_rows) < gain), labels
+
+
+def test_resampled_metrics_equal_the_metrics_of_the_drawn_rows():
+    rng = np.random.default_rng(0)
+    scores, labels = rng.standard_normal((30, 8)), rng.integers(0, 8, 30)
+    hits = label_ranks(scores, labels) < 5
+    values = np.stack([hits, ~hits], axis=1).astype(float)
+    drawn = rng.integers(0, 30, size=(20, 30))
+    row_counts = np.stack([np.bincount(rows, minlength=30) for rows in drawn]).astype(float)
+    assert min(len(np.unique(labels[rows])) for rows in drawn) < 8  # some classes are absent from some resamples
+    for resampled, name in (
+        (row_mean(values, row_counts), "action_top5_accuracy"),
+        (class_mean(labels)(values, row_counts), "action_class_mean_top5_recall"),
+    ):
+        expected = [anticipation_metrics(scores[rows], labels[rows])[name] for rows in drawn]
+        np.testing.assert_allclose(100 * resampled[:, 0], expected, atol=1e-9)
+        np.testing.assert_allclose(resampled.sum(axis=1), 1)
+
+
+def test_bootstrap_of_a_mean_agrees_with_the_normal_approximation():
+    baseline, candidate, _ = hits_of_two_models(2000)
+    result = paired_bootstrap(baseline, candidate, num_resamples=4000)
+    gains = candidate.astype(float) - baseline
+    half_width = 1.96 * gains.std() / math.sqrt(len(gains))
+    assert result.difference == pytest.approx(gains.mean())
+    assert (result.baseline, result.candidate) == pytest.approx((baseline.mean(), candidate.mean()))
+    assert result.low - result.difference == pytest.approx(-half_width, rel=0.07)
+    assert result.high - result.difference == pytest.approx(half_width, rel=0.07)
+    assert result.p_value == pytest.approx(2 / 4001)
+
+
+def test_bootstrap_finds_nothing_between_equal_models():
+    baseline, _, labels = hits_of_two_models()
+    for metric in (row_mean, class_mean(labels)):
+        result = paired_bootstrap(baseline, baseline, metric, num_resamples=50)
+        assert (result.difference, result.low, result.high, result.p_value) == (0, 0, 0, 1)
+
+
+def test_bootstrap_p_values_are_uniform_where_the_models_are_equally_good():
+    p_values = []
+    for seed in range(200):
+        rng = np.random.default_rng(seed)
+        baseline, candidate = rng.random((2, 100)) < 0.4
+        p_values.append(paired_bootstrap(baseline, candidate, num_resamples=300, seed=seed).p_value)
+    assert 0.01 <= np.mean(np.array(p_values) < 0.05) <= 0.10
+    assert 0.40 <= np.mean(np.array(p_values) < 0.5) <= 0.60
+
+
+def test_swapping_the_models_mirrors_the_result():
+    baseline, candidate, labels = hits_of_two_models(gain=0.02)
+    forward = paired_bootstrap(baseline, candidate, class_mean(labels), num_resamples=500, seed=3)
+    backward = paired_bootstrap(candidate, baseline, class_mean(labels), num_resamples=500, seed=3)
+    assert backward.difference == -forward.difference
+    assert (backward.low, backward.high) == pytest.approx((-forward.high, -forward.low))
+    assert backward.p_value == forward.p_value
+
+
+def test_the_seed_alone_decides_the_resamples(monkeypatch):
+    baseline, candidate, _ = hits_of_two_models()
+    first = paired_bootstrap(baseline, candidate, num_resamples=300, seed=1)
+    assert paired_bootstrap(baseline, candidate, num_resamples=300, seed=1) == first
+    assert paired_bootstrap(baseline, candidate, num_resamples=300, seed=2) != first
+    monkeypatch.setattr("avt_distill.statistics.DRAWS_AT_ONCE", 1000)
+    assert paired_bootstrap(baseline, candidate, num_resamples=300, seed=1) == first
+
+
+def test_bootstrap_takes_any_metric_over_rows():
+    values = np.array([1.0, 2, 6])
+
+    def largest(values, row_counts):
+        return np.where(row_counts[:, :, None] > 0, values, -np.inf).max(axis=1)
+
+    result = paired_bootstrap(values, values + 1, largest, num_resamples=40)
+    assert (result.baseline, result.candidate, result.low, result.high) == (6, 7, 1, 1)
+
+
+@pytest.mark.parametrize(("only_baseline", "only_candidate"), [(0, 0), (0, 1), (1, 4), (3, 3), (7, 2), (0, 12)])
+def test_mcnemar_equals_the_enumeration_of_all_splits(only_baseline, only_candidate):
+    discordant = only_baseline + only_candidate
+    splits = [sum(signs) for signs in itertools.product((0, 1), repeat=discordant)]
+    distance = abs(only_candidate - discordant / 2)
+    expected = np.mean([abs(split - discordant / 2) >= distance for split in splits])
+    baseline = np.array([True] * only_baseline + [False] * only_candidate + [True, False, False])
+    candidate = np.array([False] * only_baseline + [True] * only_candidate + [True, False, False])
+    result = mcnemar_exact(baseline, candidate)
+    assert (result.only_baseline, result.only_candidate) == (only_baseline, only_candidate)
+    assert result.p_value == pytest.approx(expected, abs=1e-15)
+
+
+def test_mcnemar_of_thousands_of_rows_neither_overflows_nor_underflows():
+    baseline = np.arange(6000) < 3000
+    assert mcnemar_exact(baseline, ~baseline).p_value == 1.0
+    uneven = np.arange(6000) < 2800
+    # 2,800 : 3,200, 5.16 standard deviations off: 2.5e-7 in the normal approximation.
+    assert mcnemar_exact(uneven, ~uneven).p_value == pytest.approx(2.6e-7, rel=0.05)
+
+
+def test_sign_flips_by_hand_and_at_their_smallest():
+    assert sign_flip_test([1.0]) == 1.0
+    assert sign_flip_test([1.0, 2.0, 3.0]) == 2 / 8
+    assert sign_flip_test([1.0, 2.0, -3.0]) == 1.0
+    # |1 + 2 - 1| = 2 is reached by 6 of the 8 flips: all but +1 -2 +1 and its mirror.
+    assert sign_flip_test([1.0, 2.0, -1.0]) == 6 / 8
+    assert sign_flip_test([0.3] * 5) == 2 / 32
+    assert sign_flip_test([0.0, 0.0]) == 1.0
+
+
+def test_drawn_sign_flips_agree_with_counted_ones(monkeypatch):
+    differences = np.random.default_rng(0).normal(0.4, 1, 12)
+    counted = sign_flip_test(differences)
+    monkeypatch.setattr("avt_distill.statistics.MAX_SEEDS_COUNTED", 3)
+    drawn = sign_flip_test(differences, num_resamples=20_000, seed=1)
+    assert drawn == pytest.approx(counted, abs=0.015)
+    assert drawn != sign_flip_test(differences, num_resamples=20_000, seed=2)
+
+
+def test_sign_flips_count_sums_that_differ_by_rounding_as_equal():
+    assert sign_flip_test([0.3, 0.5, -0.6, 0.6]) == sign_flip_test([3, 5, -6, 6]) == 10 / 16
+
+
+@pytest.mark.parametrize("probability", [0.55, 0.9, 0.975, 0.9995])
+def test_t_quantiles_equal_the_closed_forms(probability):
+    assert student_t_quantile(probability, 1) == pytest.approx(math.tan(math.pi * (probability - 0.5)), rel=1e-10)
+    share = 2 * probability - 1
+    assert student_t_quantile(probability, 2) == pytest.approx(share * math.sqrt(2 / (1 - share**2)), rel=1e-10)
+    assert student_t_quantile(1 - probability, 2) == pytest.approx(-student_t_quantile(probability, 2))
+
+
+@pytest.mark.parametrize(
+    ("degrees_of_freedom", "table"), [(3, 3.1824), (4, 2.7764), (5, 2.5706), (9, 2.2622), (30, 2.0423), (1000, 1.9623)]
+)
+def test_t_quantiles_equal_the_printed_table(degrees_of_freedom, table):
+    assert student_t_quantile(0.975, degrees_of_freedom) == pytest.approx(table, abs=5e-5)
+
+
+def test_t_interval_by_hand():
+    half_width = 4.302652729749464 / math.sqrt(3)
+    interval = student_t_interval([1.0, 2.0, 3.0])
+    assert interval == SeedInterval(2.0, 1.0, pytest.approx(2 - half_width), pytest.approx(2 + half_width))
+    assert student_t_interval([1.0, 2.0, 3.0], confidence=0.5).high < interval.high
+
+
+def test_t_interval_covers_the_mean_as_often_as_it_says():
+    samples = np.random.default_rng(0).normal(5, 2, size=(600, 4))
+    covered = [interval.low <= 5 <= interval.high for interval in map(student_t_interval, samples)]
+    assert np.mean(covered) == pytest.approx(0.95, abs=0.03)
+
+
+@pytest.mark.parametrize(
+    ("call", "message"),
+    [
+        (lambda: paired_bootstrap([1, 0], [1]), "baseline has 2 rows and candidate 1"),
+        (lambda: paired_bootstrap([], []), r"baseline has shape \(0,\)"),
+        (lambda: paired_bootstrap([1, np.nan], [1, 0]), "baseline .* finite"),
+        (lambda: paired_bootstrap([1], [1], confidence=95), "confidence is 95"),
+        (lambda: paired_bootstrap([1], [1], num_resamples=0), "num_resamples is 0"),
+        (lambda: mcnemar_exact(np.ones(2), np.ones(2)), "type float64 and float64"),
+        (lambda: mcnemar_exact(np.ones(2, bool), np.ones(3, bool)), "baseline has 2 rows and candidate 3"),
+        (lambda: sign_flip_test([]), r"differences has shape \(0,\)"),
+        (lambda: student_t_interval([1.0]), r"values has shape \(1,\): give at least 2"),
+        (lambda: student_t_quantile(1.0, 3), "probability is 1.0"),
+        (lambda: student_t_quantile(0.9, 2.5), "degrees_of_freedom is 2.5"),
+    ],
+)
+def test_refuses(call, message):
+    with pytest.raises(ValueError, match=message):
+        call()
