@@ -3,18 +3,19 @@
     python scripts/prepare_dataset.py egtea_gaze_plus --data_dir annotations/egtea --export egtea_parquet/
     python scripts/prepare_dataset.py my_data/ --set tau_a=0.5 num_frames=16 --push_to_hub user/my-actions
 
-The export is plain Parquet, a folder a configuration and a file a split, that `datasets.load_dataset` reads anywhere.
+The export is plain Parquet, a file a split, that `datasets.load_dataset` reads anywhere, with `labels.json` and
+`<split>_dropped.csv` for `scripts/evaluate.py`.
 """
 
 import argparse
-import json
 import sys
 from pathlib import Path
 
 import datasets
 import yaml
 
-from avt_distill.data import load_anticipation_dataset
+from avt_distill.data import anticipation_builder
+from avt_distill.data.builder import AnticipationBuilder
 
 
 def main(arguments: list[str] | None = None):
@@ -24,12 +25,14 @@ def main(arguments: list[str] | None = None):
         if getattr(args, name) is not None:
             options[name] = getattr(args, name)
     try:
-        splits = load_anticipation_dataset(args.dataset, **options)
+        builder = anticipation_builder(args.dataset, **options)
+        builder.download_and_prepare()
     except (ValueError, TypeError) as error:
         sys.exit(f"error: {error}")
-    report(splits)
+    splits = builder.as_dataset()
+    report(splits, builder)
     if args.export is not None:
-        export(splits, args.export)
+        export(splits, builder, args.export)
     if args.push_to_hub is not None:
         splits.push_to_hub(args.push_to_hub, config_name=args.config_name or "default", private=args.private)
         print(f"pushed to {args.push_to_hub}")
@@ -49,9 +52,16 @@ def parse_arguments(arguments: list[str] | None) -> argparse.Namespace:
     return parser.parse_args(arguments)
 
 
-def export(splits: datasets.DatasetDict, folder: Path):
-    """Writes one Parquet file a split, each under a temporary name until it is whole."""
+def export(splits: datasets.DatasetDict, builder: AnticipationBuilder, folder: Path):
+    """Writes one Parquet file a split, each under a temporary name until it is whole, and what evaluation needs.
+
+    `labels.json` is the label space; `<split>_dropped.csv` names the actions without a row, `uid,action id`.
+    """
     folder.mkdir(parents=True, exist_ok=True)
+    builder.annotations.label_space.save(folder / "labels.json")
+    for name, uids in builder.dropped.items():
+        actions = builder.annotations.splits[name].set_index("uid")["action"]
+        (folder / f"{name}_dropped.csv").write_text("".join(f"{uid},{actions[uid]}\n" for uid in uids))
     for name, rows in splits.items():
         unfinished = folder / f"{name}.parquet.unfinished"
         rows.to_parquet(unfinished)
@@ -59,14 +69,15 @@ def export(splits: datasets.DatasetDict, folder: Path):
     print(f"written to {folder}")
 
 
-def report(splits: datasets.DatasetDict):
+def report(splits: datasets.DatasetDict, builder: AnticipationBuilder):
     """Prints rows, dropped actions and unlabelled frames of each split."""
-    dropped = json.loads(next(iter(splits.values())).info.description)["dropped"]
-    print(f"{'split':<12} {'rows':>7} {'left out':>8} {'videos':>6}  frames unlabelled")
+    print(f"{'split':<12} {'rows':>7} {'left out':>8} {'videos':>6} {'frames unlabelled':>18}")
     for name, rows in splits.items():
-        past = rows.with_format("numpy")["past_actions"][:]
-        unlabelled = f"{100 * (past == -100).mean():.1f} %" if len(rows) else "-"
-        print(f"{name:<12} {len(rows):>7} {len(dropped[name]):>8} {len(set(rows['video_id'])):>6}  {unlabelled:>17}")
+        arrays = rows.with_format("numpy")
+        seen = arrays["past_actions"][:][arrays["frame_mask"][:]]
+        unlabelled = f"{100 * (seen == -100).mean():.1f} %"
+        videos = len(set(rows["video_id"]))
+        print(f"{name:<12} {len(rows):>7} {len(builder.dropped[name]):>8} {videos:>6} {unlabelled:>18}")
 
 
 if __name__ == "__main__":

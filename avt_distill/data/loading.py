@@ -4,6 +4,7 @@ from pathlib import Path
 
 import datasets
 
+from .builder import AnticipationBuilder
 from .demo import DemoKitchen
 from .egtea import EgteaGazePlus
 from .epic_kitchens import EpicKitchens55, EpicKitchens100
@@ -19,15 +20,34 @@ BUILDERS = {
 }
 
 
-def prepare(name_or_path: str, **builder_kwargs) -> datasets.DatasetDict:
-    """Returns the data set, built once and then read from the cache; see `load_anticipation_dataset`."""
+def anticipation_builder(name_or_path: str, **builder_kwargs) -> AnticipationBuilder:
+    """Returns the builder behind `load_anticipation_dataset`, which also knows the label space and what is left out.
+
+    Args:
+        name_or_path, builder_kwargs: See `load_anticipation_dataset`.
+
+    `builder.annotations.label_space` is the `LabelSpace`, `builder.dropped` the uids of each split's actions that start
+    too early to be anticipated.
+    """
     if name_or_path in BUILDERS:
-        builder = BUILDERS[name_or_path](**builder_kwargs)
-    elif (Path(name_or_path) / "segments.csv").exists():
-        builder = OwnData(data_dir=name_or_path, **builder_kwargs)
-    else:
-        raise ValueError(
-            f"'{name_or_path}' is neither a benchmark ({', '.join(BUILDERS)}) nor a folder with segments.csv."
-        )
+        return BUILDERS[name_or_path](**builder_kwargs)
+    if (Path(name_or_path) / "segments.csv").exists():
+        return OwnData(data_dir=name_or_path, **builder_kwargs)
+    raise ValueError(f"'{name_or_path}' is neither a benchmark ({', '.join(BUILDERS)}) nor a folder with segments.csv.")
+
+
+def load_anticipation_dataset(name_or_path: str, **builder_kwargs) -> datasets.DatasetDict:
+    """Returns the splits of a benchmark, or of one's own data: rows of anticipation, built once and then cached.
+
+    Args:
+        name_or_path (`str`): `"epic_kitchens_55"`, `"epic_kitchens_100"`, `"egtea_gaze_plus"`, `"fifty_salads"` or
+            `"demo"`, with `data_dir` among the options; or a folder with `segments.csv`.
+        builder_kwargs: `config_name`, `data_dir`, `videos`, `cache_dir`, and the options of `rows.RowOptions`.
+
+    Raises:
+        ValueError: for another name, and options out of range.
+        AnnotationError: where the annotations cannot be meant as they stand.
+    """
+    builder = anticipation_builder(name_or_path, **builder_kwargs)
     builder.download_and_prepare()
     return builder.as_dataset()

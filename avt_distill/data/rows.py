@@ -67,6 +67,10 @@ def anticipation_rows(
     """
     kept = can_be_anticipated(segments, options)
     logger.info("%d of %d actions start too early to be anticipated and are left out.", (~kept).sum(), len(segments))
+    if not kept.any():
+        raise AnnotationError(
+            f"None of the {len(segments)} actions can be anticipated with tau_a={options.tau_a}: all start too early."
+        )
     rows = segments[kept].reset_index(drop=True)
     windows = [observed_window(start_s, options.tau_a, options.tau_o) for start_s in rows["start_s"]]
     rows["observed_start_s"], rows["observed_end_s"] = (

@@ -182,6 +182,7 @@ def test_rows_survive_parquet(folder):
         (["a,5,4,cut egg"], HEADER, "ends at 4.0 s, before it starts"),
         (["a,5,x,cut egg"], HEADER, "end_s is 'x'"),
         ([], HEADER, "actions is empty|holds no segments"),
+        (["a,0.5,2,cut egg", "b,0.2,2,cut egg"], HEADER, "None of the 2 actions can be anticipated with tau_a=1.0"),
         (["a,5,6,cut egg,u", "a,7,8,cut egg,u"], HEADER + ",uid", "uid 'u' stands in two rows"),
     ],
 )
