@@ -3,8 +3,8 @@
     python scripts/prepare_dataset.py egtea_gaze_plus --data_dir annotations/egtea --export egtea_parquet/
     python scripts/prepare_dataset.py my_data/ --set tau_a=0.5 num_frames=16 --push_to_hub user/my-actions
 
-The export is plain Parquet, a file a split, that `datasets.load_dataset` reads anywhere, with `labels.json` and
-`<split>_dropped.csv` for `scripts/evaluate.py`.
+The export is plain Parquet, a file a split, that `datasets.load_dataset("egtea_parquet")` reads anywhere, with
+`labels.json` and `<split>_dropped.csv` for `scripts/evaluate.py`.
 """
 
 import argparse
@@ -62,6 +62,10 @@ def export(splits: datasets.DatasetDict, builder: AnticipationBuilder, folder: P
     for name, uids in builder.dropped.items():
         actions = builder.annotations.splits[name].set_index("uid")["action"]
         (folder / f"{name}_dropped.csv").write_text("".join(f"{uid},{actions[uid]}\n" for uid in uids))
+    # Names the splits' files, so that those beside them are not taken for data.
+    files = [{"split": name, "path": f"{name}.parquet"} for name in splits]
+    header = yaml.safe_dump({"configs": [{"config_name": "default", "data_files": files}]}, sort_keys=False)
+    (folder / "README.md").write_text(f"---\n{header}---\n")
     for name, rows in splits.items():
         unfinished = folder / f"{name}.parquet.unfinished"
         rows.to_parquet(unfinished)

@@ -106,7 +106,8 @@ def read_official(path: Path, space: LabelSpace, uid: str) -> pd.DataFrame:
         space (`LabelSpace`): Must have an action for each pair.
         uid (`str`): The column that names a segment.
     """
-    table = read_csv(path)
+    columns = ("video_id", "start_timestamp", "stop_timestamp", "verb_class", "noun_class", "narration")
+    table = read_csv(path, uid, *columns)
     action_of = {pair: action for action, pair in enumerate(space.action_to_verb_noun)}
     pairs = zip(table["verb_class"].astype(int), table["noun_class"].astype(int), strict=True)
     return segment_table(
@@ -130,15 +131,15 @@ def seconds(timestamp: str) -> float:
 
 
 def _label_space(folder: Path, verbs: str, nouns: str, key: str) -> LabelSpace:
-    actions = read_csv(folder / "actions.csv")
+    actions = read_csv(folder / "actions.csv", "action", "verb", "noun")
     return LabelSpace(
         actions=tuple(actions["action"]),
-        verbs=tuple(read_csv(folder / verbs)[key]),
-        nouns=tuple(read_csv(folder / nouns)[key]),
+        verbs=tuple(read_csv(folder / verbs, key)[key]),
+        nouns=tuple(read_csv(folder / nouns, key)[key]),
         action_to_verb_noun=tuple(zip(actions["verb"].astype(int), actions["noun"].astype(int), strict=True)),
     )
 
 
 def _video_fps(path: Path, key: str) -> dict[str, float]:
-    info = read_csv(path)
+    info = read_csv(path, key, "fps")
     return dict(zip(info[key], info["fps"].astype(float), strict=True))

@@ -46,7 +46,7 @@ class FiftySalads(AnticipationBuilder):
 
 def _read_segment_form(folder: Path, fold: str) -> tuple[LabelSpace, pd.DataFrame, set[str], float]:
     meta = json.loads((folder / "meta.json").read_text(encoding="utf-8"))
-    table = read_csv(folder / "segments.csv")
+    table = read_csv(folder / "segments.csv", "video_id", "start_frame", "end_frame", "action_class")
     fps = float(meta["frame_rate"])
     space = LabelSpace(tuple(meta["actions"]))
     segments = segment_table(

@@ -53,9 +53,7 @@ class OwnData(AnticipationBuilder):
 
     def read_annotations(self, folder: Path) -> Annotations:
         path = folder / "segments.csv"
-        table = read_csv(path)
-        if not set(REQUIRED) <= set(table):
-            raise AnnotationError(f"{path} has the columns {', '.join(table)}: {', '.join(REQUIRED)} are needed.")
+        table = read_csv(path, *REQUIRED)
         unused = sorted(set(table) - set(REQUIRED + OPTIONAL))
         if unused:
             logger.warning("%s: the columns %s are not used; known are %s.", path, unused, REQUIRED + OPTIONAL)

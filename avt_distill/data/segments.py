@@ -22,20 +22,32 @@ class AnnotationError(ValueError):
     """Annotations that cannot be meant as they stand; the message names file, row and what is accepted."""
 
 
-def read_csv(path: str | Path, **options) -> pd.DataFrame:
+def read_csv(path: str | Path, *columns: str, header: int | None = 0) -> pd.DataFrame:
     """Returns a CSV file as text columns, stripped of the blanks that some benchmarks put after their commas.
 
+    Args:
+        path (`str` or `Path`): The file.
+        columns (`str`): Columns that must be there.
+        header (`int`, *optional*, defaults to 0): The line of the column names; `None`: the file has none.
+
     Raises:
-        AnnotationError: for a file that is missing, empty, not UTF-8 or not a table.
+        AnnotationError: for a file that is missing, empty, not UTF-8 or not a table, and for a missing column.
     """
     try:
-        table = pd.read_csv(path, dtype=str, keep_default_na=False, skipinitialspace=True, encoding="utf-8", **options)
+        table = pd.read_csv(
+            path, dtype=str, keep_default_na=False, skipinitialspace=True, encoding="utf-8", header=header
+        )
     except FileNotFoundError as error:
         raise AnnotationError(f"{path} does not exist: give the folder of the annotation files.") from error
     except UnicodeDecodeError as error:
         raise AnnotationError(f"{path} is not UTF-8 text ({error.reason}): save it as UTF-8.") from error
     except (pd.errors.EmptyDataError, pd.errors.ParserError) as error:
         raise AnnotationError(f"{path} cannot be read as CSV: {error}") from error
+    missing = [name for name in columns if name not in table]
+    if missing:
+        raise AnnotationError(
+            f"{path} has the columns {list(table)} and lacks {missing}: add them, or give the right file."
+        )
     return table.apply(lambda column: column.str.strip())
 
 

@@ -15,7 +15,7 @@ def test_export_is_parquet_with_labels_and_what_was_left_out(tmp_path, capsys):
     main([*arguments, "--set", "tau_o=4.0", "num_frames=4"])
     printed = capsys.readouterr().out
     assert printed.splitlines()[1].split() == ["train", "2", "1", "1", "42.9", "%"]  # 3 of 7 frames, padding aside
-    rows = datasets.load_dataset("parquet", data_dir=str(tmp_path / "out"), cache_dir=str(tmp_path / "cache"))["train"]
+    rows = datasets.load_dataset(str(tmp_path / "out"), cache_dir=str(tmp_path / "cache"))["train"]
     assert rows["uid"][:] == ["a_1", "a_2"]
     assert len(rows[0]["frame_times"]) == 4
     assert LabelSpace.load(tmp_path / "out" / "labels.json").actions == ("cut egg", "cut oil", "mix egg")

@@ -178,7 +178,7 @@ def test_rows_survive_parquet(folder):
 @pytest.mark.parametrize(
     ("rows", "header", "message"),
     [
-        (SEGMENTS, "video,start_s,end_s,action", "video_id, start_s, end_s, action are needed"),
+        (SEGMENTS, "video,start_s,end_s,action", r"lacks \['video_id'\]: add them"),
         (["a,5,4,cut egg"], HEADER, "ends at 4.0 s, before it starts"),
         (["a,5,x,cut egg"], HEADER, "end_s is 'x'"),
         ([], HEADER, "actions is empty|holds no segments"),
@@ -200,6 +200,24 @@ def test_refuses_what_is_no_data_set(tmp_path):
         load_anticipation_dataset("fifty_salads", data_dir=tmp_path / "missing")
     with pytest.raises(AnnotationError, match=r"mapping\.txt does not exist"):
         load_anticipation_dataset("fifty_salads", data_dir=tmp_path)
+
+
+def test_refuses_rulstm_files_of_another_form(tmp_path):
+    (tmp_path / "actions.csv").write_text("0, 0_0, Cut_egg\n1, 1_0, Mix_egg\n")
+    for name, content, message in (
+        ("training1.csv", "1,a,30,60,0,0\n", r"training1\.csv has 6 columns: RULSTM's files have 7"),
+        ("training1.csv", "1,a,30,60,0,0,2\n", "segment '1' has action 2: there are 2 actions"),
+        ("training1.csv", "1,a,90,60,0,0,0\n", "segment '1' ends at 2.0 s, before it starts at 3.0 s"),
+        ("training1.csv", "1,a,30,60,0,0,0\n", r"validation1\.csv does not exist"),
+        (
+            "actions.csv",
+            "0, 0_0, Cut_egg\n1, 0_1, Mix_oil\n",
+            "'Mix_oil' names verb 0 or noun 1 unlike an earlier action",
+        ),
+    ):
+        (tmp_path / name).write_text(content)
+        with pytest.raises(AnnotationError, match=message):
+            load_anticipation_dataset("egtea_gaze_plus", data_dir=tmp_path, cache_dir=str(tmp_path / "cache"))
 
 
 def test_both_forms_of_fifty_salads_give_the_same_rows(tmp_path):
