@@ -48,8 +48,8 @@ class Annotations:
 
 
 @dataclass
-class AnticipationConfig(datasets.BuilderConfig):
-    """Options of every builder; see `rows.RowOptions` for those that shape rows.
+class AnticipationConfig(datasets.BuilderConfig, RowOptions):
+    """Options of every builder: those that shape rows, and these.
 
     Args:
         videos (`str`, *optional*): Folder of the videos, searched in depth for `<video_id>.<suffix>`. Without it,
@@ -57,18 +57,7 @@ class AnticipationConfig(datasets.BuilderConfig):
     """
 
     version: datasets.Version = field(default_factory=lambda: datasets.Version("1.0.0"))
-    tau_a: float = 1.0
-    tau_o: float = 10.0
-    num_frames: int = 10
-    frame_rate: float = 1.0
-    protocol: str = "exact"
-    source: str = "video"
-    history_cutoff: str = "started"
     videos: str | None = None
-
-    @property
-    def row_options(self) -> RowOptions:
-        return RowOptions(**{option.name: getattr(self, option.name) for option in fields(RowOptions)})
 
 
 class AnticipationBuilder(datasets.ArrowBasedBuilder):
@@ -99,9 +88,8 @@ class AnticipationBuilder(datasets.ArrowBasedBuilder):
     @cached_property
     def dropped(self) -> dict[str, list[str]]:
         """The uids of each split's actions that start too early to be anticipated, and make no rows."""
-        options = self.config.row_options
         return {
-            split: segments["uid"][~can_be_anticipated(segments, options)].tolist()
+            split: segments["uid"][~can_be_anticipated(segments, self.config)].tolist()
             for split, segments in self.annotations.splits.items()
         }
 
@@ -115,7 +103,7 @@ class AnticipationBuilder(datasets.ArrowBasedBuilder):
         videos = self._video_paths(segments)
         rows = anticipation_rows(
             segments,
-            self.config.row_options,
+            self.config,
             video_fps=self.annotations.video_fps,
             history_segments=self.annotations.history.get(split),
         )

@@ -15,7 +15,7 @@ from .segments import AnnotationError
 logger = logging.getLogger(__name__)
 
 
-@dataclass(frozen=True)
+@dataclass
 class RowOptions:
     """How rows are made of segments.
 
