@@ -1,6 +1,6 @@
 """Builds the anticipation rows of a benchmark or of your own data, and exports or pushes them.
 
-    python scripts/prepare_dataset.py egtea_gaze_plus --data_dir annotations/egtea --export egtea_parquet/
+    python scripts/prepare_dataset.py egtea --data_dir annotations/egtea --export egtea_parquet/
     python scripts/prepare_dataset.py my_data/ --set tau_a=0.5 num_frames=16 --push_to_hub user/my-actions
 
 The export is plain Parquet, a file a split, that `datasets.load_dataset("egtea_parquet")` reads anywhere, with

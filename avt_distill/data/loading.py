@@ -14,9 +14,10 @@ from .own_data import OwnData
 BUILDERS = {
     "epic_kitchens_55": EpicKitchens55,
     "epic_kitchens_100": EpicKitchens100,
-    "egtea_gaze_plus": EgteaGazePlus,
+    "egtea": EgteaGazePlus,
     "fifty_salads": FiftySalads,
     "demo": DemoKitchen,
+    "csv": OwnData,
 }
 
 
@@ -40,8 +41,8 @@ def load_anticipation_dataset(name_or_path: str, **builder_kwargs) -> datasets.D
     """Returns the splits of a benchmark, or of one's own data: rows of anticipation, built once and then cached.
 
     Args:
-        name_or_path (`str`): `"epic_kitchens_55"`, `"epic_kitchens_100"`, `"egtea_gaze_plus"`, `"fifty_salads"` or
-            `"demo"`, with `data_dir` among the options; or a folder with `segments.csv`.
+        name_or_path (`str`): `"epic_kitchens_55"`, `"epic_kitchens_100"`, `"egtea"`, `"fifty_salads"`, `"demo"` or
+            `"csv"`, with `data_dir` among the options; or a folder with `segments.csv`, which is short for the last.
         builder_kwargs: `config_name`, `data_dir`, `videos`, `cache_dir`, and the options of `rows.RowOptions`.
 
     Raises:

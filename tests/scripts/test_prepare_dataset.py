@@ -26,7 +26,7 @@ def test_errors_are_one_line(tmp_path):
     with pytest.raises(SystemExit, match=r"^error: .* is neither a benchmark"):
         main([str(tmp_path / "missing")])
     with pytest.raises(SystemExit, match=r"^error: EgteaGazePlus needs data_dir"):
-        main(["egtea_gaze_plus"])
+        main(["egtea"])
     (tmp_path / "segments.csv").write_text(SEGMENTS)
     with pytest.raises(SystemExit, match=r"^error: protocol is 'RULSTM'"):
         main([str(tmp_path), "--cache_dir", str(tmp_path / "cache"), "--set", "protocol=RULSTM"])

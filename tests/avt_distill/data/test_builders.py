@@ -72,6 +72,8 @@ def test_rows_worked_out_by_hand(folder):
     assert first["frame_mask"] == [False, True, True, True]
     assert first["past_actions"] == [-100, -100, 0, 0]
     assert json.loads(rows.info.description)["dropped"] == {"train": ["a_0"]}
+    by_name = load_anticipation_dataset("csv", data_dir=folder, cache_dir=str(folder), tau_o=4.0, num_frames=4)
+    assert by_name["train"].to_list() == rows.to_list()
 
 
 def test_nothing_after_the_observed_window_shows_in_a_row(folder):
@@ -92,11 +94,11 @@ def test_nothing_after_the_observed_window_shows_in_a_row(folder):
     assert {name: before[name] for name in COLUMNS - target} == {name: after[name] for name in COLUMNS - target}
 
 
-@pytest.mark.parametrize("name", ["epic_kitchens_55", "epic_kitchens_100", "egtea_gaze_plus", "fifty_salads"])
+@pytest.mark.parametrize("name", ["epic_kitchens_55", "epic_kitchens_100", "egtea", "fifty_salads"])
 def test_benchmarks_do_not_look_ahead(name, tmp_path):
     """Every past action and history entry must come from a segment that had begun by the end of the window."""
     places = {"epic_kitchens_55": "annotations/ek55", "epic_kitchens_100": "annotations/ek100"}
-    places |= {"egtea_gaze_plus": "annotations/egtea", "fifty_salads": "salads50"}
+    places |= {"egtea": "annotations/egtea", "fifty_salads": "salads50"}
     data_dir = require_shared("data", *places[name].split("/"))
     splits = load_anticipation_dataset(name, data_dir=data_dir, cache_dir=str(tmp_path))
     rows = splits["test" if name == "fifty_salads" else "validation"].to_pandas()
@@ -217,7 +219,7 @@ def test_refuses_rulstm_files_of_another_form(tmp_path):
     ):
         (tmp_path / name).write_text(content)
         with pytest.raises(AnnotationError, match=message):
-            load_anticipation_dataset("egtea_gaze_plus", data_dir=tmp_path, cache_dir=str(tmp_path / "cache"))
+            load_anticipation_dataset("egtea", data_dir=tmp_path, cache_dir=str(tmp_path / "cache"))
 
 
 def test_both_forms_of_fifty_salads_give_the_same_rows(tmp_path):
