@@ -8,6 +8,7 @@ which `ClassLabel` refuses to encode example by example.
 import hashlib
 import inspect
 import json
+import logging
 from collections.abc import Iterable
 from dataclasses import dataclass, field, fields
 from functools import cached_property
@@ -26,8 +27,12 @@ from .rows import RowOptions, anticipation_rows, can_be_anticipated
 from .segments import AnnotationError
 from .videos import find_videos
 
+logger = logging.getLogger(__name__)
+
 # Annotations and videos are cut by different tools; a segment may outlast its video by this much.
 VIDEO_END_SLACK_S = 1.0
+# A video that lasts more than twice as long as its annotations, and this on top, may be another one.
+LONG_AFTER_S = 60.0
 
 
 @dataclass
@@ -138,12 +143,7 @@ class AnticipationBuilder(datasets.ArrowBasedBuilder):
                 f"{self.config.videos} lacks {len(missing)} videos of the annotations, '{missing[0]}' first."
             )
         for video_id, last_end_s in segments.groupby("video_id")["end_s"].max().items():
-            duration_s = probe(found[video_id]).duration_s
-            if last_end_s > duration_s + VIDEO_END_SLACK_S:
-                raise AnnotationError(
-                    f"{found[video_id]} lasts {duration_s:.1f} s, but is annotated until {last_end_s:.1f} s: "
-                    "it is cut short, or another video."
-                )
+            _check_duration(found[video_id], last_end_s)
         return {video_id: str(path) for video_id, path in found.items()}
 
     @classmethod
@@ -155,6 +155,24 @@ class AnticipationBuilder(datasets.ArrowBasedBuilder):
         for path in [*code, *annotations]:
             digest.update(path.name.encode() + b"\0" + path.read_bytes() + b"\0")
         return digest.hexdigest()[:16]
+
+
+def _check_duration(path: Path, last_end_s: float):
+    """Refuses a video that ends before its annotations, and warns of one that goes on long after them."""
+    duration_s = probe(path).duration_s
+    if last_end_s > duration_s + VIDEO_END_SLACK_S:
+        raise AnnotationError(
+            f"{path} lasts {duration_s:.1f} s, but is annotated until {last_end_s:.1f} s: it is cut short, or another "
+            "video."
+        )
+    if duration_s > 2 * last_end_s + LONG_AFTER_S:
+        logger.warning(
+            "%s lasts %.1f s, but is annotated until %.1f s only: check that it is the right video, and that times are "
+            "seconds.",
+            path,
+            duration_s,
+            last_end_s,
+        )
 
 
 def row_features(space: LabelSpace) -> datasets.Features:

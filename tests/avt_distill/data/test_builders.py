@@ -168,6 +168,16 @@ def test_videos_are_found_and_give_the_frame_rate(folder):
         load(folder)
 
 
+def test_a_video_that_goes_on_long_after_its_annotations_is_pointed_out(folder, caplog):
+    (folder / "videos").mkdir()
+    for name, count in (("a", 790), ("b", 60)):
+        write_video(folder / "videos" / f"{name}.mp4", numbered_frames(count), fps=10)
+    write(folder)
+    load(folder)
+    assert "a.mp4 lasts 79.0 s, but is annotated until 9.0 s only" in caplog.text
+    assert "b.mp4" not in caplog.text
+
+
 def test_rows_survive_parquet(folder):
     write(folder)
     rows = load(folder)["train"]
