@@ -16,7 +16,8 @@ import math
 import numpy as np
 import torch
 
-# Moments are compared with a slack far below any frame interval, so that rounding of seconds never moves a frame.
+# Moments are compared with a slack far below any frame interval: a time computed as i / fps must not fall into frame
+# i-1 by rounding.
 TIME_SLACK_S = 1e-6
 # Feature files of RULSTM, which the reference reads, are numbered at this rate whatever the video's own rate is.
 REFERENCE_FEATURE_FPS = 30.0

@@ -14,8 +14,7 @@ from pathlib import Path
 
 import numpy as np
 
-# Far below any frame interval: a time computed as i / fps must not fall into frame i-1 by rounding.
-TIME_SLACK_S = 1e-6
+from .temporal_avt import TIME_SLACK_S
 
 
 class VideoDecodeError(ValueError):
