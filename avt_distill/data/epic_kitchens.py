@@ -21,7 +21,7 @@ class EpicKitchens55(AnticipationBuilder):
 
     Splits: `train`, `validation` (the labelled videos as RULSTM divides them) and, where their files are there, the
     challenge's `test_seen` and `test_unseen`, unlabelled. Configurations: `rulstm` (default) and `official`, which
-    reads times, uids and narrations from `EPIC_train_action_labels.csv`.
+    reads times, uids and narrations of the labelled splits from `EPIC_train_action_labels.csv`.
     """
 
     BUILDER_CONFIGS = CONFIGS
@@ -38,9 +38,9 @@ class EpicKitchens55(AnticipationBuilder):
         else:
             files = {"train": "training.csv", "validation": "validation.csv"}
             splits = {split: read_rulstm(folder / name, space) for split, name in files.items()}
-            for split in ("test_seen", "test_unseen"):
-                if (folder / f"{split}.csv").exists():
-                    splits[split] = read_rulstm(folder / f"{split}.csv", space)
+        for split in ("test_seen", "test_unseen"):
+            if (folder / f"{split}.csv").exists():
+                splits[split] = read_rulstm(folder / f"{split}.csv", space)
         return Annotations(space, splits, _video_fps(folder / "EPIC_video_info.csv", "video"))
 
 
@@ -66,8 +66,8 @@ class EpicKitchens100(AnticipationBuilder):
         else:
             files = {"train": "training.csv", "validation": "validation.csv"}
             splits = {split: read_rulstm(folder / name, space) for split, name in files.items()}
-            if (folder / "test_timestamps.csv").exists():
-                splits["test"] = read_rulstm(folder / "test_timestamps.csv", space)
+        if (folder / "test_timestamps.csv").exists():
+            splits["test"] = read_rulstm(folder / "test_timestamps.csv", space)
         return Annotations(space, splits, _video_fps(folder / "EPIC_100_video_info.csv", "video_id"))
 
 

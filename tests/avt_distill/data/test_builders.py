@@ -124,6 +124,22 @@ def test_benchmarks_do_not_look_ahead(name, protocol, tmp_path):
                 assert np.array_equal(before[column], after[column]), (before["uid"], column)
 
 
+@pytest.mark.parametrize(
+    ("name", "folder", "tests"),
+    [("epic_kitchens_55", "ek55", ["test_seen", "test_unseen"]), ("epic_kitchens_100", "ek100", ["test"])],
+)
+def test_challenge_splits_have_windows_and_no_labels(name, folder, tests, tmp_path):
+    data_dir = require_shared("data", "annotations", folder)
+    for config_name in ("rulstm", "official"):
+        builder = anticipation_builder(name, data_dir=data_dir, cache_dir=str(tmp_path), config_name=config_name)
+        assert [split for split in builder.annotations.splits if split.startswith("test")] == tests
+        segments = builder.annotations.splits[tests[-1]].head(200)
+        rows = make_rows(builder, segments, segments)
+        assert set(rows["action"]) == set(rows["verb"]) == set(rows["noun"]) == {-100}
+        assert {label for row in rows["past_actions"] for label in row} == {-100}
+        assert not any(len(history) for history in rows["history"])
+
+
 def make_rows(builder, segments, history_segments):
     options = {"video_fps": builder.annotations.video_fps, "history_segments": history_segments}
     return anticipation_rows(segments, builder.config, **options)
