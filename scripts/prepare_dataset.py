@@ -49,7 +49,11 @@ def parse_arguments(arguments: list[str] | None) -> argparse.Namespace:
     parser.add_argument("--export", type=Path, help="folder to write Parquet files to")
     parser.add_argument("--push_to_hub", metavar="USER/NAME", help="data set repository on the Hub")
     parser.add_argument("--private", action="store_true", help="make that repository private")
-    return parser.parse_args(arguments)
+    args = parser.parse_args(arguments)
+    for setting in args.set:
+        if "=" not in setting:
+            parser.error(f"--set {setting}: give NAME=VALUE")
+    return args
 
 
 def export(splits: datasets.DatasetDict, builder: AnticipationBuilder, folder: Path):

@@ -206,7 +206,7 @@ def _to_arrow(rows: pd.DataFrame, features: datasets.Features) -> pa.Table:
         values = rows[name]
         if pa.types.is_list(kind):
             lengths = np.concatenate([[0], np.cumsum([len(value) for value in values])])
-            flat = np.concatenate(list(values)) if len(values) else np.empty(0)
+            flat = np.concatenate(list(values))
             columns[name] = pa.ListArray.from_arrays(pa.array(lengths, pa.int32()), pa.array(flat, kind.value_type))
         else:
             columns[name] = pa.array(values.tolist(), kind)

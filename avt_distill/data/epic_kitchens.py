@@ -109,7 +109,10 @@ def read_official(path: Path, space: LabelSpace, uid: str) -> pd.DataFrame:
     columns = ("video_id", "start_timestamp", "stop_timestamp", "verb_class", "noun_class", "narration")
     table = read_csv(path, uid, *columns)
     action_of = {pair: action for action, pair in enumerate(space.action_to_verb_noun)}
-    pairs = zip(table["verb_class"].astype(int), table["noun_class"].astype(int), strict=True)
+    pairs = list(zip(table["verb_class"].astype(int), table["noun_class"].astype(int), strict=True))
+    unknown = [pair for pair in pairs if pair not in action_of]
+    if unknown:
+        raise AnnotationError(f"{path}: verb {unknown[0][0]} and noun {unknown[0][1]} are no action of actions.csv.")
     return segment_table(
         path,
         space,
@@ -119,15 +122,18 @@ def read_official(path: Path, space: LabelSpace, uid: str) -> pd.DataFrame:
         end_s=table["stop_timestamp"].map(seconds),
         verb=table["verb_class"],
         noun=table["noun_class"],
-        action=[action_of.get(pair, UNLABELLED) for pair in pairs],
+        action=[action_of[pair] for pair in pairs],
         narration=table["narration"],
     )
 
 
 def seconds(timestamp: str) -> float:
     """Returns `"01:02:03.45"` in seconds."""
-    hours, minutes, rest = timestamp.split(":")
-    return 3600 * int(hours) + 60 * int(minutes) + float(rest)
+    try:
+        hours, minutes, rest = timestamp.split(":")
+        return 3600 * int(hours) + 60 * int(minutes) + float(rest)
+    except ValueError as error:
+        raise AnnotationError(f"The timestamp '{timestamp}' is not of the form hh:mm:ss.ss.") from error
 
 
 def _label_space(folder: Path, verbs: str, nouns: str, key: str) -> LabelSpace:

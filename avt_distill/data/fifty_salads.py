@@ -99,4 +99,5 @@ def _lines(path: Path) -> list[str]:
         raise AnnotationError(
             f"{path} does not exist: give the folder of segments.csv, or of groundTruth, mapping.txt and splits."
         )
-    return [line.strip() for line in path.read_text(encoding="utf-8").splitlines() if line.strip()]
+    # Blank lines at the end aside: within frame labels, leaving one out would shift all that follow.
+    return [line.strip() for line in path.read_text(encoding="utf-8").rstrip().splitlines()]

@@ -1,6 +1,7 @@
 """Anyone's own data: a folder with `segments.csv`."""
 
 import logging
+import re
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -72,6 +73,9 @@ class OwnData(AnticipationBuilder):
             names = table["fold"].eq(self.config.fold).map({True: "test", False: "train"})
         else:
             names = table["split"] if "split" in table else pd.Series("train", index=table.index)
+        unusable = [name for name in dict.fromkeys(names) if not re.fullmatch(r"\w+", name)]
+        if unusable:
+            raise AnnotationError(f"{path} has a split '{unusable[0]}': name splits in letters, digits and '_'.")
         return {name: segments[names == name].reset_index(drop=True) for name in dict.fromkeys(names)}
 
     def _video_fps(self, segments: pd.DataFrame) -> dict[str, float]:

@@ -8,6 +8,7 @@ import pytest
 from conftest import numbered_frames, require_shared, write_video
 
 from avt_distill.data import LabelSpace, anticipation_builder, load_anticipation_dataset
+from avt_distill.data.epic_kitchens import read_official
 from avt_distill.data.rows import anticipation_rows
 from avt_distill.data.segments import AnnotationError
 
@@ -233,6 +234,7 @@ def test_rows_survive_parquet(folder):
         (["a,5,4,cut egg"], HEADER, "ends at 4.0 s, before it starts"),
         (["a,5,x,cut egg"], HEADER, "end_s is 'x'"),
         ([], HEADER, "actions is empty|holds no segments"),
+        (["a,5,6,cut egg,"], HEADER + ",split", "has a split ''"),
         (["a,0.5,2,cut egg", "b,0.2,2,cut egg"], HEADER, "None of the 2 actions can be anticipated with tau_a=1.0"),
         (["a,5,6,cut egg,u", "a,7,8,cut egg,u"], HEADER + ",uid", "uid 'u' stands in two rows"),
     ],
@@ -269,6 +271,32 @@ def test_refuses_rulstm_files_of_another_form(tmp_path):
         (tmp_path / name).write_text(content)
         with pytest.raises(AnnotationError, match=message):
             load_anticipation_dataset("egtea", data_dir=tmp_path, cache_dir=str(tmp_path / "cache"))
+
+
+def test_official_files_are_refused_where_they_do_not_fit_the_actions(tmp_path):
+    space = LabelSpace(("cut egg",), ("cut", "mix"), ("egg",), ((0, 0),))
+    header = "narration_id,video_id,start_timestamp,stop_timestamp,verb_class,noun_class,narration\n"
+    path = tmp_path / "official.csv"
+    for row, message in (
+        ("u,a,00:00:05.00,00:00:06.50,1,0,mix egg", "verb 1 and noun 0 are no action of actions.csv"),
+        ("u,a,5.0,00:00:06.50,0,0,cut egg", "The timestamp '5.0' is not of the form hh:mm:ss.ss"),
+    ):
+        path.write_text(header + row + "\n")
+        with pytest.raises(AnnotationError, match=message):
+            read_official(path, space, uid="narration_id")
+    path.write_text(header + "u,a,01:02:05.25,01:02:06.50,0,0,cut it\n")
+    assert read_official(path, space, uid="narration_id")["start_s"].tolist() == [3725.25]
+
+
+def test_a_blank_frame_label_is_refused_and_shifts_nothing(tmp_path):
+    for name in ("groundTruth", "splits"):
+        (tmp_path / name).mkdir()
+    (tmp_path / "mapping.txt").write_text("0 cut\n1 background\n")
+    for split in ("train", "test"):
+        (tmp_path / "splits" / f"{split}.split1.bundle").write_text(f"{split}.txt\n")
+        (tmp_path / "groundTruth" / f"{split}.txt").write_text("background\n\ncut\ncut\n")
+    with pytest.raises(AnnotationError, match=r"train\.txt, line 2: '' is not in mapping\.txt"):
+        load_anticipation_dataset("fifty_salads", data_dir=tmp_path, cache_dir=str(tmp_path / "cache"))
 
 
 def test_both_forms_of_fifty_salads_give_the_same_rows(tmp_path):
