@@ -17,11 +17,10 @@ from avt_distill.data.feature_stores import is_complete, write_features
 from modeling_avt.configuration_avt import AVTConfig
 from modeling_avt.modeling_avt import AVTModel
 from modeling_avt.temporal_avt import TIME_SLACK_S
-from modeling_avt.video_io_avt import VideoDecodeError, probe, read_frames
+from modeling_avt.video_io_avt import VideoDecodeError, probe
 from modeling_avt.video_processing_avt import AVTVideoProcessor
 
 SETTINGS_FILE = "extraction.json"
-FRAMES_AT_ONCE = 32  # bounds memory: as many decoded frames at a time
 # About what clip models were trained at: VideoMAE on every 4th frame at 30 fps, V-JEPA 2 on clips at 4 to 8 fps.
 CLIP_FRAME_RATE = 8.0
 
@@ -192,14 +191,10 @@ class _Batches(Dataset):
 
     def __getitem__(self, index: int) -> tuple[torch.Tensor, torch.Tensor] | VideoDecodeError:
         clip_times = self.clip_times[index * self.batch_size : (index + 1) * self.batch_size]
-        # Moments are told apart to the microsecond: clips share frames.
-        ticks, positions = np.unique(np.round(clip_times * 1e6).astype(np.int64), return_inverse=True)
-        chunks = np.split(ticks / 1e6, range(FRAMES_AT_ONCE, len(ticks), FRAMES_AT_ONCE))
         try:
-            frames = [self.processor(read_frames(self.video, chunk))["pixel_values_videos"][0] for chunk in chunks]
+            return self.processor.read_moments(self.video, clip_times)
         except VideoDecodeError as error:
             return error
-        return torch.cat(frames), torch.from_numpy(positions.reshape(clip_times.shape))
 
 
 def keep_settings(folder: str | Path, settings: dict):

@@ -4,9 +4,8 @@ import numpy as np
 import torch
 from transformers import Pipeline
 
-from .video_io_avt import probe, read_frames
-
-FRAMES_AT_ONCE = 32  # bounds memory along a timeline: as many decoded frames, or images in the backbone, at a time
+from .video_io_avt import probe
+from .video_processing_avt import FRAMES_AT_ONCE
 
 
 class ActionAnticipationPipeline(Pipeline):
@@ -86,15 +85,10 @@ class ActionAnticipationPipeline(Pipeline):
                 raise ValueError(f"every={every} is longer than the video, which ends at {end_s:.3f} s.")
         windows = [self.video_processor.sample_times(moment) for moment in moments]
         times, masks = (np.stack(arrays) for arrays in zip(*windows, strict=True))
-        # Windows overlap: moments are told apart to the microsecond, so that each frame is decoded and encoded once.
-        ticks = np.round(times * 1e6).astype(np.int64)
-        wanted = np.unique(ticks[masks])
-        chunks = np.split(np.maximum(wanted, 0) / 1e6, range(FRAMES_AT_ONCE, len(wanted), FRAMES_AT_ONCE))
-        frames = [self.video_processor(read_frames(video, chunk))["pixel_values_videos"][0] for chunk in chunks]
-        positions = np.where(masks, np.searchsorted(wanted, ticks), 0)
+        frames, positions = self.video_processor.read_moments(video, times, masks)
         return {
-            "pixel_values": torch.cat(frames),
-            "positions": torch.from_numpy(positions),
+            "pixel_values": frames,
+            "positions": positions,
             "frame_mask": torch.from_numpy(masks),
             "at_s": [float(moment) for moment in moments],
         }

@@ -12,6 +12,8 @@ from transformers.video_processing_utils import VideoProcessorMixin
 from .temporal_avt import sample_frame_times
 from .video_io_avt import probe, read_frames, short_side_size
 
+FRAMES_AT_ONCE = 32  # bounds memory: as many decoded frames, or images in a backbone, at a time
+
 
 class AVTVideoProcessor(VideoProcessorMixin):
     """Prepares videos as AVT does: short side to `size`, crop to `crop_size`, pixels to `(x / 255 - mean) / std`.
@@ -91,6 +93,28 @@ class AVTVideoProcessor(VideoProcessorMixin):
         frames = np.zeros((len(times), *shown.shape[1:]), dtype=np.uint8)
         frames[mask] = shown
         return frames, mask
+
+    def read_moments(
+        self, video: str | Path | bytes, times_s: np.ndarray, mask: np.ndarray | None = None
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        """Returns the frames shown at many times, prepared, `(F, 3, crop, crop)`, and which of them each time shows.
+
+        Windows and clips overlap: each frame is decoded and prepared once, a few at a time.
+
+        Args:
+            video (`str`, `Path` or `bytes`): A video file, or its content.
+            times_s (`np.ndarray` of shape `(M, T)`): Seconds from the first frame; told apart to the microsecond.
+            mask (`np.ndarray` of bool, `(M, T)`, *optional*): `False`: not read; the index is 0 there.
+
+        Returns:
+            `(frames, positions)`: `frames[positions[m, t]]` is shown at `times_s[m, t]`.
+        """
+        ticks = np.round(times_s * 1e6).astype(np.int64)
+        mask = np.ones(ticks.shape, dtype=bool) if mask is None else mask
+        wanted = np.unique(ticks[mask])
+        chunks = np.split(np.maximum(wanted, 0) / 1e6, range(FRAMES_AT_ONCE, len(wanted), FRAMES_AT_ONCE))
+        frames = [self.preprocess(read_frames(video, chunk))["pixel_values_videos"][0] for chunk in chunks]
+        return torch.cat(frames), torch.from_numpy(np.where(mask, np.searchsorted(wanted, ticks), 0))
 
     def preprocess(
         self,

@@ -179,7 +179,7 @@ def test_errors_in_the_middle_of_a_video_pass_through_workers(square_video, tmp_
             raise VideoDecodeError(str(video), "decoding failed.", max(times_s))
         return read_frames(video, times_s)
 
-    monkeypatch.setattr("avt_distill.feature_extraction.read_frames", fail_late)
+    monkeypatch.setattr("modeling_avt.video_processing_avt.read_frames", fail_late)
     for num_workers in (0, 1):
         options = {"frame_rate": 1, "batch_size": 2, "num_workers": num_workers}
         with pytest.raises(VideoDecodeError, match=r"at 3\.000 s: decoding failed") as caught:
