@@ -1,0 +1,94 @@
+"""Any Hugging Face language model as a reader of action text: which way it reads, its tokenizer, its weights."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from transformers import (
+    MODEL_FOR_CAUSAL_LM_MAPPING,
+    MODEL_FOR_MASKED_LM_MAPPING,
+    AutoConfig,
+    AutoModel,
+    AutoTokenizer,
+    PreTrainedConfig,
+    PreTrainedModel,
+    PreTrainedTokenizerBase,
+)
+
+
+def is_causal(config: PreTrainedConfig) -> bool:
+    """Returns whether a model reads from left to right (GPT-2, Llama) rather than both ways (BERT, RoBERTa).
+
+    Raises:
+        ValueError: for models that are no language models of one of these kinds, such as encoder-decoders.
+    """
+    if type(config) in MODEL_FOR_MASKED_LM_MAPPING and not getattr(config, "is_decoder", False):
+        return False
+    if type(config) in MODEL_FOR_CAUSAL_LM_MAPPING and not config.is_encoder_decoder:
+        return True
+    raise ValueError(
+        f"A '{config.model_type}' is neither a masked nor a causal language model: give an encoder such as BERT or a "
+        "decoder such as GPT-2."
+    )
+
+
+def load_language_model_config(name_or_path: str | Path) -> PreTrainedConfig:
+    """Returns the configuration of a language model on the Hub or in a folder.
+
+    Raises:
+        ValueError: where there is none, or where it is not a language model (see `is_causal`).
+    """
+    try:
+        config = AutoConfig.from_pretrained(name_or_path)
+    except (OSError, ValueError) as error:
+        raise ValueError(
+            f"Cannot read the language model '{name_or_path}' ({str(error).splitlines()[0]}): give its name on the Hub, "
+            "or a folder that save_pretrained wrote."
+        ) from error
+    is_causal(config)
+    return config
+
+
+def load_tokenizer(name_or_path: str | Path) -> PreTrainedTokenizerBase:
+    """Returns a tokenizer that pads on the right, and cuts on the left: what is recent stays."""
+    tokenizer = AutoTokenizer.from_pretrained(name_or_path, truncation_side="left", padding_side="right")
+    if tokenizer.pad_token is None:  # GPT-2's kind; padding is masked, so any token will do
+        tokenizer.pad_token = tokenizer.eos_token
+    return tokenizer
+
+
+def load_text_backbone(name_or_path: str | Path, *, random_weights: bool = False, **kwargs) -> PreTrainedModel:
+    """Returns a language model without its head, and without the pooler that BERT's kind adds.
+
+    Args:
+        name_or_path (`str` or `Path`): A model on the Hub, or a folder.
+        random_weights (`bool`, *optional*): Take the architecture alone; seed torch before.
+        kwargs: For `from_pretrained`, such as `dtype` or `attn_implementation`.
+    """
+    config = load_language_model_config(name_or_path)
+    arguments = {} if is_causal(config) else {"add_pooling_layer": False}
+    if random_weights:
+        return _try_without_pooler(AutoModel.from_config, config, arguments, **kwargs)
+    return _try_without_pooler(AutoModel.from_pretrained, name_or_path, arguments, **kwargs)
+
+
+def _try_without_pooler(load, source, arguments: dict, **kwargs) -> PreTrainedModel:
+    try:
+        return load(source, **arguments, **kwargs)
+    except TypeError as error:  # DistilBERT, ELECTRA and DeBERTa have no pooler to leave out
+        if "add_pooling_layer" not in str(error):
+            raise
+        return load(source, **kwargs)
+
+
+def encode(tokenizer: PreTrainedTokenizerBase, texts: Sequence[str], max_length: int) -> list[list[int]]:
+    """Returns the token ids of each text, at most `max_length`, cut on the left.
+
+    The special tokens that the tokenizer puts around a text are kept when it is cut (the reference cuts off the first,
+    whose feature it then reads). Where it puts none in front, the beginning-of-text token stands there, so that an empty
+    history is a text too.
+    """
+    front = []
+    if not tokenizer("")["input_ids"]:
+        front = [tokenizer.eos_token_id if tokenizer.bos_token_id is None else tokenizer.bos_token_id]
+    encoded = tokenizer(list(texts), truncation=True, max_length=max_length - len(front), add_special_tokens=True)
+    return [front + ids for ids in encoded["input_ids"]]
