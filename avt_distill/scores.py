@@ -1,18 +1,15 @@
 """Scores of a model on a split, as a Parquet file: what evaluation, fusion and comparisons start from."""
 
-import os
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
-import pyarrow
-import pyarrow.parquet
 
 from avt_distill.data.labels import LabelSpace
 from avt_distill.metrics import UNKNOWN_LABEL
+from avt_distill.uid_tables import LABEL_SPACE_HASH, check_label_space, check_vectors, read_table, write_table
 
 COLUMNS = ("uid", "label", "scores")
-LABEL_SPACE_HASH = "label_space_hash"
 
 
 @dataclass(eq=False)
@@ -36,27 +33,11 @@ class ScoreTable:
     metadata: dict[str, str] = field(default_factory=dict)
 
     def __post_init__(self):
-        self.uids = [str(uid) for uid in self.uids]
-        with np.errstate(over="ignore"):  # refused below, by uid
-            self.scores = np.ascontiguousarray(self.scores, dtype=np.float32)
+        self.uids, self.scores = check_vectors("scores", self.uids, self.scores, harm="a NaN has no rank")
         labels = np.full(len(self.uids), UNKNOWN_LABEL) if self.labels is None else np.asarray(self.labels)
         self.metadata = {str(key): str(value) for key, value in self.metadata.items()}
-        self._check_scores()
         self._check_labels(labels)
         self.labels = labels.astype(np.int64)
-
-    def _check_scores(self):
-        if len(set(self.uids)) < len(self.uids):
-            repeated = next(uid for uid in self.uids if self.uids.count(uid) > 1)
-            raise ValueError(f"uids has '{repeated}' more than once: give each row a uid of its own.")
-        if self.scores.ndim != 2 or self.scores.shape[0] != len(self.uids) or 0 in self.scores.shape:
-            raise ValueError(
-                f"scores has shape {self.scores.shape} for {len(self.uids)} uids: give (N, A), one row a uid."
-            )
-        finite = np.isfinite(self.scores).all(axis=1)
-        if not finite.all():
-            uid = self.uids[int(np.argmin(finite))]
-            raise ValueError(f"scores of '{uid}' are not finite in float32: a NaN has no rank, so give finite scores.")
 
     def _check_labels(self, labels: np.ndarray):
         if labels.shape != (len(self.uids),) or labels.dtype.kind not in "iu":
@@ -70,12 +51,7 @@ class ScoreTable:
 
     def check_label_space(self, label_space: LabelSpace):
         """Raises a `ValueError` unless the scores are known to be of this label space."""
-        found = self.metadata.get(LABEL_SPACE_HASH)
-        if found != label_space.content_hash or self.scores.shape[1] != len(label_space.actions):
-            raise ValueError(
-                f"The scores are of {self.scores.shape[1]} actions of label space {found}, not of the "
-                f"{len(label_space.actions)} of {label_space.content_hash}: columns would stand for other actions."
-            )
+        check_label_space("scores", self.scores.shape[1], self.metadata, label_space)
 
     def aligned_to(self, other: "ScoreTable") -> "ScoreTable":
         """Returns the same scores in the order of another table's uids.
@@ -103,21 +79,7 @@ class ScoreTable:
 
     def save(self, path: str | Path):
         """Writes the table as Parquet: columns `uid`, `label`, `scores`, and the metadata; whole or not at all."""
-        path = Path(path)
-        flat = pyarrow.array(self.scores.ravel())
-        columns = [
-            pyarrow.array(self.uids, type=pyarrow.string()),
-            pyarrow.array(self.labels),
-            pyarrow.FixedSizeListArray.from_arrays(flat, self.scores.shape[1]),
-        ]
-        table = pyarrow.table(columns, names=list(COLUMNS)).replace_schema_metadata(self.metadata)
-        # In the same folder, so that the move is one step; not by `tempfile`, whose files only their owner may read.
-        temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-        try:
-            pyarrow.parquet.write_table(table, temporary)
-            os.replace(temporary, path)
-        finally:
-            temporary.unlink(missing_ok=True)
+        write_table(path, dict(zip(COLUMNS, (self.uids, self.labels, self.scores), strict=True)), self.metadata)
 
     @classmethod
     def load(cls, path: str | Path, *, label_space: LabelSpace | None = None) -> "ScoreTable":
@@ -130,23 +92,8 @@ class ScoreTable:
         Raises:
             ValueError: for a file that is not a score table, or is one of another label space.
         """
-        try:
-            # Not `read_table`, which takes folders too and guesses partitions from their names.
-            table = pyarrow.parquet.ParquetFile(path).read()
-        except pyarrow.ArrowInvalid as error:
-            raise ValueError(f"{path} is not a Parquet file ({error}): give one that ScoreTable.save wrote.") from error
-        if set(table.column_names) != set(COLUMNS) or not pyarrow.types.is_fixed_size_list(
-            table.schema.field("scores").type
-        ):
-            raise ValueError(f"{path} has columns {table.column_names}: give a score table, with {list(COLUMNS)}.")
-        scores = table["scores"].combine_chunks()
-        metadata = {key.decode(): value.decode() for key, value in (table.schema.metadata or {}).items()}
-        loaded = cls(
-            table["uid"].to_pylist(),
-            scores.flatten().to_numpy().reshape(len(table), scores.type.list_size),
-            table["label"].to_numpy(),
-            metadata,
-        )
+        columns, metadata = read_table(path, "score table", COLUMNS)
+        loaded = cls(columns["uid"], columns["scores"], columns["label"], metadata)
         if label_space is not None:
             loaded.check_label_space(label_space)
         return loaded

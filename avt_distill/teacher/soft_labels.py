@@ -1,0 +1,221 @@
+"""A text teacher's soft labels as a Parquet file: what the student learns from, and what cannot be mistaken for it."""
+
+import hashlib
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from avt_distill.data.history import CUTOFFS
+from avt_distill.data.labels import LabelSpace
+from avt_distill.uid_tables import LABEL_SPACE_HASH, check_label_space, check_vectors, read_table, write_table
+
+COLUMNS = ("uid", "logits")
+REQUIRED_METADATA = (LABEL_SPACE_HASH, "model", "history_cutoff", "tau_a")
+# What the tables of an ensemble must agree in: they label the same rows, which know the same past.
+SHARED_METADATA = (LABEL_SPACE_HASH, "history_cutoff", "tau_a", "labelled", "split")
+AVERAGES = ("probabilities", "logits")
+ROWS_AT_ONCE = 1024
+
+
+@dataclass(eq=False)
+class SoftLabelTable:
+    """A teacher's logits of the A actions for N rows, at temperature 1, each with its uid.
+
+    Args:
+        uids (`list[str]`): Name of each row, all different.
+        logits (`np.ndarray` of shape `(N, A)`): The teacher's logits, before any temperature; kept as float32.
+        metadata (`dict[str, str]`): Where the logits come from; kept as text, other keys too.
+
+            - `label_space_hash` (required): the `content_hash` of the `LabelSpace` whose ids the columns are.
+            - `model` (required): name of the teacher; of an ensemble its members' names, separated by commas.
+            - `history_cutoff` (required): which past actions the teacher read, see `data.history.action_histories`.
+            - `tau_a` (required): seconds between the last moment it could know and the action; a cutoff means nothing
+              without it.
+            - `history_length`: how many past actions it read at most.
+            - `text_form`: how these were written, see `teacher.action_text`.
+            - `cross_fit`: number of folds K, where each row's teacher has not seen the row's fold; `"0"`: one teacher.
+            - `trained_on`: `rows_fingerprint` of the rows that the teacher was trained on; empty: none, zero-shot.
+            - `labelled`: `rows_fingerprint` of the rows that it labels.
+            - `split`: name of the split that these rows are.
+            - `average`: of an ensemble, what was averaged: `"probabilities"` or `"logits"`.
+
+    Raises:
+        ValueError: for repeated uids, logits that are not finite, shapes that do not fit, no rows, and metadata that
+            lack a required key or hold a cutoff or `tau_a` that cannot be meant.
+    """
+
+    uids: list[str]
+    logits: np.ndarray
+    metadata: dict[str, str]
+
+    def __post_init__(self):
+        harm = "the distillation loss would be NaN"
+        self.uids, self.logits = check_vectors("logits", self.uids, self.logits, harm=harm)
+        self.metadata = {str(key): str(value) for key, value in self.metadata.items()}
+        missing = [key for key in REQUIRED_METADATA if not self.metadata.get(key)]
+        if missing:
+            raise ValueError(
+                f"metadata lacks {missing}: give all of {list(REQUIRED_METADATA)}; otherwise soft labels of other "
+                "actions, or of a teacher that knew the future, would pass for right ones."
+            )
+        if self.metadata["history_cutoff"] not in CUTOFFS:
+            raise ValueError(
+                f"metadata has history_cutoff '{self.metadata['history_cutoff']}': give one of {list(CUTOFFS)}."
+            )
+        self.metadata["tau_a"] = _seconds("tau_a", self.metadata["tau_a"])
+
+    def check_label_space(self, label_space: LabelSpace):
+        """Raises a `ValueError` unless the logits are of this label space."""
+        check_label_space("soft labels", self.logits.shape[1], self.metadata, label_space)
+
+    def select(self, uids: Sequence[str], *, missing: str = "raise") -> tuple[np.ndarray, np.ndarray]:
+        """Returns the logits of given rows, float32 `(N, A)`, and which rows have any, bool `(N,)`.
+
+        Args:
+            uids (sequence of `str`): The rows, in any order; a uid may come again.
+            missing (`str`, *optional*, defaults to `"raise"`): What to do about a uid that the table lacks: `"raise"`,
+                or `"mask"`, which gives zeros and `False`.
+
+        Raises:
+            ValueError: for another `missing`; and where it is `"raise"`, for uids that the table lacks.
+        """
+        if missing not in ("raise", "mask"):
+            raise ValueError(f"missing is '{missing}': give 'raise' or 'mask'.")
+        uids = [str(uid) for uid in uids]
+        rows = np.array([self._row_of.get(uid, -1) for uid in uids], dtype=np.int64)
+        mask = rows >= 0
+        if missing == "raise" and not mask.all():
+            raise ValueError(
+                f"The soft labels lack {np.count_nonzero(~mask)} of {len(uids)} uids, '{uids[int(np.argmin(mask))]}' "
+                "first: label these rows, or leave them out of distillation with missing='mask'; otherwise their KL "
+                "target would be uniform."
+            )
+        return np.where(mask[:, None], self.logits[rows], np.float32(0)), mask
+
+    @cached_property
+    def _row_of(self) -> dict[str, int]:
+        return {uid: row for row, uid in enumerate(self.uids)}
+
+    def save(self, path: str | Path):
+        """Writes the table as Parquet: columns `uid`, `logits`, and the metadata; whole or not at all."""
+        write_table(path, dict(zip(COLUMNS, (self.uids, self.logits), strict=True)), self.metadata)
+
+    @classmethod
+    def load(cls, path: str | Path, *, label_space: LabelSpace | None = None) -> "SoftLabelTable":
+        """Returns a table that `save` wrote.
+
+        Args:
+            path (`str` or `Path`): The Parquet file.
+            label_space (`LabelSpace`, *optional*): What the columns must stand for.
+
+        Raises:
+            ValueError: for a file that is not a soft-label table, or is one of another label space.
+        """
+        columns, metadata = read_table(path, "soft-label table", COLUMNS)
+        loaded = cls(columns["uid"], columns["logits"], metadata)
+        if label_space is not None:
+            loaded.check_label_space(label_space)
+        return loaded
+
+    @classmethod
+    def average(cls, tables: Sequence["SoftLabelTable"], *, of: str = "probabilities") -> "SoftLabelTable":
+        """Returns the ensemble of several teachers, rows in the order of the first table.
+
+        Args:
+            tables (sequence of `SoftLabelTable`): At least one, all of the same rows, label space and history rule.
+            of (`str`, *optional*, defaults to `"probabilities"`): What is averaged: `"probabilities"` at temperature 1,
+                of which the result holds logarithms, or `"logits"`.
+
+        Raises:
+            ValueError: for no tables, tables that do not belong together, and another `of`.
+        """
+        if of not in AVERAGES:
+            raise ValueError(f"of is '{of}': give one of {list(AVERAGES)}.")
+        if not tables:
+            raise ValueError("tables is empty: give at least one soft-label table.")
+        first = tables[0]
+        for table in tables[1:]:
+            _check_same_rows(first, table)
+        rows_of = [[table._row_of[uid] for uid in first.uids] for table in tables]
+        logits = np.empty_like(first.logits)
+        for start in range(0, len(logits), ROWS_AT_ONCE):  # 60,000 rows of 4,000 actions are 2 GB a table in float64
+            part = slice(start, start + ROWS_AT_ONCE)
+            members = np.stack([t.logits[rows[part]] for t, rows in zip(tables, rows_of, strict=True)], dtype=float)
+            logits[part] = members.mean(axis=0) if of == "logits" else _log_mean_probabilities(members)
+        return cls(first.uids, logits, {**_joined_metadata(tables), "average": of})
+
+
+def rows_fingerprint(rows: pd.DataFrame) -> str:
+    """Returns a short digest of rows: equal for equal uids, actions and histories, whatever their order.
+
+    Args:
+        rows (`pd.DataFrame`): `uid`, `action` (int) and `history` (action ids) of N rows.
+
+    Raises:
+        ValueError: for no rows, missing columns and repeated uids.
+    """
+    if missing := [name for name in ("uid", "action", "history") if name not in rows]:
+        raise ValueError(f"rows has columns {list(rows)} and lacks {missing}: give anticipation rows.")
+    uids = [str(uid) for uid in rows["uid"]]
+    if len(set(uids)) < max(len(uids), 1):
+        raise ValueError(f"rows has {len(uids)} rows with {len(set(uids))} uids: give at least one, all different.")
+    digest = hashlib.sha256()
+    actions, histories = rows["action"].tolist(), rows["history"].tolist()
+    for row in sorted(range(len(uids)), key=uids.__getitem__):
+        uid = uids[row].encode()
+        # Lengths first, so that no two tables write the same bytes.
+        digest.update(np.array([len(uid), actions[row], len(histories[row])], dtype="<i8").tobytes() + uid)
+        digest.update(np.asarray(histories[row], dtype="<i8").tobytes())
+    return digest.hexdigest()[:16]
+
+
+def _seconds(name: str, value: str) -> str:
+    try:
+        number = float(value)
+    except ValueError:
+        number = math.nan
+    if not math.isfinite(number):
+        raise ValueError(f"metadata has {name} '{value}': give a number of seconds.")
+    return str(number)
+
+
+def _check_same_rows(first: SoftLabelTable, other: SoftLabelTable):
+    """Raises a `ValueError` unless two tables label the same rows of one label space by the same history rule."""
+    for key in SHARED_METADATA:
+        values = [table.metadata.get(key) for table in (first, other)]
+        if values[0] != values[1]:
+            raise ValueError(
+                f"The soft labels of '{first.metadata['model']}' and '{other.metadata['model']}' differ in {key}, "
+                f"{values[0]} and {values[1]}: give tables that agree in {list(SHARED_METADATA)}."
+            )
+    if first.logits.shape[1] != other.logits.shape[1]:
+        raise ValueError(
+            f"The soft labels are of {first.logits.shape[1]} and of {other.logits.shape[1]} actions: give tables of "
+            "one label space."
+        )
+    if different := sorted(set(first.uids) ^ set(other.uids)):
+        raise ValueError(
+            f"The soft labels differ in {len(different)} uids, such as '{different[0]}': give tables of the same rows."
+        )
+
+
+def _log_mean_probabilities(logits: np.ndarray) -> np.ndarray:
+    """Returns the logarithm of the mean over members of the softmax of logits `(members, N, A)`, never leaving logs."""
+    shifted = logits - logits.max(axis=-1, keepdims=True)
+    log_probabilities = shifted - np.log(np.exp(shifted).sum(axis=-1, keepdims=True))  # (members, N, A)
+    return np.logaddexp.reduce(log_probabilities, axis=0) - np.log(len(logits))
+
+
+def _joined_metadata(tables: Sequence[SoftLabelTable]) -> dict[str, str]:
+    """Returns what the tables agree in, and of the rest each different value, separated by commas."""
+    joined = {}
+    for key in dict.fromkeys(key for table in tables for key in table.metadata):
+        values = [table.metadata.get(key, "unknown") for table in tables]
+        # Seeds of one model share its name, and count as often as they are there.
+        joined[key] = ", ".join(values if key == "model" else dict.fromkeys(values))
+    return joined

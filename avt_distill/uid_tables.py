@@ -1,0 +1,107 @@
+"""One vector of numbers a uid, as a Parquet file: what score tables and soft-label tables have in common."""
+
+import os
+from pathlib import Path
+
+import numpy as np
+import pyarrow
+import pyarrow.parquet
+
+from avt_distill.data.labels import LabelSpace
+
+LABEL_SPACE_HASH = "label_space_hash"
+
+
+def check_vectors(name: str, uids: list, vectors: np.ndarray, *, harm: str) -> tuple[list[str], np.ndarray]:
+    """Returns the uids as text, and the vectors as contiguous float32 `(N, A)`.
+
+    Args:
+        name (`str`): What the vectors are called, for messages.
+        uids (`list`): Name of each row, all different.
+        vectors (`np.ndarray` of shape `(N, A)`): One row a uid.
+        harm (`str`): What a NaN would do, for the message.
+
+    Raises:
+        ValueError: for repeated uids, another shape, no rows, and numbers that are not finite in float32.
+    """
+    uids = [str(uid) for uid in uids]
+    with np.errstate(over="ignore"):  # refused below, by uid
+        vectors = np.ascontiguousarray(vectors, dtype=np.float32)
+    if len(set(uids)) < len(uids):
+        seen = set()
+        repeated = next(uid for uid in uids if uid in seen or seen.add(uid))
+        raise ValueError(f"uids has '{repeated}' more than once: give each row a uid of its own.")
+    if vectors.ndim != 2 or vectors.shape[0] != len(uids) or 0 in vectors.shape:
+        raise ValueError(f"{name} has shape {vectors.shape} for {len(uids)} uids: give (N, A), one row a uid.")
+    finite = np.isfinite(vectors).all(axis=1)
+    if not finite.all():
+        uid = uids[int(np.argmin(finite))]
+        raise ValueError(f"{name} of '{uid}' are not finite in float32: {harm}, so give finite {name}.")
+    return uids, vectors
+
+
+def check_label_space(name: str, num_actions: int, metadata: dict[str, str], label_space: LabelSpace):
+    """Raises a `ValueError` unless `num_actions` columns of this metadata are known to be of this label space."""
+    found = metadata.get(LABEL_SPACE_HASH)
+    if found != label_space.content_hash or num_actions != len(label_space.actions):
+        raise ValueError(
+            f"The {name} are of {num_actions} actions of label space {found}, not of the "
+            f"{len(label_space.actions)} of {label_space.content_hash}: columns would stand for other actions."
+        )
+
+
+def write_table(path: str | Path, columns: dict[str, list | np.ndarray], metadata: dict[str, str]):
+    """Writes columns as Parquet, whole or not at all: lists as text, vectors `(N,)` as numbers, `(N, A)` as lists."""
+    path = Path(path)
+    table = pyarrow.table({name: _to_arrow(values) for name, values in columns.items()})
+    # In the same folder, so that the move is one step; not by `tempfile`, whose files only their owner may read.
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    try:
+        pyarrow.parquet.write_table(table.replace_schema_metadata(metadata), temporary)
+        os.replace(temporary, path)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def _to_arrow(values: list | np.ndarray) -> pyarrow.Array:
+    if isinstance(values, list):
+        return pyarrow.array(values, type=pyarrow.string())
+    if values.ndim == 2:
+        return pyarrow.FixedSizeListArray.from_arrays(pyarrow.array(values.ravel()), values.shape[1])
+    return pyarrow.array(values)
+
+
+def read_table(path: str | Path, kind: str, names: tuple[str, ...]) -> tuple[dict[str, list | np.ndarray], dict]:
+    """Returns the columns and the metadata of a file that `write_table` wrote.
+
+    Args:
+        path (`str` or `Path`): The Parquet file.
+        kind (`str`): What it should be, for messages: `"score table"`, which `ScoreTable.save` writes.
+        names (`tuple[str, ...]`): Its columns; the first is `uid`, the last holds the vectors.
+
+    Raises:
+        ValueError: for a file that is not Parquet, is damaged, has other columns, or lacks values.
+    """
+    try:
+        # Not `read_table`, which takes folders too and guesses partitions from their names.
+        table = pyarrow.parquet.ParquetFile(path).read()
+    except (pyarrow.ArrowInvalid, OSError) as error:
+        if getattr(error, "errno", None) is not None:  # the system's own: no such file, no permission
+            raise
+        reason = " ".join(str(error).split())
+        raise ValueError(f"{path} is not a Parquet file ({reason}): give a {kind}, written to its end.") from error
+    vectors = names[-1]
+    if sorted(table.column_names) != sorted(names) or not pyarrow.types.is_fixed_size_list(
+        table.schema.field(vectors).type
+    ):
+        raise ValueError(
+            f"{path} has columns {table.column_names}: give a {kind}, with {list(names)}, {vectors} in lists of one "
+            "fixed size."
+        )
+    columns = {name: table[name].combine_chunks() for name in names}
+    size, flat = columns[vectors].type.list_size, columns[vectors].flatten()
+    if any(column.null_count for column in [*columns.values(), flat]):
+        raise ValueError(f"{path} has empty cells: give a {kind} with a value in each.")
+    arrays = {name: columns[name].to_numpy(zero_copy_only=False) for name in names[1:-1]}
+    metadata = {key.decode(): value.decode() for key, value in (table.schema.metadata or {}).items()}
+    return {"uid": columns["uid"].to_pylist(), **arrays, vectors: flat.to_numpy().reshape(len(table), size)}, metadata
