@@ -14,18 +14,14 @@ from pathlib import Path
 import datasets
 import yaml
 
-from avt_distill.data import anticipation_builder
 from avt_distill.data.builder import AnticipationBuilder
+from avt_distill.data.command_line import add_dataset_arguments, dataset_builder
 
 
 def main(arguments: list[str] | None = None):
     args = parse_arguments(arguments)
-    options = {name: yaml.safe_load(value) for name, _, value in (setting.partition("=") for setting in args.set)}
-    for name in ("data_dir", "videos", "config_name", "cache_dir"):
-        if getattr(args, name) is not None:
-            options[name] = getattr(args, name)
     try:
-        builder = anticipation_builder(args.dataset, **options)
+        builder = dataset_builder(args)
         builder.download_and_prepare()
     except (ValueError, TypeError) as error:
         sys.exit(f"error: {error}")
@@ -40,20 +36,11 @@ def main(arguments: list[str] | None = None):
 
 def parse_arguments(arguments: list[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("dataset", help="name of a benchmark, or a folder with segments.csv")
-    parser.add_argument("--data_dir", help="folder of the benchmark's annotation files")
-    parser.add_argument("--videos", help="folder of the videos")
-    parser.add_argument("--config_name", help="such as rulstm, official, split1 or fold1")
-    parser.add_argument("--set", nargs="*", default=[], metavar="NAME=VALUE", help="further options, such as tau_a=0.5")
-    parser.add_argument("--cache_dir", help="where data sets are cached")
+    add_dataset_arguments(parser)
     parser.add_argument("--export", type=Path, help="folder to write Parquet files to")
     parser.add_argument("--push_to_hub", metavar="USER/NAME", help="data set repository on the Hub")
     parser.add_argument("--private", action="store_true", help="make that repository private")
-    args = parser.parse_args(arguments)
-    for setting in args.set:
-        if "=" not in setting:
-            parser.error(f"--set {setting}: give NAME=VALUE")
-    return args
+    return parser.parse_args(arguments)
 
 
 def export(splits: datasets.DatasetDict, builder: AnticipationBuilder, folder: Path):
