@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 import torch
 from loopback_hub import LoopbackHub
+from tiny_language_models import DECODERS, ENCODERS, write_language_model
 from transformers import ViTConfig
 
 from modeling_avt import AVTConfig, AVTForAnticipation, AVTVideoProcessor
@@ -159,3 +160,10 @@ def hub(tmp_path):
     server.run = run
     yield server
     server.stop()
+
+
+@pytest.fixture(scope="session")
+def language_models(tmp_path_factory) -> dict[str, Path]:
+    """Folder of a tiny random language model of each kind: `bert`, `distilbert`, `roberta`, `gpt2`, `llama`."""
+    root = tmp_path_factory.mktemp("language_models")
+    return {kind: write_language_model(root / kind, kind) for kind in (*ENCODERS, *DECODERS)}

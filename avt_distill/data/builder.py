@@ -44,12 +44,15 @@ class Annotations:
         splits (`dict[str, pd.DataFrame]`): The segment table of each split.
         video_fps (`dict[str, float]`): Frames per second of each video.
         history (`dict[str, pd.DataFrame]`, *optional*): Where a split's histories are taken from, if not from itself.
+        many_shot (`dict[str, list[int]]`, *optional*): The ids that the benchmark calls many-shot, of `"verb"` and of
+            `"noun"`: see `metrics.many_shot_actions`.
     """
 
     label_space: LabelSpace
     splits: dict[str, pd.DataFrame]
     video_fps: dict[str, float]
     history: dict[str, pd.DataFrame] = field(default_factory=dict)
+    many_shot: dict[str, list[int]] | None = None
 
 
 @dataclass
@@ -71,6 +74,8 @@ class AnticipationBuilder(datasets.ArrowBasedBuilder):
     BUILDER_CONFIG_CLASS = AnticipationConfig
     # Patterns below the annotation folder whose content decides whether a cached data set is still right.
     ANNOTATION_FILES: tuple[str, ...] = ("*.csv",)
+    # Whether labels name a noun's head first, "jug:measuring": what text of them has to turn round.
+    HEAD_NOUN_FIRST = False
 
     def __init__(self, *args, data_dir: str | Path | None = None, videos: str | Path | None = None, **kwargs):
         if data_dir is None:

@@ -26,6 +26,7 @@ class EpicKitchens55(AnticipationBuilder):
 
     BUILDER_CONFIGS = CONFIGS
     DEFAULT_CONFIG_NAME = "rulstm"
+    HEAD_NOUN_FIRST = True
 
     def read_annotations(self, folder: Path) -> Annotations:
         space = _label_space(folder, "EPIC_verb_classes.csv", "EPIC_noun_classes.csv", key="class_key")
@@ -41,7 +42,9 @@ class EpicKitchens55(AnticipationBuilder):
         for split in ("test_seen", "test_unseen"):
             if (folder / f"{split}.csv").exists():
                 splits[split] = read_rulstm(folder / f"{split}.csv", space)
-        return Annotations(space, splits, _video_fps(folder / "EPIC_video_info.csv", "video"))
+        return Annotations(
+            space, splits, _video_fps(folder / "EPIC_video_info.csv", "video"), many_shot=_many_shot(folder)
+        )
 
 
 class EpicKitchens100(AnticipationBuilder):
@@ -54,6 +57,7 @@ class EpicKitchens100(AnticipationBuilder):
 
     BUILDER_CONFIGS = CONFIGS
     DEFAULT_CONFIG_NAME = "rulstm"
+    HEAD_NOUN_FIRST = True
 
     def read_annotations(self, folder: Path) -> Annotations:
         space = _label_space(folder, "EPIC_100_verb_classes.csv", "EPIC_100_noun_classes.csv", key="key")
@@ -144,6 +148,13 @@ def _label_space(folder: Path, verbs: str, nouns: str, key: str) -> LabelSpace:
         nouns=tuple(read_csv(folder / nouns, key)[key]),
         action_to_verb_noun=tuple(zip(actions["verb"].astype(int), actions["noun"].astype(int), strict=True)),
     )
+
+
+def _many_shot(folder: Path) -> dict[str, list[int]] | None:
+    paths = {kind: folder / f"EPIC_many_shot_{kind}s.csv" for kind in ("verb", "noun")}
+    if not all(path.exists() for path in paths.values()):
+        return None
+    return {kind: read_csv(path, f"{kind}_class")[f"{kind}_class"].astype(int).tolist() for kind, path in paths.items()}
 
 
 def _video_fps(path: Path, key: str) -> dict[str, float]:

@@ -1,5 +1,7 @@
 """From the name of a benchmark, or a folder, to its data set."""
 
+import json
+from dataclasses import dataclass
 from pathlib import Path
 
 import datasets
@@ -52,3 +54,41 @@ def load_anticipation_dataset(name_or_path: str, **builder_kwargs) -> datasets.D
     builder = anticipation_builder(name_or_path, **builder_kwargs)
     builder.download_and_prepare()
     return builder.as_dataset()
+
+
+@dataclass
+class DatasetArguments:
+    """Which data set a run reads, as its YAML file and command line say it.
+
+    Args:
+        dataset (`str`): Name of a benchmark, or a folder with `segments.csv`; see `load_anticipation_dataset`.
+        data_dir (`str`, *optional*): Folder of the benchmark's annotation files.
+        config_name (`str`, *optional*): Such as `rulstm`, `split1_complete` or `fold1`.
+        dataset_options (`dict`, *optional*): Options of `rows.RowOptions`, such as `{"history_cutoff": "ended"}`.
+    """
+
+    dataset: str | None = None
+    data_dir: str | None = None
+    config_name: str | None = None
+    dataset_options: dict | str | None = None
+
+    def builder(self) -> AnticipationBuilder:
+        """Returns the data set's builder.
+
+        Raises:
+            ValueError: without a data set, and for options that are no JSON object or that rows do not have.
+        """
+        if self.dataset is None:
+            raise ValueError(f"dataset is not given: name a benchmark ({', '.join(BUILDERS)}) or a folder.")
+        options = self.dataset_options or {}
+        if isinstance(options, str):
+            try:
+                options = json.loads(options)
+            except json.JSONDecodeError as error:
+                raise ValueError(f"dataset_options is '{options}': give JSON, such as {{\"tau_a\": 0.5}}.") from error
+        named = {"data_dir": self.data_dir, "config_name": self.config_name}
+        options = {**{name: value for name, value in named.items() if value is not None}, **options}
+        try:
+            return anticipation_builder(self.dataset, **options)
+        except TypeError as error:  # an option that the builder's configuration does not have
+            raise ValueError(f"dataset_options: {error}.") from error

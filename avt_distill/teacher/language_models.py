@@ -41,16 +41,22 @@ def load_language_model_config(name_or_path: str | Path) -> PreTrainedConfig:
         config = AutoConfig.from_pretrained(name_or_path)
     except (OSError, ValueError) as error:
         raise ValueError(
-            f"Cannot read the language model '{name_or_path}' ({str(error).splitlines()[0]}): give its name on the Hub, "
-            "or a folder that save_pretrained wrote."
+            f"Cannot read the language model '{name_or_path}' ({str(error).splitlines()[0]}): give its name on the "
+            "Hub, or a folder that save_pretrained wrote."
         ) from error
     is_causal(config)
     return config
 
 
-def load_tokenizer(name_or_path: str | Path) -> PreTrainedTokenizerBase:
-    """Returns a tokenizer that pads on the right, and cuts on the left: what is recent stays."""
-    tokenizer = AutoTokenizer.from_pretrained(name_or_path, truncation_side="left", padding_side="right")
+def load_tokenizer(name_or_path: str | Path, config: PreTrainedConfig | None = None) -> PreTrainedTokenizerBase:
+    """Returns a tokenizer that pads on the right, and cuts on the left: what is recent stays.
+
+    Args:
+        name_or_path (`str` or `Path`): A model on the Hub, or a folder.
+        config (`PreTrainedConfig`, *optional*): The language model's, where the folder holds that of a larger model.
+    """
+    sides = {"truncation_side": "left", "padding_side": "right"}
+    tokenizer = AutoTokenizer.from_pretrained(name_or_path, config=config, **sides)
     if tokenizer.pad_token is None:  # GPT-2's kind; padding is masked, so any token will do
         tokenizer.pad_token = tokenizer.eos_token
     return tokenizer
@@ -84,9 +90,11 @@ def encode(tokenizer: PreTrainedTokenizerBase, texts: Sequence[str], max_length:
     """Returns the token ids of each text, at most `max_length`, cut on the left.
 
     The special tokens that the tokenizer puts around a text are kept when it is cut (the reference cuts off the first,
-    whose feature it then reads). Where it puts none in front, the beginning-of-text token stands there, so that an empty
-    history is a text too.
+    whose feature it then reads). Where it puts none in front, the beginning-of-text token stands there, so that an
+    empty history is a text too.
     """
+    if not texts:
+        return []
     front = []
     if not tokenizer("")["input_ids"]:
         front = [tokenizer.eos_token_id if tokenizer.bos_token_id is None else tokenizer.bos_token_id]

@@ -1,0 +1,66 @@
+"""Counts as teachers: what the last few actions alone say of the next one. The floor under every language model."""
+
+from collections.abc import Sequence
+
+import numpy as np
+
+Context = tuple[int, ...]
+
+
+class NGramModel:
+    """An interpolated n-gram model: order 1 is the unigram, 2 the bigram, above that it backs off to shorter contexts.
+
+    Witten-Bell smoothing: of a context that was seen c times with t different actions after it, the share t / (c + t)
+    goes to the next shorter context; the shortest of all is uniform. There is nothing to tune.
+
+    Args:
+        order (`int`): How many actions a gram has: `order - 1` past ones and the next.
+        num_actions (`int`): Number of classes A.
+    """
+
+    def __init__(self, order: int, num_actions: int):
+        if order < 1:
+            raise ValueError(f"order is {order}: give 1 for the unigram, 2 for the bigram, and so on.")
+        self.order = order
+        self.num_actions = num_actions
+        self._tables: dict[Context, tuple[np.ndarray, np.ndarray]] = {}
+
+    def fit(self, histories: Sequence[Sequence[int]], actions: Sequence[int]) -> "NGramModel":
+        """Counts which action follows each context, and returns the model.
+
+        Args:
+            histories (`Sequence[Sequence[int]]`): Action ids before each of N actions, oldest first.
+            actions (`Sequence[int]`): The N actions. Negative ones, the unlabelled, are not counted.
+        """
+        counts: dict[Context, dict[int, int]] = {}
+        for history, action in zip(histories, actions, strict=True):
+            if action < 0:
+                continue
+            for context in self._contexts(history):
+                followers = counts.setdefault(context, {})
+                followers[int(action)] = followers.get(int(action), 0) + 1
+        self._tables = {
+            context: (np.array(list(followers)), np.array(list(followers.values()), dtype=np.float64))
+            for context, followers in counts.items()
+        }
+        return self
+
+    def logits(self, histories: Sequence[Sequence[int]]) -> np.ndarray:
+        """Returns the log probability of each action after each history, float32 `(N, A)`."""
+        scores = np.empty((len(histories), self.num_actions), dtype=np.float32)
+        for row, history in enumerate(histories):
+            probabilities = np.full(self.num_actions, 1 / self.num_actions)
+            for context in self._contexts(history):
+                if context not in self._tables:
+                    break  # a longer context that holds an unseen one is unseen too
+                followers, counts = self._tables[context]
+                total = counts.sum() + len(counts)
+                probabilities *= len(counts) / total
+                probabilities[followers] += counts / total
+            scores[row] = np.log(probabilities)
+        return scores
+
+    def _contexts(self, history: Sequence[int]) -> list[Context]:
+        """The contexts that a history ends in, shortest first."""
+        recent = [int(action) for action in history[-(self.order - 1) :]] if self.order > 1 else []
+        return [tuple(recent[len(recent) - length :]) for length in range(len(recent) + 1)]

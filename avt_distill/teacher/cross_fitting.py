@@ -1,0 +1,82 @@
+"""Cross-fitting: several teachers, each of which labels only videos that it was not trained on.
+
+A teacher is surer of the rows it learned than of new ones, so its soft labels for its own training videos say little
+beyond their hard labels (which is what the reference distills). Cross-fitted ones are predictions.
+"""
+
+from collections.abc import Callable, Sequence
+from typing import Protocol
+
+import numpy as np
+import pandas as pd
+
+from avt_distill.metrics import softmax
+
+
+class Scorer(Protocol):
+    """Any teacher: a fine-tuned language model, counts, or a language model as it is."""
+
+    def logits(self, histories: Sequence[Sequence[int]]) -> np.ndarray:
+        """Returns the logits of the next action after each history, float32 `(N, A)`."""
+
+
+def assign_folds(video_ids: Sequence[str], num_folds: int, *, seed: int = 0) -> dict[str, int]:
+    """Returns the fold of each video, such that the folds have about equally many rows.
+
+    Args:
+        video_ids (`Sequence[str]`): The video of each row.
+        num_folds (`int`): Number of folds K, at least 2.
+        seed (`int`, *optional*, defaults to 0): Decides among videos of as many rows.
+
+    Raises:
+        ValueError: for fewer than 2 folds, or fewer videos than folds.
+    """
+    videos, counts = np.unique(np.asarray(video_ids, dtype=str), return_counts=True)
+    if not 2 <= num_folds <= len(videos):
+        raise ValueError(f"num_folds is {num_folds}: give 2 to {len(videos)}, the number of videos.")
+    shuffled = np.random.default_rng(seed).permutation(len(videos))
+    sizes = np.zeros(num_folds, dtype=int)
+    fold_of = {}
+    for index in shuffled[np.argsort(-counts[shuffled], kind="stable")]:
+        fold = int(np.argmin(sizes))
+        fold_of[str(videos[index])] = fold
+        sizes[fold] += counts[index]
+    return fold_of
+
+
+def cross_fitted_logits(
+    training_rows: pd.DataFrame,
+    rows: pd.DataFrame,
+    fit: Callable[[pd.DataFrame, int], Scorer],
+    *,
+    num_folds: int,
+    seed: int = 0,
+) -> np.ndarray:
+    """Returns logits of rows by K teachers, float32 `(N, A)`: of each video by those that were not trained on it.
+
+    Rows of a video that is in no fold, such as one of a test split, get the logarithm of all K teachers' mean
+    probability.
+
+    Args:
+        training_rows (`pd.DataFrame`): What teachers are trained on: `video_id` and what `fit` needs.
+        rows (`pd.DataFrame`): What is to be labelled: `video_id` and `history`.
+        fit (`Callable`): From the rows of all folds but one, and the number of that one, to a teacher.
+        num_folds (`int`): Number of folds K.
+        seed (`int`, *optional*, defaults to 0): See `assign_folds`.
+    """
+    fold_of = assign_folds(list(training_rows["video_id"]), num_folds, seed=seed)
+    training_folds = training_rows["video_id"].map(fold_of)
+    folds = rows["video_id"].map(fold_of).fillna(-1).astype(int).to_numpy()
+    is_new = folds == -1
+    logits, probabilities = None, 0.0
+    for fold in range(num_folds):
+        scorer = fit(training_rows[training_folds != fold].reset_index(drop=True), fold)
+        labelled = np.flatnonzero(is_new | (folds == fold))
+        scores = scorer.logits(rows["history"].iloc[labelled].tolist())
+        if logits is None:
+            logits = np.empty((len(rows), scores.shape[1]), dtype=np.float32)
+        own = folds[labelled] == fold
+        logits[labelled[own]] = scores[own]
+        probabilities = probabilities + softmax(scores[~own])
+    logits[is_new] = np.log(np.maximum(probabilities / num_folds, np.finfo(np.float32).tiny))
+    return logits

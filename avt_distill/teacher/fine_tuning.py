@@ -1,0 +1,336 @@
+"""Fine-tuning a language model to predict the next action from the text of past ones."""
+
+import copy
+import json
+import shutil
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+
+import datasets
+import numpy as np
+import pandas as pd
+import torch
+from transformers import (
+    EarlyStoppingCallback,
+    EvalPrediction,
+    PreTrainedTokenizerBase,
+    Trainer,
+    TrainingArguments,
+    set_seed,
+)
+from transformers.trainer_utils import get_last_checkpoint
+
+from avt_distill.data.labels import LabelSpace
+from avt_distill.metrics import label_ranks
+
+from .action_text import ActionText
+from .language_models import is_causal, load_language_model_config, load_text_backbone, load_tokenizer
+from .modeling_teacher import TextTeacher, TextTeacherConfig
+from .prediction import TeacherScorer, encode_histories
+from .soft_labels import rows_fingerprint
+
+SETTINGS = "settings.json"  # written when training starts: what the teacher is made of
+RECORD = "training.json"  # written when all else is: the teacher is finished
+# Of `TrainingArguments`, what changes the weights that come out.
+DECISIVE = (
+    "seed",
+    "bf16",
+    "fp16",
+    "gradient_accumulation_steps",
+    "warmup_steps",
+    "adam_beta1",
+    "adam_beta2",
+    "adam_epsilon",
+    "optim",
+    "max_steps",
+    "metric_for_best_model",
+)
+
+
+@dataclass
+class HistoryRule:
+    """Where histories come from, and how the benchmark writes its labels.
+
+    Args:
+        history_cutoff (`str`): `"started"`, `"ended"` or `"segment_start"`; see `data.history.action_histories`.
+        tau_a (`float`): Seconds between what is known and the action.
+        head_noun_first (`bool`): See `ActionText`.
+    """
+
+    history_cutoff: str = "started"
+    tau_a: float = 1.0
+    head_noun_first: bool = False
+
+
+@dataclass
+class TeacherArguments(TrainingArguments):
+    """How a teacher is made, beside what `TrainingArguments` says; defaults are the reference's where it has one.
+
+    Reference: egtea_finetuning.py and its EPIC-Kitchens twin: AdamW at a constant 1e-5, batches of 16, no warm-up, no
+    clipping, 8 epochs.
+
+    Args:
+        model_name_or_path (`str`): A language model on the Hub or in a folder: an encoder or a decoder, public or
+            adapted on recipes. The paper's best on EPIC-Kitchens-55 is DistilBERT.
+        random_weights (`bool`): Train its architecture from random weights.
+        pooling (`str`, *optional*): Which token's feature is classified, `"first"`, `"last"` or `"mean"`. Default: the
+            first of an encoder, the last of a decoder.
+        classifier_dropout (`float`): Dropout before the classifiers.
+        label_weights (`dict[str, float]`): Loss weight of `"action"`, and if wanted of `"verb"` and `"noun"`.
+        class_weights (`str`): `"none"`, or `"balanced"`: N / (A n_a) for an action with n_a of the N training rows.
+        text_form (`str`): `"natural"` or `"markers"`; see `ActionText`.
+        history_length (`int`): Number of past actions read; -1 for all. The paper reads 15 on EGTEA Gaze+ and 5 on
+            EPIC-Kitchens.
+        max_length (`int`): Number of tokens read.
+        held_out_fraction (`float`): Share of the training videos that is held out, to stop early on. 0: train on all
+            videos for all epochs.
+        patience (`int`): Evaluations without improvement after which training stops.
+        lora_rank (`int`): Rank of LoRA updates of the language model, merged into it when saved; 0 trains it whole.
+    """
+
+    model_name_or_path: str = "distilbert/distilbert-base-uncased"
+    random_weights: bool = False
+    pooling: str | None = None
+    classifier_dropout: float = 0.0
+    label_weights: dict | str = field(default_factory=lambda: {"action": 1.0})
+    class_weights: str = "none"
+    text_form: str = "natural"
+    history_length: int = 15
+    max_length: int = 512
+    held_out_fraction: float = 0.1
+    patience: int = 2
+    lora_rank: int = 0
+
+    learning_rate: float = 1e-5
+    lr_scheduler_type: str = "constant"
+    weight_decay: float = 1e-7
+    max_grad_norm: float = 0.0
+    per_device_train_batch_size: int = 16
+    per_device_eval_batch_size: int = 64
+    num_train_epochs: float = 8.0
+    train_sampling_strategy: str = "group_by_length"
+
+    _VALID_DICT_FIELDS = [*TrainingArguments._VALID_DICT_FIELDS, "label_weights"]
+
+    def __post_init__(self):
+        if not 0 <= self.held_out_fraction < 1:
+            raise ValueError(f"held_out_fraction is {self.held_out_fraction}: give a share of the videos, below 1.")
+        if self.class_weights not in ("none", "balanced"):
+            raise ValueError(f"class_weights is '{self.class_weights}': give 'none' or 'balanced'.")
+        if self.held_out_fraction:
+            self.eval_strategy = self.save_strategy = "epoch"
+            self.load_best_model_at_end = True
+            self.save_total_limit = self.save_total_limit or 1
+            self.metric_for_best_model = self.metric_for_best_model or "loss"
+        self.remove_unused_columns = False
+        super().__post_init__()
+
+
+def fine_tuned_teacher(
+    rows: pd.DataFrame, label_space: LabelSpace, args: TeacherArguments, history: HistoryRule
+) -> TeacherScorer:
+    """Returns the teacher in `args.output_dir`, trained there first unless it is: killed and called again, it goes on.
+
+    Args:
+        rows (`pd.DataFrame`): `uid`, `video_id`, `history`, `action`, `verb`, `noun` of each training row. Unlabelled
+            rows are left out.
+        label_space (`LabelSpace`): Of the labels.
+        args (`TeacherArguments`): How to train.
+        history (`HistoryRule`): How the rows' histories were made and are written.
+
+    Raises:
+        ValueError: for no labelled rows, too few videos to hold some out, and a folder that holds a teacher of other
+            rows or arguments.
+    """
+    rows = rows[rows["action"] >= 0].reset_index(drop=True)
+    if rows.empty:
+        raise ValueError("No row has a label to learn: give the rows of a training split.")
+    folder, settings = Path(args.output_dir), _settings(rows, label_space, args, history)
+    if (folder / SETTINGS).exists():
+        _check_settings(folder, settings)
+    elif args.should_save:
+        folder.mkdir(parents=True, exist_ok=True)
+        (folder / SETTINGS).write_text(json.dumps(settings, indent=1) + "\n")
+    if not (folder / RECORD).exists():
+        _train(rows, label_space, args, history)
+    return TeacherScorer.from_pretrained(folder)
+
+
+def _train(rows: pd.DataFrame, label_space: LabelSpace, args: TeacherArguments, history: HistoryRule):
+    """Trains a teacher and saves it, `training.json` last."""
+    set_seed(args.seed)
+    folder = Path(args.output_dir)
+    config = _config(label_space, args, history)
+    config.trained_on = rows_fingerprint(rows)
+    tokenizer = load_tokenizer(args.model_name_or_path)
+    train, held_out = hold_out_videos(rows, args.held_out_fraction, args.seed)
+    model = _model(config, args, train)
+    trainer = Trainer(
+        model,
+        _trainer_arguments(args, config),
+        data_collator=HistoryCollator(tokenizer),
+        train_dataset=training_examples(train, config, tokenizer),
+        eval_dataset=training_examples(held_out, config, tokenizer) if len(held_out) else None,
+        processing_class=tokenizer,
+        compute_metrics=_top_k,
+        preprocess_logits_for_metrics=_first_logits,
+        callbacks=[EarlyStoppingCallback(args.patience)] if len(held_out) else None,
+    )
+    checkpoints = Path(trainer.args.output_dir)
+    trainer.train(resume_from_checkpoint=get_last_checkpoint(checkpoints) if checkpoints.is_dir() else None)
+    if len(held_out):
+        _check_best_is_loaded(trainer)
+    if args.lora_rank:
+        model.backbone = model.backbone.merge_and_unload()
+    model.class_weights = None
+    if args.should_save:
+        model.save_pretrained(folder)
+        tokenizer.save_pretrained(folder)
+        (folder / RECORD).write_text(json.dumps(_record(trainer, train, held_out), indent=1) + "\n")
+        shutil.rmtree(checkpoints, ignore_errors=True)
+    trainer.accelerator.wait_for_everyone()
+
+
+def _trainer_arguments(args: TeacherArguments, config: TextTeacherConfig) -> TeacherArguments:
+    args = copy.copy(args)
+    args.output_dir = str(Path(args.output_dir) / "checkpoints")
+    args.label_names = ["labels", *(f"{kind}_labels" for kind in ("verb", "noun") if kind in config.label_weights)]
+    return args
+
+
+def _settings(rows: pd.DataFrame, label_space: LabelSpace, args: TeacherArguments, history: HistoryRule) -> dict:
+    """Returns what decides which teacher comes out, as JSON holds it."""
+    arguments = args.to_dict()
+    settings = {name: arguments[name] for name in (*TeacherArguments.__annotations__, *DECISIVE) if name in arguments}
+    settings |= {"label_space_hash": label_space.content_hash, "trained_on": rows_fingerprint(rows), **asdict(history)}
+    return json.loads(json.dumps(settings))
+
+
+def _check_settings(folder: Path, settings: dict):
+    found = json.loads((folder / SETTINGS).read_text())
+    if different := [name for name in settings if found.get(name) != settings[name]]:
+        name = different[0]
+        raise ValueError(
+            f"{folder} holds a teacher with {name} {found.get(name)!r}, not {settings[name]!r} (all that differ: "
+            f"{different}): give another output_dir, or delete that one."
+        )
+
+
+def _record(trainer: Trainer, train: pd.DataFrame, held_out: pd.DataFrame) -> dict:
+    """Returns what a finished training has to say of itself."""
+    state = trainer.state
+    return {
+        "num_rows": len(train),
+        "num_held_out_rows": len(held_out),
+        "held_out_videos": sorted(set(held_out["video_id"])),
+        "epochs": state.epoch,
+        "best_step": state.best_global_step,
+        f"best_{trainer.args.metric_for_best_model}": state.best_metric,
+        "log": state.log_history,
+    }
+
+
+@dataclass
+class HistoryCollator:
+    """Pads examples on the right: `input_ids` and `attention_mask` `(B, L)`, and label tensors `(B,)`."""
+
+    tokenizer: PreTrainedTokenizerBase
+
+    def __call__(self, examples: list[dict]) -> dict[str, torch.Tensor]:
+        batch = dict(self.tokenizer.pad({"input_ids": [e["input_ids"] for e in examples]}, return_tensors="pt"))
+        for name in examples[0]:
+            if name.endswith("labels"):
+                batch[name] = torch.tensor([example[name] for example in examples])
+        return batch
+
+
+def hold_out_videos(rows: pd.DataFrame, fraction: float, seed: int) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """Returns the rows to train on and the held-out ones: whole videos, about `fraction` of them and at least one.
+
+    Raises:
+        ValueError: where that leaves no video to train on.
+    """
+    if not fraction:
+        return rows, rows.iloc[:0]
+    videos = np.random.default_rng(seed).permutation(sorted(set(rows["video_id"])))
+    count = max(1, round(fraction * len(videos)))
+    if count >= len(videos):
+        raise ValueError(f"held_out_fraction {fraction} of {len(videos)} videos leaves none to train on: give less.")
+    is_held_out = rows["video_id"].isin(videos[:count])
+    return rows[~is_held_out].reset_index(drop=True), rows[is_held_out].reset_index(drop=True)
+
+
+def training_examples(
+    rows: pd.DataFrame, config: TextTeacherConfig, tokenizer: PreTrainedTokenizerBase
+) -> datasets.Dataset:
+    """Returns `input_ids`, `labels` and, where the teacher classifies them, `verb_labels` and `noun_labels`."""
+    input_ids = encode_histories(list(rows["history"]), config, tokenizer)
+    columns = {"input_ids": input_ids, "length": [len(ids) for ids in input_ids], "labels": rows["action"].to_numpy()}
+    for kind in ("verb", "noun"):
+        if kind in config.label_weights:
+            columns[f"{kind}_labels"] = rows[kind].to_numpy()
+    return datasets.Dataset.from_dict(columns)
+
+
+def _config(label_space: LabelSpace, args: TeacherArguments, history: HistoryRule) -> TextTeacherConfig:
+    backbone_config = load_language_model_config(args.model_name_or_path)
+    labels = label_space.to_config()
+    return TextTeacherConfig(
+        backbone_config=copy.deepcopy(backbone_config),
+        pooling=args.pooling or ("last" if is_causal(backbone_config) else "first"),
+        classifier_dropout=args.classifier_dropout,
+        label_weights=args.label_weights,
+        id2label=labels["id2label"],
+        verb_id2label=labels["verb_id2label"],
+        noun_id2label=labels["noun_id2label"],
+        action_texts=ActionText(args.text_form, history.head_noun_first).labels(label_space.actions),
+        text_form=args.text_form,
+        history_length=None if args.history_length < 0 else args.history_length,
+        max_length=args.max_length,
+        history_cutoff=history.history_cutoff,
+        tau_a=history.tau_a,
+        label_space_hash=label_space.content_hash,
+    )
+
+
+def _model(config: TextTeacherConfig, args: TeacherArguments, rows: pd.DataFrame) -> TextTeacher:
+    model = TextTeacher(config)
+    if not args.random_weights:
+        model.backbone = load_text_backbone(args.model_name_or_path)
+    if args.class_weights == "balanced":
+        counts = np.bincount(rows["action"], minlength=len(config.id2label))
+        weights = len(rows) / (len(counts) * np.maximum(counts, 1))
+        model.class_weights = torch.tensor(weights, dtype=torch.float32)
+    if args.lora_rank:
+        model.backbone = _with_lora(model.backbone, args.lora_rank)
+    return model
+
+
+def _with_lora(backbone: torch.nn.Module, rank: int) -> torch.nn.Module:
+    try:
+        import peft
+    except ImportError as error:
+        raise ImportError("lora_rank needs peft: pip install 'avt-distill[lora]', or set lora_rank to 0.") from error
+    return peft.get_peft_model(
+        backbone, peft.LoraConfig(r=rank, lora_alpha=2 * rank, target_modules="all-linear", lora_dropout=0.0)
+    )
+
+
+def _first_logits(logits: torch.Tensor | tuple, labels) -> torch.Tensor:
+    """Returns the action logits alone: those of verbs and nouns, and features, need not be gathered."""
+    return logits[0] if isinstance(logits, tuple) else logits
+
+
+def _top_k(prediction: EvalPrediction) -> dict[str, float]:
+    """Returns top-1 and top-5 accuracy in percent."""
+    labels = prediction.label_ids[0] if isinstance(prediction.label_ids, tuple) else prediction.label_ids
+    ranks = label_ranks(prediction.predictions, labels)
+    return {f"top{k}_accuracy": 100 * float((ranks < k).mean()) for k in (1, 5)}
+
+
+def _check_best_is_loaded(trainer: Trainer):
+    """Raises unless the model measures what its best checkpoint did: `Trainer` does not mind missing keys."""
+    name = f"eval_{trainer.args.metric_for_best_model.removeprefix('eval_')}"
+    value, best = trainer.evaluate()[name], trainer.state.best_metric
+    if not np.isclose(value, best, rtol=1e-3):
+        raise RuntimeError(f"The best checkpoint had {name} {best:.4f}, but loaded it has {value:.4f}.")

@@ -1,0 +1,234 @@
+"""The text teacher: a language model that reads past actions and predicts the next one.
+
+The file stands alone, so that a saved teacher carries it and loads, with `trust_remote_code=True`, where this package
+is not installed.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+import torch
+from huggingface_hub.dataclasses import strict
+from torch import nn
+from transformers import AutoConfig, AutoModel, PreTrainedConfig, PreTrainedModel
+from transformers.utils import ModelOutput
+
+LABEL_TYPES = ("action", "verb", "noun")
+POOLINGS = ("first", "last", "mean")
+IGNORED_LABEL = -100
+
+
+@strict
+class TextTeacherConfig(PreTrainedConfig):
+    """What a teacher is: its language model, its label maps, and the text that it was trained to read.
+
+    Args:
+        backbone_config (`PreTrainedConfig` or `dict`): Configuration of any Hugging Face encoder or decoder.
+        pooling (`str`, *optional*, defaults to `"first"`): Which token's feature is classified: `"first"`, the
+            reference's and natural for encoders; `"last"`, the only one that has read everything in a decoder; or the
+            `"mean"` of all.
+        classifier_dropout (`float`, *optional*, defaults to 0.0): Dropout before the classifiers; the reference has
+            none.
+        label_weights (`dict[str, float]`, *optional*, defaults to `{"action": 1.0}`): Weight of each label type in the
+            loss; its keys decide which of `"action"`, `"verb"` and `"noun"` have a classifier. The paper trains all
+            three, with 0.8/0.1/0.1 on EGTEA Gaze+ and 0.7/0.15/0.15 on EPIC-Kitchens-55.
+        id2label, verb_id2label, noun_id2label (`dict[int, str]`, *optional*): The label maps.
+        action_texts (`list[str]`, *optional*): The text of each action, from which histories are written.
+        text_form (`str`, *optional*, defaults to `"natural"`): `"natural"` or `"markers"`.
+        history_length (`int`, *optional*, defaults to 15): Number of past actions that are read. `None`: all.
+        max_length (`int`, *optional*, defaults to 512): Number of tokens that are read.
+        history_cutoff (`str`, *optional*, defaults to `"started"`): The rule by which training histories end.
+        tau_a (`float`, *optional*, defaults to 1.0): Seconds between what is known and the action, in training.
+        label_space_hash (`str`, *optional*): `content_hash` of the `LabelSpace` of the labels.
+        trained_on (`str`, *optional*): Fingerprint of the training rows.
+    """
+
+    model_type = "text_teacher"
+    sub_configs = {"backbone_config": AutoConfig}
+
+    backbone_config: PreTrainedConfig | dict | None = None
+    pooling: str = "first"
+    classifier_dropout: float | int = 0.0
+    label_weights: dict = field(default_factory=lambda: {"action": 1.0})
+    verb_id2label: dict | None = None
+    noun_id2label: dict | None = None
+    action_texts: list | None = None
+    text_form: str = "natural"
+    history_length: int | None = 15
+    max_length: int = 512
+    history_cutoff: str = "started"
+    tau_a: float | int = 1.0
+    label_space_hash: str | None = None
+    trained_on: str | None = None
+    initializer_range: float = 0.02
+
+    def __post_init__(self, **kwargs):
+        kwargs.setdefault(
+            "auto_map",
+            {
+                "AutoConfig": "modeling_teacher.TextTeacherConfig",
+                "AutoModel": "modeling_teacher.TextTeacher",
+                "AutoModelForSequenceClassification": "modeling_teacher.TextTeacher",
+            },
+        )
+        if isinstance(self.backbone_config, Mapping):
+            self.backbone_config = AutoConfig.for_model(**self.backbone_config)
+        super().__post_init__(**kwargs)
+        self.verb_id2label = _int_keys(self.verb_id2label)
+        self.noun_id2label = _int_keys(self.noun_id2label)
+        self.check_consistency()
+        self.label2id = {label: index for index, label in self.id2label.items()}
+
+    def check_consistency(self):
+        """Raises a `ValueError` where options are out of range or contradict each other."""
+        if self.pooling not in POOLINGS:
+            raise ValueError(f"pooling is '{self.pooling}': give one of {POOLINGS}.")
+        if "action" not in self.label_weights or not set(self.label_weights) <= set(LABEL_TYPES):
+            raise ValueError(
+                f"label_weights has {list(self.label_weights)}: give weights of 'action', and if wanted 'verb', 'noun'."
+            )
+        if min(self.label_weights.values()) < 0:
+            raise ValueError(f"label_weights is {self.label_weights}: give weights of 0 or more.")
+        for kind in ("verb", "noun"):
+            if kind in self.label_weights and not getattr(self, f"{kind}_id2label"):
+                raise ValueError(f"label_weights has '{kind}', but {kind}_id2label is empty: give the {kind}s' names.")
+        if self.action_texts is not None and len(self.action_texts) != len(self.id2label):
+            raise ValueError(f"action_texts has {len(self.action_texts)} texts for {len(self.id2label)} actions.")
+        if self.history_length is not None and self.history_length < 0:
+            raise ValueError(f"history_length is {self.history_length}: give a number of actions, or None for all.")
+
+    @property
+    def num_classes(self) -> dict[str, int]:
+        """The number of classes of each label type that has a classifier."""
+        maps = {"action": self.id2label, "verb": self.verb_id2label, "noun": self.noun_id2label}
+        return {kind: len(maps[kind]) for kind in LABEL_TYPES if kind in self.label_weights}
+
+
+def _int_keys(names: Mapping | None) -> dict[int, str] | None:
+    return None if names is None else {int(index): name for index, name in names.items()}
+
+
+@dataclass
+class TextTeacherOutput(ModelOutput):
+    """What a teacher returns.
+
+    Args:
+        loss (`torch.FloatTensor` of shape `(1,)`): The weighted sum of the cross-entropies, each averaged over its
+            labelled rows; with `class_weights`, weighted-averaged.
+        logits (`torch.FloatTensor` of shape `(B, A)`): Scores of the next action.
+        verb_logits, noun_logits (`torch.FloatTensor` of shape `(B, V)`, `(B, N)`): Likewise, where there is a
+            classifier.
+        features (`torch.FloatTensor` of shape `(B, D)`): What the classifiers read.
+    """
+
+    loss: torch.FloatTensor | None = None
+    logits: torch.FloatTensor | None = None
+    verb_logits: torch.FloatTensor | None = None
+    noun_logits: torch.FloatTensor | None = None
+    features: torch.FloatTensor | None = None
+
+
+class TextTeacher(PreTrainedModel):
+    """A language model, pooled to one feature, and one linear classifier for each label type.
+
+    Reference: finetuning of the distillation authors, egtea_finetuning.py: features of the first token, no pooler, no
+    dropout.
+    """
+
+    config_class = TextTeacherConfig
+    config: TextTeacherConfig
+    base_model_prefix = "backbone"
+    main_input_name = "input_ids"
+    input_modalities = ("text",)
+    accepts_loss_kwargs = False  # the losses are means: Trainer has to divide by its accumulation steps
+    supports_gradient_checkpointing = True
+    _supports_sdpa = True
+    _supports_flash_attn = True
+    _supports_attention_backend = True
+
+    def __init__(self, config: TextTeacherConfig):
+        super().__init__(config)
+        self.backbone = _backbone_from_config(config.backbone_config)
+        width = config.backbone_config.hidden_size
+        self.dropout = nn.Dropout(config.classifier_dropout)
+        self.classifiers = nn.ModuleDict({kind: nn.Linear(width, n) for kind, n in config.num_classes.items()})
+        self.register_buffer("class_weights", None, persistent=False)  # (A,), of the actions, in training alone
+        self.post_init()
+
+    def get_input_embeddings(self) -> nn.Module:
+        return self.backbone.get_input_embeddings()
+
+    def set_input_embeddings(self, value: nn.Module):
+        self.backbone.set_input_embeddings(value)
+
+    def forward(
+        self,
+        input_ids: torch.LongTensor,
+        attention_mask: torch.LongTensor | None = None,
+        labels: torch.LongTensor | None = None,
+        verb_labels: torch.LongTensor | None = None,
+        noun_labels: torch.LongTensor | None = None,
+        return_dict: bool | None = None,
+    ) -> TextTeacherOutput:
+        """Returns the logits of the next action, and with `labels` the loss.
+
+        Args:
+            input_ids (`torch.LongTensor` of shape `(B, L)`): Token ids of histories, padded on the right.
+            attention_mask (`torch.LongTensor` of shape `(B, L)`, *optional*): 0 at padding.
+            labels, verb_labels, noun_labels (`torch.LongTensor` of shape `(B,)`, *optional*): Ids of the next action,
+                its verb and its noun; -100 is left out. A label type without a classifier is not looked at.
+            return_dict (`bool`, *optional*): `False` gives a tuple.
+        """
+        if attention_mask is None:
+            attention_mask = torch.ones_like(input_ids)
+        states = self.backbone(input_ids=input_ids, attention_mask=attention_mask).last_hidden_state  # (B, L, D)
+        features = pool(states, attention_mask, self.config.pooling)  # (B, D)
+        logits = {kind: head(self.dropout(features)) for kind, head in self.classifiers.items()}
+        targets = {"action": labels, "verb": verb_labels, "noun": noun_labels}
+        output = TextTeacherOutput(
+            loss=None if labels is None else self._loss(logits, targets),
+            logits=logits["action"],
+            verb_logits=logits.get("verb"),
+            noun_logits=logits.get("noun"),
+            features=features,
+        )
+        return output.to_tuple() if return_dict is False else output
+
+    def _loss(self, logits: dict[str, torch.Tensor], targets: dict[str, torch.Tensor | None]) -> torch.Tensor:
+        loss = 0.0
+        for kind, weight in self.config.label_weights.items():
+            target = targets[kind]
+            if target is None:
+                raise ValueError(f"The loss has a weight for '{kind}', but the batch has no {kind} labels: give them.")
+            if (target == IGNORED_LABEL).all():
+                continue  # a mean over nothing would be NaN
+            weights = self.class_weights if kind == "action" else None
+            loss = loss + weight * nn.functional.cross_entropy(
+                logits[kind].float(), target, weight=weights, ignore_index=IGNORED_LABEL
+            )
+        return loss if isinstance(loss, torch.Tensor) else logits["action"].sum() * 0.0
+
+
+def pool(states: torch.Tensor, attention_mask: torch.Tensor, pooling: str) -> torch.Tensor:
+    """Returns one feature a row, `(B, D)`, of states `(B, L, D)` under a mask `(B, L)`; padding is never read."""
+    if pooling == "mean":
+        weights = attention_mask.to(states.dtype)[..., None]
+        return (states * weights).sum(dim=1) / weights.sum(dim=1)
+    positions = torch.arange(attention_mask.shape[1], device=states.device)
+    if pooling == "first":
+        index = torch.where(attention_mask.bool(), positions, attention_mask.shape[1]).argmin(dim=1)
+    else:
+        index = torch.where(attention_mask.bool(), positions, -1).argmax(dim=1)
+    return states[torch.arange(len(states), device=states.device), index]
+
+
+def _backbone_from_config(config: PreTrainedConfig) -> PreTrainedModel:
+    """Returns a random language model, without the pooler that BERT's kind adds."""
+    backbone = AutoModel.from_config(config)
+    if getattr(backbone, "pooler", None) is not None:
+        backbone.pooler = None
+    return backbone
+
+
+TextTeacherConfig.register_for_auto_class()
+TextTeacher.register_for_auto_class("AutoModelForSequenceClassification")

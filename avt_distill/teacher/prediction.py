@@ -1,0 +1,92 @@
+"""A fine-tuned teacher's logits: each different history is computed once, in a batch with others of its length."""
+
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+import numpy as np
+import torch
+from tqdm.auto import tqdm
+from transformers import PreTrainedTokenizerBase
+
+from .action_text import ActionText
+from .language_models import encode, load_tokenizer
+from .modeling_teacher import TextTeacher
+
+# Padded tokens of one batch: enough to keep two cores or a GPU at work, 30 MB of activations in a 384-wide encoder.
+TOKENS_AT_ONCE = 4096
+
+
+class TeacherScorer:
+    """A saved teacher and its tokenizer, from histories to logits.
+
+    Args:
+        model (`TextTeacher`): The teacher; it is put into evaluation mode.
+        tokenizer (`PreTrainedTokenizerBase`): Its tokenizer.
+
+    Raises:
+        ValueError: where the model does not say how actions are written.
+    """
+
+    def __init__(self, model: TextTeacher, tokenizer: PreTrainedTokenizerBase):
+        if model.config.action_texts is None:
+            raise ValueError("The teacher's config has no action_texts, so histories cannot be written: train it anew.")
+        self.model = model.eval()
+        self.tokenizer = tokenizer
+
+    @classmethod
+    def from_pretrained(cls, name_or_path: str | Path, **kwargs) -> "TeacherScorer":
+        """Returns a saved teacher; `kwargs` go to `TextTeacher.from_pretrained`.
+
+        Raises:
+            ValueError: for a folder that holds no teacher.
+        """
+        try:
+            model = TextTeacher.from_pretrained(name_or_path, **kwargs)
+        except OSError as error:
+            raise ValueError(
+                f"Cannot read a teacher from '{name_or_path}' ({str(error).splitlines()[0]}): give a folder that "
+                "scripts/finetune_teacher.py wrote."
+            ) from error
+        return cls(model, load_tokenizer(name_or_path, model.config.backbone_config))
+
+    def logits(self, histories: Sequence[Sequence[int]], *, progress: bool = False) -> np.ndarray:
+        """Returns the logits of the next action after each history, float32 `(N, A)`.
+
+        Args:
+            histories (`Sequence[Sequence[int]]`): Action ids, oldest first; `config.history_length` are read.
+            progress (`bool`, *optional*): Show a progress bar.
+        """
+        config = self.model.config
+        length = config.history_length
+        read = [tuple(history if length is None else history[max(0, len(history) - length) :]) for history in histories]
+        different = list(dict.fromkeys(read))
+        ids = encode_histories(different, config, self.tokenizer)
+        scores = np.empty((len(different), len(config.id2label)), dtype=np.float32)
+        with tqdm(total=len(different), unit="history", disable=not progress) as bar:
+            for rows in _batches([len(tokens) for tokens in ids]):
+                scores[rows] = self._batch_logits([ids[row] for row in rows])
+                bar.update(len(rows))
+        row_of = {history: row for row, history in enumerate(different)}
+        return scores[[row_of[history] for history in read]]
+
+    @torch.inference_mode()
+    def _batch_logits(self, ids: list[list[int]]) -> np.ndarray:
+        batch = self.tokenizer.pad({"input_ids": ids}, return_tensors="pt").to(self.model.device)
+        output = self.model(input_ids=batch["input_ids"], attention_mask=batch["attention_mask"])
+        return output.logits.float().cpu().numpy()
+
+
+def encode_histories(histories: Sequence[Sequence[int]], config, tokenizer: PreTrainedTokenizerBase) -> list[list[int]]:
+    """Returns the token ids of each history, as a teacher of this `TextTeacherConfig` reads it."""
+    text = ActionText(config.text_form)
+    texts = [text.history(history, config.action_texts, config.history_length) for history in histories]
+    return encode(tokenizer, texts, config.max_length)
+
+
+def _batches(lengths: Sequence[int]) -> Iterator[list[int]]:
+    """Yields rows of like length, longest first, `TOKENS_AT_ONCE` padded tokens at most or one row."""
+    order = np.argsort(-np.asarray(lengths), kind="stable").tolist()
+    while order:
+        size = max(1, TOKENS_AT_ONCE // max(1, lengths[order[0]]))
+        yield order[:size]
+        order = order[size:]

@@ -1,0 +1,55 @@
+"""Cross-fitting: nobody labels what it was trained on."""
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from avt_distill.teacher.cross_fitting import assign_folds, cross_fitted_logits
+
+TRAIN = pd.DataFrame(
+    {
+        "video_id": list("aaaabbbccd"),
+        "history": [[row] for row in range(10)],
+        "action": [0, 1, 2, 0, 1, 2, 0, 1, 2, 0],
+    }
+)
+
+
+class Told:
+    """A teacher whose logits tell its fold, and that refuses histories it was trained on."""
+
+    def __init__(self, rows: pd.DataFrame, fold: int):
+        self.known = {tuple(history) for history in rows["history"]}
+        self.fold = fold
+
+    def logits(self, histories):
+        assert not self.known & {tuple(history) for history in histories}
+        return np.eye(3, dtype=np.float32)[[self.fold] * len(histories)]
+
+
+def test_every_row_is_labelled_by_the_teacher_that_did_not_see_its_video():
+    fold_of = assign_folds(list(TRAIN["video_id"]), 3)
+    logits = cross_fitted_logits(TRAIN, TRAIN, Told, num_folds=3)
+    assert logits.argmax(axis=1).tolist() == [fold_of[video] for video in TRAIN["video_id"]]
+
+
+def test_rows_of_new_videos_get_the_mean_probability_of_all():
+    new = pd.DataFrame({"video_id": ["z", "a"], "history": [[77], [0]]})
+    logits = cross_fitted_logits(TRAIN, new, Told, num_folds=3)
+    np.testing.assert_allclose(np.exp(logits[0]), 1 / 3, rtol=1e-6)
+    assert logits[1].max() == 1  # as it is, of one teacher
+
+
+def test_folds_have_about_equally_many_rows_and_are_reproducible():
+    videos = [f"v{index}" for index in range(30) for _ in range(index + 1)]
+    folds = assign_folds(videos, 5, seed=3)
+    sizes = np.bincount([folds[video] for video in videos])
+    assert len(folds) == 30
+    assert sizes.max() - sizes.min() <= 3
+    assert folds == assign_folds(list(reversed(videos)), 5, seed=3)
+
+
+@pytest.mark.parametrize("num_folds", [0, 1, 5])
+def test_folds_that_cannot_be_are_refused(num_folds):
+    with pytest.raises(ValueError, match=f"num_folds is {num_folds}: give 2 to 4"):
+        assign_folds(list(TRAIN["video_id"]), num_folds)

@@ -1,0 +1,57 @@
+"""Teacher logits: the same as one by one, each history once."""
+
+import numpy as np
+import pytest
+import torch
+
+from avt_distill.teacher import prediction
+from avt_distill.teacher.language_models import load_text_backbone, load_tokenizer
+from avt_distill.teacher.modeling_teacher import TextTeacher, TextTeacherConfig
+from avt_distill.teacher.prediction import TeacherScorer
+
+TEXTS = ["open fridge", "take egg", "cut tomato", "wash knife or pan"]
+
+
+def scorer(folder, **fields) -> TeacherScorer:
+    torch.manual_seed(0)
+    backbone = load_text_backbone(folder)
+    config = TextTeacherConfig(
+        backbone_config=backbone.config, id2label=dict(enumerate(TEXTS)), **{"action_texts": TEXTS, **fields}
+    )
+    return TeacherScorer(TextTeacher(config), load_tokenizer(folder))
+
+
+def some_histories() -> list[list[int]]:
+    generator = np.random.default_rng(0)
+    return [generator.integers(0, 4, generator.integers(0, 9)).tolist() for _ in range(60)]
+
+
+@pytest.mark.parametrize(("kind", "pooling"), [("bert", "first"), ("gpt2", "last")])
+def test_logits_are_those_of_each_history_alone(language_models, monkeypatch, kind, pooling):
+    monkeypatch.setattr(prediction, "TOKENS_AT_ONCE", 64)
+    teacher = scorer(language_models[kind], pooling=pooling, history_length=5)
+    together = teacher.logits(some_histories())
+    alone = np.concatenate([teacher.logits([history]) for history in some_histories()])
+    assert together.dtype == np.float32
+    np.testing.assert_allclose(together, alone, rtol=1e-4, atol=1e-5)
+
+
+def test_histories_that_read_the_same_are_computed_once(language_models, monkeypatch):
+    teacher = scorer(language_models["bert"], history_length=2)
+    rows = []
+    original = teacher._batch_logits
+    monkeypatch.setattr(teacher, "_batch_logits", lambda ids: rows.extend(ids) or original(ids))
+    logits = teacher.logits([[3, 0, 1], [2, 0, 1], [0, 1], [1], []])
+    assert len(rows) == 3
+    np.testing.assert_array_equal(logits[0], logits[2])
+
+
+def test_no_histories_give_no_logits(language_models):
+    assert scorer(language_models["bert"]).logits([]).shape == (0, 4)
+
+
+def test_folders_without_a_teacher_are_refused(language_models, tmp_path):
+    with pytest.raises(ValueError, match="Cannot read a teacher from"):
+        TeacherScorer.from_pretrained(tmp_path)
+    with pytest.raises(ValueError, match="has no action_texts"):
+        scorer(language_models["bert"], action_texts=None)
