@@ -1,7 +1,7 @@
 """From the name of a benchmark, or a folder, to its data set."""
 
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
 
 import datasets
@@ -32,11 +32,16 @@ def anticipation_builder(name_or_path: str, **builder_kwargs) -> AnticipationBui
     `builder.annotations.label_space` is the `LabelSpace`, `builder.dropped` the uids of each split's actions that start
     too early to be anticipated.
     """
-    if name_or_path in BUILDERS:
-        return BUILDERS[name_or_path](**builder_kwargs)
-    if (Path(name_or_path) / "segments.csv").exists():
-        return OwnData(data_dir=name_or_path, **builder_kwargs)
-    raise ValueError(f"'{name_or_path}' is neither a benchmark ({', '.join(BUILDERS)}) nor a folder with segments.csv.")
+    if name_or_path not in BUILDERS:
+        if not (Path(name_or_path) / "segments.csv").exists():
+            known = ", ".join(BUILDERS)
+            raise ValueError(f"'{name_or_path}' is neither a benchmark ({known}) nor a folder with segments.csv.")
+        name_or_path, builder_kwargs = "csv", {"data_dir": name_or_path, **builder_kwargs}
+    builder_class = BUILDERS[name_or_path]
+    options = [option.name for option in fields(builder_class.BUILDER_CONFIG_CLASS)]
+    if unknown := sorted(set(builder_kwargs) - {*options, "config_name", "cache_dir", "hash"}):
+        raise ValueError(f"'{unknown[0]}' is no option of {builder_class.__name__}: give some of {sorted(options)}.")
+    return builder_class(**builder_kwargs)
 
 
 def load_anticipation_dataset(name_or_path: str, **builder_kwargs) -> datasets.DatasetDict:
@@ -88,7 +93,4 @@ class DatasetArguments:
                 raise ValueError(f"dataset_options is '{options}': give JSON, such as {{\"tau_a\": 0.5}}.") from error
         named = {"data_dir": self.data_dir, "config_name": self.config_name}
         options = {**{name: value for name, value in named.items() if value is not None}, **options}
-        try:
-            return anticipation_builder(self.dataset, **options)
-        except TypeError as error:  # an option that the builder's configuration does not have
-            raise ValueError(f"dataset_options: {error}.") from error
+        return anticipation_builder(self.dataset, **options)

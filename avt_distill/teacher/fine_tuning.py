@@ -222,6 +222,7 @@ def _record(trainer: Trainer, train: pd.DataFrame, held_out: pd.DataFrame) -> di
     return {
         "num_rows": len(train),
         "num_held_out_rows": len(held_out),
+        "videos": sorted(set(train["video_id"])),
         "held_out_videos": sorted(set(held_out["video_id"])),
         "epochs": state.epoch,
         "best_step": state.best_global_step,

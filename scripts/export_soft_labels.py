@@ -1,0 +1,194 @@
+"""Writes a teacher's soft labels: one Parquet file a split, from which a student is distilled.
+
+Of teachers that are there already, averaged where there are several:
+
+    python scripts/export_soft_labels.py --teachers teachers/seed0 teachers/seed1 --dataset egtea \
+        --data_dir annotations/egtea --splits train validation --soft_labels soft_labels/
+
+Cross-fitted: K teachers are trained as `scripts/finetune_teacher.py` would, in `output_dir/fold<k>`, and each labels
+the videos that it was not trained on. Killed and started again, finished folds are kept:
+
+    python scripts/export_soft_labels.py configs/egtea/teacher.yaml --cross_fit 5 --data_dir annotations/egtea \
+        --output_dir teachers/egtea_folds --soft_labels soft_labels/
+
+Without training: `--ngram 2` counts bigrams (also with `--cross_fit`), and `--zero_shot NAME` asks a causal language
+model as it is.
+"""
+
+import copy
+import sys
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+from avt_distill.arguments import parse_run
+
+from avt_distill.data.builder import AnticipationBuilder
+from avt_distill.data.loading import DatasetArguments
+from avt_distill.metrics import label_ranks
+from avt_distill.scores import LABEL_SPACE_HASH
+from avt_distill.teacher.action_text import ActionText
+from avt_distill.teacher.count_models import NGramModel
+from avt_distill.teacher.cross_fitting import Scorer, cross_fitted_logits
+from avt_distill.teacher.fine_tuning import HistoryRule, TeacherArguments, fine_tuned_teacher
+from avt_distill.teacher.prediction import TeacherScorer
+from avt_distill.teacher.soft_labels import SoftLabelTable, rows_fingerprint
+
+
+@dataclass
+class Arguments(DatasetArguments, TeacherArguments):
+    """What `scripts/export_soft_labels.py` takes: `DatasetArguments`, `TeacherArguments` to train by, and these.
+
+    Args:
+        teachers (`list[str]`, *optional*): Folders of saved teachers.
+        ngram (`int`, *optional*): Order of an n-gram count model.
+        zero_shot (`str`, *optional*): A causal language model on the Hub or in a folder.
+        cross_fit (`int`, *optional*): Number of folds K. 0 fits no folds.
+        train_split (`str`): Split that teachers are trained on.
+        splits (`list[str]`): Splits to label.
+        soft_labels (`str`): Folder to write `<split>.parquet` to.
+    """
+
+    teachers: list[str] | None = None
+    ngram: int | None = None
+    zero_shot: str | None = None
+    cross_fit: int = 0
+    train_split: str = "train"
+    splits: list[str] = field(default_factory=lambda: ["train"])
+    soft_labels: str = "soft_labels"
+
+
+def main(arguments: list[str] | None = None):
+    try:
+        args = parse_run(Arguments, arguments, description=__doc__)
+        check(args)
+        builder = args.builder()
+        unknown = sorted({*args.splits, args.train_split} - set(builder.annotations.splits))
+        if unknown:
+            raise ValueError(f"There is no split '{unknown[0]}': give some of {list(builder.annotations.splits)}.")
+        rows = pd.concat([builder.rows(split).assign(split=split) for split in args.splits], ignore_index=True)
+        started = time.perf_counter()
+        tables = label(args, builder, rows)
+        seconds = time.perf_counter() - started
+        save(args, builder, rows, tables, seconds)
+    except (ValueError, OSError, ImportError) as error:
+        sys.exit(f"error: {error}")
+
+
+def check(args: Arguments):
+    """Raises a `ValueError` unless the options say one way of labelling."""
+    ways = [name for name in ("teachers", "ngram", "zero_shot") if getattr(args, name) is not None]
+    if len(ways) > 1 or (args.cross_fit and ways not in ([], ["ngram"])):
+        raise ValueError(
+            f"{' and '.join([*ways, *(['cross_fit'] if args.cross_fit else [])])} do not go together: give saved "
+            "--teachers, or --zero_shot, or --ngram, or --cross_fit, alone or with --ngram."
+        )
+    if not ways and not args.cross_fit:
+        raise ValueError("Nothing says what is to label: give --teachers, --cross_fit, --ngram or --zero_shot.")
+
+
+def label(args: Arguments, builder: AnticipationBuilder, rows: pd.DataFrame) -> list[tuple[np.ndarray, dict]]:
+    """Returns logits `(N, A)` of each teacher, and what is to be said of it."""
+    histories = list(rows["history"])
+    if args.teachers is not None:
+        return [label_with_saved(folder, builder, histories) for folder in args.teachers]
+    if args.zero_shot is not None:
+        scorer = zero_shot_scorer(args, builder)
+        about = {"model": args.zero_shot, "trained_on": "", "history_length": args.history_length}
+        return [(scorer.logits(histories), about | {"text_form": args.text_form})]
+    train = builder.rows(args.train_split)
+    train = train[train["action"] >= 0].reset_index(drop=True)
+    about = {"trained_on": rows_fingerprint(train), "cross_fit": args.cross_fit}
+    if args.ngram is not None:
+        about |= {"model": f"{args.ngram}-gram", "history_length": args.ngram - 1}
+        fit = ngram_fit(args.ngram, len(builder.annotations.label_space.actions))
+        if not args.cross_fit:
+            return [(fit(train, 0).logits(histories), about)]
+    else:
+        about |= {"model": args.model_name_or_path, "history_length": args.history_length, "text_form": args.text_form}
+        fit = fine_tuning_fit(args, builder)
+    return [(cross_fitted_logits(train, rows, fit, num_folds=args.cross_fit, seed=args.seed), about)]
+
+
+def label_with_saved(folder: str, builder: AnticipationBuilder, histories: list) -> tuple[np.ndarray, dict]:
+    scorer = TeacherScorer.from_pretrained(folder)
+    config = scorer.model.config
+    if config.label_space_hash != builder.annotations.label_space.content_hash:
+        raise ValueError(
+            f"{folder} was trained on label space {config.label_space_hash}, not on "
+            f"{builder.annotations.label_space.content_hash} of {builder.config.name}: columns would stand for other "
+            "actions."
+        )
+    known, asked = (config.history_cutoff, config.tau_a), (builder.config.history_cutoff, builder.config.tau_a)
+    if known != asked:
+        raise ValueError(
+            f"{folder} was trained on histories of cutoff and tau_a {known}, but is to read ones of {asked}: give "
+            f'--dataset_options \'{{"history_cutoff": "{known[0]}", "tau_a": {known[1]}}}\'.'
+        )
+    about = {"model": folder, "trained_on": config.trained_on, "history_length": config.history_length}
+    return scorer.logits(histories, progress=True), about | {"text_form": config.text_form}
+
+
+def zero_shot_scorer(args: Arguments, builder: AnticipationBuilder) -> Scorer:
+    from avt_distill.teacher.zero_shot import ZeroShotScorer
+    from transformers import AutoModelForCausalLM
+
+    from avt_distill.teacher.language_models import load_tokenizer
+
+    text = ActionText(args.text_form, builder.HEAD_NOUN_FIRST)
+    model = AutoModelForCausalLM.from_pretrained(args.zero_shot)
+    texts = text.labels(builder.annotations.label_space.actions)
+    return ZeroShotScorer(model, load_tokenizer(args.zero_shot), texts, text, history_length=args.history_length)
+
+
+def ngram_fit(order: int, num_actions: int) -> Callable[[pd.DataFrame, int], Scorer]:
+    return lambda rows, fold: NGramModel(order, num_actions).fit(list(rows["history"]), list(rows["action"]))
+
+
+def fine_tuning_fit(args: Arguments, builder: AnticipationBuilder) -> Callable[[pd.DataFrame, int], Scorer]:
+    history = HistoryRule(builder.config.history_cutoff, builder.config.tau_a, builder.HEAD_NOUN_FIRST)
+
+    def fit(rows: pd.DataFrame, fold: int) -> Scorer:
+        fold_args = copy.copy(args)
+        fold_args.output_dir = str(Path(args.output_dir) / f"fold{fold}")
+        print(f"fold {fold + 1} of {args.cross_fit}: {len(rows)} rows to train on")
+        return fine_tuned_teacher(rows, builder.annotations.label_space, fold_args, history)
+
+    return fit
+
+
+def save(args: Arguments, builder: AnticipationBuilder, rows: pd.DataFrame, tables: list, seconds: float):
+    """Writes one table a split, and prints what it holds."""
+    Path(args.soft_labels).mkdir(parents=True, exist_ok=True)
+    shared = {
+        LABEL_SPACE_HASH: builder.annotations.label_space.content_hash,
+        "history_cutoff": builder.config.history_cutoff,
+        "tau_a": builder.config.tau_a,
+        "cross_fit": 0,
+    }
+    print(f"{len(rows)} rows labelled in {seconds:.1f} s")
+    for split in args.splits:
+        of_split = (rows["split"] == split).to_numpy()
+        labelled = rows[of_split]
+        shared |= {"split": split, "labelled": rows_fingerprint(labelled)}
+        uids = list(labelled["uid"])
+        members = [SoftLabelTable(uids, logits[of_split], shared | about) for logits, about in tables]
+        table = members[0] if len(members) == 1 else SoftLabelTable.average(members)
+        path = Path(args.soft_labels) / f"{split}.parquet"
+        table.save(path)
+        print(f"{path}: {len(uids)} rows, {accuracy(table, labelled)}")
+
+
+def accuracy(table: SoftLabelTable, rows: pd.DataFrame) -> str:
+    known = (rows["action"] >= 0).to_numpy()
+    if not known.any():
+        return "without labels to compare with"
+    ranks = label_ranks(table.logits[known], rows["action"].to_numpy()[known])
+    return f"top-1 {100 * (ranks < 1).mean():.2f} %, top-5 {100 * (ranks < 5).mean():.2f} %"
+
+
+if __name__ == "__main__":
+    main()

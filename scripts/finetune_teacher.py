@@ -1,0 +1,105 @@
+"""Fine-tunes a language model to predict the next action from the text of past ones, and measures it beside counts.
+
+    python scripts/finetune_teacher.py configs/egtea/teacher.yaml --data_dir annotations/egtea \
+        --model_name_or_path distilbert/distilbert-base-uncased --output_dir teachers/egtea
+    accelerate launch scripts/finetune_teacher.py configs/egtea/teacher.yaml ...    # several GPUs or nodes
+
+The folder then holds the teacher (`TextTeacher.from_pretrained`), `scores_<split>_<model>.parquet` of it and of n-gram
+models for `scripts/evaluate.py` and `scripts/compare_runs.py`, and `results.json`. Killed and started again with the
+same command, it goes on; finished, it only measures.
+"""
+
+import json
+import sys
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+import pandas as pd
+import torch
+import transformers
+from avt_distill.arguments import parse_run
+
+from avt_distill.data.builder import AnticipationBuilder
+from avt_distill.data.loading import DatasetArguments
+from avt_distill.metrics import anticipation_metrics, many_shot_actions, metrics_text
+from avt_distill.scores import LABEL_SPACE_HASH, ScoreTable
+from avt_distill.teacher.count_models import NGramModel
+from avt_distill.teacher.cross_fitting import Scorer
+from avt_distill.teacher.fine_tuning import HistoryRule, TeacherArguments, fine_tuned_teacher
+
+FLOORS = {"unigram": 1, "bigram": 2, "trigram": 3, "4-gram": 4}
+
+
+@dataclass
+class Arguments(DatasetArguments, TeacherArguments):
+    """What `scripts/finetune_teacher.py` takes: `TeacherArguments`, `DatasetArguments`, and these.
+
+    Args:
+        train_split (`str`): Split to train on.
+        evaluation_split (`str`, *optional*): Split to measure on, touched by nothing else. Default: `validation` or
+            `test`, whichever there is.
+    """
+
+    train_split: str = "train"
+    evaluation_split: str | None = None
+
+
+def main(arguments: list[str] | None = None):
+    try:
+        args = parse_run(Arguments, arguments, description=__doc__)
+        builder = args.builder()
+        rows = builder.rows(args.train_split)
+        history = HistoryRule(builder.config.history_cutoff, builder.config.tau_a, builder.HEAD_NOUN_FIRST)
+        started = time.perf_counter()
+        teacher = fine_tuned_teacher(rows, builder.annotations.label_space, args, history)
+        seconds = time.perf_counter() - started
+        if args.should_save:
+            report(args, builder, rows, teacher, seconds)
+    except (ValueError, OSError) as error:
+        sys.exit(f"error: {error}")
+
+
+def report(args: Arguments, builder: AnticipationBuilder, train: pd.DataFrame, teacher: Scorer, seconds: float):
+    """Measures the teacher and counts on the same rows; prints a table and writes scores and results."""
+    split = args.evaluation_split or next(name for name in ("validation", "test") if name in builder.annotations.splits)
+    rows = builder.rows(split)
+    rows = rows[rows["action"] >= 0].reset_index(drop=True)
+    num_actions = len(builder.annotations.label_space.actions)
+    scorers = {"teacher": teacher}
+    for name, order in FLOORS.items():
+        scorers[name] = NGramModel(order, num_actions).fit(list(train["history"]), list(train["action"]))
+    results = {}
+    for name, scorer in scorers.items():
+        table = score(scorer, name, rows, builder, split)
+        table.save(Path(args.output_dir) / f"scores_{split}_{name}.parquet")
+        results[name] = measure(table, builder)
+        print(f"{name}, {len(rows)} rows of {split}", metrics_text(results[name]), sep="\n")
+    settings = json.loads((Path(args.output_dir) / "settings.json").read_text())
+    versions = {library.__name__: library.__version__ for library in (torch, transformers)}
+    result = {"split": split, "num_rows": len(rows), "metrics": results, "training_s": round(seconds, 1)}
+    result |= {"dataset": args.dataset, "config_name": args.config_name, "settings": settings, "versions": versions}
+    (Path(args.output_dir) / "results.json").write_text(json.dumps(result, indent=1) + "\n")
+
+
+def score(scorer: Scorer, name: str, rows: pd.DataFrame, builder: AnticipationBuilder, split: str) -> ScoreTable:
+    metadata = {
+        LABEL_SPACE_HASH: builder.annotations.label_space.content_hash,
+        "model": name,
+        "split": split,
+        "history_cutoff": builder.config.history_cutoff,
+        "tau_a": str(builder.config.tau_a),
+    }
+    return ScoreTable(list(rows["uid"]), scorer.logits(list(rows["history"])), rows["action"].to_numpy(), metadata)
+
+
+def measure(table: ScoreTable, builder: AnticipationBuilder) -> dict[str, float]:
+    """Returns the action metrics, with many-shot ones where the benchmark says which actions these are."""
+    many_shot, space = builder.annotations.many_shot, builder.annotations.label_space
+    if many_shot is not None:  # RULSTM's and AVT's rule, and that of the published teachers
+        many_shot = many_shot_actions(space, many_shot["verb"], many_shot["noun"], rule="or")
+    return anticipation_metrics(table.scores, table.labels, many_shot=many_shot)
+
+
+if __name__ == "__main__":
+    main()
