@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 import torch
 from loopback_hub import LoopbackHub
+from tiny_language_models import write_tiny_decoder, write_tiny_encoder
 from transformers import ViTConfig
 
 from modeling_avt import AVTConfig, AVTForAnticipation, AVTVideoProcessor
@@ -159,3 +160,15 @@ def hub(tmp_path):
     server.run = run
     yield server
     server.stop()
+
+
+@pytest.fixture(scope="session")
+def tiny_encoder(tmp_path_factory) -> Path:
+    """The folder of a random BERT over kitchen words, with head and tokenizer; see `tiny_language_models`."""
+    return write_tiny_encoder(tmp_path_factory.mktemp("encoder"))
+
+
+@pytest.fixture(scope="session")
+def tiny_decoder(tmp_path_factory) -> Path:
+    """The folder of a random GPT-2, with head and tokenizer; see `tiny_language_models`."""
+    return write_tiny_decoder(tmp_path_factory.mktemp("decoder"))

@@ -21,10 +21,11 @@ def is_causal(config: PreTrainedConfig) -> bool:
     Raises:
         ValueError: for models that are no language models of one of these kinds, such as encoder-decoders.
     """
-    if type(config) in MODEL_FOR_MASKED_LM_MAPPING and not getattr(config, "is_decoder", False):
-        return False
-    if type(config) in MODEL_FOR_CAUSAL_LM_MAPPING and not config.is_encoder_decoder:
-        return True
+    if not config.is_encoder_decoder:  # BART is, and in both mappings
+        if type(config) in MODEL_FOR_MASKED_LM_MAPPING and not getattr(config, "is_decoder", False):
+            return False
+        if type(config) in MODEL_FOR_CAUSAL_LM_MAPPING:
+            return True
     raise ValueError(
         f"A '{config.model_type}' is neither a masked nor a causal language model: give an encoder such as BERT or a "
         "decoder such as GPT-2."
@@ -41,8 +42,8 @@ def load_language_model_config(name_or_path: str | Path) -> PreTrainedConfig:
         config = AutoConfig.from_pretrained(name_or_path)
     except (OSError, ValueError) as error:
         raise ValueError(
-            f"Cannot read the language model '{name_or_path}' ({str(error).splitlines()[0]}): give its name on the Hub, "
-            "or a folder that save_pretrained wrote."
+            f"Cannot read the language model '{name_or_path}' ({str(error).splitlines()[0]}): give its name on the "
+            "Hub, or a folder that save_pretrained wrote."
         ) from error
     is_causal(config)
     return config
@@ -84,8 +85,8 @@ def encode(tokenizer: PreTrainedTokenizerBase, texts: Sequence[str], max_length:
     """Returns the token ids of each text, at most `max_length`, cut on the left.
 
     The special tokens that the tokenizer puts around a text are kept when it is cut (the reference cuts off the first,
-    whose feature it then reads). Where it puts none in front, the beginning-of-text token stands there, so that an empty
-    history is a text too.
+    whose feature it then reads). Where it puts none in front, the beginning-of-text token stands there, so that an
+    empty history is a text too.
     """
     front = []
     if not tokenizer("")["input_ids"]:
