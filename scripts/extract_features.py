@@ -8,7 +8,6 @@ Each process takes every n-th video. A run that was interrupted continues where 
 """
 
 import argparse
-import os
 import sys
 from pathlib import Path
 
@@ -18,6 +17,7 @@ from huggingface_hub.utils import tqdm
 
 from avt_distill.backbones import load_backbone_processor
 from avt_distill.data.videos import find_videos
+from avt_distill.distributed import check_processes
 from avt_distill.feature_extraction import CLIP_FRAME_RATE, PretrainedEncoder, extract_features, keep_settings
 
 PREPROCESSING = ("size", "crop_size", "image_mean", "image_std", "antialias")
@@ -28,7 +28,7 @@ def main(arguments: list[str] | None = None):
     args = parse_arguments(arguments)
     state = PartialState(cpu=args.cpu)
     try:
-        check_processes(state)
+        check_processes(state.num_processes, "--cpu")
         failures = extract(args, state)
     except (ValueError, OSError) as error:
         sys.exit(f"error: {error}")
@@ -57,13 +57,6 @@ def parse_arguments(arguments: list[str] | None) -> argparse.Namespace:
         "--skip_unreadable", action="store_true", help="go on after an unreadable video, list them and fail at the end"
     )
     return parser.parse_args(arguments)
-
-
-def check_processes(state: PartialState):
-    """Raises `ValueError` where processes do not know of each other: each would extract everything."""
-    launched = int(os.environ.get("WORLD_SIZE", "1"))
-    if launched != state.num_processes:
-        raise ValueError(f"{launched} processes were launched, but each runs alone: without an accelerator give --cpu.")
 
 
 def extract(args: argparse.Namespace, state: PartialState) -> list[str]:

@@ -12,7 +12,13 @@ import numpy as np
 import pytest
 import torch
 from loopback_hub import LoopbackHub
-from tiny_language_models import DECODERS, ENCODERS, write_language_model
+from tiny_language_models import (
+    DECODERS,
+    ENCODERS,
+    write_language_model,
+    write_tiny_decoder,
+    write_tiny_encoder,
+)
 from transformers import ViTConfig
 
 from modeling_avt import AVTConfig, AVTForAnticipation, AVTVideoProcessor
@@ -167,3 +173,15 @@ def language_models(tmp_path_factory) -> dict[str, Path]:
     """Folder of a tiny random language model of each kind: `bert`, `distilbert`, `roberta`, `gpt2`, `llama`."""
     root = tmp_path_factory.mktemp("language_models")
     return {kind: write_language_model(root / kind, kind) for kind in (*ENCODERS, *DECODERS)}
+
+
+@pytest.fixture(scope="session")
+def tiny_encoder(tmp_path_factory) -> Path:
+    """The folder of a random BERT over kitchen words, with head and tokenizer; see `tiny_language_models`."""
+    return write_tiny_encoder(tmp_path_factory.mktemp("encoder"))
+
+
+@pytest.fixture(scope="session")
+def tiny_decoder(tmp_path_factory) -> Path:
+    """The folder of a random GPT-2, with head and tokenizer; see `tiny_language_models`."""
+    return write_tiny_decoder(tmp_path_factory.mktemp("decoder"))

@@ -21,10 +21,11 @@ def is_causal(config: PreTrainedConfig) -> bool:
     Raises:
         ValueError: for models that are no language models of one of these kinds, such as encoder-decoders.
     """
-    if type(config) in MODEL_FOR_MASKED_LM_MAPPING and not getattr(config, "is_decoder", False):
-        return False
-    if type(config) in MODEL_FOR_CAUSAL_LM_MAPPING and not config.is_encoder_decoder:
-        return True
+    if not config.is_encoder_decoder:  # BART is, and in both mappings
+        if type(config) in MODEL_FOR_MASKED_LM_MAPPING and not getattr(config, "is_decoder", False):
+            return False
+        if type(config) in MODEL_FOR_CAUSAL_LM_MAPPING:
+            return True
     raise ValueError(
         f"A '{config.model_type}' is neither a masked nor a causal language model: give an encoder such as BERT or a "
         "decoder such as GPT-2."

@@ -1,0 +1,439 @@
+"""Adaptation of a language model to sequences of actions in recipes, and its perplexity on recipes held out."""
+
+import contextlib
+import copy
+import json
+import logging
+import platform
+import time
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+import torch
+import transformers
+from accelerate import __version__ as accelerate_version
+from transformers import (
+    AutoModelForCausalLM,
+    AutoModelForMaskedLM,
+    EvalPrediction,
+    PreTrainedModel,
+    PreTrainedTokenizerBase,
+    Trainer,
+    TrainerCallback,
+    TrainerState,
+    TrainingArguments,
+    set_seed,
+)
+from transformers.trainer import TRAINER_STATE_NAME
+from transformers.trainer_utils import IntervalStrategy, SaveStrategy, SchedulerType, get_last_checkpoint
+
+from avt_distill.teacher.action_text import ActionText
+from avt_distill.teacher.language_models import is_causal, load_language_model_config, load_tokenizer
+from avt_distill.teacher.recipe_blocks import (
+    IGNORED,
+    BlockCollator,
+    RecipeTexts,
+    load_recipe_texts,
+    make_blocks,
+)
+
+logger = logging.getLogger(__name__)
+
+RESULT_FILE = "adaptation.json"
+# What a run that continues must share with the one that began: the perplexity before was measured under these.
+FIXED = (
+    "model_name_or_path",
+    "recipes",
+    "text_form",
+    "block_length",
+    "packing",
+    "held_out_fraction",
+    "mlm_probability",
+    "head_warmup_steps",
+    "head_learning_rate",
+    "seed",
+)
+REPORTED = (
+    *FIXED,
+    "learning_rate",
+    "lr_scheduler_type",
+    "weight_decay",
+    "max_grad_norm",
+    "per_device_train_batch_size",
+    "gradient_accumulation_steps",
+    "world_size",
+    "num_train_epochs",
+    "max_steps",
+    "bf16",
+    "fp16",
+)
+
+
+@dataclass
+class AdaptationArguments(TrainingArguments):
+    """`TrainingArguments` and what adaptation adds to them.
+
+    The optimiser is the reference's, which is the Trainer's own default: AdamW at 5e-5, linear decay, no warm-up, no
+    weight decay, gradients clipped at 1.0, batches of 12 examples of at most 512 tokens (its recipe_mlm, with the
+    Trainer of transformers 4.12). The reference trains for 200,000 steps on a million recipes, one recipe an example;
+    here recipes share examples, unless `packing` is off, and `num_train_epochs` counts.
+    """
+
+    model_name_or_path: str = field(
+        kw_only=True, metadata={"help": "The language model: its name on the Hub, or a folder."}
+    )
+    recipes: str = field(
+        kw_only=True, metadata={"help": "Recipes as actions: the file that scripts/extract_recipe_actions.py writes."}
+    )
+    text_form: str = field(default="natural", metadata={"help": "How actions are written: natural or markers."})
+    block_length: int = field(default=512, metadata={"help": "Tokens of a training example."})
+    packing: bool = field(
+        default=True, metadata={"help": "Fill each example with recipes; otherwise one recipe an example, padded."}
+    )
+    held_out_fraction: float = field(
+        default=0.02, metadata={"help": "Part of the recipes that perplexity is measured on, and none is trained on."}
+    )
+    mlm_probability: float = field(default=0.15, metadata={"help": "Encoders: part of the tokens that are predicted."})
+    head_warmup_steps: int = field(
+        default=0,
+        metadata={
+            "help": "Where the checkpoint has no language model head: steps that train the head alone, before "
+            "perplexity is measured and everything is trained."
+        },
+    )
+    head_learning_rate: float = field(default=1e-3, metadata={"help": "Learning rate of these steps."})
+    per_device_train_batch_size: int = field(default=12, metadata={"help": "Training examples a device and step."})
+    logging_steps: float = field(default=50, metadata={"help": "Steps between two logs."})
+    save_total_limit: int | None = field(default=2, metadata={"help": "Checkpoints to keep."})
+
+    def __post_init__(self):
+        super().__post_init__()
+        ActionText(self.text_form)
+        for name in ("held_out_fraction", "mlm_probability"):
+            if not 0 < getattr(self, name) < 1:
+                raise ValueError(f"{name} is {getattr(self, name)}: give a number between 0 and 1.")
+        if self.head_warmup_steps < 0:
+            raise ValueError(f"head_warmup_steps is {self.head_warmup_steps}: give 0 or more.")
+        if self.label_smoothing_factor:
+            raise ValueError("label_smoothing_factor is not used here: perplexity is that of the plain likelihood.")
+        self.include_num_input_tokens_seen = "non_padding"
+
+
+def load_masked_or_causal_model(name_or_path: str | Path) -> tuple[PreTrainedModel, list[str]]:
+    """Returns a language model with its head, in float32, and the names of the head's weights that are new.
+
+    A checkpoint of an encoder alone, such as a sentence encoder, has no head: transformers then ties the output matrix
+    to the word embeddings and draws the rest of the head at random.
+
+    Raises:
+        ValueError: where weights other than the head's are missing.
+    """
+    config = load_language_model_config(name_or_path)
+    auto_class = AutoModelForCausalLM if is_causal(config) else AutoModelForMaskedLM
+    model, loading = auto_class.from_pretrained(name_or_path, dtype=torch.float32, output_loading_info=True)
+    new = sorted(loading["missing_keys"])
+    lost = [name for name in new if name.startswith(f"{model.base_model_prefix}.")]
+    if lost:
+        raise ValueError(
+            f"'{name_or_path}' lacks weights of the model itself, such as {lost[0]}: give a whole checkpoint."
+        )
+    return model, new
+
+
+def check_block_length(block_length: int, model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase):
+    """Raises `ValueError` where blocks have more tokens than the model has positions, or too few to be of use."""
+    positions = min(getattr(model.config, "max_position_embeddings", None) or np.inf, tokenizer.model_max_length)
+    if not 8 <= block_length <= positions:
+        raise ValueError(f"block_length is {block_length}: give 8 to {positions} tokens, which this model can read.")
+    if len(tokenizer) > model.get_input_embeddings().num_embeddings:
+        raise ValueError(f"The tokenizer has {len(tokenizer)} tokens, more than the model has embeddings: they differ.")
+
+
+class AdaptationTrainer(Trainer):
+    """A `Trainer` of masked and causal language models on blocks of recipes.
+
+    The loss is the mean over all predicted tokens of an optimiser step, however these are spread over devices and
+    accumulated batches. `evaluate` gives the mean negative log-likelihood over all predicted tokens as `eval_loss`, its
+    exponential as `eval_perplexity`, and their number as `eval_predicted_tokens`.
+
+    A masked language model computes its vocabulary logits at the predicted positions alone, where its head allows that
+    (see `reads_positions_alone`): over the whole block they cost as much as a small encoder.
+    """
+
+    loss_is_scaled_for_ga = True
+
+    def __init__(self, model: PreTrainedModel, args: TrainingArguments, **kwargs):
+        if args.n_gpu > 1:
+            raise ValueError(f"One process sees {args.n_gpu} GPUs: start one for each with `accelerate launch`.")
+        super().__init__(model, args, compute_metrics=_perplexity, **kwargs)
+        self.selects_positions = not is_causal(model.config) and reads_positions_alone(model)
+
+    def get_batch_samples(self, epoch_iterator, num_batches, device):
+        """Returns the batches of an optimiser step, and how many tokens all processes predict in it."""
+        batches, _ = super().get_batch_samples(epoch_iterator, num_batches, device)
+        count = torch.tensor(sum(int((batch["labels"] != IGNORED).sum()) for batch in batches), device=device)
+        return batches, self.accelerator.reduce(count, reduction="sum")
+
+    def compute_loss(self, model, inputs, return_outputs=False, num_items_in_batch=None):
+        nll = self.token_nll(model, inputs)
+        # Gradients are averaged over processes: the sum over them is the mean times their number.
+        loss = nll.sum() * self.accelerator.num_processes / num_items_in_batch.clamp(min=1)
+        return (loss, {"loss": loss}) if return_outputs else loss
+
+    def prediction_step(self, model, inputs, prediction_loss_only, ignore_keys=None):
+        """Returns, in place of logits and labels, each block's negative log-likelihood and number of tokens."""
+        inputs = self._prepare_inputs(inputs)
+        with torch.no_grad(), self.compute_loss_context_manager():
+            nll = self.token_nll(model, inputs)
+        return None, nll.sum(1), (inputs["labels"] != IGNORED).sum(1)
+
+    def token_nll(self, model: torch.nn.Module, batch: dict[str, torch.Tensor]) -> torch.Tensor:
+        """Returns the negative log-likelihood of each label `(B, T)`, 0 where there is none; see `BlockCollator`."""
+        labels = batch["labels"]
+        inputs = {name: value for name, value in batch.items() if name != "labels"}
+        if not self.selects_positions:
+            logits = model(**inputs).logits  # (B, T, V)
+            nll = torch.nn.functional.cross_entropy(
+                logits.flatten(0, 1).float(), labels.flatten(), reduction="none", ignore_index=IGNORED
+            )
+            return nll.view_as(labels)  # (B, T)
+        predicted = labels != IGNORED
+        with head_at(self.model, predicted):
+            logits = model(**inputs).logits[0]  # (M, V)
+        nll = torch.zeros(labels.shape, device=labels.device)
+        nll[predicted] = torch.nn.functional.cross_entropy(logits.float(), labels[predicted], reduction="none")
+        return nll  # (B, T)
+
+
+def _perplexity(outputs: EvalPrediction) -> dict[str, float]:
+    count = int(outputs.label_ids.sum())
+    loss = float(outputs.predictions.sum(dtype=np.float64) / count)
+    return {"loss": loss, "perplexity": float(np.exp(loss)), "predicted_tokens": count}
+
+
+@contextlib.contextmanager
+def head_at(model: PreTrainedModel, positions: torch.Tensor):
+    """Makes a model's head see the hidden states of some positions only, as a single sequence.
+
+    Args:
+        model (`PreTrainedModel`): Within this context its logits are `(1, M, V)`.
+        positions (`torch.BoolTensor` of shape `(B, T)`): M of them are chosen, in order.
+    """
+
+    def choose(module, inputs, output):
+        output.last_hidden_state = output.last_hidden_state[positions][None]  # (1, M, D)
+        return output
+
+    hook = model.base_model.register_forward_hook(choose)
+    try:
+        yield
+    finally:
+        hook.remove()
+
+
+@torch.no_grad()
+def reads_positions_alone(model: PreTrainedModel) -> bool:
+    """Returns whether a model's head gives equal logits when computed at some positions only: tried on a few tokens."""
+    training = model.training
+    model.eval()
+    device = next(model.parameters()).device
+    input_ids = torch.arange(16, device=device).view(2, 8) % model.config.vocab_size
+    positions = torch.arange(16, device=device).view(2, 8) % 3 == 0
+    expected = model(input_ids=input_ids).logits[positions]
+    try:
+        with head_at(model, positions):
+            chosen = model(input_ids=input_ids).logits
+    except (RuntimeError, AttributeError, IndexError):
+        return False
+    finally:
+        model.train(training)
+    return chosen.shape == expected[None].shape and torch.allclose(chosen[0], expected, atol=1e-3, rtol=1e-3)
+
+
+def adapt(args: AdaptationArguments) -> dict:
+    """Returns what a run came to, once the adapted model, with head and tokenizer, is in the output folder.
+
+    Perplexity is measured on the recipes held out, before training and after it, with the same masks. Where the head is
+    new, it is measured before on a random head, unless `head_warmup_steps` train this one first: only then does the
+    difference say something about the language model. A run that was interrupted continues from its last checkpoint
+    when `resume_from_checkpoint` is `true`.
+
+    Returns:
+        `dict`: Also written as `adaptation.json`; see `AdaptationTrainer` for its perplexities.
+
+    Raises:
+        ValueError: for arguments, recipes or a model that cannot be meant, and a folder in use.
+    """
+    checkpoint, earlier = _start(args)
+    set_seed(args.seed)
+    model, new_weights = load_masked_or_causal_model(args.model_name_or_path)
+    tokenizer = load_tokenizer(args.model_name_or_path)
+    check_block_length(args.block_length, model, tokenizer)
+    texts = load_recipe_texts(args.recipes, ActionText(args.text_form), args.held_out_fraction)
+    setup = _data(args, model, tokenizer, texts)
+    if earlier is None:
+        earlier = {"head_was_new": bool(new_weights), "new_weights": new_weights}
+        earlier["before_is_of"] = _prepare_head(model, new_weights, args, setup)
+    record = _Record(args, earlier)
+    args.eval_on_start = checkpoint is None
+    trainer = AdaptationTrainer(model, args, callbacks=[record], **setup)
+    trainer.train(resume_from_checkpoint=checkpoint)
+    seconds = time.perf_counter() - record.started
+    after = _held_out(trainer.evaluate())
+    trainer.save_model()  # with the tokenizer
+    result = {
+        **record.found,
+        "after": after,
+        "recipes": {
+            "train": len(texts.train),
+            "held_out": len(texts.held_out),
+            "without_actions": texts.num_without_actions,
+            "repeated": texts.num_repeated,
+        },
+        "blocks": {"train": len(setup["train_dataset"]), "held_out": len(setup["eval_dataset"])},
+        "training": _effort(trainer, checkpoint, seconds),
+        "arguments": _arguments(args),
+        "versions": {
+            "python": platform.python_version(),
+            "torch": torch.__version__,
+            "transformers": transformers.__version__,
+            "accelerate": accelerate_version,
+        },
+    }
+    _write(args, result)
+    return result
+
+
+def _start(args: AdaptationArguments) -> tuple[str | None, dict | None]:
+    """Returns the checkpoint to continue from and what was found before training; nothing of either for a new run."""
+    folder, resume = Path(args.output_dir), str(args.resume_from_checkpoint or "false")
+    record = folder / RESULT_FILE
+    checkpoint = None
+    if resume.lower() == "true" and folder.is_dir():
+        checkpoint = get_last_checkpoint(folder)
+    elif resume.lower() not in ("true", "false"):
+        checkpoint = resume
+    if checkpoint is None:
+        begun = resume.lower() == "true" and record.exists()  # stopped before its first checkpoint: it starts again
+        if folder.is_dir() and any(folder.iterdir()) and not begun:
+            raise ValueError(
+                f"{folder} is not empty: give another output_dir, or --resume_from_checkpoint true to continue a run."
+            )
+        return None, None
+    if not record.exists():
+        raise ValueError(f"{folder} has no {RESULT_FILE} of the run that began: start anew in another output_dir.")
+    earlier = json.loads(record.read_text(encoding="utf-8"))
+    current = _arguments(args)
+    for name in FIXED:
+        if earlier["arguments"][name] != current[name]:
+            raise ValueError(
+                f"The run in {folder} began with {name}={earlier['arguments'][name]}, not {current[name]}: continue "
+                "with that, or give another output_dir."
+            )
+    return checkpoint, {name: earlier[name] for name in ("head_was_new", "new_weights", "before_is_of", "before")}
+
+
+def _data(
+    args: AdaptationArguments, model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, texts: RecipeTexts
+) -> dict:
+    """Returns the trainer's data: blocks to train on, in which recipes stand in random order, and held-out ones."""
+    order = np.random.default_rng(args.seed).permutation(len(texts.train))
+    causal, collator = is_causal(model.config), BlockCollator(tokenizer, args.mlm_probability)
+    layout = {"block_length": args.block_length, "causal": causal, "packing": args.packing}
+    train = make_blocks(tokenizer, [texts.train[position] for position in order], **layout)
+    held_out = make_blocks(tokenizer, texts.held_out, **layout)
+    return {
+        "train_dataset": train,
+        "eval_dataset": held_out if causal else collator.mask_once(held_out),
+        "data_collator": collator,
+        "processing_class": tokenizer,
+    }
+
+
+class _Record(TrainerCallback):
+    """Writes down what is measured before the first step, at once: an interrupted run keeps it, and times the rest.
+
+    The Trainer measures it after the model is prepared for training (`eval_on_start`). Had `Trainer.evaluate` been
+    called before `Trainer.train`, Accelerate 1.15 would take the model for prepared, and several processes would train
+    without exchanging their gradients.
+    """
+
+    def __init__(self, args: AdaptationArguments, found: dict):
+        self.args, self.found, self.started = args, found, 0.0
+
+    def on_train_begin(self, args, state, control, **kwargs):
+        self.started = time.perf_counter()
+
+    def on_evaluate(self, args, state, control, metrics, **kwargs):
+        if state.global_step == 0:
+            self.found["before"] = _held_out(metrics)
+            _write(self.args, {"arguments": _arguments(self.args), **self.found})
+            self.started = time.perf_counter()
+
+
+def _prepare_head(model: PreTrainedModel, new_weights: list[str], args: AdaptationArguments, setup: dict) -> str:
+    """Returns what perplexity before training will be of; a new head is trained first where that is asked for."""
+    if not new_weights:
+        if args.head_warmup_steps:
+            logger.warning("head_warmup_steps is left out: %s has a language model head.", args.model_name_or_path)
+        return "the checkpoint"
+    logger.warning("%s has no language model head: %s start at random.", args.model_name_or_path, new_weights)
+    if not args.head_warmup_steps:
+        return "a random head on the checkpoint"
+    train_head(model, new_weights, args, setup)
+    return f"a head trained for {args.head_warmup_steps} steps on the unchanged checkpoint"
+
+
+def train_head(model: PreTrainedModel, new_weights: list[str], args: AdaptationArguments, setup: dict):
+    """Trains the head's new weights alone, for `head_warmup_steps` at `head_learning_rate`.
+
+    Args:
+        model (`PreTrainedModel`): Trained in place.
+        new_weights (`list[str]`): Their names.
+        args (`AdaptationArguments`): For everything else.
+        setup (`dict`): The trainer's data.
+    """
+    arguments = copy.copy(args)
+    arguments.save_strategy, arguments.eval_strategy = SaveStrategy.NO, IntervalStrategy.NO
+    arguments.load_best_model_at_end = arguments.push_to_hub = arguments.eval_on_start = False
+    arguments.max_steps, arguments.learning_rate = args.head_warmup_steps, args.head_learning_rate
+    arguments.lr_scheduler_type, arguments.warmup_steps = SchedulerType.LINEAR, 0
+    parameters = dict(model.named_parameters(remove_duplicate=False))
+    model.requires_grad_(False)
+    for name in new_weights:
+        parameters[name].requires_grad_(True)
+    AdaptationTrainer(model, arguments, **setup).train()
+    model.requires_grad_(True)
+
+
+def _held_out(metrics: dict) -> dict:
+    return {name: metrics[f"eval_{name}"] for name in ("perplexity", "loss", "predicted_tokens")}
+
+
+def _effort(trainer: AdaptationTrainer, checkpoint: str | None, seconds: float) -> dict:
+    """Returns how much was trained; time and speed are those since the last start."""
+    first = TrainerState()
+    if checkpoint is not None:
+        first = TrainerState.load_from_json(str(Path(checkpoint) / TRAINER_STATE_NAME))
+    state = trainer.state
+    return {
+        "steps": state.global_step,
+        "epochs": state.epoch,
+        "tokens": state.num_input_tokens_seen,
+        "continued_from_step": first.global_step,
+        "seconds": round(seconds, 1),
+        "tokens_per_second": round((state.num_input_tokens_seen - first.num_input_tokens_seen) / seconds, 1),
+    }
+
+
+def _arguments(args: AdaptationArguments) -> dict:
+    values = {name: getattr(args, name) for name in REPORTED}
+    return json.loads(json.dumps(values, default=str))
+
+
+def _write(args: AdaptationArguments, content: dict):
+    if args.should_save:
+        path = Path(args.output_dir) / RESULT_FILE
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
