@@ -17,7 +17,7 @@ from transformers import (
     RobertaConfig,
 )
 
-VERBS = "add bake beat boil chop close crack cut fry heat knead melt mix open peel pour preheat put serve stir take wash"
+VERBS = "add bake boil chop close crack cut fry heat knead melt mix open peel pour preheat put serve stir take wash"
 NOUNS = "batter bowl butter carrot cheese dough egg flour fridge knife milk oil onion oven pan pepper salt sugar tomato"
 ENCODER_SPECIAL = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"]
 END_OF_TEXT = "<|endoftext|>"
