@@ -32,7 +32,7 @@ NOUN_LIKE_VERBS = _words(
 LETTING = _words("allow leave let")  # "let the dough rise"
 CONTINUING = _words("begin continue finish keep start stop try")  # "continue to stir the sauce"
 SHARING_VERBS = KITCHEN_VERBS - LETTING - CONTINUING | NOUN_LIKE_VERBS  # "peel and slice the onions"
-NEGATIONS = ("do not ", "don't ", "don’t ", "never ", "avoid ")
+NEGATIONS = ("do not ", "don't ", "don\u2019t ", "never ", "avoid ")
 AUXILIARIES = _words("am are can could has have is may might must shall should was were will would")
 # How a phrase begins that says when, where or with what to do something.
 LEADING = _words(
@@ -56,9 +56,9 @@ NO_OBJECTS = (
     | ADVERBS
     | KITCHEN_VERBS
     | _words(
-        """apart aside away back covered down eight enough five forth four frozen half less once often out overnight six
-    ten them together twice uncovered up us well"""
+        "apart aside away back covered down eight enough five forth four frozen half less often out overnight rest six"
     )
+    | _words("ten them twice uncovered up us well")
 )
 ALONE_NO_OBJECTS = _words("cold dry hot thick thin warm")
 PARTICLES = _words("apart aside away back down off out up")

