@@ -24,10 +24,11 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
-from avt_distill.arguments import parse_run
 
+from avt_distill.arguments import parse_run
 from avt_distill.data.builder import AnticipationBuilder
 from avt_distill.data.loading import DatasetArguments
+from avt_distill.distributed import check_processes
 from avt_distill.metrics import label_ranks
 from avt_distill.scores import LABEL_SPACE_HASH
 from avt_distill.teacher.action_text import ActionText
@@ -40,31 +41,22 @@ from avt_distill.teacher.soft_labels import SoftLabelTable, rows_fingerprint
 
 @dataclass
 class Arguments(DatasetArguments, TeacherArguments):
-    """What `scripts/export_soft_labels.py` takes: `DatasetArguments`, `TeacherArguments` to train by, and these.
+    """What this script takes: the data set, how teachers are trained where they are, and these."""
 
-    Args:
-        teachers (`list[str]`, *optional*): Folders of saved teachers.
-        ngram (`int`, *optional*): Order of an n-gram count model.
-        zero_shot (`str`, *optional*): A causal language model on the Hub or in a folder.
-        cross_fit (`int`, *optional*): Number of folds K. 0 fits no folds.
-        train_split (`str`): Split that teachers are trained on.
-        splits (`list[str]`): Splits to label.
-        soft_labels (`str`): Folder to write `<split>.parquet` to.
-    """
-
-    teachers: list[str] | None = None
-    ngram: int | None = None
-    zero_shot: str | None = None
-    cross_fit: int = 0
-    train_split: str = "train"
-    splits: list[str] = field(default_factory=lambda: ["train"])
-    soft_labels: str = "soft_labels"
+    teachers: list[str] | None = field(default=None, metadata={"help": "Folders of saved teachers."})
+    ngram: int | None = field(default=None, metadata={"help": "Order of an n-gram count model."})
+    zero_shot: str | None = field(default=None, metadata={"help": "A causal language model on the Hub or in a folder."})
+    cross_fit: int = field(default=0, metadata={"help": "Number of folds, each labelled by a teacher of its own."})
+    train_split: str = field(default="train", metadata={"help": "Split that teachers are trained on."})
+    splits: list[str] = field(default_factory=lambda: ["train"], metadata={"help": "Splits to label."})
+    soft_labels: str = field(default="soft_labels", metadata={"help": "Folder to write <split>.parquet to."})
 
 
 def main(arguments: list[str] | None = None):
     try:
         args = parse_run(Arguments, arguments, description=__doc__)
         check(args)
+        check_processes(args.world_size)
         builder = args.builder()
         unknown = sorted({*args.splits, args.train_split} - set(builder.annotations.splits))
         if unknown:

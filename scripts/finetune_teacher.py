@@ -12,17 +12,18 @@ same command, it goes on; finished, it only measures.
 import json
 import sys
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import pandas as pd
 import torch
 import transformers
-from avt_distill.arguments import parse_run
 
+from avt_distill.arguments import parse_run
 from avt_distill.data.builder import AnticipationBuilder
 from avt_distill.data.loading import DatasetArguments
-from avt_distill.metrics import anticipation_metrics, many_shot_actions, metrics_text
+from avt_distill.distributed import check_processes
+from avt_distill.metrics import anticipation_metrics, many_shot_actions
 from avt_distill.scores import LABEL_SPACE_HASH, ScoreTable
 from avt_distill.teacher.count_models import NGramModel
 from avt_distill.teacher.cross_fitting import Scorer
@@ -33,22 +34,21 @@ FLOORS = {"unigram": 1, "bigram": 2, "trigram": 3, "4-gram": 4}
 
 @dataclass
 class Arguments(DatasetArguments, TeacherArguments):
-    """What `scripts/finetune_teacher.py` takes: `TeacherArguments`, `DatasetArguments`, and these.
+    """What this script takes: the data set, how to train, and these."""
 
-    Args:
-        train_split (`str`): Split to train on.
-        evaluation_split (`str`, *optional*): Split to measure on, touched by nothing else. Default: `validation` or
-            `test`, whichever there is.
-    """
-
-    train_split: str = "train"
-    evaluation_split: str | None = None
+    train_split: str = field(default="train", metadata={"help": "Split to train on."})
+    evaluation_split: str | None = field(
+        default=None,
+        metadata={"help": "Split to measure on, used for nothing else. Default: validation, or else test."},
+    )
 
 
 def main(arguments: list[str] | None = None):
     try:
         args = parse_run(Arguments, arguments, description=__doc__)
+        check_processes(args.world_size)
         builder = args.builder()
+        choose_splits(args, builder)
         rows = builder.rows(args.train_split)
         history = HistoryRule(builder.config.history_cutoff, builder.config.tau_a, builder.HEAD_NOUN_FIRST)
         started = time.perf_counter()
@@ -60,9 +60,19 @@ def main(arguments: list[str] | None = None):
         sys.exit(f"error: {error}")
 
 
+def choose_splits(args: Arguments, builder: AnticipationBuilder):
+    """Sets the split to measure on, and refuses ones that are not there, before anything is trained."""
+    splits = list(builder.annotations.splits)
+    if args.evaluation_split is None:
+        args.evaluation_split = next((name for name in ("validation", "test") if name in splits), None)
+    for name in ("train_split", "evaluation_split"):
+        if getattr(args, name) not in splits:
+            raise ValueError(f"{name} is {getattr(args, name)!r}, but the splits are {splits}: give one of them.")
+
+
 def report(args: Arguments, builder: AnticipationBuilder, train: pd.DataFrame, teacher: Scorer, seconds: float):
     """Measures the teacher and counts on the same rows; prints a table and writes scores and results."""
-    split = args.evaluation_split or next(name for name in ("validation", "test") if name in builder.annotations.splits)
+    split = args.evaluation_split
     rows = builder.rows(split)
     rows = rows[rows["action"] >= 0].reset_index(drop=True)
     num_actions = len(builder.annotations.label_space.actions)
@@ -74,7 +84,7 @@ def report(args: Arguments, builder: AnticipationBuilder, train: pd.DataFrame, t
         table = score(scorer, name, rows, builder, split)
         table.save(Path(args.output_dir) / f"scores_{split}_{name}.parquet")
         results[name] = measure(table, builder)
-        print(f"{name}, {len(rows)} rows of {split}", metrics_text(results[name]), sep="\n")
+    print(f"{len(rows)} rows of {split}", comparison(results), sep="\n")
     settings = json.loads((Path(args.output_dir) / "settings.json").read_text())
     versions = {library.__name__: library.__version__ for library in (torch, transformers)}
     result = {"split": split, "num_rows": len(rows), "metrics": results, "training_s": round(seconds, 1)}
@@ -99,6 +109,16 @@ def measure(table: ScoreTable, builder: AnticipationBuilder) -> dict[str, float]
     if many_shot is not None:  # RULSTM's and AVT's rule, and that of the published teachers
         many_shot = many_shot_actions(space, many_shot["verb"], many_shot["noun"], rule="or")
     return anticipation_metrics(table.scores, table.labels, many_shot=many_shot)
+
+
+def comparison(results: dict[str, dict[str, float]]) -> str:
+    """Returns a line for each model and a column for each metric."""
+    columns = [name.removeprefix("action_").replace("_", " ") for name in next(iter(results.values()))]
+    lines = [" " * 10 + "".join(f"{column:>{len(column) + 2}}" for column in columns)]
+    for model, metrics in results.items():
+        cells = zip(columns, metrics.values(), strict=True)
+        lines.append(f"{model:<10}" + "".join(f"{value:>{len(column) + 2}.2f}" for column, value in cells))
+    return "\n".join(lines)
 
 
 if __name__ == "__main__":

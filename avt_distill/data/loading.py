@@ -1,7 +1,7 @@
 """From the name of a benchmark, or a folder, to its data set."""
 
 import json
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, field, fields
 from pathlib import Path
 
 import datasets
@@ -63,19 +63,16 @@ def load_anticipation_dataset(name_or_path: str, **builder_kwargs) -> datasets.D
 
 @dataclass
 class DatasetArguments:
-    """Which data set a run reads, as its YAML file and command line say it.
+    """Which data set a run reads, as its YAML file and command line say it."""
 
-    Args:
-        dataset (`str`): Name of a benchmark, or a folder with `segments.csv`; see `load_anticipation_dataset`.
-        data_dir (`str`, *optional*): Folder of the benchmark's annotation files.
-        config_name (`str`, *optional*): Such as `rulstm`, `split1_complete` or `fold1`.
-        dataset_options (`dict`, *optional*): Options of `rows.RowOptions`, such as `{"history_cutoff": "ended"}`.
-    """
-
-    dataset: str | None = None
-    data_dir: str | None = None
-    config_name: str | None = None
-    dataset_options: dict | str | None = None
+    dataset: str | None = field(
+        default=None, metadata={"help": f"Name of a benchmark ({', '.join(BUILDERS)}), or a folder with segments.csv."}
+    )
+    data_dir: str | None = field(default=None, metadata={"help": "Folder of the benchmark's annotation files."})
+    config_name: str | None = field(default=None, metadata={"help": "Such as rulstm, split1_complete or fold1."})
+    dataset_options: dict | str | None = field(
+        default=None, metadata={"help": 'Options of its rows, such as {"history_cutoff": "ended"}.'}
+    )
 
     def builder(self) -> AnticipationBuilder:
         """Returns the data set's builder.
