@@ -24,6 +24,7 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
+from transformers import AutoModelForCausalLM
 
 from avt_distill.arguments import parse_run
 from avt_distill.data.builder import AnticipationBuilder
@@ -35,8 +36,10 @@ from avt_distill.teacher.action_text import ActionText
 from avt_distill.teacher.count_models import NGramModel
 from avt_distill.teacher.cross_fitting import Scorer, cross_fitted_logits
 from avt_distill.teacher.fine_tuning import HistoryRule, TeacherArguments, fine_tuned_teacher
-from avt_distill.teacher.prediction import TeacherScorer
+from avt_distill.teacher.language_models import load_language_model_config, load_tokenizer
+from avt_distill.teacher.prediction import TeacherScorer, different_histories
 from avt_distill.teacher.soft_labels import SoftLabelTable, rows_fingerprint
+from avt_distill.teacher.zero_shot import ZeroShotScorer
 
 
 @dataclass
@@ -46,6 +49,10 @@ class Arguments(DatasetArguments, TeacherArguments):
     teachers: list[str] | None = field(default=None, metadata={"help": "Folders of saved teachers."})
     ngram: int | None = field(default=None, metadata={"help": "Order of an n-gram count model."})
     zero_shot: str | None = field(default=None, metadata={"help": "A causal language model on the Hub or in a folder."})
+    instruction: str = field(default="", metadata={"help": "What the language model reads before each history."})
+    calibrate: bool = field(
+        default=False, metadata={"help": "Subtract what it scores each name without a history; see ZeroShotScorer."}
+    )
     cross_fit: int = field(default=0, metadata={"help": "Number of folds, each labelled by a teacher of its own."})
     train_split: str = field(default="train", metadata={"help": "Split that teachers are trained on."})
     splits: list[str] = field(default_factory=lambda: ["train"], metadata={"help": "Splits to label."})
@@ -88,9 +95,8 @@ def label(args: Arguments, builder: AnticipationBuilder, rows: pd.DataFrame) -> 
     if args.teachers is not None:
         return [label_with_saved(folder, builder, histories) for folder in args.teachers]
     if args.zero_shot is not None:
-        scorer = zero_shot_scorer(args, builder)
         about = {"model": args.zero_shot, "trained_on": "", "history_length": args.history_length}
-        return [(scorer.logits(histories), about | {"text_form": args.text_form})]
+        return [(zero_shot_logits(args, builder, histories), about | {"text_form": args.text_form})]
     train = builder.rows(args.train_split)
     train = train[train["action"] >= 0].reset_index(drop=True)
     about = {"trained_on": rows_fingerprint(train), "cross_fit": args.cross_fit}
@@ -124,16 +130,22 @@ def label_with_saved(folder: str, builder: AnticipationBuilder, histories: list)
     return scorer.logits(histories, progress=True), about | {"text_form": config.text_form}
 
 
-def zero_shot_scorer(args: Arguments, builder: AnticipationBuilder) -> Scorer:
-    from avt_distill.teacher.zero_shot import ZeroShotScorer
-    from transformers import AutoModelForCausalLM
-
-    from avt_distill.teacher.language_models import load_tokenizer
-
+def zero_shot_logits(args: Arguments, builder: AnticipationBuilder, histories: list) -> np.ndarray:
+    load_language_model_config(args.zero_shot)  # says in a sentence what is wrong with it
     text = ActionText(args.text_form, builder.HEAD_NOUN_FIRST)
-    model = AutoModelForCausalLM.from_pretrained(args.zero_shot)
-    texts = text.labels(builder.annotations.label_space.actions)
-    return ZeroShotScorer(model, load_tokenizer(args.zero_shot), texts, text, history_length=args.history_length)
+    length = None if args.history_length < 0 else args.history_length
+    scorer = ZeroShotScorer(
+        AutoModelForCausalLM.from_pretrained(args.zero_shot).to(args.device),
+        load_tokenizer(args.zero_shot),
+        text.labels(builder.annotations.label_space.actions),
+        text,
+        instruction=args.instruction,
+        history_length=length,
+        max_prefix_length=args.max_length,
+        calibrate=args.calibrate,
+    )
+    different, positions = different_histories(histories, length)
+    return scorer.logits(different)[positions]
 
 
 def ngram_fit(order: int, num_actions: int) -> Callable[[pd.DataFrame, int], Scorer]:

@@ -57,23 +57,29 @@ class TeacherScorer:
             progress (`bool`, *optional*): Show a progress bar.
         """
         config = self.model.config
-        length = config.history_length
-        read = [tuple(history if length is None else history[max(0, len(history) - length) :]) for history in histories]
-        different = list(dict.fromkeys(read))
+        different, positions = different_histories(histories, config.history_length)
         ids = encode_histories(different, config, self.tokenizer)
         scores = np.empty((len(different), len(config.id2label)), dtype=np.float32)
         with tqdm(total=len(different), unit="history", disable=not progress) as bar:
             for rows in _batches([len(tokens) for tokens in ids]):
                 scores[rows] = self._batch_logits([ids[row] for row in rows])
                 bar.update(len(rows))
-        row_of = {history: row for row, history in enumerate(different)}
-        return scores[[row_of[history] for history in read]]
+        return scores[positions]
 
     @torch.inference_mode()
     def _batch_logits(self, ids: list[list[int]]) -> np.ndarray:
         batch = self.tokenizer.pad({"input_ids": ids}, return_tensors="pt").to(self.model.device)
         output = self.model(input_ids=batch["input_ids"], attention_mask=batch["attention_mask"])
         return output.logits.float().cpu().numpy()
+
+
+def different_histories(
+    histories: Sequence[Sequence[int]], length: int | None
+) -> tuple[list[tuple[int, ...]], list[int]]:
+    """Returns the histories that differ in their last `length` actions (in any, for `None`), and where each one is."""
+    read = [tuple(history if length is None else history[max(0, len(history) - length) :]) for history in histories]
+    position_of = {history: position for position, history in enumerate(dict.fromkeys(read))}
+    return list(position_of), [position_of[history] for history in read]
 
 
 def encode_histories(histories: Sequence[Sequence[int]], config, tokenizer: PreTrainedTokenizerBase) -> list[list[int]]:

@@ -125,6 +125,18 @@ def test_counts_can_be_teachers_too(kitchen, tmp_path):
     np.testing.assert_allclose(np.exp(crossed.logits).sum(axis=1), 1, rtol=1e-5)
 
 
+def test_a_causal_language_model_labels_without_training(kitchen, language_models, tmp_path):
+    given = ["--dataset", str(kitchen), "--zero_shot", str(language_models["llama"]), "--history_length", "2"]
+    table = export(kitchen, tmp_path, *given, "--instruction", "take egg")
+    rows = anticipation_builder(str(kitchen)).rows("train")
+    assert (table.metadata["trained_on"], table.metadata["cross_fit"]) == ("", "0")
+    recent = [tuple(history[-2:]) for history in rows["history"]]
+    same = [row for row, history in enumerate(recent) if history == recent[-1]]
+    assert len(same) > 1
+    assert (table.logits[same] == table.logits[-1]).all()
+    assert not (table.logits[recent.index(())] == table.logits[-1]).all()
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
