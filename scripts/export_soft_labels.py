@@ -11,6 +11,8 @@ the videos that it was not trained on. Killed and started again, finished folds 
     python scripts/export_soft_labels.py configs/egtea/teacher.yaml --cross_fit 5 --data_dir annotations/egtea \
         --output_dir teachers/egtea_folds --soft_labels soft_labels/
 
+Labels are computed in float32; `--bf16_full_eval true` is faster and rounds them.
+
 Without training: `--ngram 2` counts bigrams (also with `--cross_fit`), and `--zero_shot NAME` asks a causal language
 model as it is.
 """
@@ -24,6 +26,7 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
+import torch
 from transformers import AutoModelForCausalLM
 
 from avt_distill.arguments import parse_run
@@ -93,7 +96,7 @@ def label(args: Arguments, builder: AnticipationBuilder, rows: pd.DataFrame) -> 
     """Returns logits `(N, A)` of each teacher, and what is to be said of it."""
     histories = list(rows["history"])
     if args.teachers is not None:
-        return [label_with_saved(folder, builder, histories) for folder in args.teachers]
+        return [label_with_saved(folder, args, builder, histories) for folder in args.teachers]
     if args.zero_shot is not None:
         about = {"model": args.zero_shot, "trained_on": "", "history_length": args.history_length}
         return [(zero_shot_logits(args, builder, histories), about | {"text_form": args.text_form})]
@@ -111,8 +114,11 @@ def label(args: Arguments, builder: AnticipationBuilder, rows: pd.DataFrame) -> 
     return [(cross_fitted_logits(train, rows, fit, num_folds=args.cross_fit, seed=args.seed), about)]
 
 
-def label_with_saved(folder: str, builder: AnticipationBuilder, histories: list) -> tuple[np.ndarray, dict]:
+def label_with_saved(
+    folder: str, args: Arguments, builder: AnticipationBuilder, histories: list
+) -> tuple[np.ndarray, dict]:
     scorer = TeacherScorer.from_pretrained(folder)
+    scorer.model.to(args.device, torch.bfloat16 if args.bf16_full_eval else None)
     config = scorer.model.config
     if config.label_space_hash != builder.annotations.label_space.content_hash:
         raise ValueError(
@@ -159,7 +165,9 @@ def fine_tuning_fit(args: Arguments, builder: AnticipationBuilder) -> Callable[[
         fold_args = copy.copy(args)
         fold_args.output_dir = str(Path(args.output_dir) / f"fold{fold}")
         print(f"fold {fold + 1} of {args.cross_fit}: {len(rows)} rows to train on")
-        return fine_tuned_teacher(rows, builder.annotations.label_space, fold_args, history)
+        scorer = fine_tuned_teacher(rows, builder.annotations.label_space, fold_args, history)
+        scorer.model.to(args.device, torch.bfloat16 if args.bf16_full_eval else None)
+        return scorer
 
     return fit
 

@@ -87,7 +87,7 @@ class TeacherArguments(TrainingArguments):
         },
     )
     classifier_dropout: float = field(default=0.0, metadata={"help": "Dropout before the classifiers."})
-    label_weights: dict | str = field(
+    label_weights: dict | str | None = field(
         default_factory=lambda: {"action": 1.0},
         metadata={"help": 'Loss weights of action, and if wanted of verb and noun: {"action": 0.8, "verb": 0.2}.'},
     )

@@ -1,0 +1,93 @@
+"""Seconds to label a training set with a fine-tuned teacher, against one padded pass over all histories.
+
+    python benchmarks/soft_labels.py --teacher teachers/ek55 --data_dir annotations/ek55 --output soft_labels.json
+
+Each gives the logits of every row of EPIC-Kitchens-55's training set, by the same teacher, in one run. The padded pass
+takes the rows as they come, in batches of `--batch_size`, each padded to the longest history of all. Ours computes each
+different history once, in batches of like length; in float32 both must agree. `ours_bfloat16` is what
+`scripts/export_soft_labels.py --bf16_full_eval true` does. They take turns, `--repeats` times.
+"""
+
+import argparse
+import json
+import platform
+import statistics
+import time
+from pathlib import Path
+
+import numpy as np
+import torch
+import transformers
+
+from avt_distill.data import anticipation_builder
+from avt_distill.teacher.prediction import TeacherScorer, different_histories, encode_histories
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--teacher", required=True, help="folder that scripts/finetune_teacher.py wrote")
+    parser.add_argument("--data_dir", required=True, help="annotations of EPIC-Kitchens-55")
+    parser.add_argument("--batch_size", type=int, default=16, help="histories of a padded batch; the reference's is 16")
+    parser.add_argument("--history_cutoff", help="another rule of histories than that of the teacher's training")
+    parser.add_argument("--num_rows", type=int, help="label the first rows only")
+    parser.add_argument("--repeats", type=int, default=1)
+    parser.add_argument("--output", type=Path, help="JSON to write")
+    args = parser.parse_args()
+    result = measure(args)
+    print(json.dumps(result, indent=1))
+    if args.output is not None:
+        args.output.write_text(json.dumps(result, indent=1) + "\n")
+
+
+def measure(args: argparse.Namespace) -> dict:
+    scorer, rounded = (TeacherScorer.from_pretrained(args.teacher, dtype=d) for d in (torch.float32, torch.bfloat16))
+    config = scorer.model.config
+    options = {"history_cutoff": args.history_cutoff or config.history_cutoff, "tau_a": config.tau_a}
+    rows = anticipation_builder("epic_kitchens_55", data_dir=args.data_dir, **options).rows("train")
+    histories = list(rows["history"])[: args.num_rows]
+    ways = {
+        "padded_pass": lambda: padded_pass(scorer, histories, args.batch_size),
+        "ours": lambda: scorer.logits(histories),
+        "ours_bfloat16": lambda: rounded.logits(histories),
+    }
+    logits, seconds = {}, {name: [] for name in ways}
+    for _ in range(args.repeats):
+        for name, label in ways.items():
+            start = time.perf_counter()
+            logits[name] = label()
+            seconds[name].append(time.perf_counter() - start)
+    medians = {name: statistics.median(values) for name, values in seconds.items()}
+    lengths = [len(ids) for ids in encode_histories(histories, config, scorer.tokenizer)]
+    expected = logits["padded_pass"]
+    return {
+        "history_cutoff": options["history_cutoff"],
+        "rows": len(histories),
+        "different_histories": len(different_histories(histories, config.history_length)[0]),
+        "tokens_mean_and_longest": [round(float(np.mean(lengths)), 1), max(lengths)],
+        "seconds": {name: [round(value, 2) for value in values] for name, values in seconds.items()},
+        "times_as_fast": {name: round(medians["padded_pass"] / medians[name], 2) for name in ways},
+        "largest_difference": {name: float(np.abs(values - expected).max()) for name, values in logits.items()},
+        "same_first_choice": {name: float((v.argmax(1) == expected.argmax(1)).mean()) for name, v in logits.items()},
+        "machine": {
+            "processor": platform.machine(),
+            "threads": torch.get_num_threads(),
+            "torch": torch.__version__,
+            "transformers": transformers.__version__,
+        },
+    }
+
+
+@torch.inference_mode()
+def padded_pass(scorer: TeacherScorer, histories: list, batch_size: int) -> np.ndarray:
+    """Returns the logits of all histories `(N, A)`, computed in order and padded to the longest of all."""
+    ids = encode_histories(histories, scorer.model.config, scorer.tokenizer)
+    batch = scorer.tokenizer.pad({"input_ids": ids}, padding="longest", return_tensors="pt")
+    logits = []
+    for start in range(0, len(ids), batch_size):
+        part = {name: batch[name][start : start + batch_size] for name in ("input_ids", "attention_mask")}
+        logits.append(scorer.model(**{name: values.to(scorer.model.device) for name, values in part.items()}).logits)
+    return torch.cat(logits).float().cpu().numpy()
+
+
+if __name__ == "__main__":
+    main()
