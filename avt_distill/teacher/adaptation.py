@@ -26,8 +26,9 @@ from transformers import (
     set_seed,
 )
 from transformers.trainer import TRAINER_STATE_NAME
-from transformers.trainer_utils import IntervalStrategy, SaveStrategy, SchedulerType, get_last_checkpoint
+from transformers.trainer_utils import IntervalStrategy, SaveStrategy, SchedulerType
 
+from avt_distill.checkpoints import last_whole_checkpoint
 from avt_distill.teacher.action_text import ActionText
 from avt_distill.teacher.language_models import is_causal, load_language_model_config, load_tokenizer
 from avt_distill.teacher.recipe_blocks import (
@@ -310,8 +311,8 @@ def _start(args: AdaptationArguments) -> tuple[str | None, dict | None]:
     folder, resume = Path(args.output_dir), str(args.resume_from_checkpoint or "false")
     record = folder / RESULT_FILE
     checkpoint = None
-    if resume.lower() == "true" and folder.is_dir():
-        checkpoint = get_last_checkpoint(folder)
+    if resume.lower() == "true":
+        checkpoint = last_whole_checkpoint(folder)
     elif resume.lower() not in ("true", "false"):
         checkpoint = resume
     if checkpoint is None:

@@ -18,8 +18,8 @@ from transformers import (
     TrainingArguments,
     set_seed,
 )
-from transformers.trainer_utils import get_last_checkpoint
 
+from avt_distill.checkpoints import last_whole_checkpoint
 from avt_distill.data.labels import LabelSpace
 from avt_distill.metrics import label_ranks
 
@@ -182,8 +182,7 @@ def _train(rows: pd.DataFrame, label_space: LabelSpace, args: TeacherArguments, 
         preprocess_logits_for_metrics=_first_logits,
         callbacks=[EarlyStoppingCallback(args.patience)] if len(held_out) else None,
     )
-    checkpoints = Path(trainer.args.output_dir)
-    trainer.train(resume_from_checkpoint=get_last_checkpoint(checkpoints) if checkpoints.is_dir() else None)
+    trainer.train(resume_from_checkpoint=last_whole_checkpoint(trainer.args.output_dir))
     if len(held_out):
         _check_best_is_loaded(trainer)
     if args.lora_rank:
@@ -193,7 +192,7 @@ def _train(rows: pd.DataFrame, label_space: LabelSpace, args: TeacherArguments, 
         model.save_pretrained(folder)
         tokenizer.save_pretrained(folder)
         (folder / RECORD).write_text(json.dumps(_record(trainer, train, held_out), indent=1) + "\n")
-        shutil.rmtree(checkpoints, ignore_errors=True)
+        shutil.rmtree(trainer.args.output_dir, ignore_errors=True)
     trainer.accelerator.wait_for_everyone()
 
 
@@ -207,7 +206,8 @@ def _trainer_arguments(args: TeacherArguments, config: TextTeacherConfig) -> Tea
 def _settings(rows: pd.DataFrame, label_space: LabelSpace, args: TeacherArguments, history: HistoryRule) -> dict:
     """Returns what decides which teacher comes out, as JSON holds it."""
     arguments = args.to_dict()
-    settings = {name: arguments[name] for name in (*TeacherArguments.__annotations__, *DECISIVE) if name in arguments}
+    names = {*TeacherArguments.__annotations__, *DECISIVE} - {"per_device_eval_batch_size"}
+    settings = {name: arguments[name] for name in sorted(names) if name in arguments}
     settings |= {"label_space_hash": label_space.content_hash, "trained_on": rows_fingerprint(rows), **asdict(history)}
     return json.loads(json.dumps(settings))
 
