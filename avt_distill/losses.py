@@ -34,7 +34,8 @@ def distillation_loss(
             sum and mean. Without any the loss is 0.
         reduction (`str`, *optional*, defaults to `"batchmean"`): `"batchmean"`: summed over classes, averaged over
             examples. `"elementmean"`: divided by the number of compared classes too, as the paper's code does
-            (loss_fn/kld_lm.py), whose weights of 150 and 20 therefore are 141.5 and 10 here.
+            (loss_fn/kld_lm.py): its weight of 150 over 106 classes is one of 1.415 under `"batchmean"`, that of 20
+            over the best 50 one of 0.4.
 
     Raises:
         ValueError: for shapes that differ, which would broadcast, and options out of range.

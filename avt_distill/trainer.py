@@ -1,0 +1,210 @@
+"""Training AVT beside a text teacher: a `Trainer` whose loss adds the teacher's soft labels to AVT's own."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+
+import torch
+from transformers import PreTrainedModel, Trainer, TrainingArguments
+
+from avt_distill.losses import REDUCTIONS, distillation_loss
+from avt_distill.teacher.soft_labels import SoftLabelTable
+
+IGNORED = -100
+# Every loss, and how many examples, frames or pairs of frames each is a mean over.
+COMPONENTS = ("action_loss", "verb_loss", "noun_loss", "past_loss", "feature_loss", "distillation_loss")
+NOT_FOR_THE_MODEL = ("teacher_logits", "teacher_mask", "uid")
+
+
+@dataclass
+class DistillationArguments(TrainingArguments):
+    """`TrainingArguments`, and how much is learned from the teacher.
+
+    The temperature and the weight are those of the paper's EGTEA Gaze+ student: 10, and 150 over 106 classes. Its
+    EPIC-Kitchens-55 student has 5, and 20 over the teacher's best 50: weight 0.4, `distill_top_k` 50.
+    """
+
+    distill_weight: float = field(default=1.415, metadata={"help": "Weight of the teacher's soft labels; 0: baseline."})
+    distill_temperature: float = field(default=10.0, metadata={"help": "Temperature that softens both sides."})
+    distill_top_k: int | None = field(default=None, metadata={"help": "Compare the teacher's best k classes alone."})
+    distill_reduction: str = field(
+        default="batchmean", metadata={"help": "batchmean, or elementmean: divided by the number of classes too."}
+    )
+    distill_warmup_steps: int = field(
+        default=0, metadata={"help": "Steps over which the weight rises from 0; the learning rate has its own."}
+    )
+    remove_unused_columns: bool = field(default=False, metadata={"help": "Rows keep what the collator reads."})
+
+    def __post_init__(self):
+        super().__post_init__()
+        if self.distill_weight < 0:
+            raise ValueError(f"distill_weight is {self.distill_weight}: give 0 for none, or more.")
+        if self.distill_temperature <= 0:
+            raise ValueError(f"distill_temperature is {self.distill_temperature}: give a number above 0.")
+        if self.distill_reduction not in REDUCTIONS:
+            raise ValueError(f"distill_reduction is '{self.distill_reduction}': give one of {REDUCTIONS}.")
+        if self.distill_warmup_steps < 0:
+            raise ValueError(f"distill_warmup_steps is {self.distill_warmup_steps}: give 0 or more.")
+
+
+class SoftLabelCollator:
+    """Adds a teacher's soft labels to the batches of another collator, joined on uid.
+
+    Args:
+        collator (`Callable`): From rows to a batch with `uid`.
+        table (`SoftLabelTable`): The teacher.
+        missing (`str`, *optional*, defaults to `"raise"`): What to do about rows that the table lacks: `"raise"`, or
+            `"mask"`, which leaves them out of the distillation loss and counts them.
+
+    Returns:
+        `dict`: The batch, with `teacher_logits` float32 `(B, A)` and `teacher_mask` bool `(B,)`.
+
+    Attributes:
+        num_masked (`int`): Rows without a teacher so far, in this process.
+    """
+
+    def __init__(self, collator: Callable[[Sequence[dict]], dict], table: SoftLabelTable, *, missing: str = "raise"):
+        self.collator, self.table, self.missing = collator, table, missing
+        self.num_masked = 0
+
+    def __call__(self, rows: Sequence[dict]) -> dict:
+        batch = self.collator(rows)
+        logits, mask = self.table.select(batch["uid"], missing=self.missing)
+        self.num_masked += int((~mask).sum())
+        return {**batch, "teacher_logits": torch.from_numpy(logits), "teacher_mask": torch.from_numpy(mask)}
+
+
+class DistillationTrainer(Trainer):
+    """A `Trainer` of `AVTForAnticipation` on its own losses, and on soft labels where a batch has `teacher_logits`.
+
+    Each loss is a mean over the labelled examples, frames or rows of an optimiser step, however these are spread over
+    processes and accumulated batches: the same rows give the same step. In evaluation each is a mean over the data
+    set. All components are logged, and are among the metrics of `evaluate`.
+
+    The teacher is no part of the model: nothing of it is in a checkpoint.
+    """
+
+    loss_is_scaled_for_ga = True
+
+    def __init__(self, model: PreTrainedModel, args: DistillationArguments, **kwargs):
+        if args.n_gpu > 1:
+            raise ValueError(f"One process sees {args.n_gpu} GPUs: start one for each with `accelerate launch`.")
+        super().__init__(model, args, **kwargs)
+        kinds = [f"{kind}_" if kind != "action" else "" for kind in model.config.label_types]
+        self.label_names = [f"{kind}labels" for kind in kinds] + (["past_labels"] if model.config.classify_past else [])
+        self._sums = {True: self._zeros(), False: self._zeros()}  # in training, in evaluation
+
+    @property
+    def distill_weight(self) -> float:
+        """The weight of the soft labels at this step."""
+        warmup = self.args.distill_warmup_steps
+        share = 1.0 if not warmup else min(1.0, self.state.global_step / warmup)
+        return self.args.distill_weight * share
+
+    def get_batch_samples(self, epoch_iterator, num_batches, device):
+        """Returns the batches of an optimiser step, and what the losses of all processes in it are means over."""
+        batches, _ = super().get_batch_samples(epoch_iterator, num_batches, device)
+        counts = sum((self._counts(batch) for batch in batches), torch.zeros(len(COMPONENTS)))
+        return batches, self.accelerator.reduce(counts.to(device), reduction="sum")
+
+    def compute_loss(self, model, inputs, return_outputs=False, num_items_in_batch=None):
+        """Returns the weighted sum of all losses; see `losses` for its terms."""
+        outputs = self._run(model, inputs)
+        loss = self._total_loss(outputs, inputs, model.training, num_items_in_batch)
+        return (loss, outputs) if return_outputs else loss
+
+    def _run(self, model, inputs: dict):
+        return model(**{name: value for name, value in inputs.items() if name not in NOT_FOR_THE_MODEL})
+
+    def _total_loss(self, outputs, inputs: dict, training: bool, num_items: torch.Tensor | None = None) -> torch.Tensor:
+        losses, counts = self.losses(outputs, inputs), self._counts(inputs).to(outputs.logits.device)
+        self._keep(training, losses, counts)
+        if num_items is None:
+            shares = counts / counts.clamp(min=1)
+        else:  # gradients are averaged over processes: the sum over them is the mean times their number
+            shares = counts / num_items.clamp(min=1) * self.accelerator.num_processes
+        share_of, weights = dict(zip(COMPONENTS, shares, strict=True)), self._weights()
+        return sum(weights[name] * share_of[name] * loss for name, loss in losses.items())
+
+    def losses(self, outputs, inputs: dict) -> dict[str, torch.Tensor]:
+        """Returns each loss of a batch, a mean, by its name among `COMPONENTS`."""
+        losses = {name: getattr(outputs, name) for name in COMPONENTS if getattr(outputs, name, None) is not None}
+        if self.args.distill_weight and "teacher_logits" in inputs:
+            losses["distillation_loss"] = distillation_loss(
+                outputs.logits,
+                inputs["teacher_logits"],
+                self.args.distill_temperature,
+                top_k=self.args.distill_top_k,
+                mask=inputs["teacher_mask"],
+                reduction=self.args.distill_reduction,
+            )
+        return losses
+
+    def _weights(self) -> dict[str, float]:
+        config = self.accelerator.unwrap_model(self.model).config
+        own = {"past_loss": config.past_loss_weight, "feature_loss": config.feature_loss_weight}
+        return {**dict.fromkeys(COMPONENTS, 1.0), **own, "distillation_loss": self.distill_weight}
+
+    def _counts(self, batch: dict) -> torch.Tensor:
+        """Returns what each of `COMPONENTS` is a mean over, float32 `(6,)`."""
+        past = batch["past_labels"]
+        exists = batch.get("frame_mask", torch.ones_like(past, dtype=torch.bool))
+        of_past = (past != IGNORED).sum() if self.model.config.past_loss_normalizer == "labelled" else past.numel()
+        counts = {
+            "action_loss": (batch["labels"] != IGNORED).sum(),
+            "verb_loss": (batch["verb_labels"] != IGNORED).sum(),
+            "noun_loss": (batch["noun_labels"] != IGNORED).sum(),
+            "past_loss": of_past,
+            "feature_loss": (exists[:, 1:] & exists[:, :-1]).sum(),
+            "distillation_loss": batch["teacher_mask"].sum() if "teacher_mask" in batch else 0,
+        }
+        return torch.tensor([float(counts[name]) for name in COMPONENTS])
+
+    def _zeros(self) -> dict[str, torch.Tensor]:
+        return {name: torch.zeros(2, device=self.args.device) for name in COMPONENTS}
+
+    def _keep(self, training: bool, losses: dict[str, torch.Tensor], counts: torch.Tensor):
+        for name, count in zip(COMPONENTS, counts, strict=True):
+            if name in losses:
+                self._sums[training][name] += torch.stack([losses[name].detach() * count, count])
+
+    def _means(self, training: bool) -> dict[str, float]:
+        """Returns the mean of each loss since the last time, over all processes, and begins anew."""
+        sums = self.accelerator.reduce(torch.stack(list(self._sums[training].values())), reduction="sum")
+        self._sums[training] = self._zeros()
+        return {name: float(total / count) for name, (total, count) in zip(COMPONENTS, sums, strict=True) if count}
+
+    def log(self, logs: dict[str, float], start_time: float | None = None):
+        if "loss" in logs:
+            logs = {**logs, **self._means(training=True)}
+        super().log(logs, start_time)
+
+    def evaluation_loop(self, *args, metric_key_prefix: str = "eval", **kwargs):
+        self._sums[False] = self._zeros()
+        output = super().evaluation_loop(*args, metric_key_prefix=metric_key_prefix, **kwargs)
+        means = self._means(training=False)
+        weights = self._weights()
+        output.metrics[f"{metric_key_prefix}_loss"] = sum(weights[name] * value for name, value in means.items())
+        output.metrics.update({f"{metric_key_prefix}_{name}": value for name, value in means.items()})
+        return output
+
+    def prediction_step(self, model, inputs, prediction_loss_only, ignore_keys=None):
+        """Returns loss, action logits and labels of a batch; a row that a sampler repeats to fill it has no loss."""
+        inputs = self._prepare_inputs(inputs)
+        with torch.no_grad(), self.compute_loss_context_manager():
+            outputs = self._run(model, inputs)
+            real = self._num_real_rows(len(inputs["labels"]))
+            if real == len(inputs["labels"]):
+                loss = self._total_loss(outputs, inputs, training=False)
+            elif real:
+                rows = {name: value[:real] for name, value in inputs.items()}
+                loss = self._total_loss(self._run(model, rows), rows, training=False)
+            else:
+                loss = outputs.logits.new_zeros(())
+        return loss, outputs.logits.detach(), inputs["labels"]
+
+    def _num_real_rows(self, batch_size: int) -> int:
+        """Returns how many rows of this process's batch are not repeated from the beginning of the data set."""
+        state = self.accelerator.gradient_state
+        if self.accelerator.num_processes == 1 or not state.end_of_dataloader or state.remainder <= 0:
+            return batch_size
+        return min(max(state.remainder - self.accelerator.process_index * batch_size, 0), batch_size)

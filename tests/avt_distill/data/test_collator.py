@@ -1,0 +1,39 @@
+"""Batches of features: what is read where, and what padding holds."""
+
+import numpy as np
+import pytest
+
+from avt_distill.data import anticipation_builder
+from avt_distill.data.collator import FeatureCollator
+from avt_distill.data.feature_stores import open_feature_store, write_features
+
+SEGMENTS = """video_id,start_s,end_s,action
+a,1.5,3,cut
+a,5,6,mix
+b,4,6,cut
+b,9,12,
+"""
+
+
+@pytest.fixture
+def rows(tmp_path) -> list[dict]:
+    (tmp_path / "segments.csv").write_text(SEGMENTS)
+    (tmp_path / "features").mkdir()
+    for number, video in enumerate("ab"):
+        features = (100 * number + np.arange(12, dtype=np.float32))[:, None] * np.ones(3, dtype=np.float32)
+        write_features(tmp_path / "features" / f"{video}.safetensors", features, 1.0)
+    builder = anticipation_builder(str(tmp_path), cache_dir=str(tmp_path / "cache"), num_frames=4, tau_o=4.0)
+    return builder.rows("train").to_dict("records")
+
+
+def test_features_are_those_shown_at_each_time_and_zeros_before(tmp_path, rows):
+    batch = FeatureCollator(open_feature_store(tmp_path / "features"))(rows)
+    assert batch["uid"] == [row["uid"] for row in rows]
+    assert batch["video_features"].shape == (4, 4, 3)
+    for features, mask, row in zip(batch["video_features"], batch["frame_mask"], rows, strict=True):
+        expected = np.where(mask, np.floor(row["frame_times"]) + 100 * (row["video_id"] == "b"), 0)
+        np.testing.assert_array_equal(features[:, 0], expected)
+    assert batch["frame_mask"].sum(dim=1).tolist() == [1, 4, 4, 4]
+    assert batch["labels"].tolist() == [0, 1, 0, -100]
+    assert batch["past_labels"].shape == (4, 4)
+    assert batch["verb_labels"].tolist() == [-100] * 4

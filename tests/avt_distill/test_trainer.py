@@ -1,0 +1,198 @@
+"""The distillation trainer: what it learns from, one step however it is split, what it logs and what it saves."""
+
+import os
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+import torch
+from conftest import PROJECT, tiny_config, tiny_model
+from transformers import Trainer, set_seed
+
+from avt_distill.losses import distillation_loss
+from avt_distill.teacher.soft_labels import SoftLabelTable
+from avt_distill.trainer import COMPONENTS, DistillationArguments, DistillationTrainer, SoftLabelCollator
+from modeling_avt import AVTForAnticipation
+
+ROWS = 24
+METADATA = {"label_space_hash": "0", "model": "counts", "history_cutoff": "started", "tau_a": "1.0"}
+
+
+def stack(rows: list[dict]) -> dict:
+    batch = {name: torch.stack([row[name] for row in rows]) for name in rows[0] if name != "uid"}
+    return {**batch, "uid": [row["uid"] for row in rows]}
+
+
+def random_rows(num_rows: int = ROWS) -> list[dict]:
+    """Rows of 4 frames of 12 features; some labels, frames and past actions are missing."""
+    generator = torch.Generator().manual_seed(0)
+    rows = []
+    for index in range(num_rows):
+        mask = torch.ones(4, dtype=torch.bool)
+        mask[: index % 3] = False
+        past = torch.randint(0, 5, (4,), generator=generator)
+        past[: 1 + index % 4] = -100
+        rows.append(
+            {
+                "video_features": torch.randn(4, 12, generator=generator),
+                "frame_mask": mask,
+                "labels": torch.tensor(-100 if index % 7 == 3 else index % 5),
+                "verb_labels": torch.tensor(-100),
+                "noun_labels": torch.tensor(-100),
+                "past_labels": past,
+                "uid": str(index),
+            }
+        )
+    return rows
+
+
+def soft_labels(num_rows: int = ROWS) -> SoftLabelTable:
+    logits = np.random.default_rng(0).normal(size=(num_rows, 5)).astype(np.float32)
+    return SoftLabelTable([str(index) for index in range(num_rows)], 3 * logits, METADATA)
+
+
+def trainer(folder, model=None, *, table=None, missing="raise", rows=None, **options) -> DistillationTrainer:
+    defaults = {"output_dir": str(folder), "use_cpu": True, "disable_tqdm": True, "save_strategy": "no"}
+    defaults |= {"logging_steps": 1, "learning_rate": 0.05, "optim": "sgd", "lr_scheduler_type": "constant"}
+    defaults |= {"per_device_train_batch_size": 8, "per_device_eval_batch_size": 5, "max_steps": 3, "max_grad_norm": 0}
+    args = DistillationArguments(**{**defaults, "distill_weight": 2.0, "distill_temperature": 3.0, **options})
+    collator = stack if table is None else SoftLabelCollator(stack, table, missing=missing)
+    rows = random_rows() if rows is None else rows
+    model = tiny_model(tiny_config(head_dropout=0.0, classifier_dropout=0.0)) if model is None else model
+    return DistillationTrainer(model, args, data_collator=collator, train_dataset=rows, eval_dataset=rows)
+
+
+def weights_after(training: DistillationTrainer, checkpoint: str | None = None) -> torch.Tensor:
+    set_seed(1)
+    training.train(resume_from_checkpoint=checkpoint)
+    return torch.cat([weight.detach().flatten() for weight in training.model.parameters()])
+
+
+def test_the_loss_is_avts_own_and_the_weighted_divergence(tmp_path):
+    training = trainer(tmp_path, table=soft_labels())
+    batch = training.data_collator(random_rows(6))
+    loss, outputs = training.compute_loss(training.model, batch, return_outputs=True)
+    divergence = distillation_loss(outputs.logits, batch["teacher_logits"], 3.0)
+    torch.testing.assert_close(loss, outputs.loss + 2.0 * divergence)
+
+
+def test_no_weight_is_the_student_alone(tmp_path):
+    with_table = trainer(tmp_path / "a", table=soft_labels(), distill_weight=0.0)
+    torch.testing.assert_close(weights_after(with_table), weights_after(trainer(tmp_path / "b")))
+
+
+def test_a_step_does_not_depend_on_how_it_is_accumulated(tmp_path):
+    """Means over labelled examples and frames differ from batch to batch: the naive average of batch means is wrong."""
+    whole = weights_after(trainer(tmp_path / "a", table=soft_labels()))
+    halves = trainer(tmp_path / "b", table=soft_labels(), per_device_train_batch_size=4, gradient_accumulation_steps=2)
+    torch.testing.assert_close(weights_after(halves), whole, rtol=1e-5, atol=1e-6)
+
+
+def test_the_student_moves_towards_its_teacher(tmp_path):
+    table = soft_labels()
+    training = trainer(tmp_path, table=table, max_steps=60, learning_rate=0.1)
+    before = training.evaluate()["eval_distillation_loss"]
+    training = trainer(tmp_path, table=table, max_steps=60, learning_rate=0.1)
+    training.train()
+    assert training.evaluate()["eval_distillation_loss"] < 0.8 * before
+
+
+def test_rows_without_a_teacher_raise_or_are_left_out_and_counted(tmp_path):
+    few = soft_labels(10)
+    with pytest.raises(ValueError, match="lack 3 of 4 uids, '10' first"):
+        trainer(tmp_path, table=few).data_collator([random_rows()[index] for index in (9, 10, 11, 12)])
+    training = trainer(tmp_path, table=few, missing="mask")
+    rows = random_rows()
+    known, both = training.data_collator(rows[:10]), training.data_collator(rows)
+    assert training.data_collator.num_masked == 14
+    losses = [training.losses(training._run(training.model.eval(), b), b)["distillation_loss"] for b in (known, both)]
+    torch.testing.assert_close(*losses)
+
+
+def test_every_component_is_logged_and_measured_over_the_data_set(tmp_path):
+    """Batches of 5 of 24 rows with unequal numbers of labels: the mean of batch means would be another number."""
+    training = trainer(tmp_path, table=soft_labels())
+    training.train()
+    logged = training.state.log_history[0]
+    assert {name for name in COMPONENTS if name in logged} == set(COMPONENTS) - {"verb_loss", "noun_loss"}
+    metrics = training.evaluate()
+    batch = training.data_collator(random_rows())
+    with torch.no_grad():
+        outputs = training._run(training.model.eval(), batch)
+    for name, value in training.losses(outputs, batch).items():
+        assert metrics[f"eval_{name}"] == pytest.approx(value.item(), rel=1e-5)
+    expected = outputs.loss + 2.0 * training.losses(outputs, batch)["distillation_loss"]
+    assert metrics["eval_loss"] == pytest.approx(expected.item(), rel=1e-5)
+
+
+def test_the_weight_warms_up(tmp_path):
+    training = trainer(tmp_path, table=soft_labels(), distill_warmup_steps=4)
+    weights = []
+    for step in (0, 1, 4, 9):
+        training.state.global_step = step
+        weights.append(training.distill_weight)
+    assert weights == [0.0, 0.5, 2.0, 2.0]
+
+
+def test_a_checkpoint_holds_the_student_alone(tmp_path):
+    training = trainer(tmp_path, table=soft_labels())
+    training.train()
+    training.save_model(tmp_path / "saved")
+    loaded = AVTForAnticipation.from_pretrained(tmp_path / "saved")
+    assert set(loaded.state_dict()) == set(tiny_model().state_dict())
+
+
+def test_training_goes_on_exactly_where_it_was(tmp_path):
+    options = {"table": soft_labels(), "max_steps": 6, "optim": "adamw_torch", "learning_rate": 1e-3}
+    undisturbed = weights_after(trainer(tmp_path / "a", tiny_model(), **options))
+    weights_after(trainer(tmp_path / "b", tiny_model(), save_strategy="steps", save_steps=2, **options))
+    resumed = trainer(tmp_path / "b", tiny_model(), **options)
+    weights = weights_after(resumed, str(tmp_path / "b" / "checkpoint-4"))
+    torch.testing.assert_close(weights, undisturbed, rtol=0, atol=0)
+
+
+def test_two_processes_train_and_measure_as_one(tmp_path):
+    (tmp_path / "run.py").write_text(TWO_PROCESSES)
+    launcher = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2"]
+    paths = (PROJECT, PROJECT / "tests", PROJECT / "tests" / "avt_distill")
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(map(str, paths)), "OMP_NUM_THREADS": "1"}
+    subprocess.run([*launcher, "run.py", str(tmp_path)], cwd=tmp_path, env=environment, check=True, timeout=120)
+    saved = torch.load(tmp_path / "two.pt", weights_only=True)
+    alone = trainer(tmp_path / "one", table=soft_labels())
+    torch.testing.assert_close(saved["weights"], weights_after(alone), rtol=1e-5, atol=1e-6)
+    metrics = alone.evaluate()
+    for name, value in saved["metrics"].items():
+        assert value == pytest.approx(metrics[name], rel=1e-5), name
+
+
+TWO_PROCESSES = """
+import sys
+import torch
+from test_trainer import random_rows, soft_labels, trainer, weights_after
+
+training = trainer(sys.argv[1], table=soft_labels(), per_device_train_batch_size=4)
+weights = weights_after(training)
+metrics = {name: value for name, value in training.evaluate().items() if name.endswith("loss")}
+if training.args.process_index == 0:
+    torch.save({"weights": weights, "metrics": metrics}, sys.argv[1] + "/two.pt")
+torch.distributed.destroy_process_group()
+"""
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"distill_weight": -1.0}, "distill_weight is -1.0"),
+        ({"distill_temperature": 0.0}, "distill_temperature is 0.0"),
+        ({"distill_reduction": "sum"}, "distill_reduction is 'sum'"),
+        ({"distill_warmup_steps": -1}, "distill_warmup_steps is -1"),
+    ],
+)
+def test_options_out_of_range_are_refused(tmp_path, options, message):
+    with pytest.raises(ValueError, match=message):
+        trainer(tmp_path, **options)
+
+
+def test_it_is_a_trainer():
+    assert issubclass(DistillationTrainer, Trainer)
