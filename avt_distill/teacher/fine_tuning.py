@@ -86,6 +86,10 @@ class TeacherArguments(TrainingArguments):
             "last."
         },
     )
+    classifier_learning_rate: float | None = field(
+        default=None,
+        metadata={"help": "Learning rate of the classifiers, which start at random. Default: learning_rate."},
+    )
     classifier_dropout: float = field(default=0.0, metadata={"help": "Dropout before the classifiers."})
     label_weights: dict | str | None = field(
         default_factory=lambda: {"action": 1.0},
@@ -171,7 +175,7 @@ def _train(rows: pd.DataFrame, label_space: LabelSpace, args: TeacherArguments, 
     tokenizer = load_tokenizer(args.model_name_or_path)
     train, held_out = hold_out_videos(rows, args.held_out_fraction, args.seed)
     model = _model(config, args, train)
-    trainer = Trainer(
+    trainer = TeacherTrainer(
         model,
         _trainer_arguments(args, config),
         data_collator=HistoryCollator(tokenizer),
@@ -194,6 +198,21 @@ def _train(rows: pd.DataFrame, label_space: LabelSpace, args: TeacherArguments, 
         (folder / RECORD).write_text(json.dumps(_record(trainer, train, held_out), indent=1) + "\n")
         shutil.rmtree(trainer.args.output_dir, ignore_errors=True)
     trainer.accelerator.wait_for_everyone()
+
+
+class TeacherTrainer(Trainer):
+    """A `Trainer` whose classifiers may have a learning rate of their own."""
+
+    def create_optimizer(self, *args, **kwargs) -> torch.optim.Optimizer:
+        optimizer = super().create_optimizer(*args, **kwargs)
+        learning_rate = self.args.classifier_learning_rate
+        if learning_rate is not None and len(optimizer.param_groups) <= 2:  # with decay, without: not divided yet
+            new = set(map(id, self.accelerator.unwrap_model(self.model).classifiers.parameters()))
+            for group in list(optimizer.param_groups):
+                of_classifiers = [weight for weight in group["params"] if id(weight) in new]
+                group["params"] = [weight for weight in group["params"] if id(weight) not in new]
+                optimizer.add_param_group({**group, "params": of_classifiers, "lr": learning_rate})
+        return optimizer
 
 
 def _trainer_arguments(args: TeacherArguments, config: TextTeacherConfig) -> TeacherArguments:

@@ -111,10 +111,10 @@ def test_a_training_that_was_killed_goes_on_where_it_was(language_models, tmp_pa
     undisturbed = fine_tuned_teacher(
         kitchen_rows(), SPACE, arguments(language_models["bert"], tmp_path / "a", **options), HISTORY
     )
-    trainer_class = fine_tuning.Trainer
+    trainer_class = fine_tuning.TeacherTrainer
     monkeypatch.setattr(
         fine_tuning,
-        "Trainer",
+        "TeacherTrainer",
         lambda *args, **kwargs: trainer_class(*args, **{**kwargs, "callbacks": [KillAfter(7)]}),
     )
     args = arguments(language_models["bert"], tmp_path / "b", **options)
@@ -123,7 +123,7 @@ def test_a_training_that_was_killed_goes_on_where_it_was(language_models, tmp_pa
     assert not (tmp_path / "b" / "training.json").exists()
     steps = []
     monkeypatch.setattr(
-        fine_tuning, "Trainer", lambda *args, **kwargs: steps.append(trainer_class(*args, **kwargs)) or steps[-1]
+        fine_tuning, "TeacherTrainer", lambda *args, **kwargs: steps.append(trainer_class(*args, **kwargs)) or steps[-1]
     )
     resumed = fine_tuned_teacher(kitchen_rows(), SPACE, args, HISTORY)
     assert steps[0].state.global_step == 18
@@ -134,7 +134,7 @@ def test_a_training_that_was_killed_goes_on_where_it_was(language_models, tmp_pa
 def test_a_finished_teacher_is_not_trained_again_and_another_one_is_refused(language_models, tmp_path, monkeypatch):
     args = arguments(language_models["bert"], tmp_path, num_train_epochs=1)
     first = fine_tuned_teacher(kitchen_rows(), SPACE, args, HISTORY)
-    monkeypatch.setattr(fine_tuning, "Trainer", None)
+    monkeypatch.setattr(fine_tuning, "TeacherTrainer", None)
     again = fine_tuned_teacher(kitchen_rows(), SPACE, args, HISTORY)
     histories = list(kitchen_rows()["history"])
     np.testing.assert_array_equal(first.logits(histories), again.logits(histories))
@@ -161,6 +161,23 @@ def test_balanced_class_weights_are_inverse_frequencies(language_models, tmp_pat
     fine_tuned_teacher(rows, SPACE, args, HISTORY)
     counts = np.bincount(rows["action"], minlength=4)
     np.testing.assert_allclose(weights[0].numpy(), 40 / (4 * counts), rtol=1e-6)
+
+
+def test_classifiers_may_have_a_learning_rate_of_their_own(language_models, tmp_path, monkeypatch):
+    optimizers = []
+    create = fine_tuning.TeacherTrainer.create_optimizer
+    monkeypatch.setattr(
+        fine_tuning.TeacherTrainer, "create_optimizer", lambda self: optimizers.append(create(self)) or optimizers[-1]
+    )
+    options = {"learning_rate": 1e-3, "classifier_learning_rate": 2e-2, "max_steps": 1, "lr_scheduler_type": "constant"}
+    scorer = fine_tuned_teacher(kitchen_rows(), SPACE, arguments(language_models["bert"], tmp_path, **options), HISTORY)
+    rates = {}
+    for group in optimizers[0].param_groups:
+        for weight in group["params"]:
+            rates.setdefault(group["lr"], []).append(tuple(weight.shape))
+    assert sorted(rates) == [1e-3, 2e-2]
+    assert sorted(rates[2e-2]) == [(4,), (4, 32)]
+    assert sum(map(len, rates.values())) == len(list(scorer.model.parameters()))
 
 
 def test_lora_is_merged_into_a_plain_teacher(language_models, tmp_path):
