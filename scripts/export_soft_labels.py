@@ -75,7 +75,8 @@ def main(arguments: list[str] | None = None):
         started = time.perf_counter()
         tables = label(args, builder, rows)
         seconds = time.perf_counter() - started
-        save(args, builder, rows, tables, seconds)
+        if args.should_save:
+            save(args, builder, rows, tables, seconds)
     except (ValueError, OSError, ImportError) as error:
         sys.exit(f"error: {error}")
 

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 from conftest import PROJECT, tiny_config, tiny_model
-from transformers import Trainer, set_seed
+from transformers import set_seed
 
 from avt_distill.losses import distillation_loss
 from avt_distill.teacher.soft_labels import SoftLabelTable
@@ -192,7 +192,3 @@ torch.distributed.destroy_process_group()
 def test_options_out_of_range_are_refused(tmp_path, options, message):
     with pytest.raises(ValueError, match=message):
         trainer(tmp_path, **options)
-
-
-def test_it_is_a_trainer():
-    assert issubclass(DistillationTrainer, Trainer)
