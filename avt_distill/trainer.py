@@ -1,6 +1,7 @@
 """Training AVT beside a text teacher: a `Trainer` whose loss adds the teacher's soft labels to AVT's own."""
 
 from collections.abc import Callable, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 
 import torch
@@ -81,14 +82,29 @@ class DistillationTrainer(Trainer):
     set. All components are logged, and are among the metrics of `evaluate`.
 
     The teacher is no part of the model: nothing of it is in a checkpoint.
+
+    Args:
+        model (`AVTForAnticipation`): The student.
+        args (`DistillationArguments`): How it is trained.
+        eval_collator (`Callable`, *optional*): From rows to a batch in evaluation, where nothing is drawn at random and
+            no teacher is needed. Default: `data_collator`.
+        kwargs: Of `Trainer`.
     """
 
     loss_is_scaled_for_ga = True
 
-    def __init__(self, model: PreTrainedModel, args: DistillationArguments, **kwargs):
+    def __init__(
+        self,
+        model: PreTrainedModel,
+        args: DistillationArguments,
+        *,
+        eval_collator: Callable[[Sequence[dict]], dict] | None = None,
+        **kwargs,
+    ):
         if args.n_gpu > 1:
             raise ValueError(f"One process sees {args.n_gpu} GPUs: start one for each with `accelerate launch`.")
         super().__init__(model, args, **kwargs)
+        self.eval_collator = self.data_collator if eval_collator is None else eval_collator
         kinds = [f"{kind}_" if kind != "action" else "" for kind in model.config.label_types]
         self.label_names = [f"{kind}labels" for kind in kinds] + (["past_labels"] if model.config.classify_past else [])
         self._sums = {True: self._zeros(), False: self._zeros()}  # in training, in evaluation
@@ -99,6 +115,22 @@ class DistillationTrainer(Trainer):
         warmup = self.args.distill_warmup_steps
         share = 1.0 if not warmup else min(1.0, self.state.global_step / warmup)
         return self.args.distill_weight * share
+
+    def get_eval_dataloader(self, *args, **kwargs):
+        with self._collating_for_evaluation():
+            return super().get_eval_dataloader(*args, **kwargs)
+
+    def get_test_dataloader(self, *args, **kwargs):
+        with self._collating_for_evaluation():
+            return super().get_test_dataloader(*args, **kwargs)
+
+    @contextmanager
+    def _collating_for_evaluation(self):
+        collator, self.data_collator = self.data_collator, self.eval_collator
+        try:
+            yield
+        finally:
+            self.data_collator = collator
 
     def get_batch_samples(self, epoch_iterator, num_batches, device):
         """Returns the batches of an optimiser step, and what the losses of all processes in it are means over."""

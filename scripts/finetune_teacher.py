@@ -23,7 +23,7 @@ from avt_distill.arguments import parse_run
 from avt_distill.data.builder import AnticipationBuilder
 from avt_distill.data.loading import DatasetArguments
 from avt_distill.distributed import check_processes
-from avt_distill.metrics import anticipation_metrics, many_shot_actions
+from avt_distill.evaluation import benchmark_metrics, metrics_text
 from avt_distill.scores import LABEL_SPACE_HASH, ScoreTable
 from avt_distill.teacher.count_models import NGramModel
 from avt_distill.teacher.cross_fitting import Scorer
@@ -83,8 +83,8 @@ def report(args: Arguments, builder: AnticipationBuilder, train: pd.DataFrame, t
     for name, scorer in scorers.items():
         table = score(scorer, name, rows, builder, split)
         table.save(Path(args.output_dir) / f"scores_{split}_{name}.parquet")
-        results[name] = measure(table, builder)
-    print(f"{len(rows)} rows of {split}", comparison(results), sep="\n")
+        results[name] = benchmark_metrics(table, builder.annotations)
+    print(f"{len(rows)} rows of {split}", metrics_text(results), sep="\n")
     settings = json.loads((Path(args.output_dir) / "settings.json").read_text())
     versions = {library.__name__: library.__version__ for library in (torch, transformers)}
     result = {"split": split, "num_rows": len(rows), "metrics": results, "training_s": round(seconds, 1)}
@@ -101,24 +101,6 @@ def score(scorer: Scorer, name: str, rows: pd.DataFrame, builder: AnticipationBu
         "tau_a": str(builder.config.tau_a),
     }
     return ScoreTable(list(rows["uid"]), scorer.logits(list(rows["history"])), rows["action"].to_numpy(), metadata)
-
-
-def measure(table: ScoreTable, builder: AnticipationBuilder) -> dict[str, float]:
-    """Returns the action metrics, with many-shot ones where the benchmark says which actions these are."""
-    many_shot, space = builder.annotations.many_shot, builder.annotations.label_space
-    if many_shot is not None:  # EPIC-Kitchens-55's own list, which the published teachers are measured on
-        many_shot = many_shot_actions(space, many_shot["verb"], many_shot["noun"], rule="and")
-    return anticipation_metrics(table.scores, table.labels, many_shot=many_shot)
-
-
-def comparison(results: dict[str, dict[str, float]]) -> str:
-    """Returns a line for each model and a column for each metric."""
-    columns = [name.removeprefix("action_").replace("_", " ") for name in next(iter(results.values()))]
-    lines = [" " * 10 + "".join(f"{column:>{len(column) + 2}}" for column in columns)]
-    for model, metrics in results.items():
-        cells = zip(columns, metrics.values(), strict=True)
-        lines.append(f"{model:<10}" + "".join(f"{value:>{len(column) + 2}.2f}" for column, value in cells))
-    return "\n".join(lines)
 
 
 if __name__ == "__main__":

@@ -1,9 +1,12 @@
-"""From rows of a data set to a batch of frame features and labels."""
+"""From rows of a data set to a batch of frames, or of their features, and labels."""
 
 from collections.abc import Sequence
 
 import numpy as np
 import torch
+
+from modeling_avt.video_io_avt import read_frames
+from modeling_avt.video_processing_avt import AVTVideoProcessor
 
 from .feature_stores import FeatureStore
 
@@ -24,20 +27,61 @@ class FeatureCollator:
         self.store = store
 
     def __call__(self, rows: Sequence[dict]) -> dict:
-        masks = np.array([row["frame_mask"] for row in rows], dtype=bool)  # (B, T)
+        masks = _frame_masks(rows)  # (B, T)
         features = np.zeros((*masks.shape, self.store.feature_dim), dtype=np.float32)  # (B, T, D)
         for index, (row, mask) in enumerate(zip(rows, masks, strict=True)):
             features[index, mask] = self.store.read(row["video_id"], np.asarray(row["frame_times"])[mask])
-        return {
-            "video_features": torch.from_numpy(features),
-            "frame_mask": torch.from_numpy(masks),
-            "labels": _labels(rows, "action"),
-            "verb_labels": _labels(rows, "verb"),
-            "noun_labels": _labels(rows, "noun"),
-            "past_labels": _labels(rows, "past_actions"),
-            "uid": [row["uid"] for row in rows],
-        }
+        return {"video_features": torch.from_numpy(features), **_labels(rows, masks)}
 
 
-def _labels(rows: Sequence[dict], column: str) -> torch.Tensor:
-    return torch.tensor(np.array([row[column] for row in rows], dtype=np.int64))
+class VideoCollator:
+    """Decodes the observed frames of rows, and stacks them, prepared, with the rows' labels.
+
+    Args:
+        processor (`AVTVideoProcessor`): How frames are resized, cropped and normalised.
+        training (`bool`, *optional*, defaults to `False`): Random short side, crop and mirroring, drawn from torch's
+            own generator, which a `DataLoader` seeds anew in each worker and epoch.
+        num_crops, flip_views (*optional*): Views to average over in evaluation: see `AVTVideoProcessor.preprocess`.
+
+    Returns:
+        `dict`: `pixel_values_videos` float32 `(B, T, 3, H, W)`, or `(B, V, T, 3, H, W)` of V views, black frames where
+        `frame_mask` is `False`; and the labels of `FeatureCollator`.
+
+    Raises:
+        ValueError: for rows without a video.
+        VideoDecodeError: for videos that cannot be read.
+    """
+
+    def __init__(
+        self, processor: AVTVideoProcessor, *, training: bool = False, num_crops: int = 1, flip_views: bool = False
+    ):
+        self.processor, self.training = processor, training
+        self.views = {"num_crops": num_crops, "flip_views": flip_views}
+
+    def __call__(self, rows: Sequence[dict]) -> dict:
+        masks = _frame_masks(rows)  # (B, T)
+        clips = [_read_clip(row, mask) for row, mask in zip(rows, masks, strict=True)]
+        batch = self.processor(clips, training=self.training, **self.views)
+        return {"pixel_values_videos": batch["pixel_values_videos"], **_labels(rows, masks)}
+
+
+def _read_clip(row: dict, mask: np.ndarray) -> np.ndarray:
+    """Returns the frames of a row, uint8 `(T, H, W, 3)`."""
+    if row["video"] is None:
+        raise ValueError(f"Row '{row['uid']}' has no video: give the data set's option videos, their folder.")
+    shown = read_frames(row["video"], np.asarray(row["frame_times"])[mask])
+    frames = np.zeros((len(mask), *shown.shape[1:]), dtype=np.uint8)
+    frames[mask] = shown
+    return frames
+
+
+def _frame_masks(rows: Sequence[dict]) -> np.ndarray:
+    return np.array([row["frame_mask"] for row in rows], dtype=bool)
+
+
+def _labels(rows: Sequence[dict], masks: np.ndarray) -> dict:
+    columns = {"labels": "action", "verb_labels": "verb", "noun_labels": "noun", "past_labels": "past_actions"}
+    labels = {
+        name: torch.tensor(np.array([row[column] for row in rows], dtype=np.int64)) for name, column in columns.items()
+    }
+    return {"frame_mask": torch.from_numpy(masks), **labels, "uid": [row["uid"] for row in rows]}

@@ -22,6 +22,7 @@ from transformers import (
 from avt_distill.checkpoints import last_whole_checkpoint
 from avt_distill.data.labels import LabelSpace
 from avt_distill.metrics import label_ranks
+from avt_distill.run_settings import DECISIVE, keep_settings
 
 from .action_text import ActionText
 from .language_models import is_causal, load_language_model_config, load_text_backbone, load_tokenizer
@@ -29,22 +30,7 @@ from .modeling_teacher import TextTeacher, TextTeacherConfig
 from .prediction import TeacherScorer, encode_histories
 from .soft_labels import rows_fingerprint
 
-SETTINGS = "settings.json"  # written when training starts: what the teacher is made of
 RECORD = "training.json"  # written when all else is: the teacher is finished
-# Of `TrainingArguments`, what changes the weights that come out.
-DECISIVE = (
-    "seed",
-    "bf16",
-    "fp16",
-    "gradient_accumulation_steps",
-    "warmup_steps",
-    "adam_beta1",
-    "adam_beta2",
-    "adam_epsilon",
-    "optim",
-    "max_steps",
-    "metric_for_best_model",
-)
 
 
 @dataclass
@@ -156,11 +142,7 @@ def fine_tuned_teacher(
     if rows.empty:
         raise ValueError("No row has a label to learn: give the rows of a training split.")
     folder, settings = Path(args.output_dir), _settings(rows, label_space, args, history)
-    if (folder / SETTINGS).exists():
-        _check_settings(folder, settings)
-    elif args.should_save:
-        folder.mkdir(parents=True, exist_ok=True)
-        (folder / SETTINGS).write_text(json.dumps(settings, indent=1) + "\n")
+    keep_settings(folder, settings, should_save=args.should_save, what="a teacher")
     if not (folder / RECORD).exists():
         _train(rows, label_space, args, history)
     return TeacherScorer.from_pretrained(folder)
@@ -225,20 +207,15 @@ def _trainer_arguments(args: TeacherArguments, config: TextTeacherConfig) -> Tea
 def _settings(rows: pd.DataFrame, label_space: LabelSpace, args: TeacherArguments, history: HistoryRule) -> dict:
     """Returns what decides which teacher comes out, as JSON holds it."""
     arguments = args.to_dict()
-    names = {*TeacherArguments.__annotations__, *DECISIVE} - {"per_device_eval_batch_size"}
+    names = {*TeacherArguments.__annotations__, *DECISIVE, "gradient_accumulation_steps"} - {
+        "per_device_eval_batch_size"
+    }
     settings = {name: arguments[name] for name in sorted(names) if name in arguments}
-    settings |= {"label_space_hash": label_space.content_hash, "trained_on": rows_fingerprint(rows), **asdict(history)}
-    return json.loads(json.dumps(settings))
-
-
-def _check_settings(folder: Path, settings: dict):
-    found = json.loads((folder / SETTINGS).read_text())
-    if different := [name for name in settings if found.get(name) != settings[name]]:
-        name = different[0]
-        raise ValueError(
-            f"{folder} holds a teacher with {name} {found.get(name)!r}, not {settings[name]!r} (all that differ: "
-            f"{different}): give another output_dir, or delete that one."
-        )
+    return settings | {
+        "label_space_hash": label_space.content_hash,
+        "trained_on": rows_fingerprint(rows),
+        **asdict(history),
+    }
 
 
 def _record(trainer: Trainer, train: pd.DataFrame, held_out: pd.DataFrame) -> dict:

@@ -1,0 +1,150 @@
+"""Baseline against candidate on the same rows: metrics, intervals and p-values, from score tables."""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict
+
+import numpy as np
+
+from .data.labels import LabelSpace
+from .metrics import label_ranks, labels_of_kind, marginal_scores
+from .scores import ScoreTable
+from .statistics import (
+    class_mean,
+    mcnemar_exact,
+    paired_bootstrap,
+    row_mean,
+    sign_flip_test,
+    student_t_interval,
+)
+
+
+def compare_tables(
+    baseline: Sequence[ScoreTable],
+    candidate: Sequence[ScoreTable],
+    *,
+    label_space: LabelSpace | None = None,
+    ks: Sequence[int] = (1, 5),
+    num_resamples: int = 10_000,
+    confidence: float = 0.95,
+    seed: int = 0,
+) -> list[dict]:
+    """Returns one comparison a measure, top-k accuracy and class-mean top-k recall, in percent.
+
+    Over rows: a paired bootstrap, of hits averaged over the seeds where there are several; for a single pair McNemar's
+    exact test of the top-k hits too. Over seeds, at least two: a Student-t interval and a sign-flip test of the
+    differences, the first baseline against the first candidate and so on.
+
+    Args:
+        baseline, candidate (sequence of `ScoreTable`): One table a seed, of the same rows.
+        label_space (`LabelSpace`, *optional*): Of the scores; adds verbs and nouns.
+        ks (sequence of `int`, *optional*, defaults to `(1, 5)`): The k of top-k.
+        num_resamples (`int`, *optional*, defaults to 10000): Of bootstrap and sign flips.
+        confidence (`float`, *optional*, defaults to 0.95): Of the intervals.
+        seed (`int`, *optional*, defaults to 0): Of the resamples.
+
+    Returns:
+        `list[dict]`: `measure`, the fields of `PairedBootstrap`, and where they apply `mcnemar`, `seeds`,
+        `baseline_by_seed` and `candidate_by_seed`.
+
+    Raises:
+        ValueError: for other numbers of baselines than of candidates, and tables of different rows.
+    """
+    if len(baseline) != len(candidate) or not baseline:
+        raise ValueError(f"There are {len(baseline)} baselines and {len(candidate)} candidates: give as many of each.")
+    first, *others = [*baseline, *candidate]
+    tables = [first, *(table.aligned_to(first) for table in others)]
+    resampling = {"num_resamples": num_resamples, "seed": seed}
+    return [
+        row
+        for kind, ranks, labels in _ranks_by_kind(tables, label_space)
+        for k in ks
+        for row in _compare(kind, k, *np.split(ranks < k, 2), labels, confidence, resampling)
+    ]
+
+
+def pool_rows(tables: Sequence[ScoreTable]) -> list[ScoreTable]:
+    """Returns one table for each `seed` in the metadata, of all its tables' rows: the folds of a cross-validation.
+
+    Seeds come in the order of their numbers. What the tables of a seed do not agree in is left out of its metadata.
+
+    Raises:
+        ValueError: for tables without a seed, and rows that come twice.
+    """
+    by_seed: dict[int, list[ScoreTable]] = {}
+    for table in tables:
+        if "seed" not in table.metadata:
+            raise ValueError("A score table does not tell its seed, so it cannot be put together with others.")
+        by_seed.setdefault(int(table.metadata["seed"]), []).append(table)
+    pooled = []
+    for _, members in sorted(by_seed.items()):
+        shared = set.intersection(*(set(table.metadata.items()) for table in members))
+        pooled.append(
+            ScoreTable(
+                [uid for table in members for uid in table.uids],
+                np.concatenate([table.scores for table in members]),
+                np.concatenate([table.labels for table in members]),
+                dict(shared),
+            )
+        )
+    return pooled
+
+
+def comparison_text(rows: Sequence[dict], num_rows: int, *, confidence: float = 0.95) -> str:
+    """Returns the result of `compare_tables` as a table, one line a measure."""
+    num_seeds = len(rows[0].get("baseline_by_seed", [None]))
+    share = f"{100 * confidence:g} %"
+    over_seeds = f"{'over seeds':>24}{'p':>9}" if num_seeds > 1 else f"{'McNemar p':>11}"
+    lines = [
+        f"{num_rows} rows, {num_seeds} {'seeds' if num_seeds > 1 else 'pair of files'}; intervals of {share}",
+        f"{'':<32}{'baseline':>9}{'candidate':>10}{'difference':>11}{'over rows':>24}{'p':>9}{over_seeds}",
+    ]
+    for row in rows:
+        line = "{measure:<32}{baseline:>9.2f}{candidate:>10.2f}{difference:>+11.2f}".format(**row)
+        line += f"{_interval(row):>24}{row['p_value']:>9.4f}"
+        if "seeds" in row:
+            line += f"{_interval(row['seeds']):>24}{row['seeds']['p_value']:>9.4f}"
+        if "mcnemar" in row:
+            line += f"{row['mcnemar']['p_value']:>11.4f}"
+        lines.append(line)
+    return "\n".join(lines)
+
+
+def _ranks_by_kind(
+    tables: list[ScoreTable], label_space: LabelSpace | None
+) -> Iterator[tuple[str, np.ndarray, np.ndarray]]:
+    """Yields each kind with its label ranks, `(tables, N)`, and labels `(N,)`."""
+    labels = tables[0].labels
+    yield "action", np.stack([label_ranks(table.scores, labels) for table in tables]), labels
+    if label_space is None or label_space.action_to_verb_noun is None:
+        return
+    marginals = [marginal_scores(table.scores, label_space) for table in tables]
+    for column, kind in enumerate(("verb", "noun")):
+        kind_labels = labels_of_kind(labels, kind, label_space)
+        yield kind, np.stack([label_ranks(scores[column], kind_labels) for scores in marginals]), kind_labels
+
+
+def _compare(kind: str, k: int, baseline, candidate, labels, confidence: float, resampling: dict) -> list[dict]:
+    """Returns the comparisons of top-k accuracy and class-mean top-k recall, of hits `(seeds, N)`, in percent."""
+    metrics = {f"{kind} top-{k} accuracy": row_mean, f"{kind} class-mean top-{k} recall": class_mean(labels)}
+    rows = []
+    for measure, metric in metrics.items():
+        over_rows = paired_bootstrap(
+            baseline.mean(axis=0), candidate.mean(axis=0), metric, confidence=confidence, **resampling
+        )
+        row = {"measure": measure}
+        row |= {key: value if key == "p_value" else 100 * value for key, value in asdict(over_rows).items()}
+        if len(baseline) == 1 and metric is row_mean:
+            row["mcnemar"] = asdict(mcnemar_exact(baseline[0], candidate[0]))
+        if len(baseline) > 1:
+            once = np.ones((1, len(labels)))
+            by_seed = [100 * metric(hits.T.astype(float), once)[0] for hits in (baseline, candidate)]
+            differences = by_seed[1] - by_seed[0]
+            row["baseline_by_seed"], row["candidate_by_seed"] = (values.tolist() for values in by_seed)
+            row["seeds"] = asdict(student_t_interval(differences, confidence=confidence))
+            row["seeds"]["p_value"] = sign_flip_test(differences, **resampling)
+        rows.append(row)
+    return rows
+
+
+def _interval(result: dict) -> str:
+    return "[{low:+.2f}, {high:+.2f}]".format(**result)

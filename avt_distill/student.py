@@ -1,0 +1,192 @@
+"""Students: from the options of a run to a model, what it reads, and its score table of a split."""
+
+import json
+import logging
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+
+import datasets
+import numpy as np
+import torch
+from transformers import Trainer
+
+from modeling_avt.configuration_avt import AVTConfig
+from modeling_avt.modeling_avt import AVTForAnticipation
+from modeling_avt.video_processing_avt import AVTVideoProcessor
+
+from .backbones import load_backbone, load_backbone_processor
+from .data.builder import AnticipationBuilder
+from .data.collator import FeatureCollator, VideoCollator
+from .data.feature_stores import FeatureStore, open_feature_store
+from .scores import LABEL_SPACE_HASH, ScoreTable
+
+logger = logging.getLogger(__name__)
+
+TIME_CONTRACT = ("num_frames", "frame_rate", "tau_a", "tau_o")  # the data set's; a checkpoint keeps them
+Collator = Callable[[Sequence[dict]], dict]
+
+
+@dataclass
+class StudentArguments:
+    """What a student is made of, and what it sees. Times and labels are the data set's."""
+
+    model_name_or_path: str | None = field(
+        default=None, metadata={"help": "An AVT checkpoint to go on from, on the Hub or in a folder."}
+    )
+    model_options: dict | str | None = field(
+        default=None, metadata={"help": 'AVTConfig fields of a new student, such as {"head_num_layers": 2}.'}
+    )
+    backbone: str | None = field(
+        default=None,
+        metadata={"help": "Pretrained frame encoder of a student that sees videos: any image model of Hugging Face."},
+    )
+    freeze_backbone: bool = field(default=False, metadata={"help": "Train all but the frame encoder."})
+    processor_options: dict | str | None = field(
+        default=None, metadata={"help": 'AVTVideoProcessor fields that differ, such as {"size": 64, "crop_size": 56}.'}
+    )
+    features: str | None = field(
+        default=None,
+        metadata={"help": "Feature store of a student that sees features: a folder, an .npz file, or RULSTM's LMDB."},
+    )
+    feature_frame_rate: float | None = field(default=None, metadata={"help": "Rows per second of an .npz file."})
+    feature_missing: str = field(
+        default="error", metadata={"help": "error; or search_back for the row before one that is not stored."}
+    )
+    evaluation_crops: int = field(default=1, metadata={"help": "1, the centre; or AVT's 3, whose outputs it averages."})
+    evaluation_flips: bool = field(default=False, metadata={"help": "Average over mirrored crops too, as AVT does."})
+
+    def __post_init__(self):
+        self.model_options = _mapping("model_options", self.model_options)
+        self.processor_options = _mapping("processor_options", self.processor_options)
+        if self.features is not None and self.backbone is not None:
+            raise ValueError("features and backbone are both given: a student sees stored features, or videos.")
+        if self.model_name_or_path is not None and (self.model_options or self.backbone):
+            raise ValueError(
+                "model_name_or_path is given with model_options or backbone: a checkpoint brings its own, so give "
+                "either."
+            )
+
+
+@dataclass
+class StudentInput:
+    """What a student reads: a feature store, or videos through a processor; the other is `None`."""
+
+    store: FeatureStore | None
+    processor: AVTVideoProcessor | None
+    evaluation_views: dict
+
+    def collator(self, *, training: bool) -> Collator:
+        """Returns what makes batches of rows."""
+        if self.store is not None:
+            return FeatureCollator(self.store)
+        return VideoCollator(self.processor, training=training, **({} if training else self.evaluation_views))
+
+
+def student_input(args: StudentArguments, builder: AnticipationBuilder) -> StudentInput:
+    """Returns what the students of a run read.
+
+    Raises:
+        ValueError: without features and without videos, and for features or processors that cannot be read.
+    """
+    views = {"num_crops": args.evaluation_crops, "flip_views": args.evaluation_flips}
+    if args.features is not None:
+        store = open_feature_store(args.features, frame_rate=args.feature_frame_rate, missing=args.feature_missing)
+        return StudentInput(store, None, views)
+    if builder.config.videos is None:
+        raise ValueError(
+            "A student needs something to see: give features, or the data set's videos (--dataset_options "
+            '\'{"videos": "folder"}\').'
+        )
+    times = {name: getattr(builder.config, name) for name in ("num_frames", "frame_rate", "tau_o")}
+    if args.model_name_or_path is not None:
+        processor = AVTVideoProcessor.from_pretrained(args.model_name_or_path)
+    elif args.backbone is not None:
+        processor = load_backbone_processor(args.backbone, load_backbone(args.backbone).config)
+    else:
+        processor = AVTVideoProcessor()
+    options = {**processor.to_dict(), **args.processor_options, **times}
+    return StudentInput(None, AVTVideoProcessor.from_dict(options), views)
+
+
+def build_student(args: StudentArguments, builder: AnticipationBuilder, seen: StudentInput) -> AVTForAnticipation:
+    """Returns a student of the data set's labels and times; new weights are drawn from torch's generator.
+
+    Raises:
+        ValueError: where options are none of `AVTConfig`, or do not fit the data.
+    """
+    fields = {name: getattr(builder.config, name) for name in TIME_CONTRACT}
+    fields |= builder.annotations.label_space.to_config()
+    if args.model_name_or_path is not None:
+        return _from_checkpoint(args.model_name_or_path, fields)
+    if unknown := sorted(set(args.model_options) - set(AVTConfig.__dataclass_fields__)):
+        raise ValueError(f"model_options has '{unknown[0]}', which is no field of AVTConfig: see its documentation.")
+    if seen.store is not None:
+        fields |= {"backbone_config": None, "feature_dim": seen.store.feature_dim}
+    backbone = None if args.backbone is None else load_backbone(args.backbone)
+    if backbone is not None:
+        fields["backbone_config"] = backbone.config
+    model = AVTForAnticipation(AVTConfig(**{**fields, **args.model_options}))
+    if backbone is not None:
+        model.avt.backbone = backbone
+    if args.freeze_backbone:
+        if model.avt.backbone is None:
+            raise ValueError("freeze_backbone is set, but the student sees features and has no frame encoder.")
+        model.avt.backbone.requires_grad_(False)
+    return model
+
+
+def _from_checkpoint(name_or_path: str, fields: dict) -> AVTForAnticipation:
+    """Returns a checkpoint's student; of other labels than the data set's, with classifiers drawn anew."""
+    config = AVTConfig.from_pretrained(name_or_path)
+    same_labels = config.id2label == fields["id2label"]
+    if not same_labels:
+        logger.warning("%s knows other actions than this data set: its classifiers are drawn anew.", name_or_path)
+    for name, value in fields.items():
+        setattr(config, name, value)
+    config.label2id = {label: index for index, label in config.id2label.items()}
+    model = AVTForAnticipation.from_pretrained(name_or_path, config=config, ignore_mismatched_sizes=not same_labels)
+    if not same_labels:
+        model.classifiers.apply(model._init_weights)
+    return model
+
+
+def score_table(trainer: Trainer, rows: datasets.Dataset, metadata: dict) -> tuple[ScoreTable, dict[str, float]]:
+    """Returns a model's scores of rows, the same in every process, and its losses on them.
+
+    Args:
+        trainer (`Trainer`): Holds the model.
+        rows (`datasets.Dataset`): Labelled rows.
+        metadata (`dict`): What the table is to say of itself.
+    """
+    output = trainer.predict(rows, metric_key_prefix="evaluation")
+    labels = np.asarray(rows["action"])
+    losses = {name: value for name, value in output.metrics.items() if name.endswith("_loss")}
+    return ScoreTable(list(rows["uid"]), np.asarray(output.predictions, dtype=np.float32), labels, metadata), losses
+
+
+def labelled(rows: datasets.Dataset) -> datasets.Dataset:
+    """Returns the rows whose next action is known."""
+    return rows.select(np.flatnonzero(np.asarray(rows["action"]) >= 0))
+
+
+def table_metadata(builder: AnticipationBuilder, **about) -> dict:
+    """Returns what a score table of this data set says of itself."""
+    config = builder.config
+    data = {"dataset": type(builder).__name__, "config_name": config.name, "protocol": config.protocol}
+    data |= {name: getattr(config, name) for name in TIME_CONTRACT}
+    return {LABEL_SPACE_HASH: builder.annotations.label_space.content_hash, **data, **about}
+
+
+def trainable_parameters(model: torch.nn.Module) -> int:
+    return sum(weight.numel() for weight in model.parameters() if weight.requires_grad)
+
+
+def _mapping(name: str, value: dict | str | None) -> dict:
+    if isinstance(value, str):
+        try:
+            value = json.loads(value)
+        except json.JSONDecodeError as error:
+            raise ValueError(f"{name} is '{value}': give a JSON object, such as {{\"a\": 1}}.") from error
+    if value is not None and not isinstance(value, dict):
+        raise ValueError(f"{name} is {value!r}: give names and values.")
+    return value or {}

@@ -1,0 +1,151 @@
+"""Training one student of a run, or taking it up where it stopped."""
+
+import hashlib
+import json
+import time
+from dataclasses import dataclass, fields
+from pathlib import Path
+
+import datasets
+import pandas as pd
+import torch
+import transformers
+from transformers import set_seed
+
+from .checkpoints import last_whole_checkpoint
+from .data.builder import AnticipationBuilder
+from .evaluation import benchmark_metrics
+from .run_settings import DECISIVE, keep_settings
+from .scores import ScoreTable
+from .student import StudentArguments, StudentInput, build_student, labelled, score_table, student_input, table_metadata
+from .teacher.soft_labels import SoftLabelTable, rows_fingerprint
+from .trainer import DistillationArguments, DistillationTrainer, SoftLabelCollator
+
+RESULTS = "results.json"  # written when all else is: the student is finished
+
+
+@dataclass
+class StudentData:
+    """What the students of a run share.
+
+    Args:
+        builder (`AnticipationBuilder`): The data set.
+        train, evaluation (`datasets.Dataset`): Its rows; those to measure on are labelled.
+        seen (`StudentInput`): What students read.
+        soft_labels (`SoftLabelTable`, *optional*): The teacher, or the average of several.
+        fingerprint (`dict`): What decides about the students, of all this.
+    """
+
+    builder: AnticipationBuilder
+    train: datasets.Dataset
+    evaluation: datasets.Dataset
+    seen: StudentInput
+    soft_labels: SoftLabelTable | None
+    fingerprint: dict
+
+
+def student_data(args, builder: AnticipationBuilder) -> StudentData:
+    """Returns the data of a run, checked as far as that goes before training.
+
+    Raises:
+        ValueError: for soft labels of another label space, or that lack rows of the training split while
+            `missing_soft_labels` is `"raise"`.
+    """
+    builder.download_and_prepare()
+    train, evaluation = builder.as_dataset(args.train_split), labelled(builder.as_dataset(args.evaluation_split))
+    columns = pd.DataFrame({name: train[name] for name in ("uid", "action", "history")})
+    fingerprint = {"label_space_hash": builder.annotations.label_space.content_hash}
+    fingerprint |= {"trained_on": rows_fingerprint(columns), **_row_options(builder)}
+    soft_labels = None
+    if args.soft_labels and args.distill_weight:
+        tables = [SoftLabelTable.load(path, label_space=builder.annotations.label_space) for path in args.soft_labels]
+        soft_labels = SoftLabelTable.average(tables) if len(tables) > 1 else tables[0]
+        soft_labels.select(train["uid"], missing=args.missing_soft_labels)
+        fingerprint["soft_labels"] = hashlib.sha256(soft_labels.logits.tobytes()).hexdigest()[:16]
+    return StudentData(builder, train, evaluation, student_input(args, builder), soft_labels, fingerprint)
+
+
+def trained_student(args, data: StudentData) -> ScoreTable:
+    """Returns the scores of the student in `args.output_dir`, trained there first unless it is.
+
+    Args:
+        args: `DatasetArguments`, `StudentArguments`, `DistillationArguments` and the splits, of this student.
+        data (`StudentData`): The data of the run.
+
+    Raises:
+        ValueError: for a folder that holds a student of other data or arguments.
+    """
+    folder = Path(args.output_dir)
+    keep_settings(folder, _settings(args, data), should_save=args.should_save, what="a student")
+    scores = folder / f"scores_{args.evaluation_split}.parquet"
+    if (folder / RESULTS).exists() and scores.exists():
+        return ScoreTable.load(scores, label_space=data.builder.annotations.label_space)
+    set_seed(args.seed)
+    trainer = _trainer(args, data)
+    started = time.perf_counter()
+    trainer.train(resume_from_checkpoint=last_whole_checkpoint(folder))
+    seconds = time.perf_counter() - started
+    about = {"split": args.evaluation_split, "seed": args.seed, "distill_weight": args.distill_weight}
+    table, losses = score_table(trainer, data.evaluation, table_metadata(data.builder, **about))
+    trainer.save_model(str(folder))
+    if args.should_save:
+        table.save(scores)
+        metrics = benchmark_metrics(table, data.builder.annotations, verbs_and_nouns=True)
+        results = {"metrics": metrics, "losses": losses, **_record(trainer, data, seconds)}
+        (folder / RESULTS).write_text(json.dumps(results, indent=1) + "\n")
+    if args.push_to_hub:
+        trainer.push_to_hub()
+    trainer.accelerator.wait_for_everyone()
+    return table
+
+
+def _trainer(args, data: StudentData) -> DistillationTrainer:
+    collator = data.seen.collator(training=True)
+    if args.distill_weight:
+        collator = SoftLabelCollator(collator, data.soft_labels, missing=args.missing_soft_labels)
+    return DistillationTrainer(
+        build_student(args, data.builder, data.seen),
+        args,
+        data_collator=collator,
+        eval_collator=data.seen.collator(training=False),
+        train_dataset=data.train,
+        eval_dataset=data.evaluation,
+        processing_class=data.seen.processor,
+    )
+
+
+def _row_options(builder: AnticipationBuilder) -> dict:
+    return {name: getattr(builder.config, name) for name in ("num_frames", "frame_rate", "tau_a", "tau_o", "protocol")}
+
+
+def _settings(args, data: StudentData) -> dict:
+    """Returns what decides which student comes out."""
+    own = [option.name for cls in (StudentArguments,) for option in fields(cls)]
+    own += [name for name in DistillationArguments.__annotations__ if name.startswith("distill_")]
+    arguments = args.to_dict()
+    settings = {name: arguments[name] for name in (*own, *DECISIVE)}
+    batch = args.per_device_train_batch_size * args.gradient_accumulation_steps * args.world_size
+    return {**settings, "batch_size": batch, **data.fingerprint}
+
+
+def _record(trainer: DistillationTrainer, data: StudentData, seconds: float) -> dict:
+    """Returns what a finished training has to say of itself."""
+    masked = 0
+    if data.soft_labels is not None and trainer.args.distill_weight:
+        _, found = data.soft_labels.select(data.train["uid"], missing="mask")
+        masked = int((~found).sum())
+    return {
+        "seed": trainer.args.seed,
+        "num_rows": len(data.evaluation),
+        "num_training_rows": len(data.train),
+        "num_rows_without_teacher": masked,
+        "teacher": None if not trainer.args.distill_weight else data.soft_labels.metadata,
+        "num_parameters": trainer.model.num_parameters(),
+        "epochs": trainer.state.epoch,
+        "steps": trainer.state.global_step,
+        "training_s": round(seconds, 1),
+        "num_processes": trainer.args.world_size,
+        "device": str(trainer.args.device),
+        "versions": {library.__name__: library.__version__ for library in (torch, transformers)},
+        "log": trainer.state.log_history,
+    }

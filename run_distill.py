@@ -1,0 +1,128 @@
+"""Trains students on a text teacher's soft labels, each beside its twin without a teacher, and compares them.
+
+    accelerate launch run_distill.py configs/salads50/student.yaml --output_dir runs/salads --seeds 0 1 2
+    python run_distill.py                      # the demo: makes its data and its teacher, in minutes on a laptop
+
+`output_dir` then holds a folder for each student, `distilled_seed<n>` and `baseline_seed<n>`, a checkpoint each with
+its `scores_<split>.parquet` and `results.json`; and `comparison.json`, their paired differences. Killed and started
+again with the same command, it goes on: finished students are kept.
+"""
+
+import copy
+import json
+import subprocess
+import sys
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from avt_distill.arguments import parse_run
+from avt_distill.comparison import compare_tables, comparison_text
+from avt_distill.data.builder import AnticipationBuilder
+from avt_distill.data.loading import DatasetArguments
+from avt_distill.distributed import check_processes
+from avt_distill.evaluation import metrics_text
+from avt_distill.scores import ScoreTable
+from avt_distill.student import StudentArguments
+from avt_distill.student_training import RESULTS, StudentData, student_data, trained_student
+from avt_distill.trainer import DistillationArguments
+
+DEMO = Path(__file__).resolve().parent / "scripts" / "demo.py"
+
+
+@dataclass
+class Arguments(DatasetArguments, StudentArguments, DistillationArguments):
+    """What a run takes: the data set, the student, how it is trained, and these."""
+
+    soft_labels: list[str] | None = field(
+        default=None, metadata={"help": "Tables that scripts/export_soft_labels.py wrote; several are averaged."}
+    )
+    missing_soft_labels: str = field(
+        default="raise", metadata={"help": "raise; or mask: rows without any are counted and learn from labels alone."}
+    )
+    seeds: list[int] | None = field(
+        default=None, metadata={"help": "Seeds of the students, one pair each. Default: seed alone."}
+    )
+    baseline: bool = field(default=True, metadata={"help": "Train each student's twin without a teacher, too."})
+    train_split: str = field(default="train", metadata={"help": "Split to train on."})
+    evaluation_split: str | None = field(
+        default=None, metadata={"help": "Split to measure on, for nothing else. Default: validation, or else test."}
+    )
+
+    def __post_init__(self):
+        StudentArguments.__post_init__(self)
+        DistillationArguments.__post_init__(self)
+        if self.missing_soft_labels not in ("raise", "mask"):
+            raise ValueError(f"missing_soft_labels is '{self.missing_soft_labels}': give 'raise' or 'mask'.")
+        if self.distill_weight and not self.soft_labels:
+            raise ValueError(
+                f"distill_weight is {self.distill_weight}, but there are no soft_labels: give tables that "
+                "scripts/export_soft_labels.py wrote, or --distill_weight 0 for the baseline alone."
+            )
+
+
+def main(arguments: list[str] | None = None):
+    arguments = sys.argv[1:] if arguments is None else arguments
+    if not arguments:
+        sys.exit(subprocess.run([sys.executable, str(DEMO)], check=False).returncode)
+    try:
+        args = parse_run(Arguments, arguments, description=__doc__)
+        check_processes(args.world_size)
+        builder = args.builder()
+        choose_splits(args, builder)
+        with args.main_process_first(local=False):
+            data = student_data(args, builder)
+        tables = {name: [] for name in variants(args)}
+        for seed in args.seeds or [args.seed]:
+            for name, weight in variants(args).items():
+                tables[name].append(trained_student(run_arguments(args, name, seed, weight), data))
+        if args.should_save:
+            report(args, data, tables)
+    except (ValueError, OSError) as error:
+        sys.exit(f"error: {error}")
+
+
+def choose_splits(args: Arguments, builder: AnticipationBuilder):
+    """Sets the split to measure on, and refuses ones that are not there, before anything is trained."""
+    splits = list(builder.annotations.splits)
+    if args.evaluation_split is None:
+        args.evaluation_split = next((name for name in ("validation", "test") if name in splits), None)
+    for name in ("train_split", "evaluation_split"):
+        if getattr(args, name) not in splits:
+            raise ValueError(f"{name} is {getattr(args, name)!r}, but the splits are {splits}: give one of them.")
+
+
+def variants(args: Arguments) -> dict[str, float]:
+    """Returns the students of a seed: the weight of the soft labels by name."""
+    names = {"baseline": 0.0} if args.baseline or not args.distill_weight else {}
+    return {**names, "distilled": args.distill_weight} if args.distill_weight else names
+
+
+def run_arguments(args: Arguments, name: str, seed: int, weight: float) -> Arguments:
+    """Returns the arguments of one student; the first distilled one, or else the first, is what is pushed."""
+    run = copy.copy(args)
+    run.output_dir = str(Path(args.output_dir) / f"{name}_seed{seed}")
+    run.run_name = f"{name}_seed{seed}"
+    run.seed, run.distill_weight = seed, weight
+    is_first = name == list(variants(args))[-1] and seed == (args.seeds or [args.seed])[0]
+    run.push_to_hub = args.push_to_hub and is_first
+    return run
+
+
+def report(args: Arguments, data: StudentData, tables: dict[str, list[ScoreTable]]):
+    """Prints each student's metrics and the comparison, and writes `comparison.json`."""
+    folder = Path(args.output_dir)
+    results = {path.parent.name: json.loads(path.read_text()) for path in sorted(folder.glob(f"*_seed*/{RESULTS}"))}
+    num_rows = len(next(iter(tables.values()))[0].uids)
+    print(f"\n{num_rows} rows of {args.evaluation_split}, in percent")
+    print(metrics_text({name: result["metrics"] for name, result in results.items()}))
+    if len(tables) == 2:
+        space = data.builder.annotations.label_space
+        rows = compare_tables(tables["baseline"], tables["distilled"], label_space=space)
+        print(f"\nbaseline and distilled, {comparison_text(rows, num_rows)}")
+        comparison = {"split": args.evaluation_split, "num_rows": num_rows, "seeds": args.seeds or [args.seed]}
+        (folder / "comparison.json").write_text(json.dumps({**comparison, "rows": rows}, indent=1) + "\n")
+    print(f"\nCheckpoints, scores and results: {folder}")
+
+
+if __name__ == "__main__":
+    main()
