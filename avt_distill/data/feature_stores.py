@@ -120,6 +120,20 @@ class FeatureStore(ABC):
             )
         return features
 
+    def read_all(self, video_id: str) -> tuple[np.ndarray, float, float]:
+        """Returns all features of a video, float32 `(N, D)`, its rows per second, and when row 0 is shown, in seconds.
+
+        Raises:
+            ValueError: as `read`.
+        """
+        video = self._video(video_id, 0.0)
+        times = video.start_s + np.arange(video.num_rows) / video.frame_rate
+        return self.read(video_id, times), video.frame_rate, video.start_s
+
+    @abstractmethod
+    def video_ids(self) -> list[str]:
+        """Returns the names of all stored videos, sorted."""
+
     @abstractmethod
     def _open(self, video_id: str) -> _Video:
         """Returns an opened video; raises `KeyError` where none of its features are stored."""
@@ -195,6 +209,9 @@ class SafetensorsFeatureStore(FeatureStore):
         rows, frame_rate, start_s = open_feature_file(path)
         return _array_video(rows, rows.get_shape()[0], frame_rate, start_s)
 
+    def video_ids(self) -> list[str]:
+        return sorted(path.stem for path in self.path.glob("*.safetensors"))
+
     def _first_width(self) -> int:
         paths = sorted(self.path.glob("*.safetensors"))
         if not paths:
@@ -235,8 +252,11 @@ class NpzFeatureStore(FeatureStore):
             )
         return _array_video(features, len(features), self.frame_rate, self.start_s)
 
+    def video_ids(self) -> list[str]:
+        return self._load(lambda archive: sorted(archive.files))
+
     def _first_width(self) -> int:
-        names = self._load(lambda archive: sorted(archive.files))
+        names = self.video_ids()
         if not names:
             raise ValueError(f"{self.path} holds no arrays: store one (N, D) for each video.")
         return len(self._video(names[0], self.start_s).row(0))
@@ -288,6 +308,15 @@ class RulstmFeatureStore(FeatureStore):
 
         num_rows = int(last.removeprefix(prefix).removesuffix(".jpg"))
         return _Video(row, REFERENCE_FEATURE_FPS, 0.0, num_rows)
+
+    def video_ids(self) -> list[str]:
+        names = []
+        with _lmdb_environment(self.path).begin() as transaction, transaction.cursor() as cursor:
+            found = cursor.first()
+            while found:
+                names.append(cursor.key().decode().rpartition("_frame_")[0])
+                found = cursor.set_range(f"{names[-1]}_frame_~".encode())  # behind this video's last frame
+        return sorted(names)
 
     def _first_width(self) -> int:
         with _lmdb_environment(self.path).begin() as transaction, transaction.cursor() as cursor:

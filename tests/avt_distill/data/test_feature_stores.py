@@ -92,6 +92,13 @@ def test_every_format_reads_the_same_rows(store):
     np.testing.assert_array_equal(store.read("b", [0.5, 0.0, 1.0]), numbered_rows(30, first=100)[[15, 0, 29]])
 
 
+def test_every_format_lists_its_videos_and_reads_them_whole(store):
+    assert store.video_ids() == ["a", "b"]
+    features, frame_rate, start_s = store.read_all("b")
+    np.testing.assert_array_equal(features, numbered_rows(30, first=100))
+    assert (frame_rate, start_s) == (30.0, 0.0)
+
+
 def test_rows_agree_with_the_sampled_frame_numbers(store):
     for end_s in (1.0, 1.2345, 29 / 30, 1.9, 1.99):
         window = (end_s - 1.0, end_s, 30.0, 7.0, 6)
@@ -179,6 +186,7 @@ def test_names_that_begin_alike_are_different_videos(tmp_path):
     store = RulstmFeatureStore(write_lmdb(tmp_path, names))
     assert store.read("P01_1", [2 / 30])[0, 0] == 2
     assert store.read("P01_11", [4 / 30])[0, 0] == 54
+    assert store.video_ids() == ["P01_1", "P01_11"]
     with pytest.raises(ValueError, match=r"no features of video 'P01', asked for at 0\.500 s"):
         store.read("P01", [0.5])
 

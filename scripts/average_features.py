@@ -1,0 +1,61 @@
+"""Adds memory to frame-wise features: running means over several windows, side by side, as a feature store.
+
+    python scripts/average_features.py frame_scores.npz --frame_rate 1 --windows_s 2 8 30 --so_far --output means/
+
+A student of a few frames then sees what happened long before them. Only rows at or before a moment count for it, so the
+means can be computed along a live stream. `--standardize` shifts and scales each column by its mean and deviation over
+all videos of the store; labels are not looked at.
+"""
+
+import argparse
+import sys
+from pathlib import Path
+
+import numpy as np
+from huggingface_hub.utils import tqdm
+
+from avt_distill.data.feature_stores import open_feature_store, write_features
+from avt_distill.data.running_means import running_means
+
+
+def main(arguments: list[str] | None = None):
+    args = parse_arguments(arguments)
+    try:
+        store = open_feature_store(args.features, frame_rate=args.frame_rate)
+        videos = store.video_ids()
+        if any(args.output.glob("*.safetensors")):
+            raise ValueError(f"{args.output} holds features already: give another --output, or delete it.")
+        averaged = {}
+        for video_id in tqdm(videos, desc="videos"):
+            features, rate, start_s = store.read_all(video_id)
+            averaged[video_id] = (running_means(features, rate, args.windows_s, so_far=args.so_far), rate, start_s)
+        if args.standardize:
+            averaged = standardized(averaged)
+        args.output.mkdir(parents=True, exist_ok=True)
+        for video_id, (features, rate, start_s) in averaged.items():
+            write_features(args.output / f"{video_id}.safetensors", features, rate, start_s)
+    except (ValueError, OSError, ImportError) as error:
+        sys.exit(f"error: {error}")
+    print(f"{args.output}: {len(videos)} videos, features of width {features.shape[1]}")
+
+
+def parse_arguments(arguments: list[str] | None) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("features", type=Path, help="feature store: a folder, an .npz file, or RULSTM's LMDB")
+    parser.add_argument("--frame_rate", type=float, help="rows per second of an .npz file")
+    parser.add_argument("--windows_s", type=float, nargs="*", default=[], help="length of each window in seconds")
+    parser.add_argument("--so_far", action="store_true", help="add the mean over everything until then")
+    parser.add_argument("--standardize", action="store_true", help="each column to mean 0 and deviation 1")
+    parser.add_argument("--output", type=Path, required=True, help="folder to write")
+    return parser.parse_args(arguments)
+
+
+def standardized(videos: dict[str, tuple]) -> dict[str, tuple]:
+    """Returns features whose columns have mean 0 and deviation 1 over the rows of all videos."""
+    rows = np.concatenate([features for features, _, _ in videos.values()], dtype=np.float64)
+    mean, deviation = rows.mean(axis=0), np.maximum(rows.std(axis=0), 1e-6)
+    return {name: ((features - mean) / deviation, rate, start_s) for name, (features, rate, start_s) in videos.items()}
+
+
+if __name__ == "__main__":
+    main()

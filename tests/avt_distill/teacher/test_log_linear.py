@@ -1,0 +1,59 @@
+"""The log-linear teacher: its optimum, what it reads of a history, and what it leaves out."""
+
+import numpy as np
+import pytest
+
+from avt_distill.teacher.log_linear import LogLinearModel
+
+HISTORIES = [[], [0], [0], [1, 0], [2], [2, 0]]
+ACTIONS = [0, 1, 1, 2, 0, 2]
+
+
+def features(history: list[int]) -> np.ndarray:
+    values = np.zeros(9)  # the last action of 4 or none, then each of 4
+    values[history[-1] if history else 4] = 1
+    values[[5 + action for action in set(history)]] = 1
+    return values
+
+
+def test_the_weights_are_where_likelihood_and_prior_balance():
+    """At the optimum of sum(CE) + |W|^2 / 2, W equals the sum over rows of features times (label - probability)."""
+    model = LogLinearModel(4).fit(HISTORIES, ACTIONS)
+    inputs = np.stack([features(history) for history in HISTORIES])
+    errors = np.eye(4)[ACTIONS] - np.exp(model.logits(HISTORIES))
+    np.testing.assert_allclose(model.weights.numpy(), inputs.T @ errors, atol=5e-3)
+    np.testing.assert_allclose(errors.sum(axis=0), 0, atol=5e-3)  # the bias has no prior
+
+
+def test_logits_are_log_probabilities():
+    logits = LogLinearModel(4).fit(HISTORIES, ACTIONS).logits([[], [3, 3, 3]])
+    assert logits.dtype == np.float32
+    np.testing.assert_allclose(np.exp(logits).sum(axis=1), 1, rtol=1e-5)
+
+
+def test_what_was_done_long_ago_counts_unless_the_history_is_cut():
+    histories, actions = [[0, 1, 2], [3, 1, 2]] * 10, [4, 5] * 10
+    whole, cut = (LogLinearModel(6, length).fit(histories, actions).logits(histories[:2]) for length in (None, 2))
+    assert whole.argmax(axis=1).tolist() == [4, 5]
+    np.testing.assert_array_equal(cut[0], cut[1])
+
+
+def test_the_order_before_the_last_action_does_not_count():
+    logits = LogLinearModel(4).fit(HISTORIES, ACTIONS).logits([[1, 2, 0], [2, 1, 1, 0], [1, 0, 2]])
+    np.testing.assert_array_equal(logits[0], logits[1])
+    assert (logits[0] != logits[2]).any()
+
+
+@pytest.mark.parametrize("actions", [[-100, 1], [1, -100]])
+def test_unlabelled_actions_are_left_out(actions):
+    kept = [0 if actions[0] >= 0 else 1]
+    histories = [[0], [2]]
+    expected = LogLinearModel(4).fit([histories[row] for row in kept], [actions[row] for row in kept])
+    np.testing.assert_array_equal(
+        LogLinearModel(4).fit(histories, actions).logits(histories), expected.logits(histories)
+    )
+
+
+def test_without_labels_every_action_is_as_likely():
+    logits = LogLinearModel(4).fit([[0]], [-100]).logits([[], [1]])
+    np.testing.assert_allclose(logits, np.log(0.25), rtol=1e-6)

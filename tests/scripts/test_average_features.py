@@ -1,0 +1,42 @@
+"""`scripts/average_features.py`, from one feature store to another."""
+
+import numpy as np
+import pytest
+
+from avt_distill.data.feature_stores import open_feature_store
+from avt_distill.data.running_means import running_means
+from scripts import average_features
+
+VIDEOS = {name: np.random.default_rng(ord(name)).normal(3, 2, (9, 2)).astype(np.float32) for name in "ab"}
+
+
+@pytest.fixture
+def scores(tmp_path):
+    np.savez(tmp_path / "scores.npz", **VIDEOS)
+    return tmp_path / "scores.npz"
+
+
+def run(scores, output, *more: str):
+    average_features.main([str(scores), "--frame_rate", "1", "--output", str(output), *more])
+    return open_feature_store(output)
+
+
+def test_a_store_of_means_is_written(scores, tmp_path, capsys):
+    store = run(scores, tmp_path / "means", "--windows_s", "2", "4", "--so_far")
+    assert "2 videos, features of width 6" in capsys.readouterr().out
+    for name, features in VIDEOS.items():
+        expected = running_means(features, 1.0, [2, 4], so_far=True)
+        np.testing.assert_allclose(store.read_all(name)[0], expected)
+
+
+def test_standardized_columns_have_mean_0_and_deviation_1(scores, tmp_path):
+    store = run(scores, tmp_path / "means", "--windows_s", "1", "3", "--standardize")
+    rows = np.concatenate([store.read_all(name)[0] for name in VIDEOS])
+    np.testing.assert_allclose(rows.mean(axis=0), 0, atol=1e-5)
+    np.testing.assert_allclose(rows.std(axis=0), 1, atol=1e-4)
+
+
+def test_features_that_are_there_are_not_mixed_with_new_ones(scores, tmp_path):
+    run(scores, tmp_path / "means", "--so_far")
+    with pytest.raises(SystemExit, match="holds features already"):
+        run(scores, tmp_path / "means", "--so_far")
