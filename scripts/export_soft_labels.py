@@ -13,8 +13,8 @@ the videos that it was not trained on. Killed and started again, finished folds 
 
 Labels are computed in float32; `--bf16_full_eval true` is faster and rounds them.
 
-Without training: `--ngram 2` counts bigrams (also with `--cross_fit`), and `--zero_shot NAME` asks a causal language
-model as it is.
+In seconds: `--ngram 2` counts bigrams, and `--log_linear true` fits a log-linear model of past actions, both also with
+`--cross_fit`. Without training: `--zero_shot NAME` asks a causal language model as it is.
 """
 
 import copy
@@ -40,6 +40,7 @@ from avt_distill.teacher.count_models import NGramModel
 from avt_distill.teacher.cross_fitting import Scorer, cross_fitted_logits
 from avt_distill.teacher.fine_tuning import HistoryRule, TeacherArguments, fine_tuned_teacher
 from avt_distill.teacher.language_models import load_language_model_config, load_tokenizer
+from avt_distill.teacher.log_linear import LogLinearModel
 from avt_distill.teacher.prediction import TeacherScorer, different_histories
 from avt_distill.teacher.soft_labels import SoftLabelTable, rows_fingerprint
 from avt_distill.teacher.zero_shot import ZeroShotScorer
@@ -51,6 +52,9 @@ class Arguments(DatasetArguments, TeacherArguments):
 
     teachers: list[str] | None = field(default=None, metadata={"help": "Folders of saved teachers."})
     ngram: int | None = field(default=None, metadata={"help": "Order of an n-gram count model."})
+    log_linear: bool = field(
+        default=False, metadata={"help": "A log-linear model of the last action and the set of past ones."}
+    )
     zero_shot: str | None = field(default=None, metadata={"help": "A causal language model on the Hub or in a folder."})
     instruction: str = field(default="", metadata={"help": "What the language model reads before each history."})
     calibrate: bool = field(
@@ -83,14 +87,16 @@ def main(arguments: list[str] | None = None):
 
 def check(args: Arguments):
     """Raises a `ValueError` unless the options say one way of labelling."""
-    ways = [name for name in ("teachers", "ngram", "zero_shot") if getattr(args, name) is not None]
-    if len(ways) > 1 or (args.cross_fit and ways not in ([], ["ngram"])):
+    ways = [name for name in ("teachers", "ngram", "log_linear", "zero_shot") if getattr(args, name)]
+    if len(ways) > 1 or (args.cross_fit and ways not in ([], ["ngram"], ["log_linear"])):
         raise ValueError(
-            f"{' and '.join([*ways, *(['cross_fit'] if args.cross_fit else [])])} do not go together: give saved "
-            "--teachers, or --zero_shot, or --ngram, or --cross_fit, alone or with --ngram."
+            f"{' and '.join([*ways, *(['cross_fit'] if args.cross_fit else [])])} do not go together: give one "
+            "of --teachers, --zero_shot, --ngram, --log_linear and --cross_fit; the last also with either before it."
         )
     if not ways and not args.cross_fit:
-        raise ValueError("Nothing says what is to label: give --teachers, --cross_fit, --ngram or --zero_shot.")
+        raise ValueError(
+            "Nothing says what is to label: give --teachers, --cross_fit, --ngram, --log_linear or --zero_shot."
+        )
 
 
 def label(args: Arguments, builder: AnticipationBuilder, rows: pd.DataFrame) -> list[tuple[np.ndarray, dict]]:
@@ -104,9 +110,10 @@ def label(args: Arguments, builder: AnticipationBuilder, rows: pd.DataFrame) -> 
     train = builder.rows(args.train_split)
     train = train[train["action"] >= 0].reset_index(drop=True)
     about = {"trained_on": rows_fingerprint(train), "cross_fit": args.cross_fit}
-    if args.ngram is not None:
-        about |= {"model": f"{args.ngram}-gram", "history_length": args.ngram - 1}
-        fit = ngram_fit(args.ngram, len(builder.annotations.label_space.actions))
+    if args.ngram or args.log_linear:
+        name, length = (f"{args.ngram}-gram", args.ngram - 1) if args.ngram else ("log-linear", args.history_length)
+        about |= {"model": name, "history_length": length}
+        fit = counting_fit(args, len(builder.annotations.label_space.actions))
         if not args.cross_fit:
             return [(fit(train, 0).logits(histories), about)]
     else:
@@ -155,8 +162,14 @@ def zero_shot_logits(args: Arguments, builder: AnticipationBuilder, histories: l
     return scorer.logits(different)[positions]
 
 
-def ngram_fit(order: int, num_actions: int) -> Callable[[pd.DataFrame, int], Scorer]:
-    return lambda rows, fold: NGramModel(order, num_actions).fit(list(rows["history"]), list(rows["action"]))
+def counting_fit(args: Arguments, num_actions: int) -> Callable[[pd.DataFrame, int], Scorer]:
+    length = None if args.history_length < 0 else args.history_length
+
+    def fit(rows: pd.DataFrame, fold: int) -> Scorer:
+        model = NGramModel(args.ngram, num_actions) if args.ngram else LogLinearModel(num_actions, length, args.device)
+        return model.fit(list(rows["history"]), list(rows["action"]))
+
+    return fit
 
 
 def fine_tuning_fit(args: Arguments, builder: AnticipationBuilder) -> Callable[[pd.DataFrame, int], Scorer]:

@@ -4,9 +4,9 @@
         --model_name_or_path distilbert/distilbert-base-uncased --output_dir teachers/egtea
     accelerate launch scripts/finetune_teacher.py configs/egtea/teacher.yaml ...    # several GPUs or nodes
 
-The folder then holds the teacher (`TextTeacher.from_pretrained`), `scores_<split>_<model>.parquet` of it and of n-gram
-models for `scripts/evaluate.py` and `scripts/compare_runs.py`, and `results.json`. Killed and started again with the
-same command, it goes on; finished, it only measures.
+The folder then holds the teacher (`TextTeacher.from_pretrained`), `scores_<split>_<model>.parquet` of it, of n-gram
+models and of a log-linear one for `scripts/evaluate.py` and `scripts/compare_runs.py`, and `results.json`. Killed and
+started again with the same command, it goes on; finished, it only measures.
 """
 
 import json
@@ -28,6 +28,7 @@ from avt_distill.scores import LABEL_SPACE_HASH, ScoreTable
 from avt_distill.teacher.count_models import NGramModel
 from avt_distill.teacher.cross_fitting import Scorer
 from avt_distill.teacher.fine_tuning import HistoryRule, TeacherArguments, fine_tuned_teacher
+from avt_distill.teacher.log_linear import LogLinearModel
 
 FLOORS = {"unigram": 1, "bigram": 2, "trigram": 3, "4-gram": 4}
 
@@ -77,8 +78,11 @@ def report(args: Arguments, builder: AnticipationBuilder, train: pd.DataFrame, t
     rows = rows[rows["action"] >= 0].reset_index(drop=True)
     num_actions = len(builder.annotations.label_space.actions)
     scorers = {"teacher": teacher}
-    for name, order in FLOORS.items():
-        scorers[name] = NGramModel(order, num_actions).fit(list(train["history"]), list(train["action"]))
+    length = None if args.history_length < 0 else args.history_length
+    floors = {name: NGramModel(order, num_actions) for name, order in FLOORS.items()}
+    floors["log-linear"] = LogLinearModel(num_actions, length, args.device)
+    for name, model in floors.items():
+        scorers[name] = model.fit(list(train["history"]), list(train["action"]))
     results = {}
     for name, scorer in scorers.items():
         table = score(scorer, name, rows, builder, split)

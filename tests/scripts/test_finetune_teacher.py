@@ -58,7 +58,7 @@ def test_a_teacher_stands_beside_counts_on_the_same_rows(kitchen, teacher):
     results = json.loads((teacher / "results.json").read_text())
     assert results["split"] == "validation"
     assert results["num_rows"] == 12
-    assert list(results["metrics"]) == ["teacher", "unigram", "bigram", "trigram", "4-gram"]
+    assert list(results["metrics"]) == ["teacher", "unigram", "bigram", "trigram", "4-gram", "log-linear"]
     assert results["metrics"]["teacher"]["action_top1_accuracy"] > results["metrics"]["unigram"]["action_top1_accuracy"]
     assert results["settings"]["learning_rate"] == 3e-3
     tables = [ScoreTable.load(teacher / f"scores_validation_{name}.parquet") for name in ("teacher", "bigram")]
@@ -117,10 +117,11 @@ def test_cross_fitted_teachers_label_what_they_did_not_see(kitchen, language_mod
     np.testing.assert_array_equal(again.logits, table.logits)
 
 
-def test_counts_can_be_teachers_too(kitchen, tmp_path):
-    plain = export(kitchen, tmp_path, "--dataset", str(kitchen), "--ngram", "2")
-    crossed = export(kitchen, tmp_path, "--dataset", str(kitchen), "--ngram", "2", "--cross-fit", "3")
-    assert plain.metadata["model"] == "2-gram"
+@pytest.mark.parametrize(("way", "name"), [(["--ngram", "2"], "2-gram"), (["--log_linear"], "log-linear")])
+def test_counts_can_be_teachers_too(kitchen, tmp_path, way, name):
+    plain = export(kitchen, tmp_path, "--dataset", str(kitchen), *way)
+    crossed = export(kitchen, tmp_path, "--dataset", str(kitchen), *way, "--cross-fit", "3")
+    assert plain.metadata["model"] == name
     assert not np.array_equal(plain.logits, crossed.logits)
     np.testing.assert_allclose(np.exp(crossed.logits).sum(axis=1), 1, rtol=1e-5)
 
@@ -142,6 +143,7 @@ def test_a_causal_language_model_labels_without_training(kitchen, language_model
     [
         ([], "Nothing says what is to label"),
         (["--ngram", "2", "--teachers", "x"], "teachers and ngram do not go together"),
+        (["--ngram", "2", "--log_linear"], "ngram and log_linear do not go together"),
         (["--zero_shot", "x", "--cross_fit", "3"], "zero_shot and cross_fit do not go together"),
         (["--ngram", "2", "--splits", "valid"], "There is no split 'valid'"),
         (["--ngram", "2", "--cross_fit", "99"], "num_folds is 99: give 2 to 6"),
