@@ -16,6 +16,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from avt_distill.arguments import parse_run
+from avt_distill.cards import push_student, student_card
 from avt_distill.comparison import compare_tables, comparison_text
 from avt_distill.data.builder import AnticipationBuilder
 from avt_distill.data.loading import DatasetArguments
@@ -98,13 +99,11 @@ def variants(args: Arguments) -> dict[str, float]:
 
 
 def run_arguments(args: Arguments, name: str, seed: int, weight: float) -> Arguments:
-    """Returns the arguments of one student; the first distilled one, or else the first, is what is pushed."""
     run = copy.copy(args)
-    run.output_dir = str(Path(args.output_dir) / f"{name}_seed{seed}")
     run.run_name = f"{name}_seed{seed}"
+    run.output_dir = str(Path(args.output_dir) / run.run_name)
     run.seed, run.distill_weight = seed, weight
-    is_first = name == list(variants(args))[-1] and seed == (args.seeds or [args.seed])[0]
-    run.push_to_hub = args.push_to_hub and is_first
+    run.push_to_hub = False  # one student is pushed, when all are compared
     return run
 
 
@@ -115,13 +114,20 @@ def report(args: Arguments, data: StudentData, tables: dict[str, list[ScoreTable
     num_rows = len(next(iter(tables.values()))[0].uids)
     print(f"\n{num_rows} rows of {args.evaluation_split}, in percent")
     print(metrics_text({name: result["metrics"] for name, result in results.items()}))
+    comparison = None
     if len(tables) == 2:
         space = data.builder.annotations.label_space
         rows = compare_tables(tables["baseline"], tables["distilled"], label_space=space)
         print(f"\nbaseline and distilled, {comparison_text(rows, num_rows)}")
-        comparison = {"split": args.evaluation_split, "num_rows": num_rows, "seeds": args.seeds or [args.seed]}
-        (folder / "comparison.json").write_text(json.dumps({**comparison, "rows": rows}, indent=1) + "\n")
-    print(f"\nCheckpoints, scores and results: {folder}")
+        seeds = args.seeds or [args.seed]
+        comparison = {"split": args.evaluation_split, "num_rows": num_rows, "seeds": seeds, "rows": rows}
+        (folder / "comparison.json").write_text(json.dumps(comparison, indent=1) + "\n")
+    student = folder / f"{list(tables)[-1]}_seed{(args.seeds or [args.seed])[0]}"
+    repo_id = args.hub_model_id or folder.name
+    student_card(student, repo_id, comparison=comparison).save(student / "README.md")
+    print(f"\nCheckpoints, scores and results: {folder}; the first student, with its model card: {student}")
+    if args.push_to_hub:
+        print(push_student(student, repo_id, private=bool(args.hub_private_repo), token=args.hub_token))
 
 
 if __name__ == "__main__":

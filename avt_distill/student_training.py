@@ -91,10 +91,8 @@ def trained_student(args, data: StudentData) -> ScoreTable:
     if args.should_save:
         table.save(scores)
         metrics = benchmark_metrics(table, data.builder.annotations, verbs_and_nouns=True)
-        results = {"metrics": metrics, "losses": losses, **_record(trainer, data, seconds)}
+        results = {"scores": table.metadata, "metrics": metrics, "losses": losses, **_record(trainer, data, seconds)}
         (folder / RESULTS).write_text(json.dumps(results, indent=1) + "\n")
-    if args.push_to_hub:
-        trainer.push_to_hub()
     trainer.accelerator.wait_for_everyone()
     return table
 

@@ -15,6 +15,29 @@ from conftest import tiny_model, tiny_processor, tiny_vit_config
 tiny_model(tiny_vit_config()).push_to_hub("user/avt")
 tiny_processor().push_to_hub("user/avt")
 """
+PUSH_STUDENT = f"""
+import json, sys
+from pathlib import Path
+sys.path[:0] = [{str(PROJECT)!r}, {str(PROJECT / "tests")!r}, {str(PROJECT / "tests" / "avt_distill")!r}]
+from conftest import tiny_config, tiny_model
+from test_cards import RESULTS, SETTINGS
+from avt_distill.cards import push_student, student_card
+folder = Path("student")
+tiny_model(tiny_config()).save_pretrained(folder)
+tiny_model(tiny_config()).save_pretrained(folder / "checkpoint-7")
+(folder / "results.json").write_text(json.dumps(RESULTS))
+(folder / "settings.json").write_text(json.dumps(SETTINGS))
+student_card(folder, "user/kitchen").save(folder / "README.md")
+print(push_student(folder, "user/kitchen"))
+"""
+LOAD_STUDENT = """
+import torch
+from huggingface_hub import ModelCard
+from transformers import AutoModel
+model = AutoModel.from_pretrained("user/kitchen", trust_remote_code=True)
+print(model(video_features=torch.zeros(1, 4, 12)).logits.shape[1])
+print(ModelCard.load("user/kitchen").data.eval_results[0].metric_value)
+"""
 LOAD_MODEL = """
 import json
 from transformers import AutoModel, pipeline
@@ -42,6 +65,17 @@ def test_a_pushed_model_loads_where_the_package_is_not(hub, video):
     assert name == "AVTForAnticipation"
     pipe = ActionAnticipationPipeline(model=tiny_model(tiny_vit_config()), video_processor=tiny_processor())
     assert scores == pytest.approx([entry["score"] for entry in pipe(str(video))], abs=1e-6)
+    assert hub.unknown == []
+
+
+def test_a_student_is_pushed_with_card_and_results_and_without_checkpoints(hub):
+    printed = hub.run(PUSH_STUDENT, "here")
+    assert printed.strip().endswith("user/kitchen")
+    pushed = set(hub.repositories["models/user/kitchen"])
+    assert {"README.md", "results.json", "settings.json", "modeling_avt.py", "config.json"} <= pushed
+    assert not any(path.startswith("checkpoint") for path in pushed)
+    num_actions, top1 = hub.run(WITHOUT_THE_PROJECT + LOAD_STUDENT, "elsewhere").split()[-2:]
+    assert (int(num_actions), float(top1)) == (5, 41.25)
     assert hub.unknown == []
 
 

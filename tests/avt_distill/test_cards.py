@@ -1,0 +1,126 @@
+"""Model cards: filled from result files, never with holes, and found on the Hub beside the student."""
+
+import json
+
+import pytest
+import yaml
+from conftest import tiny_config, tiny_model
+
+from avt_distill.cards import student_card
+
+METRICS = {
+    "action_top1_accuracy": 41.25,
+    "action_class_mean_top1_recall": 40.5,
+    "action_top5_accuracy": 80.0,
+    "action_class_mean_top5_recall": 79.125,
+}
+SCORES = {
+    "label_space_hash": "0",
+    "dataset": "egtea",
+    "config_name": "split1",
+    "protocol": "exact",
+    "num_frames": "4",
+    "frame_rate": "1.0",
+    "tau_a": "0.5",
+    "tau_o": "4.0",
+    "split": "validation",
+}
+TEACHER = {"model": "bert_recipes", "cross_fit": "5", "history_cutoff": "started", "tau_a": "0.5"}
+RESULTS = {
+    "scores": SCORES,
+    "metrics": METRICS,
+    "losses": {},
+    "seed": 3,
+    "num_rows": 100,
+    "num_training_rows": 800,
+    "num_rows_without_teacher": 0,
+    "teacher": TEACHER,
+    "num_parameters": 12345,
+    "epochs": 2.0,
+    "steps": 50,
+    "training_s": 12.5,
+    "num_processes": 2,
+    "device": "cpu",
+}
+SETTINGS = {"learning_rate": 0.001, "distill_weight": 1.5, "distill_temperature": 2.0, "features": "/somewhere/tsn"}
+MEASURES = ("top-1 accuracy", "class-mean top-1 recall", "top-5 accuracy", "class-mean top-5 recall")
+COMPARISON = {
+    "seeds": [3, 4],
+    "rows": [
+        {
+            "measure": f"action {measure}",
+            "baseline": 40.0,
+            "candidate": 42.5,
+            "difference": 2.5,
+            "p_value": 0.0125,
+            "seeds": {"low": 0.5, "high": 4.5},
+        }
+        for measure in MEASURES
+    ],
+}
+
+
+@pytest.fixture
+def student(tmp_path):
+    tiny_model(tiny_config()).save_pretrained(tmp_path)
+    (tmp_path / "results.json").write_text(json.dumps(RESULTS))
+    (tmp_path / "settings.json").write_text(json.dumps(SETTINGS))
+    return tmp_path
+
+
+def header(card) -> dict:
+    return yaml.safe_load(str(card).split("---")[1])
+
+
+def test_the_model_index_holds_what_was_measured(student):
+    data = header(student_card(student, "user/kitchen"))
+    assert data["library_name"] == "transformers"
+    assert data["pipeline_tag"] == "video-classification"
+    assert {"custom_code", "knowledge-distillation"} <= set(data["tags"])
+    (model,) = data["model-index"]
+    (result,) = model["results"]
+    assert (model["name"], result["dataset"]["split"]) == ("kitchen", "validation")
+    assert [metric["value"] for metric in result["metrics"]] == [41.25, 40.5, 80.0, 79.12]
+
+
+def test_numbers_stand_beside_the_baselines(student):
+    text = str(student_card(student, "user/kitchen", comparison=COMPARISON))
+    assert "| Top-1 accuracy | 41.25 | 40.00 | 42.50 | +2.50 [+0.50, +4.50] | 0.0125 |" in text
+    assert "2 seeds (3, 4)" in text
+    assert "not compared" in str(student_card(student, "user/kitchen"))
+
+
+def test_the_card_says_how_the_teacher_was_made(student):
+    assert "Cross-fitted in 5 folds" in str(student_card(student, "user/kitchen"))
+    leaking = {**RESULTS, "teacher": {**TEACHER, "cross_fit": "0", "history_cutoff": "segment_start"}}
+    (student / "results.json").write_text(json.dumps(leaking))
+    text = str(student_card(student, "user/kitchen"))
+    assert "labelled the videos that it was trained on" in text
+    assert "less than `tau_a` before" in text
+
+
+def test_no_path_of_the_machine_is_in_a_card(student):
+    text = str(student_card(student, "user/kitchen"))
+    assert "/somewhere" not in text
+    assert str(student) not in text
+    assert "width 12 from: tsn" in text
+
+
+@pytest.mark.parametrize("missing", ["num_training_rows", "seed", "training_s"])
+def test_a_missing_number_is_an_error_and_not_a_blank(student, missing):
+    (student / "results.json").write_text(json.dumps({k: v for k, v in RESULTS.items() if k != missing}))
+    with pytest.raises(ValueError, match=f"{missing}.* is undefined"):
+        student_card(student, "user/kitchen")
+
+
+def test_a_folder_that_was_not_measured_has_no_card(student):
+    (student / "results.json").unlink()
+    with pytest.raises(ValueError, match=r"results\.json is missing"):
+        student_card(student, "user/kitchen")
+
+
+def test_a_baseline_is_not_called_distilled(student):
+    (student / "results.json").write_text(json.dumps({**RESULTS, "teacher": None}))
+    card = student_card(student, "user/kitchen")
+    assert "knowledge-distillation" not in header(card)["tags"]
+    assert "distillation" not in str(card).lower()
