@@ -143,10 +143,10 @@ def _comparison_note(comparison: dict | None) -> str:
         return "It was not compared with the same student without a teacher."
     seeds = comparison["seeds"]
     over = "a Student-t interval over seeds" if len(seeds) > 1 else "a bootstrap interval over rows"
+    listed = f"{len(seeds)} seed{'s' if len(seeds) > 1 else ''} ({', '.join(map(str, seeds))})"
     return (
-        f"Means over {len(seeds)} seed{'s' if len(seeds) > 1 else ''} ({', '.join(map(str, seeds))}) of this student and "
-        f"of its twin without a teacher, from the same initial weights and the same order of rows; {over}, and the "
-        "p-value of a paired bootstrap over rows."
+        f"Means over {listed} of this student and of its twin without a teacher, from the same initial weights and the "
+        f"same order of rows; {over}, and the p-value of a paired bootstrap over rows."
     )
 
 

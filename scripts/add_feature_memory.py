@@ -1,9 +1,11 @@
 """Adds memory to frame-wise features: running means over several windows, side by side, as a feature store.
 
-    python scripts/average_features.py frame_scores.npz --frame_rate 1 --windows_s 2 8 30 --so_far --output means/
+    python scripts/add_feature_memory.py features/ --windows_s 2 8 30 --so_far --output means/
+    python scripts/add_feature_memory.py frame_scores.npz --frame_rate 1 --softmax 6 --windows_s 2 8 30 \
+        --evidence_s 3 10 --output memory/    # of a recogniser's class scores: what it sees, and has seen happen
 
-A student of a few frames then sees what happened long before them. Only rows at or before a moment count for it, so the
-means can be computed along a live stream. `--standardize` shifts and scales each column by its mean and deviation over
+A student of a few frames then sees what happened long before them. Only rows at or before a moment count for it, so all
+can be computed along a live stream. `--standardize` shifts and scales each column by its mean and deviation over
 all videos of the store; labels are not looked at.
 """
 
@@ -14,8 +16,8 @@ from pathlib import Path
 import numpy as np
 from huggingface_hub.utils import tqdm
 
+from avt_distill.data.feature_memory import evidence_so_far, running_means, softmax_scores
 from avt_distill.data.feature_stores import open_feature_store, write_features
-from avt_distill.data.running_means import running_means
 
 
 def main(arguments: list[str] | None = None):
@@ -28,7 +30,7 @@ def main(arguments: list[str] | None = None):
         averaged = {}
         for video_id in tqdm(videos, desc="videos"):
             features, rate, start_s = store.read_all(video_id)
-            averaged[video_id] = (running_means(features, rate, args.windows_s, so_far=args.so_far), rate, start_s)
+            averaged[video_id] = (with_memory(features, rate, args), rate, start_s)
         if args.standardize:
             averaged = standardized(averaged)
         args.output.mkdir(parents=True, exist_ok=True)
@@ -45,9 +47,21 @@ def parse_arguments(arguments: list[str] | None) -> argparse.Namespace:
     parser.add_argument("--frame_rate", type=float, help="rows per second of an .npz file")
     parser.add_argument("--windows_s", type=float, nargs="*", default=[], help="length of each window in seconds")
     parser.add_argument("--so_far", action="store_true", help="add the mean over everything until then")
+    parser.add_argument("--softmax", type=float, metavar="SHARPNESS", help="class scores to probabilities first")
+    parser.add_argument("--evidence_s", type=float, nargs="*", default=[], help="scales of the evidence so far")
     parser.add_argument("--standardize", action="store_true", help="each column to mean 0 and deviation 1")
     parser.add_argument("--output", type=Path, required=True, help="folder to write")
     return parser.parse_args(arguments)
+
+
+def with_memory(features: np.ndarray, frame_rate: float, args: argparse.Namespace) -> np.ndarray:
+    """Returns the means over all windows and the evidence at all scales, side by side, float32 `(N, D')`."""
+    if args.softmax is not None:
+        features = softmax_scores(features, args.softmax)
+    evidence = [evidence_so_far(features, frame_rate, scale_s) for scale_s in args.evidence_s]
+    if not evidence or args.windows_s or args.so_far:
+        evidence.insert(0, running_means(features, frame_rate, args.windows_s, so_far=args.so_far))
+    return np.concatenate(evidence, axis=1)
 
 
 def standardized(videos: dict[str, tuple]) -> dict[str, tuple]:

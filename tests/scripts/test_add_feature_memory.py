@@ -1,11 +1,11 @@
-"""`scripts/average_features.py`, from one feature store to another."""
+"""`scripts/add_feature_memory.py`, from one feature store to another."""
 
 import numpy as np
 import pytest
 
+from avt_distill.data.feature_memory import evidence_so_far, running_means, softmax_scores
 from avt_distill.data.feature_stores import open_feature_store
-from avt_distill.data.running_means import running_means
-from scripts import average_features
+from scripts import add_feature_memory
 
 VIDEOS = {name: np.random.default_rng(ord(name)).normal(3, 2, (9, 2)).astype(np.float32) for name in "ab"}
 
@@ -17,7 +17,7 @@ def scores(tmp_path):
 
 
 def run(scores, output, *more: str):
-    average_features.main([str(scores), "--frame_rate", "1", "--output", str(output), *more])
+    add_feature_memory.main([str(scores), "--frame_rate", "1", "--output", str(output), *more])
     return open_feature_store(output)
 
 
@@ -27,6 +27,19 @@ def test_a_store_of_means_is_written(scores, tmp_path, capsys):
     for name, features in VIDEOS.items():
         expected = running_means(features, 1.0, [2, 4], so_far=True)
         np.testing.assert_allclose(store.read_all(name)[0], expected)
+
+
+def test_class_scores_become_means_and_evidence(scores, tmp_path):
+    store = run(scores, tmp_path / "memory", "--softmax", "2", "--windows_s", "3", "--evidence_s", "1", "5")
+    probabilities = softmax_scores(VIDEOS["b"], 2.0)
+    expected = [running_means(probabilities, 1.0, [3])]
+    expected += [evidence_so_far(probabilities, 1.0, scale_s) for scale_s in (1, 5)]
+    np.testing.assert_allclose(store.read_all("b")[0], np.concatenate(expected, axis=1), rtol=1e-6)
+
+
+def test_evidence_of_scores_is_refused(scores, tmp_path):
+    with pytest.raises(SystemExit, match="outside 0 to 1"):
+        run(scores, tmp_path / "memory", "--evidence_s", "1")
 
 
 def test_standardized_columns_have_mean_0_and_deviation_1(scores, tmp_path):

@@ -1,4 +1,4 @@
-"""Running means of features: a cheap memory for students of frame-wise features, which say little of the past."""
+"""A cheap memory for students of frame-wise features, which say little of the past: running means, and evidence."""
 
 from collections.abc import Sequence
 
@@ -35,3 +35,32 @@ def running_means(
         starts = np.maximum(ends - length, 0)
         means.append((sums[ends] - sums[starts]) / (ends - starts)[:, None])
     return np.concatenate(means, axis=1).astype(np.float32)
+
+
+def softmax_scores(scores: np.ndarray, sharpness: float = 1.0) -> np.ndarray:
+    """Returns a recogniser's class scores `(N, A)` as probabilities, the softmax of `sharpness` times the scores."""
+    scaled = sharpness * (scores - scores.max(axis=1, keepdims=True))
+    weights = np.exp(scaled, dtype=np.float64)
+    return weights / weights.sum(axis=1, keepdims=True)
+
+
+def evidence_so_far(probabilities: np.ndarray, frame_rate: float, scale_s: float) -> np.ndarray:
+    """Returns how sure it is that each class has occurred by each row, float32 `(N, A)`, from 0 to 1.
+
+    `1 - exp(-seconds / scale_s)` of the seconds of a class so far, each counted by its probability. Unlike a mean, it
+    does not fade: what was done an hour ago stays done.
+
+    Args:
+        probabilities (`np.ndarray` of shape `(N, A)`): Of the classes in each row, in the order of time.
+        frame_rate (`float`): Rows per second.
+        scale_s (`float`): After so many certain seconds it is 0.63.
+
+    Raises:
+        ValueError: for values below 0 or above 1, which are no probabilities, and a scale of 0 or less.
+    """
+    if probabilities.min() < 0 or probabilities.max() > 1:
+        raise ValueError("Evidence is counted from probabilities, but there are values outside 0 to 1: softmax scores.")
+    if scale_s <= 0:
+        raise ValueError(f"scale_s is {scale_s}: give seconds above 0.")
+    seconds = np.cumsum(probabilities, axis=0, dtype=np.float64) / frame_rate
+    return (1 - np.exp(-seconds / scale_s)).astype(np.float32)
