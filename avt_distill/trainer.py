@@ -13,7 +13,8 @@ from avt_distill.teacher.soft_labels import SoftLabelTable
 IGNORED = -100
 # Every loss, and how many examples, frames or pairs of frames each is a mean over.
 COMPONENTS = ("action_loss", "verb_loss", "noun_loss", "past_loss", "feature_loss", "distillation_loss")
-NOT_FOR_THE_MODEL = ("teacher_logits", "teacher_mask", "uid")
+IS_REPEATED = "is_repeated"  # of a batch whose rows all came before, and which must not count again
+NOT_FOR_THE_MODEL = ("teacher_logits", "teacher_mask", "uid", IS_REPEATED)
 
 
 @dataclass
@@ -135,8 +136,20 @@ class DistillationTrainer(Trainer):
     def get_batch_samples(self, epoch_iterator, num_batches, device):
         """Returns the batches of an optimiser step, and what the losses of all processes in it are means over."""
         batches, _ = super().get_batch_samples(epoch_iterator, num_batches, device)
+        batches = batches[:-1] + [self._without_repeated_rows(batch) for batch in batches[-1:]]
         counts = sum((self._counts(batch) for batch in batches), torch.zeros(len(COMPONENTS)))
         return batches, self.accelerator.reduce(counts.to(device), reduction="sum")
+
+    def _without_repeated_rows(self, batch: dict) -> dict:
+        """Returns a batch without the rows that Accelerate repeats to fill the last batches of several processes.
+
+        Where all are repeated one is kept, since every process must compute gradients, and marked as not to count.
+        """
+        real = self._num_real_rows(len(batch["labels"]))
+        if real == len(batch["labels"]):
+            return batch
+        batch = {name: value[: max(real, 1)] for name, value in batch.items()}
+        return batch if real else {**batch, IS_REPEATED: True}
 
     def compute_loss(self, model, inputs, return_outputs=False, num_items_in_batch=None):
         """Returns the weighted sum of all losses; see `losses` for its terms."""
@@ -178,6 +191,8 @@ class DistillationTrainer(Trainer):
 
     def _counts(self, batch: dict) -> torch.Tensor:
         """Returns what each of `COMPONENTS` is a mean over, float32 `(6,)`."""
+        if IS_REPEATED in batch:
+            return torch.zeros(len(COMPONENTS))
         past = batch["past_labels"]
         exists = batch.get("frame_mask", torch.ones_like(past, dtype=torch.bool))
         of_past = (past != IGNORED).sum() if self.model.config.past_loss_normalizer == "labelled" else past.numel()
