@@ -93,10 +93,7 @@ def student_input(args: StudentArguments, builder: AnticipationBuilder) -> Stude
         store = open_feature_store(args.features, frame_rate=args.feature_frame_rate, missing=args.feature_missing)
         return StudentInput(store, None, views)
     if builder.config.videos is None:
-        raise ValueError(
-            "A student needs something to see: give features, or the data set's videos (--dataset_options "
-            '\'{"videos": "folder"}\').'
-        )
+        raise ValueError("A student needs something to see: give --features, or the data set's --videos, a folder.")
     times = {name: getattr(builder.config, name) for name in ("num_frames", "frame_rate", "tau_o")}
     if args.model_name_or_path is not None:
         processor = AVTVideoProcessor.from_pretrained(args.model_name_or_path)
@@ -117,7 +114,18 @@ def build_student(args: StudentArguments, builder: AnticipationBuilder, seen: St
     fields = {name: getattr(builder.config, name) for name in TIME_CONTRACT}
     fields |= builder.annotations.label_space.to_config()
     if args.model_name_or_path is not None:
-        return _from_checkpoint(args.model_name_or_path, fields)
+        model = _from_checkpoint(args.model_name_or_path, fields)
+    else:
+        model = _new_student(args, fields, seen)
+    if args.freeze_backbone:
+        if model.avt.backbone is None:
+            raise ValueError("freeze_backbone is set, but the student sees features and has no frame encoder.")
+        model.avt.backbone.requires_grad_(False)
+    return model
+
+
+def _new_student(args: StudentArguments, fields: dict, seen: StudentInput) -> AVTForAnticipation:
+    """Returns a student with new weights but those of its pretrained backbone."""
     if unknown := sorted(set(args.model_options) - set(AVTConfig.__dataclass_fields__)):
         raise ValueError(f"model_options has '{unknown[0]}', which is no field of AVTConfig: see its documentation.")
     if seen.store is not None:
@@ -128,10 +136,6 @@ def build_student(args: StudentArguments, builder: AnticipationBuilder, seen: St
     model = AVTForAnticipation(AVTConfig(**{**fields, **args.model_options}))
     if backbone is not None:
         model.avt.backbone = backbone
-    if args.freeze_backbone:
-        if model.avt.backbone is None:
-            raise ValueError("freeze_backbone is set, but the student sees features and has no frame encoder.")
-        model.avt.backbone.requires_grad_(False)
     return model
 
 

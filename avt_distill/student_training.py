@@ -76,12 +76,14 @@ def trained_student(args, data: StudentData) -> ScoreTable:
         ValueError: for a folder that holds a student of other data or arguments.
     """
     folder = Path(args.output_dir)
-    keep_settings(folder, _settings(args, data), should_save=args.should_save, what="a student")
     scores = folder / f"scores_{args.evaluation_split}.parquet"
-    if (folder / RESULTS).exists() and scores.exists():
+    finished = (folder / RESULTS).exists() and scores.exists()
+    if not finished:
+        set_seed(args.seed)
+        trainer = _trainer(args, data)  # first: a student that cannot be built must not claim the folder
+    keep_settings(folder, _settings(args, data), should_save=args.should_save, what="a student")
+    if finished:
         return ScoreTable.load(scores, label_space=data.builder.annotations.label_space)
-    set_seed(args.seed)
-    trainer = _trainer(args, data)
     started = time.perf_counter()
     trainer.train(resume_from_checkpoint=last_whole_checkpoint(folder))
     seconds = time.perf_counter() - started

@@ -69,6 +69,7 @@ class DatasetArguments:
         default=None, metadata={"help": f"Name of a benchmark ({', '.join(BUILDERS)}), or a folder with segments.csv."}
     )
     data_dir: str | None = field(default=None, metadata={"help": "Folder of the benchmark's annotation files."})
+    videos: str | None = field(default=None, metadata={"help": "Folder of the videos, searched in depth."})
     config_name: str | None = field(default=None, metadata={"help": "Such as rulstm, split1_complete or fold1."})
     dataset_options: dict | str | None = field(
         default=None, metadata={"help": 'Options of its rows, such as {"history_cutoff": "ended"}.'}
@@ -88,6 +89,6 @@ class DatasetArguments:
                 options = json.loads(options)
             except json.JSONDecodeError as error:
                 raise ValueError(f"dataset_options is '{options}': give JSON, such as {{\"tau_a\": 0.5}}.") from error
-        named = {"data_dir": self.data_dir, "config_name": self.config_name}
+        named = {"data_dir": self.data_dir, "config_name": self.config_name, "videos": self.videos}
         options = {**{name: value for name, value in named.items() if value is not None}, **options}
         return anticipation_builder(self.dataset, **options)

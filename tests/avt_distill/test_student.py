@@ -1,0 +1,185 @@
+"""Students: what is built of which options, what it sees, and whose weights it begins with."""
+
+import numpy as np
+import pytest
+import torch
+from conftest import tiny_config, tiny_model, tiny_vit_config
+from tiny_kitchen import ACTIONS, WIDTH, kitchen_builder, write_kitchen, write_tiny_vit, write_video_kitchen
+
+from avt_distill.data.collator import FeatureCollator
+from avt_distill.student import StudentArguments, build_student, labelled, student_input, trainable_parameters
+from modeling_avt import AVTForAnticipation, AVTVideoProcessor
+
+HEAD = {"head_hidden_size": 32, "head_num_layers": 2, "head_num_positions": 16}
+
+
+@pytest.fixture(scope="module")
+def kitchen(tmp_path_factory):
+    return write_kitchen(tmp_path_factory.mktemp("kitchen") / "data")
+
+
+@pytest.fixture(scope="module")
+def video_kitchen(tmp_path_factory):
+    return write_video_kitchen(tmp_path_factory.mktemp("video_kitchen") / "data")
+
+
+@pytest.fixture(scope="module")
+def vit(tmp_path_factory):
+    return str(write_tiny_vit(tmp_path_factory.mktemp("vit")))
+
+
+def build(args: StudentArguments, builder) -> AVTForAnticipation:
+    torch.manual_seed(1)
+    return build_student(args, builder, student_input(args, builder))
+
+
+def of_features(kitchen, **options) -> StudentArguments:
+    return StudentArguments(**{"features": str(kitchen / "features"), "model_options": HEAD, **options})
+
+
+def same_weights(one: torch.nn.Module, other: torch.nn.Module) -> dict[str, bool]:
+    own, others = one.state_dict(), other.state_dict()
+    assert own.keys() == others.keys()
+    return {name: own[name].shape == others[name].shape and own[name].equal(others[name]) for name in own}
+
+
+def test_labels_and_times_of_a_student_are_the_data_sets(kitchen):
+    config = build(of_features(kitchen), kitchen_builder(kitchen, tau_a=0.5)).config
+    assert tuple(config.id2label.values()) == ACTIONS
+    assert (config.num_frames, config.frame_rate, config.tau_a, config.tau_o) == (4, 1.0, 0.5, 4.0)
+    assert (config.backbone_config, config.feature_dim) == (None, WIDTH)
+
+
+def test_model_options_are_fields_of_the_configuration(kitchen):
+    args = of_features(kitchen, model_options='{"head_num_layers": 1, "classify_past": false}')
+    model = build(args, kitchen_builder(kitchen))
+    assert len(model.avt.head.h) == 1
+    assert not model.config.classify_past
+
+
+def test_a_student_of_features_reads_them(kitchen):
+    builder = kitchen_builder(kitchen)
+    seen = student_input(of_features(kitchen), builder)
+    for training in (True, False):
+        collator = seen.collator(training=training)
+        assert isinstance(collator, FeatureCollator)
+        assert collator(builder.rows("train").head(3).to_dict("records"))["video_features"].shape == (3, 4, WIDTH)
+
+
+def test_a_student_of_videos_begins_with_its_backbones_weights(video_kitchen, vit):
+    builder = kitchen_builder(video_kitchen)
+    model = build(StudentArguments(backbone=vit, model_options=HEAD), builder)
+    expected = AVTForAnticipation(tiny_vit_config()).avt.backbone.from_pretrained(vit, add_pooling_layer=False)
+    assert all(same_weights(model.avt.backbone, expected).values())
+    assert model.config.backbone_config.image_size == 32
+
+
+def test_evaluation_has_six_views_and_training_one(video_kitchen, vit):
+    args = StudentArguments(
+        backbone=vit, evaluation_crops=3, evaluation_flips=True, processor_options={"size": 40, "train_size": [33, 36]}
+    )
+    builder = kitchen_builder(video_kitchen)
+    seen = student_input(args, builder)
+    assert (seen.processor.size, seen.processor.train_size) == ({"shortest_edge": 40}, [33, 36])
+    assert seen.processor.crop_size == {"height": 32, "width": 32}
+    assert (seen.processor.num_frames, seen.processor.tau_o) == (4, 4.0)
+    rows = builder.rows("train").to_dict("records")
+    assert seen.collator(training=True)(rows)["pixel_values_videos"].shape == (2, 4, 3, 32, 32)
+    views = seen.collator(training=False)(rows)["pixel_values_videos"]
+    assert views.shape == (2, 6, 4, 3, 32, 32)
+    torch.testing.assert_close(views[:, 3:], views[:, :3].flip(-1))
+    assert not views[:, 0].equal(views[:, 2])
+
+
+def test_a_frozen_backbone_is_not_trained_and_all_else_is(video_kitchen, vit):
+    builder = kitchen_builder(video_kitchen)
+    free = build(StudentArguments(backbone=vit, model_options=HEAD), builder)
+    frozen = build(StudentArguments(backbone=vit, model_options=HEAD, freeze_backbone=True), builder)
+    assert not any(weight.requires_grad for weight in frozen.avt.backbone.parameters())
+    assert trainable_parameters(free) == free.num_parameters()
+    assert trainable_parameters(frozen) == free.num_parameters() - free.avt.backbone.num_parameters()
+
+
+@pytest.fixture
+def checkpoint(tmp_path, kitchen) -> AVTForAnticipation:
+    """A student of the kitchen's labels, trained under another time contract and saved in `tmp_path`."""
+    model = tiny_model(tiny_config(id2label=dict(enumerate(ACTIONS)), tau_a=2.0))
+    model.save_pretrained(tmp_path / "checkpoint")
+    return model
+
+
+def from_checkpoint(tmp_path, kitchen, **options) -> StudentArguments:
+    path = str(tmp_path / "checkpoint")
+    return of_features(kitchen, model_options=None, model_name_or_path=path, **options)
+
+
+def test_a_checkpoint_of_the_same_labels_keeps_all_weights(tmp_path, kitchen, checkpoint):
+    model = build(from_checkpoint(tmp_path, kitchen), kitchen_builder(kitchen))
+    assert all(same_weights(model, checkpoint).values())
+    assert model.config.tau_a == 1.0
+
+
+@pytest.mark.parametrize("labels", [("cut", "mix"), ("cut", "mix", "peel", "stir")], ids=["fewer", "as_many"])
+def test_a_checkpoint_of_other_labels_gets_new_classifiers(tmp_path, kitchen, labels, caplog):
+    """As many other labels would fit the old weights, which stand for other actions."""
+    other = tiny_model(tiny_config(id2label=dict(enumerate(labels))))
+    other.classifiers["action"].bias.data.fill_(7.0)
+    other.save_pretrained(tmp_path / "checkpoint")
+    model = build(from_checkpoint(tmp_path, kitchen), kitchen_builder(kitchen))
+    changed = {name for name, same in same_weights(model, other).items() if not same}
+    assert changed == {"classifiers.action.weight", "classifiers.action.bias"}
+    assert model.classifiers["action"].weight.shape == (4, WIDTH)
+    assert model.classifiers["action"].weight.std() > 0.1  # drawn as the configuration says: not empty, not zeros
+    assert (model.classifiers["action"].bias == 0).all()
+    assert tuple(model.config.id2label.values()) == ACTIONS
+    assert model.config.label2id["take_egg"] == 2
+    assert "its classifiers are drawn anew" in caplog.text
+
+
+def test_a_checkpoints_backbone_can_be_frozen_too(tmp_path, video_kitchen):
+    """It once was not: the option had no effect beside model_name_or_path."""
+    tiny_model(tiny_vit_config(id2label={0: "cut_tomato", 1: "take_egg"})).save_pretrained(tmp_path)
+    AVTVideoProcessor(size=36, crop_size=32, train_size=(36, 40)).save_pretrained(tmp_path)
+    args = StudentArguments(model_name_or_path=str(tmp_path), freeze_backbone=True)
+    builder = kitchen_builder(video_kitchen)
+    assert not any(weight.requires_grad for weight in build(args, builder).avt.backbone.parameters())
+    assert student_input(args, builder).processor.size == {"shortest_edge": 36}
+
+
+def test_rows_without_a_next_action_are_not_measured(kitchen, tmp_path):
+    lines = (kitchen / "segments.csv").read_text().splitlines()
+    (tmp_path / "segments.csv").write_text("\n".join([*lines[:-1], "v7,24,26,,validation"]) + "\n")
+    builder = kitchen_builder(tmp_path)
+    builder.download_and_prepare()
+    rows = builder.as_dataset("validation")
+    assert (len(rows), len(labelled(rows))) == (12, 11)
+    assert (np.asarray(labelled(rows)["action"]) >= 0).all()
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"features": "x", "backbone": "y"}, "features and backbone are both given"),
+        ({"model_name_or_path": "x", "backbone": "y"}, "a checkpoint brings its own"),
+        ({"model_name_or_path": "x", "model_options": {"head_num_layers": 1}}, "a checkpoint brings its own"),
+        ({"model_options": "head_num_layers=1"}, "model_options is 'head_num_layers=1': give a JSON object"),
+        ({"processor_options": "[1]"}, r"processor_options is \[1\]: give names and values"),
+    ],
+)
+def test_options_that_contradict_each_other_are_refused(options, message):
+    with pytest.raises(ValueError, match=message):
+        StudentArguments(**options)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"features": None}, "A student needs something to see"),
+        ({"model_options": {"num_layers": 2}}, "model_options has 'num_layers', which is no field of AVTConfig"),
+        ({"freeze_backbone": True}, "has no frame encoder"),
+        ({"features": "nowhere"}, "is no feature store"),
+    ],
+)
+def test_students_that_cannot_be_built_are_refused(kitchen, options, message):
+    with pytest.raises(ValueError, match=message):
+        build(of_features(kitchen, **options), kitchen_builder(kitchen))
