@@ -154,12 +154,13 @@ def test_training_goes_on_exactly_where_it_was(tmp_path):
 
 @pytest.mark.parametrize("num_rows", [24, 21, 20])
 def test_two_processes_train_and_measure_as_one(tmp_path, num_rows):
-    """The last batch of an epoch has 8, 5 or 4 rows: with 5 and 4 the second process's rows are repeated, some or all."""
+    """The last batch of an epoch has 8, 5 or 4 rows: of 5 and 4, the second process's rows are repeated, some or all."""
     (tmp_path / "run.py").write_text(TWO_PROCESSES)
-    launcher = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2"]
+    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2"]
+    command += ["run.py", str(tmp_path), str(num_rows)]
     paths = (PROJECT, PROJECT / "tests", PROJECT / "tests" / "avt_distill")
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join(map(str, paths)), "OMP_NUM_THREADS": "1"}
-    subprocess.run([*launcher, "run.py", str(tmp_path), str(num_rows)], cwd=tmp_path, env=environment, check=True, timeout=120)
+    subprocess.run(command, cwd=tmp_path, env=environment, check=True, timeout=120)
     saved = torch.load(tmp_path / "two.pt", weights_only=True)
     alone = trainer(tmp_path / "one", table=soft_labels(), rows=random_rows(num_rows), max_steps=5)
     torch.testing.assert_close(saved["weights"], weights_after(alone), rtol=1e-5, atol=1e-6)
