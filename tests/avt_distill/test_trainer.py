@@ -154,7 +154,7 @@ def test_training_goes_on_exactly_where_it_was(tmp_path):
 
 @pytest.mark.parametrize("num_rows", [24, 21, 20])
 def test_two_processes_train_and_measure_as_one(tmp_path, num_rows):
-    """The last batch of an epoch has 8, 5 or 4 rows: of 5 and 4, the second process's rows are repeated, some or all."""
+    """The last batch of an epoch has 8, 5 or 4 rows: of 5 and 4 the second process repeats some or all of its rows."""
     (tmp_path / "run.py").write_text(TWO_PROCESSES)
     command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2"]
     command += ["run.py", str(tmp_path), str(num_rows)]
