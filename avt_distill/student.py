@@ -69,16 +69,20 @@ class StudentArguments:
 
 @dataclass
 class StudentInput:
-    """What a student reads: a feature store, or videos through a processor; the other is `None`."""
+    """What a student reads: a feature store, or videos through a processor; the other is `None`.
+
+    `by_number`: see `FeatureCollator`.
+    """
 
     store: FeatureStore | None
     processor: AVTVideoProcessor | None
     evaluation_views: dict
+    by_number: bool = False
 
     def collator(self, *, training: bool) -> Collator:
         """Returns what makes batches of rows."""
         if self.store is not None:
-            return FeatureCollator(self.store)
+            return FeatureCollator(self.store, by_number=self.by_number)
         return VideoCollator(self.processor, training=training, **({} if training else self.evaluation_views))
 
 
@@ -91,7 +95,8 @@ def student_input(args: StudentArguments, builder: AnticipationBuilder) -> Stude
     views = {"num_crops": args.evaluation_crops, "flip_views": args.evaluation_flips}
     if args.features is not None:
         store = open_feature_store(args.features, frame_rate=args.feature_frame_rate, missing=args.feature_missing)
-        return StudentInput(store, None, views)
+        as_reference = builder.config.protocol == "avt" and builder.config.source == "features"
+        return StudentInput(store, None, views, by_number=as_reference)
     if builder.config.videos is None:
         raise ValueError("A student needs something to see: give --features, or the data set's --videos, a folder.")
     times = {name: getattr(builder.config, name) for name in ("num_frames", "frame_rate", "tau_o")}

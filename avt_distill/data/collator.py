@@ -5,6 +5,7 @@ from collections.abc import Sequence
 import numpy as np
 import torch
 
+from modeling_avt.temporal_avt import REFERENCE_FEATURE_FPS
 from modeling_avt.video_io_avt import read_frames
 from modeling_avt.video_processing_avt import AVTVideoProcessor
 
@@ -16,6 +17,9 @@ class FeatureCollator:
 
     Args:
         store (`FeatureStore`): Where features are; copied into the worker processes of a `DataLoader`.
+        by_number (`bool`, *optional*, defaults to `False`): Read the rows' `frame_indices`, numbers of frames at 30 a
+            second, the first of them 1, in place of their `frame_times`: what the reference does with features. Its
+            numbers are up to a frame behind its times.
 
     Returns:
         `dict`: `video_features` float32 `(B, T, D)`, zeros where `frame_mask` bool `(B, T)` is `False` (moments before
@@ -23,14 +27,17 @@ class FeatureCollator:
         `(B, T)`, -100 where unlabelled; `uid`, a list of the rows' names.
     """
 
-    def __init__(self, store: FeatureStore):
-        self.store = store
+    def __init__(self, store: FeatureStore, *, by_number: bool = False):
+        self.store, self.by_number = store, by_number
 
     def __call__(self, rows: Sequence[dict]) -> dict:
         masks = _frame_masks(rows)  # (B, T)
         features = np.zeros((*masks.shape, self.store.feature_dim), dtype=np.float32)  # (B, T, D)
         for index, (row, mask) in enumerate(zip(rows, masks, strict=True)):
-            features[index, mask] = self.store.read(row["video_id"], np.asarray(row["frame_times"])[mask])
+            times = np.asarray(row["frame_times"], dtype=float)
+            if self.by_number:
+                times = (np.asarray(row["frame_indices"]) - 1) / REFERENCE_FEATURE_FPS
+            features[index, mask] = self.store.read(row["video_id"], times[mask])
         return {"video_features": torch.from_numpy(features), **_labels(rows, masks)}
 
 

@@ -37,3 +37,18 @@ def test_features_are_those_shown_at_each_time_and_zeros_before(tmp_path, rows):
     assert batch["labels"].tolist() == [0, 1, 0, -100]
     assert batch["past_labels"].shape == (4, 4)
     assert batch["verb_labels"].tolist() == [-100] * 4
+
+
+def test_frames_named_by_number_are_those_of_the_reference(tmp_path):
+    """Under `avt` with features the sampled time often falls a frame behind the number that the reference reads."""
+    (tmp_path / "segments.csv").write_text("video_id,start_s,end_s,action\na,9.0,10,cut\na,7.77,8.5,mix\n")
+    options = {"protocol": "avt", "source": "features", "num_frames": 4, "tau_o": 4.0, "frame_rate": 1.0}
+    builder = anticipation_builder(str(tmp_path), cache_dir=str(tmp_path / "cache"), video_fps=30.0, **options)
+    rows = builder.rows("train").to_dict("records")
+    (tmp_path / "features").mkdir()
+    features = np.repeat(np.arange(1, 331, dtype=np.float32)[:, None], 2, axis=1)  # row i is frame number i + 1
+    write_features(tmp_path / "features" / "a.safetensors", features, 30.0)
+    store = open_feature_store(tmp_path / "features")
+    by_number = FeatureCollator(store, by_number=True)(rows)["video_features"][..., 0]
+    np.testing.assert_array_equal(by_number, np.stack([row["frame_indices"] for row in rows]))
+    assert (FeatureCollator(store)(rows)["video_features"][..., 0] != by_number).any()
