@@ -1,17 +1,19 @@
 # `make test` on a fresh checkout: makes its own virtual environment, installs, lints and runs the default test suite.
+# `make demo`: the same environment with what the demo needs, and the demo.
 
 PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
 
-.PHONY: help venv lint format test test-all clean
+.PHONY: help venv lint format test test-all demo clean
 
 help:
 	@echo "make test      install into $(VENV), lint, run the default suite (offline, CPU, under five minutes)"
 	@echo "make test-all  the same with the slow tests"
+	@echo "make demo      install into $(VENV), run the whole method on a made-up kitchen into demo_run/ (under ten minutes)"
 	@echo "make lint      check style and formatting only"
 	@echo "make format    apply formatting"
-	@echo "make clean     remove $(VENV) and caches"
+	@echo "make clean     remove $(VENV), caches and demo_run"
 
 venv: $(VENV)/installed
 
@@ -35,6 +37,19 @@ test: lint
 test-all: lint
 	$(BIN)/python -m pytest -m "not gpu and not network"
 
+# All of it under one clock, installation included.
+demo:
+	@started=$$(date +%s); \
+	$(MAKE) --no-print-directory $(VENV)/installed-demo && \
+	echo "Installation: $$(( $$(date +%s) - started )) s" && \
+	$(BIN)/python scripts/demo.py && \
+	echo "make demo: $$(( $$(date +%s) - started )) s with installation"
+
+$(VENV)/installed-demo: pyproject.toml constraints.txt
+	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[demo]'
+	@touch $@
+
 clean:
-	rm -rf $(VENV) build dist *.egg-info .pytest_cache .ruff_cache
+	rm -rf $(VENV) demo_run build dist *.egg-info .pytest_cache .ruff_cache
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
