@@ -9,6 +9,7 @@ needs the extra [demo].
 """
 
 import argparse
+import json
 import os
 import shlex
 import subprocess
@@ -19,6 +20,7 @@ from pathlib import Path
 import numpy as np
 from transformers import pipeline
 
+from avt_distill.comparison import comparison_text
 from avt_distill.data.builder import AnticipationBuilder
 from avt_distill.data.loading import anticipation_builder
 from avt_distill.metrics import softmax
@@ -59,7 +61,9 @@ def main(arguments: list[str] | None = None):
     show_pipeline(folder / "students" / f"distilled_seed{args.seeds[0]}", *moments[NUM_MOMENTS // 2])
     title = f"{Path(moments[0][0]).name}, a test video: what comes next? (students of seed {args.seeds[0]})"
     draw_strip([moment for _, moment in moments], title, folder / "strip.png")
-    print(f"\nPicture: {folder / 'strip.png'}\nTotal time: {time.perf_counter() - started:.0f} s")
+    print(f"\nPicture: {folder / 'strip.png'}\nTotal time: {time.perf_counter() - started:.0f} s\n")
+    comparison = json.loads((folder / "students" / "comparison.json").read_text())
+    print("Students without and with a teacher:", comparison_text(comparison["rows"], comparison["num_rows"]))
 
 
 def parse_arguments(arguments: list[str] | None) -> tuple[argparse.Namespace, list[str]]:
