@@ -4,9 +4,9 @@
         --model_name_or_path distilbert/distilbert-base-uncased --output_dir teachers/egtea
     accelerate launch scripts/finetune_teacher.py configs/egtea/teacher.yaml ...    # several GPUs or nodes
 
-The folder then holds the teacher (`TextTeacher.from_pretrained`), `scores_<split>_<model>.parquet` of it, of n-gram
-models and of a log-linear one for `scripts/evaluate.py` and `scripts/compare_runs.py`, and `results.json`. Killed and
-started again with the same command, it goes on; finished, it only measures.
+The folder then holds the teacher (`TextTeacher.from_pretrained`), `scores_<split>_<model>.parquet` of it and of n-gram
+models for `scripts/evaluate.py` and `scripts/compare_runs.py`, and `results.json`. Killed and started again with the
+same command, it goes on; finished, it only measures.
 """
 
 import json
@@ -41,6 +41,10 @@ class Arguments(DatasetArguments, TeacherArguments):
     evaluation_split: str | None = field(
         default=None,
         metadata={"help": "Split to measure on, used for nothing else. Default: validation, or else test."},
+    )
+    log_linear_floor: bool = field(
+        default=False,
+        metadata={"help": "Measure a log-linear model of past actions too; many minutes where there are thousands."},
     )
 
 
@@ -80,7 +84,8 @@ def report(args: Arguments, builder: AnticipationBuilder, train: pd.DataFrame, t
     scorers = {"teacher": teacher}
     length = None if args.history_length < 0 else args.history_length
     floors = {name: NGramModel(order, num_actions) for name, order in FLOORS.items()}
-    floors["log-linear"] = LogLinearModel(num_actions, length, args.device)
+    if args.log_linear_floor:
+        floors["log-linear"] = LogLinearModel(num_actions, length, args.device)
     for name, model in floors.items():
         scorers[name] = model.fit(list(train["history"]), list(train["action"]))
     results = {}

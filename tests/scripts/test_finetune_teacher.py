@@ -50,7 +50,7 @@ def options(kitchen: Path, language_models: dict, output: Path, *more: str) -> l
 @pytest.fixture(scope="module")
 def teacher(kitchen, language_models, tmp_path_factory) -> Path:
     folder = tmp_path_factory.mktemp("teacher")
-    finetune_teacher.main(options(kitchen, language_models, folder, "--num_train_epochs", "30"))
+    finetune_teacher.main(options(kitchen, language_models, folder, "--num_train_epochs", "30", "--log_linear_floor"))
     return folder
 
 
