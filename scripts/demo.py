@@ -135,7 +135,7 @@ def moments_of_a_video(builder: AnticipationBuilder, folder: Path, seed: int) ->
     moments = []
     for row, said in zip(rows.itertuples(), anticipated, strict=True):
         frames, truth = read_frames(row.video, row.frame_times), space.actions[row.action]
-        moments.append((row.video, Moment(frames, row.observed_end_s, row.start_s, truth, said)))
+        moments.append((os.path.relpath(row.video), Moment(frames, row.observed_end_s, row.start_s, truth, said)))
     return moments
 
 
