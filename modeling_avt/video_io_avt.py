@@ -16,6 +16,8 @@ import numpy as np
 
 from .temporal_avt import TIME_SLACK_S
 
+SMALL_PICTURE_PX = 320 * 240  # pictures up to here are read by one thread: waking others takes longer than their share
+
 
 class VideoDecodeError(ValueError):
     """A video, or a moment of it, cannot be read.
@@ -119,7 +121,9 @@ class _VideoStream:
         # AVI stores no presentation times, and those that FFmpeg guesses go back and forth around B-frames; frames come
         # out in display order all the same, and their decoding times count them.
         self.is_avi = self.container.format.name == "avi"
-        if not self.is_avi:
+        if self.stream.codec_context.width * self.stream.codec_context.height <= SMALL_PICTURE_PX:
+            self.stream.codec_context.thread_count = 1
+        elif not self.is_avi:
             self.stream.thread_type = "AUTO"
         self.tick_s = self.stream.time_base
         self.frames = None
@@ -265,7 +269,8 @@ def _to_image(frame, resize_short_side: int | None) -> np.ndarray:
     width, height = frame.width, frame.height
     if resize_short_side is not None:
         height, width = short_side_size(height, width, resize_short_side)
-    image = frame.to_ndarray(format="rgb24", width=width, height=height)
+    threads = 1 if frame.width * frame.height <= SMALL_PICTURE_PX else 0  # 0: as many as there are cores
+    image = frame.to_ndarray(format="rgb24", width=width, height=height, threads=threads)
     return np.rot90(image, k=frame.rotation // 90) if frame.rotation else image
 
 

@@ -73,7 +73,7 @@ def parse_arguments(arguments: list[str] | None) -> tuple[argparse.Namespace, li
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False
     )
     parser.add_argument("--output_dir", type=Path, default=Path("demo_run"), help="where to (default: demo_run)")
-    parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1], help="of the students (default: 0 1)")
+    parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2], help="of the students (default: 0 1 2)")
     parser.add_argument("--num_proc", type=int, default=1, help="processes that read recipes (default: 1)")
     return parser.parse_known_args(arguments)
 
@@ -139,7 +139,7 @@ def moments_of_a_video(builder: AnticipationBuilder, folder: Path, seed: int) ->
     moments = []
     for row, said in zip(rows.itertuples(), anticipated, strict=True):
         frames, truth = read_frames(row.video, row.frame_times), space.actions[row.action]
-        moments.append((row.video, Moment(frames, row.observed_end_s, row.start_s, truth, said)))
+        moments.append((os.path.relpath(row.video), Moment(frames, row.observed_end_s, row.start_s, truth, said)))
     return moments
 
 
