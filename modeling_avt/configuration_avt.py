@@ -142,6 +142,16 @@ class AVTConfig(PreTrainedConfig):
         if self.feature_dim is None:
             self.feature_dim = _backbone_width(self.backbone_config)
 
+    @classmethod
+    def from_dict(cls, config_dict, **kwargs):
+        # Transformers only warns, and fills a model of ours with random weights.
+        if config_dict.get("model_type", cls.model_type) != cls.model_type:
+            raise ValueError(
+                f"The checkpoint is of type '{config_dict['model_type']}', not '{cls.model_type}': give one that "
+                "AVTForAnticipation.save_pretrained wrote (an image model can be its backbone_config)."
+            )
+        return super().from_dict(config_dict, **kwargs)
+
     @property
     def num_classes(self) -> dict[str, int]:
         """The number of classes of each label type that is classified, in the order of `label_types`."""

@@ -271,13 +271,19 @@ class AVTForAnticipation(AVTPreTrainedModel):
     def from_pretrained(cls, *args, **kwargs):
         try:
             return super().from_pretrained(*args, **kwargs)
-        except RuntimeError as error:
-            if "ignore_mismatched_sizes" not in str(error):
+        except Exception as error:
+            name = args[0] if args else kwargs.get("pretrained_model_name_or_path", "the checkpoint")
+            if type(error).__name__ == "SafetensorError":  # of a library that a checkpoint's code must not import
+                raise OSError(
+                    f"The weights of {name} cannot be read ({error}): the file is damaged, or was cut off while it was "
+                    "written, copied or downloaded. Fetch it again."
+                ) from error
+            if not isinstance(error, RuntimeError) or "ignore_mismatched_sizes" not in str(error):
                 raise
             raise ValueError(
-                f"The weights of {args[0] if args else 'the checkpoint'} do not fit its configuration (sizes in the "
-                "report above): label maps must have as many classes as it was trained with. To classify other "
-                "labels, pass ignore_mismatched_sizes=True, which draws new classifiers."
+                f"The weights of {name} do not fit its configuration (sizes in the report above): label maps must have "
+                "as many classes as it was trained with. To classify other labels, pass ignore_mismatched_sizes=True, "
+                "which draws new classifiers."
             ) from error
 
     def get_input_embeddings(self):

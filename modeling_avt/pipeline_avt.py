@@ -1,36 +1,73 @@
 """`pipeline("action-anticipation")`: which actions start next in a video, at one moment or along it."""
 
+import math
+from collections.abc import Callable, Iterator, Sequence, Sized
+from types import GeneratorType
+
 import numpy as np
 import torch
+from torch.utils.data import DataLoader
 from transformers import Pipeline
+from transformers.pipelines.pt_utils import PipelineDataset, PipelineIterator
 
+from .pipeline_inputs_avt import VideoSource, is_uint8, to_source
+from .temporal_avt import sample_frame_times
 from .video_io_avt import probe
 from .video_processing_avt import FRAMES_AT_ONCE
 
 
 class ActionAnticipationPipeline(Pipeline):
-    """Anticipates actions in video files.
+    """Anticipates actions in video files, in arrays of frames, and in features of frames.
 
     ```python
     anticipate = pipeline("action-anticipation", model="user/name", trust_remote_code=True)
-    anticipate("cooking.mp4")                  # what starts `tau_a` seconds after the end of the video
-    anticipate("cooking.mp4", at=12.0)         # what starts `tau_a` seconds after 12 s
-    anticipate("cooking.mp4", every=1.0)       # a timeline
+    anticipate("cooking.mp4")                          # what starts `tau_a` seconds after the end of the video
+    anticipate("cooking.mp4", at=12.0)                 # what starts `tau_a` seconds after 12 s
+    anticipate("cooking.mp4", every=1.0)               # a timeline
+    anticipate(frames, at=12.0, frames_per_second=30)  # uint8 (N, H, W, 3)
+    anticipate(["a.mp4", "b.mp4", "c.mp4"], batch_size=3)
     ```
+
+    A model without a backbone takes features, and needs no video processor.
+
+    Args:
+        model (`AVTForAnticipation`): The model.
+        video_processor (`AVTVideoProcessor`): Needed by models that have a backbone.
+        device (`int`, `str` or `torch.device`, *optional*): As everywhere in transformers.
+        dtype (`torch.dtype` or `str`, *optional*): What the model computes in. Default: as it is.
+        batch_size (`int`, *optional*, defaults to 1): Of lists, data sets and generators: how many videos go through
+            the model at once.
+        kwargs: Further defaults of `__call__`.
+
+    Raises:
+        ValueError: for a model of another kind, and for a video processor that is missing or samples other moments than
+            the model was trained on.
     """
 
     _load_processor = False
     _load_image_processor = False
-    _load_video_processor = True
+    _load_video_processor = None  # where there is one: a model that takes features has none
     _load_feature_extractor = False
     _load_tokenizer = False
 
-    def __init__(self, *args, **kwargs):
-        super().__init__(*args, **kwargs)
-        if self.video_processor is None:
+    def __init__(self, model, *args, dtype: str | torch.dtype | None = None, **kwargs):
+        if model.config.model_type != "avt":  # not isinstance: remote code has a class of its own
             raise ValueError(
-                "The action-anticipation pipeline needs a video_processor: save an AVTVideoProcessor beside the model."
+                f"The model is a {type(model).__name__} of type '{model.config.model_type}': action anticipation needs "
+                "a checkpoint of type 'avt', such as AVTForAnticipation.save_pretrained writes."
             )
+        super().__init__(model, *args, **kwargs)
+        if dtype not in (None, "auto"):  # transformers leaves a model alone that it did not load
+            dtype = getattr(torch, dtype) if isinstance(dtype, str) else dtype
+            if dtype != self.model.dtype:
+                self.model.to(dtype)
+        if self.video_processor is None:
+            if self.model.config.backbone_config is not None:
+                raise ValueError(
+                    "The action-anticipation pipeline needs a video_processor for a model with a backbone: save an "
+                    "AVTVideoProcessor beside the model (AutoProcessor.from_pretrained says why one cannot be read)."
+                )
+            return
         for name in ("num_frames", "frame_rate", "tau_o"):
             ours, models = getattr(self.video_processor, name), getattr(self.model.config, name)
             if ours != models:
@@ -42,73 +79,216 @@ class ActionAnticipationPipeline(Pipeline):
         """Returns the most likely next actions of each video.
 
         Args:
-            videos (`str`, `Path`, `bytes`, or a list, dataset or generator of them): Video files, or their content.
+            videos: One video, or a list, a `torch.utils.data.Dataset` (`KeyDataset`), a generator, or an array with one
+                more dimension, of videos. A video is one of
+
+                - a file, `str` or `Path`, or its content, `bytes`;
+                - its frames: uint8 `(N, H, W, 3)` or `(N, 3, H, W)`, or a list of `(H, W, 3)`;
+                - features of its frames: floating `(N, D)`, for a model with a backbone what `encode_frames` returns;
+                - `{"video": ...}` or `{"video_features": ...}`, holding one of these, and with arrays, if wanted,
+                  `frames_per_second`, `start_s` (when the first is shown; default 0) or `frame_mask`; `{"bytes": ...,
+                  "path": ...}` is what `datasets` calls a video that it does not decode.
+
             at (`float`, *optional*): End of the observed window, in seconds from the first frame. Default: the end of
                 the video.
             every (`float`, *optional*): Seconds between the moments of a timeline over the whole video; instead of
                 `at`.
             top_k (`int`, *optional*, defaults to 5): How many actions to return.
+            frames_per_second (`float`, *optional*): The clock of arrays: frame, or feature, `i` is shown from `i /
+                frames_per_second` on, and the moments to observe are picked from them. Without it, an array is the
+                observed window itself: exactly the model's `num_frames`, used as they are, oldest first;
+                `frame_mask (T,)` marks with `False` those that stand before the video.
+            batch_size (`int`, *optional*): See the class.
+            num_workers (`int`, *optional*, defaults to 0): Processes that read videos ahead.
 
         Returns:
-            For each video a list of `{"label", "score", "verb", "noun", "starts_in_s"}`, most likely first: `score` is
-            a probability, `verb` and `noun` are `None` unless the model names them, `starts_in_s` is the model's
-            `tau_a`. With `every`, a list of `{"at_s", "starts_at_s", "anticipated"}`, one a moment, `anticipated` being
-            such a list.
+            For each video a list of `{"label", "score", "verb", "noun", "starts_in_s", "observed_from_s",
+            "observed_until_s", "starts_at_s"}`, most likely first: `score` is a probability, `verb` and `noun` are
+            `None` unless the model names them, `starts_in_s` is the model's `tau_a`. The observed window runs from
+            `observed_from_s` to `observed_until_s` (which is `at`), and the answer is of the action that starts at
+            `starts_at_s`, in seconds from the first frame; the three are `None` for arrays without a clock. With
+            `every`, a list of `{"at_s", "starts_at_s", "anticipated"}`, one a moment, `anticipated` being such a list.
+
+            One video gives its answer, a list (or such an array) a list of them, a data set or generator an iterable
+            that works as it is asked: wrap it into `tqdm` to see how far it is.
 
         Raises:
-            VideoDecodeError: where a video cannot be read, or ends before `at`.
+            VideoDecodeError: where a file cannot be read, or ends before `at`.
+            ValueError: for arrays that are neither frames nor features of this model, and for moments outside of them.
         """
+        is_array = isinstance(videos, (np.ndarray, torch.Tensor))
+        is_batch = is_array and videos.ndim == (5 if is_uint8(videos) else 3)
+        if is_batch or (isinstance(videos, Sequence) and not isinstance(videos, (str, bytes, bytearray))):
+            videos = list(videos)
+        elif isinstance(videos, Iterator) and not isinstance(videos, GeneratorType):
+            videos = (video for video in videos)
+        if isinstance(videos, list) and not videos:
+            raise ValueError("videos is empty: give at least one.")
         return super().__call__(videos, **kwargs)
 
-    def _sanitize_parameters(self, at: float | None = None, every: float | None = None, top_k: int | None = None):
+    def _sanitize_parameters(
+        self,
+        at: float | None = None,
+        every: float | None = None,
+        top_k: int | None = None,
+        frames_per_second: float | None = None,
+    ):
         if at is not None and every is not None:
             raise ValueError("Give either at, for one moment, or every, for a timeline.")
-        if every is not None and every <= 0:
+        if at is not None and not math.isfinite(at):
+            raise ValueError(f"at is {at}: give seconds from the first frame.")
+        if every is not None and not 0 < every < math.inf:
             raise ValueError(f"every is {every}: give the seconds between two moments, above 0.")
         if top_k is not None and top_k < 1:
             raise ValueError(f"top_k is {top_k}: give 1 or more.")
-        given = {"at": at, "every": every}
-        preprocess = {name: value for name, value in given.items() if value is not None}
-        postprocess = {} if top_k is None else {"top_k": top_k}
-        return preprocess, {}, {**postprocess, "is_timeline": every is not None}
+        # One of a call replaces the other of the construction.
+        preprocess = {} if at is None and every is None else {"at": at, "every": every}
+        if frames_per_second is not None:
+            preprocess["frames_per_second"] = frames_per_second
+        return preprocess, {}, {} if top_k is None else {"top_k": top_k}
 
-    def preprocess(self, video, at: float | None = None, every: float | None = None) -> dict:
-        """Returns each frame once, `pixel_values (F, 3, H, W)`, and for each of M moments the T frames it observes.
+    def get_iterator(
+        self, inputs, num_workers: int, batch_size: int, preprocess_params, forward_params, postprocess_params
+    ):
+        """Returns the answers to many videos, one after the other.
 
-        `positions (M, T)` index into the frames; `frame_mask (M, T)`; `at_s`, M floats.
+        As transformers', whose own (5.23, pipelines/base.py: `pad_collate_fn`) refuses batches without a tokenizer or
+        feature extractor. Nothing is padded here: videos of a batch may have as many frames and moments as they like.
         """
+        if isinstance(inputs, Sized):
+            dataset = PipelineDataset(inputs, self.preprocess, preprocess_params)
+        else:
+            dataset = PipelineIterator(inputs, self.preprocess, preprocess_params)
+            num_workers = min(num_workers, 1)  # each would go through all of the generator
+        batches = DataLoader(dataset, num_workers=num_workers, batch_size=batch_size, collate_fn=list)
+
+        def answer(batch: list[dict]) -> list:
+            outputs = self.forward(batch, **forward_params)
+            return [self.postprocess(output, **postprocess_params) for output in outputs]
+
+        return _Answers(inputs, batches, answer)
+
+    def preprocess(
+        self, video, at: float | None = None, every: float | None = None, frames_per_second: float | None = None
+    ) -> dict:
+        """Returns what is observed of a video once, and for each of M moments the T rows that are its window.
+
+        `pixel_values (F, 3, H, W)` or `video_features (F, D)`; `positions (M, T)` index into them; `frame_mask (M, T)`;
+        `at_s`, M floats, or `[None]` where there is no clock; `is_timeline`.
+        """
+        source = to_source(video, frames_per_second)
+        self._check_source(source)
+        if source.rows is not None and source.frames_per_second is None:
+            return self._prepare_window(source, at, every)
         moments = [at]
         if at is None:
-            end_s = probe(video).duration_s
+            end_s = probe(source.file).duration_s if source.rows is None else source.end_s
             moments = [end_s] if every is None else list(np.arange(1, int(end_s / every + 1e-6) + 1) * every)
             if not moments:
                 raise ValueError(f"every={every} is longer than the video, which ends at {end_s:.3f} s.")
-        windows = [self.video_processor.sample_times(moment) for moment in moments]
+        config = self.model.config
+        # The exact protocol samples moments, not frame numbers: the video's own rate does not matter.
+        rates = {"video_fps": config.frame_rate, "frame_rate": config.frame_rate, "num_frames": config.num_frames}
+        windows = [sample_frame_times(moment - config.tau_o, moment, **rates) for moment in moments]
         times, masks = (np.stack(arrays) for arrays in zip(*windows, strict=True))
-        frames, positions = self.video_processor.read_moments(video, times, masks)
+        if source.rows is None:
+            frames, positions = self.video_processor.read_moments(source.file, times, masks)
+            content = {"pixel_values": frames}
+        else:
+            numbers = source.numbers_at(times, masks)
+            observed = np.unique(numbers[masks])
+            positions = torch.from_numpy(np.where(masks, np.searchsorted(observed, numbers), 0))
+            content = self._prepare(source.rows[torch.from_numpy(observed)])
         return {
-            "pixel_values": frames,
+            **content,
             "positions": positions,
             "frame_mask": torch.from_numpy(masks),
             "at_s": [float(moment) for moment in moments],
+            "is_timeline": every is not None,
         }
 
-    def _forward(self, inputs):
-        chunks = inputs["pixel_values"].to(self.model.dtype).split(FRAMES_AT_ONCE)
-        features = torch.cat([self.model.encode_frames(chunk) for chunk in chunks])  # (F, D)
-        windows = features[inputs["positions"]]  # (M, T, D)
-        outputs = self.model(video_features=windows, frame_mask=inputs["frame_mask"])
-        return {"logits": outputs.logits, "at_s": inputs["at_s"]}
+    def _check_source(self, source: VideoSource):
+        config = self.model.config
+        if not source.is_features and config.backbone_config is None:
+            raise ValueError(
+                "This model has no backbone (config.backbone_config is None): give features of frames, floating (N, "
+                f"{config.feature_dim}), instead of {source.described}."
+            )
+        if source.is_features and source.rows.shape[1] != config.feature_dim:
+            raise ValueError(f"The features are {source.described}: this model takes (N, {config.feature_dim}).")
 
-    def postprocess(self, outputs, top_k: int = 5, is_timeline: bool = False) -> list[dict]:
-        anticipated = [self._most_likely(logits, top_k) for logits in outputs["logits"]]
-        if not is_timeline:
-            return anticipated[0]
-        tau_a = self.model.config.tau_a
-        return [
-            {"at_s": at_s, "starts_at_s": at_s + tau_a, "anticipated": actions}
-            for at_s, actions in zip(outputs["at_s"], anticipated, strict=True)
-        ]
+    def _prepare_window(self, source: VideoSource, at: float | None, every: float | None) -> dict:
+        """Returns the rows of an array without a clock as the one window that they are."""
+        num_frames, num_rows = self.model.config.num_frames, len(source.rows)
+        if at is not None or every is not None:
+            raise ValueError(
+                f"{'at' if every is None else 'every'} needs a clock, and {source.described} has none: give "
+                "frames_per_second."
+            )
+        if num_rows != num_frames:
+            raise ValueError(
+                f"{source.described} is not the {num_frames} frames that the model observes: give frames_per_second, "
+                f"so that they can be picked, or exactly {num_frames}."
+            )
+        mask = torch.ones(num_frames, dtype=torch.bool)
+        if source.frame_mask is not None:
+            mask = torch.as_tensor(source.frame_mask).bool()
+            if mask.shape != (num_frames,):
+                raise ValueError(f"frame_mask has the shape {tuple(mask.shape)}: give ({num_frames},).")
+        return {
+            **self._prepare(source.rows, mask),
+            "positions": torch.arange(num_frames)[None],
+            "frame_mask": mask[None],
+            "at_s": [None],
+            "is_timeline": False,
+        }
+
+    def _prepare(self, rows: torch.Tensor, mask: torch.Tensor | None = None) -> dict[str, torch.Tensor]:
+        rows = rows.cpu()
+        if rows.is_floating_point():
+            if not (rows if mask is None else rows[mask]).isfinite().all():
+                raise ValueError("Observed features are not finite: extract them anew, or all scores would be NaN.")
+            return {"video_features": rows.float()}
+        chunks = rows.split(FRAMES_AT_ONCE)
+        frames = [self.video_processor.preprocess(chunk)["pixel_values_videos"][0] for chunk in chunks]
+        return {"pixel_values": torch.cat(frames)}
+
+    def _forward(self, videos: dict | list[dict]) -> dict | list[dict]:
+        if isinstance(videos, dict):
+            return self._forward([videos])[0]
+        features = self._features(videos)  # (F, D) each
+        windows = torch.cat([rows[video["positions"]] for rows, video in zip(features, videos, strict=True)])
+        masks = torch.cat([video["frame_mask"] for video in videos])
+        logits = self.model(video_features=windows, frame_mask=masks).logits  # (all moments, A)
+        parts = logits.split([len(video["positions"]) for video in videos])
+        kept = [{key: video[key] for key in ("at_s", "is_timeline")} for video in videos]
+        return [{"logits": part, **rest} for part, rest in zip(parts, kept, strict=True)]
+
+    def _features(self, videos: list[dict]) -> list[torch.Tensor]:
+        """Returns each video's features, encoding all frames of a batch together."""
+        pixels = [video["pixel_values"] for video in videos if "pixel_values" in video]
+        encoded = iter(())
+        if pixels:
+            chunks = torch.cat(pixels).to(self.model.dtype).split(FRAMES_AT_ONCE)
+            features = torch.cat([self.model.encode_frames(chunk) for chunk in chunks])
+            encoded = iter(features.split([len(frames) for frames in pixels]))
+        return [next(encoded) if "pixel_values" in video else video["video_features"] for video in videos]
+
+    def postprocess(self, outputs, top_k: int = 5) -> list[dict]:
+        moments = []
+        for logits, at_s in zip(outputs["logits"], outputs["at_s"], strict=True):
+            window = self._window(at_s)
+            actions = [{**action, **window} for action in self._most_likely(logits, top_k)]
+            moments.append({"at_s": at_s, "starts_at_s": window["starts_at_s"], "anticipated": actions})
+        return moments if outputs["is_timeline"] else moments[0]["anticipated"]
+
+    def _window(self, at_s: float | None) -> dict[str, float | None]:
+        """Returns which window is observed at a moment, and when the action starts that is anticipated from it."""
+        if at_s is None:
+            return {"observed_from_s": None, "observed_until_s": None, "starts_at_s": None}
+        config = self.model.config
+        observed_from_s = max(at_s - config.tau_o, 0.0)
+        return {"observed_from_s": observed_from_s, "observed_until_s": at_s, "starts_at_s": at_s + config.tau_a}
 
     def _most_likely(self, logits: torch.Tensor, top_k: int) -> list[dict]:
         scores, actions = logits.float().softmax(-1).topk(min(top_k, len(logits)))
@@ -126,4 +306,22 @@ class ActionAnticipationPipeline(Pipeline):
 
     def save_pretrained(self, save_directory, **kwargs):
         super().save_pretrained(save_directory, **kwargs)
-        self.video_processor.save_pretrained(save_directory, **kwargs)  # transformers 5.23 leaves it out
+        if self.video_processor is not None:
+            self.video_processor.save_pretrained(save_directory, **kwargs)  # transformers 5.23 leaves it out
+
+
+class _Answers:
+    """The answers to a data set or generator of videos, worked out while they are iterated over.
+
+    As long as the videos are (which `tqdm` asks for), whatever the batch size.
+    """
+
+    def __init__(self, videos, batches: DataLoader, answer: Callable[[list[dict]], list]):
+        self.videos, self.batches, self.answer = videos, batches, answer
+
+    def __len__(self) -> int:
+        return len(self.videos)  # TypeError for a generator, as it should be
+
+    def __iter__(self) -> Iterator:
+        for batch in self.batches:
+            yield from self.answer(batch)

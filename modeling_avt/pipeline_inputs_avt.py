@@ -1,0 +1,118 @@
+"""What the pipeline accepts as a video, brought into one form: a file, or an array with or without a clock."""
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from .temporal_avt import TIME_SLACK_S
+
+
+@dataclass
+class VideoSource:
+    """A video as it was given: a file, or an array.
+
+    Args:
+        file (`str`, `Path` or `bytes`, *optional*): The file, or its content.
+        rows (`torch.Tensor`, *optional*): Frames, uint8 `(N, H, W, 3)` or `(N, 3, H, W)`, or features, `(N, D)`.
+        frames_per_second (`float`, *optional*): Rows per second. `None`: the rows are the observed window.
+        start_s (`float`): When row 0 is shown.
+        frame_mask (*optional*): Which rows exist, where they are the window.
+    """
+
+    file: str | Path | bytes | None = None
+    rows: torch.Tensor | None = None
+    frames_per_second: float | None = None
+    start_s: float = 0.0
+    frame_mask: object = None
+
+    @property
+    def is_features(self) -> bool:
+        return self.rows is not None and self.rows.is_floating_point()
+
+    @property
+    def end_s(self) -> float:
+        return self.start_s + len(self.rows) / self.frames_per_second
+
+    @property
+    def described(self) -> str:
+        if self.rows is None:
+            return "<bytes>" if isinstance(self.file, bytes) else f"the file {self.file}"
+        return f"an array {str(self.rows.dtype).removeprefix('torch.')} {tuple(self.rows.shape)}"
+
+    def numbers_at(self, times_s: np.ndarray, mask: np.ndarray) -> np.ndarray:
+        """Returns the number of the row shown at each time: the last that begins at or before it. The end shows the
+        last."""
+        numbers = np.floor((times_s + TIME_SLACK_S - self.start_s) * self.frames_per_second).astype(np.int64)
+        observed = times_s[mask]
+        if observed.max() > self.end_s + TIME_SLACK_S:
+            raise ValueError(f"at is {observed.max():.3f} s: {self.described} ends at {self.end_s:.3f} s.")
+        if numbers[mask].min() < 0:
+            raise ValueError(
+                f"{self.described} begins at {self.start_s:.3f} s, after {observed.min():.3f} s, which is observed: "
+                "give rows from 0 s on, or a later moment."
+            )
+        return np.minimum(numbers, len(self.rows) - 1)
+
+
+def to_source(video, frames_per_second: float | None) -> VideoSource:
+    """Returns a video in one form; see `ActionAnticipationPipeline.__call__` for those that it may have.
+
+    Args:
+        video: One video.
+        frames_per_second (`float`, *optional*): The clock of an array that does not bring its own.
+
+    Raises:
+        ValueError: for what is no video, and for options that do not fit it.
+    """
+    given = dict(video) if isinstance(video, Mapping) else {"video": video}
+    if set(given) == {"bytes", "path"}:  # as `datasets` writes videos that it does not decode
+        given = {"video": given["path"] if given["bytes"] is None else given["bytes"]}
+    options = {key: given.pop(key) for key in ("frames_per_second", "start_s", "frame_mask") if key in given}
+    if len(given) != 1 or not given.keys() <= {"video", "video_features"}:
+        raise ValueError(
+            f"A video has the keys {sorted(map(str, [*given, *options]))}: give either video or video_features, and "
+            "with arrays, if wanted, frames_per_second, start_s or frame_mask."
+        )
+    (kind, content), *_ = given.items()
+    if isinstance(content, (str, Path, bytes)) and kind == "video":
+        if options or frames_per_second is not None:
+            raise ValueError("A video file has a clock of its own: give frames_per_second with arrays only.")
+        return VideoSource(file=content)
+    source = VideoSource(rows=_to_rows(content, kind), **{"frames_per_second": frames_per_second, **options})
+    rate = source.frames_per_second
+    if rate is not None and not 0 < rate < math.inf:
+        raise ValueError(f"frames_per_second is {rate}: give a number above 0.")
+    if rate is not None and source.frame_mask is not None:
+        raise ValueError("frame_mask is of an array that is the observed window: give it without frames_per_second.")
+    return source
+
+
+def _to_rows(content, kind: str) -> torch.Tensor:
+    """Returns frames or features as a tensor; refuses what is neither."""
+    if isinstance(content, (list, tuple)) and content and isinstance(content[0], (np.ndarray, torch.Tensor)):
+        content = np.stack(content)
+    if not isinstance(content, (np.ndarray, torch.Tensor)):
+        raise ValueError(
+            f"A video is a {type(content).__name__}: give a file, its bytes, frames, uint8 (N, H, W, 3), or features, "
+            "floating (N, D)."
+        )
+    if isinstance(content, np.ndarray):
+        content = np.ascontiguousarray(content)  # torch refuses views that run backwards, such as BGR turned to RGB
+    rows = torch.as_tensor(content)
+    if not rows.numel():
+        raise ValueError(f"The array of shape {tuple(rows.shape)} holds no frames: give at least one.")
+    is_frames = kind == "video" and is_uint8(rows) and rows.ndim == 4 and 3 in (rows.shape[1], rows.shape[3])
+    if not is_frames and not (rows.is_floating_point() and rows.ndim == 2):
+        raise ValueError(
+            f"The array is {str(rows.dtype).removeprefix('torch.')} {tuple(rows.shape)}: give frames, uint8 (N, H, W, "
+            "3) with values 0 to 255, or features, floating (N, D)."
+        )
+    return rows
+
+
+def is_uint8(array) -> bool:
+    return array.dtype in (np.uint8, torch.uint8)
