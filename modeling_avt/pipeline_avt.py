@@ -4,6 +4,7 @@ import numpy as np
 import torch
 from transformers import Pipeline
 
+from .answers_avt import check_observed_alike, most_likely
 from .video_io_avt import probe
 from .video_processing_avt import FRAMES_AT_ONCE
 
@@ -31,12 +32,7 @@ class ActionAnticipationPipeline(Pipeline):
             raise ValueError(
                 "The action-anticipation pipeline needs a video_processor: save an AVTVideoProcessor beside the model."
             )
-        for name in ("num_frames", "frame_rate", "tau_o"):
-            ours, models = getattr(self.video_processor, name), getattr(self.model.config, name)
-            if ours != models:
-                raise ValueError(
-                    f"The video processor has {name}={ours}, the model {models}: they must agree on what is observed."
-                )
+        check_observed_alike(self.video_processor, self.model.config)
 
     def __call__(self, videos, **kwargs):
         """Returns the most likely next actions of each video.
@@ -101,7 +97,7 @@ class ActionAnticipationPipeline(Pipeline):
         return {"logits": outputs.logits, "at_s": inputs["at_s"]}
 
     def postprocess(self, outputs, top_k: int = 5, is_timeline: bool = False) -> list[dict]:
-        anticipated = [self._most_likely(logits, top_k) for logits in outputs["logits"]]
+        anticipated = [most_likely(logits, self.model.config, top_k) for logits in outputs["logits"]]
         if not is_timeline:
             return anticipated[0]
         tau_a = self.model.config.tau_a
@@ -109,20 +105,6 @@ class ActionAnticipationPipeline(Pipeline):
             {"at_s": at_s, "starts_at_s": at_s + tau_a, "anticipated": actions}
             for at_s, actions in zip(outputs["at_s"], anticipated, strict=True)
         ]
-
-    def _most_likely(self, logits: torch.Tensor, top_k: int) -> list[dict]:
-        scores, actions = logits.float().softmax(-1).topk(min(top_k, len(logits)))
-        return [self._describe(action, score) for action, score in zip(actions.tolist(), scores.tolist(), strict=True)]
-
-    def _describe(self, action: int, score: float) -> dict:
-        config = self.model.config
-        verb = noun = None
-        if config.action_to_verb_noun is not None:
-            verb_id, noun_id = config.action_to_verb_noun[action]
-            verb = config.verb_id2label and config.verb_id2label[verb_id]
-            noun = config.noun_id2label and config.noun_id2label[noun_id]
-        label = config.id2label[action]
-        return {"label": label, "score": score, "verb": verb, "noun": noun, "starts_in_s": config.tau_a}
 
     def save_pretrained(self, save_directory, **kwargs):
         super().save_pretrained(save_directory, **kwargs)

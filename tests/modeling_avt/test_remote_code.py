@@ -9,6 +9,7 @@ from transformers import Trainer, TrainingArguments
 from modeling_avt import ActionAnticipationPipeline
 
 REMOTE_CODE = {
+    "answers_avt.py",
     "configuration_avt.py",
     "losses_avt.py",
     "modeling_avt.py",
