@@ -14,6 +14,7 @@ REMOTE_CODE = {
     "losses_avt.py",
     "modeling_avt.py",
     "pipeline_avt.py",
+    "streaming_avt.py",
     "temporal_avt.py",
     "video_io_avt.py",
     "video_processing_avt.py",
