@@ -1,4 +1,4 @@
-"""Ring 1: the model, its configuration, time sampling, video reading, the processor and the pipeline.
+"""Ring 1: the model, its configuration, time sampling, video reading, the processor, the pipeline and streams.
 
 Everything in this folder, and nothing else, travels with a checkpoint as remote code. Transformers finds the files by
 following `from .name import ...` line by line, so the folder stays flat and every import between its files has that
@@ -8,6 +8,7 @@ form.
 from .configuration_avt import AVTConfig
 from .modeling_avt import AVTAnticipationOutput, AVTForAnticipation, AVTModel, AVTModelOutput
 from .pipeline_avt import ActionAnticipationPipeline
+from .streaming_avt import AVTStream
 from .video_processing_avt import AVTVideoProcessor
 
 __all__ = [
@@ -16,6 +17,7 @@ __all__ = [
     "AVTForAnticipation",
     "AVTModel",
     "AVTModelOutput",
+    "AVTStream",
     "AVTVideoProcessor",
     "ActionAnticipationPipeline",
 ]

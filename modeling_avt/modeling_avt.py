@@ -17,6 +17,7 @@ from transformers.utils import ModelOutput
 
 from .configuration_avt import AVTConfig
 from .losses_avt import IGNORED_LABEL, classification_loss, feature_prediction_loss, past_action_loss
+from .streaming_avt import AVTStream
 
 if TYPE_CHECKING:
     # Never executed. Transformers collects a checkpoint's code with a regular expression over the import lines: with
@@ -292,6 +293,10 @@ class AVTForAnticipation(AVTPreTrainedModel):
     def encode_frames(self, pixel_values: torch.Tensor) -> torch.Tensor:
         """Returns one feature per image, `(N, 3, H, W)` -> `(N, D)`: see `AVTModel.encode_frames`."""
         return self.avt.encode_frames(pixel_values)
+
+    def stream(self, video_processor=None, every: float | None = None, top_k: int = 5) -> AVTStream:
+        """Returns a stream that anticipates from frames as they come, one at a time: see `AVTStream`."""
+        return AVTStream(self, video_processor, every=every, top_k=top_k)
 
     def forward(
         self,

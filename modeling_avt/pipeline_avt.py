@@ -10,6 +10,7 @@ from torch.utils.data import DataLoader
 from transformers import Pipeline
 from transformers.pipelines.pt_utils import PipelineDataset, PipelineIterator
 
+from .answers_avt import check_observed_alike, most_likely
 from .pipeline_inputs_avt import VideoSource, is_uint8, to_source
 from .temporal_avt import sample_frame_times
 from .video_io_avt import probe
@@ -68,12 +69,7 @@ class ActionAnticipationPipeline(Pipeline):
                     "AVTVideoProcessor beside the model (AutoProcessor.from_pretrained says why one cannot be read)."
                 )
             return
-        for name in ("num_frames", "frame_rate", "tau_o"):
-            ours, models = getattr(self.video_processor, name), getattr(self.model.config, name)
-            if ours != models:
-                raise ValueError(
-                    f"The video processor has {name}={ours}, the model {models}: they must agree on what is observed."
-                )
+        check_observed_alike(self.video_processor, self.model.config)
 
     def __call__(self, videos, **kwargs):
         """Returns the most likely next actions of each video.
@@ -278,7 +274,7 @@ class ActionAnticipationPipeline(Pipeline):
         moments = []
         for logits, at_s in zip(outputs["logits"], outputs["at_s"], strict=True):
             window = self._window(at_s)
-            actions = [{**action, **window} for action in self._most_likely(logits, top_k)]
+            actions = [{**action, **window} for action in most_likely(logits, self.model.config, top_k)]
             moments.append({"at_s": at_s, "starts_at_s": window["starts_at_s"], "anticipated": actions})
         return moments if outputs["is_timeline"] else moments[0]["anticipated"]
 
@@ -289,20 +285,6 @@ class ActionAnticipationPipeline(Pipeline):
         config = self.model.config
         observed_from_s = max(at_s - config.tau_o, 0.0)
         return {"observed_from_s": observed_from_s, "observed_until_s": at_s, "starts_at_s": at_s + config.tau_a}
-
-    def _most_likely(self, logits: torch.Tensor, top_k: int) -> list[dict]:
-        scores, actions = logits.float().softmax(-1).topk(min(top_k, len(logits)))
-        return [self._describe(action, score) for action, score in zip(actions.tolist(), scores.tolist(), strict=True)]
-
-    def _describe(self, action: int, score: float) -> dict:
-        config = self.model.config
-        verb = noun = None
-        if config.action_to_verb_noun is not None:
-            verb_id, noun_id = config.action_to_verb_noun[action]
-            verb = config.verb_id2label and config.verb_id2label[verb_id]
-            noun = config.noun_id2label and config.noun_id2label[noun_id]
-        label = config.id2label[action]
-        return {"label": label, "score": score, "verb": verb, "noun": noun, "starts_in_s": config.tau_a}
 
     def save_pretrained(self, save_directory, **kwargs):
         super().save_pretrained(save_directory, **kwargs)

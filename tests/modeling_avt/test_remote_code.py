@@ -9,11 +9,13 @@ from transformers import Trainer, TrainingArguments
 from modeling_avt import ActionAnticipationPipeline
 
 REMOTE_CODE = {
+    "answers_avt.py",
     "configuration_avt.py",
     "losses_avt.py",
     "modeling_avt.py",
     "pipeline_avt.py",
     "pipeline_inputs_avt.py",
+    "streaming_avt.py",
     "temporal_avt.py",
     "video_io_avt.py",
     "video_processing_avt.py",

@@ -1,0 +1,320 @@
+"""Anticipation while a video is being watched: frames come one at a time, each is encoded at most once.
+
+The model observes T frames, `1 / frame_rate` apart, that end at the moment of the answer. Answers at moments of one
+grid share frames: each answer encodes one frame and runs the head over the T features in memory. The head's own keys
+and values are not kept: its positions count within the window, so each feature is at another position in the next one.
+"""
+
+from collections import deque
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+
+from .answers_avt import check_observed_alike, most_likely
+from .temporal_avt import TIME_SLACK_S, sample_frame_times
+
+
+class AVTStream:
+    """Answers what the model answers offline on the same window, from frames pushed as they come.
+
+    ```python
+    stream = model.stream(processor)
+    for frame, time_s in camera:
+        answer = stream.push(frame, time_s)
+        if answer is not None:
+            print(answer[0]["at_s"], answer[0]["label"])
+    ```
+
+    The first frame's time is the beginning of the video; answers are due then and every `every` seconds after it. A
+    moment's frame is the last one that began at or before it (to a microsecond), as in files, however irregularly
+    frames come and however many are missing. A moment that falls on a frame's own time is answered by the push of that
+    frame; one that lies between two frames is answered by the push of the second, as only then is it known that none
+    came before, or by `advance`.
+
+    Args:
+        model (`AVTForAnticipation`): In evaluation mode. It may be moved or cast between pushes.
+        video_processor (`AVTVideoProcessor`, *optional*): Prepares frames, as in evaluation. Not needed by a model
+            without backbone, which takes features.
+        every (`float`, *optional*): Seconds between answers: the model's frame interval `1 / frame_rate`, the default,
+            or a whole fraction of it, with as many more frames encoded and features kept.
+        top_k (`int`, *optional*, defaults to 5): How many actions an answer holds.
+
+    Attributes:
+        logits (`torch.Tensor` of shape `(A,)` or `None`): float32, on the CPU, of the last answer.
+
+    The memory in use does not grow: one frame, and the features of one window.
+
+    Raises:
+        ValueError: where processor and model disagree, or an argument is out of range.
+    """
+
+    def __init__(self, model, video_processor=None, every: float | None = None, top_k: int = 5):
+        config = model.config
+        if video_processor is not None:
+            check_observed_alike(video_processor, config)
+        elif config.backbone_config is not None:
+            raise ValueError("video_processor is None: this model takes frames, give the AVTVideoProcessor beside it.")
+        interval_s = 1 / config.frame_rate
+        every = interval_s if every is None else every
+        stride = round(interval_s / every) if every > 0 else 0
+        if stride < 1 or abs(stride * every - interval_s) > TIME_SLACK_S:
+            raise ValueError(
+                f"every is {every}: give the model's frame interval, {interval_s:g} s, or a whole fraction of it."
+            )
+        if top_k < 1:
+            raise ValueError(f"top_k is {top_k}: give 1 or more.")
+        self.model, self.video_processor, self.top_k = model, video_processor, top_k
+        self.moments_per_s, self.stride = config.frame_rate * stride, stride
+        self.reset()
+
+    def reset(self):
+        """Forgets everything seen: the next frame begins another video, on any clock."""
+        self.logits = None
+        self._start_s = None  # the first frame's time on the caller's clock; all others below count from it
+        self._shown: _Frame | None = None  # the last frame pushed
+        self._known_until_s = None  # no frame that begins at or before this can come any more
+        self._num_moments = 0  # moments that are over: i / moments_per_s, i = 0..num_moments-1
+        # Of the frames shown at the last moments, enough for a window, `(D,)` each.
+        self._features = deque(maxlen=(self.model.config.num_frames - 1) * self.stride + 1)
+
+    def push(self, frame, time_s: float) -> list[dict] | None:
+        """Takes the next frame, and returns the newest answer that it completes, or `None`.
+
+        Args:
+            frame (`np.ndarray`, `torch.Tensor` or image): uint8 `(H, W, 3)` or `(3, H, W)` RGB. It is copied. For a
+                model without backbone, its features: floating point `(D,)`.
+            time_s (`float`): When the frame begins, in seconds on any clock that goes forward.
+
+        Returns:
+            A list of `{"label", "score", "verb", "noun", "starts_in_s", "at_s"}`, most likely first: as from the
+            pipeline, and `at_s` is the moment of the answer on the clock of `time_s`, from which `starts_in_s` counts.
+            Where a gap between frames lets several moments pass at once, the newest is answered.
+
+        A second frame at the time of the one before (to a microsecond) is taken for a repetition and left out.
+
+        Raises:
+            ValueError: for a frame of another type or shape, for a time that is no number, and for one before the last
+                frame's or before what `advance` was told. The stream is then as it was.
+        """
+        return self.push_together([self], [frame], [time_s])[0]
+
+    def advance(self, time_s: float) -> list[dict] | None:
+        """Returns the newest answer due at or before `time_s`, now that no more frames will begin by then, or `None`.
+
+        For clocks that go on where frames do not, and for the end of a video, which its last frame does not tell.
+
+        Raises:
+            ValueError: before the first frame, and for a time before one that is already known. The stream is then as
+                it was.
+        """
+        if self._shown is None:
+            raise ValueError(f"The stream has no frames at {time_s} s: push one first, the video begins with it.")
+        elapsed_s = _as_seconds(time_s) - self._start_s
+        if elapsed_s < self._known_until_s - TIME_SLACK_S:
+            raise ValueError(f"time_s is {time_s}, but the stream is at {self._now_s()} s already: times go forward.")
+        elapsed_s = max(elapsed_s, self._known_until_s)
+        num_passed = self._num_moments_by(elapsed_s) - self._num_moments
+        step = _Step(self, self._start_s, elapsed_s, self._shown, None, num_passed, False)
+        return _take([step])[0]
+
+    @staticmethod
+    def push_together(streams: Sequence["AVTStream"], frames: Sequence, times_s: Sequence[float]) -> list:
+        """Pushes one frame into each of several streams of one model, and returns what each `push` would.
+
+        All frames are encoded in one call of the backbone, all answers computed in one call of the head.
+
+        Raises:
+            ValueError: as `push`, and for streams of different models, a stream given twice or lists of different
+                lengths. All streams are then as they were.
+        """
+        if not len(streams) == len(frames) == len(times_s):
+            raise ValueError(
+                f"There are {len(streams)} streams, {len(frames)} frames and {len(times_s)} times: give one frame and "
+                "one time for each stream."
+            )
+        if len({id(stream) for stream in streams}) < len(streams):
+            raise ValueError("A stream is given twice: push its frames one after the other.")
+        if len({id(stream.model) for stream in streams}) > 1:
+            raise ValueError("The streams have different models: push into those of one model together.")
+        pushes = zip(streams, frames, times_s, strict=True)
+        steps = [stream._step(frame, time_s) for stream, frame, time_s in pushes]
+        answers = iter(_take([step for step in steps if step is not None]))
+        return [None if step is None else next(answers) for step in steps]
+
+    def _step(self, frame, time_s: float) -> "_Step | None":
+        """Returns what a frame brings about, the stream itself unchanged; `None` for a repeated frame."""
+        time_s, frame = _as_seconds(time_s), self._checked(frame)
+        start_s = time_s if self._shown is None else self._start_s
+        elapsed_s = time_s - start_s
+        if self._shown is not None and elapsed_s <= self._known_until_s + TIME_SLACK_S:
+            if abs(elapsed_s - self._shown.begins_s) <= TIME_SLACK_S:
+                return None
+            raise ValueError(
+                f"A frame of {time_s} s comes late, the stream is at {self._now_s()} s already: push frames in order, "
+                "leave late ones out, and call reset() before another video."
+            )
+        frame = _Frame(frame, elapsed_s)
+        num_passed = self._num_moments_by(elapsed_s) - self._num_moments
+        newest_s = (self._num_moments + num_passed - 1) / self.moments_per_s
+        is_on_moment = num_passed > 0 and newest_s >= elapsed_s - TIME_SLACK_S
+        return _Step(self, start_s, elapsed_s, self._shown, frame, num_passed - is_on_moment, is_on_moment)
+
+    def _checked(self, frame) -> torch.Tensor:
+        """Returns a copy of a frame, on the CPU, or of its features."""
+        if not isinstance(frame, torch.Tensor):
+            frame = torch.from_numpy(_as_array(frame))
+        else:
+            frame = frame.detach().to("cpu", copy=True)
+        config = self.model.config
+        if config.backbone_config is None:
+            if not frame.is_floating_point() or frame.shape != (config.feature_dim,):
+                raise ValueError(
+                    f"The features are {frame.dtype} of shape {tuple(frame.shape)}: this model takes floating point "
+                    f"({config.feature_dim},)."
+                )
+            if not frame.isfinite().all():
+                raise ValueError(
+                    "The features hold NaN or infinity, which would spoil every answer that observes them."
+                )
+        elif frame.dtype != torch.uint8 or frame.ndim != 3 or 3 not in (frame.shape[0], frame.shape[-1]):
+            raise ValueError(
+                f"The frame is {frame.dtype} of shape {tuple(frame.shape)}: give uint8 (H, W, 3) or (3, H, W)."
+            )
+        elif not frame.numel():
+            raise ValueError(f"The frame has the shape {tuple(frame.shape)}: it holds no pixels.")
+        return frame
+
+    def _num_moments_by(self, elapsed_s: float) -> int:
+        """The number of moments at or before a time."""
+        return int((elapsed_s + TIME_SLACK_S) * self.moments_per_s) + 1
+
+    def _now_s(self) -> float:
+        return self._start_s + self._known_until_s
+
+
+@dataclass
+class _Frame:
+    """A frame of a stream: its pixels until it is encoded, its features `(D,)` from then on."""
+
+    pixels: torch.Tensor | None
+    begins_s: float
+    features: torch.Tensor | None = None
+
+
+@dataclass
+class _Step:
+    """What a push or an advance brings about in a stream, which takes it on by `commit` and not before.
+
+    `num_before` moments passed while `shown` was the last frame; `frame`, where there is one, is the next, and
+    `is_answered_by_itself` where a moment falls on its time. All times but `start_s` count from there.
+    """
+
+    stream: AVTStream
+    start_s: float
+    elapsed_s: float
+    shown: _Frame | None
+    frame: _Frame | None
+    num_before: int
+    is_answered_by_itself: bool
+    logits: torch.Tensor | None = None
+    answer: list[dict] | None = None
+
+    def observed(self) -> list[_Frame]:
+        """The frames, two at most, that are shown at the moments that passed."""
+        return [self.shown] * (self.num_before > 0) + [self.frame] * self.is_answered_by_itself
+
+    def num_moments(self) -> int:
+        return self.stream._num_moments + self.num_before + self.is_answered_by_itself
+
+    def features(self) -> deque:
+        """The features in memory, with those of the moments that passed."""
+        features = self.stream._features.copy()
+        if self.num_before:
+            features.extend([self.shown.features] * min(self.num_before, features.maxlen))
+        if self.is_answered_by_itself:
+            features.append(self.frame.features)
+        return features
+
+    def window(self) -> tuple[torch.Tensor, torch.Tensor]:
+        """The window of the newest moment: features `(T, D)` and mask `(T,)`."""
+        config, at_s = self.stream.model.config, self.at_s()
+        _, mask = sample_frame_times(at_s - config.tau_o, at_s, config.frame_rate, config.frame_rate, config.num_frames)
+        newest_first = list(self.features())[:: -self.stream.stride]
+        newest = newest_first[0]
+        newest_first += [torch.zeros_like(newest)] * (config.num_frames - len(newest_first))
+        # Features differ in device and type where the model was moved or cast between two pushes.
+        return torch.stack([kept.to(newest) for kept in newest_first[::-1]]), torch.from_numpy(mask)
+
+    def at_s(self) -> float:
+        """The newest moment, counted from the first frame."""
+        return (self.num_moments() - 1) / self.stream.moments_per_s
+
+    def commit(self):
+        stream = self.stream
+        if self.observed():
+            stream._features, stream.logits = self.features(), self.logits
+            stream._num_moments = self.num_moments()
+        stream._start_s, stream._known_until_s = self.start_s, self.elapsed_s
+        stream._shown = self.frame or self.shown
+
+
+@torch.inference_mode()
+def _take(steps: list[_Step]) -> list[list[dict] | None]:
+    """Computes the answers of steps in streams of one model, and only then lets the streams take them on."""
+    ready = [step for step in steps if step.observed()]
+    if ready:
+        _answer(ready[0].stream.model, ready)
+    for step in steps:
+        step.commit()
+    return [step.answer for step in steps]
+
+
+def _answer(model, steps: list[_Step]):
+    if model.training:
+        raise ValueError("The model is in training mode, where dropout makes answers random: call model.eval().")
+    _encode(model, [(step.stream, frame) for step in steps for frame in step.observed() if frame.features is None])
+    windows, masks = (torch.stack(parts).to(model.device) for parts in zip(*[s.window() for s in steps], strict=True))
+    logits = model(video_features=windows, frame_mask=masks).logits.float().cpu()  # (M, A)
+    for step, scores in zip(steps, logits, strict=True):
+        step.logits = scores.clone()
+        best = most_likely(scores, model.config, step.stream.top_k)
+        step.answer = [{**entry, "at_s": step.start_s + step.at_s()} for entry in best]
+
+
+def _encode(model, new: list[tuple[AVTStream, _Frame]]):
+    """Computes the features of frames that are observed for the first time, in one call."""
+    if not new:
+        return
+    if model.config.backbone_config is None:
+        encoded = [frame.pixels.to(model.device) for _, frame in new]
+    else:
+        prepared = [
+            stream.video_processor.preprocess(frame.pixels[None])["pixel_values_videos"][0] for stream, frame in new
+        ]
+        encoded = model.encode_frames(torch.cat(prepared).to(model.device, model.dtype))
+    for (_, frame), features in zip(new, encoded, strict=True):
+        # A copy: a view would keep the features of all streams' frames in memory.
+        frame.features, frame.pixels = features.clone(), None
+
+
+def _as_seconds(time_s) -> float:
+    try:
+        seconds = float(time_s)
+    except (TypeError, ValueError):
+        seconds = np.nan
+    if not np.isfinite(seconds):
+        raise ValueError(f"time_s is {time_s!r}: give seconds, as a number.")
+    return seconds
+
+
+def _as_array(frame) -> np.ndarray:
+    """Returns a copy in ordinary memory order: torch takes no mirrored views, such as BGR turned RGB."""
+    try:
+        array = np.array(frame, order="C")
+    except (TypeError, ValueError):
+        array = np.array(None)
+    if array.dtype.kind not in "biuf" or not array.size:
+        raise ValueError(f"The frame is a {type(frame).__name__} of shape {array.shape}: give an array of its values.")
+    return array
