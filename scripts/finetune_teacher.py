@@ -21,7 +21,7 @@ import transformers
 
 from avt_distill.arguments import parse_run
 from avt_distill.data.builder import AnticipationBuilder
-from avt_distill.data.loading import DatasetArguments
+from avt_distill.data.loading import DatasetArguments, choose_splits
 from avt_distill.distributed import check_processes
 from avt_distill.evaluation import benchmark_metrics, metrics_text
 from avt_distill.scores import LABEL_SPACE_HASH, ScoreTable
@@ -63,16 +63,6 @@ def main(arguments: list[str] | None = None):
             report(args, builder, rows, teacher, seconds)
     except (ValueError, OSError) as error:
         sys.exit(f"error: {error}")
-
-
-def choose_splits(args: Arguments, builder: AnticipationBuilder):
-    """Sets the split to measure on, and refuses ones that are not there, before anything is trained."""
-    splits = list(builder.annotations.splits)
-    if args.evaluation_split is None:
-        args.evaluation_split = next((name for name in ("validation", "test") if name in splits), None)
-    for name in ("train_split", "evaluation_split"):
-        if getattr(args, name) not in splits:
-            raise ValueError(f"{name} is {getattr(args, name)!r}, but the splits are {splits}: give one of them.")
 
 
 def report(args: Arguments, builder: AnticipationBuilder, train: pd.DataFrame, teacher: Scorer, seconds: float):

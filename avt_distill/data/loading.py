@@ -92,3 +92,21 @@ class DatasetArguments:
         named = {"data_dir": self.data_dir, "config_name": self.config_name, "videos": self.videos}
         options = {**{name: value for name, value in named.items() if value is not None}, **options}
         return anticipation_builder(self.dataset, **options)
+
+
+def choose_splits(args, builder: AnticipationBuilder):
+    """Sets `args.evaluation_split` where it is `None`, and refuses splits that the data set does not have.
+
+    Args:
+        args: Has `train_split` and `evaluation_split`.
+        builder (`AnticipationBuilder`): The data set.
+
+    Raises:
+        ValueError: for a split that the data set does not have.
+    """
+    splits = list(builder.annotations.splits)
+    if args.evaluation_split is None:
+        args.evaluation_split = next((name for name in ("validation", "test") if name in splits), None)
+    for name in ("train_split", "evaluation_split"):
+        if getattr(args, name) not in splits:
+            raise ValueError(f"{name} is {getattr(args, name)!r}, but the splits are {splits}: give one of them.")
