@@ -15,6 +15,8 @@ import sys
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from accelerate import PartialState
+
 from avt_distill.arguments import parse_run
 from avt_distill.cards import push_student, student_card
 from avt_distill.comparison import compare_tables, comparison_text
@@ -77,6 +79,7 @@ def main(arguments: list[str] | None = None):
                 tables[name].append(trained_student(run_arguments(args, name, seed, weight), data))
         if args.should_save:
             report(args, data, tables)
+        PartialState().wait_for_everyone()  # a process that ends while another still works may abort
     except (ValueError, OSError) as error:
         sys.exit(f"error: {error}")
 

@@ -180,6 +180,7 @@ weights = weights_after(training)
 metrics = {name: value for name, value in training.evaluate().items() if name.endswith("loss")}
 if training.args.process_index == 0:
     torch.save({"weights": weights, "metrics": metrics}, sys.argv[1] + "/two.pt")
+training.accelerator.wait_for_everyone()  # one that ends while the other still works may abort, now and then
 torch.distributed.destroy_process_group()
 """
 
