@@ -7,7 +7,6 @@ from dataclasses import dataclass, field
 
 import datasets
 import numpy as np
-import torch
 from transformers import Trainer
 
 from modeling_avt.configuration_avt import AVTConfig
@@ -184,10 +183,6 @@ def table_metadata(builder: AnticipationBuilder, **about) -> dict:
     data = {"dataset": type(builder).__name__, "config_name": config.name, "protocol": config.protocol}
     data |= {name: getattr(config, name) for name in TIME_CONTRACT}
     return {LABEL_SPACE_HASH: builder.annotations.label_space.content_hash, **data, **about}
-
-
-def trainable_parameters(model: torch.nn.Module) -> int:
-    return sum(weight.numel() for weight in model.parameters() if weight.requires_grad)
 
 
 def _mapping(name: str, value: dict | str | None) -> dict:

@@ -120,7 +120,7 @@ def _row_options(builder: AnticipationBuilder) -> dict:
 
 def _settings(args, data: StudentData) -> dict:
     """Returns what decides which student comes out."""
-    own = [option.name for cls in (StudentArguments,) for option in fields(cls)]
+    own = [option.name for option in fields(StudentArguments)]
     own += [name for name in DistillationArguments.__annotations__ if name.startswith("distill_")]
     arguments = args.to_dict()
     settings = {name: arguments[name] for name in (*own, *DECISIVE)}

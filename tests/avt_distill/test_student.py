@@ -7,7 +7,7 @@ from conftest import tiny_config, tiny_model, tiny_vit_config
 from tiny_kitchen import ACTIONS, WIDTH, kitchen_builder, write_kitchen, write_tiny_vit, write_video_kitchen
 
 from avt_distill.data.collator import FeatureCollator
-from avt_distill.student import StudentArguments, build_student, labelled, student_input, trainable_parameters
+from avt_distill.student import StudentArguments, build_student, labelled, student_input
 from modeling_avt import AVTForAnticipation, AVTVideoProcessor
 
 HEAD = {"head_hidden_size": 32, "head_num_layers": 2, "head_num_positions": 16}
@@ -96,8 +96,8 @@ def test_a_frozen_backbone_is_not_trained_and_all_else_is(video_kitchen, vit):
     free = build(StudentArguments(backbone=vit, model_options=HEAD), builder)
     frozen = build(StudentArguments(backbone=vit, model_options=HEAD, freeze_backbone=True), builder)
     assert not any(weight.requires_grad for weight in frozen.avt.backbone.parameters())
-    assert trainable_parameters(free) == free.num_parameters()
-    assert trainable_parameters(frozen) == free.num_parameters() - free.avt.backbone.num_parameters()
+    assert free.num_parameters(only_trainable=True) == free.num_parameters()
+    assert frozen.num_parameters(only_trainable=True) == free.num_parameters() - free.avt.backbone.num_parameters()
 
 
 @pytest.fixture
