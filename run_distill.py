@@ -16,13 +16,15 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from accelerate import PartialState
+from transformers.training_args import HubStrategy
 
 from avt_distill.arguments import parse_run
-from avt_distill.cards import push_student, student_card
+from avt_distill.cards import student_card
 from avt_distill.comparison import compare_tables, comparison_text
 from avt_distill.data.loading import DatasetArguments, choose_splits
 from avt_distill.distributed import check_processes
 from avt_distill.evaluation import metrics_text
+from avt_distill.hub import create_repository, push_folder, use_token
 from avt_distill.scores import ScoreTable
 from avt_distill.student import StudentArguments
 from avt_distill.student_training import RESULTS, StudentData, student_data, trained_student
@@ -71,6 +73,9 @@ def main(arguments: list[str] | None = None):
         check_processes(args.world_size)
         builder = args.builder()
         choose_splits(args, builder)
+        use_token(args)
+        if args.push_to_hub and args.should_save:  # now, and not after hours
+            args.hub_model_id = create_repository(hub_name(args), private=bool(args.hub_private_repo))
         with args.main_process_first(local=False):
             data = student_data(args, builder)
         tables = {name: [] for name in variants(args)}
@@ -95,8 +100,18 @@ def run_arguments(args: Arguments, name: str, seed: int, weight: float) -> Argum
     run.run_name = f"{name}_seed{seed}"
     run.output_dir = str(Path(args.output_dir) / run.run_name)
     run.seed, run.distill_weight = seed, weight
-    run.push_to_hub = False  # one student is pushed, when all are compared
+    # One student is pushed: when all are compared, and under other strategies than "end" while it trains, too.
+    run.push_to_hub = args.push_to_hub and args.hub_strategy != HubStrategy.END and run.run_name == pushed_student(args)
+    run.hub_model_id = hub_name(args)
     return run
+
+
+def pushed_student(args: Arguments) -> str:
+    return f"{list(variants(args))[-1]}_seed{(args.seeds or [args.seed])[0]}"
+
+
+def hub_name(args: Arguments) -> str:
+    return args.hub_model_id or Path(args.output_dir).resolve().name
 
 
 def report(args: Arguments, data: StudentData, tables: dict[str, list[ScoreTable]]):
@@ -114,12 +129,11 @@ def report(args: Arguments, data: StudentData, tables: dict[str, list[ScoreTable
         seeds = args.seeds or [args.seed]
         comparison = {"split": args.evaluation_split, "num_rows": num_rows, "seeds": seeds, "rows": rows}
         (folder / "comparison.json").write_text(json.dumps(comparison, indent=1) + "\n")
-    student = folder / f"{list(tables)[-1]}_seed{(args.seeds or [args.seed])[0]}"
-    repo_id = args.hub_model_id or folder.name
-    student_card(student, repo_id, comparison=comparison).save(student / "README.md")
+    student = folder / pushed_student(args)
+    student_card(student, hub_name(args), comparison=comparison).save(student / "README.md")
     print(f"\nCheckpoints, scores and results: {folder}; the first student, with its model card: {student}")
     if args.push_to_hub:
-        print(push_student(student, repo_id, private=bool(args.hub_private_repo), token=args.hub_token))
+        print(f"Pushed to {push_folder(student, hub_name(args), commit_message='A student, its card and its results')}")
 
 
 if __name__ == "__main__":

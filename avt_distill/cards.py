@@ -1,10 +1,11 @@
 """Model cards, filled from what a run measured and wrote down. A number that is missing is an error, not a blank."""
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
 
-from huggingface_hub import EvalResult, HfApi, ModelCard, ModelCardData
-from jinja2 import Environment, StrictUndefined
+from huggingface_hub import CardData, DatasetCard, DatasetCardData, EvalResult, ModelCard, ModelCardData
+from jinja2 import Environment, StrictUndefined, UndefinedError
 
 TEMPLATES = Path(__file__).resolve().parent.parent / "hub_cards"
 RESULTS, SETTINGS, CONFIG, COMPARISON = "results.json", "settings.json", "config.json", "comparison.json"
@@ -15,9 +16,14 @@ MEASURES = {
     "action_class_mean_top5_recall": ("recall", "Class-mean top-5 recall"),
     "action_class_mean_top5_recall_many_shot": ("recall", "Class-mean top-5 recall, many-shot"),
 }
-SHOWN_SETTINGS = (
+STUDENT_SETTINGS = (
     *("learning_rate", "optim", "optim_args", "lr_scheduler_type", "warmup_steps", "weight_decay", "batch_size"),
     *("distill_weight", "distill_temperature", "distill_top_k", "distill_reduction"),
+)
+TEACHER_SETTINGS = (
+    *("learning_rate", "classifier_learning_rate", "optim", "lr_scheduler_type", "warmup_steps", "weight_decay"),
+    *("per_device_train_batch_size", "gradient_accumulation_steps", "label_weights", "class_weights", "lora_rank"),
+    *("held_out_fraction", "bf16", "seed"),
 )
 KNOWS_THE_GAP = (
     "The teacher read actions that began less than `tau_a` before the one it predicted, which nothing that is deployed "
@@ -42,80 +48,153 @@ def student_card(
     folder = Path(folder)
     config, results, settings = (_read(folder / name) for name in (CONFIG, RESULTS, SETTINGS))
     about, labels = results["scores"], config["id2label"]
-    values = {**config, **results, **about, "num_actions": len(labels), "repo_id": repo_id, "leak_note": leak_note}
+    values = {**config, **results, **about, "num_actions": len(labels), "leak_note": leak_note}
     values |= {
-        "name": repo_id.rpartition("/")[2],
         "takes_features": config["backbone_config"] is None,
         "features": settings["features"] if settings["features"] is None else Path(settings["features"]).name,
         "results_table": _results_table(results["metrics"], comparison),
         "comparison_note": _comparison_note(comparison),
-        "settings_table": _table(["setting", "value"], [[k, settings[k]] for k in SHOWN_SETTINGS if k in settings]),
+        "settings_table": _settings_table(settings, STUDENT_SETTINGS),
         "teacher_note": _teacher_note(results["teacher"]),
         "actions": ", ".join(labels[key] for key in sorted(labels, key=int)),
-        "card_data": _card_data(results, repo_id).to_yaml(),
     }
-    template = Environment(undefined=StrictUndefined, autoescape=False, trim_blocks=False).from_string(
-        (TEMPLATES / "model_card.md").read_text(encoding="utf-8")
+    tags = ["action-anticipation", "video", "avt", "custom_code"]
+    data = ModelCardData(
+        library_name="transformers",
+        pipeline_tag="video-classification",
+        tags=[*tags, "knowledge-distillation"] if results["teacher"] else tags,
+        model_name=_name(repo_id),
+        eval_results=_eval_results(results["metrics"], "video-classification", about),
     )
-    try:
-        return ModelCard(template.render(values))
-    except Exception as error:
-        raise ValueError(f"The card of {folder} cannot be filled ({error}): train it with run_distill.py.") from error
+    return ModelCard(_filled("model_card.md", folder, repo_id, data, values))
 
 
-def push_student(folder: str | Path, repo_id: str, *, private: bool = False, token: str | None = None) -> str:
-    """Uploads a student's checkpoint with its code, card, scores and results, and returns its address.
+def teacher_card(folder: str | Path, repo_id: str) -> ModelCard:
+    """Returns the card of a teacher that `scripts/finetune_teacher.py` trained, with counts of actions beside it.
 
     Args:
-        folder (`str` or `Path`): The student's; its Trainer checkpoints stay at home.
-        repo_id (`str`): `user/name`, or `name` for one's own.
-        private (`bool`, *optional*): Whether a new repository is private.
-        token (`str`, *optional*): By default the one that was logged in with.
+        folder (`str` or `Path`): The teacher's, with `results.json`, `training.json` and `settings.json`.
+        repo_id (`str`): Where it will be found: `user/name`.
+
+    Raises:
+        ValueError: where a file or a number is missing.
     """
-    api = HfApi(token=token)
-    repo = api.create_repo(repo_id, private=private, exist_ok=True)
-    api.upload_folder(
-        repo_id=repo.repo_id,
-        folder_path=str(folder),
-        ignore_patterns=["checkpoint-*", "training_args.bin"],
-        commit_message="A student, its card, scores and results",
+    folder = Path(folder)
+    config, results, training, settings = (
+        _read(folder / name) for name in (CONFIG, RESULTS, "training.json", SETTINGS)
     )
-    return str(repo)
+    about, texts = results["scores"], config["action_texts"]
+    own = results["metrics"]["teacher"]
+    columns = [name for name in MEASURES if name in own]
+    rows = [
+        ["this model" if model == "teacher" else model, *(f"{metrics[name]:.2f}" for name in columns)]
+        for model, metrics in results["metrics"].items()
+    ]
+    values = {**config, **training, **about, "num_rows": results["num_rows"], "training_s": results["training_s"]}
+    values["num_rows_trained"] = training["num_rows"]
+    values |= {
+        "num_actions": len(texts),
+        "language_model": f"{Path(settings['model_name_or_path']).name} ({config['backbone_config']['model_type']})",
+        "from_random": settings["random_weights"],
+        "results_table": _table(["", *(MEASURES[name][1] for name in columns)], rows),
+        "settings_table": _settings_table(settings, TEACHER_SETTINGS),
+        "knows_the_gap": KNOWS_THE_GAP if config["history_cutoff"] == "segment_start" else None,
+        "actions": ", ".join(texts),
+    }
+    data = ModelCardData(
+        library_name="transformers",
+        pipeline_tag="text-classification",
+        tags=["action-anticipation", "text-teacher", "custom_code"],
+        model_name=_name(repo_id),
+        eval_results=_eval_results(own, "text-classification", about),
+    )
+    return ModelCard(_filled("teacher_card.md", folder, repo_id, data, values))
+
+
+def dataset_card(configs: dict[str, dict], repo_id: str, data: DatasetCardData) -> DatasetCard:
+    """Returns the card of anticipation rows.
+
+    Args:
+        configs (`dict[str, dict]`): `AnticipationBuilder.facts` of each configuration by its name.
+        repo_id (`str`): Where it will be found: `user/name`.
+        data (`DatasetCardData`): The header that `datasets` wrote, which says where the files are; tags are added.
+
+    Raises:
+        ValueError: where a fact is missing.
+    """
+    data.task_categories, data.tags = ["video-classification"], ["action-anticipation", "video"]
+    leaks = any(facts["history_cutoff"] == "segment_start" for facts in configs.values())
+    options = ("tau_a", "tau_o", "num_frames", "frame_rate", "protocol", "history_cutoff")
+    rows = [[name, *(facts[option] for option in options)] for name, facts in configs.items()]
+    splits = [
+        [name, split, counts["rows"], counts["videos"], counts["left_out"]]
+        for name, facts in configs.items()
+        for split, counts in facts["splits"].items()
+    ]
+    first = next(iter(configs.values()))
+    values = {
+        "title": first["title"],
+        "actions": ", ".join(first["actions"]),
+        "num_actions": len(first["actions"]),
+        "options_table": _table(["configuration", *(f"`{name}`" for name in options)], rows),
+        "splits_table": _table(["configuration", "split", "rows", "videos", "left out"], splits),
+        "default_config": next(iter(configs)),
+        "first_split": next(iter(first["splits"])),
+        "leaks": leaks,
+    }
+    return DatasetCard(_filled("dataset_card.md", repo_id, repo_id, data, values))
+
+
+def _filled(template: str, source: str | Path, repo_id: str, data: CardData, values: dict) -> str:
+    values = {**values, "repo_id": repo_id, "name": _name(repo_id), "card_data": data.to_yaml()}
+    environment = Environment(undefined=StrictUndefined, autoescape=False, trim_blocks=False)
+    try:
+        return environment.from_string((TEMPLATES / template).read_text(encoding="utf-8")).render(values)
+    except UndefinedError as error:
+        raise ValueError(f"The card of {source} cannot be filled ({error}): make the folder anew.") from error
+
+
+def _name(repo_id: str) -> str:
+    return repo_id.rpartition("/")[2]
+
+
+class _Measured(dict):
+    """What a result file holds; what it lacks is an error."""
+
+    def __missing__(self, key: str):
+        raise ValueError(f"The results have no '{key}': a card needs it, make the folder anew.")
 
 
 def _read(path: Path) -> dict:
     try:
-        return json.loads(path.read_text(encoding="utf-8"))
+        return json.loads(path.read_text(encoding="utf-8"), object_hook=_Measured)
     except OSError as error:
-        raise ValueError(f"{path} is missing: a card is made of what run_distill.py wrote.") from error
+        raise ValueError(f"{path} is missing: a card is made of what a run wrote.") from error
 
 
-def _card_data(results: dict, repo_id: str) -> ModelCardData:
-    about = results["scores"]
-    data = {"dataset_type": about["dataset"], "dataset_name": f"{about['dataset']} {about['config_name']}"}
-    found = {name: value for name, value in results["metrics"].items() if name in MEASURES}
+def _eval_results(metrics: dict[str, float], task: str, about: dict) -> list[EvalResult]:
+    """Returns the metrics of actions as a model index holds them; `about` is a score table's metadata."""
+    title, config = about["dataset"], about["config_name"]
+    found = {name: value for name, value in metrics.items() if name in MEASURES}
     if not found:
-        raise ValueError("results.json has no metrics of actions: measure the student first.")
-    evaluations = [
+        raise ValueError("results.json has no metrics of actions: measure the model first.")
+    return [
         EvalResult(
-            task_type="video-classification",
+            task_type=task,
             task_name="action anticipation",
+            dataset_type="-".join(title.lower().split()),
+            dataset_name=title if config == "default" else f"{title}, {config}",
             dataset_split=about["split"],
             metric_type=MEASURES[name][0],
             metric_name=MEASURES[name][1],
             metric_value=round(value, 2),
-            **data,
         )
         for name, value in found.items()
     ]
-    tags = ["action-anticipation", "video", "avt", "custom_code"]
-    return ModelCardData(
-        library_name="transformers",
-        pipeline_tag="video-classification",
-        tags=[*tags, "knowledge-distillation"] if results["teacher"] else tags,
-        model_name=repo_id.rpartition("/")[2],
-        eval_results=evaluations,
-    )
+
+
+def _settings_table(settings: dict, names: Sequence[str]) -> str:
+    return _table(["setting", "value"], [[name, settings[name]] for name in names if name in settings])
 
 
 def _results_table(metrics: dict[str, float], comparison: dict | None) -> str:

@@ -180,7 +180,7 @@ def labelled(rows: datasets.Dataset) -> datasets.Dataset:
 def table_metadata(builder: AnticipationBuilder, **about) -> dict:
     """Returns what a score table of this data set says of itself."""
     config = builder.config
-    data = {"dataset": type(builder).__name__, "config_name": config.name, "protocol": config.protocol}
+    data = {"dataset": builder.TITLE, "config_name": config.name, "protocol": config.protocol}
     data |= {name: getattr(config, name) for name in TIME_CONTRACT}
     return {LABEL_SPACE_HASH: builder.annotations.label_space.content_hash, **data, **about}
 

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 import torch
 from transformers import PreTrainedModel, Trainer, TrainingArguments
 
+from avt_distill.hub import PushedCheckpoint
 from avt_distill.losses import REDUCTIONS, distillation_loss
 from avt_distill.teacher.soft_labels import SoftLabelTable
 
@@ -82,7 +83,8 @@ class DistillationTrainer(Trainer):
     processes and accumulated batches: the same rows give the same step. In evaluation each is a mean over the data
     set. All components are logged, and are among the metrics of `evaluate`.
 
-    The teacher is no part of the model: nothing of it is in a checkpoint.
+    The teacher is no part of the model: nothing of it is in a checkpoint. What is pushed while it trains, under any
+    `hub_strategy`, has the model's code and a card, so that it loads.
 
     Args:
         model (`AVTForAnticipation`): The student.
@@ -105,6 +107,7 @@ class DistillationTrainer(Trainer):
         if args.n_gpu > 1:
             raise ValueError(f"One process sees {args.n_gpu} GPUs: start one for each with `accelerate launch`.")
         super().__init__(model, args, **kwargs)
+        self.add_callback(PushedCheckpoint)
         self.eval_collator = self.data_collator if eval_collator is None else eval_collator
         kinds = [f"{kind}_" if kind != "action" else "" for kind in model.config.label_types]
         self.label_names = [f"{kind}labels" for kind in kinds] + (["past_labels"] if model.config.classify_past else [])

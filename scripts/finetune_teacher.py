@@ -78,22 +78,24 @@ def report(args: Arguments, builder: AnticipationBuilder, train: pd.DataFrame, t
         floors["log-linear"] = LogLinearModel(num_actions, length, args.device)
     for name, model in floors.items():
         scorers[name] = model.fit(list(train["history"]), list(train["action"]))
-    results = {}
+    results, tables = {}, {}
     for name, scorer in scorers.items():
-        table = score(scorer, name, rows, builder, split)
+        table = tables[name] = score(scorer, name, rows, builder, split)
         table.save(Path(args.output_dir) / f"scores_{split}_{name}.parquet")
         results[name] = benchmark_metrics(table, builder.annotations)
     print(f"{len(rows)} rows of {split}", metrics_text(results), sep="\n")
     settings = json.loads((Path(args.output_dir) / "settings.json").read_text())
     versions = {library.__name__: library.__version__ for library in (torch, transformers)}
     result = {"split": split, "num_rows": len(rows), "metrics": results, "training_s": round(seconds, 1)}
-    result |= {"dataset": args.dataset, "config_name": args.config_name, "settings": settings, "versions": versions}
+    result |= {"scores": tables["teacher"].metadata, "settings": settings, "versions": versions}
     (Path(args.output_dir) / "results.json").write_text(json.dumps(result, indent=1) + "\n")
 
 
 def score(scorer: Scorer, name: str, rows: pd.DataFrame, builder: AnticipationBuilder, split: str) -> ScoreTable:
     metadata = {
         LABEL_SPACE_HASH: builder.annotations.label_space.content_hash,
+        "dataset": builder.TITLE,
+        "config_name": builder.config.name,
         "model": name,
         "split": split,
         "history_cutoff": builder.config.history_cutoff,

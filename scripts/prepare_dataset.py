@@ -8,14 +8,17 @@ The export is plain Parquet, a file a split, that `datasets.load_dataset("egtea_
 """
 
 import argparse
+import json
 import sys
 from pathlib import Path
 
 import datasets
-import yaml
+from huggingface_hub import CommitOperationAdd, DatasetCard, DatasetCardData, HfApi, hf_hub_download
 
+from avt_distill.cards import dataset_card
 from avt_distill.data.builder import AnticipationBuilder
 from avt_distill.data.command_line import add_dataset_arguments, dataset_builder
+from avt_distill.hub import create_repository, hub_errors_in_one_line
 
 
 def main(arguments: list[str] | None = None):
@@ -23,15 +26,14 @@ def main(arguments: list[str] | None = None):
     try:
         builder = dataset_builder(args)
         builder.download_and_prepare()
-    except (ValueError, TypeError) as error:
+        splits = builder.as_dataset()
+        report(splits, builder)
+        if args.export is not None:
+            export(splits, builder, args.export)
+        if args.push_to_hub is not None:
+            push(splits, builder, args.push_to_hub, private=args.private)
+    except (ValueError, TypeError, OSError) as error:
         sys.exit(f"error: {error}")
-    splits = builder.as_dataset()
-    report(splits, builder)
-    if args.export is not None:
-        export(splits, builder, args.export)
-    if args.push_to_hub is not None:
-        splits.push_to_hub(args.push_to_hub, config_name=args.config_name or "default", private=args.private)
-        print(f"pushed to {args.push_to_hub}")
 
 
 def parse_arguments(arguments: list[str] | None) -> argparse.Namespace:
@@ -55,13 +57,42 @@ def export(splits: datasets.DatasetDict, builder: AnticipationBuilder, folder: P
         (folder / f"{name}_dropped.csv").write_text("".join(f"{uid},{actions[uid]}\n" for uid in uids))
     # Names the splits' files, so that those beside them are not taken for data.
     files = [{"split": name, "path": f"{name}.parquet"} for name in splits]
-    header = yaml.safe_dump({"configs": [{"config_name": "default", "data_files": files}]}, sort_keys=False)
-    (folder / "README.md").write_text(f"---\n{header}---\n")
+    data = DatasetCardData(configs=[{"config_name": "default", "data_files": files}])
+    dataset_card({"default": builder.facts()}, folder.resolve().name, data).save(folder / "README.md")
     for name, rows in splits.items():
         unfinished = folder / f"{name}.parquet.unfinished"
         rows.to_parquet(unfinished)
         unfinished.replace(folder / f"{name}.parquet")
     print(f"written to {folder}")
+
+
+def push(splits: datasets.DatasetDict, builder: AnticipationBuilder, repo_id: str, *, private: bool):
+    """Uploads a configuration's rows, and a card of all that are there.
+
+    Raises:
+        OSError: where that failed; the same command sends what is missing.
+    """
+    config_name = builder.config.name
+    rows = splits.map(lambda video: {"video": video and Path(video).name}, input_columns="video")  # paths are one's own
+    with hub_errors_in_one_line(f"The rows did not all get to {repo_id}; push again"):
+        api = HfApi()
+        repo_id = create_repository(repo_id, repo_type="dataset", private=private)
+        rows.push_to_hub(repo_id, config_name=config_name)
+        configs = {config_name: builder.facts()}
+        for path in api.list_repo_files(repo_id, repo_type="dataset"):
+            name = Path(path)
+            if name.match("facts/*.json") and name.stem != config_name:
+                file = hf_hub_download(repo_id, path, repo_type="dataset")
+                configs[name.stem] = json.loads(Path(file).read_text())
+        data = DatasetCard.load(repo_id).data
+        for config in data.configs:  # datasets 5.2 fails at `set_default` where another configuration was first
+            if config["config_name"] == builder.DEFAULT_CONFIG_NAME:
+                config["default"] = True
+        card = dataset_card(dict(sorted(configs.items())), repo_id, data)
+        contents = {"README.md": str(card), f"facts/{config_name}.json": json.dumps(configs[config_name], indent=1)}
+        files = [CommitOperationAdd(path, content.encode()) for path, content in contents.items()]
+        api.create_commit(repo_id, files, repo_type="dataset", commit_message="Card and facts")
+    print(f"pushed to {repo_id}")
 
 
 def report(splits: datasets.DatasetDict, builder: AnticipationBuilder):

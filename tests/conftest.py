@@ -131,8 +131,11 @@ assert importlib.util.find_spec("modeling_avt") is None
 """
 
 
-def run_python(code: str, folder: Path, **environment: str) -> str:
-    """Runs code in a process, and with a Hugging Face cache, of its own, and returns what it prints."""
+def run_python(code: str, folder: Path, *, fails: bool = False, **environment: str) -> str:
+    """Runs code in a process, and with a Hugging Face cache, of its own, and returns what it prints.
+
+    Of code that `fails`, as it then must, what it says of that.
+    """
     inherited = {name: value for name, value in os.environ.items() if name not in ("PYTHONPATH", "HF_HUB_OFFLINE")}
     result = subprocess.run(
         [sys.executable, "-c", textwrap.dedent(code)],
@@ -142,8 +145,8 @@ def run_python(code: str, folder: Path, **environment: str) -> str:
         text=True,
         check=False,
     )
-    assert result.returncode == 0, result.stderr[-4000:]
-    return result.stdout
+    assert (result.returncode != 0) == fails, result.stderr[-4000:]
+    return result.stderr if fails else result.stdout
 
 
 @pytest.fixture
@@ -159,9 +162,9 @@ def hub(tmp_path):
     environment = {"HF_ENDPOINT": server.start(), "HF_TOKEN": "hf_loopback", "HF_HUB_DISABLE_XET": "1"}
     environment |= {"HF_HUB_DISABLE_TELEMETRY": "1"}
 
-    def run(code: str, place: str) -> str:
+    def run(code: str, place: str, *, fails: bool = False) -> str:
         (tmp_path / place).mkdir(exist_ok=True)
-        return run_python(code, tmp_path / place, **environment)
+        return run_python(code, tmp_path / place, fails=fails, **environment)
 
     server.run = run
     yield server

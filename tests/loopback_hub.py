@@ -17,11 +17,20 @@ KINDS = {"model": "models", "dataset": "datasets", "space": "spaces"}
 
 
 class LoopbackHub:
-    """Repositories by `"models/user/name"`: path -> content. `start` returns the endpoint's address."""
+    """Repositories by `"models/user/name"`: path -> content. `start` returns the endpoint's address.
+
+    Attributes:
+        history (`dict[str, list[dict[str, bytes]]]`): Each repository after every commit, the empty one first.
+        tokens (`set[str]`): Those that clients showed.
+        large_files_left (`int`, *optional*): How many more large files are taken before uploads are refused.
+    """
 
     def __init__(self):
         self.repositories: dict[str, dict[str, bytes]] = {}
+        self.history: dict[str, list[dict[str, bytes]]] = {}
         self.large_files: dict[str, bytes] = {}
+        self.large_files_left: int | None = None
+        self.tokens: set[str] = set()
         self.unknown: list[str] = []
         handler = type("Handler", (_Handler,), {"hub": self})
         self.server = ThreadingHTTPServer(("127.0.0.1", 0), handler)
@@ -33,6 +42,9 @@ class LoopbackHub:
     def stop(self):
         self.server.shutdown()
         self.server.server_close()
+
+    def keep(self, repository: str):
+        self.history.setdefault(repository, []).append(dict(self.repositories[repository]))
 
     def commit_of(self, repository: str) -> str:
         content = sorted((path, hashlib.sha1(data).hexdigest()) for path, data in self.repositories[repository].items())
@@ -61,6 +73,8 @@ class _Handler(BaseHTTPRequestHandler):
     def do_GET(self):
         url = urlparse(self.path)
         path, query, body = unquote(url.path), parse_qs(url.query), self.read_body()
+        if token := self.headers.get("Authorization", "").removeprefix("Bearer "):
+            self.hub.tokens.add(token)
         for method, pattern, answer in ROUTES:
             match = re.fullmatch(pattern, path)
             if match and self.command in method:
@@ -110,6 +124,7 @@ class _Handler(BaseHTTPRequestHandler):
         if repository in self.hub.repositories:
             return self.reply({"error": "You already created this repo", "url": url}, 409)
         self.hub.repositories[repository] = {".gitattributes": b"*.safetensors filter=lfs\n"}
+        self.hub.keep(repository)
         return self.reply({"url": url, "name": name, "id": name})
 
     def describe(self, repository: str, *_, **__):
@@ -157,6 +172,10 @@ class _Handler(BaseHTTPRequestHandler):
     def upload_large(self, oid: str, *, body: bytes, **_):
         if sha256(body) != oid:
             return self.refuse("BadChecksum", 400)
+        if self.hub.large_files_left is not None:
+            if not self.hub.large_files_left:
+                return self.refuse("NoSpaceLeft", 400)
+            self.hub.large_files_left -= 1
         self.hub.large_files[oid] = body
         return self.reply({})
 
@@ -171,6 +190,7 @@ class _Handler(BaseHTTPRequestHandler):
                 files[value["path"]] = self.hub.large_files[value["oid"]]
             elif entry["key"] == "deletedFile":
                 files.pop(value["path"], None)
+        self.hub.keep(repository)
         commit = self.hub.commit_of(repository)
         url = f"http://{self.headers['Host']}/{repository}/commit/{commit}"
         self.reply({"success": True, "commitUrl": url, "commitOid": commit, "hookOutput": ""})

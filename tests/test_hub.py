@@ -2,10 +2,13 @@
 
 import json
 import textwrap
+from pathlib import Path
 
 import pytest
 from conftest import PROJECT, WITHOUT_THE_PROJECT, tiny_model, tiny_processor, tiny_vit_config
+from tiny_kitchen import write_kitchen, write_soft_labels
 
+import run_distill
 from modeling_avt import ActionAnticipationPipeline
 
 PUSH_MODEL = f"""
@@ -15,28 +18,27 @@ from conftest import tiny_model, tiny_processor, tiny_vit_config
 tiny_model(tiny_vit_config()).push_to_hub("user/avt")
 tiny_processor().push_to_hub("user/avt")
 """
-PUSH_STUDENT = f"""
-import json, sys
-from pathlib import Path
-sys.path[:0] = [{str(PROJECT)!r}, {str(PROJECT / "tests")!r}, {str(PROJECT / "tests" / "avt_distill")!r}]
-from conftest import tiny_config, tiny_model
-from test_cards import RESULTS, SETTINGS
-from avt_distill.cards import push_student, student_card
-folder = Path("student")
-tiny_model(tiny_config()).save_pretrained(folder)
-tiny_model(tiny_config()).save_pretrained(folder / "checkpoint-7")
-(folder / "results.json").write_text(json.dumps(RESULTS))
-(folder / "settings.json").write_text(json.dumps(SETTINGS))
-student_card(folder, "user/kitchen").save(folder / "README.md")
-print(push_student(folder, "user/kitchen"))
+RUN = f"""
+import sys
+sys.path[:0] = [{str(PROJECT)!r}]
+import run_distill
+run_distill.main({{options!r}})
+"""
+PUSH = f"""
+import sys
+sys.path[:0] = [{str(PROJECT)!r}]
+from scripts.push_to_hub import main
+main({{arguments!r}})
 """
 LOAD_STUDENT = """
-import torch
+import json, torch
 from huggingface_hub import ModelCard
 from transformers import AutoModel
 model = AutoModel.from_pretrained("user/kitchen", trust_remote_code=True)
-print(model(video_features=torch.zeros(1, 4, 12)).logits.shape[1])
-print(ModelCard.load("user/kitchen").data.eval_results[0].metric_value)
+stream = model.stream()
+card = ModelCard.load("user/kitchen")
+top1 = card.data.eval_results[0].metric_value if card.data.eval_results else None
+print(json.dumps([model(video_features=torch.zeros(1, 4, 12)).logits.shape[1], top1]))
 """
 LOAD_MODEL = """
 import json
@@ -49,10 +51,11 @@ print(json.dumps([type(model).__name__, [entry["score"] for entry in anticipate(
 LOAD_DATA = """
 import datasets, json
 streamed = list(datasets.load_dataset("user/salads", split="test", streaming=True))
-loaded = datasets.load_dataset("user/salads")
-assert loaded["test"].to_list() == streamed
-names = loaded["test"].features["action"].names
-print(json.dumps([{split: len(rows) for split, rows in loaded.items()}, names, streamed[0]["history"]]))
+folds = [datasets.load_dataset("user/salads", name) for name in ("fold1", "fold2")]
+assert folds[0]["test"].to_list() == streamed
+names = folds[0]["test"].features["action"].names
+sizes = [{split: len(rows) for split, rows in fold.items()} for fold in folds]
+print(json.dumps([sizes, names, streamed[0]["history"]]))
 """
 
 
@@ -68,33 +71,113 @@ def test_a_pushed_model_loads_where_the_package_is_not(hub, video):
     assert hub.unknown == []
 
 
-def test_a_student_is_pushed_with_card_and_results_and_without_checkpoints(hub):
-    printed = hub.run(PUSH_STUDENT, "here")
-    assert printed.strip().endswith("user/kitchen")
-    pushed = set(hub.repositories["models/user/kitchen"])
-    assert {"README.md", "results.json", "settings.json", "modeling_avt.py", "config.json"} <= pushed
+@pytest.fixture(scope="module")
+def kitchen(tmp_path_factory) -> Path:
+    """Annotations, features and soft labels, and a run's file: see `tiny_kitchen`."""
+    folder = write_kitchen(tmp_path_factory.mktemp("kitchen") / "data")
+    write_soft_labels(folder.parent / "soft.parquet", folder)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def student(kitchen, tmp_path_factory) -> Path:
+    """The folder of a student that was trained and not pushed."""
+    folder = tmp_path_factory.mktemp("run")
+    run_distill.main(run_options(kitchen, folder, "--push_to_hub=false", "--baseline=false"))
+    return folder / "distilled_seed42"
+
+
+def run_options(kitchen: Path, output: Path, *more: str) -> list[str]:
+    named = {"features": kitchen / "features", "soft_labels": kitchen.parent / "soft.parquet", "output_dir": output}
+    named |= {"push_to_hub": True, "hub_model_id": "kitchen"}
+    return [str(kitchen / "run.yaml"), *(f"--{name}={value}" for name, value in named.items()), *more]
+
+
+def files_of_student() -> set[str]:
+    code = {path.name for path in (PROJECT / "modeling_avt").glob("*.py")} - {"__init__.py", "pipeline_avt.py"}
+    return {"README.md", "config.json", "model.safetensors", "results.json", "scores_validation.parquet"} | code
+
+
+def test_a_run_pushes_a_student_with_card_and_results_and_without_checkpoints(hub, kitchen, tmp_path):
+    token = "hf_given_as_an_option"
+    options = run_options(kitchen, tmp_path / "run", "--save_strategy=epoch", f"--hub_token={token}")
+    printed = hub.run(RUN.format(options=options), "here")
+    assert printed.strip().endswith("Pushed to user/kitchen")
+    pushed = hub.repositories["models/user/kitchen"]
+    assert files_of_student() <= set(pushed)
     assert not any(path.startswith("checkpoint") for path in pushed)
-    num_actions, top1 = hub.run(WITHOUT_THE_PROJECT + LOAD_STUDENT, "elsewhere").split()[-2:]
-    assert (int(num_actions), float(top1)) == (5, 41.25)
+    assert hub.tokens == {token}
+    written = [path for path in tmp_path.rglob("*") if path.is_file()]
+    assert not any(token.encode() in content for content in [*pushed.values(), *(p.read_bytes() for p in written)])
+    assert token not in printed
+    results = json.loads((tmp_path / "run" / "distilled_seed42" / "results.json").read_text())
+    shown = json.loads(hub.run(WITHOUT_THE_PROJECT + LOAD_STUDENT, "elsewhere").splitlines()[-1])
+    assert shown == [4, round(results["metrics"]["action_top1_accuracy"], 2)]
     assert hub.unknown == []
+
+
+def test_what_is_pushed_in_training_loads(hub, kitchen, tmp_path):
+    strategies = ("every_save", "checkpoint", "all_checkpoints")
+    runs = [
+        run_options(kitchen, tmp_path / strategy, f"--hub_strategy={strategy}", f"--hub_model_id={strategy}")
+        for strategy in strategies
+    ]
+    hub.run("".join(RUN.format(options=[*run, "--save_strategy=epoch", "--baseline=false"]) for run in runs), "here")
+    for strategy in strategies:
+        _, in_training, *_, finished = hub.history[f"models/user/{strategy}"]
+        assert files_of_student() - set(in_training) == {"results.json", "scores_validation.parquet"}
+        assert b"In training: step" in in_training["README.md"]
+        assert files_of_student() <= set(finished)
+        folders = {path.split("/")[0] for path in finished if "/" in path}
+        expected = {"every_save": set(), "checkpoint": {"last-checkpoint"}}
+        assert folders == expected[strategy] if strategy in expected else "checkpoint-3" in folders
+    hub.repositories["models/user/kitchen"] = hub.history["models/user/every_save"][1]
+    shown = json.loads(hub.run(WITHOUT_THE_PROJECT + LOAD_STUDENT, "elsewhere").splitlines()[-1])
+    assert shown == [4, None]
+
+
+def test_an_interrupted_upload_changes_nothing_and_goes_on(hub, student):
+    push = PUSH.format(arguments=[str(student), "user/kitchen"])
+    hub.large_files_left = 1
+    printed = hub.run(push, "here", fails=True)
+    error = printed[printed.index("error: ") :]
+    assert error.startswith(f"error: {student} did not get to user/kitchen, which is as it was; push again")
+    assert "hf_loopback" not in printed
+    assert set(hub.repositories["models/user/kitchen"]) == {".gitattributes"}
+    assert len(hub.large_files) == 1
+    hub.large_files_left = 1  # the other of two
+    assert hub.run(push, "here").endswith("pushed to user/kitchen\n")
+    assert files_of_student() <= set(hub.repositories["models/user/kitchen"])
+
+
+def test_a_hub_that_does_not_answer_is_one_sentence(hub, student):
+    hub.stop()
+    error = hub.run(PUSH.format(arguments=[str(student), "user/kitchen"]), "here", fails=True).splitlines()[-1]
+    assert error == "error: There is no writing to user/kitchen ([Errno 111] Connection refused)."
 
 
 def test_a_pushed_data_set_loads_and_streams_without_the_package(hub, tmp_path):
     folder = tmp_path / "salads"
     folder.mkdir()
-    meta = {"actions": ["cut", "mix"], "frame_rate": 1.0, "test_videos_of_fold": {"1": ["b"]}}
+    meta = {"actions": ["cut", "mix"], "frame_rate": 1.0, "test_videos_of_fold": {"1": ["b"], "2": ["a"]}}
     (folder / "meta.json").write_text(json.dumps(meta))
-    rows = ["a,2,7,0,cut", "a,7,10,1,mix", "b,1,4,0,cut", "b,6,8,1,mix"]
+    rows = ["a,2,7,0,cut", "a,7,10,1,mix", "a,12,14,1,mix", "b,1,4,0,cut", "b,6,8,1,mix"]
     (folder / "segments.csv").write_text("\n".join(["video_id,start_frame,end_frame,action_class,action", *rows]))
     push = f"""
     import sys
     sys.path.insert(0, {str(PROJECT)!r})
     from scripts.prepare_dataset import main
-    main(["fifty_salads", "--data_dir", {str(folder)!r}, "--push_to_hub", "user/salads"])
+    for fold in ("fold2", "fold1"):
+        main(["fifty_salads", "--data_dir", {str(folder)!r}, "--config_name", fold, "--push_to_hub", "salads"])
     """
     printed = hub.run(textwrap.dedent(push), "here")
-    assert "pushed to user/salads" in printed
+    assert printed.endswith("pushed to user/salads\n")
     sizes, names, history = json.loads(hub.run(WITHOUT_THE_PROJECT + LOAD_DATA, "elsewhere").splitlines()[-1])
-    assert sizes == {"train": 2, "test": 2}
+    assert sizes == [{"train": 3, "test": 2}, {"train": 2, "test": 3}]
     assert names == ["cut", "mix"]
     assert history == []
+    pushed = hub.repositories["datasets/user/salads"]
+    card = pushed["README.md"].decode()
+    assert "| fold1 | test | 2 | 1 | 0 |\n| fold2 | train | 2 | 1 | 0 |" in card
+    assert str(tmp_path) not in card
+    assert json.loads(pushed["facts/fold2.json"])["splits"]["test"] == {"rows": 3, "videos": 1, "left_out": 0}

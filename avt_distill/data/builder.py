@@ -10,7 +10,7 @@ import inspect
 import json
 import logging
 from collections.abc import Iterable
-from dataclasses import dataclass, field, fields
+from dataclasses import asdict, dataclass, field, fields
 from functools import cached_property
 from pathlib import Path
 
@@ -74,6 +74,8 @@ class AnticipationBuilder(datasets.ArrowBasedBuilder):
     BUILDER_CONFIG_CLASS = AnticipationConfig
     # Patterns below the annotation folder whose content decides whether a cached data set is still right.
     ANNOTATION_FILES: tuple[str, ...] = ("*.csv",)
+    # What cards call the data set.
+    TITLE = "Videos of one's own"
     # Whether labels name a noun's head first, "jug:measuring": what text of them has to turn round.
     HEAD_NOUN_FIRST = False
 
@@ -118,6 +120,20 @@ class AnticipationBuilder(datasets.ArrowBasedBuilder):
             history_segments=self.annotations.history.get(split),
         )
         return rows.assign(video=rows["video_id"].map(videos))
+
+    def facts(self) -> dict:
+        """Returns what a card says of the data set that was built: its options, its labels, and each split's size."""
+        space = self.annotations.label_space
+        return {
+            "title": self.TITLE,
+            **{option.name: getattr(self.config, option.name) for option in fields(RowOptions)},
+            "label_space_hash": space.content_hash,
+            **asdict(space),
+            "splits": {
+                name: {"rows": len(rows), "videos": len(set(rows["video_id"])), "left_out": len(self.dropped[name])}
+                for name, rows in self.as_dataset().items()
+            },
+        }
 
     def _info(self) -> datasets.DatasetInfo:
         space = self.annotations.label_space

@@ -76,6 +76,8 @@ class DemoKitchen(OwnData):
     2 frames/s unless given.
     """
 
+    TITLE = "A made-up kitchen"
+
     def __init__(self, *args, data_dir: str | Path | None = None, **kwargs):
         if data_dir is None:
             raise AnnotationError("DemoKitchen needs data_dir, the folder to make the demo in.")

@@ -21,6 +21,7 @@ class EgteaGazePlus(AnticipationBuilder):
     kinds: gappy ones, of a row's own part alone, and complete ones, with the other part's segments in their places.
     """
 
+    TITLE = "EGTEA Gaze+"
     BUILDER_CONFIGS = [
         AnticipationConfig(name=f"split{k}{history}", tau_a=0.5) for history in ("", "_complete") for k in (1, 2, 3)
     ]

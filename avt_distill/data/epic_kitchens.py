@@ -24,6 +24,7 @@ class EpicKitchens55(AnticipationBuilder):
     reads times, uids and narrations of the labelled splits from `EPIC_train_action_labels.csv`.
     """
 
+    TITLE = "EPIC-Kitchens-55"
     BUILDER_CONFIGS = CONFIGS
     DEFAULT_CONFIG_NAME = "rulstm"
     HEAD_NOUN_FIRST = True
@@ -55,6 +56,7 @@ class EpicKitchens100(AnticipationBuilder):
     there, with their narrations.
     """
 
+    TITLE = "EPIC-Kitchens-100"
     BUILDER_CONFIGS = CONFIGS
     DEFAULT_CONFIG_NAME = "rulstm"
     HEAD_NOUN_FIRST = True

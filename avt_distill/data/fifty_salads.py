@@ -25,6 +25,7 @@ class FiftySalads(AnticipationBuilder):
     Splits: `train` and `test`. Configurations: `fold1` (default) to `fold5`.
     """
 
+    TITLE = "50 Salads"
     BUILDER_CONFIGS = [AnticipationConfig(name=f"fold{fold}") for fold in range(1, 6)]
     DEFAULT_CONFIG_NAME = "fold1"
     ANNOTATION_FILES = ("segments.csv", "meta.json", "mapping.txt", "groundTruth/*.txt", "splits/*.bundle")

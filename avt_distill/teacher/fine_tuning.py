@@ -113,6 +113,8 @@ class TeacherArguments(TrainingArguments):
             raise ValueError(f"held_out_fraction is {self.held_out_fraction}: give a share of the videos, below 1.")
         if self.class_weights not in ("none", "balanced"):
             raise ValueError(f"class_weights is '{self.class_weights}': give 'none' or 'balanced'.")
+        if self.push_to_hub:
+            raise ValueError("push_to_hub is not for teachers: push a finished one with scripts/push_to_hub.py.")
         if self.held_out_fraction:
             self.eval_strategy = self.save_strategy = "epoch"
             self.load_best_model_at_end = True
@@ -228,7 +230,7 @@ def _record(trainer: Trainer, train: pd.DataFrame, held_out: pd.DataFrame) -> di
         "held_out_videos": sorted(set(held_out["video_id"])),
         "epochs": state.epoch,
         "best_step": state.best_global_step,
-        f"best_{trainer.args.metric_for_best_model}": state.best_metric,
+        "best_metric": state.best_metric,
         "log": state.log_history,
     }
 

@@ -1,12 +1,14 @@
-"""Model cards: filled from result files, never with holes, and found on the Hub beside the student."""
+"""Cards of students, teachers and data sets: filled from result files, and never with holes."""
 
 import json
 
 import pytest
 import yaml
 from conftest import tiny_config, tiny_model
+from huggingface_hub import DatasetCardData
+from tiny_kitchen import kitchen_builder, write_kitchen
 
-from avt_distill.cards import student_card
+from avt_distill.cards import dataset_card, student_card, teacher_card
 
 METRICS = {
     "action_top1_accuracy": 41.25,
@@ -16,7 +18,7 @@ METRICS = {
 }
 SCORES = {
     "label_space_hash": "0",
-    "dataset": "egtea",
+    "dataset": "EGTEA Gaze+",
     "config_name": "split1",
     "protocol": "exact",
     "num_frames": "4",
@@ -79,7 +81,8 @@ def test_the_model_index_holds_what_was_measured(student):
     assert {"custom_code", "knowledge-distillation"} <= set(data["tags"])
     (model,) = data["model-index"]
     (result,) = model["results"]
-    assert (model["name"], result["dataset"]["split"]) == ("kitchen", "validation")
+    assert model["name"] == "kitchen"
+    assert result["dataset"] == {"name": "EGTEA Gaze+, split1", "type": "egtea-gaze+", "split": "validation"}
     assert [metric["value"] for metric in result["metrics"]] == [41.25, 40.5, 80.0, 79.12]
 
 
@@ -124,3 +127,75 @@ def test_a_baseline_is_not_called_distilled(student):
     card = student_card(student, "user/kitchen")
     assert "knowledge-distillation" not in header(card)["tags"]
     assert "distillation" not in str(card).lower()
+
+
+TEACHER_FILES = {
+    "config.json": {
+        "model_type": "text_teacher",
+        "backbone_config": {"model_type": "bert"},
+        "action_texts": ["cut egg", "mix oil"],
+        "history_length": 15,
+        "text_form": "natural",
+        "history_cutoff": "started",
+    },
+    "results.json": {
+        "num_rows": 100,
+        "training_s": 12.5,
+        "scores": SCORES | {"model": "teacher", "history_cutoff": "started"},
+        "metrics": {"teacher": METRICS, "bigram": dict.fromkeys(METRICS, 12.5)},
+    },
+    "training.json": {
+        "videos": ["a", "b"],
+        "num_rows": 80,
+        "held_out_videos": ["c"],
+        "num_held_out_rows": 9,
+        "epochs": 3.0,
+    },
+    "settings.json": {"model_name_or_path": "/somewhere/bert_recipes", "random_weights": False, "learning_rate": 1e-3},
+}
+
+
+def write_teacher(folder, files: dict):
+    for name, content in files.items():
+        (folder / name).write_text(json.dumps(content))
+    return folder
+
+
+def test_a_teacher_stands_beside_counts(tmp_path):
+    card = teacher_card(write_teacher(tmp_path, TEACHER_FILES), "user/bert")
+    assert [metric["value"] for metric in header(card)["model-index"][0]["results"][0]["metrics"]] == [
+        41.25,
+        40.5,
+        80,
+        79.12,
+    ]
+    text = str(card)
+    assert "| this model | 41.25 | 80.00 | 40.50 | 79.12 |" in text
+    assert "| bigram | 12.50 |" in text
+    assert "bert_recipes (bert)" in text
+    assert "/somewhere" not in text
+    assert "1 videos (9 actions) were held out" in text
+    assert "less than `tau_a` before" not in text
+
+
+def test_a_teachers_card_says_that_histories_know_the_gap(tmp_path):
+    files = {**TEACHER_FILES, "config.json": {**TEACHER_FILES["config.json"], "history_cutoff": "segment_start"}}
+    assert "less than `tau_a` before" in str(teacher_card(write_teacher(tmp_path, files), "user/bert"))
+
+
+@pytest.mark.parametrize(("file", "missing"), [("results.json", "training_s"), ("training.json", "epochs")])
+def test_a_teachers_card_has_no_holes(tmp_path, file, missing):
+    left = {name: value for name, value in TEACHER_FILES[file].items() if name != missing}
+    with pytest.raises(ValueError, match=missing):
+        teacher_card(write_teacher(tmp_path, {**TEACHER_FILES, file: left}), "user/bert")
+
+
+def test_a_data_sets_card_counts_what_was_built(tmp_path):
+    builder = kitchen_builder(write_kitchen(tmp_path / "data"), history_cutoff="segment_start")
+    builder.download_and_prepare()
+    text = str(dataset_card({"default": builder.facts()}, "user/kitchen", DatasetCardData()))
+    assert "| default | train | 36 | 6 | 0 |\n| default | validation | 12 | 2 | 0 |" in text
+    assert "| default | 1.0 | 4.0 | 4 | 1.0 | exact | segment_start |" in text
+    assert "A configuration here has `segment_start`" in text
+    assert "cut_tomato, open_fridge" in text
+    assert str(tmp_path) not in text

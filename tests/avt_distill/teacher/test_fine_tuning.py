@@ -75,7 +75,7 @@ def test_the_best_epoch_is_kept_and_training_stops_early(language_models, tmp_pa
     fine_tuned_teacher(rows, SPACE, args, HISTORY)
     record = json.loads((tmp_path / "training.json").read_text())
     losses = [entry["eval_loss"] for entry in record["log"] if "eval_loss" in entry]
-    assert record["best_loss"] == min(losses)
+    assert record["best_metric"] == min(losses)
     assert record["epochs"] < 30
     assert record["num_held_out_rows"] == 18
     assert len(record["held_out_videos"]) == 3
