@@ -131,14 +131,16 @@ assert importlib.util.find_spec("modeling_avt") is None
 """
 
 
-def run_python(code: str, folder: Path, *, fails: bool = False, **environment: str) -> str:
+def run_python(
+    code: str, folder: Path, *, fails: bool = False, python: str | Path = sys.executable, **environment: str
+) -> str:
     """Runs code in a process, and with a Hugging Face cache, of its own, and returns what it prints.
 
     Of code that `fails`, as it then must, what it says of that.
     """
     inherited = {name: value for name, value in os.environ.items() if name not in ("PYTHONPATH", "HF_HUB_OFFLINE")}
     result = subprocess.run(
-        [sys.executable, "-c", textwrap.dedent(code)],
+        [python, "-c", textwrap.dedent(code)],
         cwd=folder,
         env={**inherited, "HF_HOME": str(folder / "hf_home"), **environment},
         capture_output=True,
@@ -162,9 +164,9 @@ def hub(tmp_path):
     environment = {"HF_ENDPOINT": server.start(), "HF_TOKEN": "hf_loopback", "HF_HUB_DISABLE_XET": "1"}
     environment |= {"HF_HUB_DISABLE_TELEMETRY": "1"}
 
-    def run(code: str, place: str, *, fails: bool = False) -> str:
+    def run(code: str, place: str, **options) -> str:
         (tmp_path / place).mkdir(exist_ok=True)
-        return run_python(code, tmp_path / place, fails=fails, **environment)
+        return run_python(code, tmp_path / place, **options, **environment)
 
     server.run = run
     yield server

@@ -1,11 +1,13 @@
 """Pushing to a Hub and using what was pushed elsewhere, against a Hub on the loopback address."""
 
 import json
+import subprocess
 import textwrap
+import venv
 from pathlib import Path
 
 import pytest
-from conftest import PROJECT, WITHOUT_THE_PROJECT, tiny_model, tiny_processor, tiny_vit_config
+from conftest import PROJECT, WITHOUT_THE_PROJECT, require_shared, tiny_model, tiny_processor, tiny_vit_config
 from tiny_kitchen import write_kitchen, write_soft_labels
 
 import run_distill
@@ -48,6 +50,21 @@ assert type(model.config) is type(model).config_class
 anticipate = pipeline("action-anticipation", model="user/avt", trust_remote_code=True)
 print(json.dumps([type(model).__name__, [entry["score"] for entry in anticipate({video!r})]]))
 """
+WATCH = """
+import sys
+import av, json
+from transformers import AutoProcessor, pipeline
+anticipate = pipeline("action-anticipation", model="user/avt", trust_remote_code=True)
+timeline = anticipate({video!r}, every=1.0)
+stream = anticipate.model.stream(AutoProcessor.from_pretrained("user/avt", trust_remote_code=True))
+streamed = {{}}
+with av.open({video!r}) as container:
+    for frame in container.decode(video=0):
+        if (answer := stream.push(frame.to_ndarray(format="rgb24"), frame.time)) is not None:
+            streamed[answer[0]["at_s"]] = [entry["score"] for entry in answer]
+offline = {{moment["at_s"]: [entry["score"] for entry in moment["anticipated"]] for moment in timeline}}
+print(json.dumps({{"stream": streamed, "timeline": offline, "modules": [n for n in sys.modules if "." not in n]}}))
+"""
 LOAD_DATA = """
 import datasets, json
 streamed = list(datasets.load_dataset("user/salads", split="test", streaming=True))
@@ -69,6 +86,23 @@ def test_a_pushed_model_loads_where_the_package_is_not(hub, video):
     pipe = ActionAnticipationPipeline(model=tiny_model(tiny_vit_config()), video_processor=tiny_processor())
     assert scores == pytest.approx([entry["score"] for entry in pipe(str(video))], abs=1e-6)
     assert hub.unknown == []
+
+
+@pytest.mark.slow
+def test_four_packages_are_enough_to_use_what_was_pushed(hub, tmp_path):
+    clip = require_shared("data", "videos", "flipping_a_pancake.mkv")
+    hub.run(PUSH_MODEL, "here")
+    python = tmp_path / "environment" / "bin" / "python"
+    venv.create(tmp_path / "environment", with_pip=True)
+    packages = ["torch", "transformers", "av", "safetensors"]
+    subprocess.run([python, "-m", "pip", "install", "-q", "-c", PROJECT / "constraints.txt", *packages], check=True)
+    printed = hub.run(WITHOUT_THE_PROJECT + WATCH.format(video=str(clip)), "elsewhere", python=python)
+    answers = json.loads(printed.splitlines()[-1])
+    assert list(answers["stream"]) == ["0.0", *answers["timeline"]]  # a timeline begins when one interval was seen
+    assert len(answers["timeline"]) > 5
+    for at_s, scores in answers["timeline"].items():
+        assert answers["stream"][at_s] == pytest.approx(scores, abs=1e-5)
+    assert not {"datasets", "accelerate", "pandas", "torchvision", "PIL"} & set(answers["modules"])
 
 
 @pytest.fixture(scope="module")
