@@ -1,0 +1,207 @@
+"""Checkpoints as programs that need no code of this project to run: by `torch.export`, and as ONNX."""
+
+import copy
+import json
+import tempfile
+from pathlib import Path
+
+import torch
+from torch import nn
+
+from modeling_avt.modeling_avt import AVTForAnticipation
+from modeling_avt.temporal_avt import sample_frame_times
+from modeling_avt.video_processing_avt import AVTVideoProcessor
+
+LARGEST_DIFFERENCE = 1e-4
+CONTRACT = "programs.json"
+TEMPORAL = ("num_frames", "frame_rate", "tau_a", "tau_o")
+
+
+class FeatureModel(nn.Module):
+    """From the features of a window to the scores of the next action.
+
+    `forward` takes `video_features` float32 `(B, T, D)` and `frame_mask` bool `(B, T)`, `False` for moments before the
+    video; it returns `logits` `(B, A)`, and `verb_logits` and `noun_logits` where the model has them.
+    """
+
+    def __init__(self, model: AVTForAnticipation):
+        super().__init__()
+        config = copy.deepcopy(model.config)
+        config.backbone_config = None
+        weights = {name: value for name, value in model.state_dict().items() if not name.startswith("avt.backbone.")}
+        self.model = AVTForAnticipation(config).eval()
+        self.model.load_state_dict(weights)
+
+    def forward(self, video_features: torch.Tensor, frame_mask: torch.Tensor) -> tuple[torch.Tensor, ...]:
+        outputs = self.model(video_features=video_features, frame_mask=frame_mask)
+        return tuple(outputs[name] for name in score_names(self.model.config))
+
+    def inputs(self, batch_size: int) -> dict[str, torch.Tensor]:
+        """Returns random inputs; the first half of the last window is padding."""
+        config = self.model.config
+        mask = torch.ones(batch_size, config.num_frames, dtype=torch.bool)
+        mask[-1, : config.num_frames // 2] = False
+        features = torch.randn(batch_size, config.num_frames, config.feature_dim)
+        return {"video_features": features, "frame_mask": mask}
+
+    def outputs(self) -> list[str]:
+        return score_names(self.model.config)
+
+
+class StreamingStep(nn.Module):
+    """One moment of a live stream: a frame, and the features of those before it, which are handed from step to step.
+
+    `forward` takes `pixel_values` float32 `(B, 3, H, W)`, frames as `AVTVideoProcessor` prepares them (or, for a model
+    without backbone, `features` `(B, D)`), `window` float32 `(B, T, D)` and `frame_mask` bool `(B, T)`. It returns
+    what `FeatureModel` does, and `next_window` and `next_frame_mask`. A stream begins with zeros and `False`; frames
+    come at the model's frame rate. The scores are those of `AVTStream`.
+    """
+
+    def __init__(self, model: AVTForAnticipation, height: int, width: int):
+        super().__init__()
+        config = model.config
+        self.model, self.height, self.width = model, height, width
+        # A window may be shorter than the frames that the head can take.
+        late_s = 2 * config.tau_o + config.num_frames / config.frame_rate
+        window = (late_s - config.tau_o, late_s, config.frame_rate, config.frame_rate, config.num_frames)
+        self.register_buffer("observed", torch.from_numpy(sample_frame_times(*window)[1]))
+
+    def forward(self, frame: torch.Tensor, window: torch.Tensor, frame_mask: torch.Tensor) -> tuple[torch.Tensor, ...]:
+        features = frame if self.model.config.backbone_config is None else self.model.encode_frames(frame)
+        window = torch.cat([window[:, 1:], features[:, None]], dim=1)
+        frame_mask = torch.cat([frame_mask[:, 1:], torch.ones_like(frame_mask[:, :1])], dim=1)
+        outputs = self.model(video_features=window, frame_mask=frame_mask & self.observed)
+        return *(outputs[name] for name in score_names(self.model.config)), window, frame_mask
+
+    def inputs(self, batch_size: int) -> dict[str, torch.Tensor]:
+        """Returns random inputs; the last stream has just begun."""
+        config = self.model.config
+        mask = torch.ones(batch_size, config.num_frames, dtype=torch.bool)
+        mask[-1] = False
+        window = torch.randn(batch_size, config.num_frames, config.feature_dim) * mask[..., None]
+        name, shape = ("features", (config.feature_dim,))
+        if config.backbone_config is not None:
+            name, shape = "pixel_values", (3, self.height, self.width)
+        return {name: torch.randn(batch_size, *shape), "window": window, "frame_mask": mask}
+
+    def outputs(self) -> list[str]:
+        return [*score_names(self.model.config), "next_window", "next_frame_mask"]
+
+
+def score_names(config) -> list[str]:
+    return ["logits", *(f"{kind}_logits" for kind in ("verb", "noun") if kind in config.label_types)]
+
+
+def export_model(
+    model: AVTForAnticipation,
+    folder: str | Path,
+    *,
+    video_processor: AVTVideoProcessor | None = None,
+    onnx: bool = False,
+) -> dict[str, float]:
+    """Writes `feature_model` and `streaming_step`, `.pt2` and if wanted `.onnx`, and `programs.json`, which says what
+    they take and return, at which moments, and the names of the actions.
+
+    All take any batch size. Each is run on random input before anything is written for good.
+
+    Args:
+        model (`AVTForAnticipation`): The checkpoint; exported in float32 and evaluation mode.
+        folder (`str` or `Path`): Where to write.
+        video_processor (`AVTVideoProcessor`, *optional*): Prepares frames; needed by a model with a backbone.
+        onnx (`bool`, *optional*): Also write ONNX; needs the extra `export`.
+
+    Returns:
+        `dict[str, float]`: The largest difference between each file's scores and the model's.
+
+    Raises:
+        ValueError: without a processor that is needed, and where a program's scores differ by more than 1e-4.
+        ImportError: where a package for ONNX is missing.
+    """
+    if model.config.backbone_config is not None and video_processor is None:
+        raise ValueError(
+            "video_processor is None: a model with a backbone takes frames as its processor prepares them."
+        )
+    if onnx:
+        _check_onnx()
+    model = model.eval().float().cpu()
+    crop = {"height": 0, "width": 0} if video_processor is None else video_processor.crop_size
+    programs = {"feature_model": FeatureModel(model), "streaming_step": StreamingStep(model, **crop)}
+    folder, differences = Path(folder), {}
+    folder.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=folder, prefix=".unfinished_") as unfinished, torch.random.fork_rng():
+        torch.manual_seed(0)
+        for name, program in programs.items():
+            for path in _write(program.eval(), Path(unfinished) / name, onnx):
+                differences[path.name] = _difference(program, path)
+        description = _describe(programs, model.config, video_processor)
+        (Path(unfinished) / CONTRACT).write_text(json.dumps(description, indent=1) + "\n")
+        for path in Path(unfinished).iterdir():
+            path.replace(folder / path.name)
+    return differences
+
+
+def _write(program: FeatureModel | StreamingStep, path: Path, onnx: bool) -> list[Path]:
+    """Writes a program under a path without a suffix, and returns its files."""
+    inputs = tuple(program.inputs(batch_size=2).values())
+    batch = torch.export.Dim("batch", min=1)
+    exported = torch.export.export(program, inputs, dynamic_shapes=tuple({0: batch} for _ in inputs))
+    files = [path.with_suffix(".pt2")]
+    torch.export.save(exported, files[0])
+    if onnx:
+        files.append(path.with_suffix(".onnx"))
+        names = {"input_names": list(program.inputs(1)), "output_names": program.outputs()}
+        torch.onnx.export(exported, dynamo=True, verbose=False, **names).save(files[1])
+    return files
+
+
+def _difference(program: FeatureModel | StreamingStep, path: Path) -> float:
+    """Returns how far a written program's outputs are from the model's, on another batch than it was made with."""
+    inputs = program.inputs(batch_size=3)
+    with torch.inference_mode():
+        expected = program(*inputs.values())
+        outputs = _run_onnx(path, inputs) if path.suffix == ".onnx" else _run_exported(path, inputs)
+    pairs = zip(expected, outputs, strict=True)
+    difference = max((theirs.float() - ours.float()).abs().max().item() for ours, theirs in pairs)
+    if not difference <= LARGEST_DIFFERENCE:
+        raise ValueError(f"{path.name} differs from the model by {difference:.1e}: nothing was written.")
+    return difference
+
+
+def _run_exported(path: Path, inputs: dict[str, torch.Tensor]) -> tuple[torch.Tensor, ...]:
+    return torch.export.load(path).module()(*inputs.values())
+
+
+def _run_onnx(path: Path, inputs: dict[str, torch.Tensor]) -> list[torch.Tensor]:
+    import onnxruntime
+
+    session = onnxruntime.InferenceSession(path)
+    return [torch.from_numpy(v) for v in session.run(None, {name: value.numpy() for name, value in inputs.items()})]
+
+
+def _check_onnx():
+    try:
+        import onnxruntime  # noqa: F401
+        import onnxscript  # noqa: F401
+    except ImportError as error:
+        raise ImportError(f"ONNX needs {error.name}: pip install 'avt-distill[export]', or leave it out.") from error
+
+
+def _describe(programs: dict[str, nn.Module], config, video_processor: AVTVideoProcessor | None) -> dict:
+    """Returns what somebody needs to know who has the files alone."""
+    described = {}
+    for name, program in programs.items():
+        inputs = program.inputs(1)
+        outputs = dict(zip(program.outputs(), program(*inputs.values()), strict=True))
+        described[name] = {"inputs": _shapes(inputs), "outputs": _shapes(outputs)}
+    labels = {"labels": config.id2label, "verb_labels": config.verb_id2label, "noun_labels": config.noun_id2label}
+    return {
+        "programs": described,
+        **{name: getattr(config, name) for name in TEMPORAL},
+        **{name: None if value is None else list(value.values()) for name, value in labels.items()},
+        "video_processor": None if video_processor is None else video_processor.to_dict(),
+    }
+
+
+def _shapes(tensors: dict[str, torch.Tensor]) -> dict[str, list]:
+    """Returns type and shape of each tensor, the batch size left open."""
+    return {n: [str(t.dtype).removeprefix("torch."), ["batch", *t.shape[1:]]] for n, t in tensors.items()}
