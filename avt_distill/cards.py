@@ -4,7 +4,7 @@ import json
 from collections.abc import Sequence
 from pathlib import Path
 
-from huggingface_hub import CardData, DatasetCard, DatasetCardData, EvalResult, ModelCard, ModelCardData
+from huggingface_hub import CardData, DatasetCard, DatasetCardData, EvalResult, ModelCard, ModelCardData, RepoCard
 from jinja2 import Environment, StrictUndefined, UndefinedError
 
 TEMPLATES = Path(__file__).resolve().parent.parent / "hub_cards"
@@ -25,6 +25,7 @@ TEACHER_SETTINGS = (
     *("per_device_train_batch_size", "gradient_accumulation_steps", "label_weights", "class_weights", "lora_rank"),
     *("held_out_fraction", "bf16", "seed"),
 )
+GRADIO_VERSION = "6.31.0"  # that `space/` was tried with
 KNOWS_THE_GAP = (
     "The teacher read actions that began less than `tau_a` before the one it predicted, which nothing that is deployed "
     "could know in time; the student never sees text."
@@ -143,6 +144,19 @@ def dataset_card(configs: dict[str, dict], repo_id: str, data: DatasetCardData) 
         "leaks": leaks,
     }
     return DatasetCard(_filled("dataset_card.md", repo_id, repo_id, data, values))
+
+
+def space_card(repo_id: str, model_id: str) -> RepoCard:
+    """Returns the card of a Space that shows a model, with the header from which the Hub starts it.
+
+    Args:
+        repo_id (`str`): The Space's name: `user/name`.
+        model_id (`str`): The model's.
+    """
+    about = {"emoji": "🍳", "colorFrom": "blue", "colorTo": "yellow", "sdk": "gradio", "sdk_version": GRADIO_VERSION}
+    about |= {"app_file": "app.py", "python_version": "3.11", "license": "apache-2.0", "models": [model_id]}
+    data = CardData(title="What happens next?", **about)
+    return RepoCard(_filled("space_card.md", "the Space", repo_id, data, {"model_id": model_id}))
 
 
 def _filled(template: str, source: str | Path, repo_id: str, data: CardData, values: dict) -> str:

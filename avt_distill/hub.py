@@ -1,6 +1,8 @@
 """Uploads to the Hub: each one commit, which is there as a whole or has changed nothing."""
 
 import os
+import shutil
+import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -14,6 +16,8 @@ from transformers.dynamic_module_utils import custom_object_save
 
 from modeling_avt.configuration_avt import AVTConfig
 from modeling_avt.modeling_avt import AVTForAnticipation
+
+from .cards import space_card
 
 NOT_FOR_THE_HUB = ("checkpoint-*", "training_args.bin")
 IN_TRAINING = """# {name}
@@ -59,7 +63,8 @@ def push_folder(
         OSError: where the upload failed. The repository is then as it was before, and pushing once more sends only
             the large files that had not arrived.
     """
-    repo_id = create_repository(repo_id, repo_type=repo_type, private=private, token=token)
+    if repo_type != "space":  # which needs to know what it is built with
+        repo_id = create_repository(repo_id, repo_type=repo_type, private=private, token=token)
     failed = f"{folder} did not get to {repo_id}, which is as it was; push again, and large files that arrived stay"
     with hub_errors_in_one_line(failed):
         HfApi(token=token).upload_folder(
@@ -70,6 +75,29 @@ def push_folder(
             commit_message=commit_message,
         )
     return repo_id
+
+
+def push_space(
+    folder: str | Path, repo_id: str, *, model_id: str, private: bool = False, token: str | None = None
+) -> str:
+    """Uploads the app in a folder, with a card, as a Space that shows a model, and returns its full name.
+
+    Args:
+        folder (`str` or `Path`): `space/`, or one's own with an `app.py` that reads the variable `AVT_MODEL`.
+        repo_id, private, token: As for `push_folder`.
+        model_id (`str`): The model's name on the Hub.
+
+    Raises:
+        OSError: as `push_folder`.
+    """
+    with hub_errors_in_one_line(f"The Space {repo_id} was not made"):
+        api = HfApi(token=token)
+        made = api.create_repo(repo_id, repo_type="space", space_sdk="gradio", private=private, exist_ok=True)
+        api.add_space_variable(made.repo_id, "AVT_MODEL", model_id)
+    with tempfile.TemporaryDirectory() as staged:
+        shutil.copytree(folder, staged, dirs_exist_ok=True, ignore=shutil.ignore_patterns("__pycache__"))
+        space_card(made.repo_id, model_id).save(Path(staged) / "README.md")
+        return push_folder(staged, made.repo_id, repo_type="space", token=token, commit_message=f"Shows {model_id}")
 
 
 def use_token(args: TrainingArguments):

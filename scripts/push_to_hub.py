@@ -17,15 +17,18 @@ from pathlib import Path
 from huggingface_hub import ModelCard
 
 from avt_distill.cards import student_card, teacher_card
-from avt_distill.hub import push_folder
+from avt_distill.hub import push_folder, push_space
 
 
 def main(arguments: list[str] | None = None):
     args = parse_arguments(arguments)
     try:
-        card = checkpoint_card(args)
-        card.save(args.folder / "README.md")
-        repo_id = push_folder(args.folder, args.repo_id, private=args.private, commit_message="Model, card and results")
+        if args.model is not None:
+            repo_id = push_space(args.folder, args.repo_id, model_id=args.model, private=args.private)
+        else:
+            checkpoint_card(args).save(args.folder / "README.md")
+            message = "Model, card and results"
+            repo_id = push_folder(args.folder, args.repo_id, private=args.private, commit_message=message)
     except (ValueError, OSError) as error:
         sys.exit(f"error: {error}")
     print(f"pushed to {repo_id}")
@@ -36,8 +39,14 @@ def parse_arguments(arguments: list[str] | None) -> argparse.Namespace:
     parser.add_argument("folder", type=Path, help="of a student or a teacher; or `space`")
     parser.add_argument("repo_id", metavar="USER/NAME", help="repository on the Hub, made unless it is there")
     parser.add_argument("--private", action="store_true", help="make that repository private")
+    parser.add_argument("--model", metavar="USER/MODEL", help="for a Space: the model that it shows")
     parser.add_argument("--leak_note", help="for a student's card: a sentence on what the data's own protocol leaks")
-    return parser.parse_args(arguments)
+    args = parser.parse_args(arguments)
+    is_app = (args.folder / "app.py").exists()
+    if is_app != (args.model is not None):
+        problem = "has an app.py: give --model, which it shows" if is_app else "has no app.py, which --model needs"
+        parser.error(f"{args.folder} {problem}")
+    return args
 
 
 def checkpoint_card(args: argparse.Namespace) -> ModelCard:

@@ -21,6 +21,7 @@ class LoopbackHub:
 
     Attributes:
         history (`dict[str, list[dict[str, bytes]]]`): Each repository after every commit, the empty one first.
+        variables (`dict[str, dict[str, str]]`): Those of each Space.
         tokens (`set[str]`): Those that clients showed.
         large_files_left (`int`, *optional*): How many more large files are taken before uploads are refused.
     """
@@ -30,6 +31,7 @@ class LoopbackHub:
         self.history: dict[str, list[dict[str, bytes]]] = {}
         self.large_files: dict[str, bytes] = {}
         self.large_files_left: int | None = None
+        self.variables: dict[str, dict[str, str]] = {}
         self.tokens: set[str] = set()
         self.unknown: list[str] = []
         handler = type("Handler", (_Handler,), {"hub": self})
@@ -151,6 +153,11 @@ class _Handler(BaseHTTPRequestHandler):
             entry["lfs"] = {"oid": sha256(content), "size": len(content), "pointerSize": 130}
         return entry
 
+    def set_variable(self, repository: str, *, body: bytes, **_):
+        variable = json.loads(body)
+        self.hub.variables.setdefault(repository, {})[variable["key"]] = variable["value"]
+        self.reply({variable["key"]: {"key": variable["key"], "value": variable["value"], "updatedAt": None}})
+
     # Writing
 
     def before_upload(self, repository: str, *, body: bytes, **_):
@@ -222,6 +229,7 @@ ROUTES = [
     ("GET", r"/api/whoami-v2", _Handler.who_am_i),
     ("POST", r"/api/validate-yaml", _Handler.validate_card),
     ("POST", r"/api/repos/create", _Handler.create),
+    ("POST", REPOSITORY + r"/variables", _Handler.set_variable),
     ("POST", REPOSITORY + r"/preupload/[^/]+", _Handler.before_upload),
     ("POST", REPOSITORY + r"/commit/[^/]+", _Handler.commit),
     ("GET", REPOSITORY + r"/tree/[^/]+(?:/(.+))?", _Handler.tree),

@@ -7,6 +7,7 @@ import venv
 from pathlib import Path
 
 import pytest
+import yaml
 from conftest import PROJECT, WITHOUT_THE_PROJECT, require_shared, tiny_model, tiny_processor, tiny_vit_config
 from tiny_kitchen import write_kitchen, write_soft_labels
 
@@ -85,6 +86,18 @@ def test_a_pushed_model_loads_where_the_package_is_not(hub, video):
     assert name == "AVTForAnticipation"
     pipe = ActionAnticipationPipeline(model=tiny_model(tiny_vit_config()), video_processor=tiny_processor())
     assert scores == pytest.approx([entry["score"] for entry in pipe(str(video))], abs=1e-6)
+    assert hub.unknown == []
+
+
+def test_a_space_is_told_which_model_it_shows(hub):
+    arguments = [str(PROJECT / "space"), "app", "--model", "user/kitchen"]
+    assert hub.run(PUSH.format(arguments=arguments), "here").endswith("pushed to user/app\n")
+    pushed = hub.repositories["spaces/user/app"]
+    assert set(pushed) >= {"README.md", "app.py", "timeline.py", "requirements.txt"}
+    assert hub.variables["spaces/user/app"] == {"AVT_MODEL": "user/kitchen"}
+    header = yaml.safe_load(pushed["README.md"].decode().split("---")[1])
+    assert (header["sdk"], header["app_file"], header["models"]) == ("gradio", "app.py", ["user/kitchen"])
+    assert f'space = ["gradio>={header["sdk_version"].rpartition(".")[0]}"]' in (PROJECT / "pyproject.toml").read_text()
     assert hub.unknown == []
 
 

@@ -1,0 +1,77 @@
+"""A timeline of anticipated actions as HTML: what starts when, how sure the model is, and where the clock stands."""
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from html import escape
+
+# Okabe and Ito's colours, told apart by colour-blind people too, and on light and dark pages.
+COLOURS = ("#0072B2", "#E69F00", "#009E73", "#D55E00", "#CC79A7", "#56B4E9", "#F0E442")
+OTHER = "#8A8A8A"
+TICK_STEPS_S = (0.1, 0.2, 0.5, 1, 2, 5, 10, 15, 30, 60, 120, 300, 600, 900, 1800, 3600)
+MOST_TICKS = 9
+
+STYLE = """<style>
+.timeline { position: relative; margin: 0 1.2em; font-size: 0.85rem; }
+.timeline .bars { position: relative; height: 5em; border-bottom: 1px solid currentColor; }
+.timeline .bars div { position: absolute; bottom: 0; min-width: 1px; }
+.timeline .bars .cursor { top: 0; width: 0; min-width: 0; border-left: 2px solid currentColor; }
+.timeline .bars .seen { height: 100%; background: currentColor; opacity: 0.12; }
+.timeline .axis { position: relative; height: 1.6em; }
+.timeline .axis span { position: absolute; transform: translateX(-50%); white-space: nowrap; }
+.timeline ul { display: flex; flex-wrap: wrap; gap: 0.2em 1.2em; list-style: none; margin: 0; padding: 0 !important; }
+.timeline li { margin: 0; display: flex; align-items: center; gap: 0.4em; overflow-wrap: anywhere; }
+.timeline li i { flex: none; width: 0.9em; height: 0.9em; border-radius: 2px; }
+</style>"""
+
+
+def timeline_html(moments: Sequence[Mapping], chosen: int) -> str:
+    """Returns the likeliest action of each moment, drawn at the time at which it is to start.
+
+    Args:
+        moments (`Sequence[Mapping]`): What the pipeline answers with `every`: `at_s`, `starts_at_s`, `anticipated`.
+        chosen (`int`): The moment whose observed window is shaded, and whose anticipated start the cursor marks.
+    """
+    best = [moment["anticipated"][0] for moment in moments]
+    interval_s = moments[1]["at_s"] - moments[0]["at_s"] if len(moments) > 1 else max(moments[0]["at_s"], 1.0)
+    end_s = moments[-1]["starts_at_s"] + interval_s
+    colours = colours_of(answer["label"] for answer in best)
+
+    def share(seconds: float) -> str:
+        return f"{100 * seconds / end_s:.3f}%"
+
+    bars = [
+        f'<div title="{escape(answer["label"])}, {100 * answer["score"]:.0f} %" style="left: '
+        f"{share(moment['starts_at_s'])}; width: {share(interval_s)}; height: {100 * answer['score']:.1f}%; "
+        f'background: {colours.get(answer["label"], OTHER)}"></div>'
+        for moment, answer in zip(moments, best, strict=True)
+    ]
+    now = best[chosen]
+    seen_s = now["observed_until_s"] - now["observed_from_s"]
+    seen = f'<div class="seen" style="left: {share(now["observed_from_s"])}; width: {share(seen_s)}"></div>'
+    cursor = f'<div class="cursor" style="left: {share(now["starts_at_s"])}"></div>'
+    axis = [f'<span style="left: {share(tick)}">{clock(tick)}</span>' for tick in ticks(end_s)]
+    names = [*colours.items(), *([("other actions", OTHER)] if len({a["label"] for a in best}) > len(colours) else [])]
+    legend = [f'<li><i style="background: {colour}"></i>{escape(name)}</li>' for name, colour in names]
+    return (
+        f'{STYLE}<div class="timeline"><div class="bars">{seen}{"".join(bars)}{cursor}</div>'
+        f'<div class="axis">{"".join(axis)}</div><ul>{"".join(legend)}</ul></div>'
+    )
+
+
+def colours_of(labels) -> dict[str, str]:
+    """Returns a colour for each of the labels that come most often."""
+    return {label: colour for (label, _), colour in zip(Counter(labels).most_common(len(COLOURS)), COLOURS)}  # noqa: B905
+
+
+def ticks(end_s: float) -> list[float]:
+    """Returns times for the axis, from 0 s to the end at most, a round number apart."""
+    step = next((step for step in TICK_STEPS_S if end_s / step <= MOST_TICKS), TICK_STEPS_S[-1])
+    return [number * step for number in range(int(end_s / step) + 1)]
+
+
+def clock(seconds: float) -> str:
+    """Returns a time as a viewer reads it: "7", "0.5", "2:05", "1:00:05"."""
+    if seconds < 60:
+        return f"{seconds:g} s"
+    minutes, rest = divmod(round(seconds), 60)
+    return f"{minutes}:{rest:02d}" if minutes < 60 else f"{minutes // 60}:{minutes % 60:02d}:{rest:02d}"
