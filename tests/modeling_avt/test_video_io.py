@@ -43,22 +43,45 @@ def test_a_moment_belongs_to_the_frame_that_begins_at_it(video):
     assert numbers == [0, 0, 1, 3, 3, 59, 59]
 
 
-def test_only_the_stretch_from_the_key_frame_is_decoded(video, monkeypatch):
-    decoded, decode = [], video_io_avt._VideoStream._decode
+@pytest.fixture
+def decoded(monkeypatch) -> list[int]:
+    """The numbers of the frames that were decoded."""
+    numbers, keep = [], video_io_avt._VideoStream._keep
 
-    def counting_decode(stream):
-        frame = decode(stream)
-        decoded.append(frame_number(frame[1].to_ndarray(format="rgb24")))
-        return frame
+    def counting_keep(stream, frames):
+        numbers.extend(frame_number(frame.to_ndarray(format="rgb24")) for frame in frames)
+        keep(stream, frames)
 
-    monkeypatch.setattr(video_io_avt._VideoStream, "_decode", counting_decode)
-    read_frames(
-        video, [5.0, 3.7]
-    )  # frames 50 and 37; key frames are 0, 12, 24, 36 and 48; one frame ahead is looked at
-    assert decoded == [36, 37, 38, 48, 49, 50, 51]
+    monkeypatch.setattr(video_io_avt._VideoStream, "_keep", counting_keep)
+    return numbers
+
+
+def test_only_the_stretch_from_the_key_frame_is_decoded(video, decoded):
+    read_frames(video, [5.0, 3.7])  # frames 50 and 37; key frames are 0, 12, 24, 36 and 48
+    assert decoded == [36, 37, 48, 49, 50]
     decoded.clear()
     read_frames(video, [3.6, 3.7, 3.8, 3.9])
-    assert decoded == [36, 37, 38, 39, 40]
+    assert decoded == [36, 37, 38, 39]
+
+
+def test_frames_that_no_other_needs_are_skipped(tmp_path, decoded):
+    options = {"codec": "libx264", "g": 60, "bf": 1, "b_strategy": 0, "weightp": 0, "sc_threshold": 0}
+    path = write_video(tmp_path / "b_frames.mp4", numbered_frames(60), **options)  # every other is a B-frame
+    images = read_frames(path, [0.0, 3.0, 3.1])
+    assert [frame_number(image) for image in images] == [0, 30, 31]
+    assert {0, 30, 31} < set(decoded) <= {31, *range(0, 33, 2)}
+
+
+def test_packets_that_do_not_bear_the_times_of_their_frames(tmp_path, monkeypatch):
+    path = write_video(tmp_path / "clip.mp4", numbered_frames(40), codec="libx264", g=40, bf=2)
+    find = video_io_avt._VideoStream._time_of_frame_at
+
+    def wrong(stream, target):
+        time = find(stream, target)
+        return None if time is None else time + 1
+
+    monkeypatch.setattr(video_io_avt._VideoStream, "_time_of_frame_at", wrong)
+    assert [frame_number(image) for image in read_frames(path, [0.3, 1.9, 2.5])] == [3, 19, 25]
 
 
 def test_content_reads_like_the_file(video):
