@@ -1,104 +1,108 @@
-"""Rows per second of a ready data set with features on disk, against the reference's way of labelling frames.
+"""Rows per second from a ready data set with features on disk to batches, against the reference's way to label frames.
 
     python benchmarks/data_pipeline.py --data_dir annotations/ek100 --output data_pipeline.json
+    python benchmarks/data_pipeline.py --dataset epic_kitchens_55 --data_dir annotations/ek55
 
-Both sides read the same rows of EPIC-Kitchens-100's training set in random order, with features of 10 frames from
-one store, and give the past actions of these frames. Ours takes them from the data set; the reference scans the table
-of all segments for each frame when a row is asked for (datasets/base_video_dataset.py:721-762). Building the data set
-is timed too. The features are random numbers; the store holds as many videos as fit into `--gigabytes`, and every
-annotated video is mapped to one of them, so that they are read from memory after the first time.
+Both sides read the same rows of the training set in random order, with features of 10 frames from one store. Ours is
+what training does: a `DataLoader` over the data set, and `FeatureCollator`, which gives batches of 64, with 0 and 2
+worker processes. The reference scans the table of all segments for each frame when a row is asked for
+(datasets/base_video_dataset.py:721-762); here it is spared collation. Building the data set is timed too. The features
+are random numbers; the store holds as many videos as fit into `--gigabytes`, and every annotated video is mapped to one
+of them, so that they are read from memory after the first time.
 """
 
 import argparse
-import json
-import platform
 import tempfile
 import time
+from functools import partial
 from pathlib import Path
 
-import datasets
 import numpy as np
 import pandas as pd
+from torch.utils.data import DataLoader
 
 from avt_distill.data import anticipation_builder
+from avt_distill.data.builder import AnticipationBuilder
+from avt_distill.data.collator import FeatureCollator
 from avt_distill.data.feature_stores import SafetensorsFeatureStore, write_features
+from benchmarks.measure import add_common_arguments, describe_machine, take_turns, write_result
 
 FEATURE_DIM = 1024
 FRAME_RATE = 1.0
 BATCH_SIZE = 64
+MOST_SCANNED = 100
 
 
-def main():
+def main(arguments: list[str] | None = None):
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--data_dir", required=True, help="annotations of EPIC-Kitchens-100")
-    parser.add_argument("--num_rows", type=int, default=2000, help="rows to read (the reference's way: a twentieth)")
+    parser.add_argument("--dataset", default="epic_kitchens_100", help="name of a benchmark, or a folder")
+    parser.add_argument("--data_dir", help="its annotations")
+    parser.add_argument("--num_rows", type=int, help="rows to read (the reference's way: at most 100); default: all")
     parser.add_argument("--gigabytes", type=float, default=0.5, help="size of the feature store")
-    parser.add_argument("--output", type=Path, help="JSON to write")
-    args = parser.parse_args()
+    add_common_arguments(parser, repeats=3)
+    args = parser.parse_args(arguments)
     with tempfile.TemporaryDirectory() as folder:
         result = measure(args, Path(folder))
-    result["machine"] = {"processor": platform.machine(), "python": platform.python_version()}
-    result["machine"] |= {"datasets": datasets.__version__, "numpy": np.__version__, "pandas": pd.__version__}
-    print(json.dumps(result, indent=1))
-    if args.output is not None:
-        args.output.write_text(json.dumps(result, indent=1) + "\n")
+    result["machine"] = describe_machine("datasets", "numpy", "pandas", "torch")
+    print(f"rows {result['rows']}, built in {result['build_s']:.1f} s")
+    slowest = result["rows_per_s"]["table_scan"]["median"]
+    for name, speed in result["rows_per_s"].items():
+        spread = f"({speed['slowest']:.0f} to {speed['fastest']:.0f})"
+        print(f"{name:<12}{speed['median']:>10.0f} rows/s {spread:<20}{speed['median'] / slowest:>8.1f}x")
+    write_result(result, args.output)
 
 
 def measure(args: argparse.Namespace, folder: Path) -> dict:
     start = time.perf_counter()
-    builder = anticipation_builder("epic_kitchens_100", data_dir=args.data_dir, cache_dir=str(folder / "cache"))
+    given = {} if args.data_dir is None else {"data_dir": args.data_dir}
+    builder = anticipation_builder(args.dataset, cache_dir=str(folder / "cache"), **given)
     builder.download_and_prepare()
     build_s = time.perf_counter() - start
     splits = builder.as_dataset()
-    store, stored_as = make_store(folder / "features", builder, args.gigabytes)
-
+    store = make_store(folder / "features", builder, args.gigabytes)
     rows, segments = splits["train"], builder.annotations.splits["train"]
     order = np.random.default_rng(0).permutation(len(rows))[: args.num_rows].tolist()
 
-    def read_ours() -> int:
-        for start in range(0, len(order), BATCH_SIZE):
-            for row in rows.__getitems__(order[start : start + BATCH_SIZE]):  # what a DataLoader calls
-                read_features(store, stored_as, row)
-        return len(order)
+    def read_batches(num_workers: int) -> int:
+        collator = FeatureCollator(store)
+        batches = DataLoader(rows, BATCH_SIZE, sampler=order, collate_fn=collator, num_workers=num_workers)
+        return sum(len(batch["labels"]) for batch in batches)
 
     def read_by_table_scan() -> int:
-        few = order[: max(1, len(order) // 20)]
+        few = order[:MOST_SCANNED]
         for index in few:
             row = rows[index]
-            read_features(store, stored_as, row)
+            store.read(row["video_id"], np.asarray(row["frame_times"])[row["frame_mask"]])
             for time_s in row["frame_times"]:
                 scan_for_label(segments, row["video_id"], time_s)
         return len(few)
 
-    ours, theirs = rows_per_second(read_ours), rows_per_second(read_by_table_scan)
-    return {
-        "rows": {split: len(part) for split, part in splits.items()},
-        "build_s": round(build_s, 2),
-        "rows_per_s": [round(value) for value in ours],
-        "rows_per_s_by_table_scan": [round(value, 1) for value in theirs],
-        "ratio_of_medians": round(ours[1] / theirs[1], 1),
+    ways = {f"{workers} workers": partial(read_batches, workers) for workers in (0, 2)}
+    counts, times = take_turns({**ways, "table_scan": read_by_table_scan}, args.repeats)
+    speeds = {
+        name: {
+            kind: counts[name] / measured[f"{time}_ms"] * 1000
+            for kind, time in (("median", "median"), ("fastest", "fastest"), ("slowest", "slowest"))
+        }
+        for name, measured in times.items()
     }
+    return {"rows": {name: len(part) for name, part in splits.items()}, "build_s": build_s, "rows_per_s": speeds}
 
 
-def rows_per_second(read) -> list[float]:
-    """Returns minimum, median and maximum of three runs."""
-    speeds = []
-    for _ in range(3):
-        start = time.perf_counter()
-        num_rows = read()
-        speeds.append(num_rows / (time.perf_counter() - start))
-    return sorted(speeds)
+class SharedStore:
+    """A feature store whose few videos stand for many."""
+
+    def __init__(self, store: SafetensorsFeatureStore, stored_as: dict[str, str]):
+        self.store, self.stored_as, self.feature_dim = store, stored_as, store.feature_dim
+
+    def read(self, video_id: str, times_s: np.ndarray) -> np.ndarray:
+        return self.store.read(self.stored_as[video_id], times_s)
 
 
-def read_features(store: SafetensorsFeatureStore, stored_as: dict[str, str], row: dict) -> np.ndarray:
-    times = [time_s for time_s, exists in zip(row["frame_times"], row["frame_mask"], strict=True) if exists]
-    return store.read(stored_as[row["video_id"]], times)
-
-
-def make_store(folder: Path, builder, gigabytes: float) -> tuple[SafetensorsFeatureStore, dict[str, str]]:
-    """Returns a store of random features, and the stored video that stands for each annotated one."""
+def make_store(folder: Path, builder: AnticipationBuilder, gigabytes: float) -> SharedStore:
+    """Returns a store of random features."""
     folder.mkdir(parents=True)
-    segments = pd.concat([builder.annotations.splits[split] for split in ("train", "validation")])
+    segments = builder.annotations.splits["train"]
     lengths_s = segments.groupby("video_id")["end_s"].max()
     num_rows = int(lengths_s.max() * FRAME_RATE) + 2
     num_stored = max(1, int(gigabytes * 1e9 / (num_rows * FEATURE_DIM * 4)))
@@ -107,7 +111,7 @@ def make_store(folder: Path, builder, gigabytes: float) -> tuple[SafetensorsFeat
         features = random.standard_normal((num_rows, FEATURE_DIM), dtype=np.float32)
         write_features(folder / f"video_{number:03d}.safetensors", features, FRAME_RATE)
     stored_as = {video_id: f"video_{number % num_stored:03d}" for number, video_id in enumerate(lengths_s.index)}
-    return SafetensorsFeatureStore(folder), stored_as
+    return SharedStore(SafetensorsFeatureStore(folder), stored_as)
 
 
 def scan_for_label(segments: pd.DataFrame, video_id: str, time_s: float) -> int:

@@ -164,7 +164,7 @@ def write_clip(path: Path, key_frame_interval: int, seconds: int) -> Path:
     """Writes a view that pans over a texture while two discs move across it, with some noise."""
     random = np.random.default_rng(0)
     coarse = random.integers(0, 256, (24, 40, 3)).repeat(32, axis=0).repeat(32, axis=1)  # (768, 1280, 3)
-    texture = np.clip(coarse + random.normal(0, 12, coarse.shape), 0, 255).astype(np.uint8)
+    texture = np.clip(coarse + random.normal(0, 3, coarse.shape), 0, 255).astype(np.uint8)
     rows, columns = np.mgrid[:HEIGHT, :WIDTH]
     options = {"g": str(key_frame_interval), "keyint_min": str(key_frame_interval), "sc_threshold": "0", "crf": "23"}
     with av.open(str(path), "w") as container:

@@ -58,16 +58,19 @@ class ActionText:
         """Returns actions in a row as one text."""
         return BETWEEN_ACTIONS[self.form].join(texts)
 
-    def history(self, history: Sequence[int], texts: Sequence[str], length: int | None) -> str:
+    def history(
+        self, history: Sequence[int], texts: Sequence[str], length: int | None, *, newest_first: bool = False
+    ) -> str:
         """Returns the last `length` actions of a history as one text; all of them for `None`.
 
         Args:
             history (`Sequence[int]`): Action ids, oldest first.
             texts (`Sequence[str]`): The text of each action id, as `labels` gives them.
             length (`int`, *optional*): The number of actions to keep. 0 keeps none.
+            newest_first (`bool`, *optional*): Write them from the newest to the oldest.
         """
         kept = history if length is None else history[max(0, len(history) - length) :]
-        return self.sequence(texts[action] for action in kept)
+        return self.sequence(texts[action] for action in (reversed(kept) if newest_first else kept))
 
     def recipe(self, actions: Iterable[tuple[str, str]]) -> str:
         """Returns a recipe's (verb, object) pairs as one text."""

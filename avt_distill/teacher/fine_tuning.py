@@ -86,6 +86,9 @@ class TeacherArguments(TrainingArguments):
         metadata={"help": "none, or balanced: N / (A n) for an action with n of the N training rows."},
     )
     text_form: str = field(default="natural", metadata={"help": "How actions are written: natural or markers."})
+    newest_first: bool = field(
+        default=False, metadata={"help": "Write histories from the newest action to the oldest."}
+    )
     history_length: int = field(default=15, metadata={"help": "Number of past actions that are read; -1 for all."})
     max_length: int = field(default=512, metadata={"help": "Number of tokens that are read."})
     held_out_fraction: float = field(
@@ -291,6 +294,7 @@ def _config(label_space: LabelSpace, args: TeacherArguments, history: HistoryRul
         action_texts=ActionText(args.text_form, history.head_noun_first).labels(label_space.actions),
         text_form=args.text_form,
         history_length=None if args.history_length < 0 else args.history_length,
+        newest_first=args.newest_first,
         max_length=args.max_length,
         history_cutoff=history.history_cutoff,
         tau_a=history.tau_a,

@@ -87,8 +87,10 @@ def _try_without_pooler(load, source, arguments: dict, **kwargs) -> PreTrainedMo
         return load(source, **kwargs)
 
 
-def encode(tokenizer: PreTrainedTokenizerBase, texts: Sequence[str], max_length: int) -> list[list[int]]:
-    """Returns the token ids of each text, at most `max_length`, cut on the left.
+def encode(
+    tokenizer: PreTrainedTokenizerBase, texts: Sequence[str], max_length: int, *, cut: str = "left"
+) -> list[list[int]]:
+    """Returns the token ids of each text, at most `max_length`, cut on the left, or on the `"right"`.
 
     The special tokens that the tokenizer puts around a text are kept when it is cut (the reference cuts off the first,
     whose feature it then reads). Where it puts none in front, the beginning-of-text token stands there, so that an
@@ -99,5 +101,6 @@ def encode(tokenizer: PreTrainedTokenizerBase, texts: Sequence[str], max_length:
     front = []
     if not tokenizer("")["input_ids"]:
         front = [tokenizer.eos_token_id if tokenizer.bos_token_id is None else tokenizer.bos_token_id]
+    tokenizer.truncation_side = cut
     encoded = tokenizer(list(texts), truncation=True, max_length=max_length - len(front), add_special_tokens=True)
     return [front + ids for ids in encoded["input_ids"]]

@@ -36,6 +36,8 @@ class TextTeacherConfig(PreTrainedConfig):
         action_texts (`list[str]`, *optional*): The text of each action, from which histories are written.
         text_form (`str`, *optional*, defaults to `"natural"`): `"natural"` or `"markers"`.
         history_length (`int`, *optional*, defaults to 15): Number of past actions that are read. `None`: all.
+        newest_first (`bool`, *optional*, defaults to `False`): Whether histories are written from the newest action to
+            the oldest: the newest then stand at the same positions in every text, which few rows teach more easily.
         max_length (`int`, *optional*, defaults to 512): Number of tokens that are read.
         history_cutoff (`str`, *optional*, defaults to `"started"`): The rule by which training histories end.
         tau_a (`float`, *optional*, defaults to 1.0): Seconds between what is known and the action, in training.
@@ -55,6 +57,7 @@ class TextTeacherConfig(PreTrainedConfig):
     action_texts: list | None = None
     text_form: str = "natural"
     history_length: int | None = 15
+    newest_first: bool = False
     max_length: int = 512
     history_cutoff: str = "started"
     tau_a: float | int = 1.0

@@ -85,8 +85,9 @@ def different_histories(
 def encode_histories(histories: Sequence[Sequence[int]], config, tokenizer: PreTrainedTokenizerBase) -> list[list[int]]:
     """Returns the token ids of each history, as a teacher of this `TextTeacherConfig` reads it."""
     text = ActionText(config.text_form)
-    texts = [text.history(history, config.action_texts, config.history_length) for history in histories]
-    return encode(tokenizer, texts, config.max_length)
+    options = {"length": config.history_length, "newest_first": config.newest_first}
+    texts = [text.history(history, config.action_texts, **options) for history in histories]
+    return encode(tokenizer, texts, config.max_length, cut="right" if config.newest_first else "left")
 
 
 def _batches(lengths: Sequence[int]) -> Iterator[list[int]]:

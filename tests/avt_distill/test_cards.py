@@ -136,6 +136,7 @@ TEACHER_FILES = {
         "action_texts": ["cut egg", "mix oil"],
         "history_length": 15,
         "text_form": "natural",
+        "newest_first": True,
         "history_cutoff": "started",
     },
     "results.json": {
@@ -173,6 +174,7 @@ def test_a_teacher_stands_beside_counts(tmp_path):
     assert "| this model | 41.25 | 80.00 | 40.50 | 79.12 |" in text
     assert "| bigram | 12.50 |" in text
     assert "bert_recipes (bert)" in text
+    assert "from the newest to the oldest" in text
     assert "/somewhere" not in text
     assert "1 videos (9 actions) were held out" in text
     assert "less than `tau_a` before" not in text

@@ -31,6 +31,7 @@ def test_histories_keep_the_last_actions():
     assert text.history([2, 1, 0], texts, None) == "take egg, open fridge, cut tomato"
     assert text.history([2, 1, 0], texts, 0) == ""
     assert text.history([], texts, 5) == ""
+    assert text.history([2, 1, 0], texts, 2, newest_first=True) == "cut tomato, open fridge"
 
 
 def test_other_forms_are_refused():

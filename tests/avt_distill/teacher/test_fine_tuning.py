@@ -170,7 +170,9 @@ def test_classifiers_may_have_a_learning_rate_of_their_own(language_models, tmp_
         fine_tuning.TeacherTrainer, "create_optimizer", lambda self: optimizers.append(create(self)) or optimizers[-1]
     )
     options = {"learning_rate": 1e-3, "classifier_learning_rate": 2e-2, "max_steps": 1, "lr_scheduler_type": "constant"}
+    options["newest_first"] = True
     scorer = fine_tuned_teacher(kitchen_rows(), SPACE, arguments(language_models["bert"], tmp_path, **options), HISTORY)
+    assert scorer.model.config.newest_first
     rates = {}
     for group in optimizers[0].param_groups:
         for weight in group["params"]:

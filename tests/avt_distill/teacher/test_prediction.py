@@ -46,6 +46,15 @@ def test_histories_that_read_the_same_are_computed_once(language_models, monkeyp
     np.testing.assert_array_equal(logits[0], logits[2])
 
 
+def test_the_newest_action_may_stand_first_and_the_oldest_are_then_cut(language_models):
+    teacher = scorer(language_models["bert"], newest_first=True, max_length=8)
+    (ids,) = prediction.encode_histories([[3, 0, 1, 2]], teacher.model.config, teacher.tokenizer)
+    assert teacher.tokenizer.convert_ids_to_tokens(ids) == ["[CLS]", "cut", "tomato", ",", "take", "egg", ",", "[SEP]"]
+    again = scorer(language_models["bert"], max_length=5)
+    (ids,) = prediction.encode_histories([[3, 0, 1, 2]], again.model.config, teacher.tokenizer)
+    assert teacher.tokenizer.convert_ids_to_tokens(ids) == ["[CLS]", ",", "cut", "tomato", "[SEP]"]
+
+
 def test_no_histories_give_no_logits(language_models):
     assert scorer(language_models["bert"]).logits([]).shape == (0, 4)
 

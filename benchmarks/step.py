@@ -1,0 +1,275 @@
+"""Milliseconds and peak memory of one step, against the same architecture written out plainly.
+
+    python benchmarks/step.py --output step.json
+    python benchmarks/step.py --device cuda --peak_tflops 989 --models avt_b     # on an H100
+
+Two models: `egtea_features`, the published AVT on TSN features (10 x 1,024, a 2-layer head, 106 actions, batch 64), and
+`avt_b`, ViT-B/16 with a 6-layer head (10 frames, batch 1). `plain` is what the papers' figures say, line by line: GPT-2
+blocks with attention as a softmax of a product, a ViT whose attention is computed eagerly, float32. Ours has the same
+weights, and must give the same logits and loss: `ours` as it comes (sdpa), `ours_compiled` by torch.compile,
+`ours_bf16` under bfloat16 autocast. Inference is a forward pass; training adds losses, the backward pass and SGD.
+
+Each way runs in a process of its own, one after the other, which tells its peak memory. On an accelerator
+`--peak_tflops` gives the share of the device's peak, from floating point operations that are counted.
+"""
+
+import argparse
+import gc
+import json
+import math
+import subprocess
+import sys
+from pathlib import Path
+
+import torch
+from torch import nn
+from torch.utils.flop_counter import FlopCounterMode
+
+from benchmarks.measure import add_common_arguments, describe_machine, print_times, take_turns, write_result
+from modeling_avt import AVTConfig, AVTForAnticipation
+
+WAYS = ("plain", "ours", "ours_compiled", "ours_bf16")
+MODELS = {
+    "egtea_features": {"batch": 64, "config": {"backbone_config": None, "feature_dim": 1024, "head_num_layers": 2}},
+    "avt_b": {"batch": 1, "config": {"head_num_layers": 6}},
+    "tiny": {
+        "batch": 2,
+        "config": {
+            "backbone_config": None,
+            "feature_dim": 16,
+            "head_hidden_size": 32,
+            "head_num_layers": 2,
+            "initializer_range": 0.1,
+        },
+    },
+}
+NO_DROPOUT = {"head_dropout": 0.0, "classifier_dropout": 0.0}
+AS_EQUAL = 1e-3
+
+
+def main(arguments: list[str] | None = None):
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--models", nargs="+", choices=list(MODELS), default=["egtea_features", "avt_b"])
+    parser.add_argument("--ways", nargs="+", choices=WAYS, default=list(WAYS))
+    parser.add_argument("--device", default="cpu")
+    parser.add_argument("--threads", type=int, help="default: torch's own choice")
+    parser.add_argument("--peak_tflops", type=float, help="of the device in bfloat16, for the share of it")
+    parser.add_argument("--here", action="store_true", help=argparse.SUPPRESS)  # in this process, and print JSON
+    add_common_arguments(parser, repeats=5)
+    args = parser.parse_args(arguments)
+    if args.here:
+        print(json.dumps(run(args)))
+        return
+    result = {"machine": describe_machine("torch", "transformers", device=args.device, threads=args.threads)}
+    for model in args.models:
+        result[model] = {way: run_apart(model, way, args) for way in args.ways}
+        report(model, result[model])
+    write_result(result, args.output)
+
+
+def run_apart(model: str, way: str, args: argparse.Namespace) -> dict:
+    """Returns what a process of its own measures."""
+    options = ["--models", model, "--ways", way, "--repeats", str(args.repeats), "--device", args.device, "--here"]
+    for name in ("threads", "peak_tflops"):
+        if getattr(args, name) is not None:
+            options += [f"--{name}", str(getattr(args, name))]
+    command = [sys.executable, "-m", "benchmarks.step", *options]
+    root = Path(__file__).resolve().parent.parent
+    printed = subprocess.run(command, cwd=root, stdout=subprocess.PIPE, text=True, check=True).stdout
+    return json.loads(printed.splitlines()[-1])
+
+
+def run(args: argparse.Namespace) -> dict:
+    """Measures one way of one model in this process."""
+    if args.threads is not None:
+        torch.set_num_threads(args.threads)
+    (name,), (way,) = args.models, args.ways
+    device = torch.device(args.device)
+    torch.manual_seed(0)
+    config = AVTConfig(**MODELS[name]["config"], **NO_DROPOUT, num_labels=106, past_loss_normalizer="all")
+    model = AVTForAnticipation(config)
+    if way == "plain":
+        model = plain_copy(model)
+    model = model.to(device)
+    batch = {key: value.to(device) for key, value in make_batch(config, MODELS[name]["batch"]).items()}
+    step = torch.compile(model) if way == "ours_compiled" else model
+    autocast = torch.autocast(device.type, torch.bfloat16, enabled=way == "ours_bf16")
+
+    def inference():
+        model.eval()
+        with torch.inference_mode(), autocast:
+            logits = step(**batch).logits
+        return _finished(logits, device)
+
+    forget_peak_memory(device)
+    results, times = take_turns({"inference": inference}, args.repeats)
+    peak = {"inference": peak_memory_mb(device)}
+    optimizer = torch.optim.SGD(model.parameters(), lr=1e-9, momentum=0.9, nesterov=True)  # weights stay comparable
+
+    def training():
+        model.train()
+        with autocast:
+            loss = step(**batch).loss
+        loss.backward()
+        optimizer.step()
+        optimizer.zero_grad()
+        return _finished(loss, device)
+
+    forget_peak_memory(device)
+    more_results, more_times = take_turns({"training": training}, args.repeats)
+    peak["training"] = peak_memory_mb(device)
+    measured = {
+        "times": {**times, **more_times},
+        "peak_mb": peak,
+        "logits": [round(value, 6) for value in results["inference"][0, :4].float().tolist()],
+        "loss": more_results["training"].item(),
+    }
+    if args.peak_tflops is not None:
+        with FlopCounterMode(display=False) as counter:
+            training()
+        seconds = more_times["training"]["median_ms"] / 1000
+        measured["share_of_peak"] = counter.get_total_flops() / seconds / (args.peak_tflops * 1e12)
+        measured["frames_per_s"] = MODELS[name]["batch"] * config.num_frames / seconds
+    return measured
+
+
+def _finished(values: torch.Tensor, device: torch.device) -> torch.Tensor:
+    """Returns values when the device has computed them."""
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
+    return values.detach()
+
+
+def forget_peak_memory(device: torch.device):
+    gc.collect()
+    if device.type == "cuda":
+        torch.cuda.reset_peak_memory_stats(device)
+    else:
+        Path("/proc/self/clear_refs").write_text("5")  # Linux's way
+
+
+def peak_memory_mb(device: torch.device) -> float:
+    """Returns the most memory in use since `forget_peak_memory`: the process's, or what is allocated on the device."""
+    if device.type == "cuda":
+        return torch.cuda.max_memory_allocated(device) / 1e6
+    lines = Path("/proc/self/status").read_text().splitlines()
+    return next(int(line.split()[1]) for line in lines if line.startswith("VmHWM")) / 1e3
+
+
+def make_batch(config: AVTConfig, size: int) -> dict[str, torch.Tensor]:
+    generator = torch.Generator().manual_seed(1)
+    shape = (size, config.num_frames, config.feature_dim or 0)
+    name = "video_features"
+    if config.backbone_config is not None:
+        name, shape = "pixel_values_videos", (size, config.num_frames, 3, 224, 224)
+    labels = torch.randint(0, config.num_labels, (size, 1 + config.num_frames), generator=generator)
+    inputs = torch.randn(shape, generator=generator)
+    return {name: inputs, "labels": labels[:, 0], "past_labels": labels[:, 1:]}
+
+
+def report(model: str, ways: dict[str, dict]):
+    for step in ("inference", "training"):
+        print_times(f"{model}, {step}", {way: measured["times"][step] for way, measured in ways.items()}, "plain")
+        peaks = ", ".join(f"{way} {measured['peak_mb'][step]:.0f} MB" for way, measured in ways.items())
+        print(f"peak memory: {peaks}")
+    for way, measured in ways.items():
+        difference = abs(measured["loss"] - ways["plain"]["loss"])
+        print(f"{way}: loss {measured['loss']:.6f}")
+        if way != "ours_bf16" and difference > AS_EQUAL:
+            raise AssertionError(f"{way} is another model: its loss differs by {difference:.1e}.")
+        if "share_of_peak" in measured:
+            print(f"{way}: {100 * measured['share_of_peak']:.1f} % of peak, {measured['frames_per_s']:.0f} frames/s")
+
+
+# The architecture, written out.
+
+
+class PlainAttention(nn.Module):
+    def __init__(self, width: int, num_heads: int):
+        super().__init__()
+        self.num_heads = num_heads
+        self.qkv, self.projection = nn.Linear(width, 3 * width), nn.Linear(width, width)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        B, T, D = x.shape
+        q, k, v = self.qkv(x).chunk(3, dim=-1)
+        q, k, v = (part.view(B, T, self.num_heads, -1).transpose(1, 2) for part in (q, k, v))
+        scores = q @ k.transpose(-2, -1) / math.sqrt(D // self.num_heads)
+        mask = torch.tril(torch.ones(T, T, dtype=torch.bool, device=x.device))
+        weights = scores.masked_fill(~mask, float("-inf")).softmax(dim=-1)
+        return self.projection((weights @ v).transpose(1, 2).reshape(B, T, D))
+
+
+class PlainBlock(nn.Module):
+    def __init__(self, width: int, num_heads: int):
+        super().__init__()
+        self.norm_1, self.norm_2 = nn.LayerNorm(width), nn.LayerNorm(width)
+        self.attention = PlainAttention(width, num_heads)
+        self.rise, self.fall = nn.Linear(width, 4 * width), nn.Linear(4 * width, width)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        x = x + self.attention(self.norm_1(x))
+        hidden = self.rise(self.norm_2(x))
+        hidden = 0.5 * hidden * (1 + torch.tanh(math.sqrt(2 / math.pi) * (hidden + 0.044715 * hidden**3)))
+        return x + self.fall(hidden)
+
+
+class PlainOutput(dict):
+    __getattr__ = dict.__getitem__
+
+
+class PlainAVT(nn.Module):
+    """AVT as its figure shows it: frame encoder, projection, GPT-2 blocks, projection back, classifier."""
+
+    def __init__(self, config: AVTConfig, backbone: nn.Module | None):
+        super().__init__()
+        self.config, self.backbone = config, backbone
+        width = config.head_hidden_size
+        self.encoder = nn.Linear(config.feature_dim, width, bias=False)
+        self.positions = nn.Embedding(config.head_num_positions, width)
+        blocks = [PlainBlock(width, config.head_num_heads) for _ in range(config.head_num_layers)]
+        self.blocks, self.norm = nn.ModuleList(blocks), nn.LayerNorm(width)
+        self.decoder = nn.Linear(width, config.feature_dim, bias=False)
+        self.classifier = nn.Linear(config.feature_dim, config.num_labels)
+
+    def forward(self, labels, past_labels, video_features=None, pixel_values_videos=None) -> PlainOutput:
+        features = video_features
+        if features is None:
+            B, T = pixel_values_videos.shape[:2]
+            features = self.backbone(pixel_values_videos.flatten(0, 1)).last_hidden_state[:, 0].view(B, T, -1)
+        x = self.encoder(features) + self.positions(torch.arange(features.shape[1], device=features.device))
+        for block in self.blocks:
+            x = block(x)
+        predicted = self.decoder(self.norm(x))  # (B, T, D): each of the frame after
+        logits = self.classifier(predicted[:, -1])
+        past = torch.cat([features[:, :1], predicted[:, :-1]], dim=1)
+        loss = nn.functional.cross_entropy(logits, labels)
+        past_loss = nn.functional.cross_entropy(self.classifier(past).flatten(0, 1), past_labels.flatten())
+        feature_loss = nn.functional.mse_loss(past[:, 1:], features[:, 1:])
+        total = loss + self.config.past_loss_weight * past_loss + self.config.feature_loss_weight * feature_loss
+        return PlainOutput(logits=logits, loss=total)
+
+
+def plain_copy(model: AVTForAnticipation) -> PlainAVT:
+    """Returns the plain architecture with the same weights."""
+    backbone = model.avt.backbone
+    if backbone is not None:
+        backbone.set_attn_implementation("eager")
+    plain, head = PlainAVT(model.config, backbone), model.avt.head
+    with torch.no_grad():
+        pairs = [(plain.encoder, model.avt.encoder), (plain.decoder, model.avt.decoder), (plain.norm, head.ln_f)]
+        pairs += [(plain.positions, head.wpe), (plain.classifier, model.classifiers["action"])]
+        for ours, theirs in zip(plain.blocks, head.h, strict=True):
+            pairs += [(ours.norm_1, theirs.ln_1), (ours.norm_2, theirs.ln_2)]
+            convolutions = [(ours.attention.qkv, theirs.attn.c_attn), (ours.attention.projection, theirs.attn.c_proj)]
+            convolutions += [(ours.rise, theirs.mlp.c_fc), (ours.fall, theirs.mlp.c_proj)]
+            for linear, convolution in convolutions:  # GPT-2's "Conv1D" is a linear layer, transposed
+                linear.weight.copy_(convolution.weight.T)
+                linear.bias.copy_(convolution.bias)
+        for one, other in pairs:
+            one.load_state_dict(other.state_dict())
+    return plain
+
+
+if __name__ == "__main__":
+    main()
