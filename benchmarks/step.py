@@ -48,15 +48,7 @@ AS_EQUAL = 1e-3
 
 
 def main(arguments: list[str] | None = None):
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--models", nargs="+", choices=list(MODELS), default=["egtea_features", "avt_b"])
-    parser.add_argument("--ways", nargs="+", choices=WAYS, default=list(WAYS))
-    parser.add_argument("--device", default="cpu")
-    parser.add_argument("--threads", type=int, help="default: torch's own choice")
-    parser.add_argument("--peak_tflops", type=float, help="of the device in bfloat16, for the share of it")
-    parser.add_argument("--here", action="store_true", help=argparse.SUPPRESS)  # in this process, and print JSON
-    add_common_arguments(parser, repeats=5)
-    args = parser.parse_args(arguments)
+    args = parse_arguments(arguments)
     if args.here:
         print(json.dumps(run(args)))
         return
@@ -65,6 +57,18 @@ def main(arguments: list[str] | None = None):
         result[model] = {way: run_apart(model, way, args) for way in args.ways}
         report(model, result[model])
     write_result(result, args.output)
+
+
+def parse_arguments(arguments: list[str] | None) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--models", nargs="+", choices=list(MODELS), default=["egtea_features", "avt_b"])
+    parser.add_argument("--ways", nargs="+", choices=WAYS, default=list(WAYS))
+    parser.add_argument("--device", default="cpu")
+    parser.add_argument("--threads", type=int, help="default: torch's own choice")
+    parser.add_argument("--peak_tflops", type=float, help="of the device in bfloat16, for the share of it")
+    parser.add_argument("--here", action="store_true", help=argparse.SUPPRESS)  # in this process, and print JSON
+    add_common_arguments(parser, repeats=5)
+    return parser.parse_args(arguments)
 
 
 def run_apart(model: str, way: str, args: argparse.Namespace) -> dict:

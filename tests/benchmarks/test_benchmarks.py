@@ -1,0 +1,60 @@
+"""The benchmarks run, and compare like with like: each on something of no size."""
+
+import json
+
+import pytest
+from tiny_kitchen import write_kitchen
+
+from benchmarks import data_pipeline, decoding, imports, step, streaming
+
+
+@pytest.fixture
+def output(tmp_path):
+    return tmp_path / "results" / "result.json"
+
+
+def test_streaming(output, capsys):
+    options = ["--tiny", "--num_layers", "1", "--num_frames", "3", "--num_actions", "7", "--repeats", "2"]
+    streaming.main([*options, "--height", "240", "--width", "320", "--output", str(output)])
+    (window,) = json.loads(output.read_text())["windows"]
+    assert window["largest_difference_of_logits"] < 1e-6
+    assert window["smallest_change_between_answers"] > 1e-5
+    assert set(window["times"]) == {"stream", "whole_model", "whole_model_prepared"}
+    assert "1.00" in capsys.readouterr().out
+
+
+def test_decoding(output, monkeypatch):
+    monkeypatch.setattr(decoding, "HEIGHT", 64)
+    monkeypatch.setattr(decoding, "WIDTH", 96)
+    decoding.main(["--seconds", "14", "--repeats", "1", "--output", str(output)])
+    result = json.loads(output.read_text())
+    assert "av" in result["machine"]
+    for times in result["times"].values():
+        assert {"ours", "whole_window"} <= set(times)
+        assert times["ours"]["fastest_ms"] > 0
+
+
+def test_a_step_of_the_plain_architecture_is_ours():
+    losses = []
+    for way in ("plain", "ours", "ours_bf16"):
+        args = step.parse_arguments(["--models", "tiny", "--ways", way, "--repeats", "1", "--peak_tflops", "1"])
+        measured = step.run(args)
+        losses.append(measured["loss"])
+        assert measured["share_of_peak"] > 0
+        assert measured["peak_mb"]["training"] > 0
+    assert losses[1] == pytest.approx(losses[0], abs=1e-5)
+    assert losses[2] == pytest.approx(losses[0], abs=0.1)
+
+
+def test_data_pipeline(tmp_path, output):
+    kitchen = write_kitchen(tmp_path / "kitchen")
+    data_pipeline.main(["--dataset", str(kitchen), "--gigabytes", "0.001", "--repeats", "1", "--output", str(output)])
+    result = json.loads(output.read_text())
+    assert result["rows"] == {"train": 36, "validation": 12}
+    assert set(result["rows_per_s"]) == {"0 workers", "2 workers", "table_scan"}
+
+
+def test_imports(output, monkeypatch):
+    monkeypatch.setattr(imports, "COMMANDS", {"nothing": ["-c", ""], "json": ["-c", "import json"]})
+    imports.main(["--repeats", "1", "--output", str(output)])
+    assert set(json.loads(output.read_text())["times"]) == {"nothing", "json"}
