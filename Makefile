@@ -5,12 +5,13 @@ PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
 
-.PHONY: help venv lint format test test-all demo clean
+.PHONY: help venv lint format test test-all demo bench clean
 
 help:
 	@echo "make test      install into $(VENV), lint, run the default suite (offline, CPU, under five minutes)"
 	@echo "make test-all  the same with the slow tests"
 	@echo "make demo      install into $(VENV), run the whole method on a made-up kitchen into demo_run/ (under ten minutes)"
+	@echo "make bench     run the short benchmarks, results into bench_results/ (about three minutes)"
 	@echo "make lint      check style and formatting only"
 	@echo "make format    apply formatting"
 	@echo "make clean     remove $(VENV), caches and demo_run"
@@ -50,6 +51,13 @@ $(VENV)/installed-demo: pyproject.toml constraints.txt
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[demo]'
 	@touch $@
 
+# The others need data or an hour: see benchmarks/README.md.
+bench: venv
+	$(BIN)/python -m benchmarks.decoding --output bench_results/decoding.json
+	$(BIN)/python -m benchmarks.streaming --num_layers 2 --num_frames 10 --repeats 3 --output bench_results/streaming.json
+	$(BIN)/python -m benchmarks.step --models egtea_features --ways plain ours --repeats 2 --output bench_results/step.json
+	$(BIN)/python -m benchmarks.imports --output bench_results/imports.json
+
 clean:
-	rm -rf $(VENV) demo_run build dist *.egg-info .pytest_cache .ruff_cache
+	rm -rf $(VENV) bench_results demo_run build dist *.egg-info .pytest_cache .ruff_cache
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -1,7 +1,7 @@
 """Rows per second from a ready data set with features on disk to batches, against the reference's way to label frames.
 
-    python benchmarks/data_pipeline.py --data_dir annotations/ek100 --output data_pipeline.json
-    python benchmarks/data_pipeline.py --dataset epic_kitchens_55 --data_dir annotations/ek55
+    python -m benchmarks.data_pipeline --data_dir annotations/ek100 --output data_pipeline.json
+    python -m benchmarks.data_pipeline --dataset epic_kitchens_55 --data_dir annotations/ek55
 
 Both sides read the same rows of the training set in random order, with features of 10 frames from one store. Ours is
 what training does: a `DataLoader` over the data set, and `FeatureCollator`, which gives batches of 64, with 0 and 2

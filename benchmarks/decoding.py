@@ -1,6 +1,6 @@
 """Milliseconds to read the frames of observed windows from a video, against decoding whole windows and other readers.
 
-    python benchmarks/decoding.py --cores 1 --output decoding.json
+    python -m benchmarks.decoding --cores 1 --output decoding.json
 
 The clips are made with PyAV: 60 s of moving texture at 30 frames/s, 456 x 256, H.264, with a key frame every 250 frames
 and every 30. A window is 10 frames, one a second. Each way is asked for one window, and for six windows in order and

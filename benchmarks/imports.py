@@ -1,6 +1,6 @@
 """Seconds until a program can begin: importing the model's code and asking the main job for help, against transformers.
 
-    python benchmarks/imports.py --output imports.json
+    python -m benchmarks.imports --output imports.json
 
 Each runs in a fresh process, in turn. The baseline imports from transformers what any model with a trainer needs; the
 bare `import transformers` loads next to nothing and is given for comparison.

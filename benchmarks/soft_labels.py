@@ -1,6 +1,6 @@
 """Seconds to label a training set with a fine-tuned teacher, against one padded pass over all histories.
 
-    python benchmarks/soft_labels.py --teacher teachers/ek55 --data_dir annotations/ek55 --output soft_labels.json
+    python -m benchmarks.soft_labels --teacher teachers/ek55 --data_dir annotations/ek55 --output soft_labels.json
 
 Each gives the logits of every row of EPIC-Kitchens-55's training set, by the same teacher, in one run. The padded pass
 takes the rows as they come, in batches of `--batch_size`, each padded to the longest history of all. Ours computes each
@@ -9,18 +9,13 @@ different history once, in batches of like length; in float32 both must agree. `
 """
 
 import argparse
-import json
-import platform
-import statistics
-import time
-from pathlib import Path
 
 import numpy as np
 import torch
-import transformers
 
 from avt_distill.data import anticipation_builder
 from avt_distill.teacher.prediction import TeacherScorer, different_histories, encode_histories
+from benchmarks.measure import add_common_arguments, describe_machine, print_times, take_turns, write_result
 
 
 def main():
@@ -30,13 +25,9 @@ def main():
     parser.add_argument("--batch_size", type=int, default=16, help="histories of a padded batch; the reference's is 16")
     parser.add_argument("--history_cutoff", help="another rule of histories than that of the teacher's training")
     parser.add_argument("--num_rows", type=int, help="label the first rows only")
-    parser.add_argument("--repeats", type=int, default=1)
-    parser.add_argument("--output", type=Path, help="JSON to write")
+    add_common_arguments(parser, repeats=1)
     args = parser.parse_args()
-    result = measure(args)
-    print(json.dumps(result, indent=1))
-    if args.output is not None:
-        args.output.write_text(json.dumps(result, indent=1) + "\n")
+    write_result(measure(args), args.output)
 
 
 def measure(args: argparse.Namespace) -> dict:
@@ -50,30 +41,24 @@ def measure(args: argparse.Namespace) -> dict:
         "ours": lambda: scorer.logits(histories),
         "ours_bfloat16": lambda: rounded.logits(histories),
     }
-    logits, seconds = {}, {name: [] for name in ways}
-    for _ in range(args.repeats):
-        for name, label in ways.items():
-            start = time.perf_counter()
-            logits[name] = label()
-            seconds[name].append(time.perf_counter() - start)
-    medians = {name: statistics.median(values) for name, values in seconds.items()}
+    logits, times = take_turns(ways, args.repeats)
+    print_times(f"{len(histories)} rows", times, baseline="padded_pass")
     lengths = [len(ids) for ids in encode_histories(histories, config, scorer.tokenizer)]
     expected = logits["padded_pass"]
+    agreement = {
+        "largest_difference": {name: float(np.abs(values - expected).max()) for name, values in logits.items()},
+        "same_first_choice": {name: float((v.argmax(1) == expected.argmax(1)).mean()) for name, v in logits.items()},
+    }
+    print(agreement)
     return {
         "history_cutoff": options["history_cutoff"],
         "rows": len(histories),
         "different_histories": len(different_histories(histories, config.history_length)[0]),
         "tokens_mean_and_longest": [round(float(np.mean(lengths)), 1), max(lengths)],
-        "seconds": {name: [round(value, 2) for value in values] for name, values in seconds.items()},
-        "times_as_fast": {name: round(medians["padded_pass"] / medians[name], 2) for name in ways},
-        "largest_difference": {name: float(np.abs(values - expected).max()) for name, values in logits.items()},
-        "same_first_choice": {name: float((v.argmax(1) == expected.argmax(1)).mean()) for name, v in logits.items()},
-        "machine": {
-            "processor": platform.machine(),
-            "threads": torch.get_num_threads(),
-            "torch": torch.__version__,
-            "transformers": transformers.__version__,
-        },
+        "tokens_per_s": {name: 1000 * sum(lengths) / measured["median_ms"] for name, measured in times.items()},
+        "times": times,
+        **agreement,
+        "machine": describe_machine("torch", "transformers", threads=torch.get_num_threads()),
     }
 
 

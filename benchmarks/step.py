@@ -1,7 +1,7 @@
 """Milliseconds and peak memory of one step, against the same architecture written out plainly.
 
-    python benchmarks/step.py --output step.json
-    python benchmarks/step.py --device cuda --peak_tflops 989 --models avt_b     # on an H100
+    python -m benchmarks.step --output step.json
+    python -m benchmarks.step --device cuda --peak_tflops 989 --models avt_b     # on an H100
 
 Two models: `egtea_features`, the published AVT on TSN features (10 x 1,024, a 2-layer head, 106 actions, batch 64), and
 `avt_b`, ViT-B/16 with a 6-layer head (10 frames, batch 1). `plain` is what the papers' figures say, line by line: GPT-2

@@ -1,6 +1,6 @@
 """Milliseconds per answer of a stream, against running the whole model on the window again.
 
-    python benchmarks/streaming.py --threads 1 --num_layers 2 6 --num_frames 10 32 --output streaming.json
+    python -m benchmarks.streaming --threads 1 --num_layers 2 6 --num_frames 10 32 --output streaming.json
 
 The model is ViT-B/16 and a 2,048-wide causal head, with random weights, which cost what trained ones do. Frames come
 at the model's frame rate, as uint8 images of `--height` x `--width`; decoding is not part of either side. `stream`:

@@ -1,11 +1,12 @@
 """The benchmarks run, and compare like with like: each on something of no size."""
 
+import itertools
 import json
 
 import pytest
 from tiny_kitchen import write_kitchen
 
-from benchmarks import data_pipeline, decoding, imports, step, streaming
+from benchmarks import adaptation, data_pipeline, decoding, imports, scaling, step, streaming
 
 
 @pytest.fixture
@@ -58,3 +59,28 @@ def test_imports(output, monkeypatch):
     monkeypatch.setattr(imports, "COMMANDS", {"nothing": ["-c", ""], "json": ["-c", "import json"]})
     imports.main(["--repeats", "1", "--output", str(output)])
     assert set(json.loads(output.read_text())["times"]) == {"nothing", "json"}
+
+
+def test_adaptation(tmp_path, output, tiny_encoder):
+    recipes = tmp_path / "recipes.jsonl"
+    words = itertools.product(("cut", "take", "open", "wash"), ("tomato", "egg", "fridge", "knife"))
+    histories = itertools.permutations(list(words)[:8], 3)
+    rows = [{"id": str(number), "actions": actions} for number, actions in enumerate(histories)]
+    recipes.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    named = {
+        "model": tiny_encoder,
+        "recipes": recipes,
+        "num_recipes": 30,
+        "block_length": 16,
+        "longest": 24,
+        "repeats": 1,
+    }
+    adaptation.main([*(f"--{name}={value}" for name, value in named.items()), "--output", str(output)])
+    assert set(json.loads(output.read_text())["tokens_per_s"]) == {"ours", "one_a_row", "padded_to_longest"}
+
+
+def test_scaling(tmp_path):
+    scaling.write_annotations(tmp_path, 3)
+    measured = scaling.build(tmp_path)
+    assert 3 * 130 < measured["rows"] <= 3 * 136
+    assert measured["peak_mb"] >= measured["imports_mb"]
