@@ -197,7 +197,7 @@ def _describe(programs: dict[str, nn.Module], config, video_processor: AVTVideoP
     return {
         "programs": described,
         **{name: getattr(config, name) for name in TEMPORAL},
-        **{name: None if value is None else list(value.values()) for name, value in labels.items()},
+        **{name: None if value is None else [value[i] for i in sorted(value)] for name, value in labels.items()},
         "video_processor": None if video_processor is None else video_processor.to_dict(),
     }
 

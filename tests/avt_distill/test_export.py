@@ -16,7 +16,7 @@ from scripts.export_model import main
 
 HAS_ONNX = all(importlib.util.find_spec(name) for name in ("onnxruntime", "onnxscript"))
 # A window shorter than the head can take: its oldest frames are never observed.
-VIDEO = tiny_vit_config(**VERB_NOUN, tau_o=2.0, head_num_layers=1)
+VIDEO = tiny_vit_config(**{**VERB_NOUN, "verb_id2label": {1: "mix", 0: "cut"}}, tau_o=2.0, head_num_layers=1)
 FEATURES = tiny_config(intermediate_dim=20, head_num_layers=1)
 
 
