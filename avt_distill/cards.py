@@ -1,4 +1,4 @@
-"""Model cards, filled from what a run measured and wrote down. A number that is missing is an error, not a blank."""
+"""Cards, filled from what runs measured and wrote down. A number that is missing is an error, not a blank."""
 
 import json
 from collections.abc import Sequence
@@ -8,7 +8,7 @@ from huggingface_hub import CardData, DatasetCard, DatasetCardData, EvalResult, 
 from jinja2 import Environment, StrictUndefined, UndefinedError
 
 TEMPLATES = Path(__file__).resolve().parent.parent / "hub_cards"
-RESULTS, SETTINGS, CONFIG, COMPARISON = "results.json", "settings.json", "config.json", "comparison.json"
+RESULTS, SETTINGS, CONFIG = "results.json", "settings.json", "config.json"
 MEASURES = {
     "action_top1_accuracy": ("accuracy", "Top-1 accuracy"),
     "action_top5_accuracy": ("accuracy", "Top-5 accuracy"),
@@ -65,7 +65,7 @@ def student_card(
         pipeline_tag="video-classification",
         tags=[*tags, "knowledge-distillation"] if results["teacher"] else tags,
         model_name=_name(repo_id),
-        eval_results=_eval_results(results["metrics"], "video-classification", about),
+        eval_results=_eval_results(results["metrics"], "video-classification", about, results["seed"], comparison),
     )
     return ModelCard(_filled("model_card.md", folder, repo_id, data, values))
 
@@ -107,7 +107,7 @@ def teacher_card(folder: str | Path, repo_id: str) -> ModelCard:
         pipeline_tag="text-classification",
         tags=["action-anticipation", "text-teacher", "custom_code"],
         model_name=_name(repo_id),
-        eval_results=_eval_results(own, "text-classification", about),
+        eval_results=_eval_results(own, "text-classification", about, settings["seed"]),
     )
     return ModelCard(_filled("teacher_card.md", folder, repo_id, data, values))
 
@@ -165,7 +165,9 @@ def _filled(template: str, source: str | Path, repo_id: str, data: CardData, val
     try:
         return environment.from_string((TEMPLATES / template).read_text(encoding="utf-8")).render(values)
     except UndefinedError as error:
-        raise ValueError(f"The card of {source} cannot be filled ({error}): make the folder anew.") from error
+        raise ValueError(
+            f"The card of {source} cannot be filled ({error}): run the command that wrote its results again."
+        ) from error
 
 
 def _name(repo_id: str) -> str:
@@ -176,7 +178,7 @@ class _Measured(dict):
     """What a result file holds; what it lacks is an error."""
 
     def __missing__(self, key: str):
-        raise ValueError(f"The results have no '{key}': a card needs it, make the folder anew.")
+        raise ValueError(f"The results have no '{key}', which the card says: run the command that wrote them again.")
 
 
 def _read(path: Path) -> dict:
@@ -186,7 +188,9 @@ def _read(path: Path) -> dict:
         raise ValueError(f"{path} is missing: a card is made of what a run wrote.") from error
 
 
-def _eval_results(metrics: dict[str, float], task: str, about: dict) -> list[EvalResult]:
+def _eval_results(
+    metrics: dict[str, float], task: str, about: dict, seed: int, comparison: dict | None = None
+) -> list[EvalResult]:
     """Returns the metrics of actions as a model index holds them; `about` is a score table's metadata."""
     title, config = about["dataset"], about["config_name"]
     found = {name: value for name, value in metrics.items() if name in MEASURES}
@@ -198,10 +202,13 @@ def _eval_results(metrics: dict[str, float], task: str, about: dict) -> list[Eva
             task_name="action anticipation",
             dataset_type="-".join(title.lower().split()),
             dataset_name=title if config == "default" else f"{title}, {config}",
+            dataset_config=config,
             dataset_split=about["split"],
+            dataset_args={name: about[name] for name in ("protocol", "tau_a", "history_cutoff") if name in about},
             metric_type=MEASURES[name][0],
             metric_name=MEASURES[name][1],
             metric_value=round(value, 2),
+            metric_args=_compared(name, comparison, seed),
         )
         for name, value in found.items()
     ]
@@ -216,11 +223,9 @@ def _results_table(metrics: dict[str, float], comparison: dict | None) -> str:
     rows = [[MEASURES[name][1], f"{metrics[name]:.2f}"] for name in MEASURES if name in metrics]
     if comparison is None:
         return _table(["", "this model"], rows)
-    compared = {row["measure"]: row for row in comparison["rows"]}
     lines = []
     for name, value in rows:
-        row = compared.get(f"action {name[0].lower()}{name[1:]}")
-        cells = ["", "", "", ""]
+        row, cells = _row_of(comparison, name), ["", "", "", ""]
         if row is not None:
             by_seed = row.get("seeds", row)
             cells = [f"{row['baseline']:.2f}", f"{row['candidate']:.2f}"]
@@ -229,6 +234,24 @@ def _results_table(metrics: dict[str, float], comparison: dict | None) -> str:
         lines.append([name, value, *cells])
     header = ["", "this model", "without teacher, mean", "with teacher, mean", "difference, 95 %", "p over rows"]
     return _table(header, lines)
+
+
+def _row_of(comparison: dict, title: str) -> dict | None:
+    """Returns the row of a comparison that is of a measure, by its title."""
+    measure = f"action {title[0].lower()}{title[1:]}"
+    return next((row for row in comparison["rows"] if row["measure"] == measure), None)
+
+
+def _compared(name: str, comparison: dict | None, seed: int) -> dict:
+    """Returns this model's seed and, of the comparison, the gain over all seeds with its interval of 95 %."""
+    row = None if comparison is None else _row_of(comparison, MEASURES[name][1])
+    if row is None:
+        return {"seed": seed}
+    by_seed = row.get("seeds", row)
+    gain = {"low": by_seed["low"], "mean": row["difference"], "high": by_seed["high"]}
+    without = {"without_teacher": round(row["baseline"], 2)}
+    rounded = {part: round(value, 2) for part, value in gain.items()}
+    return {"seed": seed, "compared_seeds": comparison["seeds"], **without, "gain": rounded}
 
 
 def _comparison_note(comparison: dict | None) -> str:

@@ -36,7 +36,8 @@ def create_repository(
     Raises:
         OSError: where that is not allowed, or no Hub answers.
     """
-    with hub_errors_in_one_line(f"There is no writing to {repo_id}"):
+    advice = "check its name, the connection, and with `hf auth whoami` the token"
+    with hub_errors_in_one_line(f"{repo_id} cannot be written: {advice}"):
         return HfApi(token=token).create_repo(repo_id, repo_type=repo_type, private=private, exist_ok=True).repo_id
 
 

@@ -2,8 +2,8 @@
 
     python -m benchmarks.scaling --output scaling.json
 
-Data: a made-up benchmark with EPIC-Kitchens-100's number of training rows at `1x` (495 videos of 136 actions, 97 verbs
-and 300 nouns' worth of classes); time to build it, to load it again, and the peak memory of each, in a process of its
+Data: a made-up benchmark with EPIC-Kitchens-100's number of training rows at `1x` (495 videos of 136 actions,
+3,806 classes); time to build it, to load it again, and the peak memory of each, in a process of its
 own. Processes: seconds a step of the EGTEA feature model on batches of 64 rows altogether, in 1 and 2 processes of one
 thread each, on the CPU; gradients are exchanged by gloo.
 """

@@ -60,7 +60,9 @@ def timeline_html(moments: Sequence[Mapping], chosen: int) -> str:
 
 def colours_of(labels) -> dict[str, str]:
     """Returns a colour for each of the labels that come most often."""
-    return {label: colour for (label, _), colour in zip(Counter(labels).most_common(len(COLOURS)), COLOURS)}  # noqa: B905
+    return {
+        label: colour for (label, _), colour in zip(Counter(labels).most_common(len(COLOURS)), COLOURS, strict=False)
+    }
 
 
 def ticks(end_s: float) -> list[float]:
@@ -70,7 +72,7 @@ def ticks(end_s: float) -> list[float]:
 
 
 def clock(seconds: float) -> str:
-    """Returns a time as a viewer reads it: "7", "0.5", "2:05", "1:00:05"."""
+    """Returns a time as a viewer reads it: "7 s", "0.5 s", "2:05", "1:00:05"."""
     if seconds < 60:
         return f"{seconds:g} s"
     minutes, rest = divmod(round(seconds), 60)

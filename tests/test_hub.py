@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 import yaml
 from conftest import PROJECT, WITHOUT_THE_PROJECT, require_shared, tiny_model, tiny_processor, tiny_vit_config
-from tiny_kitchen import write_kitchen, write_soft_labels
+from tiny_kitchen import write_kitchen, write_soft_labels, write_tiny_vit, write_video_kitchen
 
 import run_distill
 from modeling_avt import ActionAnticipationPipeline
@@ -141,7 +141,7 @@ def run_options(kitchen: Path, output: Path, *more: str) -> list[str]:
 
 
 def files_of_student() -> set[str]:
-    code = {path.name for path in (PROJECT / "modeling_avt").glob("*.py")} - {"__init__.py", "pipeline_avt.py"}
+    code = {path.name for path in (PROJECT / "modeling_avt").glob("*.py")} - {"__init__.py"}
     return {"README.md", "config.json", "model.safetensors", "results.json", "scores_validation.parquet"} | code
 
 
@@ -183,6 +183,23 @@ def test_what_is_pushed_in_training_loads(hub, kitchen, tmp_path):
     assert shown == [4, None]
 
 
+@pytest.mark.slow
+def test_a_student_of_videos_that_is_pushed_in_training_answers(hub, tmp_path, video):
+    folder, vit = write_video_kitchen(tmp_path / "data"), write_tiny_vit(tmp_path / "vit")
+    rows = {"num_frames": 4, "tau_o": 4.0, "cache_dir": str(tmp_path / "cache")}
+    head = {"head_hidden_size": 32, "head_num_layers": 1, "head_num_positions": 16}
+    named = {"dataset": folder, "dataset_options": json.dumps(rows), "backbone": vit, "model_options": json.dumps(head)}
+    named |= {"num_train_epochs": 2, "use_cpu": True, "distill_weight": 0, "output_dir": tmp_path / "run"}
+    named |= {"push_to_hub": True, "hub_model_id": "avt", "hub_strategy": "every_save", "save_strategy": "epoch"}
+    hub.run(RUN.format(options=[f"--{name}={value}" for name, value in named.items()]), "here")
+    hub.repositories["models/user/avt"] = hub.history["models/user/avt"][1]
+    assert "results.json" not in hub.repositories["models/user/avt"]
+    printed = hub.run(WITHOUT_THE_PROJECT + LOAD_MODEL.format(video=str(video)), "elsewhere")
+    name, scores = json.loads(printed.splitlines()[-1])
+    assert name == "AVTForAnticipation"
+    assert sum(scores) == pytest.approx(1)
+
+
 def test_an_interrupted_upload_changes_nothing_and_goes_on(hub, student):
     push = PUSH.format(arguments=[str(student), "user/kitchen"])
     hub.large_files_left = 1
@@ -200,7 +217,10 @@ def test_an_interrupted_upload_changes_nothing_and_goes_on(hub, student):
 def test_a_hub_that_does_not_answer_is_one_sentence(hub, student):
     hub.stop()
     error = hub.run(PUSH.format(arguments=[str(student), "user/kitchen"]), "here", fails=True).splitlines()[-1]
-    assert error == "error: There is no writing to user/kitchen ([Errno 111] Connection refused)."
+    assert error == (
+        "error: user/kitchen cannot be written: check its name, the connection, and with `hf auth whoami` the token "
+        "([Errno 111] Connection refused)."
+    )
 
 
 def test_a_pushed_data_set_loads_and_streams_without_the_package(hub, tmp_path):

@@ -1,6 +1,7 @@
 """`scripts/finetune_teacher.py` and `scripts/export_soft_labels.py`, from annotations to soft labels."""
 
 import json
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -168,3 +169,17 @@ def test_teachers_of_another_history_rule_are_refused(kitchen, teacher, tmp_path
 def test_a_run_without_data_is_refused(tmp_path):
     with pytest.raises(SystemExit, match="error: dataset is not given: name a benchmark"):
         finetune_teacher.main(["--output_dir", str(tmp_path), "--use_cpu", "true"])
+
+
+@pytest.mark.slow
+def test_a_pushed_teacher_answers_as_the_one_at_home(hub, teacher, tmp_path):
+    pushed = shutil.copytree(teacher, tmp_path / "pushed")
+    start = f"import sys; sys.path.insert(0, {str(PROJECT)!r})"
+    arguments = [str(pushed), "user/teacher"]
+    hub.run(f"{start}; from scripts.push_to_hub import main; main({arguments!r})", "here")
+    assert b"| bigram |" in hub.repositories["models/user/teacher"]["README.md"]
+    load = "from avt_distill.teacher.prediction import TeacherScorer as T; import json"
+    ask = "print(json.dumps(T.from_pretrained('user/teacher').logits([[0, 1]]).tolist()))"
+    printed = hub.run(f"{start}; {load}; {ask}", "elsewhere")
+    expected = TeacherScorer.from_pretrained(teacher).logits([[0, 1]])
+    np.testing.assert_allclose(json.loads(printed.splitlines()[-1]), expected, rtol=1e-5)
