@@ -472,6 +472,7 @@ def _head_config(config: AVTConfig) -> GPT2Config:
         n_embd=config.head_hidden_size,
         n_layer=config.head_num_layers,
         n_head=config.head_num_heads,
+        activation_function="gelu_pytorch_tanh",  # GPT-2's, "gelu_new", in one kernel and without its copies
         resid_pdrop=config.head_dropout,
         embd_pdrop=config.head_dropout,
         attn_pdrop=config.head_dropout,

@@ -19,7 +19,9 @@ import numpy as np
 from .temporal_avt import TIME_SLACK_S
 
 SKIPPABLE_CODECS = ("h264",)  # their frames say whether others need them, and leave the decoder alone if not
-SMALL_PICTURE_PX = 320 * 240  # pictures up to here are read by one thread: waking others takes longer than their share
+# Pictures up to here are read by one thread. On two cores a second one brings nothing, and a third more processor time
+# goes to waking it; where many windows are read, loaders have several processes anyway.
+SMALL_PICTURE_PX = 1280 * 720
 
 
 class VideoDecodeError(ValueError):
