@@ -14,7 +14,8 @@ the videos that it was not trained on. Killed and started again, finished folds 
 Labels are computed in float32; `--bf16_full_eval true` is faster and rounds them.
 
 In seconds: `--ngram 2` counts bigrams, and `--log_linear true` fits a log-linear model of past actions, both also with
-`--cross_fit`. Without training: `--zero_shot NAME` asks a causal language model as it is.
+`--cross_fit`. Without training: `--zero_shot NAME` asks a causal language model as it is. All of these, and
+`--teachers`, are averaged where they are given together.
 """
 
 import copy
@@ -86,14 +87,15 @@ def main(arguments: list[str] | None = None):
 
 
 def check(args: Arguments):
-    """Raises a `ValueError` unless the options say one way of labelling."""
-    ways = [name for name in ("teachers", "ngram", "log_linear", "zero_shot") if getattr(args, name)]
-    if len(ways) > 1 or (args.cross_fit and ways not in ([], ["ngram"], ["log_linear"])):
+    """Raises a `ValueError` unless the options say what is to label."""
+    if args.ngram and args.log_linear:
+        raise ValueError("ngram and log_linear do not go together: give one of them.")
+    there_already = [name for name in ("teachers", "zero_shot") if getattr(args, name)]
+    if args.cross_fit and there_already:
         raise ValueError(
-            f"{' and '.join([*ways, *(['cross_fit'] if args.cross_fit else [])])} do not go together: give one "
-            "of --teachers, --zero_shot, --ngram, --log_linear and --cross_fit; the last also with either before it."
+            f"{there_already[0]} and cross_fit do not go together: only what is trained here can be cross-fitted."
         )
-    if not ways and not args.cross_fit:
+    if not (there_already or args.cross_fit or args.ngram or args.log_linear):
         raise ValueError(
             "Nothing says what is to label: give --teachers, --cross_fit, --ngram, --log_linear or --zero_shot."
         )
@@ -102,24 +104,30 @@ def check(args: Arguments):
 def label(args: Arguments, builder: AnticipationBuilder, rows: pd.DataFrame) -> list[tuple[np.ndarray, dict]]:
     """Returns logits `(N, A)` of each teacher, and what is to be said of it."""
     histories = list(rows["history"])
-    if args.teachers is not None:
-        return [label_with_saved(folder, args, builder, histories) for folder in args.teachers]
+    tables = [label_with_saved(folder, args, builder, histories) for folder in args.teachers or []]
     if args.zero_shot is not None:
         about = {"model": args.zero_shot, "trained_on": "", "history_length": args.history_length}
-        return [(zero_shot_logits(args, builder, histories), about | {"text_form": args.text_form})]
+        tables.append((zero_shot_logits(args, builder, histories), about | {"text_form": args.text_form}))
+    if args.ngram or args.log_linear or args.cross_fit:
+        tables.append(label_with_trained(args, builder, rows))
+    return tables
+
+
+def label_with_trained(args: Arguments, builder: AnticipationBuilder, rows: pd.DataFrame) -> tuple[np.ndarray, dict]:
     train = builder.rows(args.train_split)
     train = train[train["action"] >= 0].reset_index(drop=True)
-    about = {"trained_on": rows_fingerprint(train), "cross_fit": args.cross_fit}
+    about = {"trained_on": rows_fingerprint(train), "cross_fit": args.cross_fit, "history_length": args.history_length}
     if args.ngram or args.log_linear:
-        name, length = (f"{args.ngram}-gram", args.ngram - 1) if args.ngram else ("log-linear", args.history_length)
-        about |= {"model": name, "history_length": length}
+        about["model"] = f"{args.ngram}-gram" if args.ngram else "log-linear"
+        if args.ngram:
+            about["history_length"] = args.ngram - 1
         fit = counting_fit(args, len(builder.annotations.label_space.actions))
-        if not args.cross_fit:
-            return [(fit(train, 0).logits(histories), about)]
     else:
-        about |= {"model": args.model_name_or_path, "history_length": args.history_length, "text_form": args.text_form}
+        about |= {"model": args.model_name_or_path, "text_form": args.text_form}
         fit = fine_tuning_fit(args, builder)
-    return [(cross_fitted_logits(train, rows, fit, num_folds=args.cross_fit, seed=args.seed), about)]
+    if args.cross_fit:
+        return cross_fitted_logits(train, rows, fit, num_folds=args.cross_fit, seed=args.seed), about
+    return fit(train, 0).logits(list(rows["history"])), about
 
 
 def label_with_saved(

@@ -100,6 +100,15 @@ def test_several_teachers_are_averaged(kitchen, teacher, tmp_path):
     assert two.metadata["average"] == "probabilities"
 
 
+def test_counts_are_averaged_with_saved_teachers(kitchen, teacher, tmp_path):
+    ways = ["--teachers", str(teacher)], ["--log_linear"]
+    alone = [export(kitchen, tmp_path, "--dataset", str(kitchen), *way) for way in ways]
+    both = export(kitchen, tmp_path, "--dataset", str(kitchen), *ways[0], *ways[1])
+    expected = sum(softmax(table.logits) for table in alone) / 2
+    np.testing.assert_allclose(softmax(both.logits), expected, rtol=1e-5)
+    assert both.metadata["model"] == f"{teacher}, log-linear"
+
+
 def test_cross_fitted_teachers_label_what_they_did_not_see(kitchen, language_models, tmp_path):
     folds = tmp_path / "folds"
     given = options(kitchen, language_models, folds, "--cross-fit", "3", "--num_train_epochs", "1")
@@ -143,7 +152,7 @@ def test_a_causal_language_model_labels_without_training(kitchen, language_model
     ("arguments", "message"),
     [
         ([], "Nothing says what is to label"),
-        (["--ngram", "2", "--teachers", "x"], "teachers and ngram do not go together"),
+        (["--ngram", "2", "--cross_fit", "3", "--teachers", "x"], "teachers and cross_fit do not go together"),
         (["--ngram", "2", "--log_linear"], "ngram and log_linear do not go together"),
         (["--zero_shot", "x", "--cross_fit", "3"], "zero_shot and cross_fit do not go together"),
         (["--ngram", "2", "--splits", "valid"], "There is no split 'valid'"),
