@@ -18,7 +18,7 @@ from collections.abc import Collection, Mapping, Sequence
 
 import numpy as np
 
-from avt_distill.data.labels import LabelSpace
+from .data.labels import LabelSpace
 
 # Ids of classes: of actions, or of each kind.
 ClassIds = Collection[int] | Mapping[str, Collection[int]]

@@ -5,9 +5,9 @@ from pathlib import Path
 
 import numpy as np
 
-from avt_distill.data.labels import LabelSpace
-from avt_distill.metrics import UNKNOWN_LABEL
-from avt_distill.uid_tables import LABEL_SPACE_HASH, check_label_space, check_vectors, read_table, write_table
+from .data.labels import LabelSpace
+from .metrics import UNKNOWN_LABEL
+from .uid_tables import LABEL_SPACE_HASH, check_label_space, check_vectors, read_table, write_table
 
 COLUMNS = ("uid", "label", "scores")
 

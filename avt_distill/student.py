@@ -13,10 +13,10 @@ from modeling_avt.configuration_avt import AVTConfig
 from modeling_avt.modeling_avt import AVTForAnticipation
 from modeling_avt.video_processing_avt import AVTVideoProcessor
 
-from .backbones import load_backbone, load_backbone_processor
 from .data.builder import AnticipationBuilder
 from .data.collator import FeatureCollator, VideoCollator
-from .data.feature_stores import FeatureStore, open_feature_store
+from .features.backbones import load_backbone, load_backbone_processor
+from .features.stores import FeatureStore, open_feature_store
 from .scores import LABEL_SPACE_HASH, ScoreTable
 
 logger = logging.getLogger(__name__)

@@ -24,7 +24,7 @@ from torch.utils.data import DataLoader
 from avt_distill.data import anticipation_builder
 from avt_distill.data.builder import AnticipationBuilder
 from avt_distill.data.collator import FeatureCollator
-from avt_distill.data.feature_stores import SafetensorsFeatureStore, write_features
+from avt_distill.features.stores import SafetensorsFeatureStore, write_features
 from benchmarks.measure import add_common_arguments, describe_machine, take_turns, write_result
 
 FEATURE_DIM = 1024

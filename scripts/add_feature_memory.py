@@ -16,8 +16,8 @@ from pathlib import Path
 import numpy as np
 from huggingface_hub.utils import tqdm
 
-from avt_distill.data.feature_memory import evidence_so_far, running_means, softmax_scores
-from avt_distill.data.feature_stores import open_feature_store, write_features
+from avt_distill.features.memory import evidence_so_far, running_means, softmax_scores
+from avt_distill.features.stores import open_feature_store, write_features
 
 
 def main(arguments: list[str] | None = None):

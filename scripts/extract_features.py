@@ -15,10 +15,10 @@ import torch
 from accelerate import PartialState
 from huggingface_hub.utils import tqdm
 
-from avt_distill.backbones import load_backbone_processor
 from avt_distill.data.videos import find_videos
 from avt_distill.distributed import check_processes
-from avt_distill.feature_extraction import CLIP_FRAME_RATE, PretrainedEncoder, extract_features, keep_settings
+from avt_distill.features.backbones import load_backbone_processor
+from avt_distill.features.extraction import CLIP_FRAME_RATE, PretrainedEncoder, extract_features, keep_settings
 
 PREPROCESSING = ("size", "crop_size", "image_mean", "image_std", "antialias")
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}

@@ -19,10 +19,10 @@ from transformers import ViTConfig, ViTModel
 
 from avt_distill import student
 from avt_distill.arguments import parse_run
-from avt_distill.backbones import load_backbone_processor
 from avt_distill.data.builder import Annotations
 from avt_distill.data.labels import LabelSpace
 from avt_distill.data.loading import BUILDERS
+from avt_distill.features.backbones import load_backbone_processor
 from avt_distill.losses import distillation_loss
 from avt_distill.student import StudentInput, build_student, student_input
 from avt_distill.teacher.adaptation import AdaptationArguments

@@ -9,8 +9,8 @@ from conftest import numbered_frames, write_video
 from transformers import ViTConfig, ViTModel
 
 from avt_distill.data import anticipation_builder
-from avt_distill.data.feature_stores import write_features
 from avt_distill.data.labels import LabelSpace
+from avt_distill.features.stores import write_features
 from avt_distill.scores import LABEL_SPACE_HASH
 from avt_distill.teacher.soft_labels import SoftLabelTable
 

@@ -9,7 +9,7 @@ from modeling_avt.temporal_avt import REFERENCE_FEATURE_FPS
 from modeling_avt.video_io_avt import read_frames
 from modeling_avt.video_processing_avt import AVTVideoProcessor
 
-from .feature_stores import FeatureStore
+from ..features.stores import FeatureStore
 
 
 class FeatureCollator:

@@ -28,10 +28,10 @@ from transformers import (
 from transformers.trainer import TRAINER_STATE_NAME
 from transformers.trainer_utils import IntervalStrategy, SaveStrategy, SchedulerType
 
-from avt_distill.checkpoints import last_whole_checkpoint
-from avt_distill.teacher.action_text import ActionText
-from avt_distill.teacher.language_models import is_causal, load_language_model_config, load_tokenizer
-from avt_distill.teacher.recipe_blocks import (
+from ..checkpoints import last_whole_checkpoint
+from .action_text import ActionText
+from .language_models import is_causal, load_language_model_config, load_tokenizer
+from .recipe_blocks import (
     IGNORED,
     BlockCollator,
     RecipeTexts,

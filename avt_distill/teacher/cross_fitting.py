@@ -10,7 +10,7 @@ from typing import Protocol
 import numpy as np
 import pandas as pd
 
-from avt_distill.metrics import softmax
+from ..metrics import softmax
 
 
 class Scorer(Protocol):

@@ -19,11 +19,10 @@ from transformers import (
     set_seed,
 )
 
-from avt_distill.checkpoints import last_whole_checkpoint
-from avt_distill.data.labels import LabelSpace
-from avt_distill.metrics import label_ranks
-from avt_distill.run_settings import DECISIVE, keep_settings
-
+from ..checkpoints import last_whole_checkpoint
+from ..data.labels import LabelSpace
+from ..metrics import label_ranks
+from ..run_settings import DECISIVE, keep_settings
 from .action_text import ActionText
 from .language_models import is_causal, load_language_model_config, load_text_backbone, load_tokenizer
 from .modeling_teacher import TextTeacher, TextTeacherConfig

@@ -10,9 +10,9 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from avt_distill.data.history import CUTOFFS
-from avt_distill.data.labels import LabelSpace
-from avt_distill.uid_tables import LABEL_SPACE_HASH, check_label_space, check_vectors, read_table, write_table
+from ..data.history import CUTOFFS
+from ..data.labels import LabelSpace
+from ..uid_tables import LABEL_SPACE_HASH, check_label_space, check_vectors, read_table, write_table
 
 COLUMNS = ("uid", "logits")
 REQUIRED_METADATA = (LABEL_SPACE_HASH, "model", "history_cutoff", "tau_a")

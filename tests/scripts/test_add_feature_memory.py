@@ -3,8 +3,8 @@
 import numpy as np
 import pytest
 
-from avt_distill.data.feature_memory import evidence_so_far, running_means, softmax_scores
-from avt_distill.data.feature_stores import open_feature_store
+from avt_distill.features.memory import evidence_so_far, running_means, softmax_scores
+from avt_distill.features.stores import open_feature_store
 from scripts import add_feature_memory
 
 VIDEOS = {name: np.random.default_rng(ord(name)).normal(3, 2, (9, 2)).astype(np.float32) for name in "ab"}

@@ -13,7 +13,7 @@ import torch
 from conftest import PROJECT, numbered_frames, tiny_vit_config, write_video
 from transformers import VideoMAEConfig, VideoMAEModel, ViTModel
 
-from avt_distill.data.feature_stores import open_feature_store
+from avt_distill.features.stores import open_feature_store
 
 SCRIPT = str(PROJECT / "scripts" / "extract_features.py")
 

@@ -5,7 +5,7 @@ import pytest
 
 from avt_distill.data import anticipation_builder
 from avt_distill.data.collator import FeatureCollator
-from avt_distill.data.feature_stores import open_feature_store, write_features
+from avt_distill.features.stores import open_feature_store, write_features
 
 SEGMENTS = """video_id,start_s,end_s,action
 a,1.5,3,cut

@@ -5,13 +5,13 @@ import torch
 from conftest import frame_number, numbered_frames, tiny_model, tiny_processor, tiny_vit_config, write_video
 from transformers import VideoMAEConfig, VideoMAEModel, ViTModel, VJEPA2Config, VJEPA2Model
 
-from avt_distill.data.feature_stores import SafetensorsFeatureStore
-from avt_distill.feature_extraction import (
+from avt_distill.features.extraction import (
     PretrainedEncoder,
     extract_features,
     extract_video,
     keep_settings,
 )
+from avt_distill.features.stores import SafetensorsFeatureStore
 from modeling_avt import AVTVideoProcessor
 from modeling_avt.video_io_avt import VideoDecodeError, read_frames
 

@@ -10,7 +10,7 @@ import torch
 from safetensors.numpy import save_file
 from torch.utils.data import DataLoader, Dataset
 
-from avt_distill.data.feature_stores import (
+from avt_distill.features.stores import (
     NpzFeatureStore,
     RulstmFeatureStore,
     SafetensorsFeatureStore,

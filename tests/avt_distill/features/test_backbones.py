@@ -7,7 +7,7 @@ import torch
 from conftest import tiny_config, tiny_model, tiny_processor, tiny_vit_config
 from transformers import BertConfig, BertModel, CLIPConfig, CLIPModel, ViTConfig, ViTForImageClassification, ViTModel
 
-from avt_distill.backbones import load_backbone, load_backbone_processor
+from avt_distill.features.backbones import load_backbone, load_backbone_processor
 
 TINY = {"hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 2, "intermediate_size": 64}
 VIT = ViTConfig(**TINY, image_size=32, patch_size=8)

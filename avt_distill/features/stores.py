@@ -22,8 +22,9 @@ from pathlib import Path
 
 import numpy as np
 
-from avt_distill.data.feature_files import check_times, is_complete, open_feature_file, write_features
 from modeling_avt.temporal_avt import REFERENCE_FEATURE_FPS, TIME_SLACK_S
+
+from .files import check_times, is_complete, open_feature_file, write_features
 
 __all__ = [
     "FeatureStore",

@@ -12,13 +12,14 @@ import torch
 from torch.utils.data import DataLoader, Dataset
 from transformers import MODEL_FOR_VIDEO_CLASSIFICATION_MAPPING
 
-from avt_distill.backbones import load_backbone
-from avt_distill.data.feature_stores import is_complete, write_features
 from modeling_avt.configuration_avt import AVTConfig
 from modeling_avt.modeling_avt import AVTModel
 from modeling_avt.temporal_avt import TIME_SLACK_S
 from modeling_avt.video_io_avt import VideoDecodeError, probe
 from modeling_avt.video_processing_avt import AVTVideoProcessor
+
+from .backbones import load_backbone
+from .stores import is_complete, write_features
 
 SETTINGS_FILE = "extraction.json"
 # About what clip models were trained at: VideoMAE on every 4th frame at 30 fps, V-JEPA 2 on clips at 4 to 8 fps.

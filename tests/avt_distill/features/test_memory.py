@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from avt_distill.data.feature_memory import evidence_so_far, running_means, softmax_scores
+from avt_distill.features.memory import evidence_so_far, running_means, softmax_scores
 
 FEATURES = np.array([[1.0, 0.0], [3.0, 0.0], [5.0, 6.0], [7.0, 0.0]])
 

@@ -1,0 +1,1 @@
+"""Features of videos: extracted, kept in stores, read at any time."""
