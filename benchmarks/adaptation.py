@@ -15,10 +15,10 @@ from collections.abc import Iterator, Sequence
 import torch
 from transformers import Trainer, TrainingArguments
 
+from avt_distill.recipes.adaptation import AdaptationTrainer, load_masked_or_causal_model
+from avt_distill.recipes.blocks import IGNORED, BlockCollator, load_recipe_texts, make_blocks
 from avt_distill.teacher.action_text import ActionText
-from avt_distill.teacher.adaptation import AdaptationTrainer, load_masked_or_causal_model
 from avt_distill.teacher.language_models import is_causal, load_tokenizer
-from avt_distill.teacher.recipe_blocks import IGNORED, BlockCollator, load_recipe_texts, make_blocks
 from benchmarks.measure import add_common_arguments, describe_machine, print_times, take_turns, write_result
 
 BATCH_SIZE = 12

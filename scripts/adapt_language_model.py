@@ -14,7 +14,7 @@ import sys
 
 from avt_distill.arguments import parse_run
 from avt_distill.distributed import check_processes
-from avt_distill.teacher.adaptation import AdaptationArguments, adapt
+from avt_distill.recipes.adaptation import AdaptationArguments, adapt
 
 
 def main(argv: list[str] | None = None):

@@ -25,10 +25,10 @@ from avt_distill.data.builder import AnticipationBuilder
 from avt_distill.data.loading import anticipation_builder
 from avt_distill.metrics import softmax
 from avt_distill.plots import Moment, draw_strip
+from avt_distill.recipes.blocks import read_recipes
+from avt_distill.recipes.small_language_model import write_language_model
 from avt_distill.scores import ScoreTable
 from avt_distill.teacher.action_text import ActionText
-from avt_distill.teacher.recipe_blocks import read_recipes
-from avt_distill.teacher.small_language_model import write_language_model
 from modeling_avt.video_io_avt import read_frames
 
 PROJECT = Path(os.path.relpath(Path(__file__).resolve().parent.parent))

@@ -10,7 +10,7 @@ order, as JSONL or, where the output's name ends so, Parquet: `{"id": ..., "titl
 
 A run that was interrupted continues where it stopped when it is started again: until it is whole, the output lies
 beside its name, as `<output>.unfinished`. A JSON list is held in memory, lines are not. What counts as an action:
-`avt_distill.teacher.recipes`.
+`avt_distill.recipes.actions`.
 """
 
 import argparse
@@ -28,7 +28,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from huggingface_hub.utils import tqdm
 
-from avt_distill.teacher.recipes import extract_actions, load_parser
+from avt_distill.recipes.actions import extract_actions, load_parser
 
 SUFFIXES = (".jsonl", ".parquet")
 SCHEMA = pa.schema({"id": pa.string(), "title": pa.string(), "actions": pa.list_(pa.list_(pa.string()))})

@@ -24,8 +24,8 @@ from avt_distill.data.labels import LabelSpace
 from avt_distill.data.loading import BUILDERS
 from avt_distill.features.backbones import load_backbone_processor
 from avt_distill.losses import distillation_loss
+from avt_distill.recipes.adaptation import AdaptationArguments
 from avt_distill.student import StudentInput, build_student, student_input
-from avt_distill.teacher.adaptation import AdaptationArguments
 from avt_distill.trainer import DistillationTrainer
 from modeling_avt import AVTConfig, AVTForAnticipation, AVTVideoProcessor
 from run_distill import Arguments as StudentRun

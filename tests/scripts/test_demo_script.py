@@ -12,8 +12,8 @@ from conftest import PROJECT
 from transformers import AutoModelForMaskedLM
 
 from avt_distill.plots import Moment, draw_strip
+from avt_distill.recipes.small_language_model import write_language_model
 from avt_distill.teacher.language_models import load_tokenizer
-from avt_distill.teacher.small_language_model import write_language_model
 
 TEXTS = ["crack egg, whisk egg, heat pan", "Cut onion, fry onion"]
 

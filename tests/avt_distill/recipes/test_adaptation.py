@@ -8,7 +8,7 @@ import torch
 import transformers
 from transformers import AutoConfig, AutoModel, AutoModelForCausalLM, AutoModelForMaskedLM, AutoTokenizer
 
-from avt_distill.teacher.adaptation import (
+from avt_distill.recipes.adaptation import (
     AdaptationArguments,
     AdaptationTrainer,
     check_block_length,
@@ -17,8 +17,8 @@ from avt_distill.teacher.adaptation import (
     reads_positions_alone,
     train_head,
 )
+from avt_distill.recipes.blocks import BlockCollator, make_blocks
 from avt_distill.teacher.language_models import is_causal, load_language_model_config, load_tokenizer
-from avt_distill.teacher.recipe_blocks import BlockCollator, make_blocks
 
 TEXTS = ["preheat oven, crack egg, whisk egg, add milk", "boil milk", "peel onion, cut onion, fry onion"] * 12
 SIZES = {

@@ -20,7 +20,7 @@ from pathlib import Path
 import pytest
 from conftest import PROJECT
 
-from avt_distill.teacher.recipes import extract_actions, instruction_statements, load_parser, statement_actions
+from avt_distill.recipes.actions import extract_actions, instruction_statements, load_parser, statement_actions
 
 pytest.importorskip("spacy", reason="needs the extra [recipes]")
 
@@ -122,7 +122,7 @@ def test_recipes_are_read_as_needed(parser):
 
 
 def test_importing_needs_no_spacy():
-    code = "import sys, avt_distill.teacher.recipes; print([m for m in ('spacy', 'torch') if m in sys.modules])"
+    code = "import sys, avt_distill.recipes.actions; print([m for m in ('spacy', 'torch') if m in sys.modules])"
     result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=PROJECT)
     assert result.stdout.strip() == "[]"
 

@@ -14,7 +14,7 @@ import torch
 from torch.nn.utils.rnn import pad_sequence
 from transformers import DataCollatorForLanguageModeling, PreTrainedTokenizerBase
 
-from .action_text import ActionText
+from ..teacher.action_text import ActionText
 
 IGNORED = -100
 # One for all runs, whatever their seed: perplexities of a model before and after, and of several runs, then compare.

@@ -9,15 +9,15 @@ import pyarrow.parquet
 import pytest
 import torch
 
-from avt_distill.teacher.action_text import ActionText
-from avt_distill.teacher.language_models import encode, load_tokenizer
-from avt_distill.teacher.recipe_blocks import (
+from avt_distill.recipes.blocks import (
     BlockCollator,
     is_held_out,
     load_recipe_texts,
     make_blocks,
     read_recipes,
 )
+from avt_distill.teacher.action_text import ActionText
+from avt_distill.teacher.language_models import encode, load_tokenizer
 
 ROWS = [
     {"id": "pancakes", "title": "Pancakes", "actions": [["crack", "egg"], ["whisk", "egg"]]},

@@ -29,9 +29,9 @@ from transformers.trainer import TRAINER_STATE_NAME
 from transformers.trainer_utils import IntervalStrategy, SaveStrategy, SchedulerType
 
 from ..checkpoints import last_whole_checkpoint
-from .action_text import ActionText
-from .language_models import is_causal, load_language_model_config, load_tokenizer
-from .recipe_blocks import (
+from ..teacher.action_text import ActionText
+from ..teacher.language_models import is_causal, load_language_model_config, load_tokenizer
+from .blocks import (
     IGNORED,
     BlockCollator,
     RecipeTexts,

@@ -24,7 +24,7 @@ instruction of a sentence: see `instruction_statements`.
 
 Against 50 sentences annotated by hand, and 30 held out, precision and recall of pairs are 0.985 / 0.985 and
 1.000 / 0.949, of verbs 1.000 / 1.000 and 1.000 / 0.971; as the sentences stand, those of pairs are 0.958 / 0.687 and
-1.000 / 0.718 (`tests/avt_distill/teacher/test_recipes.py`).
+1.000 / 0.718 (`tests/avt_distill/recipes/test_actions.py`).
 """
 
 import itertools
@@ -32,7 +32,7 @@ import re
 from collections.abc import Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING
 
-from .recipe_words import (
+from .words import (
     ADVERBS,
     ALONE_NO_OBJECTS,
     AUXILIARIES,

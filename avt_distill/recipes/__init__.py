@@ -1,0 +1,1 @@
+"""From recipes to a language model that has read them."""
