@@ -171,7 +171,7 @@ class AnticipationBuilder(datasets.ArrowBasedBuilder):
     def _content_hash(cls, folder: Path) -> str:
         """A digest of annotations and code: edited files are never served from an old cache."""
         digest = hashlib.sha256()
-        code = [*sorted(Path(__file__).parent.glob("*.py")), Path(inspect.getfile(sample_frames))]
+        code = [*sorted(Path(__file__).parent.rglob("*.py")), Path(inspect.getfile(sample_frames))]
         annotations = sorted({path for pattern in cls.ANNOTATION_FILES for path in folder.glob(pattern)})
         for path in [*code, *annotations]:
             digest.update(path.name.encode() + b"\0" + path.read_bytes() + b"\0")

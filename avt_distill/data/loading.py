@@ -6,12 +6,12 @@ from pathlib import Path
 
 import datasets
 
+from .benchmarks.demo import DemoKitchen
+from .benchmarks.egtea import EgteaGazePlus
+from .benchmarks.epic_kitchens import EpicKitchens55, EpicKitchens100
+from .benchmarks.fifty_salads import FiftySalads
+from .benchmarks.own_data import OwnData
 from .builder import AnticipationBuilder
-from .demo import DemoKitchen
-from .egtea import EgteaGazePlus
-from .epic_kitchens import EpicKitchens55, EpicKitchens100
-from .fifty_salads import FiftySalads
-from .own_data import OwnData
 
 BUILDERS = {
     "epic_kitchens_55": EpicKitchens55,

@@ -9,8 +9,8 @@ import pandas as pd
 import pytest
 from conftest import require_shared
 
-from avt_distill.data.egtea import EgteaGazePlus
-from avt_distill.data.epic_kitchens import EpicKitchens55, EpicKitchens100
+from avt_distill.data.benchmarks.egtea import EgteaGazePlus
+from avt_distill.data.benchmarks.epic_kitchens import EpicKitchens55, EpicKitchens100
 
 # recording -> builder, annotation folder, split, options. The pickled annotations that some runs read have the times of
 # the official files.

@@ -1,6 +1,7 @@
 """Data sets from annotations: rows worked out by hand, no look ahead, caching by content, and misuse."""
 
 import json
+from pathlib import Path
 
 import datasets
 import numpy as np
@@ -8,7 +9,7 @@ import pytest
 from conftest import numbered_frames, require_shared, write_video
 
 from avt_distill.data import LabelSpace, anticipation_builder, load_anticipation_dataset
-from avt_distill.data.epic_kitchens import read_official
+from avt_distill.data.benchmarks.epic_kitchens import read_official
 from avt_distill.data.rows import anticipation_rows
 from avt_distill.data.segments import AnnotationError
 
@@ -165,6 +166,15 @@ def test_edited_annotations_are_never_served_stale(folder):
     (folder / "labels.json").write_text("")
     LabelSpace(("mix egg", "cut oil", "cut egg", "wash")).save(folder / "labels.json")
     assert load(folder)["train"].features["action"].names == ["mix egg", "cut oil", "cut egg", "wash"]
+
+
+@pytest.mark.parametrize("name", ["builder.py", "own_data.py", "temporal_avt.py"])
+def test_edited_code_is_never_served_stale(folder, monkeypatch, name):
+    write(folder)
+    before = anticipation_builder(str(folder)).hash
+    read = Path.read_bytes
+    monkeypatch.setattr(Path, "read_bytes", lambda path: read(path) + b"#" * (path.name == name))
+    assert anticipation_builder(str(folder)).hash != before
 
 
 def test_splits_and_folds(folder):

@@ -4,10 +4,10 @@ from pathlib import Path
 
 import pandas as pd
 
-from .builder import Annotations, AnticipationBuilder, AnticipationConfig
+from ..builder import Annotations, AnticipationBuilder, AnticipationConfig
+from ..labels import LabelSpace
+from ..segments import AnnotationError, read_csv
 from .epic_kitchens import read_rulstm
-from .labels import LabelSpace
-from .segments import AnnotationError, read_csv
 
 # The videos; RULSTM's frame numbers, and its features, are at 30 fps all the same.
 VIDEO_FPS = 24.0

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from avt_distill.data import load_anticipation_dataset
-from avt_distill.data.demo import DISHES, NOUN_COLOURS, SENTENCES, VERBS, generate_demo
+from avt_distill.data.benchmarks.demo import DISHES, NOUN_COLOURS, SENTENCES, VERBS, generate_demo
 from modeling_avt.video_io_avt import probe, read_frames
 
 

@@ -9,10 +9,10 @@ import pandas as pd
 
 from modeling_avt.video_io_avt import probe
 
-from .builder import Annotations, AnticipationBuilder, AnticipationConfig
-from .labels import LabelSpace
-from .segments import AnnotationError, read_csv, segment_table
-from .videos import find_videos
+from ..builder import Annotations, AnticipationBuilder, AnticipationConfig
+from ..labels import LabelSpace
+from ..segments import AnnotationError, read_csv, segment_table
+from ..videos import find_videos
 
 logger = logging.getLogger(__name__)
 

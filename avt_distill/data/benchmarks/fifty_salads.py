@@ -6,9 +6,9 @@ from pathlib import Path
 
 import pandas as pd
 
-from .builder import Annotations, AnticipationBuilder, AnticipationConfig
-from .labels import LabelSpace
-from .segments import AnnotationError, read_csv, segment_table
+from ..builder import Annotations, AnticipationBuilder, AnticipationConfig
+from ..labels import LabelSpace
+from ..segments import AnnotationError, read_csv, segment_table
 
 # Labels of the official files that are no actions.
 BACKGROUND = ("background", "action_start", "action_end")

@@ -13,8 +13,8 @@ from pathlib import Path
 import av
 import numpy as np
 
+from ..segments import AnnotationError
 from .own_data import OwnData
-from .segments import AnnotationError
 
 FPS = 10
 HEIGHT_PX, WIDTH_PX = 72, 96

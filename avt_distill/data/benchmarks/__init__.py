@@ -1,0 +1,1 @@
+"""The benchmarks, one file each: from their files to segment tables."""
