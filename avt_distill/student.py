@@ -15,9 +15,9 @@ from modeling_avt.video_processing_avt import AVTVideoProcessor
 
 from .data.builder import AnticipationBuilder
 from .data.collator import FeatureCollator, VideoCollator
+from .evaluation.scores import LABEL_SPACE_HASH, ScoreTable
 from .features.backbones import load_backbone, load_backbone_processor
 from .features.stores import FeatureStore, open_feature_store
-from .scores import LABEL_SPACE_HASH, ScoreTable
 
 logger = logging.getLogger(__name__)
 

@@ -14,9 +14,9 @@ from transformers import set_seed
 
 from .checkpoints import last_whole_checkpoint
 from .data.builder import AnticipationBuilder
-from .evaluation import benchmark_metrics
+from .evaluation.benchmark_metrics import benchmark_metrics
+from .evaluation.scores import ScoreTable
 from .run_settings import DECISIVE, keep_settings
-from .scores import ScoreTable
 from .student import StudentArguments, StudentInput, build_student, labelled, score_table, student_input, table_metadata
 from .teacher.soft_labels import SoftLabelTable, rows_fingerprint
 from .trainer import DistillationArguments, DistillationTrainer, SoftLabelCollator

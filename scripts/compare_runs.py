@@ -19,9 +19,9 @@ import json
 import sys
 from pathlib import Path
 
-from avt_distill.comparison import compare_tables, comparison_text, pool_rows
 from avt_distill.data.labels import LabelSpace
-from avt_distill.scores import ScoreTable
+from avt_distill.evaluation.comparison import compare_tables, comparison_text, pool_rows
+from avt_distill.evaluation.scores import ScoreTable
 
 
 def main(arguments: list[str] | None = None):

@@ -20,14 +20,14 @@ from pathlib import Path
 import numpy as np
 from transformers import pipeline
 
-from avt_distill.comparison import comparison_text
 from avt_distill.data.builder import AnticipationBuilder
 from avt_distill.data.loading import anticipation_builder
+from avt_distill.evaluation.comparison import comparison_text
+from avt_distill.evaluation.scores import ScoreTable
 from avt_distill.metrics import softmax
 from avt_distill.plots import Moment, draw_strip
 from avt_distill.recipes.blocks import read_recipes
 from avt_distill.recipes.small_language_model import write_language_model
-from avt_distill.scores import ScoreTable
 from avt_distill.teacher.action_text import ActionText
 from modeling_avt.video_io_avt import read_frames
 

@@ -16,10 +16,10 @@ from pathlib import Path
 
 import numpy as np
 
-from avt_distill.challenge import FORMATS, build_submission
 from avt_distill.data.labels import LabelSpace
+from avt_distill.evaluation.challenge import FORMATS, build_submission
+from avt_distill.evaluation.scores import ScoreTable
 from avt_distill.metrics import UNKNOWN_LABEL, anticipation_metrics, late_fuse_kinds, metrics_text, per_class_table
-from avt_distill.scores import ScoreTable
 
 
 def main(arguments: list[str] | None = None):

@@ -23,8 +23,8 @@ from avt_distill.arguments import parse_run
 from avt_distill.data.builder import AnticipationBuilder
 from avt_distill.data.loading import DatasetArguments, choose_splits
 from avt_distill.distributed import check_processes
-from avt_distill.evaluation import benchmark_metrics, metrics_text
-from avt_distill.scores import LABEL_SPACE_HASH, ScoreTable
+from avt_distill.evaluation.benchmark_metrics import benchmark_metrics, metrics_text
+from avt_distill.evaluation.scores import LABEL_SPACE_HASH, ScoreTable
 from avt_distill.teacher.count_models import NGramModel
 from avt_distill.teacher.cross_fitting import Scorer
 from avt_distill.teacher.fine_tuning import HistoryRule, TeacherArguments, fine_tuned_teacher

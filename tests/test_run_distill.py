@@ -25,8 +25,8 @@ import run_distill
 from avt_distill import student_training
 from avt_distill.data.collator import FeatureCollator
 from avt_distill.data.labels import LabelSpace
+from avt_distill.evaluation.scores import ScoreTable
 from avt_distill.features.stores import open_feature_store
-from avt_distill.scores import ScoreTable
 from avt_distill.teacher.soft_labels import SoftLabelTable
 from modeling_avt import AVTForAnticipation
 

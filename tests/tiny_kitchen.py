@@ -10,8 +10,8 @@ from transformers import ViTConfig, ViTModel
 
 from avt_distill.data import anticipation_builder
 from avt_distill.data.labels import LabelSpace
+from avt_distill.evaluation.scores import LABEL_SPACE_HASH
 from avt_distill.features.stores import write_features
-from avt_distill.scores import LABEL_SPACE_HASH
 from avt_distill.teacher.soft_labels import SoftLabelTable
 
 ACTIONS = ("cut_tomato", "open_fridge", "take_egg", "wash_knife")

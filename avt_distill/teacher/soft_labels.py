@@ -12,7 +12,7 @@ import pandas as pd
 
 from ..data.history import CUTOFFS
 from ..data.labels import LabelSpace
-from ..uid_tables import LABEL_SPACE_HASH, check_label_space, check_vectors, read_table, write_table
+from ..evaluation.uid_tables import LABEL_SPACE_HASH, check_label_space, check_vectors, read_table, write_table
 
 COLUMNS = ("uid", "logits")
 REQUIRED_METADATA = (LABEL_SPACE_HASH, "model", "history_cutoff", "tau_a")

@@ -10,9 +10,9 @@ import pytest
 from conftest import PROJECT
 
 from avt_distill.data.labels import LabelSpace
+from avt_distill.evaluation.scores import ScoreTable
+from avt_distill.evaluation.statistics import mcnemar_exact, paired_bootstrap, sign_flip_test, student_t_interval
 from avt_distill.metrics import anticipation_metrics, label_ranks
-from avt_distill.scores import ScoreTable
-from avt_distill.statistics import mcnemar_exact, paired_bootstrap, sign_flip_test, student_t_interval
 
 KITCHEN = LabelSpace(
     ("cut egg", "cut oil", "mix egg", "mix oil"), ("cut", "mix"), ("egg", "oil"), ((0, 0), (0, 1), (1, 0), (1, 1))

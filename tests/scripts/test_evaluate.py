@@ -11,10 +11,10 @@ import numpy as np
 import pytest
 from conftest import PROJECT
 
-from avt_distill.challenge import check_submission
 from avt_distill.data.labels import LabelSpace
+from avt_distill.evaluation.challenge import check_submission
+from avt_distill.evaluation.scores import ScoreTable
 from avt_distill.metrics import anticipation_metrics, late_fuse_kinds, per_class_table
-from avt_distill.scores import ScoreTable
 
 KITCHEN = LabelSpace(
     ("cut egg", "cut oil", "mix egg", "mix oil"), ("cut", "mix"), ("egg", "oil"), ((0, 0), (0, 1), (1, 0), (1, 1))

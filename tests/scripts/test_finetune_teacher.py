@@ -9,8 +9,8 @@ import pytest
 from conftest import PROJECT
 
 from avt_distill.data import anticipation_builder
+from avt_distill.evaluation.scores import ScoreTable
 from avt_distill.metrics import softmax
-from avt_distill.scores import ScoreTable
 from avt_distill.teacher.count_models import NGramModel
 from avt_distill.teacher.prediction import TeacherScorer
 from avt_distill.teacher.soft_labels import SoftLabelTable

@@ -14,7 +14,7 @@ import pytest
 from conftest import PROJECT
 
 from avt_distill.data.labels import LabelSpace
-from avt_distill.scores import ScoreTable
+from avt_distill.evaluation.scores import ScoreTable
 from avt_distill.teacher.soft_labels import SoftLabelTable, rows_fingerprint
 
 SPACE = LabelSpace(("cut", "mix", "pour"))

@@ -7,7 +7,7 @@ import numpy as np
 import pyarrow
 import pyarrow.parquet
 
-from .data.labels import LabelSpace
+from ..data.labels import LabelSpace
 
 LABEL_SPACE_HASH = "label_space_hash"
 

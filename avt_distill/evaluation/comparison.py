@@ -5,8 +5,8 @@ from dataclasses import asdict
 
 import numpy as np
 
-from .data.labels import LabelSpace
-from .metrics import label_ranks, labels_of_kind, marginal_scores
+from ..data.labels import LabelSpace
+from ..metrics import label_ranks, labels_of_kind, marginal_scores
 from .scores import ScoreTable
 from .statistics import (
     class_mean,

@@ -21,8 +21,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from .data.labels import LabelSpace
-from .metrics import marginal_scores, softmax
+from ..data.labels import LabelSpace
+from ..metrics import marginal_scores, softmax
 
 NUM_ACTION_SCORES = 100
 CHALLENGE_NAME = "action_anticipation"

@@ -2,8 +2,8 @@
 
 from collections.abc import Mapping
 
-from .data.builder import Annotations
-from .metrics import anticipation_metrics, many_shot_actions
+from ..data.builder import Annotations
+from ..metrics import anticipation_metrics, many_shot_actions
 from .scores import ScoreTable
 
 

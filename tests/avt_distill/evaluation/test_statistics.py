@@ -6,8 +6,7 @@ import math
 import numpy as np
 import pytest
 
-from avt_distill.metrics import anticipation_metrics, label_ranks
-from avt_distill.statistics import (
+from avt_distill.evaluation.statistics import (
     SeedInterval,
     class_mean,
     mcnemar_exact,
@@ -17,6 +16,7 @@ from avt_distill.statistics import (
     student_t_interval,
     student_t_quantile,
 )
+from avt_distill.metrics import anticipation_metrics, label_ranks
 
 
 def hits_of_two_models(num_rows=400, gain=0.1, seed=0):
@@ -86,7 +86,7 @@ def test_the_seed_alone_decides_the_resamples(monkeypatch):
     first = paired_bootstrap(baseline, candidate, num_resamples=300, seed=1)
     assert paired_bootstrap(baseline, candidate, num_resamples=300, seed=1) == first
     assert paired_bootstrap(baseline, candidate, num_resamples=300, seed=2) != first
-    monkeypatch.setattr("avt_distill.statistics.DRAWS_AT_ONCE", 1000)
+    monkeypatch.setattr("avt_distill.evaluation.statistics.DRAWS_AT_ONCE", 1000)
     assert paired_bootstrap(baseline, candidate, num_resamples=300, seed=1) == first
 
 
@@ -134,7 +134,7 @@ def test_sign_flips_by_hand_and_at_their_smallest():
 def test_drawn_sign_flips_agree_with_counted_ones(monkeypatch):
     differences = np.random.default_rng(0).normal(0.4, 1, 12)
     counted = sign_flip_test(differences)
-    monkeypatch.setattr("avt_distill.statistics.MAX_SEEDS_COUNTED", 3)
+    monkeypatch.setattr("avt_distill.evaluation.statistics.MAX_SEEDS_COUNTED", 3)
     drawn = sign_flip_test(differences, num_resamples=20_000, seed=1)
     assert drawn == pytest.approx(counted, abs=0.015)
     assert drawn != sign_flip_test(differences, num_resamples=20_000, seed=2)

@@ -5,8 +5,8 @@ from pathlib import Path
 
 import numpy as np
 
-from .data.labels import LabelSpace
-from .metrics import UNKNOWN_LABEL
+from ..data.labels import LabelSpace
+from ..metrics import UNKNOWN_LABEL
 from .uid_tables import LABEL_SPACE_HASH, check_label_space, check_vectors, read_table, write_table
 
 COLUMNS = ("uid", "label", "scores")

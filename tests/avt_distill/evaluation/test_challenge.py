@@ -6,8 +6,8 @@ import json
 import numpy as np
 import pytest
 
-from avt_distill.challenge import build_submission, check_submission
 from avt_distill.data.labels import LabelSpace
+from avt_distill.evaluation.challenge import build_submission, check_submission
 from avt_distill.metrics import marginal_scores, softmax
 
 UIDS = ["P01_11_0", "P01_11_1", "P01_11_10"]

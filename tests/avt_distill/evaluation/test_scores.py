@@ -6,7 +6,7 @@ import pyarrow.parquet
 import pytest
 
 from avt_distill.data.labels import LabelSpace
-from avt_distill.scores import ScoreTable
+from avt_distill.evaluation.scores import ScoreTable
 
 SPACE = LabelSpace(("cut", "mix", "pour"))
 SCORES = np.array([[0.1, 2, -3], [1e-30, -1e30, 0]], dtype=np.float32)

@@ -1,0 +1,1 @@
+"""Scores of a model on a split: kept, measured, compared, submitted."""
