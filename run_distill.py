@@ -26,9 +26,9 @@ from avt_distill.evaluation.benchmark_metrics import metrics_text
 from avt_distill.evaluation.comparison import compare_tables, comparison_text
 from avt_distill.evaluation.scores import ScoreTable
 from avt_distill.hub import create_repository, push_folder, use_token
-from avt_distill.student import StudentArguments
-from avt_distill.student_training import RESULTS, StudentData, student_data, trained_student
-from avt_distill.trainer import DistillationArguments
+from avt_distill.student.building import StudentArguments
+from avt_distill.student.trainer import DistillationArguments
+from avt_distill.student.training import RESULTS, StudentData, student_data, trained_student
 
 DEMO = Path(__file__).resolve().parent / "scripts" / "demo.py"
 

@@ -16,8 +16,8 @@ import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from avt_distill.annotated_video import write_annotated_video
-from avt_distill.timeline_plot import Film, draw_timeline, film_times
+from avt_distill.pictures.annotated_video import write_annotated_video
+from avt_distill.pictures.timeline import Film, draw_timeline, film_times
 from modeling_avt import ActionAnticipationPipeline, AVTForAnticipation, AVTVideoProcessor
 from modeling_avt.video_io_avt import probe, read_frames
 

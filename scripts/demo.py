@@ -25,7 +25,7 @@ from avt_distill.data.loading import anticipation_builder
 from avt_distill.evaluation.comparison import comparison_text
 from avt_distill.evaluation.scores import ScoreTable
 from avt_distill.metrics import softmax
-from avt_distill.plots import Moment, draw_strip
+from avt_distill.pictures.strip import Moment, draw_strip
 from avt_distill.recipes.blocks import read_recipes
 from avt_distill.recipes.small_language_model import write_language_model
 from avt_distill.teacher.action_text import ActionText

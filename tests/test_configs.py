@@ -17,7 +17,6 @@ from accelerate.commands.launch import _validate_launch_command, launch_command_
 from conftest import PROJECT, tiny_model
 from transformers import ViTConfig, ViTModel
 
-from avt_distill import student
 from avt_distill.arguments import parse_run
 from avt_distill.data.builder import Annotations
 from avt_distill.data.labels import LabelSpace
@@ -25,8 +24,9 @@ from avt_distill.data.loading import BUILDERS
 from avt_distill.features.backbones import load_backbone_processor
 from avt_distill.losses import distillation_loss
 from avt_distill.recipes.adaptation import AdaptationArguments
-from avt_distill.student import StudentInput, build_student, student_input
-from avt_distill.trainer import DistillationTrainer
+from avt_distill.student import building
+from avt_distill.student.building import StudentInput, build_student, student_input
+from avt_distill.student.trainer import DistillationTrainer
 from modeling_avt import AVTConfig, AVTForAnticipation, AVTVideoProcessor
 from run_distill import Arguments as StudentRun
 from scripts.finetune_teacher import Arguments as TeacherRun
@@ -150,8 +150,8 @@ def vit_of_the_hub(monkeypatch, tmp_path):
         with torch.device("meta"):
             return ViTModel(ViTConfig(), add_pooling_layer=False)
 
-    monkeypatch.setattr(student, "load_backbone", load_backbone)
-    monkeypatch.setattr(student, "load_backbone_processor", lambda name, vit: load_backbone_processor(tmp_path, vit))
+    monkeypatch.setattr(building, "load_backbone", load_backbone)
+    monkeypatch.setattr(building, "load_backbone_processor", lambda name, vit: load_backbone_processor(tmp_path, vit))
     return asked_for
 
 

@@ -22,11 +22,11 @@ from tiny_kitchen import (
 from transformers import AutoProcessor, TrainerCallback
 
 import run_distill
-from avt_distill import student_training
 from avt_distill.data.collator import FeatureCollator
 from avt_distill.data.labels import LabelSpace
 from avt_distill.evaluation.scores import ScoreTable
 from avt_distill.features.stores import open_feature_store
+from avt_distill.student import training
 from avt_distill.teacher.soft_labels import SoftLabelTable
 from modeling_avt import AVTForAnticipation
 
@@ -71,14 +71,14 @@ def results(folder: Path) -> dict:
 
 def watched(monkeypatch, watch):
     """Calls `watch(trainer, args)` for each trainer before it trains."""
-    make = student_training._trainer
+    make = training._trainer
 
     def made(args, data):
         trainer = make(args, data)
         watch(trainer, args)
         return trainer
 
-    monkeypatch.setattr(student_training, "_trainer", made)
+    monkeypatch.setattr(training, "_trainer", made)
 
 
 def test_a_run_leaves_students_their_scores_and_a_comparison(kitchen, finished):

@@ -8,8 +8,8 @@ import pytest
 from conftest import frame_number, tiny_config, tiny_model, tiny_processor, tiny_vit_config
 from transformers import ViTModel
 
-from avt_distill.annotated_video import SHORT_SIDE_PX, draw_caption, write_annotated_video
-from avt_distill.timeline_plot import Film, draw_timeline, film_times
+from avt_distill.pictures.annotated_video import SHORT_SIDE_PX, draw_caption, write_annotated_video
+from avt_distill.pictures.timeline import Film, draw_timeline, film_times
 from modeling_avt import ActionAnticipationPipeline, AVTForAnticipation, AVTVideoProcessor
 from modeling_avt.video_io_avt import probe, read_frames
 from scripts.anticipate import main, table

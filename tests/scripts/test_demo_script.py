@@ -11,7 +11,7 @@ import torch
 from conftest import PROJECT
 from transformers import AutoModelForMaskedLM
 
-from avt_distill.plots import Moment, draw_strip
+from avt_distill.pictures.strip import Moment, draw_strip
 from avt_distill.recipes.small_language_model import write_language_model
 from avt_distill.teacher.language_models import load_tokenizer
 

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 
-from .plots import GREY, MARGIN, TITLE
+from .strip import GREY, MARGIN, TITLE
 
 # In inches: length of the axis, room for names, heights of the frames and of a row, room that a number needs.
 AXIS, LABELS, FILM, ROW, NUMBER = 11.0, 2.1, 1.1, 0.5, 0.4

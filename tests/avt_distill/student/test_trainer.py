@@ -11,8 +11,8 @@ from conftest import PROJECT, tiny_config, tiny_model
 from transformers import set_seed
 
 from avt_distill.losses import distillation_loss
+from avt_distill.student.trainer import COMPONENTS, DistillationArguments, DistillationTrainer, SoftLabelCollator
 from avt_distill.teacher.soft_labels import SoftLabelTable
-from avt_distill.trainer import COMPONENTS, DistillationArguments, DistillationTrainer, SoftLabelCollator
 from modeling_avt import AVTForAnticipation
 
 ROWS = 24

@@ -7,18 +7,19 @@ from dataclasses import dataclass, fields
 from pathlib import Path
 
 import datasets
+import numpy as np
 import pandas as pd
 import torch
 import transformers
-from transformers import set_seed
+from transformers import Trainer, set_seed
 
-from .checkpoints import last_whole_checkpoint
-from .data.builder import AnticipationBuilder
-from .evaluation.benchmark_metrics import benchmark_metrics
-from .evaluation.scores import ScoreTable
-from .run_settings import DECISIVE, keep_settings
-from .student import StudentArguments, StudentInput, build_student, labelled, score_table, student_input, table_metadata
-from .teacher.soft_labels import SoftLabelTable, rows_fingerprint
+from ..checkpoints import last_whole_checkpoint
+from ..data.builder import AnticipationBuilder
+from ..evaluation.benchmark_metrics import benchmark_metrics
+from ..evaluation.scores import LABEL_SPACE_HASH, ScoreTable
+from ..run_settings import DECISIVE, keep_settings
+from ..teacher.soft_labels import SoftLabelTable, rows_fingerprint
+from .building import TIME_CONTRACT, StudentArguments, StudentInput, build_student, student_input
 from .trainer import DistillationArguments, DistillationTrainer, SoftLabelCollator
 
 RESULTS = "results.json"  # written when all else is: the student is finished
@@ -97,6 +98,33 @@ def trained_student(args, data: StudentData) -> ScoreTable:
         (folder / RESULTS).write_text(json.dumps(results, indent=1) + "\n")
     trainer.accelerator.wait_for_everyone()
     return table
+
+
+def score_table(trainer: Trainer, rows: datasets.Dataset, metadata: dict) -> tuple[ScoreTable, dict[str, float]]:
+    """Returns a model's scores of rows, the same in every process, and its losses on them.
+
+    Args:
+        trainer (`Trainer`): Holds the model.
+        rows (`datasets.Dataset`): Labelled rows.
+        metadata (`dict`): What the table is to say of itself.
+    """
+    output = trainer.predict(rows, metric_key_prefix="evaluation")
+    labels = np.asarray(rows["action"])
+    losses = {name: value for name, value in output.metrics.items() if name.endswith("_loss")}
+    return ScoreTable(list(rows["uid"]), np.asarray(output.predictions, dtype=np.float32), labels, metadata), losses
+
+
+def labelled(rows: datasets.Dataset) -> datasets.Dataset:
+    """Returns the rows whose next action is known."""
+    return rows.select(np.flatnonzero(np.asarray(rows["action"]) >= 0))
+
+
+def table_metadata(builder: AnticipationBuilder, **about) -> dict:
+    """Returns what a score table of this data set says of itself."""
+    config = builder.config
+    data = {"dataset": builder.TITLE, "config_name": config.name, "protocol": config.protocol}
+    data |= {name: getattr(config, name) for name in TIME_CONTRACT}
+    return {LABEL_SPACE_HASH: builder.annotations.label_space.content_hash, **data, **about}
 
 
 def _trainer(args, data: StudentData) -> DistillationTrainer:

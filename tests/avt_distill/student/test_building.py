@@ -7,7 +7,8 @@ from conftest import tiny_config, tiny_model, tiny_vit_config
 from tiny_kitchen import ACTIONS, WIDTH, kitchen_builder, write_kitchen, write_tiny_vit, write_video_kitchen
 
 from avt_distill.data.collator import FeatureCollator
-from avt_distill.student import StudentArguments, build_student, labelled, student_input
+from avt_distill.student.building import StudentArguments, build_student, student_input
+from avt_distill.student.training import labelled
 from modeling_avt import AVTForAnticipation, AVTVideoProcessor
 
 HEAD = {"head_hidden_size": 32, "head_num_layers": 2, "head_num_positions": 16}

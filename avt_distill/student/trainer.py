@@ -7,9 +7,9 @@ from dataclasses import dataclass, field
 import torch
 from transformers import PreTrainedModel, Trainer, TrainingArguments
 
-from .hub import PushedCheckpoint
-from .losses import REDUCTIONS, distillation_loss
-from .teacher.soft_labels import SoftLabelTable
+from ..hub import PushedCheckpoint
+from ..losses import REDUCTIONS, distillation_loss
+from ..teacher.soft_labels import SoftLabelTable
 
 IGNORED = -100
 # Every loss, and how many examples, frames or pairs of frames each is a mean over.

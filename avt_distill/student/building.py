@@ -1,23 +1,18 @@
-"""Students: from the options of a run to a model, what it reads, and its score table of a split."""
+"""Students: from the options of a run to a model, and what it reads."""
 
 import json
 import logging
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
-import datasets
-import numpy as np
-from transformers import Trainer
-
 from modeling_avt.configuration_avt import AVTConfig
 from modeling_avt.modeling_avt import AVTForAnticipation
 from modeling_avt.video_processing_avt import AVTVideoProcessor
 
-from .data.builder import AnticipationBuilder
-from .data.collator import FeatureCollator, VideoCollator
-from .evaluation.scores import LABEL_SPACE_HASH, ScoreTable
-from .features.backbones import load_backbone, load_backbone_processor
-from .features.stores import FeatureStore, open_feature_store
+from ..data.builder import AnticipationBuilder
+from ..data.collator import FeatureCollator, VideoCollator
+from ..features.backbones import load_backbone, load_backbone_processor
+from ..features.stores import FeatureStore, open_feature_store
 
 logger = logging.getLogger(__name__)
 
@@ -156,33 +151,6 @@ def _from_checkpoint(name_or_path: str, fields: dict) -> AVTForAnticipation:
     if not same_labels:
         model.classifiers.apply(model._init_weights)
     return model
-
-
-def score_table(trainer: Trainer, rows: datasets.Dataset, metadata: dict) -> tuple[ScoreTable, dict[str, float]]:
-    """Returns a model's scores of rows, the same in every process, and its losses on them.
-
-    Args:
-        trainer (`Trainer`): Holds the model.
-        rows (`datasets.Dataset`): Labelled rows.
-        metadata (`dict`): What the table is to say of itself.
-    """
-    output = trainer.predict(rows, metric_key_prefix="evaluation")
-    labels = np.asarray(rows["action"])
-    losses = {name: value for name, value in output.metrics.items() if name.endswith("_loss")}
-    return ScoreTable(list(rows["uid"]), np.asarray(output.predictions, dtype=np.float32), labels, metadata), losses
-
-
-def labelled(rows: datasets.Dataset) -> datasets.Dataset:
-    """Returns the rows whose next action is known."""
-    return rows.select(np.flatnonzero(np.asarray(rows["action"]) >= 0))
-
-
-def table_metadata(builder: AnticipationBuilder, **about) -> dict:
-    """Returns what a score table of this data set says of itself."""
-    config = builder.config
-    data = {"dataset": builder.TITLE, "config_name": config.name, "protocol": config.protocol}
-    data |= {name: getattr(config, name) for name in TIME_CONTRACT}
-    return {LABEL_SPACE_HASH: builder.annotations.label_space.content_hash, **data, **about}
 
 
 def _mapping(name: str, value: dict | str | None) -> dict:

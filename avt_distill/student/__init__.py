@@ -1,0 +1,1 @@
+"""The student: built, trained beside its teacher, measured."""
