@@ -19,13 +19,13 @@ from accelerate import PartialState
 from transformers.training_args import HubStrategy
 
 from avt_distill.arguments import parse_run
-from avt_distill.cards import student_card
 from avt_distill.data.loading import DatasetArguments, choose_splits
 from avt_distill.distributed import check_processes
 from avt_distill.evaluation.benchmark_metrics import metrics_text
 from avt_distill.evaluation.comparison import compare_tables, comparison_text
 from avt_distill.evaluation.scores import ScoreTable
-from avt_distill.hub import create_repository, push_folder, use_token
+from avt_distill.sharing.cards import student_card
+from avt_distill.sharing.hub import create_repository, push_folder, use_token
 from avt_distill.student.building import StudentArguments
 from avt_distill.student.trainer import DistillationArguments
 from avt_distill.student.training import RESULTS, StudentData, student_data, trained_student

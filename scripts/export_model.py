@@ -11,7 +11,7 @@ import argparse
 import sys
 from pathlib import Path
 
-from avt_distill.export import export_model
+from avt_distill.sharing.export import export_model
 from modeling_avt import AVTForAnticipation, AVTVideoProcessor
 
 

@@ -15,10 +15,10 @@ from pathlib import Path
 import datasets
 from huggingface_hub import CommitOperationAdd, DatasetCard, DatasetCardData, HfApi, hf_hub_download
 
-from avt_distill.cards import dataset_card
 from avt_distill.data.builder import AnticipationBuilder
 from avt_distill.data.command_line import add_dataset_arguments, dataset_builder
-from avt_distill.hub import create_repository, hub_errors_in_one_line
+from avt_distill.sharing.cards import dataset_card
+from avt_distill.sharing.hub import create_repository, hub_errors_in_one_line
 
 
 def main(arguments: list[str] | None = None):

@@ -16,8 +16,8 @@ from pathlib import Path
 
 from huggingface_hub import ModelCard
 
-from avt_distill.cards import student_card, teacher_card
-from avt_distill.hub import push_folder, push_space
+from avt_distill.sharing.cards import student_card, teacher_card
+from avt_distill.sharing.hub import push_folder, push_space
 
 
 def main(arguments: list[str] | None = None):

@@ -7,8 +7,8 @@ from dataclasses import dataclass, field
 import torch
 from transformers import PreTrainedModel, Trainer, TrainingArguments
 
-from ..hub import PushedCheckpoint
 from ..losses import REDUCTIONS, distillation_loss
+from ..sharing.hub import PushedCheckpoint
 from ..teacher.soft_labels import SoftLabelTable
 
 IGNORED = -100

@@ -10,8 +10,8 @@ import pytest
 import torch
 from conftest import VERB_NOUN, numbered_frames, tiny_config, tiny_model, tiny_processor, tiny_vit_config
 
-from avt_distill import export
-from avt_distill.export import FeatureModel, StreamingStep, export_model
+from avt_distill.sharing import export
+from avt_distill.sharing.export import FeatureModel, StreamingStep, export_model
 from scripts.export_model import main
 
 HAS_ONNX = all(importlib.util.find_spec(name) for name in ("onnxruntime", "onnxscript"))

@@ -8,7 +8,7 @@ from conftest import tiny_config, tiny_model
 from huggingface_hub import DatasetCardData
 from tiny_kitchen import kitchen_builder, write_kitchen
 
-from avt_distill.cards import dataset_card, student_card, teacher_card
+from avt_distill.sharing.cards import dataset_card, student_card, teacher_card
 
 METRICS = {
     "action_top1_accuracy": 41.25,

@@ -7,7 +7,7 @@ from pathlib import Path
 from huggingface_hub import CardData, DatasetCard, DatasetCardData, EvalResult, ModelCard, ModelCardData, RepoCard
 from jinja2 import Environment, StrictUndefined, UndefinedError
 
-TEMPLATES = Path(__file__).resolve().parent.parent / "hub_cards"
+TEMPLATES = Path(__file__).resolve().parents[2] / "hub_cards"
 RESULTS, SETTINGS, CONFIG = "results.json", "settings.json", "config.json"
 MEASURES = {
     "action_top1_accuracy": ("accuracy", "Top-1 accuracy"),
