@@ -3,6 +3,7 @@
 import os
 import subprocess
 import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -152,17 +153,26 @@ def test_training_goes_on_exactly_where_it_was(tmp_path):
     torch.testing.assert_close(weights, undisturbed, rtol=0, atol=0)
 
 
-@pytest.mark.parametrize("num_rows", [24, 21, 20])
-def test_two_processes_train_and_measure_as_one(tmp_path, num_rows):
-    """The last batch of an epoch has 8, 5 or 4 rows: of 5 and 4 the second process repeats some or all of its rows."""
-    (tmp_path / "run.py").write_text(TWO_PROCESSES)
-    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2"]
-    command += ["run.py", str(tmp_path), str(num_rows)]
-    paths = (PROJECT, PROJECT / "tests", PROJECT / "tests" / "avt_distill")
+# The last batch of an epoch has 8, 5 or 4 rows: of 5 and 4 the second process repeats some or all of its rows.
+NUM_ROWS = (24, 21, 20)
+
+
+@pytest.fixture(scope="module")
+def two_processes(tmp_path_factory) -> Path:
+    """The folder in which two processes left weights and losses of each of `NUM_ROWS`."""
+    folder = tmp_path_factory.mktemp("two_processes")
+    (folder / "run.py").write_text(TWO_PROCESSES)
+    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2", "run.py"]
+    paths = (PROJECT, PROJECT / "tests", Path(__file__).parent)
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join(map(str, paths)), "OMP_NUM_THREADS": "1"}
-    subprocess.run(command, cwd=tmp_path, env=environment, check=True, timeout=120)
-    saved = torch.load(tmp_path / "two.pt", weights_only=True)
-    alone = trainer(tmp_path / "one", table=soft_labels(), rows=random_rows(num_rows), max_steps=5)
+    subprocess.run([*command, *map(str, NUM_ROWS)], cwd=folder, env=environment, check=True, timeout=120)
+    return folder
+
+
+@pytest.mark.parametrize("num_rows", NUM_ROWS)
+def test_two_processes_train_and_measure_as_one(two_processes, tmp_path, num_rows):
+    saved = torch.load(two_processes / f"{num_rows}.pt", weights_only=True)
+    alone = trainer(tmp_path, table=soft_labels(), rows=random_rows(num_rows), max_steps=5)
     torch.testing.assert_close(saved["weights"], weights_after(alone), rtol=1e-5, atol=1e-6)
     metrics = alone.evaluate()
     for name, value in saved["metrics"].items():
@@ -174,12 +184,13 @@ import sys
 import torch
 from test_trainer import random_rows, soft_labels, trainer, weights_after
 
-rows = random_rows(int(sys.argv[2]))
-training = trainer(sys.argv[1], table=soft_labels(), rows=rows, max_steps=5, per_device_train_batch_size=4)
-weights = weights_after(training)
-metrics = {name: value for name, value in training.evaluate().items() if name.endswith("loss")}
-if training.args.process_index == 0:
-    torch.save({"weights": weights, "metrics": metrics}, sys.argv[1] + "/two.pt")
+for num_rows in map(int, sys.argv[1:]):
+    rows = random_rows(num_rows)
+    training = trainer(f"of_{num_rows}", table=soft_labels(), rows=rows, max_steps=5, per_device_train_batch_size=4)
+    weights = weights_after(training)
+    metrics = {name: value for name, value in training.evaluate().items() if name.endswith("loss")}
+    if training.args.process_index == 0:
+        torch.save({"weights": weights, "metrics": metrics}, f"{num_rows}.pt")
 training.accelerator.wait_for_everyone()  # one that ends while the other still works may abort, now and then
 torch.distributed.destroy_process_group()
 """
