@@ -18,12 +18,12 @@ from pathlib import Path
 from accelerate import PartialState
 from transformers.training_args import HubStrategy
 
-from avt_distill.arguments import parse_run
 from avt_distill.data.loading import DatasetArguments, choose_splits
-from avt_distill.distributed import check_processes
 from avt_distill.evaluation.benchmark_metrics import metrics_text
 from avt_distill.evaluation.comparison import compare_tables, comparison_text
 from avt_distill.evaluation.scores import ScoreTable
+from avt_distill.runs.arguments import parse_run
+from avt_distill.runs.folder import check_processes, write_json
 from avt_distill.sharing.cards import student_card
 from avt_distill.sharing.hub import create_repository, push_folder, use_token
 from avt_distill.student.building import StudentArguments
@@ -128,7 +128,7 @@ def report(args: Arguments, data: StudentData, tables: dict[str, list[ScoreTable
         print(f"\nbaseline and distilled, {comparison_text(rows, num_rows)}")
         seeds = args.seeds or [args.seed]
         comparison = {"split": args.evaluation_split, "num_rows": num_rows, "seeds": seeds, "rows": rows}
-        (folder / "comparison.json").write_text(json.dumps(comparison, indent=1) + "\n")
+        write_json(folder / "comparison.json", comparison)
     student = folder / pushed_student(args)
     student_card(student, hub_name(args), comparison=comparison).save(student / "README.md")
     print(f"\nCheckpoints, scores and results: {folder}; the first student, with its model card: {student}")

@@ -12,9 +12,9 @@ continues with --resume_from_checkpoint true.
 
 import sys
 
-from avt_distill.arguments import parse_run
-from avt_distill.distributed import check_processes
 from avt_distill.recipes.adaptation import AdaptationArguments, adapt
+from avt_distill.runs.arguments import parse_run
+from avt_distill.runs.folder import check_processes
 
 
 def main(argv: list[str] | None = None):

@@ -30,12 +30,12 @@ import pandas as pd
 import torch
 from transformers import AutoModelForCausalLM
 
-from avt_distill.arguments import parse_run
 from avt_distill.data.builder import AnticipationBuilder
 from avt_distill.data.loading import DatasetArguments
-from avt_distill.distributed import check_processes
 from avt_distill.evaluation.scores import LABEL_SPACE_HASH
 from avt_distill.metrics import label_ranks
+from avt_distill.runs.arguments import parse_run
+from avt_distill.runs.folder import check_processes
 from avt_distill.teacher.action_text import ActionText
 from avt_distill.teacher.count_models import NGramModel
 from avt_distill.teacher.cross_fitting import Scorer, cross_fitted_logits

@@ -16,9 +16,9 @@ from accelerate import PartialState
 from huggingface_hub.utils import tqdm
 
 from avt_distill.data.videos import find_videos
-from avt_distill.distributed import check_processes
 from avt_distill.features.backbones import load_backbone_processor
-from avt_distill.features.extraction import CLIP_FRAME_RATE, PretrainedEncoder, extract_features, keep_settings
+from avt_distill.features.extraction import CLIP_FRAME_RATE, PretrainedEncoder, extract_features, keep_extraction
+from avt_distill.runs.folder import check_processes
 
 PREPROCESSING = ("size", "crop_size", "image_mean", "image_std", "antialias")
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
@@ -68,7 +68,7 @@ def extract(args: argparse.Namespace, state: PartialState) -> list[str]:
     settings.update(model=args.model, dtype=args.dtype, frame_rate=args.frame_rate)
     if encoder.is_video_model:
         settings.update(num_frames=encoder.num_frames, clip_frame_rate=args.clip_frame_rate)
-    keep_settings(args.output, settings)
+    keep_extraction(args.output, settings)
     share = {video_id: videos[video_id] for video_id in list(videos)[state.process_index :: state.num_processes]}
     results = extract_features(
         share,

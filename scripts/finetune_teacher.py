@@ -9,7 +9,6 @@ models for `scripts/evaluate.py` and `scripts/compare_runs.py`, and `results.jso
 same command, it goes on; finished, it only measures.
 """
 
-import json
 import sys
 import time
 from dataclasses import dataclass, field
@@ -19,12 +18,12 @@ import pandas as pd
 import torch
 import transformers
 
-from avt_distill.arguments import parse_run
 from avt_distill.data.builder import AnticipationBuilder
 from avt_distill.data.loading import DatasetArguments, choose_splits
-from avt_distill.distributed import check_processes
 from avt_distill.evaluation.benchmark_metrics import benchmark_metrics, metrics_text
 from avt_distill.evaluation.scores import LABEL_SPACE_HASH, ScoreTable
+from avt_distill.runs.arguments import parse_run
+from avt_distill.runs.folder import SETTINGS, check_processes, read_json, write_json
 from avt_distill.teacher.count_models import NGramModel
 from avt_distill.teacher.cross_fitting import Scorer
 from avt_distill.teacher.fine_tuning import HistoryRule, TeacherArguments, fine_tuned_teacher
@@ -84,11 +83,11 @@ def report(args: Arguments, builder: AnticipationBuilder, train: pd.DataFrame, t
         table.save(Path(args.output_dir) / f"scores_{split}_{name}.parquet")
         results[name] = benchmark_metrics(table, builder.annotations)
     print(f"{len(rows)} rows of {split}", metrics_text(results), sep="\n")
-    settings = json.loads((Path(args.output_dir) / "settings.json").read_text())
+    settings = read_json(Path(args.output_dir) / SETTINGS)
     versions = {library.__name__: library.__version__ for library in (torch, transformers)}
     result = {"split": split, "num_rows": len(rows), "metrics": results, "training_s": round(seconds, 1)}
     result |= {"scores": tables["teacher"].metadata, "settings": settings, "versions": versions}
-    (Path(args.output_dir) / "results.json").write_text(json.dumps(result, indent=1) + "\n")
+    write_json(Path(args.output_dir) / "results.json", result)
 
 
 def score(scorer: Scorer, name: str, rows: pd.DataFrame, builder: AnticipationBuilder, split: str) -> ScoreTable:

@@ -17,13 +17,13 @@ from accelerate.commands.launch import _validate_launch_command, launch_command_
 from conftest import PROJECT, tiny_model
 from transformers import ViTConfig, ViTModel
 
-from avt_distill.arguments import parse_run
 from avt_distill.data.builder import Annotations
 from avt_distill.data.labels import LabelSpace
 from avt_distill.data.loading import BUILDERS
 from avt_distill.features.backbones import load_backbone_processor
 from avt_distill.losses import distillation_loss
 from avt_distill.recipes.adaptation import AdaptationArguments
+from avt_distill.runs.arguments import parse_run
 from avt_distill.student import building
 from avt_distill.student.building import StudentInput, build_student, student_input
 from avt_distill.student.trainer import DistillationTrainer

@@ -8,6 +8,8 @@ from pathlib import Path
 
 import numpy as np
 
+from ..runs.folder import read_json, write_json
+
 
 @dataclass(frozen=True)
 class LabelSpace:
@@ -82,12 +84,12 @@ class LabelSpace:
 
     def save(self, path: str | Path):
         """Writes the label space as JSON."""
-        Path(path).write_text(json.dumps(asdict(self), indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+        write_json(path, asdict(self))
 
     @classmethod
     def load(cls, path: str | Path) -> "LabelSpace":
         """Returns a label space that `save` wrote."""
-        fields = json.loads(Path(path).read_text(encoding="utf-8"))
+        fields = read_json(path)
         pairs = fields["action_to_verb_noun"]
         pairs = None if pairs is None else tuple(tuple(pair) for pair in pairs)
         return cls(tuple(fields["actions"]), tuple(fields["verbs"]), tuple(fields["nouns"]), pairs)

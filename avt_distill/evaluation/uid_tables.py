@@ -1,6 +1,5 @@
 """One vector of numbers a uid, as a Parquet file: what score tables and soft-label tables have in common."""
 
-import os
 from pathlib import Path
 
 import numpy as np
@@ -8,6 +7,7 @@ import pyarrow
 import pyarrow.parquet
 
 from ..data.labels import LabelSpace
+from ..runs.folder import whole_file
 
 LABEL_SPACE_HASH = "label_space_hash"
 
@@ -52,15 +52,9 @@ def check_label_space(name: str, num_actions: int, metadata: dict[str, str], lab
 
 def write_table(path: str | Path, columns: dict[str, list | np.ndarray], metadata: dict[str, str]):
     """Writes columns as Parquet, whole or not at all: lists as text, vectors `(N,)` as numbers, `(N, A)` as lists."""
-    path = Path(path)
     table = pyarrow.table({name: _to_arrow(values) for name, values in columns.items()})
-    # In the same folder, so that the move is one step; not by `tempfile`, whose files only their owner may read.
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    try:
-        pyarrow.parquet.write_table(table.replace_schema_metadata(metadata), temporary)
-        os.replace(temporary, path)
-    finally:
-        temporary.unlink(missing_ok=True)
+    with whole_file(path) as partial:
+        pyarrow.parquet.write_table(table.replace_schema_metadata(metadata), partial)
 
 
 def _to_arrow(values: list | np.ndarray) -> pyarrow.Array:

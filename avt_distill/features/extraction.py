@@ -1,8 +1,6 @@
 """Features of whole videos by any pretrained image or video model, written into a feature store."""
 
-import json
 import math
-import os
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,10 +16,15 @@ from modeling_avt.temporal_avt import TIME_SLACK_S
 from modeling_avt.video_io_avt import VideoDecodeError, probe
 from modeling_avt.video_processing_avt import AVTVideoProcessor
 
+from ..runs.folder import keep_settings
 from .backbones import load_backbone
 from .stores import is_complete, write_features
 
 SETTINGS_FILE = "extraction.json"
+OTHER_FEATURES = (
+    "{place} holds features made with {name}={found}, not {wanted}: give another folder, otherwise one store would "
+    "hold two kinds of features."
+)
 # About what clip models were trained at: VideoMAE on every 4th frame at 30 fps, V-JEPA 2 on clips at 4 to 8 fps.
 CLIP_FRAME_RATE = 8.0
 
@@ -198,7 +201,7 @@ class _Batches(Dataset):
             return error
 
 
-def keep_settings(folder: str | Path, settings: dict):
+def keep_extraction(folder: str | Path, settings: dict):
     """Records how a folder's features are made, and refuses to add features that are made otherwise.
 
     Args:
@@ -208,23 +211,10 @@ def keep_settings(folder: str | Path, settings: dict):
     Raises:
         ValueError: where the folder holds features with other settings, or of unknown origin.
     """
-    folder = Path(folder)
-    folder.mkdir(parents=True, exist_ok=True)
-    path, settings = folder / SETTINGS_FILE, json.loads(json.dumps(settings))
-    if path.exists():
-        earlier = json.loads(path.read_text(encoding="utf-8"))
-        for name in sorted(earlier.keys() | settings.keys()):
-            if earlier.get(name) != settings.get(name):
-                raise ValueError(
-                    f"{folder} holds features made with {name}={earlier.get(name)}, not {settings.get(name)}: give "
-                    "another folder, otherwise one store would hold two kinds of features."
-                )
-        return
-    if any(folder.glob("*.safetensors")):
+    path = Path(folder) / SETTINGS_FILE
+    if not path.exists() and any(path.parent.glob("*.safetensors")):
         raise ValueError(f"{folder} holds features but no {SETTINGS_FILE} that tells how they were made: give another.")
-    partial = folder / f".{SETTINGS_FILE}.{os.getpid()}.partial"  # several processes may come here at once
-    partial.write_text(json.dumps(settings, indent=1) + "\n", encoding="utf-8")
-    partial.replace(path)
+    keep_settings(path, settings, refusal=OTHER_FEATURES)
 
 
 def _clip_length(config) -> int:

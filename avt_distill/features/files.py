@@ -4,13 +4,13 @@ Its metadata hold `frame_rate` (rows per second) and `start_s` (when row 0 is sh
 """
 
 import math
-import os
-import uuid
 from pathlib import Path
 
 import numpy as np
 from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save
+
+from ..runs.folder import whole_file
 
 STORED_DTYPES = ("F32", "F16")
 
@@ -34,13 +34,9 @@ def write_features(path: str | Path, features: np.ndarray, frame_rate: float, st
         raise ValueError(f"path is {path}: give <video_id>.safetensors.")
     if features.ndim != 2 or not features.size or not np.isfinite(features).all():
         raise ValueError(f"The features for {path} have the shape {features.shape}: give finite numbers (N, D).")
-    partial = path.with_name(f".{path.name}.{uuid.uuid4().hex}.partial")
     metadata = {"frame_rate": repr(float(frame_rate)), "start_s": repr(float(start_s))}
-    try:
+    with whole_file(path) as partial:
         partial.write_bytes(save({"features": features}, metadata=metadata))  # `save_file` hides files from the group
-        os.replace(partial, path)
-    finally:
-        partial.unlink(missing_ok=True)
 
 
 def is_complete(path: str | Path) -> bool:

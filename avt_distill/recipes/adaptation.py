@@ -28,7 +28,7 @@ from transformers import (
 from transformers.trainer import TRAINER_STATE_NAME
 from transformers.trainer_utils import IntervalStrategy, SaveStrategy, SchedulerType
 
-from ..checkpoints import last_whole_checkpoint
+from ..runs.folder import last_whole_checkpoint, read_json, refuse_other_settings, write_json
 from ..teacher.action_text import ActionText
 from ..teacher.language_models import is_causal, load_language_model_config, load_tokenizer
 from .blocks import (
@@ -42,6 +42,9 @@ from .blocks import (
 logger = logging.getLogger(__name__)
 
 RESULT_FILE = "adaptation.json"
+OTHER_ADAPTATION = (
+    "The run in {place} began with {name}={found}, not {wanted}: continue with that, or give another output_dir."
+)
 # What a run that continues must share with the one that began: the perplexity before was measured under these.
 FIXED = (
     "model_name_or_path",
@@ -324,14 +327,9 @@ def _start(args: AdaptationArguments) -> tuple[str | None, dict | None]:
         return None, None
     if not record.exists():
         raise ValueError(f"{folder} has no {RESULT_FILE} of the run that began: start anew in another output_dir.")
-    earlier = json.loads(record.read_text(encoding="utf-8"))
-    current = _arguments(args)
-    for name in FIXED:
-        if earlier["arguments"][name] != current[name]:
-            raise ValueError(
-                f"The run in {folder} began with {name}={earlier['arguments'][name]}, not {current[name]}: continue "
-                "with that, or give another output_dir."
-            )
+    earlier, current = read_json(record), _arguments(args)
+    settings = {name: current[name] for name in FIXED}
+    refuse_other_settings(earlier["arguments"], settings, refusal=OTHER_ADAPTATION, place=folder)
     return checkpoint, {name: earlier[name] for name in ("head_was_new", "new_weights", "before_is_of", "before")}
 
 
@@ -435,6 +433,5 @@ def _arguments(args: AdaptationArguments) -> dict:
 
 def _write(args: AdaptationArguments, content: dict):
     if args.should_save:
-        path = Path(args.output_dir) / RESULT_FILE
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
+        Path(args.output_dir).mkdir(parents=True, exist_ok=True)
+        write_json(Path(args.output_dir) / RESULT_FILE, content)

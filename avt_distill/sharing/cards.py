@@ -184,6 +184,8 @@ class _Measured(dict):
 def _read(path: Path) -> dict:
     try:
         return json.loads(path.read_text(encoding="utf-8"), object_hook=_Measured)
+    except json.JSONDecodeError as error:
+        raise ValueError(f"{path} is not JSON ({error}): run the command that wrote it again.") from error
     except OSError as error:
         raise ValueError(f"{path} is missing: a card is made of what a run wrote.") from error
 

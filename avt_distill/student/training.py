@@ -1,7 +1,6 @@
 """Training one student of a run, or taking it up where it stopped."""
 
 import hashlib
-import json
 import time
 from dataclasses import dataclass, fields
 from pathlib import Path
@@ -13,11 +12,10 @@ import torch
 import transformers
 from transformers import Trainer, set_seed
 
-from ..checkpoints import last_whole_checkpoint
 from ..data.builder import AnticipationBuilder
 from ..evaluation.benchmark_metrics import benchmark_metrics
 from ..evaluation.scores import LABEL_SPACE_HASH, ScoreTable
-from ..run_settings import DECISIVE, keep_settings
+from ..runs.folder import DECISIVE, SETTINGS, keep_settings, last_whole_checkpoint, write_json
 from ..teacher.soft_labels import SoftLabelTable, rows_fingerprint
 from .building import TIME_CONTRACT, StudentArguments, StudentInput, build_student, student_input
 from .trainer import DistillationArguments, DistillationTrainer, SoftLabelCollator
@@ -82,7 +80,7 @@ def trained_student(args, data: StudentData) -> ScoreTable:
     if not finished:
         set_seed(args.seed)
         trainer = _trainer(args, data)  # first: a student that cannot be built must not claim the folder
-    keep_settings(folder, _settings(args, data), should_save=args.should_save, what="a student")
+    keep_settings(folder / SETTINGS, _settings(args, data), should_save=args.should_save, what="a student")
     if finished:
         return ScoreTable.load(scores, label_space=data.builder.annotations.label_space)
     started = time.perf_counter()
@@ -95,7 +93,7 @@ def trained_student(args, data: StudentData) -> ScoreTable:
         table.save(scores)
         metrics = benchmark_metrics(table, data.builder.annotations, verbs_and_nouns=True)
         results = {"scores": table.metadata, "metrics": metrics, "losses": losses, **_record(trainer, data, seconds)}
-        (folder / RESULTS).write_text(json.dumps(results, indent=1) + "\n")
+        write_json(folder / RESULTS, results)
     trainer.accelerator.wait_for_everyone()
     return table
 

@@ -1,7 +1,6 @@
 """Fine-tuning a language model to predict the next action from the text of past ones."""
 
 import copy
-import json
 import shutil
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -19,10 +18,9 @@ from transformers import (
     set_seed,
 )
 
-from ..checkpoints import last_whole_checkpoint
 from ..data.labels import LabelSpace
 from ..metrics import label_ranks
-from ..run_settings import DECISIVE, keep_settings
+from ..runs.folder import DECISIVE, SETTINGS, keep_settings, last_whole_checkpoint, write_json
 from .action_text import ActionText
 from .language_models import is_causal, load_language_model_config, load_text_backbone, load_tokenizer
 from .modeling_teacher import TextTeacher, TextTeacherConfig
@@ -146,7 +144,7 @@ def fine_tuned_teacher(
     if rows.empty:
         raise ValueError("No row has a label to learn: give the rows of a training split.")
     folder, settings = Path(args.output_dir), _settings(rows, label_space, args, history)
-    keep_settings(folder, settings, should_save=args.should_save, what="a teacher")
+    keep_settings(folder / SETTINGS, settings, should_save=args.should_save, what="a teacher")
     if not (folder / RECORD).exists():
         _train(rows, label_space, args, history)
     return TeacherScorer.from_pretrained(folder)
@@ -181,7 +179,7 @@ def _train(rows: pd.DataFrame, label_space: LabelSpace, args: TeacherArguments, 
     if args.should_save:
         model.save_pretrained(folder)
         tokenizer.save_pretrained(folder)
-        (folder / RECORD).write_text(json.dumps(_record(trainer, train, held_out), indent=1) + "\n")
+        write_json(folder / RECORD, _record(trainer, train, held_out))
         shutil.rmtree(trainer.args.output_dir, ignore_errors=True)
     trainer.accelerator.wait_for_everyone()
 

@@ -13,6 +13,7 @@ from pathlib import Path
 import av
 import numpy as np
 
+from ...runs.folder import write_text
 from ..segments import AnnotationError
 from .own_data import OwnData
 
@@ -109,7 +110,7 @@ def generate_demo(folder: str | Path, *, num_videos: int = 60, num_recipes: int 
         segments = _cook(choose)
         _film(folder / "videos" / f"{video_id}.mp4", segments, np.random.default_rng([seed, number]))
         rows += [f"{video_id},{start},{end},{a},{a.replace(' ', ',')},{split}" for start, end, a in segments]
-    (folder / "segments.csv").write_text("\n".join(rows) + "\n")
+    write_text(folder / "segments.csv", "\n".join(rows) + "\n")
 
 
 def _menu(choose: random.Random, num_dishes: int) -> list[str]:

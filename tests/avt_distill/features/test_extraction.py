@@ -9,7 +9,7 @@ from avt_distill.features.extraction import (
     PretrainedEncoder,
     extract_features,
     extract_video,
-    keep_settings,
+    keep_extraction,
 )
 from avt_distill.features.stores import SafetensorsFeatureStore
 from modeling_avt import AVTVideoProcessor
@@ -188,14 +188,14 @@ def test_errors_in_the_middle_of_a_video_pass_through_workers(square_video, tmp_
 
 
 def test_one_folder_holds_one_kind_of_features(tmp_path):
-    keep_settings(tmp_path / "new", {"model": "m", "frame_rate": 4.0, "size": (1, 2)})
-    keep_settings(tmp_path / "new", {"model": "m", "frame_rate": 4.0, "size": (1, 2)})
+    keep_extraction(tmp_path / "new", {"model": "m", "frame_rate": 4.0, "size": (1, 2)})
+    keep_extraction(tmp_path / "new", {"model": "m", "frame_rate": 4.0, "size": (1, 2)})
     with pytest.raises(ValueError, match=r"made with frame_rate=4\.0, not 2\.0"):
-        keep_settings(tmp_path / "new", {"model": "m", "frame_rate": 2.0, "size": (1, 2)})
+        keep_extraction(tmp_path / "new", {"model": "m", "frame_rate": 2.0, "size": (1, 2)})
     (tmp_path / "old").mkdir()
     (tmp_path / "old" / "a.safetensors").touch()
     with pytest.raises(ValueError, match="how they were made"):
-        keep_settings(tmp_path / "old", {"model": "m"})
+        keep_extraction(tmp_path / "old", {"model": "m"})
 
 
 @pytest.mark.parametrize("name", ["frame_rate", "clip_frame_rate", "batch_size"])

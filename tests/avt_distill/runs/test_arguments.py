@@ -5,8 +5,8 @@ from dataclasses import dataclass, field
 import pytest
 from transformers import TrainingArguments
 
-from avt_distill.arguments import parse_run
-from avt_distill.distributed import check_processes
+from avt_distill.runs.arguments import parse_run
+from avt_distill.runs.folder import check_processes
 
 
 @dataclass

@@ -1,0 +1,156 @@
+"""The folder of a run: files that are there whole or not at all, settings by which only the same run resumes."""
+
+import json
+import os
+import uuid
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+SETTINGS = "settings.json"  # written when training starts
+# Of `TrainingArguments`, what changes the weights that come out.
+DECISIVE = (
+    "seed",
+    "data_seed",
+    "bf16",
+    "fp16",
+    "learning_rate",
+    "lr_scheduler_type",
+    "lr_scheduler_kwargs",
+    "warmup_steps",
+    "weight_decay",
+    "max_grad_norm",
+    "num_train_epochs",
+    "max_steps",
+    "adam_beta1",
+    "adam_beta2",
+    "adam_epsilon",
+    "optim",
+    "optim_args",
+    "train_sampling_strategy",
+    "metric_for_best_model",
+    "load_best_model_at_end",
+)
+ANOTHER_RUN = (
+    "{place} holds {what} with {name} {found!r}, not {wanted!r} (all that differ: {different}): give another "
+    "output_dir, or delete that one."
+)
+
+
+@contextmanager
+def whole_file(path: str | Path) -> Iterator[Path]:
+    """Yields a path in the same folder to write to, and renames it to `path` when the block ends without an error.
+
+    Every file that is read again is written this way: an interrupted process leaves the old file, or none.
+    """
+    path = Path(path)
+    # Not by `tempfile`, whose files only their owner may read; unique, as several processes may write at once.
+    partial = path.with_name(f".{path.name}.{uuid.uuid4().hex}.partial")
+    try:
+        yield partial
+        with open(partial, "rb") as file:
+            os.fsync(file.fileno())
+        os.replace(partial, path)
+    finally:
+        partial.unlink(missing_ok=True)
+
+
+def write_text(path: str | Path, text: str):
+    """Writes UTF-8 text, whole or not at all."""
+    with whole_file(path) as partial:
+        partial.write_text(text, encoding="utf-8")
+
+
+def write_json(path: str | Path, content: Any):
+    """Writes JSON, whole or not at all."""
+    write_text(path, json.dumps(content, indent=1, ensure_ascii=False) + "\n")
+
+
+def read_json(path: str | Path) -> Any:
+    """Returns the content of a JSON file.
+
+    Raises:
+        ValueError: for a file that is not JSON, naming it.
+    """
+    try:
+        return json.loads(Path(path).read_text(encoding="utf-8"))
+    except (json.JSONDecodeError, UnicodeDecodeError) as error:
+        raise ValueError(f"{path} is not JSON ({error}): delete it and rerun the command that writes it.") from error
+
+
+def keep_settings(
+    path: str | Path, settings: dict, *, should_save: bool = True, refusal: str = ANOTHER_RUN, **names: str
+):
+    """Writes the settings of a run that begins, or checks that the run that wrote the file had the same.
+
+    Args:
+        path (`str` or `Path`): JSON file.
+        settings (`dict`): What decides about the run's results; anything that JSON holds.
+        should_save (`bool`, *optional*, defaults to `True`): Whether this process is the one that writes.
+        refusal, names (*optional*): See `refuse_other_settings`; `{place}` is the file's folder. The default refusal
+            has the field `{what}`, what lies in the folder: "a teacher".
+
+    Raises:
+        ValueError: where settings differ.
+    """
+    path, settings = Path(path), json.loads(json.dumps(settings))
+    if path.exists():
+        refuse_other_settings(read_json(path), settings, refusal=refusal, place=path.parent, **names)
+    elif should_save:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        write_json(path, settings)
+
+
+def refuse_other_settings(found: dict, settings: dict, *, refusal: str, **names):
+    """Raises a `ValueError` unless all settings are found to be equal.
+
+    Args:
+        found (`dict`): The settings of the run that began.
+        settings (`dict`): Those of this run; what they do not name is not compared.
+        refusal (`str`): The message, with the fields `{name}` of the first that differs, `{found}`, `{wanted}`,
+            `{different}`, the names of all that differ, and those of `names`.
+    """
+    if different := [name for name in settings if found.get(name) != settings[name]]:
+        name = different[0]
+        values = {"name": name, "found": found.get(name), "wanted": settings[name], "different": different}
+        raise ValueError(refusal.format(**values, **names))
+
+
+def last_whole_checkpoint(folder: str | Path) -> str | None:
+    """Returns the newest of a `Trainer`'s checkpoints in a folder that was written to its end, or `None`.
+
+    `Trainer` writes `trainer_state.json` last. A checkpoint without it, or with half of it, was interrupted mid-write
+    and cannot be resumed.
+    """
+    from transformers.trainer import TRAINER_STATE_NAME  # seconds to import, and not every command needs it
+
+    checkpoints = [path for path in Path(folder).glob("checkpoint-*") if path.name.rpartition("-")[2].isdigit()]
+    for checkpoint in sorted(checkpoints, key=lambda path: int(path.name.rpartition("-")[2]), reverse=True):
+        try:
+            json.loads((checkpoint / TRAINER_STATE_NAME).read_text())
+        except (OSError, json.JSONDecodeError):
+            continue
+        return str(checkpoint)
+    return None
+
+
+def check_processes(num_processes: int, option: str = "--use_cpu"):
+    """Refuses processes that do not know of each other, each of which would do the whole work and write the result.
+
+    Without an accelerator, `torchrun` and `accelerate launch` start processes that stay alone until an option makes
+    them use the CPU.
+
+    Args:
+        num_processes (`int`): The processes that work together as Accelerate counts them, such as
+            `TrainingArguments.world_size`.
+        option (`str`, *optional*, defaults to `"--use_cpu"`): The command's option for using the CPU.
+
+    Raises:
+        ValueError: where more were launched.
+    """
+    launched = int(os.environ.get("WORLD_SIZE", "1"))
+    if launched != num_processes:
+        raise ValueError(
+            f"{launched} processes were launched, but each runs alone: without an accelerator give {option}."
+        )
