@@ -14,7 +14,8 @@ import pytest
 import torch
 from accelerate.commands.config.config_args import load_config_from_file
 from accelerate.commands.launch import _validate_launch_command, launch_command_parser
-from conftest import PROJECT, tiny_model
+from helpers.places import PROJECT
+from helpers.tiny_models import tiny_model
 from transformers import ViTConfig, ViTModel
 
 from avt_distill.data.builder import Annotations

@@ -8,7 +8,9 @@ from pathlib import Path
 
 import pytest
 import yaml
-from conftest import PROJECT, WITHOUT_THE_PROJECT, require_shared, tiny_model, tiny_processor, tiny_vit_config
+from helpers.places import PROJECT, require_shared
+from helpers.processes import WITHOUT_THE_PROJECT
+from helpers.tiny_models import tiny_model, tiny_processor, tiny_vit_config
 from tiny_kitchen import write_kitchen, write_soft_labels, write_tiny_vit, write_video_kitchen
 
 import run_distill
@@ -17,7 +19,7 @@ from modeling_avt import ActionAnticipationPipeline
 PUSH_MODEL = f"""
 import sys
 sys.path[:0] = [{str(PROJECT)!r}, {str(PROJECT / "tests")!r}]
-from conftest import tiny_model, tiny_processor, tiny_vit_config
+from helpers.tiny_models import tiny_model, tiny_processor, tiny_vit_config
 tiny_model(tiny_vit_config()).push_to_hub("user/avt")
 tiny_processor().push_to_hub("user/avt")
 """

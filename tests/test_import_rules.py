@@ -6,7 +6,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from conftest import PROJECT
+from helpers.places import PROJECT
 
 RING_1 = sorted((PROJECT / "modeling_avt").glob("*.py"))
 RING_2 = sorted((PROJECT / "avt_distill").rglob("*.py"))

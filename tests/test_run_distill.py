@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from conftest import PROJECT
+from helpers.places import PROJECT
 from safetensors.torch import load_file
 from tiny_kitchen import (
     ACTIONS,

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from conftest import numbered_frames, write_video
+from helpers.videos import numbered_frames, write_video
 from transformers import ViTConfig, ViTModel
 
 from avt_distill.data import anticipation_builder

@@ -4,7 +4,7 @@ import logging
 
 import pytest
 import torch
-from conftest import tiny_config
+from helpers.tiny_models import tiny_config
 
 from avt_distill.conversion import convert_avt_checkpoint, read_experiment_config
 

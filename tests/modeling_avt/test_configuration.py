@@ -1,7 +1,7 @@
 """AVTConfig: what it derives, what it refuses, and that a saved one is the same."""
 
 import pytest
-from conftest import VERB_NOUN, tiny_config
+from helpers.tiny_models import VERB_NOUN, tiny_config
 from transformers import ConvNextConfig, MobileNetV2Config, ResNetConfig
 
 import configuration_avt

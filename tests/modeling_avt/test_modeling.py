@@ -4,7 +4,7 @@ import math
 
 import pytest
 import torch
-from conftest import VERB_NOUN, tiny_config, tiny_model, tiny_vit_config
+from helpers.tiny_models import VERB_NOUN, tiny_config, tiny_model, tiny_vit_config
 from transformers import (
     BeitConfig,
     CLIPVisionConfig,

@@ -6,7 +6,7 @@ import json
 import numpy as np
 import pytest
 import torch
-from conftest import VERB_NOUN, tiny_config, tiny_model, tiny_processor, tiny_vit_config
+from helpers.tiny_models import VERB_NOUN, tiny_config, tiny_model, tiny_processor, tiny_vit_config
 from transformers import ViTModel, pipeline
 from transformers.pipelines.pt_utils import KeyDataset
 

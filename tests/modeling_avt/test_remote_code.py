@@ -3,7 +3,7 @@
 import json
 
 import pytest
-from conftest import tiny_model, tiny_processor, tiny_vit_config
+from helpers.tiny_models import tiny_model, tiny_processor, tiny_vit_config
 from transformers import Trainer, TrainingArguments
 
 from modeling_avt import ActionAnticipationPipeline

@@ -7,15 +7,9 @@ import av
 import numpy as np
 import pytest
 import torch
-from conftest import (
-    VERB_NOUN,
-    numbered_frames,
-    require_shared,
-    tiny_model,
-    tiny_processor,
-    tiny_vit_config,
-    write_video,
-)
+from helpers.places import require_shared
+from helpers.tiny_models import VERB_NOUN, tiny_model, tiny_processor, tiny_vit_config
+from helpers.videos import numbered_frames, write_video
 
 from modeling_avt import ActionAnticipationPipeline, AVTStream
 from modeling_avt.temporal_avt import sample_frame_times

@@ -5,7 +5,8 @@ import pickle
 import av
 import numpy as np
 import pytest
-from conftest import SHARED, frame_number, numbered_frames, require_shared, write_video
+from helpers.places import SHARED, require_shared
+from helpers.videos import frame_number, numbered_frames, write_video
 
 from modeling_avt import video_io_avt
 from modeling_avt.video_io_avt import VideoDecodeError, VideoInfo, probe, read_frames

@@ -3,7 +3,8 @@
 import numpy as np
 import pytest
 import torch
-from conftest import frame_number, tiny_processor
+from helpers.tiny_models import tiny_processor
+from helpers.videos import frame_number
 
 from modeling_avt import AVTVideoProcessor
 

@@ -4,7 +4,7 @@ import json
 
 import pytest
 import torch
-from conftest import SHARED, require_shared
+from helpers.places import SHARED, require_shared
 from safetensors.torch import load_file
 
 from avt_distill.losses import classification_loss, distillation_loss, feature_prediction_loss, past_action_loss

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from conftest import require_shared
+from helpers.places import require_shared
 
 from avt_distill.data.labels import LabelSpace
 from avt_distill.metrics import (

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from conftest import SHARED
+from helpers.places import SHARED
 from safetensors.torch import load_file
 from torch.nn.functional import cross_entropy, kl_div
 

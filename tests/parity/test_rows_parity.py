@@ -7,7 +7,7 @@ from collections.abc import Iterator
 import numpy as np
 import pandas as pd
 import pytest
-from conftest import require_shared
+from helpers.places import require_shared
 
 from avt_distill.data.benchmarks.egtea import EgteaGazePlus
 from avt_distill.data.benchmarks.epic_kitchens import EpicKitchens55, EpicKitchens100

@@ -5,7 +5,7 @@ import json
 from pathlib import Path
 
 import pytest
-from conftest import require_shared
+from helpers.places import require_shared
 
 from modeling_avt.temporal_avt import frame_indices, sample_frame_times
 

@@ -7,7 +7,7 @@ import sys
 
 import pytest
 import torch
-from conftest import PROJECT
+from helpers.places import PROJECT
 from transformers import AutoModel, AutoModelForCausalLM, AutoModelForMaskedLM, AutoTokenizer
 
 from scripts.adapt_language_model import main

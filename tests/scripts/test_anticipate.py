@@ -5,7 +5,8 @@ import sys
 
 import numpy as np
 import pytest
-from conftest import frame_number, tiny_config, tiny_model, tiny_processor, tiny_vit_config
+from helpers.tiny_models import tiny_config, tiny_model, tiny_processor, tiny_vit_config
+from helpers.videos import frame_number
 from transformers import ViTModel
 
 from avt_distill.pictures.annotated_video import SHORT_SIDE_PX, draw_caption, write_annotated_video

@@ -7,7 +7,7 @@ import sys
 
 import numpy as np
 import pytest
-from conftest import PROJECT
+from helpers.places import PROJECT
 
 from avt_distill.data.labels import LabelSpace
 from avt_distill.evaluation.scores import ScoreTable

@@ -6,7 +6,7 @@ import sys
 
 import pytest
 import torch
-from conftest import PROJECT, require_shared
+from helpers.places import PROJECT, require_shared
 from safetensors.torch import load_file
 
 from modeling_avt import AVTForAnticipation, AVTVideoProcessor

@@ -8,7 +8,7 @@ import sys
 import numpy as np
 import pytest
 import torch
-from conftest import PROJECT
+from helpers.places import PROJECT
 from transformers import AutoModelForMaskedLM
 
 from avt_distill.pictures.strip import Moment, draw_strip

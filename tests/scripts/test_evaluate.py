@@ -9,7 +9,7 @@ import textwrap
 
 import numpy as np
 import pytest
-from conftest import PROJECT
+from helpers.places import PROJECT
 
 from avt_distill.data.labels import LabelSpace
 from avt_distill.evaluation.challenge import check_submission

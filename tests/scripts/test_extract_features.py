@@ -10,7 +10,9 @@ import time
 import numpy as np
 import pytest
 import torch
-from conftest import PROJECT, numbered_frames, tiny_vit_config, write_video
+from helpers.places import PROJECT
+from helpers.tiny_models import tiny_vit_config
+from helpers.videos import numbered_frames, write_video
 from transformers import VideoMAEConfig, VideoMAEModel, ViTModel
 
 from avt_distill.features.stores import open_feature_store

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pyarrow.parquet as pq
 import pytest
-from conftest import PROJECT
+from helpers.places import PROJECT
 
 import scripts.extract_recipe_actions as script
 

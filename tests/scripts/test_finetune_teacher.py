@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from conftest import PROJECT
+from helpers.places import PROJECT
 
 from avt_distill.data import anticipation_builder
 from avt_distill.evaluation.scores import ScoreTable

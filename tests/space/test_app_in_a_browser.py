@@ -9,7 +9,9 @@ import time
 from pathlib import Path
 
 import pytest
-from conftest import PROJECT, numbered_frames, tiny_model, tiny_processor, tiny_vit_config, write_video
+from helpers.places import PROJECT
+from helpers.tiny_models import tiny_model, tiny_processor, tiny_vit_config
+from helpers.videos import numbered_frames, write_video
 
 pytestmark = pytest.mark.slow
 START_S = ANSWER_S = 60

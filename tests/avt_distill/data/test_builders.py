@@ -6,7 +6,8 @@ from pathlib import Path
 import datasets
 import numpy as np
 import pytest
-from conftest import numbered_frames, require_shared, write_video
+from helpers.places import require_shared
+from helpers.videos import numbered_frames, write_video
 
 from avt_distill.data import LabelSpace, anticipation_builder, load_anticipation_dataset
 from avt_distill.data.benchmarks.epic_kitchens import read_official

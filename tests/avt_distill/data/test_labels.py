@@ -22,7 +22,7 @@ def test_hash_follows_content_and_not_spelling_of_the_file(tmp_path):
 
 
 def test_config_fields_build_a_model_configuration():
-    from conftest import tiny_config
+    from helpers.tiny_models import tiny_config
 
     config = tiny_config(**KITCHEN.to_config(), label_types=["action", "verb", "noun"])
     assert config.num_classes == {"action": 3, "verb": 2, "noun": 2}

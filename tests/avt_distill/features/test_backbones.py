@@ -4,7 +4,7 @@ import json
 
 import pytest
 import torch
-from conftest import tiny_config, tiny_model, tiny_processor, tiny_vit_config
+from helpers.tiny_models import tiny_config, tiny_model, tiny_processor, tiny_vit_config
 from transformers import BertConfig, BertModel, CLIPConfig, CLIPModel, ViTConfig, ViTForImageClassification, ViTModel
 
 from avt_distill.features.backbones import load_backbone, load_backbone_processor

@@ -2,7 +2,8 @@
 
 import pytest
 import torch
-from conftest import frame_number, numbered_frames, tiny_model, tiny_processor, tiny_vit_config, write_video
+from helpers.tiny_models import tiny_model, tiny_processor, tiny_vit_config
+from helpers.videos import frame_number, numbered_frames, write_video
 from transformers import VideoMAEConfig, VideoMAEModel, ViTModel, VJEPA2Config, VJEPA2Model
 
 from avt_distill.features.extraction import (

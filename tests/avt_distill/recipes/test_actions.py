@@ -18,7 +18,7 @@ from collections import Counter
 from pathlib import Path
 
 import pytest
-from conftest import PROJECT
+from helpers.places import PROJECT
 
 from avt_distill.recipes.actions import extract_actions, instruction_statements, load_parser, statement_actions
 

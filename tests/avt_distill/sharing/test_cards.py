@@ -4,7 +4,7 @@ import json
 
 import pytest
 import yaml
-from conftest import tiny_config, tiny_model
+from helpers.tiny_models import tiny_config, tiny_model
 from huggingface_hub import DatasetCardData
 from tiny_kitchen import kitchen_builder, write_kitchen
 

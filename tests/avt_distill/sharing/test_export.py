@@ -8,7 +8,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from conftest import VERB_NOUN, numbered_frames, tiny_config, tiny_model, tiny_processor, tiny_vit_config
+from helpers.tiny_models import VERB_NOUN, tiny_config, tiny_model, tiny_processor, tiny_vit_config
+from helpers.videos import numbered_frames
 
 from avt_distill.sharing import export
 from avt_distill.sharing.export import FeatureModel, StreamingStep, export_model

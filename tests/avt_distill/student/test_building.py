@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 import torch
-from conftest import tiny_config, tiny_model, tiny_vit_config
+from helpers.tiny_models import tiny_config, tiny_model, tiny_vit_config
 from tiny_kitchen import ACTIONS, WIDTH, kitchen_builder, write_kitchen, write_tiny_vit, write_video_kitchen
 
 from avt_distill.data.collator import FeatureCollator

@@ -8,7 +8,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from conftest import PROJECT, tiny_config, tiny_model
+from helpers.places import PROJECT
+from helpers.tiny_models import tiny_config, tiny_model
 from transformers import set_seed
 
 from avt_distill.losses import distillation_loss

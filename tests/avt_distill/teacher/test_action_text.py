@@ -4,7 +4,7 @@ import hashlib
 import json
 
 import pytest
-from conftest import require_shared
+from helpers.places import require_shared
 
 from avt_distill.data import anticipation_builder
 from avt_distill.teacher.action_text import ActionText

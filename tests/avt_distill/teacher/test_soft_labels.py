@@ -11,7 +11,7 @@ import pandas as pd
 import pyarrow
 import pyarrow.parquet
 import pytest
-from conftest import PROJECT
+from helpers.places import PROJECT
 
 from avt_distill.data.labels import LabelSpace
 from avt_distill.evaluation.scores import ScoreTable

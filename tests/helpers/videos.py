@@ -1,0 +1,40 @@
+"""Generated videos whose frames tell their number."""
+
+from fractions import Fraction
+from pathlib import Path
+
+import av
+import numpy as np
+
+
+def numbered_frames(count: int, height: int = 48, width: int = 64) -> np.ndarray:
+    """Frames that tell their own number: 8 grey blocks, one a bit; see `frame_number`."""
+    bits = np.arange(8)
+    frames = np.zeros((count, height, width, 3), dtype=np.uint8)
+    for number in range(count):
+        blocks = np.where((number >> bits) & 1, 220, 30).astype(np.uint8)
+        frames[number] = np.repeat(blocks, width // 8)[None, :, None]
+    return frames
+
+
+def frame_number(frame: np.ndarray) -> int:
+    """The number that `numbered_frames` wrote into a frame, after any encoding or scaling."""
+    blocks = frame.mean((0, 2)).reshape(8, -1).mean(1)
+    return int(((blocks > 125) << np.arange(8)).sum())
+
+
+def write_video(path: Path, frames: np.ndarray, fps: int = 10, codec: str = "mpeg4", times_s=None, **options) -> Path:
+    """Encodes frames; `times_s` gives irregular presentation times, `options` go to the encoder (`g`, `bf`)."""
+    with av.open(str(path), "w") as container:
+        stream = container.add_stream(codec, rate=fps, options={key: str(value) for key, value in options.items()})
+        stream.width, stream.height, stream.pix_fmt = frames.shape[2], frames.shape[1], "yuv420p"
+        stream.bit_rate = 4_000_000
+        if times_s is not None:
+            stream.codec_context.time_base = stream.time_base = Fraction(1, 1000)
+        for number, image in enumerate(frames):
+            frame = av.VideoFrame.from_ndarray(image, format="rgb24")
+            if times_s is not None:
+                frame.time_base, frame.pts = stream.time_base, round(times_s[number] * 1000)
+            container.mux(stream.encode(frame))
+        container.mux(stream.encode())
+    return path
