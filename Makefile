@@ -43,7 +43,7 @@ demo:
 	@started=$$(date +%s); \
 	$(MAKE) --no-print-directory $(VENV)/installed-demo && \
 	echo "Installation: $$(( $$(date +%s) - started )) s" && \
-	$(BIN)/python scripts/demo.py && \
+	$(BIN)/avt-distill demo && \
 	echo "make demo: $$(( $$(date +%s) - started )) s with installation"
 
 $(VENV)/installed-demo: pyproject.toml constraints.txt

@@ -9,7 +9,7 @@ import torch
 import yaml
 from transformers import PreTrainedConfig, ViTConfig
 
-from modeling_avt import AVTConfig, AVTForAnticipation
+from modeling_avt import AVTConfig, AVTForAnticipation, AVTVideoProcessor
 
 logger = logging.getLogger(__name__)
 
@@ -297,3 +297,28 @@ def _refuse_contradictions(from_weights: dict, given: dict):
 
 def _count(state: dict[str, torch.Tensor], pattern: str) -> int:
     return 1 + max(int(match[1]) for key in state if (match := re.match(pattern, key)))
+
+
+def reference_processor(config) -> AVTVideoProcessor:
+    """Returns AVT's own preprocessing: short side 248 for crops of 224, no antialiasing, pixels to -1..1."""
+    crop = config.backbone_config.image_size
+    size = crop * 248 // 224
+    return AVTVideoProcessor(
+        size=size,
+        crop_size=crop,
+        train_size=(size, crop * 280 // 224),
+        antialias=False,
+        num_frames=config.num_frames,
+        frame_rate=config.frame_rate,
+        tau_o=config.tau_o,
+    )
+
+
+@torch.inference_mode()
+def largest_difference(model: AVTForAnticipation, folder: str | Path) -> float:
+    """Returns how far the scores of a model and of its saved checkpoint are apart, on random features."""
+    config = model.config
+    generator = torch.Generator().manual_seed(0)
+    features = torch.randn(2, config.num_frames, config.feature_dim, generator=generator)  # (B, T, D)
+    saved = AVTForAnticipation.from_pretrained(folder)
+    return (saved(video_features=features).logits - model(video_features=features).logits).abs().max().item()

@@ -5,7 +5,7 @@
 Each gives the logits of every row of EPIC-Kitchens-55's training set, by the same teacher, in one run. The padded pass
 takes the rows as they come, in batches of `--batch_size`, each padded to the longest history of all. Ours computes each
 different history once, in batches of like length; in float32 both must agree. `ours_bfloat16` is what
-`scripts/export_soft_labels.py --bf16_full_eval true` does. They take turns, `--repeats` times.
+`avt-distill export_soft_labels --bf16_full_eval true` does. They take turns, `--repeats` times.
 """
 
 import argparse
@@ -20,7 +20,7 @@ from benchmarks.measure import add_common_arguments, describe_machine, print_tim
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--teacher", required=True, help="folder that scripts/finetune_teacher.py wrote")
+    parser.add_argument("--teacher", required=True, help="folder that avt-distill finetune_teacher wrote")
     parser.add_argument("--data_dir", required=True, help="annotations of EPIC-Kitchens-55")
     parser.add_argument("--batch_size", type=int, default=16, help="histories of a padded batch; the reference's is 16")
     parser.add_argument("--history_cutoff", help="another rule of histories than that of the teacher's training")

@@ -18,19 +18,19 @@ from helpers.places import PROJECT
 from helpers.tiny_models import tiny_model
 from transformers import ViTConfig, ViTModel
 
+from avt_distill.commands.finetune_teacher import Arguments as TeacherRun
 from avt_distill.data.builder import Annotations
 from avt_distill.data.labels import LabelSpace
-from avt_distill.data.loading import BUILDERS
+from avt_distill.data.loading import BUILDERS, dataset_builder
 from avt_distill.features.backbones import load_backbone_processor
 from avt_distill.losses import distillation_loss
 from avt_distill.recipes.adaptation import AdaptationArguments
 from avt_distill.runs.arguments import parse_run
 from avt_distill.student import building
+from avt_distill.student.arguments import RunArguments as StudentRun
 from avt_distill.student.building import StudentInput, build_student, student_input
 from avt_distill.student.trainer import DistillationTrainer
 from modeling_avt import AVTConfig, AVTForAnticipation, AVTVideoProcessor
-from run_distill import Arguments as StudentRun
-from scripts.finetune_teacher import Arguments as TeacherRun
 
 FOLDER = PROJECT / "configs"
 LAUNCHERS = sorted((FOLDER / "accelerate").glob("*.yaml"))
@@ -38,8 +38,8 @@ NUM_PROCESSES = {"one_gpu": 1, "several_gpus": 4, "several_nodes": 32, "fsdp2": 
 CONFIGS = sorted(set(FOLDER.rglob("*.yaml")) - set(LAUNCHERS))
 KINDS = {"teacher": TeacherRun, "adaptation": AdaptationArguments, "student": StudentRun, "avt": StudentRun}
 SCRIPTS = {
-    TeacherRun: "scripts/finetune_teacher.py",
-    AdaptationArguments: "scripts/adapt_language_model.py",
+    TeacherRun: "avt-distill finetune_teacher",
+    AdaptationArguments: "avt-distill adapt_language_model",
     StudentRun: "run_distill.py",
 }
 # What the command line has to add to a file.
@@ -134,7 +134,7 @@ def annotated(monkeypatch, tmp_path):
         annotations = Annotations(space, {"train": segment, "validation": segment}, {"v": 30.0})
         monkeypatch.setattr(BUILDERS[run.dataset], "read_annotations", lambda self, folder: annotations)
         run.data_dir = str(tmp_path)
-        return run.builder()
+        return dataset_builder(run)
 
     return builder_of
 

@@ -32,8 +32,8 @@ run_distill.main({{options!r}})
 PUSH = f"""
 import sys
 sys.path[:0] = [{str(PROJECT)!r}]
-from scripts.push_to_hub import main
-main({{arguments!r}})
+from avt_distill.__main__ import main
+main(["push_to_hub", *{{arguments!r}}])
 """
 LOAD_STUDENT = """
 import json, torch
@@ -190,7 +190,7 @@ def test_a_student_of_videos_that_is_pushed_in_training_answers(hub, tmp_path, v
     folder, vit = write_video_kitchen(tmp_path / "data"), write_tiny_vit(tmp_path / "vit")
     rows = {"num_frames": 4, "tau_o": 4.0, "cache_dir": str(tmp_path / "cache")}
     head = {"head_hidden_size": 32, "head_num_layers": 1, "head_num_positions": 16}
-    named = {"dataset": folder, "dataset_options": json.dumps(rows), "backbone": vit, "model_options": json.dumps(head)}
+    named = {"dataset": folder, **rows, "backbone": vit, "model_options": json.dumps(head)}
     named |= {"num_train_epochs": 2, "use_cpu": True, "distill_weight": 0, "output_dir": tmp_path / "run"}
     named |= {"push_to_hub": True, "hub_model_id": "avt", "hub_strategy": "every_save", "save_strategy": "epoch"}
     hub.run(RUN.format(options=[f"--{name}={value}" for name, value in named.items()]), "here")
@@ -235,9 +235,10 @@ def test_a_pushed_data_set_loads_and_streams_without_the_package(hub, tmp_path):
     push = f"""
     import sys
     sys.path.insert(0, {str(PROJECT)!r})
-    from scripts.prepare_dataset import main
+    from avt_distill.__main__ import main
     for fold in ("fold2", "fold1"):
-        main(["fifty_salads", "--data_dir", {str(folder)!r}, "--config_name", fold, "--push_to_hub", "salads"])
+        options = ["--data_dir", {str(folder)!r}, "--config_name", fold, "--push_to_hub", "salads"]
+        main(["prepare_dataset", "fifty_salads", *options])
     """
     printed = hub.run(textwrap.dedent(push), "here")
     assert printed.endswith("pushed to user/salads\n")

@@ -1,4 +1,4 @@
-"""The two rings: who may import whom, and what importing the model must not load."""
+"""Who may import whom, and what importing must not load."""
 
 import ast
 import subprocess
@@ -11,23 +11,44 @@ from helpers.places import PROJECT
 RING_1 = sorted((PROJECT / "modeling_avt").glob("*.py"))
 RING_2 = sorted((PROJECT / "avt_distill").rglob("*.py"))
 RING_1_LIBRARIES = {"torch", "transformers", "numpy", "huggingface_hub"}
-ARITHMETIC = ("metrics.py", "statistics.py", "cards.py")
+# A room may import the rooms to its left, and itself; only `__main__` starts a command.
+FLOORS = (
+    *("runs", "data.labels", "metrics", "losses", "conversion", "features", "data", "evaluation", "teacher", "recipes"),
+    *("pictures", "sharing", "student", "commands"),
+)
+# What the arithmetic needs of others: `cards` and the room of evaluation are numbers and text alone.
+ARITHMETIC = ("metrics.py", "evaluation/", "sharing/cards.py")
+DATA_OF_TEACHERS = ("builder", "labels", "history", "segments")
+MODEL_OF_DATA = ("temporal_avt", "video_io_avt", "video_processing_avt")
 
 
 def imports(path: Path) -> list[tuple[str, ast.stmt, bool]]:
-    """Every absolute import of a file, function bodies included: (module, statement, whether it stands in a `try:`)."""
-    found = []
+    """Every import of a file, function bodies included: (absolute module, statement, whether it is in a `try:`).
+
+    Imports for type checkers alone are left out.
+    """
+    found, package = [], list(path.relative_to(PROJECT).with_suffix("").parts[:-1])
 
     def visit(node: ast.AST, in_try: bool):
+        if isinstance(node, ast.If) and ast.unparse(node.test) == "TYPE_CHECKING":
+            return
         if isinstance(node, ast.Import):
             found.extend((alias.name, node, in_try) for alias in node.names)
-        elif isinstance(node, ast.ImportFrom) and node.level == 0:
-            found.append((node.module, node, in_try))
+        elif isinstance(node, ast.ImportFrom):
+            base = package[: len(package) - node.level + 1] if node.level else []
+            modules = [[*base, node.module]] if node.module else [[*base, alias.name] for alias in node.names]
+            found.extend((".".join(module), node, in_try) for module in modules)
         for child in ast.iter_child_nodes(node):
             visit(child, in_try or isinstance(node, ast.Try))
 
     visit(ast.parse(path.read_text()), False)
     return found
+
+
+def room_of(module: str) -> str:
+    """The room of a module of ring 2: `avt_distill.teacher.prediction` is in `teacher`."""
+    parts = module.split(".")[1:]
+    return "data.labels" if parts[:2] == ["data", "labels"] else parts[0]
 
 
 def is_outside(module: str) -> bool:
@@ -38,7 +59,7 @@ def is_outside(module: str) -> bool:
 def test_ring_1_needs_only_what_a_checkpoint_may_need(path):
     for module, _, in_try in imports(path):
         library = module.split(".")[0]
-        allowed = RING_1_LIBRARIES | ({"av"} if in_try else set())
+        allowed = RING_1_LIBRARIES | {"modeling_avt"} | ({"av"} if in_try else set())
         assert not is_outside(module) or library in allowed, f"{path.name} imports {module}"
 
 
@@ -53,6 +74,7 @@ def test_ring_1_is_flat_and_imports_siblings_by_name(path):
             f"{path.name}, line {node.lineno}: transformers copies only `from .name import ...`"
         )
         assert (PROJECT / "modeling_avt" / f"{node.module}.py").is_file(), node.module
+    assert not any(node.level == 0 and (node.module or "").startswith("modeling_avt") for node in relative)
     assert all(entry.is_file() or entry.name == "__pycache__" for entry in path.parent.iterdir())
 
 
@@ -67,21 +89,53 @@ def test_no_line_of_text_looks_like_a_relative_import():
 
 @pytest.mark.parametrize("path", RING_2, ids=lambda path: str(path.relative_to(PROJECT)))
 def test_ring_2_keeps_its_layers(path):
-    modules = {module for module, _, _ in imports(path)}
-    assert not any(module.split(".")[0] == "scripts" for module in modules)
-    place = path.relative_to(PROJECT / "avt_distill").parts
-    if place[0] == "data":
-        allowed = {f"modeling_avt.{name}_avt" for name in ("temporal", "video_io", "video_processing")}
-        assert not any(m.startswith("modeling_avt") and m not in allowed for m in modules)
-        assert not any(m.startswith(("avt_distill.teacher", "avt_distill.student.trainer")) for m in modules)
-    if place[0] == "teacher":
-        allowed = tuple(f"avt_distill.data.{name}" for name in ("segments", "labels", "history"))
-        assert not any(m.startswith("avt_distill.data") and not m.startswith(allowed) for m in modules)
-    if path.name in ARITHMETIC:
-        assert not any(m.split(".")[0] in ("torch", "transformers", "modeling_avt") for m in modules)
+    found, place = imports(path), path.relative_to(PROJECT / "avt_distill")
+    for module, node, _ in found:
+        if module.startswith("avt_distill"):
+            assert isinstance(node, ast.ImportFrom), f"{place} imports {module}"
+            assert node.level, f"{place} imports {module} by its absolute name"
+    own = [module for module, _, _ in found if module.startswith("avt_distill.")]
+    if len(place.parts) > 1 or place.stem not in ("__init__", "__main__"):
+        room = room_of(".".join(["avt_distill", *place.with_suffix("").parts]))
+        above = [module for module in own if FLOORS.index(room_of(module)) > FLOORS.index(room)]
+        assert not above, f"{place} imports {above} from above"
+    model = {module.split(".")[1] for module, _, _ in found if module.startswith("modeling_avt.")}
+    if place.parts[0] == "data":
+        assert model <= set(MODEL_OF_DATA)
+    if place.parts[0] == "teacher":
+        of_data = {module.split(".")[2] for module in own if room_of(module).startswith("data")}
+        assert of_data <= set(DATA_OF_TEACHERS)
+        assert not model
+    if str(place).startswith(ARITHMETIC):
+        assert not {module.split(".")[0] for module, _, _ in found} & {"torch", "transformers", "modeling_avt"}
+
+
+def test_no_file_imports_itself_by_way_of_others():
+    """A circle of files would make the first import decide what is there."""
+    modules = {".".join(path.relative_to(PROJECT).with_suffix("").parts): path for path in RING_2}
+    edges = {name: {module for module, _, _ in imports(path)} & set(modules) for name, path in modules.items()}
+
+    def visit(name: str, above: tuple[str, ...]):
+        assert name not in above, f"a circle: {' -> '.join([*above[above.index(name) :], name])}"
+        for other in sorted(edges[name] - done):
+            visit(other, (*above, name))
+        done.add(name)
+
+    done: set[str] = set()
+    for name in modules:
+        visit(name, ())
+
+
+def loaded(code: str, *libraries: str) -> list[str]:
+    """The libraries among these that are loaded after running code in a new process."""
+    code += f"\nimport sys; print([name for name in {libraries} if name in sys.modules])"
+    result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=PROJECT)
+    return ast.literal_eval(result.stdout.splitlines()[-1])
 
 
 def test_importing_the_model_loads_no_data_libraries():
-    code = "import modeling_avt, sys; print([m for m in ('pandas', 'datasets', 'av') if m in sys.modules])"
-    result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=PROJECT)
-    assert result.stdout.strip() == "[]"
+    assert loaded("import modeling_avt", "pandas", "datasets", "av") == []
+
+
+def test_importing_a_label_space_loads_no_framework():
+    assert loaded("from avt_distill import LabelSpace", "torch", "transformers", "pandas", "datasets") == []

@@ -132,7 +132,7 @@ def test_finished_students_are_kept(kitchen, finished, monkeypatch, capsys):
         (["--learning_rate=5e-3"], "learning_rate 0.01, not 0.005"),
         (["--distill_temperature=4"], "distill_temperature 3.0, not 4.0"),
         (["--per_device_train_batch_size=6"], "batch_size 12, not 6"),
-        (['--dataset_options={"num_frames": 4, "tau_o": 4.0, "tau_a": 2.0}'], "tau_a 1.0, not 2.0"),
+        (["--tau_a=2.0"], "tau_a 1.0, not 2.0"),
         (['--model_options={"head_num_layers": 1}'], "model_options"),
     ],
     ids=lambda value: value[0].split("=")[0].lstrip("-") if isinstance(value, list) else "",
@@ -290,7 +290,7 @@ def video_options(tmp_path_factory) -> list[str]:
     folder, vit = write_video_kitchen(root / "data"), write_tiny_vit(root / "vit")
     rows = {"num_frames": 4, "tau_o": 4.0, "cache_dir": str(root / "cache")}
     head = {"head_hidden_size": 32, "head_num_layers": 1, "head_num_positions": 16}
-    named = {"dataset": folder, "dataset_options": json.dumps(rows), "backbone": vit, "model_options": json.dumps(head)}
+    named = {"dataset": folder, **rows, "backbone": vit, "model_options": json.dumps(head)}
     named |= {"max_steps": 1, "learning_rate": 0.1, "optim": "sgd", "use_cpu": True, "disable_tqdm": True}
     return [*(f"--{name}={value}" for name, value in named.items()), "--save_strategy=no", "--distill_weight=0"]
 

@@ -45,8 +45,9 @@ def write_kitchen(folder: Path) -> Path:
             features[start_s : start_s + 3] += looks[action]
         write_features(folder / "features" / f"v{video}.safetensors", features.astype(np.float32), 1.0)
     (folder / "segments.csv").write_text("\n".join(lines) + "\n")
-    options = {"num_frames": 4, "tau_o": 4.0, "cache_dir": str(folder / "cache")}
-    (folder / "run.yaml").write_text(f"dataset: {folder}\ndataset_options: {json.dumps(options)}{RUN}")
+    options = {"dataset": str(folder), "num_frames": 4, "tau_o": 4.0, "cache_dir": str(folder / "cache")}
+    lines = [f"{name}: {json.dumps(value)}" for name, value in options.items()]
+    (folder / "run.yaml").write_text("\n".join(lines) + RUN)
     return folder
 
 

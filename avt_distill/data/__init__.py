@@ -8,7 +8,7 @@ __all__ = ["LabelSpace", "anticipation_builder", "load_anticipation_dataset"]
 def __getattr__(name: str):
     # The builders bring in `datasets` and pandas, which metrics and label spaces do without.
     if name in ("anticipation_builder", "load_anticipation_dataset"):
-        from ..data import loading
+        from . import loading
 
         return getattr(loading, name)
     raise AttributeError(f"module '{__name__}' has no attribute '{name}'")

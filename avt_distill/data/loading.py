@@ -1,17 +1,21 @@
 """From the name of a benchmark, or a folder, to its data set."""
 
-import json
-from dataclasses import dataclass, field, fields
+import logging
+from dataclasses import fields
 from pathlib import Path
 
 import datasets
 
+from ..runs.arguments import mapping
+from .arguments import DatasetArguments
 from .benchmarks.demo import DemoKitchen
 from .benchmarks.egtea import EgteaGazePlus
 from .benchmarks.epic_kitchens import EpicKitchens55, EpicKitchens100
 from .benchmarks.fifty_salads import FiftySalads
 from .benchmarks.own_data import OwnData
 from .builder import AnticipationBuilder
+
+logger = logging.getLogger(__name__)
 
 BUILDERS = {
     "epic_kitchens_55": EpicKitchens55,
@@ -61,37 +65,23 @@ def load_anticipation_dataset(name_or_path: str, **builder_kwargs) -> datasets.D
     return builder.as_dataset()
 
 
-@dataclass
-class DatasetArguments:
-    """Which data set a run reads, as its YAML file and command line say it."""
+def dataset_builder(args) -> AnticipationBuilder:
+    """Returns the builder of the data set that a command's options name.
 
-    dataset: str | None = field(
-        default=None, metadata={"help": f"Name of a benchmark ({', '.join(BUILDERS)}), or a folder with segments.csv."}
-    )
-    data_dir: str | None = field(default=None, metadata={"help": "Folder of the benchmark's annotation files."})
-    videos: str | None = field(default=None, metadata={"help": "Folder of the videos, searched in depth."})
-    config_name: str | None = field(default=None, metadata={"help": "Such as rulstm, split1_complete or fold1."})
-    dataset_options: dict | str | None = field(
-        default=None, metadata={"help": 'Options of its rows, such as {"history_cutoff": "ended"}.'}
-    )
+    Args:
+        args: Has the fields of `DatasetArguments`.
 
-    def builder(self) -> AnticipationBuilder:
-        """Returns the data set's builder.
-
-        Raises:
-            ValueError: without a data set, and for options that are no JSON object or that rows do not have.
-        """
-        if self.dataset is None:
-            raise ValueError(f"dataset is not given: name a benchmark ({', '.join(BUILDERS)}) or a folder.")
-        options = self.dataset_options or {}
-        if isinstance(options, str):
-            try:
-                options = json.loads(options)
-            except json.JSONDecodeError as error:
-                raise ValueError(f"dataset_options is '{options}': give JSON, such as {{\"tau_a\": 0.5}}.") from error
-        named = {"data_dir": self.data_dir, "config_name": self.config_name, "videos": self.videos}
-        options = {**{name: value for name, value in named.items() if value is not None}, **options}
-        return anticipation_builder(self.dataset, **options)
+    Raises:
+        ValueError: without a data set, and for options that it does not have.
+    """
+    if args.dataset is None:
+        raise ValueError(f"dataset is not given: name a benchmark ({', '.join(BUILDERS)}) or a folder.")
+    options = mapping("dataset_options", args.dataset_options)
+    if options:
+        logger.warning("dataset_options is deprecated: write its keys as options of their own, such as tau_a: 0.5.")
+    names = {option.name for option in fields(DatasetArguments)} - {"dataset", "dataset_options"}
+    given = {name: getattr(args, name) for name in names if getattr(args, name) is not None}
+    return anticipation_builder(args.dataset, **{**options, **given})
 
 
 def choose_splits(args, builder: AnticipationBuilder):

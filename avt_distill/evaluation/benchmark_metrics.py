@@ -1,14 +1,17 @@
 """Metrics of a score table by its benchmark's own rules, and tables of them to read."""
 
 from collections.abc import Mapping
+from typing import TYPE_CHECKING
 
-from ..data.builder import Annotations
 from ..metrics import anticipation_metrics, many_shot_actions
 from .scores import ScoreTable
 
+if TYPE_CHECKING:
+    from ..data.builder import Annotations
+
 
 def benchmark_metrics(
-    table: ScoreTable, annotations: Annotations, *, verbs_and_nouns: bool = False
+    table: ScoreTable, annotations: "Annotations", *, verbs_and_nouns: bool = False
 ) -> dict[str, float]:
     """Returns `metrics.anticipation_metrics`, with many-shot ones where the benchmark says which actions these are.
 

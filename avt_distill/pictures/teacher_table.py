@@ -9,8 +9,8 @@ import pandas as pd
 
 from ..data.labels import LabelSpace
 from ..metrics import UNKNOWN_LABEL
+from ..teacher.inspection import TOP_K
 
-TOP_K = 5
 # The picture, in inches.
 ROW, MARGIN, TITLE, KEY_ROW, TIME_AXIS = 0.24, 0.25, 0.5, 0.15, 0.5
 TIME_WIDTH, TRUTH_WIDTH, RANK_WIDTH, CELL_WIDTH, KEY_WIDTH = 5.0, 1.9, 0.45, 1.9, 1.9

@@ -1,71 +1,23 @@
 """Recipes as examples for a language model: read, split, packed into blocks of tokens, masked."""
 
-import gzip
 import hashlib
 import itertools
-import json
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
-import pyarrow.parquet
 import torch
 from torch.nn.utils.rnn import pad_sequence
 from transformers import DataCollatorForLanguageModeling, PreTrainedTokenizerBase
 
 from ..teacher.action_text import ActionText
+from .files import read_actions
 
 IGNORED = -100
 # One for all runs, whatever their seed: perplexities of a model before and after, and of several runs, then compare.
 HELD_OUT_MASK_SEED = 0
 TEXTS_AT_ONCE = 10_000
-
-
-def read_recipes(path: str | Path) -> Iterator[tuple[str, list[tuple[str, str]]]]:
-    """Yields the id and the (verb, object) pairs of each recipe of a file.
-
-    Args:
-        path (`str` or `Path`): `.jsonl`, `.jsonl.gz` or `.parquet` with one recipe a row, `{"id": "pancakes",
-            "actions": [["whisk", "egg"], ...]}`; `title` and further fields are not read.
-
-    Raises:
-        ValueError: where the file cannot be read, is empty, or a row is not a recipe.
-    """
-    path, number = Path(path), 0
-    try:
-        for number, row in enumerate(_rows(path), start=1):
-            yield _recipe(row, f"{path}, row {number}")
-    except (OSError, EOFError, UnicodeDecodeError, pyarrow.ArrowInvalid) as error:
-        raise ValueError(f"Cannot read recipes from {path} ({error}): give a .jsonl, .jsonl.gz or .parquet.") from error
-    if not number:
-        raise ValueError(f"{path} holds no recipes.")
-
-
-def _rows(path: Path) -> Iterator[dict]:
-    if path.suffix == ".parquet":
-        with pyarrow.parquet.ParquetFile(path) as table:
-            for batch in table.iter_batches():
-                yield from batch.to_pylist()
-        return
-    with (gzip.open if path.suffix == ".gz" else open)(path, "rt", encoding="utf-8") as lines:
-        for number, line in enumerate(lines, start=1):
-            try:
-                yield json.loads(line)
-            except json.JSONDecodeError as error:
-                raise ValueError(f"{path}, line {number} is not JSON ({error}).") from error
-
-
-def _recipe(row: dict, place: str) -> tuple[str, list[tuple[str, str]]]:
-    if not isinstance(row, dict) or row.get("id") is None or row.get("actions") is None:
-        raise ValueError(
-            f"{place} lacks 'id' or 'actions': extract the actions of recipes with scripts/extract_recipe_actions.py "
-            "first."
-        )
-    try:
-        return str(row["id"]), [(verb, noun or "") for verb, noun in row["actions"]]
-    except (TypeError, ValueError) as error:
-        raise ValueError(f"{place} has actions that are not [verb, object] pairs.") from error
 
 
 @dataclass(frozen=True)
@@ -86,13 +38,13 @@ class RecipeTexts:
 
 
 def load_recipe_texts(path: str | Path, text: ActionText, held_out_fraction: float) -> RecipeTexts:
-    """Returns the recipes of a file (see `read_recipes`) as text, those to train on apart from those held out.
+    """Returns the recipes of a file (see `read_actions`) as text, those to train on apart from those held out.
 
     Raises:
         ValueError: where nothing is left to train on, or nothing is held out though something should be.
     """
     train, held_out, num_without_actions = [], [], 0
-    for recipe_id, actions in read_recipes(path):
+    for recipe_id, actions in read_actions(path):
         if not actions:
             num_without_actions += 1
             continue

@@ -1,21 +1,173 @@
-"""The command line of training scripts: the YAML file of a run, and options that override it."""
+"""The one command line: how every command declares its options, reads them from a YAML file too, and refuses others.
 
+Commands that do not train declare options with `CommandParser.add_argument`, as argparse does; those that train
+declare a dataclass on top of transformers' `TrainingArguments`, which `parse_run` reads. Nothing heavy is imported
+before arguments are parsed.
+"""
+
+import argparse
+import copy
 import dataclasses
 import difflib
 import json
 import sys
+import typing
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
-import yaml
-from transformers import HfArgumentParser
-
 Arguments = TypeVar("Arguments")
 
+# Of `TrainingArguments`, what people set; the others are listed by --help_all.
+OFTEN_SET = {
+    "output_dir": "Folder of the run.",
+    "learning_rate": "Highest learning rate.",
+    "num_train_epochs": "Passes over the training rows.",
+    "per_device_train_batch_size": "Examples a device and step.",
+    "seed": "Of initial weights and the order of rows.",
+    "use_cpu": "Train on the CPU although there is a GPU; needed for several processes without one.",
+    "bf16": "Train in bfloat16.",
+    "push_to_hub": "Upload the result to the Hub, as hub_model_id.",
+}
+PLACEHOLDERS = {int: "N", float: "X", Path: "PATH"}
 
-def parse_run(arguments_class: type[Arguments], argv: Sequence[str] | None = None, *, description: str) -> Arguments:
-    """Returns the arguments of a run, from an optional YAML file, the first argument, and `--key value` options.
+
+class CommandParser(argparse.ArgumentParser):
+    """An `ArgumentParser` that takes a YAML file of options first, and whose errors are one sentence each.
+
+    Options are spelled with underscores or hyphens. `--help` lists the options of the command itself; `--help_all`
+    those that it inherits too.
+
+    Args:
+        command (`str`): Its name, as one types it after `avt-distill`.
+        description (`str`): The command's docstring. Its lines are kept, so that examples can be copied.
+        passes_on (`bool`, *optional*, defaults to `False`): Whether options that are not known are somebody else's; see
+            `parse_known`.
+    """
+
+    def __init__(self, command: str, description: str, *, passes_on: bool = False, **kwargs):
+        self.passes_on = passes_on
+        names = {"prog": f"avt-distill {command}", "description": description, "formatter_class": _HelpFormatter}
+        super().__init__(**names, allow_abbrev=False, add_help=False, **kwargs)
+        self.add_argument("-h", "--help", "--help_all", action="help", help=argparse.SUPPRESS)
+
+    def add_fields(self, arguments_class: type):
+        """Adds an option for each field of a dataclass of `str`, `int` and `float`, all optional, under its `TITLE`."""
+        group = self.add_argument_group(arguments_class.TITLE)
+        fields = {field.name: field for field in dataclasses.fields(arguments_class)}
+        for name, hint in typing.get_type_hints(arguments_class).items():
+            if name in fields:
+                kind = next(kind for kind in (str, float, int) if kind in (hint, *typing.get_args(hint)))
+                group.add_argument(f"--{name}", type=kind, default=fields[name].default, **fields[name].metadata)
+
+    def parse(self, argv: Sequence[str] | None = None) -> argparse.Namespace:
+        """Returns the options of a command line.
+
+        Args:
+            argv (`Sequence[str]`, *optional*): What follows the command's name; by default what the process was given.
+
+        Raises:
+            ValueError: in one sentence, for what cannot be read or is not known.
+        """
+        known, rest = self.parse_known(argv)
+        misplaced = [*rest, *(word for word in [getattr(known, "dataset", None)] if word and _is_yaml(word))]
+        if misplaced:
+            raise ValueError(self._not_understood(misplaced[0]))
+        return known
+
+    def parse_known(self, argv: Sequence[str] | None = None) -> tuple[argparse.Namespace, list[str]]:
+        """Returns the options that are known, and what is left of the command line where the parser passes it on.
+
+        Raises:
+            ValueError: as `parse`.
+        """
+        options = list(sys.argv[1:] if argv is None else argv)
+        if options and _is_yaml(options[0]):
+            path = options.pop(0)
+            options = self._options_of_file(path, _read_yaml(path)) + options
+        options = [self._with_underscores(option) for option in options]
+        unknown = [
+            word for word in options if word[:2] == "--" and word.split("=")[0] not in self._option_string_actions
+        ]
+        if unknown and not self.passes_on:  # said before argparse misses an option that is misspelled here
+            raise ValueError(self._not_understood(unknown[0]))
+        return self.parse_known_args(options)
+
+    def error(self, message: str):
+        raise ValueError(f"{message[:1].upper()}{message[1:].rstrip('.')}: see --help.")
+
+    def format_help(self) -> str:
+        positional = [action for action in self._actions if not action.option_strings]
+        words = [f"{action.metavar or action.dest}{' ...' * (action.nargs in ('*', '+'))}" for action in positional]
+        words = [f"[{word}]" if action.nargs == "?" else word for word, action in zip(words, positional, strict=True)]
+        self.usage = " ".join(["%(prog)s [options.yaml]", *words, "[--option value ...]"])
+        return super().format_help()
+
+    def _keys(self) -> dict[str, argparse.Action]:
+        """Returns the action of each option by its name without hyphens."""
+        options = self._option_string_actions.items()
+        return {name[2:]: action for name, action in options if name[:2] == "--" and action.dest != "help"}
+
+    def _with_underscores(self, option: str) -> str:
+        name, equals, value = option.partition("=")
+        underscored = f"--{name[2:].replace('-', '_')}"
+        return underscored + equals + value if underscored in self._option_string_actions else option
+
+    def _options_of_file(self, path: str, content: dict) -> list[str]:
+        """Returns the options that say what a YAML file says; those of the command line come after them and win."""
+        options, known = [], self._keys()
+        for key, value in content.items():
+            name = str(key).replace("-", "_")
+            if name not in known:
+                raise ValueError(f"{path} sets '{key}', which is not known{_closest(name, known)}.")
+            if known[name].nargs == 0:
+                options += [f"--{name}"] if value else []
+            elif isinstance(value, list) and known[name].nargs in ("+", "*"):
+                if not value:
+                    raise ValueError(f"{path} gives '{key}' no values: leave it out or write null for the default.")
+                options += [f"--{name}", *map(_text, value)]
+            elif isinstance(value, list):
+                if len(value) != 1:
+                    raise ValueError(f"{path} gives '{key}' {len(value)} values: it takes one.")
+                options.append(f"--{name}={_text(value[0])}")
+            elif value is not None:
+                options.append(f"--{name}={_text(value)}")
+        return options
+
+    def _not_understood(self, text: str) -> str:
+        if not text.startswith("-"):
+            return f"Cannot place '{text}': the run's YAML file comes first, and options are written --key value."
+        option = text.split("=")[0]
+        return f"The option {option} is not known{_closest(option.lstrip('-').replace('-', '_'), self._keys())}."
+
+
+class _HelpFormatter(argparse.RawDescriptionHelpFormatter):
+    """Keeps the description's lines, names values briefly, and adds defaults that say something."""
+
+    def __init__(self, prog: str):
+        super().__init__(prog, max_help_position=34)
+
+    def _format_action_invocation(self, action: argparse.Action) -> str:
+        shown = copy.copy(action)  # of --tau_a and --tau-a, which are one, the first
+        shown.option_strings = [name for name in action.option_strings if "-" not in name.lstrip("-")]
+        return super()._format_action_invocation(shown)
+
+    def _get_default_metavar_for_optional(self, action: argparse.Action) -> str:
+        return "BOOL" if action.const is True else PLACEHOLDERS.get(action.type, "VALUE")
+
+    def _get_help_string(self, action: argparse.Action) -> str:
+        text = action.help or ""
+        is_shown = action.option_strings and action.default not in (None, False, True, "", argparse.SUPPRESS)
+        if not is_shown or action.default in ([], {}) or "default" in text.lower():
+            return text
+        stop = "." if text.endswith(".") else ""
+        return f"{text.removesuffix('.')} (default: %(default)s){stop}"
+
+
+def parse_run(
+    arguments_class: type[Arguments], argv: Sequence[str] | None = None, *, description: str, command: str = "run"
+) -> Arguments:
+    """Returns the arguments of a command that trains, from an optional YAML file, which comes first, and options.
 
     The file's keys are fields of `arguments_class`. Each is turned into an option that stands before those of the
     command line: a later one wins, and both go through the same parser, so that YAML's `1e-3`, which it reads as text,
@@ -24,37 +176,74 @@ def parse_run(arguments_class: type[Arguments], argv: Sequence[str] | None = Non
     Args:
         arguments_class (`type`): A dataclass that `HfArgumentParser` takes, such as a subclass of `TrainingArguments`.
             A field without a default is required; a field that holds a mapping is annotated `dict | str` and decodes
-            text itself, as in `TrainingArguments`.
-        argv (`Sequence[str]`, *optional*): The arguments after the script's name; those of the process by default.
-        description (`str`): What `--help` says first.
+            text itself, as in `TrainingArguments`. `--help` groups the fields by the class that declares them, under
+            its `TITLE`.
+        argv (`Sequence[str]`, *optional*): What follows the command's name; by default what the process was given.
+        description, command (`str`): See `CommandParser`.
 
     Raises:
         ValueError: in one sentence, for what cannot be read or is not known.
     """
-    parser = _Parser(
-        arguments_class, usage="%(prog)s [run.yaml] [--key value ...]", description=description, allow_abbrev=False
-    )
+    from transformers import HfArgumentParser, TrainingArguments
+
     options = list(sys.argv[1:] if argv is None else argv)
-    if options and not options[0].startswith("-"):
-        path = options.pop(0)
-        options = _options_of_file(path, _read_yaml(path), parser) + options
-    namespace, left = parser.parse_known_args(options)
-    if left:
-        raise ValueError(_not_understood(left[0], parser))
-    return arguments_class(**vars(namespace))
+    show_all = "--help_all" in options
+
+    class RunParser(CommandParser, HfArgumentParser):
+        def _add_dataclass_arguments(self, dtype):
+            hints, groups = typing.get_type_hints(dtype), {}
+            for owner in dtype.__mro__:
+                title = "training" if owner is TrainingArguments else vars(owner).get("TITLE", "this command")
+                groups[owner] = self.add_argument_group(title)
+            for field in filter(lambda field: field.init, dataclasses.fields(dtype)):
+                declared = (
+                    owner for owner in dtype.__mro__ if field.name in vars(owner).get("__dataclass_fields__", ())
+                )
+                *_, owner = declared  # not a class that only changes the default
+                field.type = hints[field.name]
+                self._parse_dataclass_field(groups[owner], field)
+                if owner is TrainingArguments and not show_all:
+                    self._option_string_actions[f"--{field.name}"].help = OFTEN_SET.get(field.name, argparse.SUPPRESS)
+            for action in self._actions:
+                if action.nargs == 0 and not show_all:  # --no_x of each option x that is true by default
+                    action.help = argparse.SUPPRESS
+
+    epilog = None if show_all else "--help_all lists the options of transformers' TrainingArguments, too."
+    parser = RunParser(command, description, dataclass_types=arguments_class, epilog=epilog)
+    if any(field.name == "dataset" for field in dataclasses.fields(arguments_class)):
+        add_dataset_position(parser)
+    return arguments_class(**vars(parser.parse(options)))
 
 
-class _Parser(HfArgumentParser):
-    def error(self, message: str):
-        raise ValueError(f"{message[:1].upper()}{message[1:].rstrip('.')}: see --help.")
+def add_dataset_position(parser: argparse.ArgumentParser):
+    """Lets the data set be given without `--dataset`, as the last word before the options."""
+    # Without a default, so that it does not take back what --dataset said.
+    parser.add_argument("dataset", nargs="?", default=argparse.SUPPRESS, metavar="DATASET", help=argparse.SUPPRESS)
 
-    def keys(self) -> dict[str, Any]:
-        """Returns the argparse action of each field."""
-        fields = {field.name for cls in self.dataclass_types for field in dataclasses.fields(cls) if field.init}
-        return {name: self._option_string_actions[f"--{name}"] for name in fields}
+
+def mapping(name: str, value: dict | str | None) -> dict:
+    """Returns an option that holds a mapping, which a command line gives as JSON.
+
+    Raises:
+        ValueError: for text that is no JSON object.
+    """
+    if isinstance(value, str):
+        try:
+            value = json.loads(value)
+        except json.JSONDecodeError as error:
+            raise ValueError(f"{name} is '{value}': give a JSON object, such as {{\"a\": 1}}.") from error
+    if value is not None and not isinstance(value, dict):
+        raise ValueError(f"{name} is {value!r}: give names and values.")
+    return value or {}
+
+
+def _is_yaml(word: str) -> bool:
+    return word.endswith((".yaml", ".yml")) and not word.startswith("-")
 
 
 def _read_yaml(path: str) -> dict:
+    import yaml
+
     try:
         content = yaml.safe_load(Path(path).read_text(encoding="utf-8"))
     except OSError as error:
@@ -70,36 +259,9 @@ def _read_yaml(path: str) -> dict:
     return content
 
 
-def _options_of_file(path: str, content: dict, parser: _Parser) -> list[str]:
-    """Returns the options that say what a YAML file says."""
-    options, known = [], parser.keys()
-    for key, value in content.items():
-        name = str(key).replace("-", "_")
-        if name not in known:
-            raise ValueError(f"{path} sets '{key}', which is not known{_closest(name, known)}.")
-        if isinstance(value, list) and known[name].nargs == "+":
-            if not value:
-                raise ValueError(f"{path} gives '{key}' no values: leave it out or write null for the default.")
-            options += [f"--{name}", *map(_text, value)]
-        elif isinstance(value, list):
-            if len(value) != 1:
-                raise ValueError(f"{path} gives '{key}' {len(value)} values: it takes one.")
-            options.append(f"--{name}={_text(value[0])}")
-        elif value is not None:
-            options.append(f"--{name}={_text(value)}")
-    return options
-
-
 def _text(value: Any) -> str:
     """Returns a YAML value as one would type it."""
     return json.dumps(value) if isinstance(value, (bool, dict, list)) else str(value)
-
-
-def _not_understood(text: str, parser: _Parser) -> str:
-    if not text.startswith("-"):
-        return f"Cannot place '{text}': the run's YAML file comes first, and options are written --key value."
-    option = text.split("=")[0]
-    return f"The option {option} is not known{_closest(option.lstrip('-').replace('-', '_'), parser.keys())}."
 
 
 def _closest(name: str, known: dict) -> str:

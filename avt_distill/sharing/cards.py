@@ -7,7 +7,9 @@ from pathlib import Path
 from huggingface_hub import CardData, DatasetCard, DatasetCardData, EvalResult, ModelCard, ModelCardData, RepoCard
 from jinja2 import Environment, StrictUndefined, UndefinedError
 
-TEMPLATES = Path(__file__).resolve().parents[2] / "hub_cards"
+from ..runs.folder import read_json
+from .shipped import shipped_folder
+
 RESULTS, SETTINGS, CONFIG = "results.json", "settings.json", "config.json"
 MEASURES = {
     "action_top1_accuracy": ("accuracy", "Top-1 accuracy"),
@@ -71,7 +73,7 @@ def student_card(
 
 
 def teacher_card(folder: str | Path, repo_id: str) -> ModelCard:
-    """Returns the card of a teacher that `scripts/finetune_teacher.py` trained, with counts of actions beside it.
+    """Returns the card of a teacher that `avt-distill finetune_teacher` trained, with counts of actions beside it.
 
     Args:
         folder (`str` or `Path`): The teacher's, with `results.json`, `training.json` and `settings.json`.
@@ -110,6 +112,33 @@ def teacher_card(folder: str | Path, repo_id: str) -> ModelCard:
         eval_results=_eval_results(own, "text-classification", about, settings["seed"]),
     )
     return ModelCard(_filled("teacher_card.md", folder, repo_id, data, values))
+
+
+def checkpoint_card(folder: str | Path, repo_id: str, *, leak_note: str | None = None) -> ModelCard:
+    """Returns the card of a folder: filled from its results, or the `README.md` that somebody wrote.
+
+    Args:
+        folder (`str` or `Path`): Of a student, a teacher or a converted checkpoint.
+        repo_id, leak_note: See `student_card`.
+
+    Raises:
+        ValueError: for no checkpoint, and one that has neither results nor a card.
+    """
+    folder = Path(folder)
+    if not (folder / CONFIG).exists():
+        raise ValueError(f"{folder} has no {CONFIG}: give the folder of a student or a teacher.")
+    if (folder / RESULTS).exists():
+        if read_json(folder / CONFIG)["model_type"] == "text_teacher":
+            return teacher_card(folder, repo_id)
+        comparison = folder.resolve().parent / "comparison.json"  # of all students of the run
+        comparison = read_json(comparison) if comparison.exists() else None
+        return student_card(folder, repo_id, comparison=comparison, leak_note=leak_note)
+    if (folder / "README.md").exists():
+        return ModelCard.load(folder / "README.md")
+    raise ValueError(
+        f"{folder} has neither {RESULTS}, which avt-distill distill and finetune_teacher write, nor a README.md of "
+        "your own: nothing is known of it that a card could say."
+    )
 
 
 def dataset_card(configs: dict[str, dict], repo_id: str, data: DatasetCardData) -> DatasetCard:
@@ -163,7 +192,8 @@ def _filled(template: str, source: str | Path, repo_id: str, data: CardData, val
     values = {**values, "repo_id": repo_id, "name": _name(repo_id), "card_data": data.to_yaml()}
     environment = Environment(undefined=StrictUndefined, autoescape=False, trim_blocks=False)
     try:
-        return environment.from_string((TEMPLATES / template).read_text(encoding="utf-8")).render(values)
+        text = (shipped_folder("hub_cards") / template).read_text(encoding="utf-8")
+        return environment.from_string(text).render(values)
     except UndefinedError as error:
         raise ValueError(
             f"The card of {source} cannot be filled ({error}): run the command that wrote its results again."

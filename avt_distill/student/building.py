@@ -1,9 +1,8 @@
 """Students: from the options of a run to a model, and what it reads."""
 
-import json
 import logging
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 from modeling_avt.configuration_avt import AVTConfig
 from modeling_avt.modeling_avt import AVTForAnticipation
@@ -13,52 +12,12 @@ from ..data.builder import AnticipationBuilder
 from ..data.collator import FeatureCollator, VideoCollator
 from ..features.backbones import load_backbone, load_backbone_processor
 from ..features.stores import FeatureStore, open_feature_store
+from .arguments import StudentArguments
 
 logger = logging.getLogger(__name__)
 
 TIME_CONTRACT = ("num_frames", "frame_rate", "tau_a", "tau_o")  # the data set's; a checkpoint keeps them
 Collator = Callable[[Sequence[dict]], dict]
-
-
-@dataclass
-class StudentArguments:
-    """What a student is made of, and what it sees. Times and labels are the data set's."""
-
-    model_name_or_path: str | None = field(
-        default=None, metadata={"help": "An AVT checkpoint to go on from, on the Hub or in a folder."}
-    )
-    model_options: dict | str | None = field(
-        default=None, metadata={"help": 'AVTConfig fields of a new student, such as {"head_num_layers": 2}.'}
-    )
-    backbone: str | None = field(
-        default=None,
-        metadata={"help": "Pretrained frame encoder of a student that sees videos: any image model of Hugging Face."},
-    )
-    freeze_backbone: bool = field(default=False, metadata={"help": "Train all but the frame encoder."})
-    processor_options: dict | str | None = field(
-        default=None, metadata={"help": 'AVTVideoProcessor fields that differ, such as {"size": 64, "crop_size": 56}.'}
-    )
-    features: str | None = field(
-        default=None,
-        metadata={"help": "Feature store of a student that sees features: a folder, an .npz file, or RULSTM's LMDB."},
-    )
-    feature_frame_rate: float | None = field(default=None, metadata={"help": "Rows per second of an .npz file."})
-    feature_missing: str = field(
-        default="error", metadata={"help": "error; or search_back for the row before one that is not stored."}
-    )
-    evaluation_crops: int = field(default=1, metadata={"help": "1, the centre; or AVT's 3, whose outputs it averages."})
-    evaluation_flips: bool = field(default=False, metadata={"help": "Average over mirrored crops too, as AVT does."})
-
-    def __post_init__(self):
-        self.model_options = _mapping("model_options", self.model_options)
-        self.processor_options = _mapping("processor_options", self.processor_options)
-        if self.features is not None and self.backbone is not None:
-            raise ValueError("features and backbone are both given: a student sees stored features, or videos.")
-        if self.model_name_or_path is not None and (self.model_options or self.backbone):
-            raise ValueError(
-                "model_name_or_path is given with model_options or backbone: a checkpoint brings its own, so give "
-                "either."
-            )
 
 
 @dataclass
@@ -151,14 +110,3 @@ def _from_checkpoint(name_or_path: str, fields: dict) -> AVTForAnticipation:
     if not same_labels:
         model.classifiers.apply(model._init_weights)
     return model
-
-
-def _mapping(name: str, value: dict | str | None) -> dict:
-    if isinstance(value, str):
-        try:
-            value = json.loads(value)
-        except json.JSONDecodeError as error:
-            raise ValueError(f"{name} is '{value}': give a JSON object, such as {{\"a\": 1}}.") from error
-    if value is not None and not isinstance(value, dict):
-        raise ValueError(f"{name} is {value!r}: give names and values.")
-    return value or {}

@@ -2,51 +2,20 @@
 
 from collections.abc import Callable, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
 
 import torch
-from transformers import PreTrainedModel, Trainer, TrainingArguments
+from transformers import PreTrainedModel, Trainer
 
-from ..losses import REDUCTIONS, distillation_loss
+from ..losses import distillation_loss
 from ..sharing.hub import PushedCheckpoint
 from ..teacher.soft_labels import SoftLabelTable
+from .arguments import DistillationArguments
 
 IGNORED = -100
 # Every loss, and how many examples, frames or pairs of frames each is a mean over.
 COMPONENTS = ("action_loss", "verb_loss", "noun_loss", "past_loss", "feature_loss", "distillation_loss")
 IS_REPEATED = "is_repeated"  # of a batch whose rows all came before, and which must not count again
 NOT_FOR_THE_MODEL = ("teacher_logits", "teacher_mask", "uid", IS_REPEATED)
-
-
-@dataclass
-class DistillationArguments(TrainingArguments):
-    """`TrainingArguments`, and how much is learned from the teacher.
-
-    The temperature and the weight are those of the paper's EGTEA Gaze+ student: 10, and 150 over 106 classes. Its
-    EPIC-Kitchens-55 student has 5, and 20 over the teacher's best 50: weight 0.4, `distill_top_k` 50.
-    """
-
-    distill_weight: float = field(default=1.415, metadata={"help": "Weight of the teacher's soft labels; 0: baseline."})
-    distill_temperature: float = field(default=10.0, metadata={"help": "Temperature that softens both sides."})
-    distill_top_k: int | None = field(default=None, metadata={"help": "Compare the teacher's best k classes alone."})
-    distill_reduction: str = field(
-        default="batchmean", metadata={"help": "batchmean, or elementmean: divided by the number of classes too."}
-    )
-    distill_warmup_steps: int = field(
-        default=0, metadata={"help": "Steps over which the weight rises from 0; the learning rate has its own."}
-    )
-    remove_unused_columns: bool = field(default=False, metadata={"help": "Rows keep what the collator reads."})
-
-    def __post_init__(self):
-        super().__post_init__()
-        if self.distill_weight < 0:
-            raise ValueError(f"distill_weight is {self.distill_weight}: give 0 for none, or more.")
-        if self.distill_temperature <= 0:
-            raise ValueError(f"distill_temperature is {self.distill_temperature}: give a number above 0.")
-        if self.distill_reduction not in REDUCTIONS:
-            raise ValueError(f"distill_reduction is '{self.distill_reduction}': give one of {REDUCTIONS}.")
-        if self.distill_warmup_steps < 0:
-            raise ValueError(f"distill_warmup_steps is {self.distill_warmup_steps}: give 0 or more.")
 
 
 class SoftLabelCollator:

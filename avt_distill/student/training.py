@@ -17,8 +17,9 @@ from ..evaluation.benchmark_metrics import benchmark_metrics
 from ..evaluation.scores import LABEL_SPACE_HASH, ScoreTable
 from ..runs.folder import DECISIVE, SETTINGS, keep_settings, last_whole_checkpoint, write_json
 from ..teacher.soft_labels import SoftLabelTable, rows_fingerprint
-from .building import TIME_CONTRACT, StudentArguments, StudentInput, build_student, student_input
-from .trainer import DistillationArguments, DistillationTrainer, SoftLabelCollator
+from .arguments import DistillationArguments, StudentArguments
+from .building import TIME_CONTRACT, StudentInput, build_student, student_input
+from .trainer import DistillationTrainer, SoftLabelCollator
 
 RESULTS = "results.json"  # written when all else is: the student is finished
 

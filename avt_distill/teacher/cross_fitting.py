@@ -5,19 +5,12 @@ beyond their hard labels (which is what the reference distills). Cross-fitted on
 """
 
 from collections.abc import Callable, Sequence
-from typing import Protocol
 
 import numpy as np
 import pandas as pd
 
 from ..metrics import softmax
-
-
-class Scorer(Protocol):
-    """Any teacher: a fine-tuned language model, counts, or a language model as it is."""
-
-    def logits(self, histories: Sequence[Sequence[int]]) -> np.ndarray:
-        """Returns the logits of the next action after each history, float32 `(N, A)`."""
+from .scorer import Scorer
 
 
 def assign_folds(video_ids: Sequence[str], num_folds: int, *, seed: int = 0) -> dict[str, int]:

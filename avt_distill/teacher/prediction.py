@@ -45,7 +45,7 @@ class TeacherScorer:
         except OSError as error:
             raise ValueError(
                 f"Cannot read a teacher from '{name_or_path}' ({str(error).splitlines()[0]}): give a folder that "
-                "scripts/finetune_teacher.py wrote."
+                "avt-distill finetune_teacher wrote."
             ) from error
         return cls(model, load_tokenizer(name_or_path, model.config.backbone_config))
 

@@ -14,8 +14,8 @@ from avt_distill.recipes.blocks import (
     is_held_out,
     load_recipe_texts,
     make_blocks,
-    read_recipes,
 )
+from avt_distill.recipes.files import read_actions
 from avt_distill.teacher.action_text import ActionText
 from avt_distill.teacher.language_models import encode, load_tokenizer
 
@@ -38,12 +38,12 @@ def numbered(count, prefix="r"):
 
 def test_every_format_reads_the_same(tmp_path):
     expected = [("pancakes", [("crack", "egg"), ("whisk", "egg")]), ("toast", []), ("3", [("boil", "")])]
-    assert list(read_recipes(write_jsonl(tmp_path / "a.jsonl", ROWS))) == expected
+    assert list(read_actions(write_jsonl(tmp_path / "a.jsonl", ROWS))) == expected
     (tmp_path / "a.jsonl.gz").write_bytes(gzip.compress((tmp_path / "a.jsonl").read_bytes()))
-    assert list(read_recipes(tmp_path / "a.jsonl.gz")) == expected
+    assert list(read_actions(tmp_path / "a.jsonl.gz")) == expected
     table = pyarrow.Table.from_pylist([{**row, "id": str(row["id"])} for row in ROWS])
     pyarrow.parquet.write_table(table, tmp_path / "a.parquet")
-    assert list(read_recipes(tmp_path / "a.parquet")) == expected
+    assert list(read_actions(tmp_path / "a.parquet")) == expected
 
 
 @pytest.mark.parametrize(
@@ -59,14 +59,14 @@ def test_every_format_reads_the_same(tmp_path):
 def test_files_without_recipes_are_refused(tmp_path, content, message):
     (tmp_path / "a.jsonl").write_text(content)
     with pytest.raises(ValueError, match=message):
-        list(read_recipes(tmp_path / "a.jsonl"))
+        list(read_actions(tmp_path / "a.jsonl"))
 
 
 def test_unreadable_files_are_refused(tmp_path):
     (tmp_path / "a.parquet").write_text("no table")
     for name in ("a.parquet", "missing.jsonl"):
         with pytest.raises(ValueError, match="Cannot read recipes from"):
-            list(read_recipes(tmp_path / name))
+            list(read_actions(tmp_path / name))
 
 
 def test_recipes_without_actions_are_counted_or_refused(tmp_path):

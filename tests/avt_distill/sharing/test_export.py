@@ -8,12 +8,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from helpers.commands import avt_distill
 from helpers.tiny_models import VERB_NOUN, tiny_config, tiny_model, tiny_processor, tiny_vit_config
 from helpers.videos import numbered_frames
 
 from avt_distill.sharing import export
 from avt_distill.sharing.export import FeatureModel, StreamingStep, export_model
-from scripts.export_model import main
 
 HAS_ONNX = all(importlib.util.find_spec(name) for name in ("onnxruntime", "onnxscript"))
 # A window shorter than the head can take: its oldest frames are never observed.
@@ -88,7 +88,7 @@ def test_programs_of_a_model_of_features_run_where_the_package_is_not(tmp_path, 
 
 def test_the_script_writes_nothing_that_differs(tmp_path, monkeypatch, capsys):
     tiny_model(FEATURES).save_pretrained(tmp_path / "model")
-    main([str(tmp_path / "model"), str(tmp_path / "out")])
+    avt_distill("export_model", str(tmp_path / "model"), str(tmp_path / "out"))
     lines = capsys.readouterr().out.splitlines()
     assert lines[1].startswith(f"{tmp_path / 'out' / 'streaming_step.pt2'}: 0.")
     assert lines[1].endswith("at most")
@@ -96,7 +96,7 @@ def test_the_script_writes_nothing_that_differs(tmp_path, monkeypatch, capsys):
     with pytest.raises(
         SystemExit, match=r"error: feature_model\.pt2 differs from the model by .*: nothing was written"
     ):
-        main([str(tmp_path / "model"), str(tmp_path / "other")])
+        avt_distill("export_model", str(tmp_path / "model"), str(tmp_path / "other"))
     assert list((tmp_path / "other").iterdir()) == []
 
 

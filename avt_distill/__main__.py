@@ -1,0 +1,82 @@
+"""`avt-distill COMMAND ...`, the same as `python -m avt_distill COMMAND ...`.
+
+`accelerate launch -m avt_distill COMMAND ...` starts a command in several processes.
+"""
+
+import ast
+import difflib
+import importlib
+import sys
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from importlib.metadata import version
+from pathlib import Path
+
+COMMANDS = {
+    "watch a video": ("anticipate",),
+    "data": ("prepare_dataset", "extract_features", "add_feature_memory"),
+    "text teacher": (
+        *("extract_recipe_actions", "adapt_language_model", "finetune_teacher", "export_soft_labels"),
+        "inspect_teacher",
+    ),
+    "student": ("distill", "evaluate", "compare_runs"),
+    "share": ("convert_checkpoint", "export_model", "push_to_hub"),
+    "see all of it": ("demo",),
+}
+
+
+def main(argv: Sequence[str] | None = None):
+    """Runs a command.
+
+    Args:
+        argv (`Sequence[str]`, *optional*): The command's name and its options; by default what the process was given.
+
+    Raises:
+        SystemExit: with "error: " and one sentence, for what the user can correct.
+    """
+    name, *arguments = [*(sys.argv[1:] if argv is None else argv)] or ["--help"]
+    with errors_in_one_line():
+        if name in ("-h", "--help"):
+            print(overview())
+        elif name == "--version":
+            print(version("avt-distill"))
+        else:
+            importlib.import_module(f".commands.{_checked(name)}", "avt_distill").main(arguments)
+
+
+@contextmanager
+def errors_in_one_line() -> Iterator[None]:
+    """Ends the process with one line for errors that are the user's to correct: values, files, missing packages."""
+    try:
+        yield
+    except (ValueError, OSError, ImportError) as error:
+        sys.exit(f"error: {error}")
+
+
+def overview() -> str:
+    """Returns the commands, with the first line of each one's docstring."""
+    lines = ["usage: avt-distill COMMAND [--help] [--option value ...]", ""]
+    for title, names in COMMANDS.items():
+        lines += [f"{title}:", *(f"  {name:<24}{_first_line(name)}" for name in names), ""]
+    lines.append("Explain a command: avt-distill COMMAND --help")
+    lines.append("In several processes: accelerate launch -m avt_distill COMMAND ...")
+    return "\n".join(lines)
+
+
+def _first_line(name: str) -> str:
+    source = Path(__file__).parent / "commands" / f"{name}.py"
+    return (ast.get_docstring(ast.parse(source.read_text(encoding="utf-8"))) or "").partition("\n")[0]
+
+
+def _checked(name: str) -> str:
+    known = [command for names in COMMANDS.values() for command in names]
+    command = name.replace("-", "_")
+    if command not in known:
+        found = difflib.get_close_matches(command, known, n=3)
+        hint = f"did you mean {' or '.join(found)}?" if found else "avt-distill --help lists all."
+        raise ValueError(f"There is no command '{name}': {hint}")
+    return command
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,124 @@
+r"""Predicts which actions start next in a video: as a table, JSON, a picture or a video.
+
+    avt-distill anticipate cooking.mp4 --model checkpoint/
+    avt-distill anticipate cooking.mp4 --model checkpoint/ --at 12.5 --top_k 3
+    avt-distill anticipate cooking.mp4 --model checkpoint/ --every 1 --json out.json --timeline out.png \
+        --video out.mp4
+
+The model is a folder or a name on the Hub; it runs with the code of this project, not with the checkpoint's. Picture
+and video need matplotlib: the extra `plots`.
+"""
+
+import argparse
+import importlib.util
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from ..runs.arguments import CommandParser
+
+if TYPE_CHECKING:
+    from modeling_avt import ActionAnticipationPipeline
+
+    from ..pictures.timeline import Film
+
+FILM_SHORT_SIDE_PX = 180
+SHOWN = 3  # actions of a moment that have a column, and a line in the annotated video
+
+
+def main(argv: Sequence[str]):
+    args = parse(argv)
+
+    from ..pictures.annotated_video import write_annotated_video
+    from ..pictures.timeline import draw_timeline
+    from ..runs.folder import write_json
+
+    anticipate = load_pipeline(args)
+    moments = ask(anticipate, args)
+    config = anticipate.model.config
+    print(f"{args.video_file}, answers of {args.model} (tau_a {config.tau_a:g} s, tau_o {config.tau_o:g} s)")
+    print("\n".join(table(moments, args.top_k) if args.every is not None else answer_lines(moments[0])))
+    if args.json is not None:
+        source = {"video": str(args.video_file), "model": args.model, "tau_a": config.tau_a, "tau_o": config.tau_o}
+        write_json(args.json, {**source, "moments": moments})
+        print(f"written to {args.json}")
+    if args.timeline is not None:
+        title = f"{args.video_file.name}: what {Path(args.model).name} anticipates, {config.tau_a:g} s ahead"
+        draw_timeline(moments, film(args.video_file, moments), title, args.timeline)
+        print(f"drawn to {args.timeline}")
+    if args.video is not None:
+        write_annotated_video(args.video_file, moments, args.video, min(args.top_k, SHOWN))
+        print(f"Video saved to {args.video}")
+
+
+def parse(argv: Sequence[str]) -> argparse.Namespace:
+    parser = CommandParser("anticipate", __doc__)
+    parser.add_argument("video_file", type=Path, metavar="VIDEO", help="the video file")
+    parser.add_argument("--model", required=True, help="folder of a checkpoint, or its name on the Hub")
+    moment = parser.add_mutually_exclusive_group()
+    moment.add_argument("--at", type=float, help="end of the observed window in seconds; default: end of the video")
+    moment.add_argument("--every", type=float, help="seconds between the moments of a timeline")
+    parser.add_argument("--top_k", type=int, default=5, help="how many actions")
+    parser.add_argument("--json", type=Path, help="JSON to write")
+    parser.add_argument("--timeline", type=Path, help="PNG to write; with --every")
+    parser.add_argument("--video", type=Path, help="mp4 to write: the video and what was anticipated; with --every")
+    parser.add_argument("--device", help="such as cpu or cuda:0; default: the first accelerator, else the CPU")
+    parser.add_argument("--dtype", default="auto", help="such as bfloat16; default: as the checkpoint was saved")
+    args = parser.parse(argv)
+    for name in ("json", "timeline", "video"):
+        path = getattr(args, name)
+        if path is not None and not path.parent.is_dir():
+            raise ValueError(f"--{name}: there is no folder {path.parent}.")
+    pictures = [f"--{name}" for name in ("timeline", "video") if getattr(args, name) is not None]
+    if pictures and args.every is None:
+        raise ValueError(f"{pictures[0]} shows moments along the video: give --every, such as --every 1.")
+    if pictures and importlib.util.find_spec("matplotlib") is None:
+        raise ValueError(f"{pictures[0]} needs matplotlib: pip install 'avt-distill[plots]'.")
+    return args
+
+
+def load_pipeline(args: argparse.Namespace) -> "ActionAnticipationPipeline":
+    from modeling_avt import ActionAnticipationPipeline, AVTForAnticipation, AVTVideoProcessor
+
+    model = AVTForAnticipation.from_pretrained(args.model, dtype=args.dtype)
+    processor = None if model.config.backbone_config is None else AVTVideoProcessor.from_pretrained(args.model)
+    return ActionAnticipationPipeline(model, video_processor=processor, device=args.device)
+
+
+def ask(anticipate: "ActionAnticipationPipeline", args: argparse.Namespace) -> list[dict]:
+    """Returns the answers at each moment: of a single one too, as a timeline of one."""
+    answer = anticipate(args.video_file, at=args.at, every=args.every, top_k=args.top_k)
+    if args.every is not None:
+        return answer
+    return [{"at_s": answer[0]["observed_until_s"], "starts_at_s": answer[0]["starts_at_s"], "anticipated": answer}]
+
+
+def answer_lines(moment: Mapping) -> list[str]:
+    first = moment["anticipated"][0]
+    times = first["observed_from_s"], first["observed_until_s"], first["starts_at_s"]
+    lines = ["observed: {:.1f} to {:.1f} s; starting at {:.1f} s:".format(*times)]
+    return lines + [f"{100 * answer['score']:6.1f} %  {answer['label']}" for answer in moment["anticipated"]]
+
+
+def table(moments: Sequence[Mapping], top_k: int) -> list[str]:
+    """Returns a line a moment, with the likeliest actions side by side."""
+    rows = [[f"{100 * a['score']:5.1f} % {a['label']}" for a in moment["anticipated"][:SHOWN]] for moment in moments]
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    lines = ["    observed (s)  starts at  likeliest first"]
+    for moment, row in zip(moments, rows, strict=True):
+        answers = "  ".join(words.ljust(width) for words, width in zip(row, widths, strict=True)).rstrip()
+        observed = f"{moment['anticipated'][0]['observed_from_s']:6.1f} to {moment['at_s']:6.1f}"
+        lines.append(f"{observed}  {moment['starts_at_s']:7.1f} s  {answers}")
+    if min(top_k, len(moments[0]["anticipated"])) > SHOWN:
+        lines.append(f"(the {SHOWN} likeliest; all {len(moments[0]['anticipated'])} are in the JSON)")
+    return lines
+
+
+def film(video: Path, moments: Sequence[Mapping]) -> "Film":
+    from modeling_avt.video_io_avt import probe, read_frames
+
+    from ..pictures.timeline import Film, film_times
+
+    info = probe(video)
+    times = film_times(moments, info.duration_s, info.width / info.height)
+    return Film(read_frames(video, times, resize_short_side=FILM_SHORT_SIDE_PX), times, info.duration_s)

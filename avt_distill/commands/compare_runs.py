@@ -1,0 +1,63 @@
+r"""Compares two models on the same rows, with paired tests over rows and over seeds.
+
+    avt-distill compare_runs --baseline ce.parquet --candidate kd.parquet --output comparison.json
+    avt-distill compare_runs --baseline ce_0.parquet ce_1.parquet ce_2.parquet \
+        --candidate kd_0.parquet kd_1.parquet kd_2.parquet --label_space labels.json
+
+Over rows: a paired bootstrap, of hits averaged over the seeds where there are several; for a single pair of files
+McNemar's exact test of the top-k hits too. Over seeds, at least two: a Student-t interval and a sign-flip test of the
+differences, the first baseline file against the first candidate file and so on.
+
+Folds of a cross-validation: with `--pool_folds`, the rows of all files of one seed are put together first.
+
+    avt-distill compare_runs --pool_folds --baseline runs/fold*/baseline_seed*/scores_test.parquet \
+        --candidate runs/fold*/distilled_seed*/scores_test.parquet
+"""
+
+import argparse
+from collections.abc import Sequence
+from pathlib import Path
+
+from ..runs.arguments import CommandParser
+
+
+def main(argv: Sequence[str]):
+    args = parse(argv)
+
+    from ..data.labels import LabelSpace
+    from ..evaluation.comparison import compare_tables, comparison_text, pool_rows
+    from ..evaluation.scores import ScoreTable
+    from ..runs.folder import write_json
+
+    settings = {name: getattr(args, name) for name in ("num_resamples", "confidence", "seed")}
+    label_space = None if args.label_space is None else LabelSpace.load(args.label_space)
+    sides = [
+        [ScoreTable.load(path, label_space=label_space) for path in paths] for paths in (args.baseline, args.candidate)
+    ]
+    if args.pool_folds:
+        sides = [pool_rows(tables) for tables in sides]
+    rows = compare_tables(*sides, label_space=label_space, ks=args.ks, **settings)
+    num_rows = len(sides[0][0].uids)
+    print(comparison_text(rows, num_rows, confidence=args.confidence))
+    if args.output is not None:
+        files = {name: [str(path) for path in getattr(args, name)] for name in ("baseline", "candidate")}
+        write_json(args.output, {**files, **settings, "num_rows": num_rows, "rows": rows})
+
+
+def parse(argv: Sequence[str]) -> argparse.Namespace:
+    parser = CommandParser("compare_runs", __doc__)
+    parser.add_argument("--baseline", type=Path, nargs="+", required=True, help="score files, one a seed")
+    parser.add_argument("--candidate", type=Path, nargs="+", required=True, help="as many, in the order of their seeds")
+    parser.add_argument("--pool_folds", action="store_true", help="put rows of files of one seed together")
+    parser.add_argument("--label_space", type=Path, help="JSON that LabelSpace.save wrote; adds verbs and nouns")
+    parser.add_argument("--ks", type=int, nargs="+", default=[1, 5], help="the k of top-k")
+    parser.add_argument("--num_resamples", type=int, default=10_000, help="of bootstrap and sign flips")
+    parser.add_argument("--confidence", type=float, default=0.95, help="of the intervals")
+    parser.add_argument("--seed", type=int, default=0, help="of the resamples")
+    parser.add_argument("--output", type=Path, help="JSON to write")
+    args = parser.parse(argv)
+    if len(args.baseline) != len(args.candidate):
+        raise ValueError(
+            f"There are {len(args.baseline)} baseline and {len(args.candidate)} candidate files: give as many of each."
+        )
+    return args

@@ -1,0 +1,59 @@
+r"""Converts an original AVT checkpoint for `from_pretrained` and `pipeline`.
+
+    avt-distill convert_checkpoint checkpoint.pth converted/ --experiment_config expts/12_egtea_avt.txt
+
+Without the experiment's file, give what the weights do not show:
+
+    avt-distill convert_checkpoint checkpoint.pth converted/ \
+        --config_overrides '{"head_num_heads": 4, "backbone_num_attention_heads": 12, "tau_a": 0.5}'
+"""
+
+import argparse
+from collections.abc import Sequence
+from pathlib import Path
+
+from ..runs.arguments import CommandParser, mapping
+from ..runs.folder import read_json
+
+
+def main(argv: Sequence[str]):
+    args = parse(argv)
+
+    from ..conversion import convert_avt_checkpoint, largest_difference, reference_processor
+
+    overrides, experiment = read_overrides(args), args.experiment_config
+    model = convert_avt_checkpoint(args.checkpoint, config_overrides=overrides, experiment_config=experiment)
+    model.save_pretrained(args.output)
+    config = model.config
+    if config.backbone_config is not None:
+        reference_processor(config).save_pretrained(args.output)
+    backbone = "no backbone (takes features)" if config.backbone_config is None else config.backbone_config.model_type
+    print(f"{model.num_parameters() / 1e6:.1f} M parameters, {backbone}, {config.num_labels} actions")
+    difference = largest_difference(model, args.output)
+    print(f"written to {args.output}; loaded again, its scores differ by {difference:.1e} at most")
+
+
+def parse(argv: Sequence[str]) -> argparse.Namespace:
+    parser = CommandParser("convert_checkpoint", __doc__)
+    parser.add_argument("checkpoint", type=Path, help="the original checkpoint.pth")
+    parser.add_argument("output", type=Path, help="folder to write")
+    parser.add_argument("--experiment_config", type=Path, help="the original experiment's .txt file")
+    parser.add_argument("--config_overrides", default="{}", help="AVTConfig fields as JSON, or a JSON file of them")
+    for label_type in ("action", "verb", "noun"):
+        names = f"text file, one {label_type} a line, in order of id"
+        parser.add_argument(f"--{label_type}_names", type=Path, help=names)
+    return parser.parse(argv)
+
+
+def read_overrides(args: argparse.Namespace) -> dict:
+    """Returns the `AVTConfig` fields given on the command line."""
+    text = args.config_overrides
+    overrides = mapping("config_overrides", text if text.lstrip().startswith("{") else read_json(text))
+    for field, path in (
+        ("id2label", args.action_names),
+        ("verb_id2label", args.verb_names),
+        ("noun_id2label", args.noun_names),
+    ):
+        if path is not None:
+            overrides[field] = dict(enumerate(path.read_text().splitlines()))
+    return overrides

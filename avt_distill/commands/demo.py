@@ -1,0 +1,165 @@
+"""Runs the whole method on a made-up kitchen, in minutes on a laptop.
+
+    avt-distill demo
+    avt-distill demo --output_dir demo_run --seeds 0 1 2 3 4 --num_train_epochs 30
+
+Each stage is a command that is printed as one would type it. If interrupted, rerun the command: finished stages are
+kept. Options that are not listed here are passed on to `avt-distill distill`. Nothing is downloaded; the extra [demo]
+is needed.
+"""
+
+import argparse
+import os
+import shlex
+import subprocess
+import sys
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from ..runs.arguments import CommandParser
+
+if TYPE_CHECKING:
+    from ..data.builder import AnticipationBuilder
+    from ..pictures.strip import Moment
+
+CROSS_FIT = 4  # teachers, each of which labels the training videos that it did not see
+NUM_MOMENTS = 6
+# Of the stages, unless it is set already: one GPU at most; one thread, as models so small only lose by sharing their
+# work; no download, no progress bars.
+ENVIRONMENT = {
+    "OMP_NUM_THREADS": "1",
+    "CUDA_VISIBLE_DEVICES": "0",
+    "HF_HUB_OFFLINE": "1",
+    "HF_HUB_DISABLE_PROGRESS_BARS": "1",
+    "HF_DATASETS_DISABLE_PROGRESS_BARS": "1",
+    "TRANSFORMERS_VERBOSITY": "error",
+}
+
+
+def main(argv: Sequence[str]):
+    args, student_options = parse(argv)
+    started, folder = time.perf_counter(), args.output_dir
+    folder.mkdir(parents=True, exist_ok=True)
+    for title, result, command in stages(args, student_options):
+        if result is not None and (folder / result).exists():
+            print(f"\n== {title}: {folder / result} is there", flush=True)
+        elif command is None:
+            print(f"\n== {title}", flush=True)
+            print(f"{make_language_model(folder)} words: {folder / result}")
+        else:
+            run(title, command)
+
+    from ..data.loading import anticipation_builder
+    from ..evaluation.comparison import comparison_text
+    from ..pictures.strip import draw_strip
+    from ..runs.folder import read_json
+
+    builder = anticipation_builder("demo", data_dir=str(folder / "kitchen"))
+    moments = moments_of_a_video(builder, folder, args.seeds[0])
+    show_pipeline(folder / "students" / f"distilled_seed{args.seeds[0]}", *moments[NUM_MOMENTS // 2])
+    title = f"{Path(moments[0][0]).name}, a test video: what comes next? (students of seed {args.seeds[0]})"
+    draw_strip([moment for _, moment in moments], title, folder / "strip.png")
+    print(f"\nPicture: {folder / 'strip.png'}\nTotal time: {time.perf_counter() - started:.0f} s\n")
+    comparison = read_json(folder / "students" / "comparison.json")
+    print("Students without and with a teacher:", comparison_text(comparison["rows"], comparison["num_rows"]))
+
+
+def parse(argv: Sequence[str]) -> tuple[argparse.Namespace, list[str]]:
+    parser = CommandParser("demo", __doc__, passes_on=True)
+    parser.add_argument("--output_dir", type=Path, default=Path("demo_run"), help="where to")
+    parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2], help="of the students")
+    parser.add_argument("--num_proc", type=int, default=1, help="processes that read recipes")
+    return parser.parse_known(argv)
+
+
+def stages(args: argparse.Namespace, student_options: list[str]) -> list[tuple[str, str | None, list | None]]:
+    """Returns each stage's title, the file that its end leaves, and its command."""
+    from ..sharing.shipped import shipped_folder
+
+    folder, configs = args.output_dir, Path(os.path.relpath(shipped_folder("configs/demo")))
+    data, adapted, soft_labels = folder / "kitchen", folder / "language_model_recipes", folder / "soft_labels"
+    recipes, teacher = folder / "recipe_actions.jsonl", configs / "teacher.yaml"
+    read = ["--data_dir", data, "--model_name_or_path", adapted]
+    extract = ["extract_recipe_actions", data / "recipes.jsonl", "--output", recipes]
+    adapt = ["adapt_language_model", configs / "adaptation.yaml", "--recipes", recipes]
+    adapt += ["--model_name_or_path", folder / "language_model", "--output_dir", adapted]
+    finetune = ["finetune_teacher", teacher, *read, "--output_dir", folder / "teacher"]
+    export = ["export_soft_labels", teacher, *read, "--cross_fit", CROSS_FIT]
+    export += ["--output_dir", folder / "teacher_folds", "--soft_labels", soft_labels]
+    students = ["distill", configs / "student.yaml", "--data_dir", data]
+    students += ["--soft_labels", soft_labels / "train.parquet", "--output_dir", folder / "students"]
+    students += ["--evaluation_split", "test", "--seeds", *args.seeds, *student_options]
+    return [
+        ("Data", "kitchen/segments.csv", ["prepare_dataset", "demo", "--data_dir", data]),
+        ("Recipes to actions", recipes.name, [*extract, "--num_proc", args.num_proc]),
+        ("A small language model of random weights", "language_model/tokenizer.json", None),
+        ("It reads recipes", f"{adapted.name}/training_args.bin", adapt),
+        ("A teacher, beside counts", "teacher/results.json", [*finetune, "--evaluation_split", "test"]),
+        ("Soft labels of training videos", "soft_labels/train.parquet", export),
+        ("Students with and without them", None, students),
+    ]
+
+
+def run(title: str, command: list):
+    """Runs a command in a process of its own, and ends the demo where it fails."""
+    words = list(map(str, command))
+    print(f"\n== {title}\n$ avt-distill {shlex.join(words)}", flush=True)
+    started = time.perf_counter()
+    environment = {**ENVIRONMENT, **os.environ}
+    status = subprocess.run([sys.executable, "-m", "avt_distill", *words], env=environment, check=False).returncode
+    if status:
+        sys.exit(f"error: '{title}' failed: fix the error above and rerun; finished stages are kept.")
+    print(f"({time.perf_counter() - started:.0f} s)", flush=True)
+
+
+def make_language_model(folder: Path) -> int:
+    """Writes a language model that knows the recipes' words, and returns how many these are."""
+    from ..recipes.files import read_actions
+    from ..recipes.small_language_model import write_language_model
+    from ..teacher.action_text import ActionText
+
+    text = ActionText()
+    recipes = (text.recipe(actions) for _, actions in read_actions(folder / "recipe_actions.jsonl"))
+    return len(write_language_model(folder / "language_model", recipes))
+
+
+def moments_of_a_video(builder: "AnticipationBuilder", folder: Path, seed: int) -> list[tuple[str, "Moment"]]:
+    """Returns moments spread over the first test video: its file, and what the students of a seed said."""
+    import numpy as np
+
+    from modeling_avt.video_io_avt import read_frames
+
+    from ..evaluation.scores import ScoreTable
+    from ..metrics import softmax
+    from ..pictures.strip import Moment
+
+    space = builder.annotations.label_space
+    rows = builder.rows("test")
+    rows = rows[(rows["video_id"] == rows["video_id"].iloc[0]) & rows["frame_mask"].map(np.all)]
+    rows = rows.iloc[np.linspace(0, len(rows) - 1, NUM_MOMENTS).astype(int)]
+    anticipated = [{} for _ in range(len(rows))]
+    for name in ("baseline", "distilled"):
+        table = ScoreTable.load(folder / "students" / f"{name}_seed{seed}" / "scores_test.parquet", label_space=space)
+        row_of = {uid: number for number, uid in enumerate(table.uids)}
+        for answers, uid in zip(anticipated, rows["uid"], strict=True):
+            probabilities = softmax(table.scores[row_of[uid]][None])[0]
+            answers[name] = (space.actions[probabilities.argmax()], float(probabilities.max()))
+    moments = []
+    for row, said in zip(rows.itertuples(), anticipated, strict=True):
+        frames, truth = read_frames(row.video, row.frame_times), space.actions[row.action]
+        moments.append((os.path.relpath(row.video), Moment(frames, row.observed_end_s, row.start_s, truth, said)))
+    return moments
+
+
+def show_pipeline(model: Path, video: str, moment: "Moment"):
+    """Asks a student about a moment of a video, as anyone who has its folder can."""
+    from transformers import pipeline
+
+    print(f"\n== The pipeline on one video\nanticipate = pipeline('action-anticipation', model='{model}', ", end="")
+    print(f"trust_remote_code=True)\nanticipate('{video}', at={moment.at_s:.1f}, top_k=3)")
+    anticipate = pipeline("action-anticipation", model=str(model), trust_remote_code=True)
+    for answer in anticipate(video, at=moment.at_s, top_k=3):
+        print(f"  {100 * answer['score']:5.1f} %  {answer['label']}, in {answer['starts_in_s']:g} s")
+    print(f"  what came: {moment.truth}")

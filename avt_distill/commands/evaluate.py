@@ -1,0 +1,126 @@
+r"""Measures score files, and writes challenge submissions from them.
+
+    avt-distill evaluate scores.parquet --label_space labels.json --tail tail.json --unseen unseen_uids.txt \
+        --output metrics.json
+    avt-distill evaluate rgb.parquet flow.parquet --weights 1 0.5 --label_space labels.json \
+        --challenge ek100 --sls 1 4 3 --submission submission.json
+
+Several score files are late-fused: logits of actions are summed, and probabilities of verbs and nouns.
+"""
+
+import argparse
+import json
+import math
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from ..runs.arguments import CommandParser
+
+if TYPE_CHECKING:
+    from ..data.labels import LabelSpace
+    from ..evaluation.scores import ScoreTable
+
+
+def main(argv: Sequence[str]):
+    args = parse(argv)
+
+    from ..data.labels import LabelSpace
+    from ..evaluation.challenge import build_submission
+    from ..evaluation.scores import ScoreTable
+    from ..metrics import UNKNOWN_LABEL, late_fuse_kinds
+
+    label_space = None if args.label_space is None else LabelSpace.load(args.label_space)
+    table, *others = [ScoreTable.load(path, label_space=label_space) for path in args.scores]
+    models = [table.scores, *(other.aligned_to(table).scores for other in others)]
+    scores = late_fuse_kinds(models, args.weights, label_space=label_space)
+    dropped = dict(read_rows(args.dropped, 2))
+    if both := sorted(set(dropped) & set(table.uids)):
+        raise ValueError(f"{args.dropped} has '{both[0]}', which has scores: leave scored rows out of it.")
+    if args.submission is not None:
+        submission = build_submission(
+            args.challenge, table.uids, label_space=label_space, sls=args.sls, dropped_uids=list(dropped), **scores
+        )
+        args.submission.write_text(json.dumps(submission))
+    if args.submission is None or (table.labels != UNKNOWN_LABEL).any():
+        report(args, *measure(args, table, scores, dropped, label_space))
+
+
+def parse(argv: Sequence[str]) -> argparse.Namespace:
+    parser = CommandParser("evaluate", __doc__)
+    parser.add_argument("scores", type=Path, nargs="+", help="score files of one split, as ScoreTable.save writes them")
+    parser.add_argument("--weights", type=float, nargs="+", help="one a score file; default: 1 each")
+    parser.add_argument("--label_space", type=Path, help="JSON that LabelSpace.save wrote; adds verbs, nouns and names")
+    ids = "class ids: one action id a line, or JSON, a list or {'action': [...], 'verb': [...], 'noun': [...]}"
+    parser.add_argument("--many_shot", type=Path, help=ids)
+    parser.add_argument("--tail", type=Path, help=ids)
+    parser.add_argument("--unseen", type=Path, help="uids of rows of unseen participants, one a line")
+    parser.add_argument(
+        "--dropped", type=Path, help="uid,action id (-100: a test split) of rows without scores, one a line"
+    )
+    parser.add_argument("--skip_unlabelled", action="store_true", help="leave out rows labelled -100, and count them")
+    parser.add_argument("--ks", type=int, nargs="+", default=[1, 5], help="the k of top-k")
+    parser.add_argument("--per_class", action="store_true", help="add the recalls of each action to the output")
+    parser.add_argument("--output", type=Path, help="JSON to write")
+    parser.add_argument("--challenge", choices=("ek55", "ek100"), help="format of the submission")
+    parser.add_argument("--submission", type=Path, help="submission JSON to write")
+    parser.add_argument("--sls", type=int, nargs=3, metavar=("PT", "TL", "TD"), help="supervision levels, 0 to 5 each")
+    args = parser.parse(argv)
+    if args.submission is not None and (args.challenge is None or args.label_space is None):
+        raise ValueError("--submission needs --challenge and --label_space.")
+    return args
+
+
+def measure(
+    args: argparse.Namespace, table: "ScoreTable", scores: dict, dropped: dict, label_space: "LabelSpace | None"
+) -> tuple[dict, dict]:
+    """Returns the metrics, and what else goes to `--output`."""
+    from ..metrics import UNKNOWN_LABEL, anticipation_metrics, per_class_table
+
+    rows = table.labels != UNKNOWN_LABEL if args.skip_unlabelled else np.ones(len(table.labels), dtype=bool)
+    scores, labels = {name: kind_scores[rows] for name, kind_scores in scores.items()}, table.labels[rows]
+    options = {"label_space": label_space, "many_shot": read_ids(args.many_shot), "tail": read_ids(args.tail)}
+    if args.unseen is not None:
+        unseen = {uid for (uid,) in read_rows(args.unseen, 1)}
+        uids = [uid for uid, kept in zip(table.uids, rows, strict=True) if kept] + list(dropped)
+        options["unseen_mask"] = np.array([uid in unseen for uid in uids])
+    dropped_labels = np.array([int(label) for label in dropped.values()], dtype=np.int64)
+    metrics = anticipation_metrics(labels=labels, dropped_labels=dropped_labels, ks=args.ks, **options, **scores)
+    result = {"scores": [str(path) for path in args.scores], "num_rows": len(labels), "num_dropped": len(dropped)}
+    result["num_unlabelled"] = int(np.count_nonzero(~rows))
+    if args.per_class:
+        names = None if label_space is None else label_space.actions
+        result["per_class"] = per_class_table(scores["scores"], labels, names=names, ks=args.ks)
+    return metrics, result
+
+
+def report(args: argparse.Namespace, metrics: dict, result: dict):
+    """Prints the metrics, and writes the JSON; a group without a row is null there."""
+    from ..metrics import metrics_text
+    from ..runs.folder import write_json
+
+    counts = "{num_rows} rows, {num_dropped} dropped that count as errors, {num_unlabelled} without a label left out"
+    print(counts.format(**result), metrics_text(metrics), sep="\n")
+    if args.output is not None:
+        result["metrics"] = {name: None if math.isnan(value) else value for name, value in metrics.items()}
+        write_json(args.output, result)
+
+
+def read_rows(path: Path | None, num_fields: int) -> list[list[str]]:
+    """Returns the lines of a file of comma-separated fields."""
+    lines = [] if path is None else path.read_text().splitlines()
+    rows = [[field.strip() for field in line.split(",")] for line in lines if line.strip()]
+    for row in rows:
+        if len(row) != num_fields:
+            raise ValueError(f"{path} has a line '{','.join(row)}': give {num_fields} fields a line.")
+    return rows
+
+
+def read_ids(path: Path | None) -> dict | list | None:
+    """Returns class ids from JSON, or from text with one a line."""
+    if path is None:
+        return None
+    text = path.read_text().strip()
+    return json.loads(text) if text[:1] in ("[", "{") else [int(line) for line in text.split()]

@@ -1,0 +1,32 @@
+"""Exports a checkpoint as programs that run without this project: PyTorch, ONNX.
+
+    avt-distill export_model checkpoint/ exported/
+    avt-distill export_model user/name exported/ --onnx
+
+`feature_model` takes the features of a window; `streaming_step` a prepared frame and the features of those before it,
+and hands them on. `programs.json` lists what they take and return. ONNX needs the extra `export`.
+"""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from ..runs.arguments import CommandParser
+
+
+def main(argv: Sequence[str]):
+    parser = CommandParser("export_model", __doc__)
+    parser.add_argument("model", help="folder of a checkpoint, or its name on the Hub")
+    parser.add_argument("output", type=Path, help="folder to write")
+    parser.add_argument("--onnx", action="store_true", help="write ONNX files too")
+    args = parser.parse(argv)
+
+    from modeling_avt import AVTForAnticipation, AVTVideoProcessor
+
+    from ..sharing.export import export_model
+
+    model = AVTForAnticipation.from_pretrained(args.model)
+    processor = None if model.config.backbone_config is None else AVTVideoProcessor.from_pretrained(args.model)
+    differences = export_model(model, args.output, video_processor=processor, onnx=args.onnx)
+    for name, difference in differences.items():
+        size_mb = (args.output / name).stat().st_size / 1e6
+        print(f"{args.output / name}: {size_mb:.1f} MB, scores differ from the model's by {difference:.1e} at most")

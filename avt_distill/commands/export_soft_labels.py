@@ -1,0 +1,141 @@
+r"""Writes a teacher's soft labels, from which a student is distilled.
+
+Of saved teachers, averaged where there are several:
+
+    avt-distill export_soft_labels --teachers teachers/seed0 teachers/seed1 --dataset egtea \
+        --data_dir annotations/egtea --splits train validation --soft_labels soft_labels/
+
+Cross-fitted: K teachers are trained as `finetune_teacher` would, in `output_dir/fold<k>`, and each labels the videos
+that it was not trained on. If interrupted, rerun the command: finished folds are kept.
+
+    avt-distill export_soft_labels configs/egtea/teacher.yaml --cross_fit 5 --data_dir annotations/egtea \
+        --output_dir teachers/egtea_folds --soft_labels soft_labels/
+
+Labels are computed in float32; `--bf16_full_eval true` is faster and rounds them. In seconds: `--ngram 2` counts
+bigrams, `--log_linear true` fits a log-linear model of past actions, both also with `--cross_fit`. Without training:
+`--zero_shot NAME` asks a causal language model as it is. These and `--teachers` are averaged where given together.
+"""
+
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, ClassVar
+
+from ..data.arguments import DatasetArguments
+from ..runs.arguments import parse_run
+from ..teacher.arguments import TeacherArguments
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from ..data.builder import AnticipationBuilder
+    from ..teacher.labelling import Labels
+    from ..teacher.soft_labels import SoftLabelTable
+
+
+@dataclass
+class Arguments(DatasetArguments, TeacherArguments):
+    """The data set, how teachers are trained where they are, and these."""
+
+    TITLE: ClassVar[str] = "soft labels"
+
+    teachers: list[str] | None = field(default=None, metadata={"help": "Folders of saved teachers."})
+    ngram: int | None = field(default=None, metadata={"help": "Order of an n-gram count model."})
+    log_linear: bool = field(
+        default=False, metadata={"help": "A log-linear model of the last action and the set of past ones."}
+    )
+    zero_shot: str | None = field(default=None, metadata={"help": "A causal language model on the Hub or in a folder."})
+    instruction: str = field(default="", metadata={"help": "What the language model reads before each history."})
+    calibrate: bool = field(
+        default=False, metadata={"help": "Subtract what it scores each name without a history; see ZeroShotScorer."}
+    )
+    cross_fit: int = field(default=0, metadata={"help": "Number of folds, each labelled by a teacher of its own."})
+    train_split: str = field(default="train", metadata={"help": "Split that teachers are trained on."})
+    splits: list[str] = field(default_factory=lambda: ["train"], metadata={"help": "Splits to label."})
+    soft_labels: str = field(default="soft_labels", metadata={"help": "Folder to write <split>.parquet to."})
+
+    def __post_init__(self):
+        super().__post_init__()
+        if self.ngram and self.log_linear:
+            raise ValueError("ngram and log_linear do not go together: give one of them.")
+        saved = [name for name in ("teachers", "zero_shot") if getattr(self, name)]
+        if self.cross_fit and saved:
+            raise ValueError(
+                f"{saved[0]} and cross_fit do not go together: only what is trained here can be cross-fitted."
+            )
+        if not (saved or self.cross_fit or self.ngram or self.log_linear):
+            raise ValueError(
+                "Nothing says what is to label: give --teachers, --cross_fit, --ngram, --log_linear or --zero_shot."
+            )
+
+
+def main(argv: Sequence[str]):
+    args = parse_run(Arguments, argv, description=__doc__, command="export_soft_labels")
+
+    import pandas as pd
+
+    from ..data.loading import dataset_builder
+    from ..runs.folder import check_processes
+
+    check_processes(args.world_size)
+    builder = dataset_builder(args)
+    unknown = sorted({*args.splits, args.train_split} - set(builder.annotations.splits))
+    if unknown:
+        raise ValueError(f"There is no split '{unknown[0]}': give some of {list(builder.annotations.splits)}.")
+    rows = pd.concat([builder.rows(split).assign(split=split) for split in args.splits], ignore_index=True)
+    started = time.perf_counter()
+    tables = label(args, builder, rows)
+    seconds = time.perf_counter() - started
+    if args.should_save:
+        print(f"{len(rows)} rows labelled in {seconds:.1f} s")
+        save(args, builder, rows, tables)
+
+
+def label(args: Arguments, builder: "AnticipationBuilder", rows: "pd.DataFrame") -> list["Labels"]:
+    """Returns the labels of each teacher that the options name."""
+    from ..teacher.labelling import label_with_counts, label_with_fine_tuned, label_with_saved, label_zero_shot
+
+    tables = [label_with_saved(folder, builder, rows, args) for folder in args.teachers or []]
+    if args.zero_shot is not None:
+        asked = {"instruction": args.instruction, "calibrate": args.calibrate}
+        tables.append(label_zero_shot(args.zero_shot, builder, rows, args, **asked))
+    trained = {"train_split": args.train_split, "num_folds": args.cross_fit}
+    if args.ngram or args.log_linear:
+        tables.append(label_with_counts(args.ngram, builder, rows, args, **trained))
+    elif args.cross_fit:
+        tables.append(label_with_fine_tuned(builder, rows, args, **trained))
+    return tables
+
+
+def save(args: Arguments, builder: "AnticipationBuilder", rows: "pd.DataFrame", tables: list["Labels"]):
+    """Writes one table a split, and prints what it holds."""
+    from ..teacher.soft_labels import LABEL_SPACE_HASH, SoftLabelTable, rows_fingerprint
+
+    Path(args.soft_labels).mkdir(parents=True, exist_ok=True)
+    shared = {
+        LABEL_SPACE_HASH: builder.annotations.label_space.content_hash,
+        "history_cutoff": builder.config.history_cutoff,
+        "tau_a": builder.config.tau_a,
+        "cross_fit": 0,
+    }
+    for split in args.splits:
+        of_split = (rows["split"] == split).to_numpy()
+        labelled = rows[of_split]
+        shared |= {"split": split, "labelled": rows_fingerprint(labelled)}
+        uids = list(labelled["uid"])
+        members = [SoftLabelTable(uids, logits[of_split], shared | metadata) for logits, metadata in tables]
+        table = members[0] if len(members) == 1 else SoftLabelTable.average(members)
+        path = Path(args.soft_labels) / f"{split}.parquet"
+        table.save(path)
+        print(f"{path}: {len(uids)} rows, {accuracy(table, labelled)}")
+
+
+def accuracy(table: "SoftLabelTable", rows: "pd.DataFrame") -> str:
+    from ..metrics import label_ranks
+
+    known = (rows["action"] >= 0).to_numpy()
+    if not known.any():
+        return "without labels to compare with"
+    ranks = label_ranks(table.logits[known], rows["action"].to_numpy()[known])
+    return f"top-1 {100 * (ranks < 1).mean():.2f} %, top-5 {100 * (ranks < 5).mean():.2f} %"

@@ -1,0 +1,89 @@
+r"""Extracts features of videos with any pretrained image or video model.
+
+    avt-distill extract_features facebook/dinov2-base videos/ --output features/ --frame_rate 4
+    accelerate launch -m avt_distill extract_features facebook/vjepa2-vitl-fpc64-256 videos/ --output features/ \
+        --frame_rate 4 --dtype bfloat16 --batch_size 8
+
+Each process takes every n-th video. If interrupted, rerun the command to resume. Each folder holds features from one
+model and one set of settings.
+"""
+
+import argparse
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from ..runs.arguments import CommandParser
+
+if TYPE_CHECKING:
+    from accelerate import PartialState
+
+PREPROCESSING = ("size", "crop_size", "image_mean", "image_std", "antialias")
+
+
+def main(argv: Sequence[str]):
+    args = parse(argv)
+
+    from accelerate import PartialState
+
+    from ..runs.folder import check_processes
+
+    state = PartialState(cpu=args.cpu)
+    check_processes(state.num_processes, "--cpu")
+    if failures := extract(args, state):
+        sys.exit("\n".join(["error: these videos could not be read and are not in the store:", *failures]))
+
+
+def parse(argv: Sequence[str]) -> argparse.Namespace:
+    parser = CommandParser("extract_features", __doc__)
+    parser.add_argument("model", help="a Hugging Face image or video model: its name on the Hub, or a folder")
+    parser.add_argument("videos", nargs="+", type=Path, help="video files, folders of them, or .txt lists of paths")
+    parser.add_argument("--output", type=Path, required=True, help="folder to write <video name>.safetensors into")
+    parser.add_argument("--frame_rate", type=float, default=1.0, help="features per second")
+    clip = "video models: frames per second of the clip that ends at each feature"
+    parser.add_argument("--clip_frame_rate", type=float, default=8.0, help=clip)
+    parser.add_argument("--batch_size", type=int, default=32, help="features computed at once")
+    parser.add_argument("--num_workers", type=int, default=2, help="processes that decode ahead")
+    precision = "the model's precision; float32 is stored"
+    parser.add_argument("--dtype", choices=("float32", "bfloat16", "float16"), default="float32", help=precision)
+    parser.add_argument("--compile", action="store_true", help="compile the model")
+    parser.add_argument("--cpu", action="store_true", help="do not use an accelerator; with several processes on CPU")
+    unreadable = "continue after an unreadable video, list them and fail at the end"
+    parser.add_argument("--skip_unreadable", action="store_true", help=unreadable)
+    return parser.parse(argv)
+
+
+def extract(args: argparse.Namespace, state: "PartialState") -> list[str]:
+    """Returns one line for each of this process's videos that could not be read."""
+    import torch
+    from huggingface_hub.utils import tqdm
+
+    from ..data.videos import find_videos
+    from ..features.backbones import load_backbone_processor
+    from ..features.extraction import PretrainedEncoder, extract_features, keep_extraction
+
+    videos = find_videos(args.videos)
+    dtype = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}[args.dtype]
+    encoder = PretrainedEncoder(args.model, dtype, state.device, args.compile)
+    processor = load_backbone_processor(args.model, encoder.config)
+    settings = {name: getattr(processor, name) for name in PREPROCESSING}
+    settings.update(model=args.model, dtype=args.dtype, frame_rate=args.frame_rate)
+    if encoder.is_video_model:
+        settings.update(num_frames=encoder.num_frames, clip_frame_rate=args.clip_frame_rate)
+    keep_extraction(args.output, settings)
+    share = {video_id: videos[video_id] for video_id in list(videos)[state.process_index :: state.num_processes]}
+    results = extract_features(
+        share,
+        args.output,
+        encoder,
+        processor,
+        args.frame_rate,
+        skip_unreadable=args.skip_unreadable,
+        num_frames=encoder.num_frames,
+        clip_frame_rate=args.clip_frame_rate,
+        batch_size=args.batch_size,
+        num_workers=args.num_workers,
+    )
+    bar = tqdm(results, total=len(share), unit="video", disable=not state.is_local_main_process)
+    return [str(result.error) for result in bar if result.error is not None]

@@ -1,0 +1,58 @@
+r"""Fine-tunes a language model to predict the next action; measures it beside counts.
+
+    avt-distill finetune_teacher configs/egtea/teacher.yaml --data_dir annotations/egtea \
+        --model_name_or_path distilbert/distilbert-base-uncased --output_dir teachers/egtea
+    accelerate launch -m avt_distill finetune_teacher configs/egtea/teacher.yaml ...    # several GPUs or machines
+
+The folder then holds the teacher (`TextTeacher.from_pretrained`), `scores_<split>_<model>.parquet` of the teacher and
+of n-gram models for `evaluate` and `compare_runs`, and `results.json`. If interrupted, rerun the command: training
+resumes. A finished teacher is only measured.
+"""
+
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import ClassVar
+
+from ..data.arguments import DatasetArguments
+from ..runs.arguments import parse_run
+from ..teacher.arguments import TeacherArguments
+
+
+@dataclass
+class Arguments(DatasetArguments, TeacherArguments):
+    """The data set, how to train, and these."""
+
+    TITLE: ClassVar[str] = "measuring"
+
+    train_split: str = field(default="train", metadata={"help": "Split to train on."})
+    evaluation_split: str | None = field(
+        default=None,
+        metadata={"help": "Split to measure on, used for nothing else. Default: validation, or else test."},
+    )
+    log_linear_floor: bool = field(
+        default=False,
+        metadata={"help": "Measure a log-linear model of past actions too; many minutes where there are thousands."},
+    )
+
+
+def main(argv: Sequence[str]):
+    args = parse_run(Arguments, argv, description=__doc__, command="finetune_teacher")
+
+    from ..data.loading import choose_splits, dataset_builder
+    from ..evaluation.benchmark_metrics import metrics_text
+    from ..runs.folder import check_processes
+    from ..teacher.fine_tuning import fine_tuned_teacher, history_rule
+    from ..teacher.report import measure_teacher
+
+    check_processes(args.world_size)
+    builder = dataset_builder(args)
+    choose_splits(args, builder)
+    rows = builder.rows(args.train_split)
+    started = time.perf_counter()
+    teacher = fine_tuned_teacher(rows, builder.annotations.label_space, args, history_rule(builder))
+    seconds = time.perf_counter() - started
+    if args.should_save:
+        asked = {"split": args.evaluation_split, "log_linear_floor": args.log_linear_floor}
+        results = measure_teacher(args, builder, rows, teacher, **asked, training_s=seconds)
+        print(f"{results['num_rows']} rows of {args.evaluation_split}", metrics_text(results["metrics"]), sep="\n")

@@ -1,0 +1,91 @@
+r"""Shows a teacher's predictions for one video, beside the histories and the truth.
+
+    avt-distill inspect_teacher soft_labels.parquet egtea --data_dir annotations/egtea --config_name split1 \
+        --split validation --video OP01-R01-PastaSalad
+    avt-distill inspect_teacher soft_labels.parquet my_data/ --split test --video dinner \
+        --history_cutoff ended --temperature 2 --plot teacher.png
+
+The options of the data set must be those that the teacher had. A file of other options is refused, as the histories
+shown would not be the ones that the teacher read. The picture needs matplotlib: the extra `plots`.
+"""
+
+import argparse
+import importlib.util
+import math
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from ..data.arguments import DatasetArguments
+from ..runs.arguments import CommandParser, add_dataset_position
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from ..data.labels import LabelSpace
+
+
+def main(argv: Sequence[str]):
+    args = parse(argv)
+
+    from ..data.loading import dataset_builder
+    from ..pictures.teacher_table import draw_teacher_table
+    from ..teacher.inspection import check_histories, judged, rows_of_split, rows_of_video, summary
+    from ..teacher.soft_labels import SoftLabelTable
+
+    builder = dataset_builder(args)
+    space = builder.annotations.label_space
+    table = SoftLabelTable.load(args.soft_labels, label_space=space)
+    rows = rows_of_split(builder, args.split)
+    if doubt := check_histories(table, rows, builder):
+        print(f"warning: the soft labels {doubt}: check yourself that the histories are the same.", file=sys.stderr)
+    rows = judged(rows_of_video(rows, args.video), table, args.temperature)
+    teacher = "teacher {model}: history_cutoff {history_cutoff}, tau_a {tau_a} s".format(**table.metadata)
+    teacher += f", temperature {args.temperature:g}"
+    print(teacher)
+    print_rows(rows, space, args.history)
+    print(summary(rows, args.video))
+    if args.plot is not None:
+        all_segments = builder.annotations.history.get(args.split, builder.annotations.splits[args.split])
+        segments = all_segments[all_segments["video_id"] == args.video]
+        draw_teacher_table(rows, segments, space, [summary(rows, args.video), teacher], args.plot)
+        print(f"drawn to {args.plot}")
+
+
+def parse(argv: Sequence[str]) -> argparse.Namespace:
+    parser = CommandParser("inspect_teacher", __doc__)
+    parser.add_argument("soft_labels", type=Path, help="Parquet file that export_soft_labels wrote")
+    add_dataset_position(parser)
+    parser.add_argument("--split", required=True, help="such as train or validation")
+    parser.add_argument("--video", required=True, help="its video_id")
+    parser.add_argument("--temperature", type=float, default=1.0, help="of the probabilities")
+    parser.add_argument("--history", type=int, default=4, help="how many of the last past actions are shown")
+    parser.add_argument("--plot", type=Path, help="PNG to write")
+    parser.add_fields(DatasetArguments)
+    args = parser.parse(argv)
+    if not 0 < args.temperature < math.inf:
+        raise ValueError(f"--temperature is {args.temperature}: give a positive number.")
+    if args.history < 1:
+        raise ValueError(f"--history is {args.history}: give a positive number.")
+    if args.plot is not None and importlib.util.find_spec("matplotlib") is None:
+        raise ValueError("--plot needs matplotlib: pip install 'avt-distill[plots]'.")
+    return args
+
+
+def print_rows(rows: "pd.DataFrame", space: "LabelSpace", num_past: int):
+    """Prints two lines a row: the truth and what was before it, and the teacher's best."""
+    from ..pictures.teacher_table import name_of
+    from ..teacher.inspection import verdict
+
+    truths = [name_of(action, space) for action in rows["action"]]
+    widths = [max(map(len, [*column, "truth"])) for column in (rows["uid"], truths)]
+    line = f"{{:>9}}  {{:<{widths[0]}}}  {{:<10}}  {{:>5}}  {{:<{widths[1]}}}  {{}}"
+    print(line.format("start", "uid", "verdict", "rank", "truth", f"past actions (the last {num_past})"))
+    for row, truth in zip(rows.itertuples(), truths, strict=True):
+        past = " > ".join(space.actions[action] for action in row.history[-num_past:]) or "none"
+        past = f"... > {past}" if len(row.history) > num_past else past
+        rank = row.rank + 1 if row.rank >= 0 else "?"
+        print(line.format(f"{row.start_s:.1f} s", row.uid, verdict(row.rank), rank, truth, past))
+        best = zip(row.best, row.probabilities, strict=True)
+        print(f"{'':>11}{' | '.join(f'{100 * share:.1f} % {space.actions[action]}' for action, share in best)}")

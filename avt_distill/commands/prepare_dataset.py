@@ -1,0 +1,56 @@
+"""Builds the anticipation rows of a benchmark or of your own data; exports or pushes them.
+
+    avt-distill prepare_dataset egtea --data_dir annotations/egtea --export egtea_parquet/
+    avt-distill prepare_dataset my_data/ --tau_a 0.5 --num_frames 16 --push_to_hub user/my-actions
+
+The export is plain Parquet, a file a split, that `datasets.load_dataset("egtea_parquet")` reads anywhere, with
+`labels.json` and `<split>_dropped.csv` for `avt-distill evaluate`.
+"""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from ..data.arguments import DatasetArguments
+from ..runs.arguments import CommandParser, add_dataset_position
+
+if TYPE_CHECKING:
+    import datasets
+
+    from ..data.builder import AnticipationBuilder
+
+
+def main(argv: Sequence[str]):
+    parser = CommandParser("prepare_dataset", __doc__)
+    add_dataset_position(parser)
+    parser.add_argument("--export", type=Path, help="folder to write Parquet files to")
+    parser.add_argument("--push_to_hub", metavar="USER/NAME", help="data set repository on the Hub")
+    parser.add_argument("--private", action="store_true", help="make that repository private")
+    parser.add_fields(DatasetArguments)
+    args = parser.parse(argv)
+
+    from ..data.loading import dataset_builder
+    from ..sharing.rows import export_rows, push_rows
+
+    builder = dataset_builder(args)
+    builder.download_and_prepare()
+    splits = builder.as_dataset()
+    report(splits, builder)
+    if args.export is not None:
+        export_rows(splits, builder, args.export)
+        print(f"written to {args.export}")
+    if args.push_to_hub is not None:
+        print(f"pushed to {push_rows(splits, builder, args.push_to_hub, private=args.private)}")
+
+
+def report(splits: "datasets.DatasetDict", builder: "AnticipationBuilder"):
+    """Prints rows, dropped actions and unlabelled frames of each split."""
+    from ..data.segments import UNLABELLED
+
+    print(f"{'split':<12} {'rows':>7} {'left out':>8} {'videos':>6} {'frames unlabelled':>18}")
+    for name, rows in splits.items():
+        arrays = rows.with_format("numpy")
+        seen = arrays["past_actions"][:][arrays["frame_mask"][:]]
+        unlabelled = f"{100 * (seen == UNLABELLED).mean():.1f} %"
+        videos = len(set(rows["video_id"]))
+        print(f"{name:<12} {len(rows):>7} {len(builder.dropped[name]):>8} {videos:>6} {unlabelled:>18}")

@@ -1,0 +1,60 @@
+"""Anticipation rows as Parquet with a card: in a folder, or on the Hub."""
+
+import json
+from pathlib import Path
+
+import datasets
+from huggingface_hub import CommitOperationAdd, DatasetCard, DatasetCardData, HfApi, hf_hub_download
+
+from ..data.builder import AnticipationBuilder
+from ..runs.folder import read_json, whole_file, write_text
+from .cards import dataset_card
+from .hub import create_repository, hub_errors_in_one_line
+
+
+def export_rows(splits: datasets.DatasetDict, builder: AnticipationBuilder, folder: Path):
+    """Writes one Parquet file a split, each whole or not at all, and what evaluation needs.
+
+    `labels.json` is the label space; `<split>_dropped.csv` names the actions without a row, `uid,action id`.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    builder.annotations.label_space.save(folder / "labels.json")
+    for name, uids in builder.dropped.items():
+        actions = builder.annotations.splits[name].set_index("uid")["action"]
+        write_text(folder / f"{name}_dropped.csv", "".join(f"{uid},{actions[uid]}\n" for uid in uids))
+    # Names the splits' files, so that those beside them are not taken for data.
+    files = [{"split": name, "path": f"{name}.parquet"} for name in splits]
+    data = DatasetCardData(configs=[{"config_name": "default", "data_files": files}])
+    write_text(folder / "README.md", str(dataset_card({"default": builder.facts()}, folder.resolve().name, data)))
+    for name, rows in splits.items():
+        with whole_file(folder / f"{name}.parquet") as partial:
+            rows.to_parquet(partial)
+
+
+def push_rows(splits: datasets.DatasetDict, builder: AnticipationBuilder, repo_id: str, *, private: bool) -> str:
+    """Uploads a configuration's rows, and a card of all that are there; returns the repository's full name.
+
+    Raises:
+        OSError: where that failed; the same command sends what is missing.
+    """
+    config_name = builder.config.name
+    rows = splits.map(lambda video: {"video": video and Path(video).name}, input_columns="video")  # paths are one's own
+    with hub_errors_in_one_line(f"The rows did not all get to {repo_id}; push again"):
+        api = HfApi()
+        repo_id = create_repository(repo_id, repo_type="dataset", private=private)
+        rows.push_to_hub(repo_id, config_name=config_name)
+        configs = {config_name: builder.facts()}
+        for path in api.list_repo_files(repo_id, repo_type="dataset"):
+            name = Path(path)
+            if name.match("facts/*.json") and name.stem != config_name:
+                file = hf_hub_download(repo_id, path, repo_type="dataset")
+                configs[name.stem] = read_json(file)
+        data = DatasetCard.load(repo_id).data
+        for config in data.configs:  # datasets 5.2 fails at `set_default` where another configuration was first
+            if config["config_name"] == builder.DEFAULT_CONFIG_NAME:
+                config["default"] = True
+        card = dataset_card(dict(sorted(configs.items())), repo_id, data)
+        contents = {"README.md": str(card), f"facts/{config_name}.json": json.dumps(configs[config_name], indent=1)}
+        files = [CommitOperationAdd(path, content.encode()) for path, content in contents.items()]
+        api.create_commit(repo_id, files, repo_type="dataset", commit_message="Card and facts")
+    return repo_id

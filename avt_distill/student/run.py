@@ -1,0 +1,93 @@
+"""One run: for each seed a student and an identical baseline without a teacher, and their comparison."""
+
+import copy
+from pathlib import Path
+
+from transformers.training_args import HubStrategy
+
+from ..data.loading import choose_splits, dataset_builder
+from ..evaluation.benchmark_metrics import metrics_text
+from ..evaluation.comparison import compare_tables, comparison_text
+from ..evaluation.scores import ScoreTable
+from ..runs.folder import check_processes, read_json, write_json, write_text
+from ..sharing.cards import student_card
+from ..sharing.hub import create_repository, push_folder, use_token
+from .arguments import RunArguments
+from .training import RESULTS, StudentData, student_data, trained_student
+
+
+def distill(args: RunArguments) -> str:
+    """Trains all students of a run, and returns their metrics and their comparison as text; empty but in one process.
+
+    `args.output_dir` then holds a folder for each student, the first of them with a model card, and
+    `comparison.json`. Students that are finished are not trained again.
+
+    Raises:
+        ValueError: for data, soft labels and options that do not fit together, and a folder of another run.
+        OSError: where the Hub cannot be reached, before training.
+    """
+    check_processes(args.world_size)
+    builder = dataset_builder(args)
+    choose_splits(args, builder)
+    use_token(args)
+    if args.push_to_hub and args.should_save:  # now, and not after hours
+        args.hub_model_id = create_repository(hub_name(args), private=bool(args.hub_private_repo))
+    with args.main_process_first(local=False):
+        data = student_data(args, builder)
+    tables = {name: [] for name in variants(args)}
+    for seed in args.seeds or [args.seed]:
+        for name, weight in variants(args).items():
+            tables[name].append(trained_student(run_arguments(args, name, seed, weight), data))
+    return report(args, data, tables) if args.should_save else ""
+
+
+def variants(args: RunArguments) -> dict[str, float]:
+    """Returns the students of a seed: the weight of the soft labels by name."""
+    names = {"baseline": 0.0} if args.baseline or not args.distill_weight else {}
+    return {**names, "distilled": args.distill_weight} if args.distill_weight else names
+
+
+def run_arguments(args: RunArguments, name: str, seed: int, weight: float) -> RunArguments:
+    run = copy.copy(args)
+    run.run_name = f"{name}_seed{seed}"
+    run.output_dir = str(Path(args.output_dir) / run.run_name)
+    run.seed, run.distill_weight = seed, weight
+    # One student is pushed: when all are compared, and under other strategies than "end" while it trains, too.
+    run.push_to_hub = args.push_to_hub and args.hub_strategy != HubStrategy.END and run.run_name == pushed_student(args)
+    run.hub_model_id = hub_name(args)
+    return run
+
+
+def pushed_student(args: RunArguments) -> str:
+    return f"{list(variants(args))[-1]}_seed{(args.seeds or [args.seed])[0]}"
+
+
+def hub_name(args: RunArguments) -> str:
+    return args.hub_model_id or Path(args.output_dir).resolve().name
+
+
+def report(args: RunArguments, data: StudentData, tables: dict[str, list[ScoreTable]]) -> str:
+    """Returns each student's metrics and their comparison as text, and writes `comparison.json` and a card."""
+    folder = Path(args.output_dir)
+    results = {path.parent.name: read_json(path) for path in sorted(folder.glob(f"*_seed*/{RESULTS}"))}
+    num_rows = len(next(iter(tables.values()))[0].uids)
+    lines = [f"{num_rows} rows of {args.evaluation_split}, in percent"]
+    lines.append(metrics_text({name: result["metrics"] for name, result in results.items()}))
+    comparison = None
+    if len(tables) == 2:
+        space = data.builder.annotations.label_space
+        rows = compare_tables(tables["baseline"], tables["distilled"], label_space=space)
+        lines.append(f"\nbaseline and distilled, {comparison_text(rows, num_rows)}")
+        seeds = args.seeds or [args.seed]
+        comparison = {"split": args.evaluation_split, "num_rows": num_rows, "seeds": seeds, "rows": rows}
+        write_json(folder / "comparison.json", comparison)
+    student = folder / pushed_student(args)
+    write_text(student / "README.md", str(student_card(student, hub_name(args), comparison=comparison)))
+    lines.append(f"\nCheckpoints, scores and results: {folder}; the first student, with its model card: {student}")
+    return "\n".join(lines)
+
+
+def push(args: RunArguments) -> str:
+    """Uploads the run's first student with its card, and returns the repository's full name."""
+    student = Path(args.output_dir) / pushed_student(args)
+    return push_folder(student, hub_name(args), commit_message="A student, its card and its results")

@@ -1,0 +1,145 @@
+"""Rows labelled by teachers: saved ones, ones trained for it and cross-fitted, counts, and untrained ones."""
+
+import copy
+import logging
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import torch
+from transformers import AutoModelForCausalLM
+
+from ..data.builder import AnticipationBuilder
+from .action_text import ActionText
+from .arguments import TeacherArguments
+from .count_models import NGramModel
+from .cross_fitting import cross_fitted_logits
+from .fine_tuning import fine_tuned_teacher, history_rule
+from .language_models import load_language_model_config, load_tokenizer
+from .log_linear import LogLinearModel
+from .prediction import TeacherScorer, different_histories
+from .scorer import Scorer
+from .soft_labels import rows_fingerprint
+from .zero_shot import ZeroShotScorer
+
+logger = logging.getLogger(__name__)
+
+Labels = tuple[np.ndarray, dict]  # logits (N, A) of the rows, and the metadata of their teacher
+Fit = Callable[[pd.DataFrame, int], Scorer]  # from training rows, and the number of the fold left out, to a teacher
+
+
+def label_with_saved(folder: str, builder: AnticipationBuilder, rows: pd.DataFrame, args: TeacherArguments) -> Labels:
+    """Returns the labels of a saved teacher.
+
+    Raises:
+        ValueError: for a folder that holds none, and a teacher of other actions or of another history rule.
+    """
+    scorer = _on_device(TeacherScorer.from_pretrained(folder), args)
+    config = scorer.model.config
+    if config.label_space_hash != builder.annotations.label_space.content_hash:
+        raise ValueError(
+            f"{folder} was trained on label space {config.label_space_hash}, not on "
+            f"{builder.annotations.label_space.content_hash} of {builder.config.name}: columns would stand for other "
+            "actions."
+        )
+    known, asked = (config.history_cutoff, config.tau_a), (builder.config.history_cutoff, builder.config.tau_a)
+    if known != asked:
+        raise ValueError(
+            f"{folder} was trained on histories of cutoff and tau_a {known}, but is to read ones of {asked}: give "
+            f"--history_cutoff {known[0]} --tau_a {known[1]}."
+        )
+    metadata = {"model": folder, "trained_on": config.trained_on, "history_length": config.history_length}
+    return scorer.logits(list(rows["history"]), progress=True), metadata | {"text_form": config.text_form}
+
+
+def label_zero_shot(
+    name: str,
+    builder: AnticipationBuilder,
+    rows: pd.DataFrame,
+    args: TeacherArguments,
+    *,
+    instruction: str = "",
+    calibrate: bool = False,
+) -> Labels:
+    """Returns the labels of a causal language model as it is; see `ZeroShotScorer`."""
+    load_language_model_config(name)  # raises with one sentence
+    text, length = ActionText(args.text_form, builder.HEAD_NOUN_FIRST), _num_past_actions(args)
+    scorer = ZeroShotScorer(
+        AutoModelForCausalLM.from_pretrained(name).to(args.device),
+        load_tokenizer(name),
+        text.labels(builder.annotations.label_space.actions),
+        text,
+        instruction=instruction,
+        history_length=length,
+        max_prefix_length=args.max_length,
+        calibrate=calibrate,
+    )
+    different, positions = different_histories(list(rows["history"]), length)
+    metadata = {"model": name, "trained_on": "", "history_length": args.history_length, "text_form": args.text_form}
+    return scorer.logits(different)[positions], metadata
+
+
+def label_with_counts(
+    ngram: int | None,
+    builder: AnticipationBuilder,
+    rows: pd.DataFrame,
+    args: TeacherArguments,
+    *,
+    train_split: str = "train",
+    num_folds: int = 0,
+) -> Labels:
+    """Returns the labels of an n-gram model of this order, or for `None` of a log-linear model of past actions.
+
+    With folds the labels are cross-fitted; see `cross_fitted_logits`.
+    """
+    num_actions = len(builder.annotations.label_space.actions)
+
+    def fit(rows: pd.DataFrame, fold: int) -> Scorer:
+        length = _num_past_actions(args)
+        model = NGramModel(ngram, num_actions) if ngram else LogLinearModel(num_actions, length, args.device)
+        return model.fit(list(rows["history"]), list(rows["action"]))
+
+    metadata = {"model": f"{ngram}-gram" if ngram else "log-linear"}
+    metadata["history_length"] = ngram - 1 if ngram else args.history_length
+    return _label_with_trained(fit, metadata, builder.rows(train_split), rows, args, num_folds)
+
+
+def label_with_fine_tuned(
+    builder: AnticipationBuilder,
+    rows: pd.DataFrame,
+    args: TeacherArguments,
+    *,
+    train_split: str = "train",
+    num_folds: int,
+) -> Labels:
+    """Returns the labels of fine-tuned teachers, one a fold, each saved in `args.output_dir/fold<k>`."""
+
+    def fit(rows: pd.DataFrame, fold: int) -> Scorer:
+        fold_args = copy.copy(args)
+        fold_args.output_dir = str(Path(args.output_dir) / f"fold{fold}")
+        logger.info("Fold %d of %d: %d rows to train on.", fold + 1, num_folds, len(rows))
+        teacher = fine_tuned_teacher(rows, builder.annotations.label_space, fold_args, history_rule(builder))
+        return _on_device(teacher, args)
+
+    metadata = {"model": args.model_name_or_path, "text_form": args.text_form, "history_length": args.history_length}
+    return _label_with_trained(fit, metadata, builder.rows(train_split), rows, args, num_folds)
+
+
+def _label_with_trained(
+    fit: Fit, metadata: dict, train: pd.DataFrame, rows: pd.DataFrame, args: TeacherArguments, num_folds: int
+) -> Labels:
+    train = train[train["action"] >= 0].reset_index(drop=True)
+    metadata = {**metadata, "trained_on": rows_fingerprint(train), "cross_fit": num_folds}
+    if num_folds:
+        return cross_fitted_logits(train, rows, fit, num_folds=num_folds, seed=args.seed), metadata
+    return fit(train, 0).logits(list(rows["history"])), metadata
+
+
+def _num_past_actions(args: TeacherArguments) -> int | None:
+    return None if args.history_length < 0 else args.history_length
+
+
+def _on_device(scorer: TeacherScorer, args: TeacherArguments) -> TeacherScorer:
+    scorer.model.to(args.device, torch.bfloat16 if args.bf16_full_eval else None)
+    return scorer

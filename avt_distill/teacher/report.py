@@ -1,0 +1,80 @@
+"""A teacher measured beside counts of actions on the same rows."""
+
+from pathlib import Path
+
+import pandas as pd
+import torch
+import transformers
+
+from ..data.builder import AnticipationBuilder
+from ..evaluation.benchmark_metrics import benchmark_metrics
+from ..evaluation.scores import LABEL_SPACE_HASH, ScoreTable
+from ..runs.folder import SETTINGS, read_json, write_json
+from .arguments import TeacherArguments
+from .count_models import NGramModel
+from .log_linear import LogLinearModel
+from .scorer import Scorer
+
+FLOORS = {"unigram": 1, "bigram": 2, "trigram": 3, "4-gram": 4}
+
+
+def measure_teacher(
+    args: TeacherArguments,
+    builder: AnticipationBuilder,
+    train: pd.DataFrame,
+    teacher: Scorer,
+    *,
+    split: str,
+    log_linear_floor: bool,
+    training_s: float,
+) -> dict:
+    """Returns the results of a teacher, and of counts, on the labelled rows of a split.
+
+    They are written to `results.json` in the teacher's folder, and the scores of each model beside it.
+
+    Args:
+        args (`TeacherArguments`): Of the teacher in `args.output_dir`.
+        builder (`AnticipationBuilder`): The data set.
+        train (`pd.DataFrame`): The rows that the teacher was trained on, which are counted.
+        teacher (`Scorer`): The teacher.
+        split (`str`): The split to measure on.
+        log_linear_floor (`bool`): Measure a log-linear model, too.
+        training_s (`float`): Seconds that training took, for the results.
+
+    Returns:
+        `dict`: `num_rows`, `metrics` by the model's name, the teacher's `settings` and more.
+    """
+    rows = builder.rows(split)
+    rows = rows[rows["action"] >= 0].reset_index(drop=True)
+    num_actions = len(builder.annotations.label_space.actions)
+    scorers = {"teacher": teacher}
+    length = None if args.history_length < 0 else args.history_length
+    floors = {name: NGramModel(order, num_actions) for name, order in FLOORS.items()}
+    if log_linear_floor:
+        floors["log-linear"] = LogLinearModel(num_actions, length, args.device)
+    for name, model in floors.items():
+        scorers[name] = model.fit(list(train["history"]), list(train["action"]))
+    results, tables = {}, {}
+    for name, scorer in scorers.items():
+        table = tables[name] = score(scorer, name, rows, builder, split)
+        table.save(Path(args.output_dir) / f"scores_{split}_{name}.parquet")
+        results[name] = benchmark_metrics(table, builder.annotations)
+    settings = read_json(Path(args.output_dir) / SETTINGS)
+    versions = {library.__name__: library.__version__ for library in (torch, transformers)}
+    result = {"split": split, "num_rows": len(rows), "metrics": results, "training_s": round(training_s, 1)}
+    result |= {"scores": tables["teacher"].metadata, "settings": settings, "versions": versions}
+    write_json(Path(args.output_dir) / "results.json", result)
+    return result
+
+
+def score(scorer: Scorer, name: str, rows: pd.DataFrame, builder: AnticipationBuilder, split: str) -> ScoreTable:
+    metadata = {
+        LABEL_SPACE_HASH: builder.annotations.label_space.content_hash,
+        "dataset": builder.TITLE,
+        "config_name": builder.config.name,
+        "model": name,
+        "split": split,
+        "history_cutoff": builder.config.history_cutoff,
+        "tau_a": str(builder.config.tau_a),
+    }
+    return ScoreTable(list(rows["uid"]), scorer.logits(list(rows["history"])), rows["action"].to_numpy(), metadata)

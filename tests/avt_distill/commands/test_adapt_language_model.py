@@ -1,0 +1,173 @@
+"""The command line of adaptation: from recipes to a folder that the Auto classes load, and interrupted on the way."""
+
+import json
+import random
+import subprocess
+import sys
+
+import pytest
+import torch
+from helpers.commands import avt_distill
+from transformers import AutoModel, AutoModelForCausalLM, AutoModelForMaskedLM, AutoTokenizer
+
+HEADED = {"tiny_encoder": AutoModelForMaskedLM, "tiny_decoder": AutoModelForCausalLM}
+ROUTINES = [
+    "preheat oven, crack egg, whisk egg, add milk",
+    "wash carrot, peel carrot, cut carrot, boil carrot",
+    "melt butter, mix butter, add flour, knead dough",
+    "heat oil, fry onion, add pepper, stir onion",
+]
+
+
+@pytest.fixture(scope="module")
+def recipes(tmp_path_factory):
+    """120 recipes, each two to five routines in a row."""
+    path, rng = tmp_path_factory.mktemp("recipes") / "recipes.jsonl", random.Random(0)
+    with path.open("w") as file:
+        for number in range(120):
+            texts = ", ".join(rng.choices(ROUTINES, k=rng.randint(2, 5))).split(", ")
+            file.write(json.dumps({"id": number, "title": "", "actions": [text.split() for text in texts]}) + "\n")
+    return path
+
+
+@pytest.fixture
+def options(recipes, tmp_path):
+    """The options of a run over a model, with what a test sets; written into a file as a user would."""
+
+    def write(model, **settings):
+        fields = {
+            "model_name_or_path": model,
+            "recipes": recipes,
+            "output_dir": tmp_path / "out",
+            "block_length": 32,
+            "held_out_fraction": 0.1,
+            "use_cpu": True,
+            "disable_tqdm": True,
+            "learning_rate": "5e-3",
+            **settings,
+        }
+        path = tmp_path / "run.yaml"
+        path.write_text("".join(f"{name}: {json.dumps(value, default=str)}\n" for name, value in fields.items()))
+        return str(path)
+
+    return write
+
+
+def adapt(*arguments):
+    avt_distill("adapt_language_model", *arguments)
+
+
+def result(folder) -> dict:
+    return json.loads((folder / "adaptation.json").read_text())
+
+
+@pytest.mark.parametrize("folder", HEADED)
+def test_a_few_steps_lower_perplexity(folder, options, tmp_path, request, capsys):
+    model = request.getfixturevalue(folder)
+    adapt(options(model), "--max_steps", "25", "--save_strategy", "no")
+    found = result(tmp_path / "out")
+    assert found["after"]["perplexity"] < 0.5 * found["before"]["perplexity"]
+    assert found["after"]["predicted_tokens"] == found["before"]["predicted_tokens"] > 20
+    assert (found["head_was_new"], found["before_is_of"]) == (False, "the checkpoint")
+    assert sum(found["recipes"][name] for name in ("train", "held_out", "repeated")) == 120
+    assert found["training"]["steps"] == 25
+    assert found["training"]["tokens"] > 25 * 12 * 16
+    assert found["arguments"]["learning_rate"] == 5e-3
+    assert f"perplexity after:  {found['after']['perplexity']:.2f}" in capsys.readouterr().out
+    tokenizer = AutoTokenizer.from_pretrained(tmp_path / "out")
+    adapted = HEADED[folder].from_pretrained(tmp_path / "out")
+    assert adapted.config.vocab_size >= len(tokenizer)
+    backbone = AutoModel.from_pretrained(tmp_path / "out")
+    ids = tokenizer("preheat oven, crack", return_tensors="pt")["input_ids"]
+    expected = adapted.eval().base_model(input_ids=ids).last_hidden_state
+    torch.testing.assert_close(backbone.eval()(input_ids=ids).last_hidden_state, expected)
+
+
+def test_a_new_head_is_trained_first_where_asked(options, tmp_path, tiny_encoder):
+    headless = tmp_path / "headless"
+    AutoModel.from_pretrained(tiny_encoder).save_pretrained(headless)
+    AutoTokenizer.from_pretrained(tiny_encoder).save_pretrained(headless)
+    settings = ["--max_steps", "2", "--save_strategy", "no", "--bf16", "true"]
+    adapt(options(headless), *settings, "--output_dir", tmp_path / "random")
+    avt_distill(
+        "adapt_language_model",
+        options(headless),
+        *settings,
+        "--output_dir",
+        tmp_path / "trained",
+        "--head_warmup_steps",
+        "30",
+    )
+    random_head, trained = result(tmp_path / "random"), result(tmp_path / "trained")
+    assert random_head["head_was_new"] is trained["head_was_new"] is True
+    assert random_head["before_is_of"] == "a random head on the checkpoint"
+    assert trained["before_is_of"] == "a head trained for 30 steps on the unchanged checkpoint"
+    assert trained["before"]["perplexity"] < 0.8 * random_head["before"]["perplexity"]
+    assert "cls.predictions.bias" in trained["new_weights"]
+    assert trained["training"]["steps"] == 2
+
+
+def test_interrupted_runs_end_where_uninterrupted_ones_do(options, tmp_path, tiny_decoder):
+    still = tmp_path / "still"
+    model = AutoModelForCausalLM.from_pretrained(tiny_decoder, resid_pdrop=0.0, embd_pdrop=0.0, attn_pdrop=0.0)
+    model.save_pretrained(still)
+    AutoTokenizer.from_pretrained(tiny_decoder).save_pretrained(still)
+    path = options(still, lr_scheduler_type="constant", save_steps=4)
+    resume = ["--resume_from_checkpoint", "true"]
+    adapt(path, "--max_steps", "8")
+    avt_distill(
+        "adapt_language_model", path, "--max_steps", "4", "--output_dir", tmp_path / "two", *resume
+    )  # nothing there: it begins
+    before = result(tmp_path / "two")["before"]
+    adapt(path, "--max_steps", "8", "--output_dir", tmp_path / "two", *resume)
+    found = result(tmp_path / "two")
+    assert (found["training"]["continued_from_step"], found["training"]["steps"]) == (4, 8)
+    assert found["before"] == before == result(tmp_path / "out")["before"]
+    assert found["after"]["loss"] == pytest.approx(result(tmp_path / "out")["after"]["loss"], abs=1e-5)
+    assert found["training"]["tokens"] == result(tmp_path / "out")["training"]["tokens"]
+
+    with pytest.raises(SystemExit, match="is not empty: give another output_dir, or --resume_from_checkpoint true"):
+        adapt(path, "--max_steps", "8")
+    with pytest.raises(SystemExit, match="began with block_length=32, not 16"):
+        adapt(path, "--block_length", "16", *resume)
+
+
+def test_errors_are_one_line(options, tmp_path, tiny_encoder):
+    path = options(tiny_encoder)
+    for arguments in (
+        ["--recipes", "missing.jsonl"],
+        ["--model_name_or_path", tmp_path / "missing"],
+        ["--block_lenth", "32"],
+        ["--block_length", "512"],
+    ):
+        with pytest.raises(SystemExit, match=r"^error: ") as stop:
+            adapt(path, *arguments)
+        assert "\n" not in stop.value.code
+
+
+@pytest.mark.slow
+def test_two_processes_train_as_one(options, tmp_path, tiny_decoder):
+    still = tmp_path / "still"
+    model = AutoModelForCausalLM.from_pretrained(tiny_decoder, resid_pdrop=0.0, embd_pdrop=0.0, attn_pdrop=0.0)
+    model.save_pretrained(still)
+    AutoTokenizer.from_pretrained(tiny_decoder).save_pretrained(still)
+    path = options(still, max_steps=6, save_strategy="no", optim="sgd", learning_rate=0.5, max_grad_norm=0)
+    adapt(path, "--per_device_train_batch_size", "8")
+    launcher = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2"]
+    command = [
+        *launcher,
+        "-m",
+        "avt_distill",
+        "adapt_language_model",
+        path,
+        "--per_device_train_batch_size",
+        "4",
+        "--output_dir",
+        tmp_path / "two",
+    ]
+    subprocess.run(command, check=True, capture_output=True)
+    alone, two = result(tmp_path / "out"), result(tmp_path / "two")
+    assert two["arguments"]["world_size"] == 2
+    assert two["before"]["loss"] == pytest.approx(alone["before"]["loss"], abs=1e-5)
+    assert two["before"]["predicted_tokens"] == alone["before"]["predicted_tokens"]
+    assert two["after"]["loss"] == pytest.approx(alone["after"]["loss"], abs=1e-3)

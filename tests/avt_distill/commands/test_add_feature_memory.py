@@ -1,0 +1,55 @@
+"""`add_feature_memory`, from one feature store to another."""
+
+import numpy as np
+import pytest
+from helpers.commands import avt_distill
+
+from avt_distill.features.memory import evidence_so_far, running_means, softmax_scores
+from avt_distill.features.stores import open_feature_store
+
+VIDEOS = {name: np.random.default_rng(ord(name)).normal(3, 2, (9, 2)).astype(np.float32) for name in "ab"}
+
+
+@pytest.fixture
+def scores(tmp_path):
+    np.savez(tmp_path / "scores.npz", **VIDEOS)
+    return tmp_path / "scores.npz"
+
+
+def run(scores, output, *more: str):
+    avt_distill("add_feature_memory", scores, "--frame_rate", 1, "--output", output, *more)
+    return open_feature_store(output)
+
+
+def test_a_store_of_means_is_written(scores, tmp_path, capsys):
+    store = run(scores, tmp_path / "means", "--windows_s", "2", "4", "--so_far")
+    assert "2 videos, features of width 6" in capsys.readouterr().out
+    for name, features in VIDEOS.items():
+        expected = running_means(features, 1.0, [2, 4], so_far=True)
+        np.testing.assert_allclose(store.read_all(name)[0], expected)
+
+
+def test_class_scores_become_means_and_evidence(scores, tmp_path):
+    store = run(scores, tmp_path / "memory", "--softmax", "2", "--windows_s", "3", "--evidence_s", "1", "5")
+    probabilities = softmax_scores(VIDEOS["b"], 2.0)
+    expected = [running_means(probabilities, 1.0, [3])]
+    expected += [evidence_so_far(probabilities, 1.0, scale_s) for scale_s in (1, 5)]
+    np.testing.assert_allclose(store.read_all("b")[0], np.concatenate(expected, axis=1), rtol=1e-6)
+
+
+def test_evidence_of_scores_is_refused(scores, tmp_path):
+    with pytest.raises(SystemExit, match="outside 0 to 1"):
+        run(scores, tmp_path / "memory", "--evidence_s", "1")
+
+
+def test_standardized_columns_have_mean_0_and_deviation_1(scores, tmp_path):
+    store = run(scores, tmp_path / "means", "--windows_s", "1", "3", "--standardize")
+    rows = np.concatenate([store.read_all(name)[0] for name in VIDEOS])
+    np.testing.assert_allclose(rows.mean(axis=0), 0, atol=1e-5)
+    np.testing.assert_allclose(rows.std(axis=0), 1, atol=1e-4)
+
+
+def test_features_that_are_there_are_not_mixed_with_new_ones(scores, tmp_path):
+    run(scores, tmp_path / "means", "--so_far")
+    with pytest.raises(SystemExit, match="holds features already"):
+        run(scores, tmp_path / "means", "--so_far")

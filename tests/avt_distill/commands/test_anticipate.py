@@ -1,0 +1,185 @@
+"""`anticipate`: the table, the JSON, the picture and the video are the pipeline's answers; refusals."""
+
+import json
+import sys
+
+import numpy as np
+import pytest
+from helpers.commands import avt_distill
+from helpers.tiny_models import tiny_config, tiny_model, tiny_processor, tiny_vit_config
+from helpers.videos import frame_number
+from transformers import ViTModel
+
+from avt_distill.commands.anticipate import table
+from avt_distill.pictures.annotated_video import SHORT_SIDE_PX, draw_caption, write_annotated_video
+from avt_distill.pictures.timeline import Film, draw_timeline, film_times
+from modeling_avt import ActionAnticipationPipeline, AVTForAnticipation, AVTVideoProcessor
+from modeling_avt.video_io_avt import probe, read_frames
+
+NAMES = ["cut egg", "cut oil", "mix egg", "mix oil", "mix flour"]
+
+
+def moment(at_s: float, **scores: float) -> dict:
+    """A moment as the pipeline answers it, 1 s ahead: `moment(2.0, cut_egg=0.7)`."""
+    times = {"observed_from_s": 0.0, "observed_until_s": at_s, "starts_at_s": at_s + 1}
+    said = [{"label": label.replace("_", " "), "score": score, **times} for label, score in scores.items()]
+    return {"at_s": at_s, "starts_at_s": at_s + 1, "anticipated": said}
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory) -> str:
+    folder = tmp_path_factory.mktemp("checkpoint")
+    tiny_model(tiny_vit_config(id2label=dict(enumerate(NAMES)), tau_a=0.5)).save_pretrained(folder)
+    tiny_processor().save_pretrained(folder)
+    return str(folder)
+
+
+@pytest.fixture
+def anticipate(model) -> ActionAnticipationPipeline:
+    processor = AVTVideoProcessor.from_pretrained(model)
+    return ActionAnticipationPipeline(AVTForAnticipation.from_pretrained(model), video_processor=processor)
+
+
+def test_one_moment(model, anticipate, video, capsys, tmp_path):
+    avt_distill(
+        "anticipate", str(video), "--model", model, "--at", "5", "--top_k", "2", "--json", str(tmp_path / "out.json")
+    )
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[0] == f"{video}, answers of {model} (tau_a 0.5 s, tau_o 4 s)"
+    assert lines[1] == "observed: 1.0 to 5.0 s; starting at 5.5 s:"
+    answer = anticipate(video, at=5.0, top_k=2)
+    assert lines[2:4] == [f"{100 * entry['score']:6.1f} %  {entry['label']}" for entry in answer]
+    assert lines[4:] == [f"written to {tmp_path / 'out.json'}"]
+    written = json.loads((tmp_path / "out.json").read_text())
+    moments = written.pop("moments")
+    assert written == {"video": str(video), "model": model, "tau_a": 0.5, "tau_o": 4.0}
+    assert moments == [{"at_s": 5.0, "starts_at_s": 5.5, "anticipated": answer}]
+
+
+def test_the_end_of_the_video_by_default(model, video, capsys):
+    avt_distill("anticipate", str(video), "--model", model)
+    assert "observed: 2.0 to 6.0 s; starting at 6.5 s:" in capsys.readouterr().out
+
+
+def test_a_timeline_with_everything(model, anticipate, video, capsys, tmp_path):
+    pytest.importorskip("matplotlib")
+    from matplotlib.image import imread
+
+    out = {kind: tmp_path / f"out.{kind}" for kind in ("json", "png", "mp4")}
+    options = ["--json", str(out["json"]), "--timeline", str(out["png"]), "--video", str(out["mp4"])]
+    avt_distill("anticipate", str(video), "--model", model, "--every", "2", "--top_k", "4", *options)
+    lines = capsys.readouterr().out.splitlines()
+    timeline = anticipate(video, every=2.0, top_k=4)
+    assert json.loads(out["json"].read_text())["moments"] == timeline
+    assert lines[1:5] == table(timeline, 4)[:4]
+    assert lines[5] == "(the 3 likeliest; all 4 are in the JSON)"
+    height, width, _ = imread(out["png"]).shape
+    assert width > 1500
+    assert height > 400
+    info = probe(out["mp4"])
+    assert (info.duration_s, info.fps, info.num_frames) == (pytest.approx(6.0), 10, 60)
+    # The video itself is above the caption, frame by frame, and the caption is the last answer given by then.
+    shown = read_frames(out["mp4"], [0.5, 1.95, 2.0, 3.5, 4.0])
+    assert [frame_number(frame[:SHORT_SIDE_PX]) for frame in shown] == [5, 19, 20, 35, 40]
+    captions = [draw_caption(said, 2.0, shown.shape[2], 3).astype(float) for said in (None, *timeline)]
+    for frame, expected in zip(shown, [0, 0, 1, 1, 2], strict=True):
+        distances = [np.abs(frame[SHORT_SIDE_PX:] - caption).mean() for caption in captions]
+        assert np.argmin(distances) == expected
+
+
+def test_table_of_a_timeline():
+    timeline = [moment(1.0, cut=0.75, mix=0.25), moment(12.5, mix_all=1.0, cut=0.0)]
+    assert table(timeline, 5) == [
+        "    observed (s)  starts at  likeliest first",
+        "   0.0 to    1.0      2.0 s   75.0 % cut       25.0 % mix",
+        "   0.0 to   12.5     13.5 s  100.0 % mix all    0.0 % cut",
+    ]
+
+
+def test_bars_stand_where_the_action_starts_as_high_as_it_is_probable(tmp_path, monkeypatch):
+    """Read off the picture: the coloured share of a column of pixels inside of a bar."""
+    pytest.importorskip("matplotlib")
+    from matplotlib.image import imread
+
+    frames = np.full((1, 20, 30, 3), 255, dtype=np.uint8)
+    timeline = [moment(1.0, cut=0.9, mix=0.1), moment(2.0, cut=0.5, mix=0.5), moment(3.0, mix=1.0, cut=0.0)]
+    draw_timeline(timeline, Film(frames, [1.0], 4.0), "a $title$", tmp_path / "out.png")
+    picture = imread(tmp_path / "out.png")[:, :, :3]
+    blue = np.abs(picture - np.array([0x05, 0x50, 0xAE]) / 255).max(-1) < 0.02  # the first row's likeliest: cut
+    width = blue.shape[1]
+    left, inches = 2.1 / 13.3, 11.0 / 13.3  # of 13.3 inches
+
+    def tall(time_s: float) -> int:
+        return blue[:, round((left + inches * time_s / 5) * width)].sum()
+
+    assert [tall(time_s) > 0 for time_s in (0.5, 1.8, 2.2, 2.9, 3.2, 4.2)] == [False, False, True, True, True, False]
+    assert tall(2.2) / tall(3.2) == pytest.approx(0.9 / 0.5, rel=0.08)
+
+
+def test_long_timelines_and_many_actions_fit(tmp_path):
+    pytest.importorskip("matplotlib")
+    timeline = [moment(float(t), **{f"action_{t % 30:02}_of_a_very_long_name_{t % 30}": 0.9}) for t in range(1, 601)]
+    times = film_times(timeline, 600.0, 16 / 9)
+    assert 4 <= len(times) <= 8
+    assert (times[0] > 0, times[-1] < 600.0) == (True, True)
+    draw_timeline(timeline, Film(np.zeros((len(times), 9, 16, 3), np.uint8), times, 600.0), "t", tmp_path / "out.png")
+    assert (tmp_path / "out.png").stat().st_size > 10_000
+
+
+def test_captions_are_as_large_before_the_first_answer():
+    pytest.importorskip("matplotlib")
+    before, after = (draw_caption(said, 2.0, 240, 2) for said in (None, moment(2.0, cut=0.8, mix=0.2)))
+    assert before.shape == after.shape
+    assert before.shape[0] % 2 == 0
+    assert (before != after).any()
+
+
+def test_refuses_a_timeline_without_moments(video, tmp_path):
+    with pytest.raises(ValueError, match="timeline is empty"):
+        draw_timeline([], Film(np.zeros((1, 2, 2, 3), np.uint8), [0.0], 1.0), "t", tmp_path / "out.png")
+    with pytest.raises(ValueError, match="timeline is empty"):
+        write_annotated_video(video, [], tmp_path / "out.mp4")
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (["--at", "7"], "error: Cannot read .* at 7.000 s: the video ends at 6.000 s"),
+        (["--at", "-1"], "error: The window ends at -1.000 s, before the first frame"),
+        (["--every", "9"], "error: every=9.0 is longer than the video"),
+        (["--top_k", "0"], "error: top_k is 0"),
+    ],
+)
+def test_refuses_with_one_line(model, video, options, message):
+    with pytest.raises(SystemExit, match=message):
+        avt_distill("anticipate", str(video), "--model", model, *options)
+
+
+def test_refuses_checkpoints_that_do_not_fit(model, video, tmp_path):
+    ViTModel(tiny_vit_config().backbone_config).save_pretrained(tmp_path / "vit")
+    tiny_model(tiny_config()).save_pretrained(tmp_path / "features")
+    tiny_model(tiny_vit_config()).save_pretrained(tmp_path / "cut_off")
+    weights = tmp_path / "cut_off" / "model.safetensors"
+    weights.write_bytes(weights.read_bytes()[:5000])
+    for name, message in {
+        "vit": "error: The checkpoint is of type 'vit', not 'avt'",
+        "features": "error: This model has no backbone",
+        "cut_off": "error: The weights of .* cannot be read",
+    }.items():
+        with pytest.raises(SystemExit, match=message):
+            avt_distill("anticipate", str(video), "--model", str(tmp_path / name))
+    with pytest.raises(SystemExit, match=r"error: Cannot read .*missing\.mp4: it cannot be opened"):
+        avt_distill("anticipate", str(tmp_path / "missing.mp4"), "--model", model)
+
+
+def test_outputs_into_no_folder_are_refused_before_any_work(video, tmp_path):
+    with pytest.raises(SystemExit, match=rf"--json: there is no folder {tmp_path / 'missing'}"):
+        avt_distill("anticipate", video, "--model", "none", "--json", tmp_path / "missing" / "out.json")
+
+
+def test_pictures_need_moments_and_matplotlib(video, monkeypatch):
+    with pytest.raises(SystemExit, match="--video shows moments along the video: give --every"):
+        avt_distill("anticipate", video, "--model", "none", "--video", "out.mp4")
+    monkeypatch.setitem(sys.modules, "matplotlib", None)
+    with pytest.raises(SystemExit, match="--timeline needs matplotlib"):
+        avt_distill("anticipate", video, "--model", "none", "--every", "1", "--timeline", "out.png")

@@ -1,0 +1,121 @@
+"""The command line of comparisons, as a user runs it."""
+
+import json
+
+import numpy as np
+import pytest
+from helpers.commands import Result, run_command
+
+from avt_distill.data.labels import LabelSpace
+from avt_distill.evaluation.scores import ScoreTable
+from avt_distill.evaluation.statistics import mcnemar_exact, paired_bootstrap, sign_flip_test, student_t_interval
+from avt_distill.metrics import anticipation_metrics, label_ranks
+
+KITCHEN = LabelSpace(
+    ("cut egg", "cut oil", "mix egg", "mix oil"), ("cut", "mix"), ("egg", "oil"), ((0, 0), (0, 1), (1, 0), (1, 1))
+)
+NUM_ROWS = 150
+LABELS = np.random.default_rng(9).choice(4, NUM_ROWS, p=[0.6, 0.2, 0.15, 0.05])
+UIDS = [f"uid {row}" for row in range(NUM_ROWS)]
+
+
+def draw_scores(seed: int, skill: float) -> np.ndarray:
+    return np.random.default_rng(seed).standard_normal((NUM_ROWS, 4)) + skill * np.eye(4)[LABELS]
+
+
+BASELINES = [draw_scores(seed, 0.5) for seed in range(3)]
+CANDIDATES = [draw_scores(seed, 1.5) for seed in range(10, 13)]
+
+
+@pytest.fixture
+def folder(tmp_path):
+    metadata = {"label_space_hash": KITCHEN.content_hash}
+    KITCHEN.save(tmp_path / "labels.json")
+    for name, models in (("ce", BASELINES), ("kd", CANDIDATES)):
+        for seed, scores in enumerate(models):
+            order = np.random.default_rng(seed).permutation(NUM_ROWS)
+            table = ScoreTable([UIDS[row] for row in order], scores[order], LABELS[order], metadata)
+            table.save(tmp_path / f"{name}_{seed}.parquet")
+    return tmp_path
+
+
+def run(folder, baseline: list[str], candidate: list[str], *options) -> Result:
+    given = ["--baseline", *baseline, "--candidate", *candidate, *options]
+    return run_command("compare_runs", *given, folder=folder)
+
+
+def test_two_files_give_bootstrap_and_mcnemar(folder):
+    options = ["--ks", 1, 2, "--num_resamples", 200, "--label_space", "labels.json", "--output", "comparison.json"]
+    result = run(folder, ["ce_0.parquet"], ["kd_0.parquet"], *options)
+    assert result.returncode == 0, result.stderr
+    rows = {row["measure"]: row for row in json.loads((folder / "comparison.json").read_text())["rows"]}
+    for scores, side in ((BASELINES[0], "baseline"), (CANDIDATES[0], "candidate")):
+        metrics = anticipation_metrics(scores.astype(np.float32), LABELS, label_space=KITCHEN, ks=(1, 2))
+        for kind in ("action", "verb", "noun"):
+            for k in (1, 2):
+                accuracy, recall = rows[f"{kind} top-{k} accuracy"], rows[f"{kind} class-mean top-{k} recall"]
+                assert accuracy[side] == pytest.approx(metrics[f"{kind}_top{k}_accuracy"])
+                assert recall[side] == pytest.approx(metrics[f"{kind}_class_mean_top{k}_recall"])
+    # The resamples depend on the order of the rows, which is that of the first file.
+    order = np.random.default_rng(0).permutation(NUM_ROWS)
+    hits = [(label_ranks(scores, LABELS) < 1)[order] for scores in (BASELINES[0], CANDIDATES[0])]
+    expected = paired_bootstrap(*hits, num_resamples=200)
+    row = rows["action top-1 accuracy"]
+    assert (row["low"], row["high"]) == pytest.approx((100 * expected.low, 100 * expected.high))
+    assert row["p_value"] == expected.p_value
+    assert row["mcnemar"]["p_value"] == pytest.approx(mcnemar_exact(*hits).p_value)
+    assert "mcnemar" not in rows["action class-mean top-1 recall"]
+    assert "seeds" not in row
+    line = next(line for line in result.stdout.splitlines() if line.startswith("action top-1 accuracy"))
+    assert f"{row['difference']:+.2f}" in line
+    assert line.split()[-1] == f"{row['mcnemar']['p_value']:.4f}"
+
+
+def test_sets_of_seeds_give_tests_over_rows_and_over_seeds(folder):
+    files = [[f"{name}_{seed}.parquet" for seed in range(3)] for name in ("ce", "kd")]
+    result = run(folder, *files, "--ks", 2, "--num_resamples", 200, "--output", "comparison.json")
+    assert result.returncode == 0, result.stderr
+    row = json.loads((folder / "comparison.json").read_text())["rows"][1]
+    assert row["measure"] == "action class-mean top-2 recall"
+    name = "action_class_mean_top2_recall"
+    baseline, candidate = (
+        np.array([anticipation_metrics(scores, LABELS, ks=(2,))[name] for scores in models])
+        for models in (BASELINES, CANDIDATES)
+    )
+    assert row["baseline_by_seed"] == pytest.approx(baseline.tolist())
+    assert row["candidate_by_seed"] == pytest.approx(candidate.tolist())
+    assert row["difference"] == pytest.approx((candidate - baseline).mean())
+    expected = student_t_interval(candidate - baseline)
+    assert (row["seeds"]["low"], row["seeds"]["high"]) == pytest.approx((expected.low, expected.high))
+    assert row["seeds"]["p_value"] == sign_flip_test(candidate - baseline) == 0.25
+    assert "mcnemar" not in row
+    assert "3 seeds" in result.stdout
+
+
+def test_a_run_against_itself_differs_by_nothing(folder):
+    result = run(folder, ["ce_0.parquet"], ["ce_0.parquet"], "--num_resamples", 20, "--output", "comparison.json")
+    assert result.returncode == 0, result.stderr
+    for row in json.loads((folder / "comparison.json").read_text())["rows"]:
+        assert (row["difference"], row["low"], row["high"], row["p_value"]) == (0, 0, 0, 1)
+
+
+def test_refuses_files_of_other_rows_and_labels_in_one_line(folder):
+    metadata = {"label_space_hash": KITCHEN.content_hash}
+    ScoreTable(UIDS[1:], CANDIDATES[0][1:], LABELS[1:], metadata).save(folder / "fewer.parquet")
+    ScoreTable(UIDS, CANDIDATES[0], LABELS[::-1], metadata).save(folder / "relabelled.parquet")
+    ScoreTable(UIDS, CANDIDATES[0], LABELS).save(folder / "unnamed.parquet")
+    ScoreTable(UIDS, CANDIDATES[0], metadata=metadata).save(folder / "unlabelled.parquet")
+    for baseline, candidate, message in (
+        ("ce_0", "fewer", "differ in 1 uids, such as 'uid 0'"),
+        ("ce_0", "relabelled", "differently"),
+        ("ce_0", "unnamed", "give tables of one label space"),
+        ("unlabelled", "unlabelled", "labels has 150 rows of -100"),
+    ):
+        result = run(folder, [f"{baseline}.parquet"], [f"{candidate}.parquet"])
+        assert result.returncode == 1
+        assert result.stderr.startswith("error: ")
+        assert message in result.stderr
+        assert len(result.stderr.strip().splitlines()) == 1
+    result = run(folder, ["ce_0.parquet", "ce_1.parquet"], ["kd_0.parquet"])
+    assert result.returncode == 1
+    assert "2 baseline and 1 candidate files" in result.stderr

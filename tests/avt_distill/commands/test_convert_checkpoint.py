@@ -1,0 +1,61 @@
+"""The command line of the conversion, as a user runs it."""
+
+import json
+
+import pytest
+import torch
+from helpers.commands import Result, avt_distill, run_command
+from helpers.places import PROJECT, require_shared
+from safetensors.torch import load_file
+
+from modeling_avt import AVTForAnticipation, AVTVideoProcessor
+
+
+def run(*arguments) -> Result:
+    return run_command("convert_checkpoint", *arguments)
+
+
+def test_feature_checkpoints_are_written_without_a_processor(tmp_path):
+    recorded = load_file(PROJECT / "tests" / "parity" / "fixtures" / "i_feat_action.safetensors")
+    state = {key.removeprefix("checkpoint/"): value for key, value in recorded.items() if key.startswith("checkpoint/")}
+    torch.save({"model": state}, tmp_path / "checkpoint.pth")
+    (tmp_path / "experiment.txt").write_text("+model.future_predictor.n_head=4\nmodel.classifier_on_past=true\n")
+    result = run(tmp_path / "checkpoint.pth", tmp_path / "out", "--experiment_config", tmp_path / "experiment.txt")
+    assert result.returncode == 0, result.stderr
+    assert "no backbone (takes features), 11 actions" in result.stdout
+    assert not (tmp_path / "out" / "video_preprocessor_config.json").exists()
+    model = AVTForAnticipation.from_pretrained(tmp_path / "out")
+    with torch.no_grad():
+        logits = model(video_features=recorded["in/clips"].flatten(2)).logits
+    torch.testing.assert_close(logits, recorded["eval/clips/out/logits/action"], atol=1e-5, rtol=0)
+
+
+def test_video_checkpoints_are_written_with_the_reference_processor(tmp_path):
+    checkpoint = require_shared("golden", "model", "iii_vit_action", "checkpoint.pth")
+    names = [f"action {index}" for index in range(11)]
+    (tmp_path / "names.txt").write_text("\n".join(names))
+    overrides = {"head_num_heads": 4, "backbone_num_attention_heads": 2, "tau_a": 0.5}
+    result = run(
+        checkpoint,
+        tmp_path / "out",
+        "--config_overrides",
+        json.dumps(overrides),
+        "--action_names",
+        tmp_path / "names.txt",
+    )
+    assert result.returncode == 0, result.stderr
+    assert "0.1 M parameters, vit, 11 actions" in result.stdout
+    assert "differ by 0.0e+00 at most" in result.stdout
+    model = AVTForAnticipation.from_pretrained(tmp_path / "out")
+    assert list(model.config.id2label.values()) == names
+    assert model.config.tau_a == 0.5
+    processor = AVTVideoProcessor.from_pretrained(tmp_path / "out")
+    assert (processor.size, processor.crop_size["height"], processor.antialias) == ({"shortest_edge": 70}, 64, False)
+
+
+def test_errors_are_one_line(tmp_path):
+    torch.save({"model": {}}, tmp_path / "checkpoint.pth")
+    for name, message in (("checkpoint.pth", "it lacks future_predictor"), ("missing.pth", "No such file")):
+        with pytest.raises(SystemExit, match=rf"^error: .*{name}.*{message}|^error: .*{message}.*{name}"):
+            avt_distill("convert_checkpoint", tmp_path / name, tmp_path / "out")
+        assert not (tmp_path / "out").exists()

@@ -1,0 +1,95 @@
+"""The demo: its language model, its picture, and all of it end to end."""
+
+import json
+import os
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+import torch
+from helpers.places import PROJECT
+from transformers import AutoModelForMaskedLM
+
+from avt_distill.pictures.strip import Moment, draw_strip
+from avt_distill.recipes.small_language_model import write_language_model
+from avt_distill.teacher.language_models import load_tokenizer
+
+TEXTS = ["crack egg, whisk egg, heat pan", "Cut onion, fry onion"]
+
+
+def test_a_small_language_model_knows_every_word_it_is_to_read(tmp_path):
+    words = write_language_model(tmp_path, TEXTS, hidden_size=16, num_heads=2)
+    assert words == [",", "crack", "cut", "egg", "fry", "heat", "onion", "pan", "whisk"]
+    tokenizer = load_tokenizer(tmp_path)
+    for text in TEXTS:
+        ids = tokenizer(text)["input_ids"]
+        assert tokenizer.unk_token_id not in ids
+        assert tokenizer.convert_ids_to_tokens([ids[0], ids[-1]]) == ["[CLS]", "[SEP]"]
+        assert tokenizer.decode(ids, skip_special_tokens=True).replace(" ,", ",") == text.lower()
+    assert tokenizer.unk_token_id in tokenizer("peel egg")["input_ids"]
+
+
+def test_a_small_language_model_is_the_same_for_the_same_seed(tmp_path):
+    before = torch.random.get_rng_state()
+    for name, seed in (("a", 1), ("b", 1), ("c", 2)):
+        write_language_model(tmp_path / name, TEXTS, hidden_size=16, num_heads=2, seed=seed)
+    assert torch.equal(torch.random.get_rng_state(), before)
+    weights = [AutoModelForMaskedLM.from_pretrained(tmp_path / name).state_dict() for name in "abc"]
+    assert all(torch.equal(weights[0][name], weights[1][name]) for name in weights[0])
+    assert not all(torch.equal(weights[0][name], weights[2][name]) for name in weights[0])
+
+
+@pytest.mark.parametrize("texts", [[], ["", "  "]])
+def test_a_language_model_without_words_is_refused(texts, tmp_path):
+    with pytest.raises(ValueError, match="The texts hold no word"):
+        write_language_model(tmp_path / "model", texts)
+    assert not (tmp_path / "model").exists()
+
+
+def moments(answer: str, *, shade: int = 0) -> list[Moment]:
+    frames = np.full((4, 72, 96, 3), shade, dtype=np.uint8)
+    said = {"baseline": ("cut onion", 0.4), "distilled": (answer, 0.9)}
+    return [Moment(frames, 2.0 * number, 2.0 * number + 0.5, "crack egg", said) for number in range(3)]
+
+
+def test_a_strip_shows_answers_and_frames(tmp_path):
+    from matplotlib.image import imread
+
+    pictures = []
+    for number, drawn in enumerate((moments("crack egg"), moments("fry onion"), moments("crack egg", shade=200))):
+        draw_strip(drawn, "kitchen_$1.mp4", tmp_path / f"{number}.png")
+        pictures.append(imread(tmp_path / f"{number}.png"))
+    right, wrong, bright = pictures
+    assert right.shape == wrong.shape == bright.shape
+    half = len(right) // 2
+    assert np.array_equal(right[:half], wrong[:half])  # the same frames
+    assert not np.array_equal(right[half:], wrong[half:])
+    assert not np.array_equal(right[:half], bright[:half])
+    with pytest.raises(ValueError, match="moments is empty"):
+        draw_strip([], "", tmp_path / "none.png")
+
+
+@pytest.mark.slow
+def test_the_demo_runs_from_nothing_to_its_picture(tmp_path):
+    pytest.importorskip("spacy")
+    command = [sys.executable, "-m", "avt_distill", "demo", "--output_dir", tmp_path / "run", "--seeds", "1"]
+    command = [*map(str, command), "--num_train_epochs", "2"]
+
+    def run() -> str:
+        environment = {**os.environ, "PYTHONPATH": str(PROJECT), "HF_HOME": str(tmp_path / "cache")}
+        return subprocess.run(
+            command, cwd=tmp_path, env=environment, check=True, stdout=subprocess.PIPE, text=True
+        ).stdout
+
+    said = run()
+    for shown in ("teacher", "bigram", "baseline_seed1", "distilled_seed1", "over rows", "what came:", "Total time"):
+        assert shown in said
+    comparison = json.loads((tmp_path / "run" / "students" / "comparison.json").read_text())
+    assert (comparison["split"], comparison["seeds"]) == ("test", [1])
+    assert (tmp_path / "run" / "strip.png").stat().st_size > 10_000
+    written = {path: path.stat().st_mtime_ns for path in (tmp_path / "run").rglob("*.safetensors")}
+    assert len(written) == 9  # a language model before and after recipes, a teacher and four of folds, two students
+    again = run()
+    assert again.count(" is there") == 6
+    assert all(path.stat().st_mtime_ns == time for path, time in written.items())

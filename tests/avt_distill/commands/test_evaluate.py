@@ -1,0 +1,173 @@
+"""The command line of evaluation, as a user runs it, and the `evaluate` metric as one loads it."""
+
+import importlib.util
+import json
+import os
+import subprocess
+import sys
+import textwrap
+
+import numpy as np
+import pytest
+from helpers.commands import Result, run_command
+from helpers.places import PROJECT
+
+from avt_distill.data.labels import LabelSpace
+from avt_distill.evaluation.challenge import check_submission
+from avt_distill.evaluation.scores import ScoreTable
+from avt_distill.metrics import anticipation_metrics, late_fuse_kinds, per_class_table
+
+KITCHEN = LabelSpace(
+    ("cut egg", "cut oil", "mix egg", "mix oil"), ("cut", "mix"), ("egg", "oil"), ((0, 0), (0, 1), (1, 0), (1, 1))
+)
+UIDS = [f"P0{number % 3}_{number}" for number in range(12)]
+LABELS = np.arange(12) % 4
+
+
+def draw_scores(seed: int, num_actions: int = 4) -> np.ndarray:
+    return np.random.default_rng(seed).standard_normal((12, num_actions)).astype(np.float32)
+
+
+@pytest.fixture
+def folder(tmp_path):
+    metadata = {"label_space_hash": KITCHEN.content_hash}
+    KITCHEN.save(tmp_path / "labels.json")
+    ScoreTable(UIDS, draw_scores(0), LABELS, metadata).save(tmp_path / "rgb.parquet")
+    order = np.arange(12)[::-1]
+    flow = ScoreTable([UIDS[row] for row in order], draw_scores(1)[order], LABELS[order], metadata)
+    flow.save(tmp_path / "flow.parquet")
+    return tmp_path
+
+
+def run(folder, *arguments) -> Result:
+    return run_command("evaluate", *arguments, folder=folder)
+
+
+def test_groups_dropped_rows_and_classes_reach_the_output(folder):
+    (folder / "many_shot.txt").write_text("0\n1\n")
+    (folder / "tail.json").write_text(json.dumps({"action": [3], "verb": [1]}))
+    (folder / "unseen.csv").write_text("P00_0\nP00_3\nP09_1\n")
+    (folder / "dropped.csv").write_text("P09_1, 2\n")
+    options = ["--many_shot", "many_shot.txt", "--tail", "tail.json", "--unseen", "unseen.csv"]
+    options += ["--dropped", "dropped.csv", "--ks", 1, 2, "--per_class", "--output", "metrics.json"]
+    result = run(folder, "rgb.parquet", "--label_space", "labels.json", *options)
+    assert result.returncode == 0, result.stderr
+    written = json.loads((folder / "metrics.json").read_text())
+    unseen = np.array([uid in ("P00_0", "P00_3") for uid in UIDS] + [True])
+    expected = anticipation_metrics(
+        draw_scores(0),
+        LABELS,
+        label_space=KITCHEN,
+        many_shot=[0, 1],
+        tail={"action": [3], "verb": [1]},
+        unseen_mask=unseen,
+        dropped_labels=[2],
+        ks=(1, 2),
+    )
+    assert written["metrics"] == expected
+    assert written["per_class"] == per_class_table(draw_scores(0), LABELS, names=KITCHEN.actions, ks=(1, 2))
+    assert (written["num_rows"], written["num_dropped"], written["num_unlabelled"]) == (12, 1, 0)
+    assert "12 rows, 1 dropped that count as errors, 0 without a label" in result.stdout
+    tail = next(line for line in result.stdout.splitlines() if line.startswith("verb tail"))
+    assert tail.split()[2] == f"{expected['verb_top1_accuracy_tail']:.2f}"
+
+
+def test_files_are_fused_by_uid_whatever_their_order(folder):
+    options = ["--weights", 1, 0.5, "--label_space", "labels.json", "--output", "metrics.json"]
+    result = run(folder, "rgb.parquet", "flow.parquet", *options)
+    assert result.returncode == 0, result.stderr
+    fused = late_fuse_kinds([draw_scores(0), draw_scores(1)], [1, 0.5], label_space=KITCHEN)
+    expected = anticipation_metrics(labels=LABELS, label_space=KITCHEN, **fused)
+    assert json.loads((folder / "metrics.json").read_text())["metrics"] == expected
+
+
+def test_groups_without_a_row_are_null_in_the_output(folder):
+    (folder / "unseen.csv").write_text("P99_0\n")
+    result = run(folder, "rgb.parquet", "--unseen", "unseen.csv", "--output", "metrics.json")
+    assert result.returncode == 0, result.stderr
+    assert json.loads((folder / "metrics.json").read_text())["metrics"]["action_top1_accuracy_unseen"] is None
+
+
+def test_unlabelled_rows_are_left_out_only_on_request(folder):
+    labels = np.where(LABELS == 1, -100, LABELS)
+    ScoreTable(UIDS, draw_scores(0), labels).save(folder / "some.parquet")
+    result = run(folder, "some.parquet")
+    assert result.returncode == 1
+    assert result.stderr.startswith("error: labels has 3 rows of -100")
+    result = run(folder, "some.parquet", "--skip_unlabelled", "--output", "metrics.json")
+    assert "9 rows, 0 dropped that count as errors, 3 without a label left out" in result.stdout
+    written = json.loads((folder / "metrics.json").read_text())["metrics"]
+    assert written == anticipation_metrics(draw_scores(0)[labels >= 0], labels[labels >= 0])
+
+
+def test_unlabelled_test_split_is_written_as_a_submission(folder):
+    pairs = tuple((action % 97, (7 * action) % 300) for action in range(120))
+    names = [tuple(f"{kind} {index}" for index in range(size)) for kind, size in (("a", 120), ("v", 97), ("n", 300))]
+    labels = LabelSpace(*names, pairs)
+    labels.save(folder / "ek100.json")
+    table = ScoreTable(UIDS, draw_scores(0, 120), metadata={"label_space_hash": labels.content_hash})
+    table.save(folder / "test.parquet")
+    (folder / "dropped.csv").write_text("P09_0,-100\n")
+    options = ["--dropped", "dropped.csv", "--challenge", "ek100", "--submission", "submission.json"]
+    result = run(folder, "test.parquet", "--label_space", "ek100.json", "--sls", 1, 4, 3, *options)
+    assert (result.returncode, result.stdout) == (0, ""), result.stderr
+    submission = json.loads((folder / "submission.json").read_text())
+    check_submission(submission, "ek100", expected_uids=[*UIDS, "P09_0"])
+    assert (submission["sls_pt"], submission["sls_tl"], submission["sls_td"]) == (1, 4, 3)
+    best = max(submission["results"][UIDS[2]]["action"].items(), key=lambda item: item[1])[0]
+    assert best == "{},{}".format(*pairs[draw_scores(0, 120)[2].argmax()])
+
+
+def test_errors_are_one_line(folder):
+    LabelSpace(("cut", "mix", "pour", "wash")).save(folder / "others.json")
+    (folder / "bad.csv").write_text("P00_0,1\n")
+    for arguments, message in (
+        (["rgb.parquet", "--label_space", "others.json"], "columns would stand for other actions"),
+        (["missing.parquet"], "missing.parquet"),
+        (["rgb.parquet", "--unseen", "bad.csv"], "bad.csv has a line 'P00_0,1': give 1 fields a line"),
+        (["rgb.parquet", "--dropped", "bad.csv"], "bad.csv has 'P00_0', which has scores"),
+        (["rgb.parquet", "--weights", 1, 2], "weights has 2 numbers for 1 models"),
+    ):
+        result = run(folder, *arguments)
+        assert result.returncode == 1
+        assert result.stderr.startswith("error: ")
+        assert message in result.stderr
+        assert len(result.stderr.strip().splitlines()) == 1
+
+
+def load_metric_class():
+    path = PROJECT / "metrics" / "anticipation" / "anticipation.py"
+    spec = importlib.util.spec_from_file_location("anticipation_metric", path)
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module.Anticipation
+
+
+def test_metric_class_gives_what_the_function_gives(tmp_path):
+    metric = load_metric_class()(cache_dir=str(tmp_path))
+    metric.add_batch(predictions=draw_scores(0)[:5], references=LABELS[:5])
+    metric.add_batch(predictions=draw_scores(0)[5:], references=LABELS[5:])
+    expected = anticipation_metrics(draw_scores(0), LABELS, label_space=KITCHEN, tail=[2], ks=(2,))
+    assert metric.compute(label_space=KITCHEN, tail=[2], ks=(2,)) == expected
+
+
+def test_metric_loads_from_its_folder_without_a_network(tmp_path):
+    (tmp_path / "rows.csv").write_text("\n".join(",".join(map(str, row)) for row in draw_scores(0).tolist()))
+    code = """
+        import csv, evaluate, json
+        metric = evaluate.load("metrics/anticipation")
+        with open(r"{rows}") as file:
+            scores = [[float(cell) for cell in row] for row in csv.reader(file)]
+        print(json.dumps(metric.compute(predictions=scores, references=[row % 4 for row in range(12)])))
+    """.format(rows=tmp_path / "rows.csv")
+    environment = {**os.environ, "PYTHONPATH": str(PROJECT), "HF_HUB_OFFLINE": "1", "HF_HOME": str(tmp_path / "home")}
+    result = subprocess.run(
+        [sys.executable, "-c", textwrap.dedent(code)],
+        capture_output=True,
+        text=True,
+        check=False,
+        cwd=PROJECT,
+        env=environment,
+    )
+    assert result.returncode == 0, result.stderr[-3000:]
+    assert json.loads(result.stdout) == anticipation_metrics(draw_scores(0), LABELS)

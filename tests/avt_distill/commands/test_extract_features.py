@@ -1,0 +1,123 @@
+"""The command line of feature extraction, as a user runs it: alone, in several processes, and killed on the way."""
+
+import json
+import shutil
+import signal
+import subprocess
+import sys
+import time
+
+import numpy as np
+import pytest
+import torch
+from helpers.commands import Result, run_command
+from helpers.tiny_models import tiny_vit_config
+from helpers.videos import numbered_frames, write_video
+from transformers import VideoMAEConfig, VideoMAEModel, ViTModel
+
+from avt_distill.features.stores import open_feature_store
+
+COMMAND = ("-m", "avt_distill", "extract_features")
+
+
+def run(*arguments) -> Result:
+    return run_command("extract_features", *arguments, "--cpu", "--num_workers", "0")
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory):
+    torch.manual_seed(0)
+    folder = tmp_path_factory.mktemp("vit")
+    ViTModel(tiny_vit_config().backbone_config).save_pretrained(folder)
+    settings = {"size": {"height": 32, "width": 32}, "image_mean": [0.5] * 3, "image_std": [0.25] * 3}
+    (folder / "preprocessor_config.json").write_text(json.dumps(settings))
+    return folder
+
+
+@pytest.fixture
+def videos(tmp_path):
+    """Four videos of 1, 2, 3 and 4 s."""
+    folder = tmp_path / "videos"
+    folder.mkdir()
+    for number in range(1, 5):
+        write_video(folder / f"v{number}.mp4", numbered_frames(10 * number))
+    return folder
+
+
+def modification_times(folder) -> dict[str, int]:
+    return {path.stem: path.stat().st_mtime_ns for path in folder.glob("*.safetensors")}
+
+
+def test_several_processes_share_the_videos(model, videos, tmp_path):
+    alone, shared = tmp_path / "alone", tmp_path / "shared"
+    result = run(model, videos, "--output", alone, "--frame_rate", 2)
+    assert result.returncode == 0, result.stderr
+    launcher = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2", *COMMAND]
+    options = [model, videos, "--output", shared, "--frame_rate", 2, "--cpu", "--num_workers", 0]
+    subprocess.run([*launcher, *map(str, options)], check=True, capture_output=True)
+    for number in range(1, 5):
+        times = np.arange(2 * number) / 2
+        features = open_feature_store(alone).read(f"v{number}", times)
+        assert features.shape == (2 * number, 32)
+        np.testing.assert_allclose(open_feature_store(shared).read(f"v{number}", times), features, atol=1e-5)
+    settings = json.loads((shared / "extraction.json").read_text())
+    assert settings == json.loads((alone / "extraction.json").read_text())
+    assert (settings["model"], settings["frame_rate"], settings["image_std"]) == (str(model), 2.0, [0.25] * 3)
+
+
+def test_killed_runs_continue_where_they_stopped(model, videos, tmp_path):
+    for number in range(60):
+        shutil.copy(videos / "v4.mp4", videos / f"copy{number:02d}.mp4")
+    output = tmp_path / "features"
+    arguments = [model, videos, "--output", output, "--frame_rate", 10]
+    command = [sys.executable, *COMMAND, *map(str, arguments), "--cpu", "--num_workers", "0"]
+    process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    while len(modification_times(output)) < 3 and process.poll() is None:
+        time.sleep(0.005)
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+    finished = modification_times(output)
+    assert 3 <= len(finished) < 64, "the process was killed too late"
+    store = open_feature_store(output)
+    assert all(store.read(video_id, [0.0]).shape == (1, 32) for video_id in finished)
+
+    result = run(*arguments)
+    assert result.returncode == 0, result.stderr
+    continued = modification_times(output)
+    assert len(continued) == 64
+    assert finished.items() <= continued.items()
+    np.testing.assert_array_equal(*(store.read(video_id, np.arange(40) / 10) for video_id in ("copy00", "copy59")))
+
+
+def test_video_models_run_in_bfloat16(videos, tmp_path):
+    sizes = {"hidden_size": 32, "num_hidden_layers": 1, "num_attention_heads": 2, "intermediate_size": 32}
+    VideoMAEModel(VideoMAEConfig(**sizes, image_size=32, patch_size=8, num_frames=4)).save_pretrained(tmp_path / "mae")
+    options = ["--clip_frame_rate", 5, "--dtype", "bfloat16", "--batch_size", 2]
+    result = run(tmp_path / "mae", videos / "v2.mp4", "--output", tmp_path / "out", *options)
+    assert result.returncode == 0, result.stderr
+    assert open_feature_store(tmp_path / "out").read("v2", [0.0, 1.0]).shape == (2, 32)
+    settings = json.loads((tmp_path / "out" / "extraction.json").read_text())
+    assert (settings["num_frames"], settings["clip_frame_rate"], settings["dtype"]) == (4, 5.0, "bfloat16")
+
+
+def test_unreadable_videos_stop_the_run_or_are_listed_at_its_end(model, videos, tmp_path):
+    (videos / "v2.mp4").write_bytes(b"no video")
+    arguments = [model, videos, "--output", tmp_path / "out"]
+    result = run(*arguments)
+    assert result.returncode == 1
+    assert f"error: Cannot read {videos / 'v2.mp4'}: it cannot be opened" in result.stderr.splitlines()[-1]
+    assert list(modification_times(tmp_path / "out")) == ["v1"]
+
+    result = run(*arguments, "--skip_unreadable")
+    assert result.returncode == 1
+    assert result.stderr.splitlines()[-2] == "error: these videos could not be read and are not in the store:"
+    assert str(videos / "v2.mp4") in result.stderr.splitlines()[-1]
+    assert sorted(modification_times(tmp_path / "out")) == ["v1", "v3", "v4"]
+
+
+def test_errors_are_one_line(model, videos, tmp_path):
+    for arguments in ([tmp_path / "missing_model", videos], [model, tmp_path / "missing.mp4"]):
+        result = run(*arguments, "--output", tmp_path / "out")
+        assert result.returncode == 1
+        assert "Traceback" not in result.stderr
+        assert result.stderr.splitlines()[-1].startswith("error: ")

@@ -1,0 +1,32 @@
+"""Preparing and exporting a data set from the command line; pushing it: tests/test_hub.py."""
+
+import datasets
+import pytest
+from helpers.commands import avt_distill
+
+from avt_distill.data import LabelSpace
+
+SEGMENTS = "video_id,start_s,end_s,action\na,0.5,3,cut egg\na,3,6,mix egg\na,8,9,cut oil\n"
+
+
+def test_export_is_parquet_with_labels_and_what_was_left_out(tmp_path, capsys):
+    (tmp_path / "segments.csv").write_text(SEGMENTS)
+    arguments = [str(tmp_path), "--cache_dir", str(tmp_path / "cache"), "--export", str(tmp_path / "out")]
+    avt_distill("prepare_dataset", *arguments, "--tau_o", "4.0", "--num_frames", "4")
+    printed = capsys.readouterr().out
+    assert printed.splitlines()[1].split() == ["train", "2", "1", "1", "42.9", "%"]  # 3 of 7 frames, padding aside
+    rows = datasets.load_dataset(str(tmp_path / "out"), cache_dir=str(tmp_path / "cache"))["train"]
+    assert rows["uid"][:] == ["a_1", "a_2"]
+    assert len(rows[0]["frame_times"]) == 4
+    assert LabelSpace.load(tmp_path / "out" / "labels.json").actions == ("cut egg", "cut oil", "mix egg")
+    assert (tmp_path / "out" / "train_dropped.csv").read_text() == "a_0,0\n"
+
+
+def test_errors_are_one_line(tmp_path):
+    with pytest.raises(SystemExit, match=r"^error: .* is neither a benchmark"):
+        avt_distill("prepare_dataset", tmp_path / "missing")
+    with pytest.raises(SystemExit, match=r"^error: EgteaGazePlus needs data_dir"):
+        avt_distill("prepare_dataset", "egtea")
+    (tmp_path / "segments.csv").write_text(SEGMENTS)
+    with pytest.raises(SystemExit, match=r"^error: protocol is 'RULSTM'"):
+        avt_distill("prepare_dataset", tmp_path, "--cache_dir", tmp_path / "cache", "--protocol", "RULSTM")

@@ -1,0 +1,53 @@
+"""`from avt_distill import ...`: every name is where it says, is seen by type checkers, and costs what it needs."""
+
+import ast
+import re
+import textwrap
+from pathlib import Path
+
+import pytest
+from helpers.places import PROJECT
+from tiny_kitchen import write_kitchen, write_soft_labels
+
+import avt_distill
+
+TREE = ast.parse((PROJECT / "avt_distill" / "__init__.py").read_text())
+
+
+def test_names_for_people_and_for_type_checkers_are_the_same():
+    (block,) = (node for node in TREE.body if isinstance(node, ast.If))
+    for_checkers = {alias.name: node.module for node in block.body for alias in node.names}
+    assert for_checkers == avt_distill._HOMES
+    assert sorted(for_checkers) == sorted(avt_distill.__all__)
+    assert set(avt_distill.__all__) <= set(dir(avt_distill))
+
+
+@pytest.mark.parametrize("name", avt_distill.__all__)
+def test_a_public_name_is_what_its_module_defines(name):
+    value = getattr(avt_distill, name)
+    assert value.__name__ == name
+    assert value.__doc__
+
+
+def test_an_unknown_name_is_an_attribute_error():
+    with pytest.raises(AttributeError, match="module 'avt_distill' has no attribute 'Trainer'"):
+        _ = avt_distill.Trainer
+
+
+def test_both_rings_are_typed():
+    assert all((PROJECT / ring / "py.typed").is_file() for ring in ("avt_distill", "modeling_avt"))
+
+
+def test_the_readmes_training_in_python_runs(tmp_path, monkeypatch, capsys):
+    blocks = re.findall(r"```python\n(.*?)```", (PROJECT / "README.md").read_text(), re.DOTALL)
+    (example,) = (block for block in blocks if "DistillationTrainer(" in block)
+    write_kitchen(tmp_path / "my_data")
+    write_soft_labels(tmp_path / "soft_labels.parquet", tmp_path / "my_data")
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("HF_DATASETS_CACHE", str(tmp_path / "cache"))
+    names = {}
+    exec(textwrap.dedent(example), names)
+    assert Path("student", "model.safetensors").exists()
+    log = names["trainer"].state.log_history
+    assert log[-1]["eval_action_loss"] > 0
+    assert names["trainer"].state.epoch == 20
