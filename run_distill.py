@@ -19,7 +19,7 @@ from accelerate import PartialState
 from transformers.training_args import HubStrategy
 
 from avt_distill.data.loading import DatasetArguments, choose_splits
-from avt_distill.evaluation.benchmark_metrics import metrics_text
+from avt_distill.evaluation.benchmark_metrics import models_table
 from avt_distill.evaluation.comparison import compare_tables, comparison_text
 from avt_distill.evaluation.scores import ScoreTable
 from avt_distill.runs.arguments import parse_run
@@ -120,7 +120,7 @@ def report(args: Arguments, data: StudentData, tables: dict[str, list[ScoreTable
     results = {path.parent.name: json.loads(path.read_text()) for path in sorted(folder.glob(f"*_seed*/{RESULTS}"))}
     num_rows = len(next(iter(tables.values()))[0].uids)
     print(f"\n{num_rows} rows of {args.evaluation_split}, in percent")
-    print(metrics_text({name: result["metrics"] for name, result in results.items()}))
+    print(models_table({name: result["metrics"] for name, result in results.items()}))
     comparison = None
     if len(tables) == 2:
         space = data.builder.annotations.label_space

@@ -12,11 +12,11 @@ Verbs and nouns are scored by marginal probabilities: softmax over actions, summ
 noun without any action has probability 0; RULSTM gives it that of action 0 (RULSTM/utils.py, get_marginal_indexes).
 """
 
-import math
 import re
 from collections.abc import Collection, Mapping, Sequence
 
 import numpy as np
+import pandas as pd
 import scipy.special
 
 from .data.labels import LabelSpace
@@ -240,18 +240,13 @@ def per_class_table(
     return table
 
 
-def metrics_text(metrics: Mapping[str, float]) -> str:
-    """Returns what `anticipation_metrics` measured as a table: a line for each kind and group, two decimals."""
+def metrics_table(metrics: Mapping[str, float]) -> str:
+    """Returns the result of `anticipation_metrics` as text: a line for each kind and group, two decimals."""
     lines = {}
     for name, value in metrics.items():
         kind, measure, group = re.fullmatch(r"([a-z]+)_(.+?)(?:_(many_shot|tail|unseen))?", name).groups()
         lines.setdefault(f"{kind} {group or ''}".strip(), {})[measure.replace("_", " ")] = value
-    columns = list(next(iter(lines.values()), ()))
-    table = [" " * 16 + "".join(f"{column:>26}" for column in columns)]
-    for name, values in lines.items():
-        cells = ["-" if math.isnan(values[column]) else f"{values[column]:.2f}" for column in columns]
-        table.append(f"{name:<16}" + "".join(f"{cell:>26}" for cell in cells))
-    return "\n".join(table)
+    return pd.DataFrame(lines).T.to_string(float_format="%.2f", na_rep="-")
 
 
 def all_class_mean_accuracy(scores: np.ndarray, labels: np.ndarray) -> float:

@@ -19,7 +19,7 @@ import numpy as np
 from avt_distill.data.labels import LabelSpace
 from avt_distill.evaluation.challenge import FORMATS, build_submission
 from avt_distill.evaluation.scores import ScoreTable
-from avt_distill.metrics import UNKNOWN_LABEL, anticipation_metrics, late_fuse_kinds, metrics_text, per_class_table
+from avt_distill.metrics import UNKNOWN_LABEL, anticipation_metrics, late_fuse_kinds, metrics_table, per_class_table
 
 
 def main(arguments: list[str] | None = None):
@@ -90,7 +90,7 @@ def measure(args, table: ScoreTable, scores: dict, dropped: dict, label_space: L
 def report(args: argparse.Namespace, metrics: dict, result: dict):
     """Prints the metrics, and writes the JSON; a group without a row is null there."""
     counts = "{num_rows} rows, {num_dropped} dropped that count as errors, {num_unlabelled} without a label left out"
-    print(counts.format(**result), metrics_text(metrics), sep="\n")
+    print(counts.format(**result), metrics_table(metrics), sep="\n")
     if args.output is not None:
         result["metrics"] = {name: None if math.isnan(value) else value for name, value in metrics.items()}
         args.output.write_text(json.dumps(result, indent=1) + "\n")

@@ -20,7 +20,7 @@ import transformers
 
 from avt_distill.data.builder import AnticipationBuilder
 from avt_distill.data.loading import DatasetArguments, choose_splits
-from avt_distill.evaluation.benchmark_metrics import benchmark_metrics, metrics_text
+from avt_distill.evaluation.benchmark_metrics import benchmark_metrics, models_table
 from avt_distill.evaluation.scores import LABEL_SPACE_HASH, ScoreTable
 from avt_distill.runs.arguments import parse_run
 from avt_distill.runs.folder import SETTINGS, check_processes, read_json, write_json
@@ -82,7 +82,7 @@ def report(args: Arguments, builder: AnticipationBuilder, train: pd.DataFrame, t
         table = tables[name] = score(scorer, name, rows, builder, split)
         table.save(Path(args.output_dir) / f"scores_{split}_{name}.parquet")
         results[name] = benchmark_metrics(table, builder.annotations)
-    print(f"{len(rows)} rows of {split}", metrics_text(results), sep="\n")
+    print(f"{len(rows)} rows of {split}", models_table(results), sep="\n")
     settings = read_json(Path(args.output_dir) / SETTINGS)
     versions = {library.__name__: library.__version__ for library in (torch, transformers)}
     result = {"split": split, "num_rows": len(rows), "metrics": results, "training_s": round(seconds, 1)}
