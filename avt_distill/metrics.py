@@ -12,11 +12,12 @@ Verbs and nouns are scored by marginal probabilities: softmax over actions, summ
 noun without any action has probability 0; RULSTM gives it that of action 0 (RULSTM/utils.py, get_marginal_indexes).
 """
 
-import math
 import re
 from collections.abc import Collection, Mapping, Sequence
 
 import numpy as np
+import pandas as pd
+import scipy.special
 
 from .data.labels import LabelSpace
 
@@ -139,9 +140,7 @@ def marginal_scores(scores: np.ndarray, label_space: LabelSpace) -> tuple[np.nda
 
 def softmax(scores: np.ndarray) -> np.ndarray:
     """Returns the softmax over the last axis, float64."""
-    scores = np.asarray(scores, dtype=np.float64)
-    exponentials = np.exp(scores - scores.max(axis=-1, keepdims=True))
-    return exponentials / exponentials.sum(axis=-1, keepdims=True)
+    return scipy.special.softmax(np.asarray(scores, dtype=np.float64), axis=-1)
 
 
 def many_shot_actions(
@@ -241,18 +240,13 @@ def per_class_table(
     return table
 
 
-def metrics_text(metrics: Mapping[str, float]) -> str:
-    """Returns what `anticipation_metrics` measured as a table: a line for each kind and group, two decimals."""
+def metrics_table(metrics: Mapping[str, float]) -> str:
+    """Returns the result of `anticipation_metrics` as text: a line for each kind and group, two decimals."""
     lines = {}
     for name, value in metrics.items():
         kind, measure, group = re.fullmatch(r"([a-z]+)_(.+?)(?:_(many_shot|tail|unseen))?", name).groups()
         lines.setdefault(f"{kind} {group or ''}".strip(), {})[measure.replace("_", " ")] = value
-    columns = list(next(iter(lines.values()), ()))
-    table = [" " * 16 + "".join(f"{column:>26}" for column in columns)]
-    for name, values in lines.items():
-        cells = ["-" if math.isnan(values[column]) else f"{values[column]:.2f}" for column in columns]
-        table.append(f"{name:<16}" + "".join(f"{cell:>26}" for cell in cells))
-    return "\n".join(table)
+    return pd.DataFrame(lines).T.to_string(float_format="%.2f", na_rep="-")
 
 
 def all_class_mean_accuracy(scores: np.ndarray, labels: np.ndarray) -> float:
@@ -278,12 +272,8 @@ def decomposed_accuracy(scores: np.ndarray, labels: np.ndarray, label_space: Lab
     if not 1 <= k <= scores.shape[1]:
         raise ValueError(f"k is {k}: give a number from 1 to the {scores.shape[1]} actions.")
     pairs = _verb_noun_ids(label_space)
-    hits = np.zeros((len(labels), 2), dtype=bool)
-    left = scores.astype(np.float64)
-    for _ in range(k):
-        best = left.argmax(axis=1)
-        hits |= pairs[best] == pairs[labels]
-        left[np.arange(len(left)), best] = -np.inf
+    best = np.argsort(-scores.astype(np.float64), axis=1, kind="stable")[:, :k]
+    hits = (pairs[best] == pairs[labels][:, None]).any(axis=1)  # (N, 2)
     return {"verb": _row_mean_percent(hits[:, 0]), "noun": _row_mean_percent(hits[:, 1])}
 
 

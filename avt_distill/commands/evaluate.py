@@ -98,11 +98,11 @@ def measure(
 
 def report(args: argparse.Namespace, metrics: dict, result: dict):
     """Prints the metrics, and writes the JSON; a group without a row is null there."""
-    from ..metrics import metrics_text
+    from ..metrics import metrics_table
     from ..runs.folder import write_json
 
     counts = "{num_rows} rows, {num_dropped} dropped that count as errors, {num_unlabelled} without a label left out"
-    print(counts.format(**result), metrics_text(metrics), sep="\n")
+    print(counts.format(**result), metrics_table(metrics), sep="\n")
     if args.output is not None:
         result["metrics"] = {name: None if math.isnan(value) else value for name, value in metrics.items()}
         write_json(args.output, result)

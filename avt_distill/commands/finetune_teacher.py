@@ -40,7 +40,7 @@ def main(argv: Sequence[str]):
     args = parse_run(Arguments, argv, description=__doc__, command="finetune_teacher")
 
     from ..data.loading import choose_splits, dataset_builder
-    from ..evaluation.benchmark_metrics import metrics_text
+    from ..evaluation.benchmark_metrics import models_table
     from ..runs.folder import check_processes
     from ..teacher.fine_tuning import fine_tuned_teacher, history_rule
     from ..teacher.report import measure_teacher
@@ -55,4 +55,4 @@ def main(argv: Sequence[str]):
     if args.should_save:
         asked = {"split": args.evaluation_split, "log_linear_floor": args.log_linear_floor}
         results = measure_teacher(args, builder, rows, teacher, **asked, training_s=seconds)
-        print(f"{results['num_rows']} rows of {args.evaluation_split}", metrics_text(results["metrics"]), sep="\n")
+        print(f"{results['num_rows']} rows of {args.evaluation_split}", models_table(results["metrics"]), sep="\n")

@@ -6,7 +6,7 @@ __all__ = ["LabelSpace", "anticipation_builder", "load_anticipation_dataset"]
 
 
 def __getattr__(name: str):
-    # The builders bring in `datasets` and pandas, which metrics and label spaces do without.
+    # The builders import `datasets`, which metrics and label spaces do without.
     if name in ("anticipation_builder", "load_anticipation_dataset"):
         from . import loading
 

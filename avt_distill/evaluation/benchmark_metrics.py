@@ -3,6 +3,8 @@
 from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
+import pandas as pd
+
 from ..metrics import anticipation_metrics, many_shot_actions
 from .scores import ScoreTable
 
@@ -27,13 +29,8 @@ def benchmark_metrics(
     return anticipation_metrics(table.scores, table.labels, label_space=label_space, many_shot=many_shot)
 
 
-def metrics_text(results: Mapping[str, Mapping[str, float]]) -> str:
-    """Returns a line for each model and a column for each metric of actions."""
-    first = next(iter(results.values()))
-    names = {name: name.removeprefix("action_").replace("_", " ") for name in first if name.startswith("action_")}
-    width = max(10, *map(len, results)) + 1
-    lines = [" " * width + "".join(f"{column:>{len(column) + 2}}" for column in names.values())]
-    for model, metrics in results.items():
-        cells = [f"{metrics[name]:>{len(column) + 2}.2f}" for name, column in names.items()]
-        lines.append(f"{model:<{width}}" + "".join(cells))
-    return "\n".join(lines)
+def models_table(results: Mapping[str, Mapping[str, float]]) -> str:
+    """Returns several models' metrics as text: a line for each model, a column for each metric of actions."""
+    table = pd.DataFrame(results).filter(regex="^action_", axis=0).T
+    table.columns = table.columns.str.removeprefix("action_").str.replace("_", " ")
+    return table.to_string(float_format="%.2f", na_rep="-")

@@ -4,6 +4,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import asdict
 
 import numpy as np
+import pandas as pd
 
 from ..data.labels import LabelSpace
 from ..metrics import label_ranks, labels_of_kind, marginal_scores
@@ -92,21 +93,19 @@ def pool_rows(tables: Sequence[ScoreTable]) -> list[ScoreTable]:
 def comparison_text(rows: Sequence[dict], num_rows: int, *, confidence: float = 0.95) -> str:
     """Returns the result of `compare_tables` as a table, one line a measure."""
     num_seeds = len(rows[0].get("baseline_by_seed", [None]))
-    share = f"{100 * confidence:g} %"
-    over_seeds = f"{'over seeds':>24}{'p':>9}" if num_seeds > 1 else f"{'McNemar p':>11}"
-    lines = [
-        f"{num_rows} rows, {num_seeds} {'seeds' if num_seeds > 1 else 'pair of files'}; intervals of {share}",
-        f"{'':<32}{'baseline':>9}{'candidate':>10}{'difference':>11}{'over rows':>24}{'p':>9}{over_seeds}",
-    ]
+    pairs = f"{num_seeds} seeds" if num_seeds > 1 else "1 pair of files"
+    columns = ["baseline", "candidate", "difference", "over rows", "p"]
+    columns += ["over seeds", "p"] if num_seeds > 1 else ["McNemar p"]
+    lines = []
     for row in rows:
-        line = "{measure:<32}{baseline:>9.2f}{candidate:>10.2f}{difference:>+11.2f}".format(**row)
-        line += f"{_interval(row):>24}{row['p_value']:>9.4f}"
-        if "seeds" in row:
-            line += f"{_interval(row['seeds']):>24}{row['seeds']['p_value']:>9.4f}"
-        if "mcnemar" in row:
-            line += f"{row['mcnemar']['p_value']:>11.4f}"
+        line = [row["baseline"], row["candidate"], f"{row['difference']:+.2f}", *_interval_and_p(row)]
+        if num_seeds > 1:
+            line += _interval_and_p(row["seeds"])
+        else:
+            line.append("{p_value:.4f}".format(**row["mcnemar"]) if "mcnemar" in row else "")
         lines.append(line)
-    return "\n".join(lines)
+    table = pd.DataFrame(lines, index=[row["measure"] for row in rows], columns=columns)
+    return f"{num_rows} rows, {pairs}; intervals of {100 * confidence:g} %\n{table.to_string(float_format='%.2f')}"
 
 
 def _ranks_by_kind(
@@ -146,5 +145,5 @@ def _compare(kind: str, k: int, baseline, candidate, labels, confidence: float, 
     return rows
 
 
-def _interval(result: dict) -> str:
-    return "[{low:+.2f}, {high:+.2f}]".format(**result)
+def _interval_and_p(result: dict) -> list[str]:
+    return ["[{low:+.2f}, {high:+.2f}]".format(**result), "{p_value:.4f}".format(**result)]

@@ -12,6 +12,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
+import scipy.stats
 
 # (values (N, M), how often each row was drawn (R, N)) -> the metric of each column in each resample (R, M).
 ResampledMetric = Callable[[np.ndarray, np.ndarray], np.ndarray]
@@ -147,12 +148,9 @@ def mcnemar_exact(baseline_hits: np.ndarray, candidate_hits: np.ndarray) -> McNe
     only_baseline = int(np.count_nonzero(baseline & ~candidate))
     only_candidate = int(np.count_nonzero(candidate & ~baseline))
     discordant = only_baseline + only_candidate
-    # Whole numbers throughout, so that thousands of discordant rows neither overflow nor lose digits.
-    term, tail = 1, 0
-    for hits in range(min(only_baseline, only_candidate) + 1):
-        tail += term
-        term = term * (discordant - hits) // (hits + 1)
-    return McNemar(only_baseline, only_candidate, min(1.0, 2 * tail / 2**discordant))
+    # Not `binomtest`, which raises where the models never disagree.
+    tail = scipy.stats.binom.cdf(min(only_baseline, only_candidate), discordant, 0.5)
+    return McNemar(only_baseline, only_candidate, min(1.0, 2 * float(tail)))
 
 
 def sign_flip_test(differences: Sequence[float], *, num_resamples: int = 10_000, seed: int = 0) -> float:
@@ -170,6 +168,7 @@ def sign_flip_test(differences: Sequence[float], *, num_resamples: int = 10_000,
     observed = abs(differences.sum())
     tolerance = 1e-12 * np.abs(differences).sum()  # sums that differ by rounding only are equal
     num_seeds = len(differences)
+    # Not `scipy.stats.permutation_test`, which raises for a single seed and is dozens of times slower for 16.
     if num_seeds <= MAX_SEEDS_COUNTED:
         signs = 1 - 2 * ((np.arange(2**num_seeds)[:, None] >> np.arange(num_seeds)) & 1)  # (2**S, S)
         return float(np.mean(np.abs(signs @ differences) >= observed - tolerance))
@@ -186,41 +185,10 @@ def student_t_interval(values: Sequence[float], *, confidence: float = 0.95) -> 
     values = _check_numbers("values", values, 2)
     _check_share("confidence", confidence)
     mean, std = float(values.mean()), float(values.std(ddof=1))
-    half_width = student_t_quantile((1 + confidence) / 2, len(values) - 1) * std / math.sqrt(len(values))
+    # Not `t.interval`, which is NaN where all seeds agree.
+    quantile = float(scipy.stats.t.ppf((1 + confidence) / 2, len(values) - 1))
+    half_width = quantile * std / math.sqrt(len(values))
     return SeedInterval(mean, std, mean - half_width, mean + half_width)
-
-
-def student_t_quantile(probability: float, degrees_of_freedom: int) -> float:
-    """Returns the number below which Student's t falls with this probability, to about 1e-12 relative.
-
-    Args:
-        probability (`float`): Between 0 and 1, both excluded.
-        degrees_of_freedom (`int`): At least 1.
-    """
-    _check_share("probability", probability)
-    if degrees_of_freedom < 1 or degrees_of_freedom != int(degrees_of_freedom):
-        raise ValueError(f"degrees_of_freedom is {degrees_of_freedom}: give a whole number from 1.")
-    if probability < 0.5:
-        return -student_t_quantile(1 - probability, degrees_of_freedom)
-    low, high = 0.0, math.pi / 2
-    for _ in range(100):
-        middle = (low + high) / 2
-        if 0.5 + _central_t_probability(middle, degrees_of_freedom) / 2 < probability:
-            low = middle
-        else:
-            high = middle
-    return math.sqrt(degrees_of_freedom) * math.tan(low)
-
-
-def _central_t_probability(angle: float, degrees_of_freedom: int) -> float:
-    """Returns P(|t| < tan(angle) sqrt(degrees_of_freedom)) by its finite sum (Abramowitz and Stegun 26.7.3-4)."""
-    odd = degrees_of_freedom % 2
-    cosine = math.cos(angle)
-    term, total = (cosine, 0.0) if odd else (1.0, 0.0)
-    for step in range(1 + odd, degrees_of_freedom, 2):
-        total += term
-        term *= cosine**2 * step / (step + 1)
-    return 2 / math.pi * (angle + math.sin(angle) * total) if odd else math.sin(angle) * total
 
 
 def _draw_row_counts(rng: np.random.Generator, num_resamples: int, num_rows: int) -> np.ndarray:

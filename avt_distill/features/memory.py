@@ -4,6 +4,8 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from ..metrics import softmax
+
 
 def running_means(
     features: np.ndarray, frame_rate: float, windows_s: Sequence[float], *, so_far: bool = False
@@ -39,9 +41,8 @@ def running_means(
 
 def softmax_scores(scores: np.ndarray, sharpness: float = 1.0) -> np.ndarray:
     """Returns a recogniser's class scores `(N, A)` as probabilities, the softmax of `sharpness` times the scores."""
-    scaled = sharpness * (scores - scores.max(axis=1, keepdims=True))
-    weights = np.exp(scaled, dtype=np.float64)
-    return weights / weights.sum(axis=1, keepdims=True)
+    # Shifted and scaled in the scores' own precision, so that recorded features can be made again bit for bit.
+    return softmax(sharpness * (scores - scores.max(axis=1, keepdims=True)))
 
 
 def evidence_so_far(probabilities: np.ndarray, frame_rate: float, scale_s: float) -> np.ndarray:

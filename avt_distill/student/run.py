@@ -6,7 +6,7 @@ from pathlib import Path
 from transformers.training_args import HubStrategy
 
 from ..data.loading import choose_splits, dataset_builder
-from ..evaluation.benchmark_metrics import metrics_text
+from ..evaluation.benchmark_metrics import models_table
 from ..evaluation.comparison import compare_tables, comparison_text
 from ..evaluation.scores import ScoreTable
 from ..runs.folder import check_processes, read_json, write_json, write_text
@@ -72,7 +72,7 @@ def report(args: RunArguments, data: StudentData, tables: dict[str, list[ScoreTa
     results = {path.parent.name: read_json(path) for path in sorted(folder.glob(f"*_seed*/{RESULTS}"))}
     num_rows = len(next(iter(tables.values()))[0].uids)
     lines = [f"{num_rows} rows of {args.evaluation_split}, in percent"]
-    lines.append(metrics_text({name: result["metrics"] for name, result in results.items()}))
+    lines.append(models_table({name: result["metrics"] for name, result in results.items()}))
     comparison = None
     if len(tables) == 2:
         space = data.builder.annotations.label_space

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
+from scipy.special import log_softmax, logsumexp
 
 from ..data.history import CUTOFFS
 from ..data.labels import LabelSpace
@@ -206,9 +207,7 @@ def _check_same_rows(first: SoftLabelTable, other: SoftLabelTable):
 
 def _log_mean_probabilities(logits: np.ndarray) -> np.ndarray:
     """Returns the logarithm of the mean over members of the softmax of logits `(members, N, A)`, never leaving logs."""
-    shifted = logits - logits.max(axis=-1, keepdims=True)
-    log_probabilities = shifted - np.log(np.exp(shifted).sum(axis=-1, keepdims=True))  # (members, N, A)
-    return np.logaddexp.reduce(log_probabilities, axis=0) - np.log(len(logits))
+    return logsumexp(log_softmax(logits, axis=-1), axis=0) - np.log(len(logits))
 
 
 def _joined_metadata(tables: Sequence[SoftLabelTable]) -> dict[str, str]:

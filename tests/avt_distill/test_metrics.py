@@ -13,7 +13,7 @@ from avt_distill.metrics import (
     late_fuse_kinds,
     many_shot_actions,
     marginal_scores,
-    metrics_text,
+    metrics_table,
     per_class_table,
 )
 
@@ -207,9 +207,9 @@ def test_late_fusion_of_kinds_sums_logits_and_probabilities():
     assert set(late_fuse_kinds(models)) == set(late_fuse_kinds(models[:1], label_space=KITCHEN)) == {"scores"}
 
 
-def test_metrics_text_has_a_line_for_each_kind_and_group():
+def test_metrics_table_has_a_line_for_each_kind_and_group():
     metrics = anticipation_metrics(SCORES, LABELS, label_space=KITCHEN, many_shot=[3], tail={"verb": [2]}, ks=(2,))
-    lines = metrics_text(metrics).splitlines()
+    lines = metrics_table(metrics).splitlines()
     assert lines[0].split("  ")[-1].strip() == "class mean top2 recall"
     assert [line[:16].strip() for line in lines[1:]] == ["action", "action many_shot", "verb", "verb tail", "noun"]
     assert lines[2].split()[-2:] == ["50.00", "50.00"]

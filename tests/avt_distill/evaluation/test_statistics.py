@@ -14,7 +14,6 @@ from avt_distill.evaluation.statistics import (
     row_mean,
     sign_flip_test,
     student_t_interval,
-    student_t_quantile,
 )
 from avt_distill.metrics import anticipation_metrics, label_ranks
 
@@ -144,19 +143,25 @@ def test_sign_flips_count_sums_that_differ_by_rounding_as_equal():
     assert sign_flip_test([0.3, 0.5, -0.6, 0.6]) == sign_flip_test([3, 5, -6, 6]) == 10 / 16
 
 
+def t_quantile(probability: float, degrees_of_freedom: int) -> float:
+    """Returns half the width of an interval in standard errors of the mean."""
+    values = np.arange(degrees_of_freedom + 1.0)
+    interval = student_t_interval(values, confidence=2 * probability - 1)
+    return (interval.high - interval.mean) / (interval.std / math.sqrt(len(values)))
+
+
 @pytest.mark.parametrize("probability", [0.55, 0.9, 0.975, 0.9995])
-def test_t_quantiles_equal_the_closed_forms(probability):
-    assert student_t_quantile(probability, 1) == pytest.approx(math.tan(math.pi * (probability - 0.5)), rel=1e-10)
+def test_t_intervals_equal_the_closed_forms(probability):
+    assert t_quantile(probability, 1) == pytest.approx(math.tan(math.pi * (probability - 0.5)), rel=1e-10)
     share = 2 * probability - 1
-    assert student_t_quantile(probability, 2) == pytest.approx(share * math.sqrt(2 / (1 - share**2)), rel=1e-10)
-    assert student_t_quantile(1 - probability, 2) == pytest.approx(-student_t_quantile(probability, 2))
+    assert t_quantile(probability, 2) == pytest.approx(share * math.sqrt(2 / (1 - share**2)), rel=1e-10)
 
 
 @pytest.mark.parametrize(
     ("degrees_of_freedom", "table"), [(3, 3.1824), (4, 2.7764), (5, 2.5706), (9, 2.2622), (30, 2.0423), (1000, 1.9623)]
 )
-def test_t_quantiles_equal_the_printed_table(degrees_of_freedom, table):
-    assert student_t_quantile(0.975, degrees_of_freedom) == pytest.approx(table, abs=5e-5)
+def test_t_intervals_equal_the_printed_table(degrees_of_freedom, table):
+    assert t_quantile(0.975, degrees_of_freedom) == pytest.approx(table, abs=5e-5)
 
 
 def test_t_interval_by_hand():
@@ -164,6 +169,10 @@ def test_t_interval_by_hand():
     interval = student_t_interval([1.0, 2.0, 3.0])
     assert interval == SeedInterval(2.0, 1.0, pytest.approx(2 - half_width), pytest.approx(2 + half_width))
     assert student_t_interval([1.0, 2.0, 3.0], confidence=0.5).high < interval.high
+
+
+def test_t_interval_of_equal_seeds_is_a_point_and_not_nan():
+    assert student_t_interval([0.5, 0.5, 0.5]) == SeedInterval(0.5, 0.0, 0.5, 0.5)
 
 
 def test_t_interval_covers_the_mean_as_often_as_it_says():
@@ -184,8 +193,7 @@ def test_t_interval_covers_the_mean_as_often_as_it_says():
         (lambda: mcnemar_exact(np.ones(2, bool), np.ones(3, bool)), "baseline has 2 rows and candidate 3"),
         (lambda: sign_flip_test([]), r"differences has shape \(0,\)"),
         (lambda: student_t_interval([1.0]), r"values has shape \(1,\): give at least 2"),
-        (lambda: student_t_quantile(1.0, 3), "probability is 1.0"),
-        (lambda: student_t_quantile(0.9, 2.5), "degrees_of_freedom is 2.5"),
+        (lambda: student_t_interval([1.0, 2.0], confidence=1.0), "confidence is 1.0"),
     ],
 )
 def test_refuses(call, message):
