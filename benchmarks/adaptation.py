@@ -15,8 +15,9 @@ from collections.abc import Iterator, Sequence
 import torch
 from transformers import Trainer, TrainingArguments
 
+from avt_distill.data.labels import UNLABELLED
 from avt_distill.recipes.adaptation import AdaptationTrainer, load_masked_or_causal_model
-from avt_distill.recipes.blocks import IGNORED, BlockCollator, load_recipe_texts, make_blocks
+from avt_distill.recipes.blocks import BlockCollator, load_recipe_texts, make_blocks
 from avt_distill.teacher.action_text import ActionText
 from avt_distill.teacher.language_models import is_causal, load_tokenizer
 from benchmarks.measure import add_common_arguments, describe_machine, print_times, take_turns, write_result
@@ -60,7 +61,7 @@ def measure(args: argparse.Namespace) -> dict:
         optimizer = torch.optim.AdamW(model.parameters(), lr=0.0)  # the model stays what it is
         model.train()
         for batch in batches(blocks, batch_size, collator, length):
-            count = (batch["labels"] != IGNORED).sum()
+            count = (batch["labels"] != UNLABELLED).sum()
             loss = trainer.compute_loss(model, trainer._prepare_inputs(batch), num_items_in_batch=count)
             loss.backward()
             optimizer.step()
@@ -87,7 +88,7 @@ def batches(blocks: Sequence[dict], size: int, collator: BlockCollator, length: 
         batch = collator(blocks[start : start + size])
         if length is not None:
             more = (0, length - batch["input_ids"].shape[1])
-            fill = {"input_ids": collator.tokenizer.pad_token_id, "attention_mask": 0, "labels": IGNORED}
+            fill = {"input_ids": collator.tokenizer.pad_token_id, "attention_mask": 0, "labels": UNLABELLED}
             batch = {name: torch.nn.functional.pad(value, more, value=fill[name]) for name, value in batch.items()}
         yield batch
 

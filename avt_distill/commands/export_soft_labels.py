@@ -18,12 +18,12 @@ bigrams, `--log_linear true` fits a log-linear model of past actions, both also 
 
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar
 
 from ..data.arguments import DatasetArguments
-from ..runs.arguments import parse_run
+from ..runs.arguments import option, parse_run
 from ..teacher.arguments import TeacherArguments
 
 if TYPE_CHECKING:
@@ -40,20 +40,16 @@ class Arguments(DatasetArguments, TeacherArguments):
 
     TITLE: ClassVar[str] = "soft labels"
 
-    teachers: list[str] | None = field(default=None, metadata={"help": "Folders of saved teachers."})
-    ngram: int | None = field(default=None, metadata={"help": "Order of an n-gram count model."})
-    log_linear: bool = field(
-        default=False, metadata={"help": "A log-linear model of the last action and the set of past ones."}
-    )
-    zero_shot: str | None = field(default=None, metadata={"help": "A causal language model on the Hub or in a folder."})
-    instruction: str = field(default="", metadata={"help": "What the language model reads before each history."})
-    calibrate: bool = field(
-        default=False, metadata={"help": "Subtract what it scores each name without a history; see ZeroShotScorer."}
-    )
-    cross_fit: int = field(default=0, metadata={"help": "Number of folds, each labelled by a teacher of its own."})
-    train_split: str = field(default="train", metadata={"help": "Split that teachers are trained on."})
-    splits: list[str] = field(default_factory=lambda: ["train"], metadata={"help": "Splits to label."})
-    soft_labels: str = field(default="soft_labels", metadata={"help": "Folder to write <split>.parquet to."})
+    teachers: list[str] | None = option("Folders of saved teachers.")
+    ngram: int | None = option("Order of an n-gram count model.")
+    log_linear: bool = option("A log-linear model of the last action and the set of past ones.", False)
+    zero_shot: str | None = option("A causal language model on the Hub or in a folder.")
+    instruction: str = option("What the language model reads before each history.", "")
+    calibrate: bool = option("Subtract what it scores each name without a history; see ZeroShotScorer.", False)
+    cross_fit: int = option("Number of folds, each labelled by a teacher of its own.", 0)
+    train_split: str = option("Split that teachers are trained on.", "train")
+    splits: list[str] = option("Splits to label.", default_factory=lambda: ["train"])
+    soft_labels: str = option("Folder to write <split>.parquet to.", "soft_labels")
 
     def __post_init__(self):
         super().__post_init__()

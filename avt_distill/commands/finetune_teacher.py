@@ -11,11 +11,11 @@ resumes. A finished teacher is only measured.
 
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import ClassVar
 
 from ..data.arguments import DatasetArguments
-from ..runs.arguments import parse_run
+from ..runs.arguments import option, parse_run
 from ..teacher.arguments import TeacherArguments
 
 
@@ -25,15 +25,9 @@ class Arguments(DatasetArguments, TeacherArguments):
 
     TITLE: ClassVar[str] = "measuring"
 
-    train_split: str = field(default="train", metadata={"help": "Split to train on."})
-    evaluation_split: str | None = field(
-        default=None,
-        metadata={"help": "Split to measure on, used for nothing else. Default: validation, or else test."},
-    )
-    log_linear_floor: bool = field(
-        default=False,
-        metadata={"help": "Measure a log-linear model of past actions too; many minutes where there are thousands."},
-    )
+    train_split: str = option("Split to train on.", "train")
+    evaluation_split: str | None = option("Split to measure on. Default: validation, or else test.")
+    log_linear_floor: bool = option("Measure a log-linear model too; slow where there are thousands of actions.", False)
 
 
 def main(argv: Sequence[str]):

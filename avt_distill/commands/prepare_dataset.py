@@ -45,7 +45,7 @@ def main(argv: Sequence[str]):
 
 def report(splits: "datasets.DatasetDict", builder: "AnticipationBuilder"):
     """Prints rows, dropped actions and unlabelled frames of each split."""
-    from ..data.segments import UNLABELLED
+    from ..data.labels import UNLABELLED
 
     print(f"{'split':<12} {'rows':>7} {'left out':>8} {'videos':>6} {'frames unlabelled':>18}")
     for name, rows in splits.items():

@@ -1,8 +1,10 @@
 """How every command and every YAML file names a data set and the options of its rows."""
 
 import argparse
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import ClassVar
+
+from ..runs.arguments import option
 
 BENCHMARKS = ("epic_kitchens_55", "epic_kitchens_100", "egtea", "fifty_salads", "demo", "csv")
 
@@ -13,28 +15,19 @@ class DatasetArguments:
 
     TITLE: ClassVar[str] = "data set"
 
-    dataset: str | None = field(
-        default=None,
-        metadata={"help": f"A benchmark ({', '.join(BENCHMARKS)}), or a folder with segments.csv."},
-    )
-    data_dir: str | None = field(default=None, metadata={"help": "Folder of the benchmark's annotation files."})
-    videos: str | None = field(default=None, metadata={"help": "Folder of the videos, searched in depth."})
-    config_name: str | None = field(default=None, metadata={"help": "Such as rulstm, split1_complete or fold1."})
-    tau_a: float | None = field(default=None, metadata={"help": "Seconds from the observed window to the action."})
-    tau_o: float | None = field(default=None, metadata={"help": "Length of the observed window in seconds."})
-    num_frames: int | None = field(default=None, metadata={"help": "Frames sampled in the window."})
-    frame_rate: float | None = field(default=None, metadata={"help": "Frames sampled per second."})
-    protocol: str | None = field(
-        default=None, metadata={"help": "Which moments are sampled: exact; or avt, the reference's arithmetic."}
-    )
-    source: str | None = field(
-        default=None, metadata={"help": "What frame numbers count under protocol avt: video or features."}
-    )
-    history_cutoff: str | None = field(
-        default=None, metadata={"help": "Which past actions a teacher reads: started, ended or segment_start."}
-    )
-    fold: str | None = field(default=None, metadata={"help": "Your own data: the value of column fold to test on."})
-    video_fps: float | None = field(default=None, metadata={"help": "Your own data: frames per second of its videos."})
-    cache_dir: str | None = field(default=None, metadata={"help": "Where data sets are cached."})
+    dataset: str | None = option(f"A benchmark ({', '.join(BENCHMARKS)}), or a folder with segments.csv.")
+    data_dir: str | None = option("Folder of the benchmark's annotation files.")
+    videos: str | None = option("Folder of the videos, searched in depth.")
+    config_name: str | None = option("Such as rulstm, split1_complete or fold1.")
+    tau_a: float | None = option("Seconds from the observed window to the action.")
+    tau_o: float | None = option("Length of the observed window in seconds.")
+    num_frames: int | None = option("Frames sampled in the window.")
+    frame_rate: float | None = option("Frames sampled per second.")
+    protocol: str | None = option("Which moments are sampled: exact; or avt, the reference's arithmetic.")
+    source: str | None = option("What frame numbers count under protocol avt: video or features.")
+    history_cutoff: str | None = option("Which past actions a teacher reads: started, ended or segment_start.")
+    fold: str | None = option("Your own data: the value of column fold to test on.")
+    video_fps: float | None = option("Your own data: frames per second of its videos.")
+    cache_dir: str | None = option("Where data sets are cached.")
     # Until version 0.1 the options of rows were given as JSON; runs' files still may.
-    dataset_options: dict | str | None = field(default=None, metadata={"help": argparse.SUPPRESS})
+    dataset_options: dict | str | None = option(argparse.SUPPRESS)

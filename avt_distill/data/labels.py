@@ -10,6 +10,8 @@ import numpy as np
 
 from ..runs.folder import read_json, write_json
 
+UNLABELLED = -100  # instead of an id, where nothing is known; what torch's cross entropy leaves out
+
 
 @dataclass(frozen=True)
 class LabelSpace:

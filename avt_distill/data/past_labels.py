@@ -3,7 +3,7 @@
 import numpy as np
 import pandas as pd
 
-from .segments import UNLABELLED
+from .labels import UNLABELLED
 
 
 def label_frames(

@@ -10,11 +10,10 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from .labels import LabelSpace
+from .labels import UNLABELLED, LabelSpace
 
 logger = logging.getLogger(__name__)
 
-UNLABELLED = -100
 SEGMENT_COLUMNS = ("uid", "video_id", "start_s", "end_s", "action", "verb", "noun", "narration")
 
 

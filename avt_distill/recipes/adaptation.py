@@ -27,12 +27,12 @@ from transformers import (
 from transformers.trainer import TRAINER_STATE_NAME
 from transformers.trainer_utils import IntervalStrategy, SaveStrategy, SchedulerType
 
+from ..data.labels import UNLABELLED
 from ..runs.folder import last_whole_checkpoint, read_json, refuse_other_settings, write_json
 from ..teacher.action_text import ActionText
 from ..teacher.language_models import is_causal, load_language_model_config, load_tokenizer
 from .arguments import AdaptationArguments
 from .blocks import (
-    IGNORED,
     BlockCollator,
     RecipeTexts,
     load_recipe_texts,
@@ -126,7 +126,7 @@ class AdaptationTrainer(Trainer):
     def get_batch_samples(self, epoch_iterator, num_batches, device):
         """Returns the batches of an optimiser step, and how many tokens all processes predict in it."""
         batches, _ = super().get_batch_samples(epoch_iterator, num_batches, device)
-        count = torch.tensor(sum(int((batch["labels"] != IGNORED).sum()) for batch in batches), device=device)
+        count = torch.tensor(sum(int((batch["labels"] != UNLABELLED).sum()) for batch in batches), device=device)
         return batches, self.accelerator.reduce(count, reduction="sum")
 
     def compute_loss(self, model, inputs, return_outputs=False, num_items_in_batch=None):
@@ -140,7 +140,7 @@ class AdaptationTrainer(Trainer):
         inputs = self._prepare_inputs(inputs)
         with torch.no_grad(), self.compute_loss_context_manager():
             nll = self.token_nll(model, inputs)
-        return None, nll.sum(1), (inputs["labels"] != IGNORED).sum(1)
+        return None, nll.sum(1), (inputs["labels"] != UNLABELLED).sum(1)
 
     def token_nll(self, model: torch.nn.Module, batch: dict[str, torch.Tensor]) -> torch.Tensor:
         """Returns the negative log-likelihood of each label `(B, T)`, 0 where there is none; see `BlockCollator`."""
@@ -149,10 +149,10 @@ class AdaptationTrainer(Trainer):
         if not self.selects_positions:
             logits = model(**inputs).logits  # (B, T, V)
             nll = torch.nn.functional.cross_entropy(
-                logits.flatten(0, 1).float(), labels.flatten(), reduction="none", ignore_index=IGNORED
+                logits.flatten(0, 1).float(), labels.flatten(), reduction="none", ignore_index=UNLABELLED
             )
             return nll.view_as(labels)  # (B, T)
-        predicted = labels != IGNORED
+        predicted = labels != UNLABELLED
         with head_at(self.model, predicted):
             logits = model(**inputs).logits[0]  # (M, V)
         nll = torch.zeros(labels.shape, device=labels.device)

@@ -1,10 +1,11 @@
 """How a language model is adapted to recipes: the options of adaptation."""
 
-from dataclasses import dataclass, field
+from dataclasses import MISSING, dataclass
 from typing import ClassVar
 
 from transformers import TrainingArguments
 
+from ..runs.arguments import option
 from ..teacher.action_text import ActionText
 
 
@@ -20,32 +21,18 @@ class AdaptationArguments(TrainingArguments):
 
     TITLE: ClassVar[str] = "adaptation"
 
-    model_name_or_path: str = field(
-        kw_only=True, metadata={"help": "The language model: its name on the Hub, or a folder."}
-    )
-    recipes: str = field(
-        kw_only=True, metadata={"help": "Recipes as actions: the file that scripts/extract_recipe_actions.py writes."}
-    )
-    text_form: str = field(default="natural", metadata={"help": "How actions are written: natural or markers."})
-    block_length: int = field(default=512, metadata={"help": "Tokens of a training example."})
-    packing: bool = field(
-        default=True, metadata={"help": "Fill each example with recipes; otherwise one recipe an example, padded."}
-    )
-    held_out_fraction: float = field(
-        default=0.02, metadata={"help": "Part of the recipes that perplexity is measured on, and none is trained on."}
-    )
-    mlm_probability: float = field(default=0.15, metadata={"help": "Encoders: part of the tokens that are predicted."})
-    head_warmup_steps: int = field(
-        default=0,
-        metadata={
-            "help": "Where the checkpoint has no language model head: steps that train the head alone, before "
-            "perplexity is measured and everything is trained."
-        },
-    )
-    head_learning_rate: float = field(default=1e-3, metadata={"help": "Learning rate of these steps."})
-    per_device_train_batch_size: int = field(default=12, metadata={"help": "Training examples a device and step."})
-    logging_steps: float = field(default=50, metadata={"help": "Steps between two logs."})
-    save_total_limit: int | None = field(default=2, metadata={"help": "Checkpoints to keep."})
+    model_name_or_path: str = option("The language model: its name on the Hub, or a folder.", MISSING, kw_only=True)
+    recipes: str = option("Recipes as actions: a file of extract_recipe_actions.", MISSING, kw_only=True)
+    text_form: str = option("How actions are written: natural or markers.", "natural")
+    block_length: int = option("Tokens of a training example.", 512)
+    packing: bool = option("Fill each example with recipes; otherwise one recipe an example, padded.", True)
+    held_out_fraction: float = option("Part of the recipes that only perplexity is measured on.", 0.02)
+    mlm_probability: float = option("Encoders: part of the tokens that are predicted.", 0.15)
+    head_warmup_steps: int = option("Steps that first train a new head alone, where the checkpoint has none.", 0)
+    head_learning_rate: float = option("Learning rate of these steps.", 1e-3)
+    per_device_train_batch_size: int = option("Training examples a device and step.", 12)
+    logging_steps: float = option("Steps between two logs.", 50)
+    save_total_limit: int | None = option("Checkpoints to keep.", 2)
 
     def __post_init__(self):
         super().__post_init__()

@@ -11,10 +11,10 @@ import torch
 from torch.nn.utils.rnn import pad_sequence
 from transformers import DataCollatorForLanguageModeling, PreTrainedTokenizerBase
 
+from ..data.labels import UNLABELLED
 from ..teacher.action_text import ActionText
 from .files import read_actions
 
-IGNORED = -100
 # One for all runs, whatever their seed: perplexities of a model before and after, and of several runs, then compare.
 HELD_OUT_MASK_SEED = 0
 TEXTS_AT_ONCE = 10_000
@@ -165,7 +165,7 @@ class BlockCollator:
             "attention_mask": _pad([np.ones(len(block["input_ids"])) for block in blocks], 0),
         }
         if "labels" in blocks[0]:
-            return {**batch, "labels": _pad([block["labels"] for block in blocks], IGNORED)}
+            return {**batch, "labels": _pad([block["labels"] for block in blocks], UNLABELLED)}
         return {**batch, **self.mask(batch["input_ids"])}
 
     def mask(self, input_ids: torch.Tensor, generator: torch.Generator | None = None) -> dict[str, torch.Tensor]:

@@ -32,6 +32,12 @@ OFTEN_SET = {
 PLACEHOLDERS = {int: "N", float: "X", Path: "PATH"}
 
 
+def option(help: str, default: Any = None, **kwargs: Any) -> Any:
+    """Returns the dataclass field of an option; `help` is its line in `--help`, `kwargs` are those of `field`."""
+    given = kwargs if "default_factory" in kwargs else {"default": default, **kwargs}
+    return dataclasses.field(metadata={"help": help}, **given)
+
+
 class CommandParser(argparse.ArgumentParser):
     """An `ArgumentParser` that takes a YAML file of options first, and whose errors are one sentence each.
 

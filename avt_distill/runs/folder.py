@@ -67,14 +67,14 @@ def write_json(path: str | Path, content: Any):
     write_text(path, json.dumps(content, indent=1, ensure_ascii=False) + "\n")
 
 
-def read_json(path: str | Path) -> Any:
-    """Returns the content of a JSON file.
+def read_json(path: str | Path, **kwargs: Any) -> Any:
+    """Returns the content of a JSON file; `kwargs` are those of `json.loads`.
 
     Raises:
         ValueError: for a file that is not JSON, naming it.
     """
     try:
-        return json.loads(Path(path).read_text(encoding="utf-8"))
+        return json.loads(Path(path).read_text(encoding="utf-8"), **kwargs)
     except (json.JSONDecodeError, UnicodeDecodeError) as error:
         raise ValueError(f"{path} is not JSON ({error}): delete it and rerun the command that writes it.") from error
 

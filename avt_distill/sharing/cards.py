@@ -1,6 +1,5 @@
 """Cards, filled from what runs measured and wrote down. A number that is missing is an error, not a blank."""
 
-import json
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -28,16 +27,12 @@ TEACHER_SETTINGS = (
     *("held_out_fraction", "bf16", "seed"),
 )
 GRADIO_VERSION = "6.31.0"  # that `space/` was tried with
-KNOWS_THE_GAP = (
-    "The teacher read actions that began less than `tau_a` before the one it predicted, which nothing that is deployed "
-    "could know in time; the student never sees text."
-)
 
 
 def student_card(
     folder: str | Path, repo_id: str, *, comparison: dict | None = None, leak_note: str | None = None
 ) -> ModelCard:
-    """Returns the card of a student that `run_distill.py` trained.
+    """Returns the card of a student that `avt-distill distill` trained.
 
     Args:
         folder (`str` or `Path`): The student's checkpoint, with `results.json` and `settings.json`.
@@ -56,9 +51,8 @@ def student_card(
         "takes_features": config["backbone_config"] is None,
         "features": settings["features"] if settings["features"] is None else Path(settings["features"]).name,
         "results_table": _results_table(results["metrics"], comparison),
-        "comparison_note": _comparison_note(comparison),
+        "compared_seeds": None if comparison is None else comparison["seeds"],
         "settings_table": _settings_table(settings, STUDENT_SETTINGS),
-        "teacher_note": _teacher_note(results["teacher"]),
         "actions": ", ".join(labels[key] for key in sorted(labels, key=int)),
     }
     tags = ["action-anticipation", "video", "avt", "custom_code"]
@@ -101,7 +95,7 @@ def teacher_card(folder: str | Path, repo_id: str) -> ModelCard:
         "from_random": settings["random_weights"],
         "results_table": _table(["", *(MEASURES[name][1] for name in columns)], rows),
         "settings_table": _settings_table(settings, TEACHER_SETTINGS),
-        "knows_the_gap": KNOWS_THE_GAP if config["history_cutoff"] == "segment_start" else None,
+        "knows_the_gap": config["history_cutoff"] == "segment_start",
         "actions": ", ".join(texts),
     }
     data = ModelCardData(
@@ -212,12 +206,9 @@ class _Measured(dict):
 
 
 def _read(path: Path) -> dict:
-    try:
-        return json.loads(path.read_text(encoding="utf-8"), object_hook=_Measured)
-    except json.JSONDecodeError as error:
-        raise ValueError(f"{path} is not JSON ({error}): run the command that wrote it again.") from error
-    except OSError as error:
-        raise ValueError(f"{path} is missing: a card is made of what a run wrote.") from error
+    if not path.exists():
+        raise ValueError(f"{path} is missing: a card is made of what a run wrote.")
+    return read_json(path, object_hook=_Measured)
 
 
 def _eval_results(
@@ -240,7 +231,7 @@ def _eval_results(
             metric_type=MEASURES[name][0],
             metric_name=MEASURES[name][1],
             metric_value=round(value, 2),
-            metric_args=_compared(name, comparison, seed),
+            metric_args={"seed": seed, **_gain(comparison, name)},
         )
         for name, value in found.items()
     ]
@@ -252,62 +243,35 @@ def _settings_table(settings: dict, names: Sequence[str]) -> str:
 
 def _results_table(metrics: dict[str, float], comparison: dict | None) -> str:
     """Returns this model's metrics, and of the comparison both sides' means over seeds."""
-    rows = [[MEASURES[name][1], f"{metrics[name]:.2f}"] for name in MEASURES if name in metrics]
-    if comparison is None:
-        return _table(["", "this model"], rows)
-    lines = []
-    for name, value in rows:
-        row, cells = _row_of(comparison, name), ["", "", "", ""]
+    header, rows = ["", "this model"], []
+    if comparison is not None:
+        header += ["without teacher, mean", "with teacher, mean", "difference, 95 %", "p over rows"]
+    for name in (name for name in MEASURES if name in metrics):
+        row, cells = _compared(comparison, name), []
         if row is not None:
-            by_seed = row.get("seeds", row)
-            cells = [f"{row['baseline']:.2f}", f"{row['candidate']:.2f}"]
-            cells += [f"{row['difference']:+.2f} [{by_seed['low']:+.2f}, {by_seed['high']:+.2f}]"]
+            interval = f"[{row['low']:+.2f}, {row['high']:+.2f}]"
+            cells = [f"{row['baseline']:.2f}", f"{row['candidate']:.2f}", f"{row['difference']:+.2f} {interval}"]
             cells += [f"{row['p_value']:.4f}"]
-        lines.append([name, value, *cells])
-    header = ["", "this model", "without teacher, mean", "with teacher, mean", "difference, 95 %", "p over rows"]
-    return _table(header, lines)
+        rows.append([MEASURES[name][1], f"{metrics[name]:.2f}", *cells, *[""] * (len(header) - 2 - len(cells))])
+    return _table(header, rows)
 
 
-def _row_of(comparison: dict, title: str) -> dict | None:
-    """Returns the row of a comparison that is of a measure, by its title."""
+def _compared(comparison: dict | None, name: str) -> dict | None:
+    """Returns a comparison's row of a metric, with the interval over seeds where there is one, else over rows."""
+    title = MEASURES[name][1]
     measure = f"action {title[0].lower()}{title[1:]}"
-    return next((row for row in comparison["rows"] if row["measure"] == measure), None)
+    row = next((row for row in (comparison or {"rows": []})["rows"] if row["measure"] == measure), None)
+    return row and {**row, **{end: row.get("seeds", row)[end] for end in ("low", "high")}}
 
 
-def _compared(name: str, comparison: dict | None, seed: int) -> dict:
-    """Returns this model's seed and, of the comparison, the gain over all seeds with its interval of 95 %."""
-    row = None if comparison is None else _row_of(comparison, MEASURES[name][1])
-    if row is None:
-        return {"seed": seed}
-    by_seed = row.get("seeds", row)
-    gain = {"low": by_seed["low"], "mean": row["difference"], "high": by_seed["high"]}
-    without = {"without_teacher": round(row["baseline"], 2)}
+def _gain(comparison: dict | None, name: str) -> dict:
+    """Returns what a comparison adds to a metric in the model index: the gain over all seeds, with its interval."""
+    row = _compared(comparison, name)
+    if comparison is None or row is None:
+        return {}
+    gain = {"low": row["low"], "mean": row["difference"], "high": row["high"]}
     rounded = {part: round(value, 2) for part, value in gain.items()}
-    return {"seed": seed, "compared_seeds": comparison["seeds"], **without, "gain": rounded}
-
-
-def _comparison_note(comparison: dict | None) -> str:
-    if comparison is None:
-        return "It was not compared with the same student without a teacher."
-    seeds = comparison["seeds"]
-    over = "a Student-t interval over seeds" if len(seeds) > 1 else "a bootstrap interval over rows"
-    listed = f"{len(seeds)} seed{'s' if len(seeds) > 1 else ''} ({', '.join(map(str, seeds))})"
-    return (
-        f"Means over {listed} of this student and of its twin without a teacher, from the same initial weights and the "
-        f"same order of rows; {over}, and the p-value of a paired bootstrap over rows."
-    )
-
-
-def _teacher_note(teacher: dict | None) -> str:
-    if teacher is None:
-        return ""
-    folds = int(teacher.get("cross_fit") or 0)
-    how = f"Cross-fitted in {folds} folds: each video was labelled by a teacher that had not seen it."
-    if not folds:
-        how = "It labelled the videos that it was trained on, unless it was not trained at all."
-    cutoff = teacher["history_cutoff"]
-    gap = f" {KNOWS_THE_GAP}" if cutoff == "segment_start" else ""
-    return f"{how} Its histories: `{cutoff}`, `tau_a` {teacher['tau_a']} s.{gap}"
+    return {"compared_seeds": comparison["seeds"], "without_teacher": round(row["baseline"], 2), "gain": rounded}
 
 
 def _table(header: list[str], rows: list[list]) -> str:

@@ -1,12 +1,12 @@
 """What a student is made of, and how it is trained: the options of a run."""
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import ClassVar
 
 from transformers import TrainingArguments
 
 from ..data.arguments import DatasetArguments
-from ..runs.arguments import mapping
+from ..runs.arguments import mapping, option
 
 
 @dataclass
@@ -15,30 +15,16 @@ class StudentArguments:
 
     TITLE: ClassVar[str] = "student"
 
-    model_name_or_path: str | None = field(
-        default=None, metadata={"help": "An AVT checkpoint to go on from, on the Hub or in a folder."}
-    )
-    model_options: dict | str | None = field(
-        default=None, metadata={"help": 'AVTConfig fields of a new student, such as {"head_num_layers": 2}.'}
-    )
-    backbone: str | None = field(
-        default=None,
-        metadata={"help": "Pretrained frame encoder of a student that sees videos: any image model of Hugging Face."},
-    )
-    freeze_backbone: bool = field(default=False, metadata={"help": "Train all but the frame encoder."})
-    processor_options: dict | str | None = field(
-        default=None, metadata={"help": 'AVTVideoProcessor fields that differ, such as {"size": 64, "crop_size": 56}.'}
-    )
-    features: str | None = field(
-        default=None,
-        metadata={"help": "Feature store of a student that sees features: a folder, an .npz file, or RULSTM's LMDB."},
-    )
-    feature_frame_rate: float | None = field(default=None, metadata={"help": "Rows per second of an .npz file."})
-    feature_missing: str = field(
-        default="error", metadata={"help": "error; or search_back for the row before one that is not stored."}
-    )
-    evaluation_crops: int = field(default=1, metadata={"help": "1, the centre; or AVT's 3, whose outputs it averages."})
-    evaluation_flips: bool = field(default=False, metadata={"help": "Average over mirrored crops too, as AVT does."})
+    model_name_or_path: str | None = option("An AVT checkpoint to start from, on the Hub or in a folder.")
+    model_options: dict | str | None = option('AVTConfig fields of a new student, such as {"head_num_layers": 2}.')
+    backbone: str | None = option("Pretrained frame encoder of a student of videos: any image model.")
+    freeze_backbone: bool = option("Train all but the frame encoder.", False)
+    processor_options: dict | str | None = option('AVTVideoProcessor fields, such as {"size": 64, "crop_size": 56}.')
+    features: str | None = option("Feature store of a student of features: a folder, .npz file or RULSTM's LMDB.")
+    feature_frame_rate: float | None = option("Rows per second of an .npz file.")
+    feature_missing: str = option("error; or search_back for the row before one that is not stored.", "error")
+    evaluation_crops: int = option("1, the centre; or AVT's 3, whose outputs it averages.", 1)
+    evaluation_flips: bool = option("Average over mirrored crops too, as AVT does.", False)
 
     def __post_init__(self):
         self.model_options = mapping("model_options", self.model_options)
@@ -62,16 +48,12 @@ class DistillationArguments(TrainingArguments):
 
     TITLE: ClassVar[str] = "distillation"
 
-    distill_weight: float = field(default=1.415, metadata={"help": "Weight of the teacher's soft labels; 0: baseline."})
-    distill_temperature: float = field(default=10.0, metadata={"help": "Temperature that softens both sides."})
-    distill_top_k: int | None = field(default=None, metadata={"help": "Compare the teacher's best k classes alone."})
-    distill_reduction: str = field(
-        default="batchmean", metadata={"help": "batchmean, or elementmean: divided by the number of classes too."}
-    )
-    distill_warmup_steps: int = field(
-        default=0, metadata={"help": "Steps over which the weight rises from 0; the learning rate has its own."}
-    )
-    remove_unused_columns: bool = field(default=False, metadata={"help": "Rows keep what the collator reads."})
+    distill_weight: float = option("Weight of the teacher's soft labels; 0: baseline.", 1.415)
+    distill_temperature: float = option("Temperature that softens both sides.", 10.0)
+    distill_top_k: int | None = option("Compare the teacher's best k classes alone.")
+    distill_reduction: str = option("batchmean, or elementmean: divided by the number of classes too.", "batchmean")
+    distill_warmup_steps: int = option("Steps over which the weight rises from 0; the learning rate has its own.", 0)
+    remove_unused_columns: bool = option("Rows keep what the collator reads.", False)
 
     def __post_init__(self):
         from ..losses import REDUCTIONS  # imports the model, which --help does without
@@ -93,20 +75,12 @@ class RunArguments(DatasetArguments, StudentArguments, DistillationArguments):
 
     TITLE: ClassVar[str] = "run"
 
-    soft_labels: list[str] | None = field(
-        default=None, metadata={"help": "Tables that avt-distill export_soft_labels wrote; several are averaged."}
-    )
-    missing_soft_labels: str = field(
-        default="raise", metadata={"help": "raise; or mask: rows without any are counted and learn from labels alone."}
-    )
-    seeds: list[int] | None = field(
-        default=None, metadata={"help": "Seeds of the students, one pair each. Default: seed alone."}
-    )
-    baseline: bool = field(default=True, metadata={"help": "Train each student's twin without a teacher, too."})
-    train_split: str = field(default="train", metadata={"help": "Split to train on."})
-    evaluation_split: str | None = field(
-        default=None, metadata={"help": "Split to measure on, for nothing else. Default: validation, or else test."}
-    )
+    soft_labels: list[str] | None = option("Tables that avt-distill export_soft_labels wrote; several are averaged.")
+    missing_soft_labels: str = option("raise; or mask: rows without any learn from labels alone.", "raise")
+    seeds: list[int] | None = option("Seeds of the students, one pair each. Default: seed alone.")
+    baseline: bool = option("Train an identical student without a teacher, too.", True)
+    train_split: str = option("Split to train on.", "train")
+    evaluation_split: str | None = option("Split to measure on. Default: validation, or else test.")
 
     def __post_init__(self):
         StudentArguments.__post_init__(self)

@@ -6,12 +6,12 @@ from contextlib import contextmanager
 import torch
 from transformers import PreTrainedModel, Trainer
 
+from ..data.labels import UNLABELLED
 from ..losses import distillation_loss
 from ..sharing.hub import PushedCheckpoint
 from ..teacher.soft_labels import SoftLabelTable
 from .arguments import DistillationArguments
 
-IGNORED = -100
 # Every loss, and how many examples, frames or pairs of frames each is a mean over.
 COMPONENTS = ("action_loss", "verb_loss", "noun_loss", "past_loss", "feature_loss", "distillation_loss")
 IS_REPEATED = "is_repeated"  # of a batch whose rows all came before, and which must not count again
@@ -167,11 +167,11 @@ class DistillationTrainer(Trainer):
             return torch.zeros(len(COMPONENTS))
         past = batch["past_labels"]
         exists = batch.get("frame_mask", torch.ones_like(past, dtype=torch.bool))
-        of_past = (past != IGNORED).sum() if self.model.config.past_loss_normalizer == "labelled" else past.numel()
+        of_past = (past != UNLABELLED).sum() if self.model.config.past_loss_normalizer == "labelled" else past.numel()
         counts = {
-            "action_loss": (batch["labels"] != IGNORED).sum(),
-            "verb_loss": (batch["verb_labels"] != IGNORED).sum(),
-            "noun_loss": (batch["noun_labels"] != IGNORED).sum(),
+            "action_loss": (batch["labels"] != UNLABELLED).sum(),
+            "verb_loss": (batch["verb_labels"] != UNLABELLED).sum(),
+            "noun_loss": (batch["noun_labels"] != UNLABELLED).sum(),
             "past_loss": of_past,
             "feature_loss": (exists[:, 1:] & exists[:, :-1]).sum(),
             "distillation_loss": batch["teacher_mask"].sum() if "teacher_mask" in batch else 0,

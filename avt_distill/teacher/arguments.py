@@ -1,9 +1,11 @@
 """How a teacher is made: the options of fine-tuning a language model."""
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import ClassVar
 
 from transformers import TrainingArguments
+
+from ..runs.arguments import option
 
 
 @dataclass
@@ -17,48 +19,25 @@ class TeacherArguments(TrainingArguments):
 
     TITLE: ClassVar[str] = "teacher"
 
-    model_name_or_path: str = field(
-        default="distilbert/distilbert-base-uncased",
-        metadata={
-            "help": "The language model: its name on the Hub, or a folder, such as one that adapt_language_model.py "
-            "wrote."
-        },
+    model_name_or_path: str = option(
+        "The language model: its name on the Hub, or a folder.", "distilbert/distilbert-base-uncased"
     )
-    random_weights: bool = field(default=False, metadata={"help": "Train its architecture from random weights."})
-    pooling: str | None = field(
-        default=None,
-        metadata={
-            "help": "Token whose feature is classified: first, last or mean. Default: an encoder's first, a decoder's "
-            "last."
-        },
-    )
-    classifier_learning_rate: float | None = field(
-        default=None,
-        metadata={"help": "Learning rate of the classifiers, which start at random. Default: learning_rate."},
-    )
-    classifier_dropout: float = field(default=0.0, metadata={"help": "Dropout before the classifiers."})
-    label_weights: dict | str | None = field(
+    random_weights: bool = option("Train its architecture from random weights.", False)
+    pooling: str | None = option("Token to classify: first, last or mean. Default: a decoder's last, else first.")
+    classifier_learning_rate: float | None = option("Of the classifiers, which are new. Default: learning_rate.")
+    classifier_dropout: float = option("Dropout before the classifiers.", 0.0)
+    label_weights: dict | str | None = option(
+        'Loss weights of action, and if wanted of verb and noun: {"action": 0.8, "verb": 0.2}.',
         default_factory=lambda: {"action": 1.0},
-        metadata={"help": 'Loss weights of action, and if wanted of verb and noun: {"action": 0.8, "verb": 0.2}.'},
     )
-    class_weights: str = field(
-        default="none",
-        metadata={"help": "none, or balanced: N / (A n) for an action with n of the N training rows."},
-    )
-    text_form: str = field(default="natural", metadata={"help": "How actions are written: natural or markers."})
-    newest_first: bool = field(
-        default=False, metadata={"help": "Write histories from the newest action to the oldest."}
-    )
-    history_length: int = field(default=15, metadata={"help": "Number of past actions that are read; -1 for all."})
-    max_length: int = field(default=512, metadata={"help": "Number of tokens that are read."})
-    held_out_fraction: float = field(
-        default=0.1,
-        metadata={"help": "Part of the training videos that is held out to stop early on; 0 trains on all to the end."},
-    )
-    patience: int = field(default=2, metadata={"help": "Evaluations without improvement after which training stops."})
-    lora_rank: int = field(
-        default=0, metadata={"help": "Rank of LoRA updates, merged into the model when saved; 0 trains all of it."}
-    )
+    class_weights: str = option("none, or balanced: N / (A n) for an action with n of the N training rows.", "none")
+    text_form: str = option("How actions are written: natural or markers.", "natural")
+    newest_first: bool = option("Write histories from the newest action to the oldest.", False)
+    history_length: int = option("Number of past actions that are read; -1 for all.", 15)
+    max_length: int = option("Number of tokens that are read.", 512)
+    held_out_fraction: float = option("Part of the training videos that decides when to stop; 0: none.", 0.1)
+    patience: int = option("Evaluations without improvement after which training stops.", 2)
+    lora_rank: int = option("Rank of LoRA updates, merged when saved; 0 trains all weights.", 0)
 
     learning_rate: float = 1e-5
     lr_scheduler_type: str = "constant"
@@ -77,7 +56,7 @@ class TeacherArguments(TrainingArguments):
         if self.class_weights not in ("none", "balanced"):
             raise ValueError(f"class_weights is '{self.class_weights}': give 'none' or 'balanced'.")
         if self.push_to_hub:
-            raise ValueError("push_to_hub is not for teachers: push a finished one with scripts/push_to_hub.py.")
+            raise ValueError("push_to_hub is not for teachers: push a finished one with avt-distill push_to_hub.")
         if self.held_out_fraction:
             self.eval_strategy = self.save_strategy = "epoch"
             self.load_best_model_at_end = True

@@ -9,8 +9,8 @@ from pathlib import Path
 import pandas as pd
 
 from ..builder import Annotations, AnticipationBuilder, AnticipationConfig
-from ..labels import LabelSpace
-from ..segments import UNLABELLED, AnnotationError, read_csv, segment_table
+from ..labels import UNLABELLED, LabelSpace
+from ..segments import AnnotationError, read_csv, segment_table
 
 RULSTM_FPS = 30.0
 CONFIGS = [AnticipationConfig(name="rulstm"), AnticipationConfig(name="official")]

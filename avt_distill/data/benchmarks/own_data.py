@@ -10,7 +10,7 @@ import pandas as pd
 from modeling_avt.video_io_avt import probe
 
 from ..builder import Annotations, AnticipationBuilder, AnticipationConfig
-from ..labels import LabelSpace
+from ..labels import UNLABELLED, LabelSpace
 from ..segments import AnnotationError, read_csv, segment_table
 from ..videos import find_videos
 
@@ -105,7 +105,7 @@ def _label_space(table: pd.DataFrame) -> LabelSpace:
 
 
 def _ids(path: Path, names: pd.Series, known: tuple[str, ...]) -> list[int]:
-    id_of = {name: index for index, name in enumerate(known)} | {"": -100}
+    id_of = {name: index for index, name in enumerate(known)} | {"": UNLABELLED}
     unknown = [name for name in names if name not in id_of]
     if unknown:
         raise AnnotationError(f"{path}: '{unknown[0]}' is not in labels.json: add it there, or correct the name.")
