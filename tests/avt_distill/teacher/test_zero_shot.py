@@ -1,4 +1,6 @@
-"""Names scored as a tree: what the plain way gives, one forward a history and name, and refusals where it cannot."""
+"""Names scored from the prefix's cache: the same scores as one forward per history and name, and refusals."""
+
+from collections import Counter
 
 import numpy as np
 import pytest
@@ -14,21 +16,28 @@ from transformers import (
     GPT2Config,
     GPT2LMHeadModel,
     GPT2Model,
+    JambaConfig,
+    JambaForCausalLM,
     LlamaConfig,
     LlamaForCausalLM,
+    MambaConfig,
+    MambaForCausalLM,
     MistralConfig,
     MistralForCausalLM,
+    OpenAIGPTConfig,
+    OpenAIGPTLMHeadModel,
     PreTrainedTokenizerFast,
 )
 
 from avt_distill.teacher.action_text import ActionText
-from avt_distill.teacher.zero_shot import ZeroShotScorer, action_tokens, name_trees, score_tree
+from avt_distill.teacher.zero_shot import ZeroShotScorer, action_tokens, score_names
 
 TEXT = ActionText()
 # A name that begins another, a repeated word, one word, many words, and equal texts.
 TEXTS = ["put", "put down", "put down pan", "chop chop chop", "stir", "open the big fridge door", "take egg", "stir"]
 HISTORIES = [[0, 1, 2, 5, 5, 3], [], [4], [1, 6, 6], [2, 2, 2, 2, 2, 2, 2, 2, 2, 2, 2, 2]]
 KINDS = [(kind, attention) for kind in ("gpt2", "llama") for attention in ("eager", "sdpa")]
+SMALL = {"hidden_size": 32, "intermediate_size": 64, "num_attention_heads": 2, "num_key_value_heads": 2}
 VISIBLE = 0.3  # initial weights large enough for outputs to differ visibly
 
 
@@ -76,7 +85,7 @@ def plain_scores(model, tokenizer, histories, texts=TEXTS, instruction="", betwe
 
 
 @pytest.mark.parametrize(("kind", "attention"), KINDS)
-def test_the_tree_equals_one_forward_a_history_and_name(tokenizer, kind, attention):
+def test_scores_equal_one_forward_a_history_and_name(tokenizer, kind, attention):
     model = tiny(kind, attention)
     for instruction in ("", "The steps, in order:"):
         logits = scorer(tokenizer, model, instruction=instruction, batch_size=3).logits(HISTORIES)
@@ -86,12 +95,13 @@ def test_the_tree_equals_one_forward_a_history_and_name(tokenizer, kind, attenti
         np.testing.assert_allclose(logits, plain, atol=1e-4)
 
 
-@pytest.mark.parametrize("kind", ["gpt2", "llama"])
-def test_neither_batches_nor_the_size_of_trees_change_a_score(tokenizer, kind):
-    model = tiny(kind)
+@pytest.mark.parametrize(("kind", "attention"), KINDS)
+def test_neither_batches_nor_other_names_change_a_score(tokenizer, kind, attention):
+    model = tiny(kind, attention)
     logits = scorer(tokenizer, model, batch_size=1).logits(HISTORIES)
-    for options in ({"batch_size": 5}, {"nodes_per_forward": 1}, {"nodes_per_forward": 6, "batch_size": 2}):
-        np.testing.assert_allclose(scorer(tokenizer, model, **options).logits(HISTORIES), logits, atol=1e-4)
+    for batch_size in (2, 3, 8, 99):
+        batched = scorer(tokenizer, model, batch_size=batch_size).logits(HISTORIES)
+        np.testing.assert_allclose(batched, logits, atol=1e-4)
 
 
 def test_a_name_may_beat_the_name_that_begins_it(tokenizer):
@@ -114,15 +124,10 @@ def test_the_tokens_that_may_follow_share_the_probability(tokenizer):
     model = tiny("llama").eval()
     prefixes, stir = [[0, 5, 6], [0]], action_tokens(tokenizer, TEXTS, TEXT)[4]
     first, second = ([[*begin, token] for token in range(320)] for begin in ((), stir))
-    (tree,) = name_trees(first, 512)
-    np.testing.assert_allclose(np.logaddexp.reduce(score_tree(model, prefixes, tree), axis=1), 0, atol=1e-4)
-    (tree,) = name_trees(second, 512)
-    (stir_tree,) = name_trees([stir], 512)
-    np.testing.assert_allclose(
-        np.logaddexp.reduce(score_tree(model, prefixes, tree), axis=1),
-        score_tree(model, prefixes, stir_tree)[:, 0],
-        atol=1e-4,
-    )
+    for prefix in prefixes:
+        assert abs(np.logaddexp.reduce(score_names(model, prefix, first, 64))) < 1e-4
+        after_stir = np.logaddexp.reduce(score_names(model, prefix, second, 64))
+        np.testing.assert_allclose(after_stir, score_names(model, prefix, [stir], 64)[0], atol=1e-4)
 
 
 def test_permuted_names_permute_the_logits(tokenizer):
@@ -146,14 +151,20 @@ def test_histories_are_cut_on_the_left(tokenizer):
     np.testing.assert_allclose(nothing, plain_scores(model, tokenizer, [[], []]), atol=1e-4)
 
 
-def test_one_forward_reads_a_batch_of_histories(tokenizer):
-    subject = scorer(tokenizer, batch_size=2)
+@pytest.mark.parametrize(("calibrate", "prefixes"), [(False, 4), (True, 5)])
+def test_each_distinct_prefix_is_read_once(tokenizer, calibrate, prefixes):
+    subject = scorer(tokenizer, batch_size=3, history_length=6, calibrate=calibrate)
     calls = []
     subject.model.base_model.register_forward_hook(lambda *_: calls.append(1))
-    subject.logits(HISTORIES)
-    assert len(calls) == 3  # five histories, two at a time
+    histories = [[5, 0], [1], [5, 0], [0] * 6, [1] + [0] * 6, [3]]
+    logits = subject.logits(histories)
+    batches = sum(-(-count // 3) for count in Counter(map(len, subject.action_ids)).values())  # of equal lengths
+    assert len(calls) == prefixes * (1 + batches)
+    assert (logits[0] == logits[2]).all()
+    assert (logits[3] == logits[4]).all()
+    subject.calibrate = False
     assert subject.logits([]).shape == (0, len(TEXTS))
-    assert len(calls) == 3
+    assert len(calls) == prefixes * (1 + batches)
 
 
 def test_calibration_subtracts_what_the_empty_history_gives(tokenizer):
@@ -199,28 +210,31 @@ def test_models_without_a_probability_of_what_follows_are_refused(tokenizer):
         scorer(tokenizer, BertForMaskedLM(BertConfig(**sizes, intermediate_size=32)))
     with pytest.raises(ValueError, match="GPT2Model has no language head"):
         scorer(tokenizer, GPT2Model(tiny("gpt2").config))
-    model = tiny("gpt2")
-    model.config._attn_implementation = "flash_attention_2"
-    with pytest.raises(ValueError, match="attn_implementation='sdpa'"):
-        scorer(tokenizer, model)
 
 
-def test_models_that_cannot_attend_along_a_tree_are_refused(tokenizer):
-    """ALiBi counts tokens, a sliding window forgets the prefix and a soft cap changes the head's scores."""
-    sizes = {"vocab_size": 320, "hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 2}
-    sizes |= {"initializer_range": VISIBLE}
-    llama = {"intermediate_size": 64, "num_key_value_heads": 2, "head_dim": 16, "max_position_embeddings": 128}
-    torch.manual_seed(0)
-    with pytest.raises(ValueError, match="A 'bloom' does not take a mask"):
-        scorer(tokenizer, BloomForCausalLM(BloomConfig(vocab_size=320, hidden_size=32, n_layer=2, n_head=2)))
-    for model in (
-        MistralForCausalLM(MistralConfig(**sizes, **llama, sliding_window=8)),
-        Gemma2ForCausalLM(Gemma2Config(**sizes, **llama, final_logit_softcapping=2.0)),
+def test_models_without_keys_and_values_to_share_are_refused(tokenizer):
+    """Recurrent states cannot be repeated for each name, and in some models several tokens at once restart them."""
+    for kind, model in (
+        ("mamba", MambaForCausalLM(MambaConfig(vocab_size=320, hidden_size=32, num_hidden_layers=1))),
+        ("jamba", JambaForCausalLM(JambaConfig(vocab_size=320, num_hidden_layers=8, **SMALL, num_experts=1))),
+        ("openai-gpt", OpenAIGPTLMHeadModel(OpenAIGPTConfig(vocab_size=320, n_embd=32, n_layer=1, n_head=2))),
     ):
-        with pytest.raises(ValueError, match="nats apart as a tree and alone"):
+        with pytest.raises(ValueError, match=f"A '{kind}' has no cache of keys and values alone"):
             scorer(tokenizer, model)
-    windowed = MistralForCausalLM(MistralConfig(**sizes, **llama, sliding_window=64))
-    assert scorer(tokenizer, windowed, history_length=1).logits(HISTORIES).shape == (5, 8)
+
+
+def test_windows_soft_caps_and_alibi_count_as_in_one_forward(tokenizer):
+    """A window shorter than the prefix, a cap on the head's scores, and positions that are distances."""
+    sizes = {"vocab_size": 320, "num_hidden_layers": 2, "initializer_range": VISIBLE, **SMALL}
+    llama = {"head_dim": 16, "max_position_embeddings": 128, "sliding_window": 8}
+    torch.manual_seed(0)
+    for model in (
+        MistralForCausalLM(MistralConfig(**sizes, **llama)),
+        Gemma2ForCausalLM(Gemma2Config(**sizes, **llama, final_logit_softcapping=2.0)),
+        BloomForCausalLM(BloomConfig(vocab_size=320, hidden_size=32, n_layer=2, n_head=2, initializer_range=VISIBLE)),
+    ):
+        logits = scorer(tokenizer, model, batch_size=3).logits(HISTORIES)
+        np.testing.assert_allclose(logits, plain_scores(model, tokenizer, HISTORIES), atol=1e-4)
 
 
 @pytest.mark.parametrize(
