@@ -6,7 +6,8 @@ from contextlib import contextmanager
 from pathlib import Path
 
 # Six of Okabe and Ito's colors, then colors of Paul Tol's and matplotlib's palettes, each the farthest from those so
-# far. Any two, and OTHER, differ by at least 0.058 in OKLab, also under protanopia and deuteranopia (tab20: 0.007).
+# far. Any two, and OTHER, differ by at least 0.058 in OKLab, also under protanopia and deuteranopia (tab20: 0.007). The
+# first seven and OTHER, which are visible on light and dark pages, are also those of space/timeline.py.
 COLORS = ("#0072B2", "#E69F00", "#009E73", "#D55E00", "#CC79A7", "#56B4E9", "#843C39", "#AA3377", "#DBDB8D")
 COLORS += ("#332288", "#661100", "#99DDFF", "#74C476", "#AD494A", "#CC3311", "#6699CC", "#EE7733", "#EE6677")
 OTHER, GREY, LINE = "#BBBBBB", "#57606A", "#D0D7DE"

@@ -9,6 +9,7 @@ import pytest
 from helpers.places import PROJECT
 
 from avt_distill.pictures.style import COLORS, HIT, MISS, OTHER, picture, shortened
+from space import timeline as page
 
 # Linear RGB as seen with protanopia and deuteranopia: Machado, Oliveira and Fernandes (2009), severity 1.
 PROTANOPIA = [[0.152286, 1.052583, -0.204868], [0.114503, 0.786281, 0.099216], [-0.003882, -0.048116, 1.051998]]
@@ -46,6 +47,10 @@ def test_colors_can_be_told_apart(vision):
 def test_colors_of_text_are_readable_on_white(color):
     luminance = linear(color) @ [0.2126, 0.7152, 0.0722]
     assert 1.05 / (luminance + 0.05) > 4.5  # as WCAG 2 asks for
+
+
+def test_the_page_has_the_same_colors():
+    assert (*page.COLOURS, page.OTHER) == (*COLORS[: len(page.COLOURS)], OTHER)
 
 
 def test_a_picture_is_cropped_and_its_title_wrapped(tmp_path):
