@@ -4,9 +4,10 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from html import escape
 
-# Okabe and Ito's colours, told apart by colour-blind people too, and on light and dark pages.
-COLOURS = ("#0072B2", "#E69F00", "#009E73", "#D55E00", "#CC79A7", "#56B4E9", "#F0E442")
-OTHER = "#8A8A8A"
+# Six of Okabe and Ito's colors and one more, which color-blind people can tell apart, also on light and dark pages. The
+# same as the first of avt_distill/pictures/style.py, which a Space does not have.
+COLOURS = ("#0072B2", "#E69F00", "#009E73", "#D55E00", "#CC79A7", "#56B4E9", "#843C39")
+OTHER = "#BBBBBB"
 TICK_STEPS_S = (0.1, 0.2, 0.5, 1, 2, 5, 10, 15, 30, 60, 120, 300, 600, 900, 1800, 3600)
 MOST_TICKS = 9
 

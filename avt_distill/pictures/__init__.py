@@ -1,1 +1,1 @@
-"""Pictures of what teachers and students say. Matplotlib is of the extra `plots`."""
+"""Pictures of what teachers and students anticipate. Drawing needs matplotlib, which the extra `plots` installs."""

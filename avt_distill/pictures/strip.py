@@ -1,4 +1,4 @@
-"""Pictures of what students anticipate. Matplotlib is of the extra `plots`."""
+"""A picture of moments of a video side by side, with each model's answer."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -6,21 +6,22 @@ from pathlib import Path
 
 import numpy as np
 
-HIT, MISS, GREY = "#1a7f37", "#cf222e", "#57606a"
-# In inches.
-COLUMN, MARGIN, TITLE, TEXT_LINE = 2.3, 0.2, 0.45, 0.21
+from .style import GREY, HIT, MISS, picture, shortened
+
+COLUMN, LINE_PT = 2.3, 15  # width of a moment in inches; height of a line of text
+GAP = 0.03  # between frames, of the width of the large one
 
 
 @dataclass
 class Moment:
-    """What was seen up to a moment, what came next, and what each model thought would.
+    """The frames observed up to a moment, the next action, and each model's answer.
 
     Args:
-        frames (`np.ndarray` of uint8, `(T, H, W, 3)`): What was observed, in the order of time.
-        at_s (`float`): When the observation ended.
-        starts_at_s (`float`): When the next action started.
-        truth (`str`): That action.
-        anticipated (`Mapping[str, tuple[str, float]]`): Each model's first choice and its probability.
+        frames (`np.ndarray` of uint8, `(T, H, W, 3)`): The observed frames, in the order of time.
+        at_s (`float`): End of the observed window.
+        starts_at_s (`float`): Start of the next action.
+        truth (`str`): The next action.
+        anticipated (`Mapping[str, tuple[str, float]]`): Each model's likeliest action and its probability.
     """
 
     frames: np.ndarray
@@ -31,56 +32,44 @@ class Moment:
 
 
 def draw_strip(moments: Sequence[Moment], title: str, path: str | Path):
-    """Draws moments of a video side by side as a PNG: the last frame large, those before it small, the answers below.
+    """Draws moments side by side as a PNG: the earlier frames small, the last one large, the answers below.
 
     Args:
-        moments (`Sequence[Moment]`): At least one, of the same models and as many frames.
-        title (`str`): What stands above.
+        moments (`Sequence[Moment]`): At least one moment; all have the same models and number of frames.
+        title (`str`): Text above the picture.
         path (`str` or `Path`): PNG to write.
 
     Raises:
         ValueError: without moments.
     """
-    from matplotlib.figure import Figure  # of an extra
-
     if not moments:
         raise ValueError("moments is empty: give at least one.")
-    num_earlier = len(moments[0].frames) - 1
-    frame_height, frame_width = moments[0].frames.shape[1:3]
-    large = (COLUMN - MARGIN) * frame_height / frame_width
-    small = large / num_earlier if num_earlier else 0.0
-    text = TEXT_LINE * (3.5 + 2 * len(moments[0].anticipated))
-    width, height = len(moments) * COLUMN + MARGIN, TITLE + small + large + text
-    figure = Figure(figsize=(width, height), facecolor="white")
-    figure.text(MARGIN / width, 1 - 0.13 / height, title, fontsize=11, va="top", parse_math=False)
-
-    def show(frame: np.ndarray, left: float, bottom: float, inches: float):
-        box = (left / width, bottom / height, inches / width, inches * frame_height / frame_width / height)
-        axes = figure.add_axes(box)
-        axes.imshow(frame)
-        axes.axis("off")
-
-    for number, moment in enumerate(moments):
-        left, inches = MARGIN + number * COLUMN, COLUMN - MARGIN
-        for place, frame in enumerate(moment.frames[:-1]):
-            show(frame, left + place * inches / num_earlier, text + large + 0.04, inches / num_earlier - 0.03)
-        show(moment.frames[-1], left, text, inches)
-        for line, (words, style) in enumerate(_lines(moment), start=1):
-            place = left / width, (text - line * TEXT_LINE) / height
-            figure.text(*place, words, fontsize=9.5, va="baseline", parse_math=False, **style)
-    figure.savefig(path, dpi=130, format="png")
+    num_frames, height, width = moments[0].frames.shape[:3]
+    # Room enough for everything: the picture is cropped to what is drawn.
+    room = 2 * COLUMN * height / width * (1 + 1 / num_frames) + 0.5 * (3 + len(moments[0].anticipated))
+    with picture(path, COLUMN * len(moments), room, title) as figure:
+        columns = figure.subplots(1, len(moments), squeeze=False, gridspec_kw={"wspace": 0.06})
+        for axes, moment in zip(columns[0], moments, strict=True):
+            _draw_moment(axes, moment)
 
 
-def _lines(moment: Moment) -> list[tuple[str, dict]]:
-    """Returns the text below a moment's frames, line by line, with its style."""
-    lines = [
-        (f"seen until {moment.at_s:.1f} s", {"color": GREY}),
-        (f"next, at {moment.starts_at_s:.1f} s:", {"color": GREY}),
-        (moment.truth, {"color": "black", "weight": "bold"}),
-    ]
+def _draw_moment(axes, moment: Moment):
+    *earlier, last = moment.frames
+    top = last.shape[0] / last.shape[1]  # the large frame is 1 wide
+    axes.imshow(last, extent=(0, 1, 0, top))
+    pitch = (1 + GAP) / max(len(earlier), 1)
+    small_top = top + GAP + (pitch - GAP) * top if earlier else top
+    for number, frame in enumerate(earlier):
+        left = number * pitch
+        axes.imshow(frame, extent=(left, left + pitch - GAP, top + GAP, small_top))
+    axes.set(xlim=(0, 1), ylim=(0, small_top), anchor="N")
+    axes.axis("off")
+    grey = {"color": GREY}
+    lines = [(f"observed until {moment.at_s:.1f} s", grey), (f"next, at {moment.starts_at_s:.1f} s:", grey)]
+    lines.append((moment.truth, {"weight": "bold"}))
     for model, (action, probability) in moment.anticipated.items():
-        hit = action == moment.truth
-        mark = "\N{CHECK MARK}" if hit else "\N{MULTIPLICATION X}"
-        lines.append((f"{model}:", {"color": GREY}))
-        lines.append((f"{mark} {action}, {100 * probability:.0f} %", {"color": HIT if hit else MISS}))
-    return lines
+        mark, color = ("\N{CHECK MARK}", HIT) if action == moment.truth else ("\N{MULTIPLICATION X}", MISS)
+        lines += [(f"{model}, {100 * probability:.0f} %:", grey), (f"{mark} {action}", {"color": color})]
+    for number, (line, style) in enumerate(lines):
+        place = {"xycoords": "axes fraction", "textcoords": "offset points", "va": "top"}
+        axes.annotate(shortened(line), (0, 0), (0, -5 - number * LINE_PT), **place, **style)

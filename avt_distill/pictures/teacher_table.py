@@ -1,4 +1,4 @@
-"""What a teacher says about one video: its actions over time, and a line for each with the teacher's best."""
+"""A picture of a teacher's predictions for one video: its actions over time, and a line for each with the best."""
 
 import math
 from collections import Counter
@@ -10,148 +10,106 @@ import pandas as pd
 from ..data.labels import LabelSpace
 from ..metrics import UNKNOWN_LABEL
 from ..teacher.inspection import TOP_K
+from .style import COLORS, GREY, HIT, LINE, MISS, OTHER, SMALL_PT, picture, shortened
 
-# The picture, in inches.
-ROW, MARGIN, TITLE, KEY_ROW, TIME_AXIS = 0.24, 0.25, 0.5, 0.15, 0.5
-TIME_WIDTH, TRUTH_WIDTH, RANK_WIDTH, CELL_WIDTH, KEY_WIDTH = 5.0, 1.9, 0.45, 1.9, 1.9
-FONT_SIZE = 7
-NAME_LENGTH = 27  # characters of that size beside a cell's probability
-TITLE_LENGTH = 150
-MAX_COLOURS = 18
-OTHER, SHADE, HIT, MISS, STRIPE = "#b8b8b8", "#2b6cb0", "#1a7f37", "#cf222e", "#f3f4f6"
+# In inches: widths of the time axis and of a cell, heights of a row, of a row of the key, and of everything else.
+TIME_WIDTH, CELL, ROW, KEY_ROW, REST = 5.0, 2.0, 0.24, 0.18, 1.05
+TRUTH = 1.25  # width of truth and rank, in cells
+KEY_COLUMNS = 8
+HEADER, OVERVIEW = -0.9, -1.5  # above the first row, in rows
 TIME_STEPS_S = (1, 2, 5, 10, 15, 30, 60, 120, 300, 600, 900, 1800, 3600)
 
 
 def draw_teacher_table(rows: pd.DataFrame, segments: pd.DataFrame, space: LabelSpace, title: list[str], path: Path):
-    """Draws the video's actions over time and, a line for each row, the truth and the teacher's best as shaded cells.
+    """Draws the video's actions over time and, for each row, the truth and the teacher's best as shaded cells.
 
     Args:
-        rows (`pd.DataFrame`): The video's rows, judged.
+        rows (`pd.DataFrame`): The video's rows, with the teacher's `best` actions, their `probabilities`, and the
+            `rank` of the true action (from 0; -1: unlabelled).
         segments (`pd.DataFrame`): The segments of the video that histories are taken from.
         space (`LabelSpace`): Their labels.
-        title (`list[str]`): Two lines above the picture.
+        title (`list[str]`): Lines above the picture.
         path (`Path`): PNG to write.
     """
-    from matplotlib.figure import Figure  # of an extra
-    from matplotlib.patches import Rectangle
+    from matplotlib.patches import Patch  # of an extra
 
-    num_best = len(rows["best"][0])
-    cells_width = TRUTH_WIDTH + RANK_WIDTH + CELL_WIDTH * num_best
-    width = 2 * MARGIN + TIME_WIDTH + cells_width
-    colours, key = colours_of([*segments["action"], *rows["action"]], space)
-    num_columns = int((width - 2 * MARGIN) // KEY_WIDTH)
-    table_height, key_height = ROW * len(rows), KEY_ROW * math.ceil(len(key) / num_columns)
-    height = MARGIN + TITLE + key_height + MARGIN + 1.5 * ROW + table_height + TIME_AXIS
-    figure = Figure(figsize=(width, height), facecolor="white")
-
-    def axes(left: float, bottom: float, w: float, h: float, **shared):
-        return figure.add_axes((left / width, bottom / height, w / width, h / height), **shared)
-
-    times = axes(MARGIN, TIME_AXIS, TIME_WIDTH, table_height)
-    strip = axes(MARGIN, TIME_AXIS + table_height + ROW / 4, TIME_WIDTH, 1.25 * ROW, sharex=times)
-    cells = axes(MARGIN + TIME_WIDTH, TIME_AXIS, cells_width, table_height, sharey=times)
-    draw_bars(strip, segments, np.zeros(len(segments)), colours)
-    draw_bars(times, rows, np.arange(len(rows)), colours)
-    draw_cells(cells, rows, space)
-    arrange(times, strip, cells, len(rows), num_best)
-    text = "\n".join(shortened(line, TITLE_LENGTH) for line in title)
-    figure.text(MARGIN / width, 1 - MARGIN / height, text, fontsize=FONT_SIZE + 3, va="top", parse_math=False)
-    handles = [Rectangle((0, 0), 1, 1, color=colour) for colour in key.values()]
-    corner = (MARGIN / width, 1 - (MARGIN + TITLE) / height)
-    placed = {"loc": "upper left", "bbox_to_anchor": corner, "borderaxespad": 0, "borderpad": 0, "frameon": False}
-    figure.legend(handles, list(key), ncols=num_columns, fontsize=FONT_SIZE, **placed)
-    figure.savefig(path, dpi=min(130, 65_000 / height), format="png")  # Agg draws at most 2^16 pixels a side
+    colors, key = colors_of([*segments["action"], *rows["action"]], space)
+    widths = (TIME_WIDTH, CELL * (TRUTH + len(rows["best"].iloc[0])))
+    heights = (KEY_ROW * math.ceil(len(key) / KEY_COLUMNS), ROW * (len(rows) - OVERVIEW))
+    with picture(path, sum(widths), sum(heights) + REST, "\n".join(title), SMALL_PT) as figure:
+        panels = [["key", "key"], ["times", "cells"]]
+        axes = figure.subplot_mosaic(panels, width_ratios=widths, height_ratios=heights)
+        patches = [Patch(color=color) for _, color in key]
+        axes["key"].legend(patches, [name for name, _ in key], loc="upper left", ncols=KEY_COLUMNS)
+        axes["key"].axis("off")
+        axes["cells"].sharey(axes["times"])
+        draw_times(axes["times"], rows, segments, colors)
+        draw_cells(axes["cells"], rows, space)
+        for panel in (axes["times"], axes["cells"]):
+            panel.hlines(np.arange(len(rows) + 1) - 0.5, *panel.get_xlim(), color=LINE, linewidth=0.6, zorder=0.5)
 
 
-def colours_of(actions: list[int], space: LabelSpace) -> tuple[dict[int, str], dict[str, str]]:
-    """Returns the colour of each action, by verb where there are verbs, and the names of the colours."""
-    from matplotlib import colormaps
-    from matplotlib.colors import to_hex
-
-    known = [action for action in actions if action != UNKNOWN_LABEL]
+def colors_of(actions: list[int], space: LabelSpace) -> tuple[dict[int, str], list[tuple[str, str]]]:
+    """Returns the color of each action, by verb where there are verbs, and the names of the colors."""
     by_verb = space.verb_noun_ids is not None
-    group_of = {action: int(space.verb_noun_ids[action, 0]) if by_verb else action for action in known}
     names = space.verbs if by_verb else space.actions
-    # Strong colours first, their pale twins after; grey stands for all others.
-    palette = [to_hex(colormaps["tab20"](index)) for index in (*range(0, 20, 2), *range(1, 20, 2))]
-    palette = [colour for index, colour in enumerate(palette) if index % 10 != 7][:MAX_COLOURS]
-    frequent = [group for group, _ in Counter(group_of[action] for action in known).most_common(MAX_COLOURS)]
-    colour_of = dict(zip(frequent, palette, strict=False))
-    key = {shortened(names[group]): colour for group, colour in colour_of.items()}
-    colours = {action: colour_of.get(group, OTHER) for action, group in group_of.items()}
-    if OTHER in colours.values() or UNKNOWN_LABEL in actions:
-        key["other"] = OTHER
-    return {**colours, UNKNOWN_LABEL: OTHER}, key
+    known = [action for action in actions if action != UNKNOWN_LABEL]
+    group_of = {action: int(space.verb_noun_ids[action, 0]) if by_verb else action for action in known}
+    frequent = Counter(group_of[action] for action in known).most_common(len(COLORS))
+    color_of = {group: color for (group, _), color in zip(frequent, COLORS, strict=False)}
+    colors = {action: color_of.get(group_of.get(action), OTHER) for action in actions}
+    key = [(shortened(names[group]), color) for group, color in color_of.items()]
+    return colors, key + [("other", OTHER)] * (OTHER in colors.values())
 
 
-def draw_bars(axes, table: pd.DataFrame, heights: np.ndarray, colours: dict[int, str]):
-    """Draws the actions of a table over time, each at its height."""
-    colour = [colours[action] for action in table["action"]]
-    # The edge shows actions that are shorter than a pixel.
-    durations = table["end_s"] - table["start_s"]
-    axes.barh(heights, durations, left=table["start_s"], height=0.72, color=colour, edgecolor=colour, linewidth=0.8)
+def draw_times(axes, rows: pd.DataFrame, segments: pd.DataFrame, colors: dict[int, str]):
+    """Draws the segments above and each row's action in a line of its own, over time."""
+    from matplotlib.ticker import MultipleLocator
+
+    for y, table in ((np.full(len(segments), OVERVIEW), segments), (np.arange(len(rows)), rows)):
+        color = [colors[action] for action in table["action"]]
+        # The edge shows actions that are shorter than a pixel.
+        axes.barh(y, table["end_s"] - table["start_s"], 0.72, table["start_s"], color=color, edgecolor=color)
+    first_s, last_s = axes.get_xlim()
+    step = next((step for step in TIME_STEPS_S if (last_s - first_s) / step <= 10), TIME_STEPS_S[-1])
+    axes.xaxis.set_major_locator(MultipleLocator(step))
+    axes.xaxis.set_major_formatter(lambda seconds, _: f"{int(seconds) // 60}:{int(seconds) % 60:02d}")
+    axes.set(xlim=(first_s, last_s), xlabel="time (min:s)", ylim=(len(rows) - 0.5, OVERVIEW - 0.5))
+    axes.set_yticks([])
 
 
 def draw_cells(axes, rows: pd.DataFrame, space: LabelSpace):
-    """Draws a line for each row: truth, its rank, and the teacher's best, shaded by probability."""
-    from matplotlib.patches import Rectangle
+    """Draws truth and rank of each row, and the teacher's best, shaded by probability."""
+    from matplotlib.colors import LinearSegmentedColormap
 
-    def write(x: float, y: float, text: str, **options):
-        axes.text(x, y, text, fontsize=FONT_SIZE, va="center_baseline", parse_math=False, **options)
+    best, shares = np.stack(rows["best"]), np.stack(rows["probabilities"])
+    num_rows, num_best = best.shape
+    shades = LinearSegmentedColormap.from_list("", ["white", COLORS[0]])
+    edges = np.arange(num_best + 1), np.arange(num_rows + 1) - 0.5
+    axes.pcolormesh(*edges, shares, cmap=shades, vmin=0, vmax=1, edgecolor="white", linewidth=3)
+    y, x = np.nonzero(best == rows["action"].to_numpy()[:, None])
+    axes.bar(x + 0.5, 0.86, 0.98, y - 0.43, color="none", edgecolor=HIT, linewidth=1.6)
+    axes.set(xlim=(-TRUTH, num_best), xticks=[])
+    axes.spines["bottom"].set_visible(False)
 
-    for y, row in enumerate(rows.itertuples()):
-        missed, colour = row.rank >= TOP_K, "black" if row.rank < 0 else MISS if row.rank >= TOP_K else HIT
-        write(0.08, y, shortened(name_of(row.action, space)), color=colour, weight="bold" if missed else "normal")
-        rank = "?" if row.rank < 0 else f"\N{HEAVY BALLOT X} {row.rank + 1}" if missed else str(row.rank + 1)
-        write(TRUTH_WIDTH + RANK_WIDTH - 0.08, y, rank, color=colour, ha="right", weight="bold")
-        for place, (action, share) in enumerate(zip(row.best, row.probabilities, strict=True)):
-            left = TRUTH_WIDTH + RANK_WIDTH + place * CELL_WIDTH
-            box = (left + 0.02, y - 0.42), CELL_WIDTH - 0.04, 0.84
-            axes.add_patch(Rectangle(*box, facecolor=SHADE, alpha=share, linewidth=0))
-            if action == row.action:
-                axes.add_patch(Rectangle(*box, fill=False, edgecolor=HIT, linewidth=1.6))
-            text_colour = "white" if share > 0.9 else "black"
-            write(left + 0.08, y, shortened(space.actions[action]), color=text_colour)
-            write(left + CELL_WIDTH - 0.08, y, f"{100 * share:.0f} %", color=text_colour, ha="right")
+    def write(x: float, y: float, text: str, **style):
+        axes.text(x, y, text, va="center_baseline", in_layout=False, **style)
 
-
-def arrange(times, strip, cells, num_rows: int, num_best: int):
-    """Sets limits, times, stripes and column names."""
-    from matplotlib.ticker import MultipleLocator
-
-    times.set_ylim(num_rows - 0.5, -0.5)
-    strip.set_ylim(-0.5, 0.5)
-    cells_from = TRUTH_WIDTH + RANK_WIDTH
-    cells_to = cells_from + num_best * CELL_WIDTH
-    cells.set_xlim(0, cells_to)
-    for y in range(0, num_rows, 2):
-        times.axhspan(y - 0.5, y + 0.5, color=STRIPE, zorder=0, linewidth=0)
-        # Not below the cells, whose shade says something.
-        cells.axhspan(y - 0.5, y + 0.5, xmax=cells_from / cells_to, color=STRIPE, zorder=0, linewidth=0)
-    for axes in (times, strip, cells):
-        axes.tick_params(left=False, labelleft=False, bottom=axes is times, labelbottom=axes is times)
-        axes.spines[:].set_visible(False)
-    times.tick_params(labelsize=FONT_SIZE)
-    first_s, last_s = times.get_xlim()
-    margin_s = (last_s - first_s) / 100
-    times.set_xlim(first_s - margin_s, last_s + margin_s)
-    step = next((step for step in TIME_STEPS_S if (last_s - first_s) / step <= 10), TIME_STEPS_S[-1])
-    times.xaxis.set_major_locator(MultipleLocator(step))
-    times.xaxis.set_major_formatter(lambda seconds, _: f"{int(seconds) // 60}:{int(seconds) % 60:02d}")
-    times.grid(axis="x", color="#d0d7de", linewidth=0.6)
-    times.set_axisbelow(True)
-    times.set_xlabel("time (min:s)", fontsize=FONT_SIZE)
-    header = {"fontsize": FONT_SIZE, "color": "#57606a", "va": "bottom"}
-    cells.text(0.08, -0.7, "truth", **header)
-    cells.text(cells_from - 0.08, -0.7, "rank", ha="right", **header)
-    for place in range(num_best):
-        name = "teacher's 1st" if place == 0 else f"{place + 1}."
-        cells.text(cells_from + place * CELL_WIDTH + 0.08, -0.7, name, **header)
-
-
-def shortened(name: str, length: int = NAME_LENGTH) -> str:
-    return name if len(name) <= length else f"{name[: length - 1]}\N{HORIZONTAL ELLIPSIS}"
+    write(0.04 - TRUTH, HEADER, "truth", color=GREY)
+    write(-0.04, HEADER, "rank", color=GREY, ha="right")
+    for x in range(num_best):
+        write(x + 0.04, HEADER, f"{x + 1}." if x else "teacher's 1st", color=GREY)
+    for y, (action, rank) in enumerate(zip(rows["action"], rows["rank"], strict=True)):
+        missed, color = rank >= TOP_K, "black" if rank < 0 else MISS if rank >= TOP_K else HIT
+        name, mark = shortened(name_of(action, space)), "\N{HEAVY BALLOT X} " if missed else ""
+        write(0.04 - TRUTH, y, name, color=color, weight="bold" if missed else "normal")
+        write(-0.04, y, "?" if rank < 0 else f"{mark}{rank + 1}", color=color, ha="right", weight="bold")
+        for x, share in enumerate(shares[y]):
+            percent = f"{100 * share:.0f}".rjust(3, "\N{FIGURE SPACE}")
+            text = f"{percent} %  {shortened(space.actions[best[y, x]])}"
+            write(x + 0.02, y, text, color="white" if share > 0.8 else "black")
 
 
 def name_of(action: int, space: LabelSpace) -> str:
+    """Returns an action's name, `?` for an unlabelled one."""
     return "?" if action == UNKNOWN_LABEL else space.actions[action]

@@ -1,27 +1,28 @@
-"""A picture of what was anticipated along a video. Matplotlib is of the extra `plots`."""
+"""A picture of what was anticipated along a video."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 
-from .strip import GREY, MARGIN, TITLE
+from .style import COLORS, GREY, SMALL_PT, picture, shortened
 
-# In inches: length of the axis, room for names, heights of the frames and of a row, room that a number needs.
-AXIS, LABELS, FILM, ROW, NUMBER = 11.0, 2.1, 1.1, 0.5, 0.4
-MAX_ROWS, LONGEST = 8, 26  # actions, and letters of their names
-FULL = 0.92  # of a row: the height of a bar of probability 1
-COLOURS = ("#0550ae", "#953800", "#1a7f37", "#8250df", "#bf3989", "#0e7c86", "#6e4c00", "#a40e26")
+# In inches: width of the picture, least width of its time axis, heights of frames, of a row and of everything else, and
+# width of a number.
+WIDTH, AXIS, FILM, ROW, REST, NUMBER = 13.3, 11.0, 1.2, 0.5, 1.3, 0.4
+MAX_ROWS = 8
+FULL = 0.7  # height of a bar of probability 1, in rows; its number is above it
 
 
 @dataclass
 class Film:
-    """Frames of a video, to stand above what was anticipated in it.
+    """Frames of a video, drawn above what was anticipated in it.
 
     Args:
         frames (`np.ndarray` of uint8, `(F, H, W, 3)`): In the order of time.
-        times_s (`Sequence[float]` of length F): When each is shown.
+        times_s (`Sequence[float]` of length F): Time of each frame.
         duration_s (`float`): Of the whole video.
     """
 
@@ -31,119 +32,77 @@ class Film:
 
 
 def film_times(timeline: Sequence[Mapping], duration_s: float, aspect: float) -> np.ndarray:
-    """Returns when to take the frames that fit side by side above a timeline, in seconds.
+    """Returns the times, in seconds, of the frames that fit side by side above a timeline.
 
     Args:
-        timeline (`Sequence[Mapping]`): As `draw_timeline` takes it.
+        timeline (`Sequence[Mapping]`): As for `draw_timeline`.
         duration_s (`float`): Of the video.
         aspect (`float`): Width of a frame over its height.
     """
-    shown_s = timeline[-1]["starts_at_s"] + _step(timeline)
-    frame_s = shown_s * max(FILM * aspect + 0.06, 0.3) / AXIS
-    return np.arange(frame_s / 2, duration_s, frame_s)
+    num_frames = max(int(AXIS / max(FILM * aspect + 0.06, 0.3)), 1)
+    times = (np.arange(num_frames) + 0.5) / num_frames * (timeline[-1]["starts_at_s"] + _step(timeline))
+    return times[times < duration_s]
 
 
 def draw_timeline(timeline: Sequence[Mapping], film: Film, title: str, path: str | Path):
-    """Draws what was anticipated along a video as a PNG: frames above, below them a row of bars for each action.
+    """Draws what was anticipated along a video as a PNG: frames above, and a row of bars for each action.
 
-    A bar stands where its action was said to start, as high as it was probable; the likeliest action of a moment is
-    dark. Bars and frames share one clock: below a frame stands what had been anticipated for its time.
+    The left edge of a bar is the anticipated start of the action and its height the probability; the likeliest action
+    of each moment is solid. Bars and frames share one clock: below a frame is what had been anticipated for its time.
 
     Args:
-        timeline (`Sequence[Mapping]`): What the pipeline answers with `every`: at least one moment.
+        timeline (`Sequence[Mapping]`): The pipeline's answer with `every`: at least one moment.
         film (`Film`): Frames of the video.
-        title (`str`): What stands above.
+        title (`str`): Text above the picture.
         path (`str` or `Path`): PNG to write.
 
     Raises:
         ValueError: without moments.
     """
-    from matplotlib.figure import Figure  # of an extra
+    from matplotlib.offsetbox import AnnotationBbox, OffsetImage  # of an extra
 
     if not timeline:
         raise ValueError("timeline is empty: give at least one moment.")
-    step, end_s = _step(timeline), timeline[-1]["starts_at_s"] + _step(timeline)
-    actions, num_others = _rows(timeline)
-    rows = len(actions) * ROW
-    width, height = LABELS + AXIS + MARGIN, TITLE + FILM + 0.1 + rows + 0.75
-    figure = Figure(figsize=(width, height), facecolor="white")
-    figure.text(MARGIN / width, 1 - 0.13 / height, title, fontsize=11, va="top", parse_math=False)
-    axes = figure.add_axes((LABELS / width, 0.75 / height, AXIS / width, rows / height))
-    strip = figure.add_axes((LABELS / width, (0.75 + rows + 0.1) / height, AXIS / width, FILM / height))
-    half_s = FILM * film.frames.shape[2] / film.frames.shape[1] / AXIS * end_s / 2
-    for frame, time_s in zip(film.frames, film.times_s, strict=True):
-        strip.imshow(frame, extent=(time_s - half_s, time_s + half_s, 0, 1), aspect="auto")
-    strip.set(xlim=(0, end_s), ylim=(0, 1))
-    strip.axis("off")
-    for row, action in enumerate(actions):
-        said = [
-            (moment["starts_at_s"], answer["score"], rank == 0)
-            for moment in timeline
-            for rank, answer in enumerate(moment["anticipated"])
-            if answer["label"] == action
-        ]
-        _draw_bars(axes, row, *map(np.array, zip(*said, strict=True)), COLOURS[row % len(COLOURS)], step)
+    step, tau_a = _step(timeline), timeline[0]["starts_at_s"] - timeline[0]["at_s"]
+    end_s = timeline[-1]["starts_at_s"] + step
+    answers, actions, num_others = _rows(timeline)
+    rows = ROW * len(actions)
+    with picture(path, WIDTH, REST + FILM + rows, title) as figure:
+        strip, axes = figure.subplots(2, 1, sharex=True, height_ratios=(FILM, rows))
+        strip.axis("off")
+        for frame, time_s in zip(film.frames, film.times_s, strict=True):
+            image = OffsetImage(frame, zoom=72 * FILM / len(frame))
+            strip.add_artist(AnnotationBbox(image, (time_s, 0.5), frameon=False, pad=0))
+        row, score = answers["label"].map(actions.index), answers["score"]
+        alpha = np.where(answers["likeliest"], 1.0, 0.35)
+        colors = list(zip(np.take(COLORS, row), alpha, strict=True))
+        bars = axes.bar(answers["start_s"], FULL * score, 0.94 * step, -1 - row, align="edge", color=colors)
         if step / end_s * AXIS > NUMBER:
-            for start_s, score, is_likeliest in said:
-                if score >= 0.005:  # else it would read 0 %
-                    _write_number(axes, row, start_s + step / 2, score, is_likeliest)
-    axes.axvline(film.duration_s, color=GREY, linewidth=0.8, linestyle=":")
-    axes.set(xlim=(0, end_s), ylim=(len(actions), 0))
-    axes.set_yticks(np.arange(len(actions)) + 0.5, map(_shortened, actions), fontsize=9.5, parse_math=False)
-    axes.set_yticks(np.arange(len(actions) + 1), minor=True)
-    axes.tick_params(axis="y", which="both", length=0)
-    axes.grid(which="minor", axis="y", color="#d0d7de", linewidth=0.6)
-    axes.set_axisbelow(True)
-    axes.spines[["top", "right", "left"]].set_visible(False)
-    others = f"; {num_others} further actions are left out" if num_others else ""
-    tau_a = timeline[0]["starts_at_s"] - timeline[0]["at_s"]
-    axes.set_xlabel(
-        f"video clock in seconds: when the action starts, which was anticipated {tau_a:g} s earlier\nheight of a bar: "
-        f"probability; dark: the likeliest; dotted: end of the video{others}",
-        fontsize=9,
-        color=GREY,
-    )
-    figure.savefig(path, dpi=130, format="png")
+            numbers = [f"{100 * share:.0f} %" if share >= 0.005 else "" for share in score]
+            axes.bar_label(bars, numbers, padding=1, fontsize=SMALL_PT)
+        axes.axvline(film.duration_s, color=GREY, linewidth=0.8, linestyle=":")
+        axes.set(xlim=(0, end_s), ylim=(-len(actions), 0))
+        axes.set_yticks(-1 - np.arange(len(actions)), map(shortened, actions), va="bottom")
+        others = f"; {num_others} further actions are left out" if num_others else ""
+        when = f"start of the action in seconds, anticipated {tau_a:g} s earlier"
+        marks = f"height of a bar: probability; solid: the likeliest; dotted: end of the video{others}"
+        axes.set_xlabel(f"{when}\n{marks}", color=GREY)
 
 
 def _step(timeline: Sequence[Mapping]) -> float:
-    """Returns the seconds between two moments; of a single one, those that it comes after the beginning."""
+    """Returns the seconds between two moments or, for a single moment, between the beginning and that moment."""
     if len(timeline) > 1:
         return timeline[1]["at_s"] - timeline[0]["at_s"]
     return max(timeline[0]["at_s"], 1.0)
 
 
-def _rows(timeline: Sequence[Mapping]) -> tuple[list[str], int]:
-    """Returns the actions that get a row, those first that are first likely, and how many others there are."""
-    best, moment_of_best = {}, {}
-    for number, moment in enumerate(timeline):
-        for rank, answer in enumerate(moment["anticipated"]):
-            strength = (rank == 0, answer["score"])
-            if strength > best.get(answer["label"], (False, 0.0)):
-                best[answer["label"]], moment_of_best[answer["label"]] = strength, number
-    strongest = sorted(best, key=best.get, reverse=True)[:MAX_ROWS]
-    return sorted(strongest, key=moment_of_best.get), len(best) - len(strongest)
-
-
-def _draw_bars(axes, row: int, starts: np.ndarray, scores: np.ndarray, likeliest: np.ndarray, colour: str, step: float):
-    for chosen, alpha in ((likeliest, 1.0), (~likeliest, 0.35)):
-        heights = -FULL * scores[chosen]  # the axis points down
-        axes.bar(starts[chosen], heights, step * 0.94, row + 1, align="edge", color=colour, alpha=alpha)
-
-
-def _write_number(axes, row: int, middle_s: float, score: float, is_likeliest: bool):
-    """Writes a probability above its bar, or into it where it is too high for that."""
-    is_inside = score > 0.6
-    axes.text(
-        middle_s,
-        row + 1 - FULL * score + (0.04 if is_inside else -0.04),
-        f"{100 * score:.0f} %",
-        ha="center",
-        va="top" if is_inside else "bottom",
-        fontsize=7.5,
-        color="white" if is_inside and is_likeliest else "black",
+def _rows(timeline: Sequence[Mapping]) -> tuple[pd.DataFrame, list[str], int]:
+    """Returns the answers to draw, their actions by row, ordered by their best moments, and the number of others."""
+    answers = pd.DataFrame(
+        {"start_s": moment["starts_at_s"], "label": answer["label"], "score": answer["score"], "likeliest": rank == 0}
+        for moment in timeline
+        for rank, answer in enumerate(moment["anticipated"])
     )
-
-
-def _shortened(label: str) -> str:
-    return label if len(label) <= LONGEST else label[: LONGEST - 1] + "\N{HORIZONTAL ELLIPSIS}"
+    best = answers.sort_values(["likeliest", "score"], ascending=False).drop_duplicates("label")
+    actions = best.head(MAX_ROWS).sort_values("start_s")["label"].tolist()
+    return answers[answers["label"].isin(actions)], actions, len(best) - len(actions)

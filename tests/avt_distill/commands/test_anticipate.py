@@ -6,24 +6,17 @@ import sys
 import numpy as np
 import pytest
 from helpers.commands import avt_distill
+from helpers.timelines import moment
 from helpers.tiny_models import tiny_config, tiny_model, tiny_processor, tiny_vit_config
 from helpers.videos import frame_number
 from transformers import ViTModel
 
 from avt_distill.commands.anticipate import table
-from avt_distill.pictures.annotated_video import SHORT_SIDE_PX, draw_caption, write_annotated_video
-from avt_distill.pictures.timeline import Film, draw_timeline, film_times
+from avt_distill.pictures.annotated_video import SHORT_SIDE_PX, draw_caption
 from modeling_avt import ActionAnticipationPipeline, AVTForAnticipation, AVTVideoProcessor
 from modeling_avt.video_io_avt import probe, read_frames
 
 NAMES = ["cut egg", "cut oil", "mix egg", "mix oil", "mix flour"]
-
-
-def moment(at_s: float, **scores: float) -> dict:
-    """A moment as the pipeline answers it, 1 s ahead: `moment(2.0, cut_egg=0.7)`."""
-    times = {"observed_from_s": 0.0, "observed_until_s": at_s, "starts_at_s": at_s + 1}
-    said = [{"label": label.replace("_", " "), "score": score, **times} for label, score in scores.items()]
-    return {"at_s": at_s, "starts_at_s": at_s + 1, "anticipated": said}
 
 
 @pytest.fixture(scope="module")
@@ -94,51 +87,6 @@ def test_table_of_a_timeline():
         "   0.0 to    1.0      2.0 s   75.0 % cut       25.0 % mix",
         "   0.0 to   12.5     13.5 s  100.0 % mix all    0.0 % cut",
     ]
-
-
-def test_bars_stand_where_the_action_starts_as_high_as_it_is_probable(tmp_path, monkeypatch):
-    """Read off the picture: the coloured share of a column of pixels inside of a bar."""
-    pytest.importorskip("matplotlib")
-    from matplotlib.image import imread
-
-    frames = np.full((1, 20, 30, 3), 255, dtype=np.uint8)
-    timeline = [moment(1.0, cut=0.9, mix=0.1), moment(2.0, cut=0.5, mix=0.5), moment(3.0, mix=1.0, cut=0.0)]
-    draw_timeline(timeline, Film(frames, [1.0], 4.0), "a $title$", tmp_path / "out.png")
-    picture = imread(tmp_path / "out.png")[:, :, :3]
-    blue = np.abs(picture - np.array([0x05, 0x50, 0xAE]) / 255).max(-1) < 0.02  # the first row's likeliest: cut
-    width = blue.shape[1]
-    left, inches = 2.1 / 13.3, 11.0 / 13.3  # of 13.3 inches
-
-    def tall(time_s: float) -> int:
-        return blue[:, round((left + inches * time_s / 5) * width)].sum()
-
-    assert [tall(time_s) > 0 for time_s in (0.5, 1.8, 2.2, 2.9, 3.2, 4.2)] == [False, False, True, True, True, False]
-    assert tall(2.2) / tall(3.2) == pytest.approx(0.9 / 0.5, rel=0.08)
-
-
-def test_long_timelines_and_many_actions_fit(tmp_path):
-    pytest.importorskip("matplotlib")
-    timeline = [moment(float(t), **{f"action_{t % 30:02}_of_a_very_long_name_{t % 30}": 0.9}) for t in range(1, 601)]
-    times = film_times(timeline, 600.0, 16 / 9)
-    assert 4 <= len(times) <= 8
-    assert (times[0] > 0, times[-1] < 600.0) == (True, True)
-    draw_timeline(timeline, Film(np.zeros((len(times), 9, 16, 3), np.uint8), times, 600.0), "t", tmp_path / "out.png")
-    assert (tmp_path / "out.png").stat().st_size > 10_000
-
-
-def test_captions_are_as_large_before_the_first_answer():
-    pytest.importorskip("matplotlib")
-    before, after = (draw_caption(said, 2.0, 240, 2) for said in (None, moment(2.0, cut=0.8, mix=0.2)))
-    assert before.shape == after.shape
-    assert before.shape[0] % 2 == 0
-    assert (before != after).any()
-
-
-def test_refuses_a_timeline_without_moments(video, tmp_path):
-    with pytest.raises(ValueError, match="timeline is empty"):
-        draw_timeline([], Film(np.zeros((1, 2, 2, 3), np.uint8), [0.0], 1.0), "t", tmp_path / "out.png")
-    with pytest.raises(ValueError, match="timeline is empty"):
-        write_annotated_video(video, [], tmp_path / "out.mp4")
 
 
 @pytest.mark.parametrize(

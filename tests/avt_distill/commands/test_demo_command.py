@@ -1,17 +1,15 @@
-"""The demo: its language model, its picture, and all of it end to end."""
+"""The demo: its language model, and all of it end to end."""
 
 import json
 import os
 import subprocess
 import sys
 
-import numpy as np
 import pytest
 import torch
 from helpers.places import PROJECT
 from transformers import AutoModelForMaskedLM
 
-from avt_distill.pictures.strip import Moment, draw_strip
 from avt_distill.recipes.small_language_model import write_language_model
 from avt_distill.teacher.language_models import load_tokenizer
 
@@ -45,29 +43,6 @@ def test_a_language_model_without_words_is_refused(texts, tmp_path):
     with pytest.raises(ValueError, match="The texts hold no word"):
         write_language_model(tmp_path / "model", texts)
     assert not (tmp_path / "model").exists()
-
-
-def moments(answer: str, *, shade: int = 0) -> list[Moment]:
-    frames = np.full((4, 72, 96, 3), shade, dtype=np.uint8)
-    said = {"baseline": ("cut onion", 0.4), "distilled": (answer, 0.9)}
-    return [Moment(frames, 2.0 * number, 2.0 * number + 0.5, "crack egg", said) for number in range(3)]
-
-
-def test_a_strip_shows_answers_and_frames(tmp_path):
-    from matplotlib.image import imread
-
-    pictures = []
-    for number, drawn in enumerate((moments("crack egg"), moments("fry onion"), moments("crack egg", shade=200))):
-        draw_strip(drawn, "kitchen_$1.mp4", tmp_path / f"{number}.png")
-        pictures.append(imread(tmp_path / f"{number}.png"))
-    right, wrong, bright = pictures
-    assert right.shape == wrong.shape == bright.shape
-    half = len(right) // 2
-    assert np.array_equal(right[:half], wrong[:half])  # the same frames
-    assert not np.array_equal(right[half:], wrong[half:])
-    assert not np.array_equal(right[:half], bright[:half])
-    with pytest.raises(ValueError, match="moments is empty"):
-        draw_strip([], "", tmp_path / "none.png")
 
 
 @pytest.mark.slow
