@@ -18,7 +18,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from ..runs.arguments import CommandParser
+from ..runs.arguments import CommandParser, parse_run
 
 if TYPE_CHECKING:
     from ..data.builder import AnticipationBuilder
@@ -71,7 +71,12 @@ def parse(argv: Sequence[str]) -> tuple[argparse.Namespace, list[str]]:
     parser.add_argument("--output_dir", type=Path, default=Path("demo_run"), help="where to")
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2], help="of the students")
     parser.add_argument("--num_proc", type=int, default=1, help="processes that read recipes")
-    return parser.parse_known(argv)
+    args, student_options = parser.parse_known(argv)
+    if student_options:  # refused now, and not after the stages before the students
+        from ..student.arguments import RunArguments
+
+        parse_run(RunArguments, ["--soft_labels", "", *student_options], description="", command="distill")
+    return args, student_options
 
 
 def stages(args: argparse.Namespace, student_options: list[str]) -> list[tuple[str, str | None, list | None]]:

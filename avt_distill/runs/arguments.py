@@ -9,6 +9,7 @@ import argparse
 import copy
 import dataclasses
 import difflib
+import itertools
 import json
 import sys
 import typing
@@ -90,7 +91,9 @@ class CommandParser(argparse.ArgumentParser):
         options = list(sys.argv[1:] if argv is None else argv)
         if options and _is_yaml(options[0]):
             path = options.pop(0)
-            options = self._options_of_file(path, _read_yaml(path)) + options
+            words = list(itertools.takewhile(lambda word: not word.startswith("-"), options))
+            # After words, which a list of the file would take for its own; before options, of which the last counts.
+            options[len(words) : len(words)] = self._options_of_file(path, _read_yaml(path))
         options = [self._with_underscores(option) for option in options]
         unknown = [
             word for word in options if word[:2] == "--" and word.split("=")[0] not in self._option_string_actions
@@ -112,12 +115,12 @@ class CommandParser(argparse.ArgumentParser):
     def _keys(self) -> dict[str, argparse.Action]:
         """Returns the action of each option by its name without hyphens."""
         options = self._option_string_actions.items()
-        return {name[2:]: action for name, action in options if name[:2] == "--" and action.dest != "help"}
+        own = {name[2:]: action for name, action in options if name[:2] == "--" and action.dest != "help"}
+        return {name: action for name, action in own.items() if "-" not in name}  # one spelling of two
 
     def _with_underscores(self, option: str) -> str:
         name, equals, value = option.partition("=")
-        underscored = f"--{name[2:].replace('-', '_')}"
-        return underscored + equals + value if underscored in self._option_string_actions else option
+        return name[:2] + name[2:].replace("-", "_") + equals + value if option.startswith("--") else option
 
     def _options_of_file(self, path: str, content: dict) -> list[str]:
         """Returns the options that say what a YAML file says; those of the command line come after them and win."""
@@ -125,7 +128,7 @@ class CommandParser(argparse.ArgumentParser):
         for key, value in content.items():
             name = str(key).replace("-", "_")
             if name not in known:
-                raise ValueError(f"{path} sets '{key}', which is not known{_closest(name, known)}.")
+                raise ValueError(f"{path} sets '{key}', which is not known: {_closest(name, known)}")
             if known[name].nargs == 0:
                 options += [f"--{name}"] if value else []
             elif isinstance(value, list) and known[name].nargs in ("+", "*"):
@@ -144,7 +147,7 @@ class CommandParser(argparse.ArgumentParser):
         if not text.startswith("-"):
             return f"Cannot place '{text}': the run's YAML file comes first, and options are written --key value."
         option = text.split("=")[0]
-        return f"The option {option} is not known{_closest(option.lstrip('-').replace('-', '_'), self._keys())}."
+        return f"The option {option} is not known: {_closest(option.lstrip('-').replace('-', '_'), self._keys())}"
 
 
 class _HelpFormatter(argparse.RawDescriptionHelpFormatter):
@@ -272,4 +275,4 @@ def _text(value: Any) -> str:
 
 def _closest(name: str, known: dict) -> str:
     found = difflib.get_close_matches(name, sorted(known), n=3)
-    return f": did you mean {' or '.join(found)}?"[:-1] + "?" if found else ": see --help"
+    return f"did you mean {' or '.join(found)}?" if found else "see --help."

@@ -1,4 +1,4 @@
-"""The picture of a teacher's predictions. `tests/avt_distill/commands/test_inspect_teacher.py` draws it from soft labels."""
+"""The picture of a teacher's predictions; the command that draws it is tested in test_inspect_teacher.py."""
 
 import numpy as np
 import pandas as pd

@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 import pytest
 from transformers import TrainingArguments
 
-from avt_distill.runs.arguments import parse_run
+from avt_distill.runs.arguments import CommandParser, parse_run
 from avt_distill.runs.folder import check_processes
 
 
@@ -100,3 +100,68 @@ def test_processes_that_stay_alone_are_refused(monkeypatch):
     check_processes(2)
     with pytest.raises(ValueError, match="2 processes were launched, but each runs alone"):
         check_processes(1)
+
+
+def command_parser() -> CommandParser:
+    parser = CommandParser(
+        "watch",
+        """Watches.
+
+    avt-distill watch a.mp4 --json out.json
+    """,
+    )
+    parser.add_argument("video")
+    parser.add_argument("--model", required=True)
+    parser.add_argument("--json")
+    parser.add_argument("--top_k", type=int, default=5, help="how many")
+    parser.add_argument("--onnx", action="store_true")
+    parser.add_argument("--windows_s", type=float, nargs="*", default=[])
+    return parser
+
+
+def test_commands_that_do_not_train_take_the_same_spellings(run_file):
+    path = run_file("model: m\ntop-k: 3\nonnx: true\nwindows_s: [2, 0.5]\njson: null\n")
+    args = command_parser().parse([str(path), "a.mp4", "--top-k=4"])
+    assert (args.video, args.model, args.top_k, args.onnx, args.windows_s) == ("a.mp4", "m", 4, True, [2.0, 0.5])
+
+
+def test_a_value_that_ends_like_an_option_is_a_value():
+    args = command_parser().parse(["a.mp4", "--model", "o.model", "--json", "o.json"])
+    assert (args.model, args.json) == ("o.model", "o.json")
+
+
+def test_a_misspelled_option_is_named_before_a_missing_one():
+    with pytest.raises(ValueError, match=r"The option --modle is not known: did you mean model\?$"):
+        command_parser().parse(["a.mp4", "--modle", "m"])
+    with pytest.raises(ValueError, match="required: --model"):
+        command_parser().parse(["a.mp4"])
+    with pytest.raises(ValueError, match=r"Cannot place 'b.mp4'"):
+        command_parser().parse(["a.mp4", "b.mp4", "--model", "m"])
+
+
+def test_options_of_somebody_else_are_passed_on():
+    parser = CommandParser("demo", "Shows.", passes_on=True)
+    parser.add_argument("--seeds", type=int, nargs="+")
+    known, rest = parser.parse_known(["--seeds", "1", "2", "--learning_rate=1e-3"])
+    assert (known.seeds, rest) == ([1, 2], ["--learning_rate=1e-3"])
+
+
+def test_help_keeps_examples_and_shows_defaults():
+    text = command_parser().format_help()
+    assert "    avt-distill watch a.mp4 --json out.json\n" in text
+    assert text.startswith("usage: avt-distill watch [options.yaml] video [--option value ...]\n")
+    assert "how many (default: 5)" in text
+
+
+def test_help_of_training_shows_what_is_set_often_and_help_all_the_rest(capsys):
+    shown = {}
+    for option in ("--help", "--help_all"):
+        with pytest.raises(SystemExit):
+            parse(option)
+        shown[option] = capsys.readouterr().out
+    assert "--learning_rate X" in shown["--help"]
+    assert "--adam_beta1" not in shown["--help"]
+    assert "--no_shuffle" not in shown["--help"]
+    assert "--adam_beta1 X" in shown["--help_all"]
+    assert "this command:" in shown["--help"]
+    assert shown["--help"].index("this command:") < shown["--help"].index("training:")
