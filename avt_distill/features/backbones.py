@@ -37,7 +37,10 @@ def load_backbone(model_name_or_path: str | Path, **kwargs) -> PreTrainedModel:
             "or a folder that save_pretrained wrote."
         ) from error
     if fields.get("model_type") == AVTConfig.model_type:
-        return _backbone_of_avt(model_name_or_path, **kwargs)
+        backbone = AVTModel.from_pretrained(model_name_or_path, **kwargs).backbone
+        if backbone is None:
+            raise ValueError(f"'{model_name_or_path}' is an AVT checkpoint that takes features: it has no backbone.")
+        return backbone
     config = AutoConfig.from_pretrained(model_name_or_path)
     config = getattr(config, "vision_config", config)
     if type(config) not in MODEL_MAPPING:
@@ -53,13 +56,6 @@ def load_backbone(model_name_or_path: str | Path, **kwargs) -> PreTrainedModel:
             f"'{model_name_or_path}' lacks {len(report['missing_keys'])} weights of {model_class.__name__}, such as "
             f"'{min(report['missing_keys'])}', which would be random: give a checkpoint that holds this model."
         )
-    return backbone
-
-
-def _backbone_of_avt(model_name_or_path: str | Path, **kwargs) -> PreTrainedModel:
-    backbone = AVTModel.from_pretrained(model_name_or_path, **kwargs).backbone
-    if backbone is None:
-        raise ValueError(f"'{model_name_or_path}' is an AVT checkpoint that takes features: it has no backbone.")
     return backbone
 
 
