@@ -1,7 +1,6 @@
 """Pretrained vision models as AVT's frame encoder, and the preprocessing that each was trained with."""
 
 import json
-from collections.abc import Mapping
 from pathlib import Path
 
 from transformers import MODEL_MAPPING, AutoConfig, PreTrainedConfig, PreTrainedModel
@@ -106,19 +105,18 @@ def _like_image_processor(fields: dict, path: str) -> AVTVideoProcessor:
     )
 
 
-def _sizes(fields: dict, path: str) -> tuple[int, dict[str, int]]:
+def _sizes(fields: dict, path: str) -> tuple[int, int | dict[str, int]]:
     """Returns the short side to resize to, and the crop, in pixels."""
-    size, crop = fields.get("size"), fields.get("crop_size")
+    size = fields.get("size")
     size = {"shortest_edge": size} if isinstance(size, int) else size or {}
     if "shortest_edge" in size:
-        short_side = size["shortest_edge"]
-        square = {"height": short_side, "width": short_side}
+        crop = short_side = size["shortest_edge"]
         if fields.get("crop_pct") and short_side < 384:  # ConvNeXt: the size is that of the crop
             short_side = int(short_side / fields["crop_pct"])
     elif "height" in size and "width" in size:
-        short_side, square = max(size["height"], size["width"]), size
+        short_side, crop = max(size["height"], size["width"]), size
     else:
         raise ValueError(f"{path} has the size {fields.get('size')}: give shortest_edge, or height and width.")
-    if crop is None or fields.get("do_center_crop") is False:
-        return short_side, square
-    return short_side, crop if isinstance(crop, Mapping) else {"height": crop, "width": crop}
+    if fields.get("crop_size") is not None and fields.get("do_center_crop") is not False:
+        crop = fields["crop_size"]
+    return short_side, crop
