@@ -274,7 +274,7 @@ def _labels(state: dict[str, torch.Tensor], given: dict) -> dict:
 
 
 def _num_classes(state: dict[str, torch.Tensor], name: str) -> int:
-    """Returns how many actions, verbs or nouns the weights tell apart; 0 without any of these."""
+    """Returns how many actions, verbs or nouns the weights distinguish; 0 where they have none."""
     if f"classifiers.{name}.weight" in state:
         return state[f"classifiers.{name}.weight"].shape[0]
     return state.get(f"cls_map_{name}_action", torch.empty(0, 0)).shape[1]

@@ -77,7 +77,7 @@ class FeatureStore(ABC):
         if not self.path.exists():
             raise ValueError(f"The feature store {self.path} does not exist: give its file or folder.")
         self.num_searched_back = self.num_zeros = 0
-        self._process_id = None  # whose `_opened` is
+        self._process_id = None  # of the process that `_opened` belongs to
 
     @cached_property
     def feature_dim(self) -> int:
@@ -178,8 +178,7 @@ class FeatureStore(ABC):
 class SafetensorsFeatureStore(FeatureStore):
     """One file a video, `<video_id>.safetensors`, memory-mapped: only the rows asked for are read.
 
-    Each file holds the tensor `features (N, D)`, float32 or float16, and in its metadata `frame_rate` (rows per second)
-    and `start_s` (when row 0 is shown, in seconds), as text.
+    The format is described in `avt_distill.features.files`.
 
     Args:
         path (`str` or `Path`): The folder of the files, or a folder that holds them in its `features/`.
