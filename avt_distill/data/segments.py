@@ -33,9 +33,7 @@ def read_csv(path: str | Path, *columns: str, header: int | None = 0) -> pd.Data
         AnnotationError: for a file that is missing, empty, not UTF-8 or not a table, and for a missing column.
     """
     try:
-        table = pd.read_csv(
-            path, dtype=str, keep_default_na=False, skipinitialspace=True, encoding="utf-8", header=header
-        )
+        table = pd.read_csv(path, dtype=str, keep_default_na=False, skipinitialspace=True, header=header)
     except FileNotFoundError as error:
         raise AnnotationError(f"{path} does not exist: give the folder of the annotation files.") from error
     except UnicodeDecodeError as error:
