@@ -34,28 +34,29 @@ EXPERIMENT_DEFAULTS = {"classify_past": False, "classifier_dropout": 0.0, "past_
 # Fields that no tensor shows; left at AVTConfig's defaults with a warning unless given.
 NOT_IN_WEIGHTS = ("num_frames", "frame_rate", "tau_a", "tau_o", "classify_past", "id2label")
 
-# transformers' stable on-disk names for a timm ViT block; `qkv` is split in three.
+# Patterns of whole keys. transformers' stable on-disk names for a timm ViT block; `qkv` is split in three.
 _VIT_NAMES = (
-    (r"^cls_token$", "embeddings.cls_token"),
-    (r"^pos_embed$", "embeddings.position_embeddings"),
-    (r"^patch_embed\.proj\.(weight|bias)$", r"embeddings.patch_embeddings.projection.\1"),
-    (r"^blocks\.(\d+)\.norm1\.(weight|bias)$", r"encoder.layer.\1.layernorm_before.\2"),
-    (r"^blocks\.(\d+)\.norm2\.(weight|bias)$", r"encoder.layer.\1.layernorm_after.\2"),
-    (r"^blocks\.(\d+)\.attn\.qkv\.(weight|bias)$", r"encoder.layer.\1.attention.attention.{}.\2"),
-    (r"^blocks\.(\d+)\.attn\.proj\.(weight|bias)$", r"encoder.layer.\1.attention.output.dense.\2"),
-    (r"^blocks\.(\d+)\.mlp\.fc1\.(weight|bias)$", r"encoder.layer.\1.intermediate.dense.\2"),
-    (r"^blocks\.(\d+)\.mlp\.fc2\.(weight|bias)$", r"encoder.layer.\1.output.dense.\2"),
-    (r"^norm\.(weight|bias)$", r"layernorm.\1"),
+    (r"cls_token", "embeddings.cls_token"),
+    (r"pos_embed", "embeddings.position_embeddings"),
+    (r"patch_embed\.proj\.(weight|bias)", r"embeddings.patch_embeddings.projection.\1"),
+    (r"blocks\.(\d+)\.norm1\.(weight|bias)", r"encoder.layer.\1.layernorm_before.\2"),
+    (r"blocks\.(\d+)\.norm2\.(weight|bias)", r"encoder.layer.\1.layernorm_after.\2"),
+    (r"blocks\.(\d+)\.attn\.qkv\.(weight|bias)", r"encoder.layer.\1.attention.attention.{}.\2"),
+    (r"blocks\.(\d+)\.attn\.proj\.(weight|bias)", r"encoder.layer.\1.attention.output.dense.\2"),
+    (r"blocks\.(\d+)\.mlp\.fc1\.(weight|bias)", r"encoder.layer.\1.intermediate.dense.\2"),
+    (r"blocks\.(\d+)\.mlp\.fc2\.(weight|bias)", r"encoder.layer.\1.output.dense.\2"),
+    (r"norm\.(weight|bias)", r"layernorm.\1"),
 )
 _HEAD_NAMES = (
-    (r"^mapper_to_inter\.weight$", "avt.mapper.weight"),
-    (r"^future_predictor\.(encoder|decoder)\.weight$", r"avt.\1.weight"),
-    (r"^future_predictor\.gpt_model\.(wpe\.weight|ln_f\.(?:weight|bias))$", r"avt.head.\1"),
-    (r"^future_predictor\.gpt_model\.(h\.\d+\.ln_[12]\.(?:weight|bias))$", r"avt.head.\1"),
-    (r"^future_predictor\.gpt_model\.(h\.\d+\.attn\.c_(?:attn|proj)\.(?:weight|bias))$", r"avt.head.\1"),
-    (r"^future_predictor\.gpt_model\.(h\.\d+\.mlp\.c_(?:fc|proj)\.(?:weight|bias))$", r"avt.head.\1"),
-    (r"^classifiers\.(action|verb|noun)\.(weight|bias)$", r"classifiers.\1.\2"),
+    (r"mapper_to_inter\.weight", "avt.mapper.weight"),
+    (r"future_predictor\.(encoder|decoder)\.weight", r"avt.\1.weight"),
+    (r"future_predictor\.gpt_model\.(wpe\.weight|ln_f\.(?:weight|bias))", r"avt.head.\1"),
+    (r"future_predictor\.gpt_model\.(h\.\d+\.ln_[12]\.(?:weight|bias))", r"avt.head.\1"),
+    (r"future_predictor\.gpt_model\.(h\.\d+\.attn\.c_(?:attn|proj)\.(?:weight|bias))", r"avt.head.\1"),
+    (r"future_predictor\.gpt_model\.(h\.\d+\.mlp\.c_(?:fc|proj)\.(?:weight|bias))", r"avt.head.\1"),
+    (r"classifiers\.(action|verb|noun)\.(weight|bias)", r"classifiers.\1.\2"),
 )  # fmt: skip
+_NAMES = (*((rf"backbone\.model\.{theirs}", f"avt.backbone.{ours}") for theirs, ours in _VIT_NAMES), *_HEAD_NAMES)
 _ALWAYS_THERE = (
     "future_predictor.encoder.weight",
     "future_predictor.decoder.weight",
@@ -64,7 +65,7 @@ _ALWAYS_THERE = (
     "classifiers.action.weight",
 )
 # GPT-2's causal mask and its fill value are constants; the class maps become `action_to_verb_noun`.
-_NOT_WEIGHTS = r"^future_predictor\.gpt_model\.h\.\d+\.attn\.(bias|masked_bias)$|^cls_map_(verb|noun)_action$"
+_NOT_WEIGHTS = r"future_predictor\.gpt_model\.h\.\d+\.attn\.(bias|masked_bias)|cls_map_(verb|noun)_action"
 
 
 def convert_avt_checkpoint(
@@ -177,29 +178,18 @@ def _rename(state: dict[str, torch.Tensor]) -> tuple[dict[str, torch.Tensor], li
     """Returns the weights under our names, and the keys for which there is none."""
     weights, unknown = {}, []
     for key, tensor in state.items():
-        if re.match(_NOT_WEIGHTS, key):
+        if re.fullmatch(_NOT_WEIGHTS, key):
             continue
-        in_backbone = key.startswith("backbone.model.")
-        name = (
-            _first_match(key.removeprefix("backbone.model."), _VIT_NAMES)
-            if in_backbone
-            else _first_match(key, _HEAD_NAMES)
-        )
+        matches = ((re.fullmatch(theirs, key), ours) for theirs, ours in _NAMES)
+        name = next((match.expand(ours) for match, ours in matches if match), None)
         if name is None:
             unknown.append(key)
-        elif in_backbone and "{}" in name:
+        elif "{}" in name:
             for part, rows in zip(("query", "key", "value"), tensor.chunk(3, dim=0), strict=True):
-                weights[f"avt.backbone.{name.format(part)}"] = rows.clone()
+                weights[name.format(part)] = rows.clone()
         else:
-            weights[f"avt.backbone.{name}" if in_backbone else name] = tensor
+            weights[name] = tensor
     return weights, unknown
-
-
-def _first_match(key: str, names) -> str | None:
-    for pattern, replacement in names:
-        if re.match(pattern, key):
-            return re.sub(pattern, replacement, key)
-    return None
 
 
 def _build_config(state: dict[str, torch.Tensor], given: dict) -> AVTConfig:
@@ -210,20 +200,19 @@ def _build_config(state: dict[str, torch.Tensor], given: dict) -> AVTConfig:
             "The number of attention heads cannot be read off the weights: give "
             "config_overrides={'head_num_heads': ...} (4 or 8 in AVT's experiments), or experiment_config."
         )
-    fields = _dimensions(state)
-    fields["backbone_config"] = _backbone_config(state, backbone_heads)
-    fields["past_loss_normalizer"] = "all"
-    _refuse_contradictions(fields, given)
-    fields.update(_labels(state, given))
-    missing = [name for name in NOT_IN_WEIGHTS if name not in given]
-    fields.update(given)
+    backbone_config = _backbone_config(state, backbone_heads)
+    dimensions = _dimensions(state)
+    for name, value in dimensions.items():
+        if given.get(name, value) != value:
+            raise ValueError(f"config_overrides say {name}={given[name]}, but the weights have {value}: leave it out.")
+    labels = _labels(state, given)
+    fields = {"backbone_config": backbone_config, "past_loss_normalizer": "all", **dimensions, **labels, **given}
     config = AVTConfig(**fields)
     for name, size in config.num_classes.items():
-        rows = state.get(f"classifiers.{name}.weight", state.get(f"cls_map_{name}_action", torch.empty(0, 0)).T).shape[
-            0
-        ]
+        rows = _num_classes(state, name)
         if rows != size:
             raise ValueError(f"The checkpoint has {rows} {name} classes but the {name} names given are {size}.")
+    missing = [name for name in NOT_IN_WEIGHTS if name not in given]
     if missing:
         defaults = ", ".join(f"{name}={getattr(config, name)!r:.40}" for name in missing)
         logger.warning(
@@ -275,24 +264,20 @@ def _labels(state: dict[str, torch.Tensor], given: dict) -> dict:
     if "id2label" not in given:
         fields["num_labels"] = state["classifiers.action.weight"].shape[0]
     maps = {name: state.get(f"cls_map_{name}_action") for name in ("verb", "noun")}  # (A, V), (A, N): 0 or 1
-    for name, mapping in maps.items():
-        if f"classifiers.{name}.weight" in state:
-            size = state[f"classifiers.{name}.weight"].shape[0]
-        elif mapping is not None:
-            size = mapping.shape[1]
-        else:
-            continue
-        fields[f"{name}_id2label"] = {index: f"{name.upper()}_{index}" for index in range(size)}
+    for name in maps:
+        if size := _num_classes(state, name):
+            fields[f"{name}_id2label"] = {index: f"{name.upper()}_{index}" for index in range(size)}
     if all(mapping is not None and bool((mapping.sum(1) == 1).all()) for mapping in maps.values()):
         fields["action_to_verb_noun"] = torch.stack([mapping.argmax(1) for mapping in maps.values()], dim=1).tolist()
         fields["use_class_mappings"] = any(name in label_types and name not in classified for name in maps)
     return fields
 
 
-def _refuse_contradictions(from_weights: dict, given: dict):
-    for name, value in from_weights.items():
-        if name in given and name not in ("backbone_config", "past_loss_normalizer") and given[name] != value:
-            raise ValueError(f"config_overrides say {name}={given[name]}, but the weights have {value}: leave it out.")
+def _num_classes(state: dict[str, torch.Tensor], name: str) -> int:
+    """Returns how many actions, verbs or nouns the weights distinguish; 0 where they have none."""
+    if f"classifiers.{name}.weight" in state:
+        return state[f"classifiers.{name}.weight"].shape[0]
+    return state.get(f"cls_map_{name}_action", torch.empty(0, 0)).shape[1]
 
 
 def _count(state: dict[str, torch.Tensor], pattern: str) -> int:

@@ -15,7 +15,6 @@ from functools import cached_property
 from pathlib import Path
 
 import datasets
-import numpy as np
 import pandas as pd
 import pyarrow as pa
 
@@ -147,7 +146,8 @@ class AnticipationBuilder(datasets.ArrowBasedBuilder):
 
     def _split_generators(self, dl_manager) -> list[datasets.SplitGenerator]:
         # Rows are made here and not while tables are written: there, errors come wrapped in one that does not say why.
-        tables = {split: _to_arrow(self.rows(split), self.info.features) for split in self.annotations.splits}
+        schema = self.info.features.arrow_schema
+        tables = {split: _to_arrow(self.rows(split), schema) for split in self.annotations.splits}
         return [datasets.SplitGenerator(name=split, gen_kwargs={"tables": [tables[split]]}) for split in tables]
 
     def _generate_tables(self, tables: list[pa.Table]) -> Iterable[tuple[int, pa.Table]]:
@@ -221,14 +221,6 @@ def row_features(space: LabelSpace) -> datasets.Features:
     )
 
 
-def _to_arrow(rows: pd.DataFrame, features: datasets.Features) -> pa.Table:
-    columns = {}
-    for name, kind in zip(features.arrow_schema.names, features.arrow_schema.types, strict=True):
-        values = rows[name]
-        if pa.types.is_list(kind):
-            lengths = np.concatenate([[0], np.cumsum([len(value) for value in values])])
-            flat = np.concatenate(list(values))
-            columns[name] = pa.ListArray.from_arrays(pa.array(lengths, pa.int32()), pa.array(flat, kind.value_type))
-        else:
-            columns[name] = pa.array(values.tolist(), kind)
-    return pa.table(columns, schema=features.arrow_schema)
+def _to_arrow(rows: pd.DataFrame, schema: pa.Schema) -> pa.Table:
+    columns = {field.name: pa.array(rows[field.name], field.type) for field in schema}
+    return pa.table(columns, schema=schema)

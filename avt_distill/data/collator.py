@@ -31,14 +31,15 @@ class FeatureCollator:
         self.store, self.by_number = store, by_number
 
     def __call__(self, rows: Sequence[dict]) -> dict:
-        masks = _frame_masks(rows)  # (B, T)
+        labels = _labels(rows)
+        masks = labels["frame_mask"].numpy()  # (B, T)
         features = np.zeros((*masks.shape, self.store.feature_dim), dtype=np.float32)  # (B, T, D)
         for index, (row, mask) in enumerate(zip(rows, masks, strict=True)):
             times = np.asarray(row["frame_times"], dtype=float)
             if self.by_number:
                 times = (np.asarray(row["frame_indices"]) - 1) / REFERENCE_FEATURE_FPS
             features[index, mask] = self.store.read(row["video_id"], times[mask])
-        return {"video_features": torch.from_numpy(features), **_labels(rows, masks)}
+        return {"video_features": torch.from_numpy(features), **labels}
 
 
 class VideoCollator:
@@ -66,10 +67,11 @@ class VideoCollator:
         self.views = {"num_crops": num_crops, "flip_views": flip_views}
 
     def __call__(self, rows: Sequence[dict]) -> dict:
-        masks = _frame_masks(rows)  # (B, T)
+        labels = _labels(rows)
+        masks = labels["frame_mask"].numpy()  # (B, T)
         clips = [_read_clip(row, mask) for row, mask in zip(rows, masks, strict=True)]
         batch = self.processor(clips, training=self.training, **self.views)
-        return {"pixel_values_videos": batch["pixel_values_videos"], **_labels(rows, masks)}
+        return {"pixel_values_videos": batch["pixel_values_videos"], **labels}
 
 
 def _read_clip(row: dict, mask: np.ndarray) -> np.ndarray:
@@ -82,13 +84,11 @@ def _read_clip(row: dict, mask: np.ndarray) -> np.ndarray:
     return frames
 
 
-def _frame_masks(rows: Sequence[dict]) -> np.ndarray:
-    return np.array([row["frame_mask"] for row in rows], dtype=bool)
-
-
-def _labels(rows: Sequence[dict], masks: np.ndarray) -> dict:
+def _labels(rows: Sequence[dict]) -> dict:
+    """Returns all of a batch but its input: see `FeatureCollator`."""
     columns = {"labels": "action", "verb_labels": "verb", "noun_labels": "noun", "past_labels": "past_actions"}
     labels = {
         name: torch.tensor(np.array([row[column] for row in rows], dtype=np.int64)) for name, column in columns.items()
     }
-    return {"frame_mask": torch.from_numpy(masks), **labels, "uid": [row["uid"] for row in rows]}
+    frame_mask = torch.tensor(np.array([row["frame_mask"] for row in rows], dtype=bool))  # (B, T)
+    return {"frame_mask": frame_mask, **labels, "uid": [row["uid"] for row in rows]}

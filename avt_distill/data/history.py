@@ -25,11 +25,10 @@ def action_histories(rows: pd.DataFrame, segments: pd.DataFrame, *, cutoff: str 
     ordered = segments[segments["action"] >= 0].sort_values(["video_id", "start_s", "end_s"], kind="stable")
     of_video = dict(list(ordered.groupby("video_id", sort=False)))
     histories = [np.empty(0, dtype=np.int64)] * len(rows)
-    for video_id, positions in rows.reset_index(drop=True).groupby("video_id", sort=False).indices.items():
-        if video_id in of_video:
-            past = _histories_in_video(rows.iloc[positions], of_video[video_id], cutoff)
-            for position, history in zip(positions, past, strict=True):
-                histories[position] = history
+    for video_id, positions in rows.groupby("video_id", sort=False).indices.items():
+        past = _histories_in_video(rows.iloc[positions], of_video.get(video_id, ordered[:0]), cutoff)
+        for position, history in zip(positions, past, strict=True):
+            histories[position] = history
     return histories
 
 

@@ -2,7 +2,8 @@
 
 import hashlib
 import json
-from dataclasses import asdict, dataclass
+from collections import Counter
+from dataclasses import asdict, dataclass, fields
 from functools import cached_property
 from pathlib import Path
 
@@ -37,7 +38,7 @@ class LabelSpace:
         for kind in ("actions", "verbs", "nouns"):
             names = tuple(str(name).strip() for name in getattr(self, kind))
             object.__setattr__(self, kind, names)
-            repeated = sorted({name for name in names if names.count(name) > 1}) if len(set(names)) < len(names) else []
+            repeated = sorted(name for name, count in Counter(names).items() if count > 1)
             if "" in names or repeated:
                 raise ValueError(
                     f"{kind} holds blank or repeated names ({repeated[:3]}): give each id a name of its own."
@@ -79,9 +80,7 @@ class LabelSpace:
             "id2label": dict(enumerate(self.actions)),
             "verb_id2label": dict(enumerate(self.verbs)) or None,
             "noun_id2label": dict(enumerate(self.nouns)) or None,
-            "action_to_verb_noun": None
-            if self.action_to_verb_noun is None
-            else [list(p) for p in self.action_to_verb_noun],
+            "action_to_verb_noun": None if self.verb_noun_ids is None else self.verb_noun_ids.tolist(),
         }
 
     def save(self, path: str | Path):
@@ -91,7 +90,5 @@ class LabelSpace:
     @classmethod
     def load(cls, path: str | Path) -> "LabelSpace":
         """Returns a label space that `save` wrote."""
-        fields = read_json(path)
-        pairs = fields["action_to_verb_noun"]
-        pairs = None if pairs is None else tuple(tuple(pair) for pair in pairs)
-        return cls(tuple(fields["actions"]), tuple(fields["verbs"]), tuple(fields["nouns"]), pairs)
+        content = read_json(path)
+        return cls(**{field.name: content[field.name] for field in fields(cls)})

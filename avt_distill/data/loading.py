@@ -28,10 +28,7 @@ BUILDERS = {
 
 
 def anticipation_builder(name_or_path: str, **builder_kwargs) -> AnticipationBuilder:
-    """Returns the builder behind `load_anticipation_dataset`, which also knows the label space and what is left out.
-
-    Args:
-        name_or_path, builder_kwargs: See `load_anticipation_dataset`.
+    """Returns the builder behind `load_anticipation_dataset`, for the same arguments.
 
     `builder.annotations.label_space` is the `LabelSpace`, `builder.dropped` the uids of each split's actions that start
     too early to be anticipated.

@@ -1,6 +1,7 @@
 """From segments to anticipation rows: one row for each action that can be anticipated."""
 
 import logging
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -72,11 +73,8 @@ def anticipation_rows(
             f"None of the {len(segments)} actions can be anticipated with tau_a={options.tau_a}: all start too early."
         )
     rows = segments[kept].reset_index(drop=True)
-    windows = [observed_window(start_s, options.tau_a, options.tau_o) for start_s in rows["start_s"]]
-    rows["observed_start_s"], rows["observed_end_s"] = (
-        np.array(ends, dtype=float) for ends in zip(*windows, strict=True)
-    )
-    times, masks, indices = _sample_all(rows, windows, options, video_fps)
+    rows["observed_start_s"], rows["observed_end_s"] = observed_window(rows["start_s"], options.tau_a, options.tau_o)
+    times, masks, indices = _sample_all(rows, options, video_fps)
     label_from = rows if options.protocol == "avt" else segments
     labels = label_frames(
         rows["video_id"].to_numpy(), np.where(masks, times, np.nan), label_from, protocol=options.protocol
@@ -88,15 +86,12 @@ def anticipation_rows(
     return rows
 
 
-def _sample_all(rows: pd.DataFrame, windows, options: RowOptions, video_fps: dict[str, float]):
+def _sample_all(rows: pd.DataFrame, options: RowOptions, video_fps: dict[str, float]) -> Iterator[np.ndarray]:
+    """Yields the times, masks and indices of `sample_frames` for all rows, `(N, T)` each."""
     unknown = sorted(set(rows["video_id"]) - set(video_fps))
     if unknown:
         raise AnnotationError(f"The frame rate of {len(unknown)} videos is not known, '{unknown[0]}' first.")
-    sampled = [
-        sample_frames(
-            *window, video_fps[video_id], options.frame_rate, options.num_frames, options.protocol, options.source
-        )
-        for window, video_id in zip(windows, rows["video_id"], strict=True)
-    ]
-    times, masks, indices = (np.stack(arrays) for arrays in zip(*sampled, strict=True))  # (N, T) each
-    return times, masks, indices
+    sampling = (options.frame_rate, options.num_frames, options.protocol, options.source)
+    windows = zip(rows["observed_start_s"], rows["observed_end_s"], rows["video_id"].map(video_fps), strict=True)
+    sampled = [sample_frames(*window, *sampling) for window in windows]
+    return (np.stack(arrays) for arrays in zip(*sampled, strict=True))

@@ -33,9 +33,7 @@ def read_csv(path: str | Path, *columns: str, header: int | None = 0) -> pd.Data
         AnnotationError: for a file that is missing, empty, not UTF-8 or not a table, and for a missing column.
     """
     try:
-        table = pd.read_csv(
-            path, dtype=str, keep_default_na=False, skipinitialspace=True, encoding="utf-8", header=header
-        )
+        table = pd.read_csv(path, dtype=str, keep_default_na=False, skipinitialspace=True, header=header)
     except FileNotFoundError as error:
         raise AnnotationError(f"{path} does not exist: give the folder of the annotation files.") from error
     except UnicodeDecodeError as error:
@@ -65,17 +63,15 @@ def segment_table(source: str | Path, label_space: LabelSpace, **columns) -> pd.
         AnnotationError: for repeated uids, ids outside the label space, and segments that end before they start.
     """
     table = pd.DataFrame({name: np.asarray(values) for name, values in columns.items()})
-    for name in ("start_s", "end_s"):
-        table[name] = _numbers(source, table, name).astype(float)
-    table["action"] = _numbers(source, table, "action").astype(np.int64)
+    dtypes = {"start_s": float, "end_s": float, "action": np.int64, "verb": np.int64, "noun": np.int64}
+    for name in [name for name in dtypes if name in table]:
+        table[name] = _numbers(source, table, name).astype(dtypes[name])
     for position, name in enumerate(("verb", "noun")):
-        if name in table:
-            table[name] = _numbers(source, table, name).astype(np.int64)
-        else:
-            table[name] = _component(table["action"].to_numpy(), label_space, position)
+        if name not in table:
+            id_of = {action: pair[position] for action, pair in enumerate(label_space.action_to_verb_noun or ())}
+            table[name] = table["action"].map(id_of).fillna(UNLABELLED).astype(np.int64)
     if "narration" not in table:
-        names = np.array([*label_space.actions, ""], dtype=object)
-        table["narration"] = names[np.where(table["action"] >= 0, table["action"], len(names) - 1)]
+        table["narration"] = table["action"].map(dict(enumerate(label_space.actions))).fillna("")
     table = table[list(SEGMENT_COLUMNS)]
     _check(source, table, label_space)
     return table
@@ -89,40 +85,25 @@ def _numbers(source, table: pd.DataFrame, name: str) -> pd.Series:
     return numbers
 
 
-def _component(actions: np.ndarray, label_space: LabelSpace, position: int) -> np.ndarray:
-    if label_space.verb_noun_ids is None:
-        return np.full(len(actions), UNLABELLED)
-    known = (actions >= 0) & (actions < len(label_space.actions))
-    return np.where(known, label_space.verb_noun_ids[np.where(known, actions, 0), position], UNLABELLED)
-
-
 def _check(source, table: pd.DataFrame, label_space: LabelSpace):
     if table.empty:
         raise AnnotationError(f"{source} holds no segments.")
-    repeated = table["uid"].duplicated()
-    if repeated.any():
-        raise AnnotationError(f"{source}: uid '{table['uid'][repeated].iloc[0]}' stands in two rows: uids must differ.")
     backwards = table["end_s"] < table["start_s"]
-    if backwards.any():
-        row = table[backwards].iloc[0]
-        raise AnnotationError(
-            f"{source}: segment '{row.uid}' ends at {row.end_s} s, before it starts at {row.start_s} s."
-        )
-    if (table["start_s"] < 0).any():
-        row = table[table["start_s"] < 0].iloc[0]
-        raise AnnotationError(
-            f"{source}: segment '{row.uid}' starts at {row.start_s} s: times count from the first frame."
-        )
+    refusals = [
+        (table["uid"].duplicated(), "uid '{uid}' stands in two rows: uids must differ."),
+        (backwards, "segment '{uid}' ends at {end_s} s, before it starts at {start_s} s."),
+        (table["start_s"] < 0, "segment '{uid}' starts at {start_s} s: times count from the first frame."),
+    ]
     sizes = {"action": len(label_space.actions), "verb": len(label_space.verbs), "noun": len(label_space.nouns)}
     for name, size in sizes.items():
-        unknown = (table[name] != UNLABELLED) & ((table[name] < 0) | (table[name] >= size))
-        if unknown.any():
-            row = table[unknown].iloc[0]
-            raise AnnotationError(f"{source}: segment '{row.uid}' has {name} {row[name]}: there are {size} {name}s.")
+        unknown = ~table[name].between(0, size - 1) & (table[name] != UNLABELLED)
+        refusals.append((unknown, f"segment '{{uid}}' has {name} {{{name}}}: there are {size} {name}s."))
+    for is_wrong, message in refusals:
+        if is_wrong.any():
+            raise AnnotationError(f"{source}: {message.format(**table[is_wrong].iloc[0])}")
     ordered = table.sort_values(["video_id", "start_s"], kind="stable")
-    same_video = ordered["video_id"].to_numpy()[1:] == ordered["video_id"].to_numpy()[:-1]
-    latest_end = ordered.groupby("video_id", sort=False)["end_s"].cummax().to_numpy()[:-1]
-    overlapping = int((same_video & (ordered["start_s"].to_numpy()[1:] < latest_end)).sum())
+    latest_end_s = ordered.groupby("video_id")["end_s"].cummax()
+    overlapping = int((ordered["start_s"] < latest_end_s.groupby(ordered["video_id"]).shift()).sum())
     if overlapping:
         logger.info(
             "%s: %d of %d segments begin before an earlier one of their video ends.", source, overlapping, len(table)

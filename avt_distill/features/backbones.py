@@ -1,7 +1,6 @@
 """Pretrained vision models as AVT's frame encoder, and the preprocessing that each was trained with."""
 
 import json
-from collections.abc import Mapping
 from pathlib import Path
 
 from transformers import MODEL_MAPPING, AutoConfig, PreTrainedConfig, PreTrainedModel
@@ -37,7 +36,10 @@ def load_backbone(model_name_or_path: str | Path, **kwargs) -> PreTrainedModel:
             "or a folder that save_pretrained wrote."
         ) from error
     if fields.get("model_type") == AVTConfig.model_type:
-        return _backbone_of_avt(model_name_or_path, **kwargs)
+        backbone = AVTModel.from_pretrained(model_name_or_path, **kwargs).backbone
+        if backbone is None:
+            raise ValueError(f"'{model_name_or_path}' is an AVT checkpoint that takes features: it has no backbone.")
+        return backbone
     config = AutoConfig.from_pretrained(model_name_or_path)
     config = getattr(config, "vision_config", config)
     if type(config) not in MODEL_MAPPING:
@@ -53,13 +55,6 @@ def load_backbone(model_name_or_path: str | Path, **kwargs) -> PreTrainedModel:
             f"'{model_name_or_path}' lacks {len(report['missing_keys'])} weights of {model_class.__name__}, such as "
             f"'{min(report['missing_keys'])}', which would be random: give a checkpoint that holds this model."
         )
-    return backbone
-
-
-def _backbone_of_avt(model_name_or_path: str | Path, **kwargs) -> PreTrainedModel:
-    backbone = AVTModel.from_pretrained(model_name_or_path, **kwargs).backbone
-    if backbone is None:
-        raise ValueError(f"'{model_name_or_path}' is an AVT checkpoint that takes features: it has no backbone.")
     return backbone
 
 
@@ -110,19 +105,18 @@ def _like_image_processor(fields: dict, path: str) -> AVTVideoProcessor:
     )
 
 
-def _sizes(fields: dict, path: str) -> tuple[int, dict[str, int]]:
+def _sizes(fields: dict, path: str) -> tuple[int, int | dict[str, int]]:
     """Returns the short side to resize to, and the crop, in pixels."""
-    size, crop = fields.get("size"), fields.get("crop_size")
+    size = fields.get("size")
     size = {"shortest_edge": size} if isinstance(size, int) else size or {}
     if "shortest_edge" in size:
-        short_side = size["shortest_edge"]
-        square = {"height": short_side, "width": short_side}
+        crop = short_side = size["shortest_edge"]
         if fields.get("crop_pct") and short_side < 384:  # ConvNeXt: the size is that of the crop
             short_side = int(short_side / fields["crop_pct"])
     elif "height" in size and "width" in size:
-        short_side, square = max(size["height"], size["width"]), size
+        short_side, crop = max(size["height"], size["width"]), size
     else:
         raise ValueError(f"{path} has the size {fields.get('size')}: give shortest_edge, or height and width.")
-    if crop is None or fields.get("do_center_crop") is False:
-        return short_side, square
-    return short_side, crop if isinstance(crop, Mapping) else {"height": crop, "width": crop}
+    if fields.get("crop_size") is not None and fields.get("do_center_crop") is not False:
+        crop = fields["crop_size"]
+    return short_side, crop

@@ -3,11 +3,12 @@
 import math
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 import torch
-from torch.utils.data import DataLoader, Dataset
+from torch.utils.data import DataLoader
 from transformers import MODEL_FOR_VIDEO_CLASSIFICATION_MAPPING
 
 from modeling_avt.configuration_avt import AVTConfig
@@ -171,34 +172,28 @@ def extract_video(
     num_rows = max(math.ceil((probe(video).duration_s - TIME_SLACK_S) * frame_rate), 1)
     times = np.arange(num_rows) / frame_rate
     clip_times = times[:, None] - np.arange(num_frames - 1, -1, -1) / clip_frame_rate  # (N, T)
-    batches = _Batches(video, np.maximum(clip_times, 0.0), processor, batch_size)
+    clip_times = np.maximum(clip_times, 0.0)
+    batches = [clip_times[first : first + batch_size] for first in range(0, num_rows, batch_size)]
+    read = partial(_read_clips, video, processor)
     features = []
-    for batch in DataLoader(batches, batch_size=None, num_workers=num_workers):
+    for batch in DataLoader(batches, batch_size=None, num_workers=num_workers, collate_fn=read):
         if isinstance(batch, VideoDecodeError):
             raise batch
         features.append(encode(*batch))
     return np.concatenate(features)
 
 
-class _Batches(Dataset):
-    """The frames of B clips at a time, each decoded once however many clips it is in, and their positions `(B, T)`.
+def _read_clips(
+    video: str | Path, processor: AVTVideoProcessor, clip_times: np.ndarray
+) -> tuple[torch.Tensor, torch.Tensor] | VideoDecodeError:
+    """Returns the frames of B clips, each decoded once however many clips it is in, and their positions `(B, T)`.
 
     An error is returned: a data loader would replace one that is raised by its text.
     """
-
-    def __init__(self, video: str | Path, clip_times: np.ndarray, processor: AVTVideoProcessor, batch_size: int):
-        self.video, self.clip_times = video, clip_times
-        self.processor, self.batch_size = processor, batch_size
-
-    def __len__(self) -> int:
-        return math.ceil(len(self.clip_times) / self.batch_size)
-
-    def __getitem__(self, index: int) -> tuple[torch.Tensor, torch.Tensor] | VideoDecodeError:
-        clip_times = self.clip_times[index * self.batch_size : (index + 1) * self.batch_size]
-        try:
-            return self.processor.read_moments(self.video, clip_times)
-        except VideoDecodeError as error:
-            return error
+    try:
+        return processor.read_moments(video, clip_times)
+    except VideoDecodeError as error:
+        return error
 
 
 def keep_extraction(folder: str | Path, settings: dict):

@@ -1,4 +1,4 @@
-"""The file of one video's features: a safetensors file with the tensor `features (N, D)`.
+"""The file of one video's features: a safetensors file with the tensor `features (N, D)`, float32 or float16.
 
 Its metadata hold `frame_rate` (rows per second) and `start_s` (when row 0 is shown, in seconds), as text.
 """

@@ -15,9 +15,9 @@ of a `DataLoader`: they open files late, once a process, and pickle without what
 import os
 import zipfile
 from abc import ABC, abstractmethod
-from collections import OrderedDict
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import cached_property, lru_cache
 from pathlib import Path
 
 import numpy as np
@@ -77,15 +77,12 @@ class FeatureStore(ABC):
         if not self.path.exists():
             raise ValueError(f"The feature store {self.path} does not exist: give its file or folder.")
         self.num_searched_back = self.num_zeros = 0
-        self._feature_dim = None
-        self._forget_open_videos()
+        self._process_id = None  # of the process that `_opened` belongs to
 
-    @property
+    @cached_property
     def feature_dim(self) -> int:
         """D, the width of the first stored video's features; all others must have it too."""
-        if self._feature_dim is None:
-            self._feature_dim = self._first_width()
-        return self._feature_dim
+        return self._first_width()
 
     def read(self, video_id: str, times_s: Sequence[float]) -> np.ndarray:
         """Returns the features shown at the given times, float32 `(T, D)`, in the order of `times_s`.
@@ -114,10 +111,11 @@ class FeatureStore(ABC):
                     f"video of {self.path} has features of width {self.feature_dim}: a store holds one width."
                 )
             features[position] = row
-        if not np.isfinite(features).all():
-            time_s = times[np.argmin(np.isfinite(features).all(axis=1))]
+        finite = np.isfinite(features).all(axis=1)  # (T,)
+        if not finite.all():
             raise ValueError(
-                f"The feature of video '{video_id}' at {time_s:.3f} s in {self.path} is not finite: extract it anew."
+                f"The feature of video '{video_id}' at {times[finite.argmin()]:.3f} s in {self.path} is not finite: "
+                "extract it anew."
             )
         return features
 
@@ -145,21 +143,14 @@ class FeatureStore(ABC):
 
     def _video(self, video_id: str, time_s: float) -> _Video:
         if self._process_id != os.getpid():  # after a fork: what the parent opened is the parent's
-            self._forget_open_videos()
-        if video_id in self._videos:
-            self._videos.move_to_end(video_id)
-            return self._videos[video_id]
+            self._process_id, self._opened = os.getpid(), lru_cache(self.max_open)(self._open)
         try:
-            video = self._open(video_id)
+            return self._opened(video_id)
         except KeyError as error:
             raise ValueError(
                 f"{self.path} holds no features of video '{video_id}', asked for at {time_s:.3f} s: extract them, or "
                 "leave the video out."
             ) from error
-        self._videos[video_id] = video
-        if len(self._videos) > self.max_open:
-            self._videos.popitem(last=False)
-        return video
 
     def _row(self, video: _Video, index: int, video_id: str, time_s: float) -> np.ndarray:
         row = video.row(index)
@@ -180,18 +171,14 @@ class FeatureStore(ABC):
         self.num_zeros += 1
         return np.zeros(self.feature_dim, dtype=np.float32)
 
-    def _forget_open_videos(self):
-        self._process_id, self._videos = os.getpid(), OrderedDict()
-
     def __getstate__(self) -> dict:
-        return {**self.__dict__, "_videos": None, "_process_id": None}
+        return {**self.__dict__, "_opened": None, "_process_id": None}
 
 
 class SafetensorsFeatureStore(FeatureStore):
     """One file a video, `<video_id>.safetensors`, memory-mapped: only the rows asked for are read.
 
-    Each file holds the tensor `features (N, D)`, float32 or float16, and in its metadata `frame_rate` (rows per second)
-    and `start_s` (when row 0 is shown, in seconds), as text.
+    The format is described in `avt_distill.features.files`.
 
     Args:
         path (`str` or `Path`): The folder of the files, or a folder that holds them in its `features/`.

@@ -89,18 +89,17 @@ def read_rulstm(path: Path, space: LabelSpace) -> pd.DataFrame:
             f"{path} has {table.shape[1]} columns: RULSTM's files have 7 (uid, video, start, stop frame, verb, noun, "
             "action), or the first 4 without labels."
         )
-    labelled = table.shape[1] == 7
-    frames = [pd.to_numeric(table[column], errors="coerce") for column in (2, 3)]
+    table = table.reindex(columns=range(7), fill_value=UNLABELLED)
     return segment_table(
         path,
         space,
         uid=table[0],
         video_id=table[1],
-        start_s=frames[0] / RULSTM_FPS,
-        end_s=frames[1] / RULSTM_FPS,
-        verb=table[4] if labelled else [UNLABELLED] * len(table),
-        noun=table[5] if labelled else [UNLABELLED] * len(table),
-        action=table[6] if labelled else [UNLABELLED] * len(table),
+        start_s=pd.to_numeric(table[2], errors="coerce") / RULSTM_FPS,
+        end_s=pd.to_numeric(table[3], errors="coerce") / RULSTM_FPS,
+        verb=table[4],
+        noun=table[5],
+        action=table[6],
     )
 
 

@@ -32,10 +32,21 @@ class FiftySalads(AnticipationBuilder):
 
     def read_annotations(self, folder: Path) -> Annotations:
         fold = self.config.name.removeprefix("fold")
-        if (folder / "segments.csv").exists():
-            space, segments, test_videos, fps = _read_segment_form(folder, fold)
+        source = folder / "segments.csv"
+        if source.exists():
+            space, table, test_videos, fps = _read_segment_form(folder, fold)
         else:
-            space, segments, test_videos, fps = _read_frame_labels(folder, fold)
+            source = folder / "groundTruth"
+            space, table, test_videos, fps = _read_frame_labels(folder, fold)
+        segments = segment_table(
+            source,
+            space,
+            uid=table["video_id"] + "_" + table["start_frame"].astype(str),
+            video_id=table["video_id"],
+            start_s=pd.to_numeric(table["start_frame"], errors="coerce") / fps,
+            end_s=pd.to_numeric(table["end_frame"], errors="coerce") / fps,
+            action=table["action_class"],
+        )
         is_test = segments["video_id"].isin(test_videos)
         splits = {"train": segments[~is_test], "test": segments[is_test]}
         for split, table in splits.items():
@@ -45,30 +56,21 @@ class FiftySalads(AnticipationBuilder):
         return Annotations(space, splits, dict.fromkeys(segments["video_id"], fps))
 
 
-def _read_segment_form(folder: Path, fold: str) -> tuple[LabelSpace, pd.DataFrame, set[str], float]:
+def _read_segment_form(folder: Path, fold: str) -> tuple[LabelSpace, pd.DataFrame, list[str], float]:
+    """Returns the labels, the segments in frames, a fold's test videos, and frames per second."""
     meta = json.loads((folder / "meta.json").read_text(encoding="utf-8"))
     table = read_csv(folder / "segments.csv", "video_id", "start_frame", "end_frame", "action_class")
-    fps = float(meta["frame_rate"])
-    space = LabelSpace(tuple(meta["actions"]))
-    segments = segment_table(
-        folder / "segments.csv",
-        space,
-        uid=_uids(table["video_id"], table["start_frame"]),
-        video_id=table["video_id"],
-        start_s=pd.to_numeric(table["start_frame"], errors="coerce") / fps,
-        end_s=pd.to_numeric(table["end_frame"], errors="coerce") / fps,
-        action=table["action_class"],
-    )
-    return space, segments, set(meta["test_videos_of_fold"][fold]), fps
+    return LabelSpace(tuple(meta["actions"])), table, meta["test_videos_of_fold"][fold], float(meta["frame_rate"])
 
 
-def _read_frame_labels(folder: Path, fold: str) -> tuple[LabelSpace, pd.DataFrame, set[str], float]:
+def _read_frame_labels(folder: Path, fold: str) -> tuple[LabelSpace, pd.DataFrame, list[str], float]:
+    """Returns what `_read_segment_form` does, from the official files."""
     names = [line.split()[1] for line in _lines(folder / "mapping.txt")]
     space = LabelSpace(tuple(name for name in names if name not in BACKGROUND))
     action_of = {name: action for action, name in enumerate(space.actions)}
-    rows = []
     bundles = {split: folder / "splits" / f"{split}.split{fold}.bundle" for split in ("train", "test")}
     videos = {split: [Path(line).stem for line in _lines(path)] for split, path in bundles.items()}
+    rows = []
     for video_id in [*videos["train"], *videos["test"]]:
         first = 0
         for label, run in groupby(_lines(folder / "groundTruth" / f"{video_id}.txt")):
@@ -78,21 +80,8 @@ def _read_frame_labels(folder: Path, fold: str) -> tuple[LabelSpace, pd.DataFram
             elif label not in BACKGROUND:
                 raise AnnotationError(f"{video_id}.txt, line {first + 1}: '{label}' is not in mapping.txt.")
             first = end
-    table = pd.DataFrame(rows, columns=["video_id", "start_frame", "end_frame", "action"])
-    segments = segment_table(
-        folder / "groundTruth",
-        space,
-        uid=_uids(table["video_id"], table["start_frame"]),
-        video_id=table["video_id"],
-        start_s=table["start_frame"] / OFFICIAL_FPS,
-        end_s=table["end_frame"] / OFFICIAL_FPS,
-        action=table["action"],
-    )
-    return space, segments, set(videos["test"]), OFFICIAL_FPS
-
-
-def _uids(video_ids: pd.Series, start_frames: pd.Series) -> list[str]:
-    return [f"{video_id}_{start}" for video_id, start in zip(video_ids, start_frames, strict=True)]
+    table = pd.DataFrame(rows, columns=["video_id", "start_frame", "end_frame", "action_class"])
+    return space, table, videos["test"], OFFICIAL_FPS
 
 
 def _lines(path: Path) -> list[str]:

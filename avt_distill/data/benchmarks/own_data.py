@@ -59,11 +59,14 @@ class OwnData(AnticipationBuilder):
         if unused:
             logger.warning("%s: the columns %s are not used; known are %s.", path, unused, REQUIRED + OPTIONAL)
         space = LabelSpace.load(folder / "labels.json") if (folder / "labels.json").exists() else _label_space(table)
-        columns = {"uid": table["uid"] if "uid" in table else _uids(table)}
-        columns |= {name: _ids(path, table[name], names) for name, names in _named(space).items() if name in table}
-        columns |= {"narration": table["narration"]} if "narration" in table else {}
-        times = {"start_s": table["start_s"], "end_s": table["end_s"]}
-        segments = segment_table(path, space, video_id=table["video_id"], **times, **columns)
+        named = {"action": space.actions, "verb": space.verbs, "noun": space.nouns}
+        columns = {name: _ids(path, table[name], names) for name, names in named.items() if name in table}
+        for name in ("uid", "video_id", "start_s", "end_s", "narration"):
+            if name in table:
+                columns[name] = table[name]
+        if "uid" not in table:  # the segments of each video are numbered in the order of the file
+            columns["uid"] = table["video_id"] + "_" + table.groupby("video_id").cumcount().astype(str)
+        segments = segment_table(path, space, **columns)
         return Annotations(space, self._divide(path, table, segments), self._video_fps(segments))
 
     def _divide(self, path: Path, table: pd.DataFrame, segments: pd.DataFrame) -> dict[str, pd.DataFrame]:
@@ -73,10 +76,10 @@ class OwnData(AnticipationBuilder):
             names = table["fold"].eq(self.config.fold).map({True: "test", False: "train"})
         else:
             names = table["split"] if "split" in table else pd.Series("train", index=table.index)
-        unusable = [name for name in dict.fromkeys(names) if not re.fullmatch(r"\w+", name)]
+        unusable = [name for name in names.unique() if not re.fullmatch(r"\w+", name)]
         if unusable:
             raise AnnotationError(f"{path} has a split '{unusable[0]}': name splits in letters, digits and '_'.")
-        return {name: segments[names == name].reset_index(drop=True) for name in dict.fromkeys(names)}
+        return {name: segments[names == name].reset_index(drop=True) for name in names.unique()}
 
     def _video_fps(self, segments: pd.DataFrame) -> dict[str, float]:
         if self.config.video_fps is not None or self.config.videos is None:
@@ -86,33 +89,20 @@ class OwnData(AnticipationBuilder):
         return {video_id: probe(path).fps for video_id, path in videos.items() if video_id in annotated}
 
 
-def _named(space: LabelSpace) -> dict[str, tuple[str, ...]]:
-    return {"action": space.actions, "verb": space.verbs, "noun": space.nouns}
-
-
 def _label_space(table: pd.DataFrame) -> LabelSpace:
-    names = {
-        name: tuple(sorted(set(table[name]) - {""})) if name in table else () for name in ("action", "verb", "noun")
-    }
+    """Returns the names in a table, and each action's verb and noun where all actions have both."""
+    table = table.reindex(columns=["action", "verb", "noun"], fill_value="")
+    actions, verbs, nouns = (sorted(set(table[name]) - {""}) for name in table)
+    of_action = table.drop_duplicates("action").set_index("action").loc[actions]
     pairs = None
-    if names["verb"] and names["noun"]:
-        of_action = table[table["action"] != ""].drop_duplicates("action").set_index("action")
-        complete = of_action[["verb", "noun"]].ne("").all(axis=None)
-        if complete:
-            verb_of, noun_of = of_action["verb"], of_action["noun"]
-            pairs = [(names["verb"].index(verb_of[a]), names["noun"].index(noun_of[a])) for a in names["action"]]
-    return LabelSpace(names["action"], names["verb"], names["noun"], pairs)
+    if of_action.ne("").all(axis=None):
+        pairs = [(verbs.index(verb), nouns.index(noun)) for verb, noun in of_action.itertuples(index=False)]
+    return LabelSpace(actions, verbs, nouns, pairs)
 
 
-def _ids(path: Path, names: pd.Series, known: tuple[str, ...]) -> list[int]:
-    id_of = {name: index for index, name in enumerate(known)} | {"": UNLABELLED}
-    unknown = [name for name in names if name not in id_of]
-    if unknown:
-        raise AnnotationError(f"{path}: '{unknown[0]}' is not in labels.json: add it there, or correct the name.")
-    return [id_of[name] for name in names]
-
-
-def _uids(table: pd.DataFrame) -> list[str]:
-    """Numbers the segments of each video in the order of the file."""
-    numbers = table.groupby("video_id", sort=False).cumcount()
-    return [f"{video_id}_{number}" for video_id, number in zip(table["video_id"], numbers, strict=True)]
+def _ids(path: Path, names: pd.Series, known: tuple[str, ...]) -> pd.Series:
+    ids = names.map({name: index for index, name in enumerate(known)} | {"": UNLABELLED})
+    if ids.isna().any():
+        unknown = names[ids.isna()].iloc[0]
+        raise AnnotationError(f"{path}: '{unknown}' is not in labels.json: add it there, or correct the name.")
+    return ids
