@@ -13,7 +13,7 @@ RING_2 = sorted((PROJECT / "avt_distill").rglob("*.py"))
 RING_1_LIBRARIES = {"torch", "transformers", "numpy", "huggingface_hub"}
 # A room may import the rooms to its left, and itself; only `__main__` starts a command.
 FLOORS = (
-    *("runs", "data.labels", "metrics", "losses", "conversion", "features", "data", "evaluation", "teacher", "recipes"),
+    *("runs", "losses", "conversion", "features", "data", "metrics", "evaluation", "teacher", "recipes"),
     *("pictures", "sharing", "student", "commands"),
 )
 # What the arithmetic needs of others: `cards` and the room of evaluation are numbers and text alone.
@@ -47,8 +47,7 @@ def imports(path: Path) -> list[tuple[str, ast.stmt, bool]]:
 
 def room_of(module: str) -> str:
     """The room of a module of ring 2: `avt_distill.teacher.prediction` is in `teacher`."""
-    parts = module.split(".")[1:]
-    return "data.labels" if parts[:2] == ["data", "labels"] else parts[0]
+    return module.split(".")[1]
 
 
 def is_outside(module: str) -> bool:
@@ -103,7 +102,7 @@ def test_ring_2_keeps_its_layers(path):
     if place.parts[0] == "data":
         assert model <= set(MODEL_OF_DATA)
     if place.parts[0] == "teacher":
-        of_data = {module.split(".")[2] for module in own if room_of(module).startswith("data")}
+        of_data = {module.split(".")[2] for module in own if room_of(module) == "data"}
         assert of_data <= set(DATA_OF_TEACHERS)
         assert not model
     if str(place).startswith(ARITHMETIC):

@@ -3,8 +3,7 @@
 from collections.abc import Sequence
 
 import numpy as np
-
-from ..metrics import softmax
+import scipy.special
 
 
 def running_means(
@@ -42,7 +41,8 @@ def running_means(
 def softmax_scores(scores: np.ndarray, sharpness: float = 1.0) -> np.ndarray:
     """Returns a recogniser's class scores `(N, A)` as probabilities, the softmax of `sharpness` times the scores."""
     # Shifted and scaled in the scores' own precision, so that recorded features can be made again bit for bit.
-    return softmax(sharpness * (scores - scores.max(axis=1, keepdims=True)))
+    scaled = sharpness * (scores - scores.max(axis=1, keepdims=True))
+    return scipy.special.softmax(scaled.astype(np.float64), axis=1)
 
 
 def evidence_so_far(probabilities: np.ndarray, frame_rate: float, scale_s: float) -> np.ndarray:
