@@ -12,7 +12,7 @@ help:
 	@echo "make test-all  the same with the slow tests"
 	@echo "make demo      install into $(VENV), run the whole method on a made-up kitchen into demo_run/ (under ten minutes)"
 	@echo "make bench     run the short benchmarks, results into bench_results/ (about three minutes)"
-	@echo "make lint      check style and formatting only"
+	@echo "make lint      check style, formatting and types only"
 	@echo "make format    apply formatting"
 	@echo "make clean     remove $(VENV), caches and demo_run"
 
@@ -27,6 +27,7 @@ $(VENV)/installed: pyproject.toml constraints.txt
 lint: venv
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
+	$(BIN)/python .ci/check_types.py
 
 format: venv
 	$(BIN)/ruff check --fix .

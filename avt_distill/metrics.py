@@ -12,8 +12,7 @@ Verbs and nouns are scored by marginal probabilities: softmax over actions, summ
 noun without any action has probability 0; RULSTM gives it that of action 0 (RULSTM/utils.py, get_marginal_indexes).
 """
 
-import re
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence, Set
 
 import numpy as np
 import pandas as pd
@@ -21,10 +20,11 @@ import scipy.special
 
 from .data.labels import LabelSpace
 
-# Ids of classes: of actions, or of each kind.
-ClassIds = Collection[int] | Mapping[str, Collection[int]]
+# Ids of classes: of actions, or of each kind. Not `Collection[int]`: a mapping with ids for keys would be one.
+ClassIds = Sequence[int] | Set[int] | np.ndarray | Mapping[str, Collection[int]]
 
 KINDS = ("action", "verb", "noun")
+GROUPS = ("many_shot", "tail", "unseen")
 UNKNOWN_LABEL = -100
 # Rank of a row that nothing was scored for.
 NEVER_A_HIT = np.iinfo(np.int64).max
@@ -114,7 +114,14 @@ def labels_of_kind(labels: np.ndarray, kind: str, label_space: LabelSpace | None
     """Returns the action, verb or noun ids, int64 `(N,)`, of rows labelled by action; `kind` says which."""
     if kind == "action":
         return labels
-    return _verb_noun_ids(label_space)[labels, KINDS.index(kind) - 1]
+    return verb_noun_ids(label_space)[labels, KINDS.index(kind) - 1]
+
+
+def verb_noun_ids(label_space: LabelSpace | None) -> np.ndarray:
+    """Returns the verb and noun id of each action, int64 `(A, 2)`; refuses a label space that does not have them."""
+    if label_space is None or label_space.verb_noun_ids is None:
+        raise ValueError("label_space has no action_to_verb_noun: give one that says each action's verb and noun.")
+    return label_space.verb_noun_ids
 
 
 def marginal_scores(scores: np.ndarray, label_space: LabelSpace) -> tuple[np.ndarray, np.ndarray]:
@@ -124,7 +131,7 @@ def marginal_scores(scores: np.ndarray, label_space: LabelSpace) -> tuple[np.nda
         scores (`np.ndarray` of shape `(N, A)`): Logits of the actions; softmaxed here.
         label_space (`LabelSpace`): Has `action_to_verb_noun`.
     """
-    pairs = _verb_noun_ids(label_space)
+    pairs = verb_noun_ids(label_space)
     scores = _check_matrix("scores", scores, len(label_space.actions))
     verbs = np.zeros((len(scores), len(label_space.verbs)))
     nouns = np.zeros((len(scores), len(label_space.nouns)))
@@ -163,7 +170,7 @@ def many_shot_actions(
     """
     if rule not in ("and", "or"):
         raise ValueError(f"rule is '{rule}': give 'and' or 'or'.")
-    pairs = _verb_noun_ids(label_space)
+    pairs = verb_noun_ids(label_space)
     verb_in = np.isin(pairs[:, 0], _check_ids("many_shot_verbs", many_shot_verbs, len(label_space.verbs)))
     noun_in = np.isin(pairs[:, 1], _check_ids("many_shot_nouns", many_shot_nouns, len(label_space.nouns)))
     return np.flatnonzero(verb_in & noun_in if rule == "and" else verb_in | noun_in).tolist()
@@ -244,8 +251,9 @@ def metrics_table(metrics: Mapping[str, float]) -> str:
     """Returns the result of `anticipation_metrics` as text: a line for each kind and group, two decimals."""
     lines = {}
     for name, value in metrics.items():
-        kind, measure, group = re.fullmatch(r"([a-z]+)_(.+?)(?:_(many_shot|tail|unseen))?", name).groups()
-        lines.setdefault(f"{kind} {group or ''}".strip(), {})[measure.replace("_", " ")] = value
+        group = next((group for group in GROUPS if name.endswith(f"_{group}")), "")
+        kind, _, measure = name.removesuffix(f"_{group}").partition("_")
+        lines.setdefault(f"{kind} {group}".strip(), {})[measure.replace("_", " ")] = value
     return pd.DataFrame(lines).T.to_string(float_format="%.2f", na_rep="-")
 
 
@@ -271,28 +279,31 @@ def decomposed_accuracy(scores: np.ndarray, labels: np.ndarray, label_space: Lab
     scores, labels = _check_scores(scores, labels)
     if not 1 <= k <= scores.shape[1]:
         raise ValueError(f"k is {k}: give a number from 1 to the {scores.shape[1]} actions.")
-    pairs = _verb_noun_ids(label_space)
+    pairs = verb_noun_ids(label_space)
     best = np.argsort(-scores.astype(np.float64), axis=1, kind="stable")[:, :k]
     hits = (pairs[best] == pairs[labels][:, None]).any(axis=1)  # (N, 2)
     return {"verb": _row_mean_percent(hits[:, 0]), "noun": _row_mean_percent(hits[:, 1])}
 
 
-def _scores_by_kind(scores, label_space, verb_scores, noun_scores) -> dict[str, np.ndarray]:
+def _scores_by_kind(
+    scores: np.ndarray, label_space: LabelSpace | None, verb_scores: np.ndarray | None, noun_scores: np.ndarray | None
+) -> dict[str, np.ndarray]:
     """Returns the scores of each kind that can be measured."""
     if label_space is not None and len(label_space.actions) != scores.shape[1]:
         raise ValueError(f"scores has {scores.shape[1]} columns for {len(label_space.actions)} actions in label_space.")
-    has_map = label_space is not None and label_space.action_to_verb_noun is not None
-    given = {"verb": verb_scores, "noun": noun_scores}
-    if not has_map:
-        for kind, kind_scores in given.items():
+    if label_space is None or label_space.action_to_verb_noun is None:
+        for kind, kind_scores in (("verb", verb_scores), ("noun", noun_scores)):
             if kind_scores is not None:
                 raise ValueError(f"{kind}_scores needs a label_space with action_to_verb_noun, which labels {kind}s.")
         return {"action": scores}
     if verb_scores is None or noun_scores is None:
-        marginals = dict(zip(("verb", "noun"), marginal_scores(scores, label_space), strict=True))
-        given = {kind: marginals[kind] if given[kind] is None else given[kind] for kind in given}
-    widths = {"verb": len(label_space.verbs), "noun": len(label_space.nouns)}
-    checked = {kind: _check_matrix(f"{kind}_scores", given[kind], widths[kind]) for kind in given}
+        verbs, nouns = marginal_scores(scores, label_space)
+        verb_scores = verbs if verb_scores is None else verb_scores
+        noun_scores = nouns if noun_scores is None else noun_scores
+    checked = {
+        "verb": _check_matrix("verb_scores", verb_scores, len(label_space.verbs)),
+        "noun": _check_matrix("noun_scores", noun_scores, len(label_space.nouns)),
+    }
     for kind, kind_scores in checked.items():
         if len(kind_scores) != len(scores):
             raise ValueError(f"{kind}_scores has {len(kind_scores)} rows and scores {len(scores)}: give as many.")
@@ -301,7 +312,7 @@ def _scores_by_kind(scores, label_space, verb_scores, noun_scores) -> dict[str, 
 
 def _ids_by_kind(name: str, ids: ClassIds | None, scores_by_kind: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
     """Returns the ids of a group by kind; those of actions where `ids` is a plain collection."""
-    by_kind = {} if ids is None else ids if isinstance(ids, Mapping) else {"action": ids}
+    by_kind: Mapping[str, Collection[int]] = {} if ids is None else ids if isinstance(ids, Mapping) else {"action": ids}
     if not set(by_kind) <= set(KINDS):
         raise ValueError(f"{name} has keys {sorted(by_kind)}: give some of {KINDS}.")
     if not set(by_kind) <= set(scores_by_kind):
@@ -335,7 +346,7 @@ def _check_scores(scores: np.ndarray, labels: np.ndarray) -> tuple[np.ndarray, n
     return scores, labels
 
 
-def _check_labels(name: str, labels: np.ndarray, num_classes: int) -> np.ndarray:
+def _check_labels(name: str, labels: np.ndarray | Sequence[int], num_classes: int) -> np.ndarray:
     labels = np.asarray(labels)
     if labels.ndim != 1 or (labels.size and labels.dtype.kind not in "iu"):
         raise ValueError(f"{name} has shape {labels.shape} and type {labels.dtype}: give integers of shape (N,).")
@@ -359,12 +370,6 @@ def _check_mask(unseen_mask: np.ndarray | None, num_rows: int) -> np.ndarray | N
             "dropped rows last."
         )
     return mask
-
-
-def _verb_noun_ids(label_space: LabelSpace | None) -> np.ndarray:
-    if label_space is None or label_space.verb_noun_ids is None:
-        raise ValueError("label_space has no action_to_verb_noun: give one that says each action's verb and noun.")
-    return label_space.verb_noun_ids
 
 
 def _metrics_of_rows(kind: str, suffix: str, ranks: np.ndarray, labels: np.ndarray, ks: Sequence[int]) -> dict:

@@ -1,10 +1,11 @@
 """Configuration of the Anticipative Video Transformer (AVT, Girdhar and Grauman, ICCV 2021)."""
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import field
 
 from huggingface_hub.dataclasses import strict
 from transformers import AutoConfig, PreTrainedConfig
+from transformers.configuration_utils import SubConfigSpec
 
 LABEL_TYPES = ("action", "verb", "noun")
 
@@ -58,7 +59,7 @@ class AVTConfig(PreTrainedConfig):
     """
 
     model_type = "avt"
-    sub_configs = {"backbone_config": AutoConfig}
+    sub_configs_defaults = {"backbone_config": SubConfigSpec(AutoConfig, model_type="vit", optional=True)}
     attribute_map = {
         "hidden_size": "head_hidden_size",
         "num_hidden_layers": "head_num_layers",
@@ -138,8 +139,8 @@ class AVTConfig(PreTrainedConfig):
         self.noun_id2label = _int_keys(self.noun_id2label)
         self.action_to_verb_noun = _verb_noun_pairs(self.action_to_verb_noun)
         self.check_consistency()
-        self.label2id = {label: index for index, label in self.id2label.items()}
-        if self.feature_dim is None:
+        self.label2id = {label: int(index) for index, label in (self.id2label or {}).items()}
+        if self.feature_dim is None and self.backbone_config is not None:
             self.feature_dim = _backbone_width(self.backbone_config)
 
     @classmethod
@@ -185,19 +186,19 @@ class AVTConfig(PreTrainedConfig):
                     f"label_types asks for '{label_type}' but {label_type}_id2label is None: give the names."
                 )
         if self.action_to_verb_noun is not None:
-            self._check_action_map()
+            self._check_action_map(self.action_to_verb_noun)
         elif self.use_class_mappings:
             raise ValueError("use_class_mappings needs action_to_verb_noun, the [verb id, noun id] of each action.")
 
-    def _check_action_map(self):
-        if len(self.action_to_verb_noun) != self.num_labels:
+    def _check_action_map(self, pairs: Collection[Sequence[int]]):
+        if len(pairs) != self.num_labels:
             raise ValueError(
-                f"action_to_verb_noun has {len(self.action_to_verb_noun)} rows but there are {self.num_labels} "
-                "actions: give one [verb id, noun id] for each action."
+                f"action_to_verb_noun has {len(pairs)} rows but there are {self.num_labels} actions: give one [verb "
+                "id, noun id] for each action."
             )
         for position, name in enumerate(("verb_id2label", "noun_id2label")):
             labels = getattr(self, name)
-            ids = [pair[position] for pair in self.action_to_verb_noun]
+            ids = [pair[position] for pair in pairs]
             highest = max(ids) if labels is None else len(labels) - 1
             if min(ids) < 0 or max(ids) > highest:
                 raise ValueError(

@@ -8,7 +8,7 @@ after the window ("future"), from which the next action is classified.
 
 import inspect
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import nn
@@ -25,6 +25,8 @@ if TYPE_CHECKING:
     from .pipeline_avt import ActionAnticipationPipeline  # noqa: F401
     from .video_processing_avt import AVTVideoProcessor  # noqa: F401
 
+_ALWAYS_SET: Any = None  # the default that `ModelOutput` demands, of fields that are never left out
+
 
 @dataclass
 class AVTModelOutput(ModelOutput):
@@ -38,11 +40,11 @@ class AVTModelOutput(ModelOutput):
         hidden_states, attentions (`tuple[torch.Tensor]`, *optional*): Of the head over the observed frames.
     """
 
-    frame_features: torch.FloatTensor | None = None
-    past_features: torch.FloatTensor | None = None
-    future_features: torch.FloatTensor | None = None
-    hidden_states: tuple[torch.FloatTensor, ...] | None = None
-    attentions: tuple[torch.FloatTensor, ...] | None = None
+    frame_features: torch.Tensor = _ALWAYS_SET
+    past_features: torch.Tensor = _ALWAYS_SET
+    future_features: torch.Tensor = _ALWAYS_SET
+    hidden_states: tuple[torch.Tensor, ...] | None = None
+    attentions: tuple[torch.Tensor, ...] | None = None
 
 
 @dataclass
@@ -71,28 +73,28 @@ class AVTAnticipationOutput(ModelOutput):
             V here.
     """
 
-    loss: torch.FloatTensor | None = None
-    logits: torch.FloatTensor | None = None
-    past_logits: torch.FloatTensor | None = None
-    verb_logits: torch.FloatTensor | None = None
-    noun_logits: torch.FloatTensor | None = None
-    future_logits: torch.FloatTensor | None = None
-    future_features: torch.FloatTensor | None = None
-    past_features: torch.FloatTensor | None = None
-    action_loss: torch.FloatTensor | None = None
-    verb_loss: torch.FloatTensor | None = None
-    noun_loss: torch.FloatTensor | None = None
-    past_loss: torch.FloatTensor | None = None
-    feature_loss: torch.FloatTensor | None = None
-    hidden_states: tuple[torch.FloatTensor, ...] | None = None
-    attentions: tuple[torch.FloatTensor, ...] | None = None
+    loss: torch.Tensor | None = None
+    logits: torch.Tensor = _ALWAYS_SET
+    past_logits: torch.Tensor | None = None
+    verb_logits: torch.Tensor | None = None
+    noun_logits: torch.Tensor | None = None
+    future_logits: torch.Tensor | None = None
+    future_features: torch.Tensor = _ALWAYS_SET
+    past_features: torch.Tensor = _ALWAYS_SET
+    action_loss: torch.Tensor | None = None
+    verb_loss: torch.Tensor | None = None
+    noun_loss: torch.Tensor | None = None
+    past_loss: torch.Tensor | None = None
+    feature_loss: torch.Tensor | None = None
+    hidden_states: tuple[torch.Tensor, ...] | None = None
+    attentions: tuple[torch.Tensor, ...] | None = None
 
 
 class AVTPreTrainedModel(PreTrainedModel):
     config_class = AVTConfig
     base_model_prefix = "avt"
     main_input_name = "pixel_values_videos"
-    input_modalities = ("video",)
+    input_modalities = ["video"]
     supports_gradient_checkpointing = True
     # `forward` returns losses that are already averaged: `Trainer` must divide them by the accumulation steps.
     accepts_loss_kwargs = False
@@ -140,12 +142,14 @@ class AVTModel(AVTPreTrainedModel):
             self.backbone.apply(self._init_weights)
             names = [name for name, _ in self.backbone.named_parameters()]
             self.has_class_token = any(name.endswith(("cls_token", "class_embedding")) for name in names)
+        width = config.feature_dim
+        assert width is not None  # the configuration reads it off the backbone where it is not given
         self.mapper = None
         if config.intermediate_dim is not None:
-            self.mapper = nn.Linear(config.feature_dim, config.intermediate_dim, bias=False)
-        width = config.intermediate_dim or config.feature_dim
+            self.mapper = nn.Linear(width, config.intermediate_dim, bias=False)
+            width = config.intermediate_dim
         self.encoder = nn.Linear(width, config.head_hidden_size, bias=False)
-        self.head = AVTHead._from_config(_head_config(config))
+        self.head = AVTHead._from_config(_head_config(config), attn_implementation=config._attn_implementation)
         self.decoder = nn.Linear(config.head_hidden_size, width, bias=False)
         self.post_init()
 
@@ -208,6 +212,8 @@ class AVTModel(AVTPreTrainedModel):
             output_hidden_states, output_attentions (`bool`, *optional*): Also return the head's.
         """
         if video_features is None:
+            if pixel_values_videos is None:
+                raise ValueError("Give either pixel_values_videos or video_features; got neither.")
             batch_size = pixel_values_videos.shape[0]
             video_features = self.encode_frames(pixel_values_videos.flatten(0, 1)).unflatten(0, (batch_size, -1))
         x = video_features.to(self.encoder.weight.dtype)
@@ -261,10 +267,10 @@ class AVTForAnticipation(AVTPreTrainedModel):
         super().__init__(config)
         self.avt = AVTModel(config)
         self.dropout = nn.Dropout(config.classifier_dropout)
-        width = config.intermediate_dim or config.feature_dim
         num_classes = config.num_classes
         if config.use_class_mappings:
             num_classes = {"action": num_classes["action"]}
+        width = self.avt.decoder.out_features
         self.classifiers = nn.ModuleDict({name: nn.Linear(width, size) for name, size in num_classes.items()})
         self.post_init()
 
@@ -411,8 +417,10 @@ class AVTForAnticipation(AVTPreTrainedModel):
         if not losses:
             return None
         weights = {"past_loss": self.config.past_loss_weight}
-        total = sum(weights.get(name, 1.0) * loss for name, loss in losses.items())
-        return total if feature_loss is None else total + self.config.feature_loss_weight * feature_loss
+        terms: list[torch.Tensor] = [weights.get(name, 1.0) * loss for name, loss in losses.items()]
+        if feature_loss is not None:
+            terms.append(self.config.feature_loss_weight * feature_loss)
+        return sum(terms[1:], start=terms[0])
 
     def _check_inputs(self, pixel_values_videos, video_features, frame_mask, num_future_steps):
         if (pixel_values_videos is None) == (video_features is None):
@@ -457,8 +465,8 @@ class AVTForAnticipation(AVTPreTrainedModel):
 
 def backbone_class(backbone_config) -> tuple[type[PreTrainedModel], dict]:
     """Returns the model class for a configuration, and the arguments that leave out its pooler where it allows to."""
-    model_class = MODEL_MAPPING[type(backbone_config)]
-    model_class = model_class[0] if isinstance(model_class, (list, tuple)) else model_class
+    found: Any = MODEL_MAPPING[type(backbone_config)]  # a class, or several, whatever its annotation says
+    model_class = found[0] if isinstance(found, (list, tuple)) else found
     leave_out_pooler = "add_pooling_layer" in inspect.signature(model_class.__init__).parameters
     return model_class, {"add_pooling_layer": False} if leave_out_pooler else {}
 
@@ -476,7 +484,6 @@ def _head_config(config: AVTConfig) -> GPT2Config:
         resid_pdrop=config.head_dropout,
         embd_pdrop=config.head_dropout,
         attn_pdrop=config.head_dropout,
-        attn_implementation=config._attn_implementation,
     )
 
 

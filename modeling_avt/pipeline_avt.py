@@ -3,6 +3,7 @@
 import math
 from collections.abc import Callable, Iterator, Sequence, Sized
 from types import GeneratorType
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
@@ -11,10 +12,12 @@ from transformers import Pipeline
 from transformers.pipelines.pt_utils import PipelineDataset, PipelineIterator
 
 from .answers_avt import check_observed_alike, most_likely
-from .pipeline_inputs_avt import VideoSource, is_uint8, to_source
+from .pipeline_inputs_avt import ObservedWindow, VideoArray, VideoFile, is_uint8, to_source
 from .temporal_avt import sample_frame_times
-from .video_io_avt import probe
-from .video_processing_avt import FRAMES_AT_ONCE
+from .video_processing_avt import FRAMES_AT_ONCE, AVTVideoProcessor
+
+if TYPE_CHECKING:
+    from .modeling_avt import AVTForAnticipation
 
 
 class ActionAnticipationPipeline(Pipeline):
@@ -45,6 +48,9 @@ class ActionAnticipationPipeline(Pipeline):
             the model was trained on.
     """
 
+    model: "AVTForAnticipation"
+    video_processor: AVTVideoProcessor | None
+
     _load_processor = False
     _load_image_processor = False
     _load_video_processor = None  # where there is one: a model that takes features has none
@@ -60,16 +66,16 @@ class ActionAnticipationPipeline(Pipeline):
         super().__init__(model, *args, **kwargs)
         if dtype not in (None, "auto"):  # transformers leaves a model alone that it did not load
             dtype = getattr(torch, dtype) if isinstance(dtype, str) else dtype
-            if dtype != self.model.dtype:
-                self.model.to(dtype)
+            if dtype != model.dtype:
+                model.to(dtype)
         if self.video_processor is None:
-            if self.model.config.backbone_config is not None:
+            if model.config.backbone_config is not None:
                 raise ValueError(
                     "The action-anticipation pipeline needs a video_processor for a model with a backbone: save an "
                     "AVTVideoProcessor beside the model (AutoProcessor.from_pretrained says why one cannot be read)."
                 )
             return
-        check_observed_alike(self.video_processor, self.model.config)
+        check_observed_alike(self.video_processor, model.config)
 
     def __call__(self, videos, **kwargs):
         """Returns the most likely next actions of each video.
@@ -174,12 +180,13 @@ class ActionAnticipationPipeline(Pipeline):
         """
         source = to_source(video, frames_per_second)
         self._check_source(source)
-        if source.rows is not None and source.frames_per_second is None:
+        if isinstance(source, ObservedWindow):
             return self._prepare_window(source, at, every)
-        moments = [at]
-        if at is None:
-            end_s = probe(source.file).duration_s if source.rows is None else source.end_s
-            moments = [end_s] if every is None else list(np.arange(1, int(end_s / every + 1e-6) + 1) * every)
+        if every is None:
+            moments = [float(source.end_s if at is None else at)]
+        else:
+            end_s = source.end_s
+            moments = (np.arange(1, int(end_s / every + 1e-6) + 1) * every).tolist()
             if not moments:
                 raise ValueError(f"every={every} is longer than the video, which ends at {end_s:.3f} s.")
         config = self.model.config
@@ -187,7 +194,8 @@ class ActionAnticipationPipeline(Pipeline):
         rates = {"video_fps": config.frame_rate, "frame_rate": config.frame_rate, "num_frames": config.num_frames}
         windows = [sample_frame_times(moment - config.tau_o, moment, **rates) for moment in moments]
         times, masks = (np.stack(arrays) for arrays in zip(*windows, strict=True))
-        if source.rows is None:
+        if isinstance(source, VideoFile):
+            assert self.video_processor is not None  # see `_check_source`
             frames, positions = self.video_processor.read_moments(source.file, times, masks)
             content = {"pixel_values": frames}
         else:
@@ -199,21 +207,22 @@ class ActionAnticipationPipeline(Pipeline):
             **content,
             "positions": positions,
             "frame_mask": torch.from_numpy(masks),
-            "at_s": [float(moment) for moment in moments],
+            "at_s": moments,
             "is_timeline": every is not None,
         }
 
-    def _check_source(self, source: VideoSource):
+    def _check_source(self, source: VideoFile | VideoArray):
         config = self.model.config
-        if not source.is_features and config.backbone_config is None:
+        if isinstance(source, VideoArray) and source.is_features:
+            if source.rows.shape[1] != config.feature_dim:
+                raise ValueError(f"The features are {source.described}: this model takes (N, {config.feature_dim}).")
+        elif config.backbone_config is None:
             raise ValueError(
                 "This model has no backbone (config.backbone_config is None): give features of frames, floating (N, "
                 f"{config.feature_dim}), instead of {source.described}."
             )
-        if source.is_features and source.rows.shape[1] != config.feature_dim:
-            raise ValueError(f"The features are {source.described}: this model takes (N, {config.feature_dim}).")
 
-    def _prepare_window(self, source: VideoSource, at: float | None, every: float | None) -> dict:
+    def _prepare_window(self, source: ObservedWindow, at: float | None, every: float | None) -> dict:
         """Returns the rows of an array without a clock as the one window that they are."""
         num_frames, num_rows = self.model.config.num_frames, len(source.rows)
         if at is not None or every is not None:
@@ -245,6 +254,7 @@ class ActionAnticipationPipeline(Pipeline):
             if not (rows if mask is None else rows[mask]).isfinite().all():
                 raise ValueError("Observed features are not finite: extract them anew, or all scores would be NaN.")
             return {"video_features": rows.float()}
+        assert self.video_processor is not None  # see `_check_source`
         chunks = rows.split(FRAMES_AT_ONCE)
         frames = [self.video_processor.preprocess(chunk)["pixel_values_videos"][0] for chunk in chunks]
         return {"pixel_values": torch.cat(frames)}

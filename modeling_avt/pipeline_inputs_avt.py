@@ -9,39 +9,56 @@ import numpy as np
 import torch
 
 from .temporal_avt import TIME_SLACK_S
+from .video_io_avt import probe
 
 
 @dataclass
-class VideoSource:
-    """A video as it was given: a file, or an array.
+class VideoFile:
+    """A video file, or its content."""
 
-    Args:
-        file (`str`, `Path` or `bytes`, *optional*): The file, or its content.
-        rows (`torch.Tensor`, *optional*): Frames, uint8 `(N, H, W, 3)` or `(N, 3, H, W)`, or features, `(N, D)`.
-        frames_per_second (`float`, *optional*): Rows per second. `None`: the rows are the observed window.
-        start_s (`float`): When row 0 is shown.
-        frame_mask (*optional*): Which rows exist, where they are the window.
-    """
+    file: str | Path | bytes
 
-    file: str | Path | bytes | None = None
-    rows: torch.Tensor | None = None
-    frames_per_second: float | None = None
-    start_s: float = 0.0
-    frame_mask: object = None
+    @property
+    def end_s(self) -> float:
+        return probe(self.file).duration_s
+
+    @property
+    def described(self) -> str:
+        return "<bytes>" if isinstance(self.file, bytes) else f"the file {self.file}"
+
+
+@dataclass
+class VideoArray:
+    """Frames, uint8 `(N, H, W, 3)` or `(N, 3, H, W)`, or features, `(N, D)`: one row for each."""
+
+    rows: torch.Tensor
 
     @property
     def is_features(self) -> bool:
-        return self.rows is not None and self.rows.is_floating_point()
+        return self.rows.is_floating_point()
+
+    @property
+    def described(self) -> str:
+        return f"an array {str(self.rows.dtype).removeprefix('torch.')} {tuple(self.rows.shape)}"
+
+
+@dataclass
+class ObservedWindow(VideoArray):
+    """An array without a clock, which is the observed window. `frame_mask` tells which rows exist; `None`: all."""
+
+    frame_mask: object = None
+
+
+@dataclass
+class ClockedArray(VideoArray):
+    """An array whose row `i` is shown from `start_s + i / frames_per_second` on."""
+
+    frames_per_second: float
+    start_s: float = 0.0
 
     @property
     def end_s(self) -> float:
         return self.start_s + len(self.rows) / self.frames_per_second
-
-    @property
-    def described(self) -> str:
-        if self.rows is None:
-            return "<bytes>" if isinstance(self.file, bytes) else f"the file {self.file}"
-        return f"an array {str(self.rows.dtype).removeprefix('torch.')} {tuple(self.rows.shape)}"
 
     def numbers_at(self, times_s: np.ndarray, mask: np.ndarray) -> np.ndarray:
         """Returns the number of the row shown at each time: the last that begins at or before it. The end shows the
@@ -58,7 +75,7 @@ class VideoSource:
         return np.minimum(numbers, len(self.rows) - 1)
 
 
-def to_source(video, frames_per_second: float | None) -> VideoSource:
+def to_source(video, frames_per_second: float | None) -> VideoFile | ObservedWindow | ClockedArray:
     """Returns a video in one form; see `ActionAnticipationPipeline.__call__` for those that it may have.
 
     Args:
@@ -81,14 +98,16 @@ def to_source(video, frames_per_second: float | None) -> VideoSource:
     if isinstance(content, (str, Path, bytes)) and kind == "video":
         if options or frames_per_second is not None:
             raise ValueError("A video file has a clock of its own: give frames_per_second with arrays only.")
-        return VideoSource(file=content)
-    source = VideoSource(rows=_to_rows(content, kind), **{"frames_per_second": frames_per_second, **options})
-    rate = source.frames_per_second
-    if rate is not None and not 0 < rate < math.inf:
+        return VideoFile(content)
+    rows = _to_rows(content, kind)
+    rate, mask = options.get("frames_per_second", frames_per_second), options.get("frame_mask")
+    if rate is None:
+        return ObservedWindow(rows, mask)
+    if not 0 < rate < math.inf:
         raise ValueError(f"frames_per_second is {rate}: give a number above 0.")
-    if rate is not None and source.frame_mask is not None:
+    if mask is not None:
         raise ValueError("frame_mask is of an array that is the observed window: give it without frames_per_second.")
-    return source
+    return ClockedArray(rows, rate, options.get("start_s", 0.0))
 
 
 def _to_rows(content, kind: str) -> torch.Tensor:

@@ -67,17 +67,15 @@ class AVTStream:
             raise ValueError(f"top_k is {top_k}: give 1 or more.")
         self.model, self.video_processor, self.top_k = model, video_processor, top_k
         self.moments_per_s, self.stride = config.frame_rate * stride, stride
+        self._num_kept = (config.num_frames - 1) * stride + 1  # features of the last moments, enough for a window
         self.reset()
 
     def reset(self):
         """Forgets everything seen: the next frame begins another video, on any clock."""
-        self.logits = None
-        self._start_s = None  # the first frame's time on the caller's clock; all others below count from it
-        self._shown: _Frame | None = None  # the last frame pushed
-        self._known_until_s = None  # no frame that begins at or before this can come any more
+        self.logits: torch.Tensor | None = None
+        self._now: _Now | None = None  # `None` before the first frame
         self._num_moments = 0  # moments that are over: i / moments_per_s, i = 0..num_moments-1
-        # Of the frames shown at the last moments, enough for a window, `(D,)` each.
-        self._features = deque(maxlen=(self.model.config.num_frames - 1) * self.stride + 1)
+        self._features: deque[torch.Tensor] = deque(maxlen=self._num_kept)  # of the frames shown then, `(D,)` each
 
     def push(self, frame, time_s: float) -> list[dict] | None:
         """Takes the next frame, and returns the newest answer that it completes, or `None`.
@@ -109,14 +107,15 @@ class AVTStream:
             ValueError: before the first frame, and for a time before one that is already known. The stream is then as
                 it was.
         """
-        if self._shown is None:
+        now = self._now
+        if now is None:
             raise ValueError(f"The stream has no frames at {time_s} s: push one first, the video begins with it.")
-        elapsed_s = _as_seconds(time_s) - self._start_s
-        if elapsed_s < self._known_until_s - TIME_SLACK_S:
-            raise ValueError(f"time_s is {time_s}, but the stream is at {self._now_s()} s already: times go forward.")
-        elapsed_s = max(elapsed_s, self._known_until_s)
+        elapsed_s = _as_seconds(time_s) - now.start_s
+        if elapsed_s < now.known_until_s - TIME_SLACK_S:
+            raise ValueError(f"time_s is {time_s}, but the stream is at {now.time_s} s already: times go forward.")
+        elapsed_s = max(elapsed_s, now.known_until_s)
         num_passed = self._num_moments_by(elapsed_s) - self._num_moments
-        step = _Step(self, self._start_s, elapsed_s, self._shown, None, num_passed, False)
+        step = _Step(self, _Now(now.start_s, elapsed_s, now.shown), [(now.shown, num_passed)])
         return _take([step])[0]
 
     @staticmethod
@@ -146,20 +145,22 @@ class AVTStream:
     def _step(self, frame, time_s: float) -> "_Step | None":
         """Returns what a frame brings about, the stream itself unchanged; `None` for a repeated frame."""
         time_s, frame = _as_seconds(time_s), self._checked(frame)
-        start_s = time_s if self._shown is None else self._start_s
+        now = self._now
+        start_s = time_s if now is None else now.start_s
         elapsed_s = time_s - start_s
-        if self._shown is not None and elapsed_s <= self._known_until_s + TIME_SLACK_S:
-            if abs(elapsed_s - self._shown.begins_s) <= TIME_SLACK_S:
+        if now is not None and elapsed_s <= now.known_until_s + TIME_SLACK_S:
+            if abs(elapsed_s - now.shown.begins_s) <= TIME_SLACK_S:
                 return None
             raise ValueError(
-                f"A frame of {time_s} s comes late, the stream is at {self._now_s()} s already: push frames in order, "
+                f"A frame of {time_s} s comes late, the stream is at {now.time_s} s already: push frames in order, "
                 "leave late ones out, and call reset() before another video."
             )
-        frame = _Frame(frame, elapsed_s)
+        pushed = _Frame(frame, elapsed_s)
         num_passed = self._num_moments_by(elapsed_s) - self._num_moments
         newest_s = (self._num_moments + num_passed - 1) / self.moments_per_s
         is_on_moment = num_passed > 0 and newest_s >= elapsed_s - TIME_SLACK_S
-        return _Step(self, start_s, elapsed_s, self._shown, frame, num_passed - is_on_moment, is_on_moment)
+        passed = [] if now is None else [(now.shown, num_passed - is_on_moment)]
+        return _Step(self, _Now(start_s, elapsed_s, pushed), [*passed, (pushed, int(is_on_moment))])
 
     def _checked(self, frame) -> torch.Tensor:
         """Returns a copy of a frame, on the CPU, or of its features."""
@@ -190,51 +191,60 @@ class AVTStream:
         """The number of moments at or before a time."""
         return int((elapsed_s + TIME_SLACK_S) * self.moments_per_s) + 1
 
-    def _now_s(self) -> float:
-        return self._start_s + self._known_until_s
+    def _prepare(self, pixels: torch.Tensor) -> torch.Tensor:
+        assert self.video_processor is not None  # the constructor demands it where frames have pixels
+        return self.video_processor.preprocess(pixels[None])["pixel_values_videos"][0]
 
 
 @dataclass
 class _Frame:
     """A frame of a stream: its pixels until it is encoded, its features `(D,)` from then on."""
 
-    pixels: torch.Tensor | None
+    content: torch.Tensor
     begins_s: float
-    features: torch.Tensor | None = None
+    is_encoded: bool = False
+
+
+@dataclass
+class _Now:
+    """How far a stream is."""
+
+    start_s: float  # the first frame's time on the caller's clock; all others count from it
+    known_until_s: float  # no frame that begins at or before this can come any more
+    shown: _Frame  # the last frame pushed
+
+    @property
+    def time_s(self) -> float:
+        """On the caller's clock."""
+        return self.start_s + self.known_until_s
 
 
 @dataclass
 class _Step:
     """What a push or an advance brings about in a stream, which takes it on by `commit` and not before.
 
-    `num_before` moments passed while `shown` was the last frame; `frame`, where there is one, is the next, and
-    `is_answered_by_itself` where a moment falls on its time. All times but `start_s` count from there.
+    `now` is how far the stream is afterwards. `passed` holds the last frame and, after a push, the new one, each with
+    the number of moments that passed while it was shown.
     """
 
     stream: AVTStream
-    start_s: float
-    elapsed_s: float
-    shown: _Frame | None
-    frame: _Frame | None
-    num_before: int
-    is_answered_by_itself: bool
+    now: _Now
+    passed: list[tuple[_Frame, int]]
     logits: torch.Tensor | None = None
     answer: list[dict] | None = None
 
     def observed(self) -> list[_Frame]:
-        """The frames, two at most, that are shown at the moments that passed."""
-        return [self.shown] * (self.num_before > 0) + [self.frame] * self.is_answered_by_itself
+        """The frames that are shown at the moments that passed."""
+        return [frame for frame, num_moments in self.passed if num_moments]
 
     def num_moments(self) -> int:
-        return self.stream._num_moments + self.num_before + self.is_answered_by_itself
+        return self.stream._num_moments + sum(num_moments for _, num_moments in self.passed)
 
-    def features(self) -> deque:
+    def features(self) -> deque[torch.Tensor]:
         """The features in memory, with those of the moments that passed."""
         features = self.stream._features.copy()
-        if self.num_before:
-            features.extend([self.shown.features] * min(self.num_before, features.maxlen))
-        if self.is_answered_by_itself:
-            features.append(self.frame.features)
+        for frame, num_moments in self.passed:
+            features.extend([frame.content] * min(num_moments, self.stream._num_kept))
         return features
 
     def window(self) -> tuple[torch.Tensor, torch.Tensor]:
@@ -256,8 +266,7 @@ class _Step:
         if self.observed():
             stream._features, stream.logits = self.features(), self.logits
             stream._num_moments = self.num_moments()
-        stream._start_s, stream._known_until_s = self.start_s, self.elapsed_s
-        stream._shown = self.frame or self.shown
+        stream._now = self.now
 
 
 @torch.inference_mode()
@@ -274,13 +283,13 @@ def _take(steps: list[_Step]) -> list[list[dict] | None]:
 def _answer(model, steps: list[_Step]):
     if model.training:
         raise ValueError("The model is in training mode, where dropout makes answers random: call model.eval().")
-    _encode(model, [(step.stream, frame) for step in steps for frame in step.observed() if frame.features is None])
+    _encode(model, [(step.stream, frame) for step in steps for frame in step.observed() if not frame.is_encoded])
     windows, masks = (torch.stack(parts).to(model.device) for parts in zip(*[s.window() for s in steps], strict=True))
     logits = model(video_features=windows, frame_mask=masks).logits.float().cpu()  # (M, A)
     for step, scores in zip(steps, logits, strict=True):
         step.logits = scores.clone()
         best = most_likely(scores, model.config, step.stream.top_k)
-        step.answer = [{**entry, "at_s": step.start_s + step.at_s()} for entry in best]
+        step.answer = [{**entry, "at_s": step.now.start_s + step.at_s()} for entry in best]
 
 
 def _encode(model, new: list[tuple[AVTStream, _Frame]]):
@@ -288,15 +297,13 @@ def _encode(model, new: list[tuple[AVTStream, _Frame]]):
     if not new:
         return
     if model.config.backbone_config is None:
-        encoded = [frame.pixels.to(model.device) for _, frame in new]
+        encoded = [frame.content.to(model.device) for _, frame in new]
     else:
-        prepared = [
-            stream.video_processor.preprocess(frame.pixels[None])["pixel_values_videos"][0] for stream, frame in new
-        ]
+        prepared = [stream._prepare(frame.content) for stream, frame in new]
         encoded = model.encode_frames(torch.cat(prepared).to(model.device, model.dtype))
     for (_, frame), features in zip(new, encoded, strict=True):
         # A copy: a view would keep the features of all streams' frames in memory.
-        frame.features, frame.pixels = features.clone(), None
+        frame.content, frame.is_encoded = features.clone(), True
 
 
 def _as_seconds(time_s) -> float:

@@ -11,7 +11,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from fractions import Fraction
-from itertools import zip_longest
+from itertools import chain, zip_longest
 from pathlib import Path
 
 import numpy as np
@@ -61,7 +61,7 @@ class VideoInfo:
 
 
 def read_frames(
-    path_or_bytes: str | Path | bytes, times_s: Sequence[float], *, resize_short_side: int | None = None
+    path_or_bytes: str | Path | bytes, times_s: Sequence[float] | np.ndarray, *, resize_short_side: int | None = None
 ) -> np.ndarray:
     """Returns the frames shown at the given times, uint8 `(T, H, W, 3)` RGB, in the order of `times_s`.
 
@@ -127,7 +127,7 @@ class _VideoStream:
         self.av = _import_av()
         source = io.BytesIO(path_or_bytes) if isinstance(path_or_bytes, bytes) else str(path_or_bytes)
         try:
-            self.container = self.av.open(source)
+            self.container = self.av.open(source, "r")
         except (self.av.FFmpegError, OSError) as error:
             raise VideoDecodeError(self.name, f"it cannot be opened ({_describe(error)}).") from error
         if not self.container.streams.video:
@@ -142,15 +142,15 @@ class _VideoStream:
             self.codec.thread_count = 1
         elif not self.is_avi:
             self.stream.thread_type = "AUTO"
+        assert self.stream.time_base is not None  # FFmpeg gives every stream that it reads one
         self.tick_s = self.stream.time_base
         self.has_frame_times = not self.is_avi  # whether each packet bears the time of the frame in it
-        self.packets = None
-        self._forget()
-        self.start = self.stream.start_time
-        if self.start is None or self.is_avi:
+        self._read_from_here()
+        start = self.stream.start_time
+        if start is None or self.is_avi:
             with self._naming_errors():
-                self._restart(None)
-                self.start = self._first_ticks() or 0
+                start = self._first_ticks() or 0
+        self.start = start
         # Seeking ahead by less than this has been seen to land behind the frame on display.
         self.shortest_seek = self._to_ticks(1.0)
 
@@ -191,16 +191,16 @@ class _VideoStream:
 
     def _count_packets(self) -> tuple[int, int]:
         with self._naming_errors():
-            packets = [(p.pts, p.duration or 0) for p in self.container.demux(self.stream) if p.pts is not None]
-        if not packets:
-            raise VideoDecodeError(self.name, "it holds no frames.")
+            packets = [(p.pts, p.duration or 0) for p in chain(self.ahead, self.packets) if p.pts is not None]
+            if not packets:
+                raise VideoDecodeError(self.name, "it holds no frames.")
+            self._restart(None)
         (last, duration), count = max(packets), len(packets)
         return count, last + (duration or self._frame_ticks()) - self.start
 
     def _rotation(self) -> int:
         """Degrees by which frames are turned counter-clockwise for display; only a decoded frame tells."""
         with self._naming_errors():
-            self._restart(None)
             first = self._next_frame()
         return 0 if first is None else first[1].rotation
 
@@ -210,8 +210,6 @@ class _VideoStream:
     def _frame_at(self, target: int, next_target: int | None, time_s: float):
         if self._worth_seeking(target):
             self._seek(target)
-        elif self.packets is None:
-            self._restart(None)
         wanted = self._show(target, next_target)
         if wanted is not None and (self.shown is None or self.shown[0] != wanted):
             self.has_frame_times = False  # or the packet is damaged, which then comes to light
@@ -343,14 +341,12 @@ class _VideoStream:
 
     def _restart(self, anchor: int | None):
         """Begins to read at the last key frame at or before `anchor`, or at the first frame."""
-        if anchor is not None:
-            self.container.seek(anchor, stream=self.stream, backward=True)
-        elif self.packets is not None:
-            self.container.seek(self.stream.start_time or 0, stream=self.stream, backward=True)
-        self.packets = self.container.demux(self.stream)
-        self._forget()
+        ticks = self.stream.start_time or 0 if anchor is None else anchor
+        self.container.seek(ticks, stream=self.stream, backward=True)
+        self._read_from_here()
 
-    def _forget(self):
+    def _read_from_here(self):
+        self.packets = self.container.demux(self.stream)
         self.ahead, self.inside, self.decoded = deque(), set(), deque()
         self.shown = self.position = None
         self.all_read = self.is_flushed = False

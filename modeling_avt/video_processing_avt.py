@@ -208,8 +208,9 @@ class AVTVideoProcessor(VideoProcessorMixin):
 
     def _resize(self, frames: torch.Tensor, short_side: int) -> torch.Tensor:
         """Returns frames `(T, 3, H, W)` with their short side at `short_side`: uint8 -> uint8, or float32 0 to 255."""
-        size = short_side_size(*frames.shape[-2:], short_side)
-        if size == tuple(frames.shape[-2:]):
+        height, width = frames.shape[-2:]
+        size = short_side_size(height, width, short_side)
+        if size == (height, width):
             return frames
         # Whole numbers are 10 to 30 times as fast here, rounded as image libraries do; the reference uses float32.
         frames = frames if self.antialias else frames.float()

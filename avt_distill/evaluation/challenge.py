@@ -18,11 +18,12 @@ corpora, such as a teacher trained on recipes, is level 5 of `sls_tl`.
 import math
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
 from ..data.labels import LabelSpace
-from ..metrics import marginal_scores, softmax
+from ..metrics import marginal_scores, softmax, verb_noun_ids
 
 NUM_ACTION_SCORES = 100
 CHALLENGE_NAME = "action_anticipation"
@@ -90,15 +91,16 @@ def build_submission(
     if len(set(keys)) < len(keys):
         raise ValueError(f"{len(keys) - len(set(keys))} of the {len(keys)} uids are repeated: give each segment once.")
 
-    submission = {"version": form.version, "challenge": CHALLENGE_NAME}
+    submission: dict[str, Any] = {"version": form.version, "challenge": CHALLENGE_NAME}
     if sls is not None:
         if len(sls) != len(SLS_FIELDS):
             raise ValueError(f"sls is {list(sls)}: give three levels, {', '.join(SLS_FIELDS)}.")
         submission |= dict(zip(SLS_FIELDS, sls, strict=True))
+    pairs = verb_noun_ids(label_space)
     rows = zip(verb_scores, noun_scores, softmax(scores), strict=True)
-    results = [_entry(*row, label_space) for row in rows]
-    unscored = [np.zeros(size) for size in (form.num_verbs, form.num_nouns, len(label_space.actions))]
-    results += [_entry(*unscored, label_space) for _ in dropped_uids]
+    results = [_entry(verbs, nouns, actions, pairs) for verbs, nouns, actions in rows]
+    verbs, nouns, actions = (np.zeros(size) for size in (form.num_verbs, form.num_nouns, len(pairs)))
+    results += [_entry(verbs, nouns, actions, pairs) for _ in dropped_uids]
     submission["results"] = dict(zip(keys, results, strict=True))
     check_submission(submission, challenge)
     return submission
@@ -149,10 +151,9 @@ def _key(challenge: str, uid: str) -> str:
     return str(int(uid))
 
 
-def _entry(verbs: np.ndarray, nouns: np.ndarray, actions: np.ndarray, label_space: LabelSpace) -> dict:
+def _entry(verbs: np.ndarray, nouns: np.ndarray, actions: np.ndarray, pairs: np.ndarray) -> dict:
     """Returns the scores of one segment; among tied actions those of lower id come first."""
     best = np.argsort(-actions, kind="stable")[:NUM_ACTION_SCORES].tolist()
-    pairs = label_space.action_to_verb_noun
     return {
         "verb": {str(verb): float(score) for verb, score in enumerate(verbs)},
         "noun": {str(noun): float(score) for noun, score in enumerate(nouns)},

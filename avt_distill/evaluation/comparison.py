@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -59,7 +60,7 @@ def compare_tables(
         row
         for kind, ranks, labels in _ranks_by_kind(tables, label_space)
         for k in ks
-        for row in _compare(kind, k, *np.split(ranks < k, 2), labels, confidence, resampling)
+        for row in _compare(kind, k, ranks < k, labels, confidence, resampling)
     ]
 
 
@@ -122,15 +123,19 @@ def _ranks_by_kind(
         yield kind, np.stack([label_ranks(scores[column], kind_labels) for scores in marginals]), kind_labels
 
 
-def _compare(kind: str, k: int, baseline, candidate, labels, confidence: float, resampling: dict) -> list[dict]:
-    """Returns the comparisons of top-k accuracy and class-mean top-k recall, of hits `(seeds, N)`, in percent."""
+def _compare(
+    kind: str, k: int, hits: np.ndarray, labels: np.ndarray, confidence: float, resampling: dict
+) -> list[dict]:
+    """Returns the comparisons of top-k accuracy and class-mean top-k recall, in percent, of hits `(2 * seeds, N)`: the
+    baselines', then the candidates'."""
+    baseline, candidate = np.split(hits, 2)
     metrics = {f"{kind} top-{k} accuracy": row_mean, f"{kind} class-mean top-{k} recall": class_mean(labels)}
     rows = []
     for measure, metric in metrics.items():
         over_rows = paired_bootstrap(
             baseline.mean(axis=0), candidate.mean(axis=0), metric, confidence=confidence, **resampling
         )
-        row = {"measure": measure}
+        row: dict[str, Any] = {"measure": measure}
         row |= {key: value if key == "p_value" else 100 * value for key, value in asdict(over_rows).items()}
         if len(baseline) == 1 and metric is row_mean:
             row["mcnemar"] = asdict(mcnemar_exact(baseline[0], candidate[0]))

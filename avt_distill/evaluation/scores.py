@@ -1,6 +1,7 @@
 """Scores of a model on a split, as a Parquet file: what evaluation, fusion and comparisons start from."""
 
-from dataclasses import dataclass, field
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -12,7 +13,7 @@ from .uid_tables import LABEL_SPACE_HASH, check_label_space, check_vectors, read
 COLUMNS = ("uid", "label", "scores")
 
 
-@dataclass(eq=False)
+@dataclass(eq=False, init=False)
 class ScoreTable:
     """Scores of the A actions for N rows, each with its uid and label.
 
@@ -29,13 +30,19 @@ class ScoreTable:
 
     uids: list[str]
     scores: np.ndarray
-    labels: np.ndarray | None = None
-    metadata: dict[str, str] = field(default_factory=dict)
+    labels: np.ndarray
+    metadata: dict[str, str]
 
-    def __post_init__(self):
-        self.uids, self.scores = check_vectors("scores", self.uids, self.scores, harm="a NaN has no rank")
-        labels = np.full(len(self.uids), UNKNOWN_LABEL) if self.labels is None else np.asarray(self.labels)
-        self.metadata = {str(key): str(value) for key, value in self.metadata.items()}
+    def __init__(
+        self,
+        uids: Sequence[str],
+        scores: np.ndarray,
+        labels: np.ndarray | None = None,
+        metadata: Mapping[str, str] | None = None,
+    ):
+        self.uids, self.scores = check_vectors("scores", uids, scores, harm="a NaN has no rank")
+        labels = np.full(len(self.uids), UNKNOWN_LABEL) if labels is None else np.asarray(labels)
+        self.metadata = {str(key): str(value) for key, value in (metadata or {}).items()}
         self._check_labels(labels)
         self.labels = labels.astype(np.int64)
 
@@ -79,7 +86,7 @@ class ScoreTable:
 
     def save(self, path: str | Path):
         """Writes the table as Parquet: columns `uid`, `label`, `scores`, and the metadata; whole or not at all."""
-        write_table(path, dict(zip(COLUMNS, (self.uids, self.labels, self.scores), strict=True)), self.metadata)
+        write_table(path, {"uid": self.uids, "label": self.labels, "scores": self.scores}, self.metadata)
 
     @classmethod
     def load(cls, path: str | Path, *, label_space: LabelSpace | None = None) -> "ScoreTable":

@@ -153,7 +153,7 @@ def mcnemar_exact(baseline_hits: np.ndarray, candidate_hits: np.ndarray) -> McNe
     return McNemar(only_baseline, only_candidate, min(1.0, 2 * float(tail)))
 
 
-def sign_flip_test(differences: Sequence[float], *, num_resamples: int = 10_000, seed: int = 0) -> float:
+def sign_flip_test(differences: Sequence[float] | np.ndarray, *, num_resamples: int = 10_000, seed: int = 0) -> float:
     """Returns the two-sided p-value of the mean difference over seeds, by flipping the sign of each.
 
     Up to 16 seeds every flip is counted, and the smallest p-value that S seeds can give is 2 / 2**S: 0.25 for 3, 0.0625
@@ -177,7 +177,7 @@ def sign_flip_test(differences: Sequence[float], *, num_resamples: int = 10_000,
     return float((as_extreme + 1) / (num_resamples + 1))
 
 
-def student_t_interval(values: Sequence[float], *, confidence: float = 0.95) -> SeedInterval:
+def student_t_interval(values: Sequence[float] | np.ndarray, *, confidence: float = 0.95) -> SeedInterval:
     """Returns mean, standard deviation and Student-t interval of one number a seed, at least two.
 
     The interval takes the seeds' numbers to be normal: with 3 seeds it is 4.3 standard errors wide to each side.
@@ -206,7 +206,7 @@ def _check_pair(baseline: np.ndarray, candidate: np.ndarray) -> tuple[np.ndarray
     return baseline, candidate
 
 
-def _check_numbers(name: str, values: Sequence[float], at_least: int) -> np.ndarray:
+def _check_numbers(name: str, values: Sequence[float] | np.ndarray, at_least: int) -> np.ndarray:
     values = np.asarray(values, dtype=np.float64)
     if values.ndim != 1 or len(values) < at_least or not np.isfinite(values).all():
         raise ValueError(f"{name} has shape {values.shape}: give at least {at_least} finite numbers in one dimension.")

@@ -1,6 +1,8 @@
 """One vector of numbers a uid, as a Parquet file: what score tables and soft-label tables have in common."""
 
+from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow
@@ -12,12 +14,12 @@ from ..runs.folder import whole_file
 LABEL_SPACE_HASH = "label_space_hash"
 
 
-def check_vectors(name: str, uids: list, vectors: np.ndarray, *, harm: str) -> tuple[list[str], np.ndarray]:
+def check_vectors(name: str, uids: Sequence, vectors: np.ndarray, *, harm: str) -> tuple[list[str], np.ndarray]:
     """Returns the uids as text, and the vectors as contiguous float32 `(N, A)`.
 
     Args:
         name (`str`): What the vectors are called, for messages.
-        uids (`list`): Name of each row, all different.
+        uids (`Sequence`): Name of each row, all different.
         vectors (`np.ndarray` of shape `(N, A)`): One row a uid.
         harm (`str`): What a NaN would do, for the message.
 
@@ -65,8 +67,8 @@ def _to_arrow(values: list | np.ndarray) -> pyarrow.Array:
     return pyarrow.array(values)
 
 
-def read_table(path: str | Path, kind: str, names: tuple[str, ...]) -> tuple[dict[str, list | np.ndarray], dict]:
-    """Returns the columns and the metadata of a file that `write_table` wrote.
+def read_table(path: str | Path, kind: str, names: tuple[str, ...]) -> tuple[dict[str, Any], dict[str, str]]:
+    """Returns the columns of a file that `write_table` wrote, a list of uids and arrays, and its metadata.
 
     Args:
         path (`str` or `Path`): The Parquet file.

@@ -17,7 +17,10 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
-Arguments = TypeVar("Arguments")
+if typing.TYPE_CHECKING:
+    from _typeshed import DataclassInstance
+
+Arguments = TypeVar("Arguments", bound="DataclassInstance")
 
 # Of `TrainingArguments`, what people set; the others are listed by --help_all.
 OFTEN_SET = {

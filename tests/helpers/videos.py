@@ -23,12 +23,17 @@ def frame_number(frame: np.ndarray) -> int:
     return int(((blocks > 125) << np.arange(8)).sum())
 
 
-def write_video(path: Path, frames: np.ndarray, fps: int = 10, codec: str = "mpeg4", times_s=None, **options) -> Path:
-    """Encodes frames; `times_s` gives irregular presentation times, `options` go to the encoder (`g`, `bf`)."""
+def write_video(
+    path: Path, frames: np.ndarray, fps: int = 10, codec: str = "mpeg4", times_s=None, rotation: int = 0, **options
+) -> Path:
+    """Encodes frames; `times_s` gives irregular presentation times, `rotation` degrees counter-clockwise for display,
+    and `options` go to the encoder (`g`, `bf`)."""
     with av.open(str(path), "w") as container:
         stream = container.add_stream(codec, rate=fps, options={key: str(value) for key, value in options.items()})
         stream.width, stream.height, stream.pix_fmt = frames.shape[2], frames.shape[1], "yuv420p"
         stream.bit_rate = 4_000_000
+        if rotation:
+            stream.set_display_rotation(rotation)
         if times_s is not None:
             stream.codec_context.time_base = stream.time_base = Fraction(1, 1000)
         for number, image in enumerate(frames):

@@ -336,6 +336,11 @@ def test_refuses(inputs, message):
         tiny_model()(**inputs)
 
 
+def test_model_without_classifiers_refuses_a_call_without_inputs():
+    with pytest.raises(ValueError, match="Give either pixel_values_videos or video_features; got neither"):
+        AVTModel(tiny_config())()
+
+
 @pytest.mark.parametrize("shape", [(4,), (2, 3, 1, 1)])
 def test_refuses_frames_of_another_rank(shape):
     with pytest.raises(ValueError, match=r"give \(B, T, 3, H, W\), or \(B, V, T, 3, H, W\)"):

@@ -90,6 +90,19 @@ def test_content_reads_like_the_file(video):
     assert probe(video.read_bytes()) == probe(video) == VideoInfo(6.0, 10.0, 64, 48, 60)
 
 
+@pytest.mark.skipif(not hasattr(av.VideoStream, "set_display_rotation"), reason="this PyAV cannot write rotated files")
+@pytest.mark.parametrize("name", ["states_its_frames.mp4", "packets_are_counted.mkv"])
+def test_probe_swaps_the_sides_of_rotated_files(name, tmp_path):
+    path = write_video(tmp_path / name, numbered_frames(10), codec="libx264", rotation=90)
+    assert read_frames(path, [0.0]).shape == (1, 64, 48, 3)
+    assert (probe(path).height, probe(path).width, probe(path).num_frames) == (64, 48, 10)
+
+
+def test_probe_counts_the_packet_that_told_when_the_video_starts(tmp_path):
+    path = write_video(tmp_path / "clip.mjpeg", numbered_frames(10), codec="mjpeg", strict="unofficial")
+    assert probe(path).num_frames == 10
+
+
 def test_frames_are_scaled_by_their_short_side(video):
     frames = read_frames(video, [0.3, 2.1], resize_short_side=24)
     assert frames.shape == (2, 24, 32, 3)
