@@ -5,7 +5,6 @@ from dataclasses import field
 
 from huggingface_hub.dataclasses import strict
 from transformers import AutoConfig, PreTrainedConfig
-from transformers.configuration_utils import SubConfigSpec
 
 LABEL_TYPES = ("action", "verb", "noun")
 
@@ -59,7 +58,7 @@ class AVTConfig(PreTrainedConfig):
     """
 
     model_type = "avt"
-    sub_configs_defaults = {"backbone_config": SubConfigSpec(AutoConfig, model_type="vit", optional=True)}
+    sub_configs = {"backbone_config": AutoConfig}  # pyright: ignore[reportAssignmentType]  a class property there
     attribute_map = {
         "hidden_size": "head_hidden_size",
         "num_hidden_layers": "head_num_layers",
