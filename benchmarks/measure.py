@@ -15,7 +15,8 @@ def take_turns(ways: Mapping[str, Callable], repeats: int) -> tuple[dict, dict[s
     """Runs each way once to warm up, then all of them in turn, `repeats` times.
 
     Returns:
-        `tuple[dict, dict[str, dict]]`: What each way returned last, and its times: see `summary`.
+        `tuple[dict, dict[str, dict]]`: What each way returned last; median, fastest and slowest elapsed time and median
+        processor time of each, in ms. With one thread, processor time hardly depends on what else the machine is doing.
     """
     results, elapsed, processor = {}, {name: [] for name in ways}, {name: [] for name in ways}
     for turn in range(repeats + 1):
@@ -25,32 +26,26 @@ def take_turns(ways: Mapping[str, Callable], repeats: int) -> tuple[dict, dict[s
             if turn:
                 processor[name].append(time.process_time() - processor_start)
                 elapsed[name].append(time.perf_counter() - start)
-    return results, {name: summary(elapsed[name], processor[name]) for name in ways}
-
-
-def summary(elapsed_s: list[float], processor_s: list[float]) -> dict:
-    """Returns median, fastest and slowest elapsed time and the median processor time, in ms.
-
-    With one thread, processor time hardly depends on what else the machine is doing.
-    """
-    return {
-        "median_ms": 1000 * statistics.median(elapsed_s),
-        "fastest_ms": 1000 * min(elapsed_s),
-        "slowest_ms": 1000 * max(elapsed_s),
-        "processor_ms": 1000 * statistics.median(processor_s),
+    times = {
+        name: {
+            "median_ms": 1000 * statistics.median(elapsed[name]),
+            "fastest_ms": 1000 * min(elapsed[name]),
+            "slowest_ms": 1000 * max(elapsed[name]),
+            "processor_ms": 1000 * statistics.median(processor[name]),
+        }
+        for name in ways
     }
+    return results, times
 
 
 def print_times(title: str, times: Mapping[str, Mapping], baseline: str):
     """Prints a line for each way; the last two columns: how many times as long as it the baseline takes."""
-    width = max(len(title), *map(len, times)) + 2
-    header = ("median", "fastest", "slowest", "processor", "times as fast", "by processor")
-    print(f"{title:<{width}}" + "".join(f"{column:>14}" for column in header))
-    for name, row in times.items():
-        cells = [f"{row[f'{column}_ms']:.1f} ms" for column in ("median", "fastest", "slowest", "processor")]
-        for kind in ("median_ms", "processor_ms"):
-            cells.append(f"{times[baseline][kind] / row[kind]:.2f}" if row[kind] else "")
-        print(f"{name:<{width}}" + "".join(f"{cell:>14}" for cell in cells))
+    import pandas as pd  # here, so that it adds nothing to the memory that benchmarks measure
+
+    table = pd.DataFrame(times).T
+    table["times as fast"] = table.at[baseline, "median_ms"] / table["median_ms"]
+    table["by processor"] = table.at[baseline, "processor_ms"] / table["processor_ms"]
+    print(f"{title}\n{table.to_string(float_format='%.2f')}")
 
 
 def add_common_arguments(parser: argparse.ArgumentParser, *, repeats: int):
