@@ -2,11 +2,13 @@
 
 import argparse
 import json
+import multiprocessing
 import os
 import platform
 import statistics
 import time
 from collections.abc import Callable, Mapping
+from concurrent.futures import ProcessPoolExecutor
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
@@ -46,6 +48,12 @@ def print_times(title: str, times: Mapping[str, Mapping], baseline: str):
     table["times as fast"] = table.at[baseline, "median_ms"] / table["median_ms"]
     table["by processor"] = table.at[baseline, "processor_ms"] / table["processor_ms"]
     print(f"{title}\n{table.to_string(float_format='%.2f')}")
+
+
+def in_own_process(function: Callable, *arguments):
+    """Returns what a function returns in a new process, whose memory and threads nothing else has used."""
+    with ProcessPoolExecutor(max_workers=1, mp_context=multiprocessing.get_context("spawn")) as executor:
+        return executor.submit(function, *arguments).result()
 
 
 def add_common_arguments(parser: argparse.ArgumentParser, *, repeats: int):

@@ -9,23 +9,27 @@ blocks with attention as a softmax of a product, a ViT whose attention is comput
 weights, and must give the same logits and loss: `ours` as it comes (sdpa), `ours_compiled` by torch.compile,
 `ours_bf16` under bfloat16 autocast. Inference is a forward pass; training adds losses, the backward pass and SGD.
 
-Each way runs in a process of its own, one after the other, which tells its peak memory. On an accelerator
+Each way runs in its own process, one after the other, which measures its peak memory. On an accelerator,
 `--peak_tflops` gives the share of the device's peak, from floating point operations that are counted.
 """
 
 import argparse
 import gc
-import json
 import math
-import subprocess
-import sys
 from pathlib import Path
 
 import torch
 from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
-from benchmarks.measure import add_common_arguments, describe_machine, print_times, take_turns, write_result
+from benchmarks.measure import (
+    add_common_arguments,
+    describe_machine,
+    in_own_process,
+    print_times,
+    take_turns,
+    write_result,
+)
 from modeling_avt import AVTConfig, AVTForAnticipation
 
 WAYS = ("plain", "ours", "ours_compiled", "ours_bf16")
@@ -49,12 +53,12 @@ AS_EQUAL = 1e-3
 
 def main(arguments: list[str] | None = None):
     args = parse_arguments(arguments)
-    if args.here:
-        print(json.dumps(run(args)))
-        return
     result = {"machine": describe_machine("torch", "transformers", device=args.device, threads=args.threads)}
     for model in args.models:
-        result[model] = {way: run_apart(model, way, args) for way in args.ways}
+        result[model] = {}
+        for way in args.ways:
+            one_way = argparse.Namespace(**{**vars(args), "models": [model], "ways": [way]})
+            result[model][way] = in_own_process(run, one_way)
         report(model, result[model])
     write_result(result, args.output)
 
@@ -66,21 +70,8 @@ def parse_arguments(arguments: list[str] | None) -> argparse.Namespace:
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--threads", type=int, help="default: torch's own choice")
     parser.add_argument("--peak_tflops", type=float, help="of the device in bfloat16, for the share of it")
-    parser.add_argument("--here", action="store_true", help=argparse.SUPPRESS)  # in this process, and print JSON
     add_common_arguments(parser, repeats=5)
     return parser.parse_args(arguments)
-
-
-def run_apart(model: str, way: str, args: argparse.Namespace) -> dict:
-    """Returns what a process of its own measures."""
-    options = ["--models", model, "--ways", way, "--repeats", str(args.repeats), "--device", args.device, "--here"]
-    for name in ("threads", "peak_tflops"):
-        if getattr(args, name) is not None:
-            options += [f"--{name}", str(getattr(args, name))]
-    command = [sys.executable, "-m", "benchmarks.step", *options]
-    root = Path(__file__).resolve().parent.parent
-    printed = subprocess.run(command, cwd=root, stdout=subprocess.PIPE, text=True, check=True).stdout
-    return json.loads(printed.splitlines()[-1])
 
 
 def run(args: argparse.Namespace) -> dict:
@@ -92,23 +83,16 @@ def run(args: argparse.Namespace) -> dict:
     torch.manual_seed(0)
     config = AVTConfig(**MODELS[name]["config"], **NO_DROPOUT, num_labels=106, past_loss_normalizer="all")
     model = AVTForAnticipation(config)
-    if way == "plain":
-        model = plain_copy(model)
-    model = model.to(device)
+    model = (plain_copy(model) if way == "plain" else model).to(device)
     batch = {key: value.to(device) for key, value in make_batch(config, MODELS[name]["batch"]).items()}
     step = torch.compile(model) if way == "ours_compiled" else model
     autocast = torch.autocast(device.type, torch.bfloat16, enabled=way == "ours_bf16")
+    optimizer = torch.optim.SGD(model.parameters(), lr=1e-9, momentum=0.9, nesterov=True)  # weights stay comparable
 
     def inference():
         model.eval()
         with torch.inference_mode(), autocast:
-            logits = step(**batch).logits
-        return _finished(logits, device)
-
-    forget_peak_memory(device)
-    results, times = take_turns({"inference": inference}, args.repeats)
-    peak = {"inference": peak_memory_mb(device)}
-    optimizer = torch.optim.SGD(model.parameters(), lr=1e-9, momentum=0.9, nesterov=True)  # weights stay comparable
+            return step(**batch).logits.cpu()  # which waits for the device
 
     def training():
         model.train()
@@ -117,31 +101,28 @@ def run(args: argparse.Namespace) -> dict:
         loss.backward()
         optimizer.step()
         optimizer.zero_grad()
-        return _finished(loss, device)
+        return loss.detach().cpu()
 
-    forget_peak_memory(device)
-    more_results, more_times = take_turns({"training": training}, args.repeats)
-    peak["training"] = peak_memory_mb(device)
+    results, times, peak_mb = {}, {}, {}
+    for kind, take_step in {"inference": inference, "training": training}.items():
+        forget_peak_memory(device)
+        last_results, times_of_kind = take_turns({kind: take_step}, args.repeats)
+        results |= last_results
+        times |= times_of_kind
+        peak_mb[kind] = peak_memory_mb(device)
     measured = {
-        "times": {**times, **more_times},
-        "peak_mb": peak,
+        "times": times,
+        "peak_mb": peak_mb,
         "logits": [round(value, 6) for value in results["inference"][0, :4].float().tolist()],
-        "loss": more_results["training"].item(),
+        "loss": results["training"].item(),
     }
     if args.peak_tflops is not None:
         with FlopCounterMode(display=False) as counter:
             training()
-        seconds = more_times["training"]["median_ms"] / 1000
+        seconds = times["training"]["median_ms"] / 1000
         measured["share_of_peak"] = counter.get_total_flops() / seconds / (args.peak_tflops * 1e12)
         measured["frames_per_s"] = MODELS[name]["batch"] * config.num_frames / seconds
     return measured
-
-
-def _finished(values: torch.Tensor, device: torch.device) -> torch.Tensor:
-    """Returns values when the device has computed them."""
-    if device.type == "cuda":
-        torch.cuda.synchronize(device)
-    return values.detach()
 
 
 def forget_peak_memory(device: torch.device):
