@@ -21,6 +21,7 @@ from pathlib import Path
 import torch
 from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
+from transformers.modeling_outputs import CausalLMOutput
 
 from benchmarks.measure import (
     add_common_arguments,
@@ -166,41 +167,37 @@ def report(model: str, ways: dict[str, dict]):
             print(f"{way}: {100 * measured['share_of_peak']:.1f} % of peak, {measured['frames_per_s']:.0f} frames/s")
 
 
-# The architecture, written out.
+# The architecture, written out. Its modules have the names of ours, so that it takes the same weights.
 
 
 class PlainAttention(nn.Module):
     def __init__(self, width: int, num_heads: int):
         super().__init__()
         self.num_heads = num_heads
-        self.qkv, self.projection = nn.Linear(width, 3 * width), nn.Linear(width, width)
+        self.c_attn, self.c_proj = nn.Linear(width, 3 * width), nn.Linear(width, width)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         B, T, D = x.shape
-        q, k, v = self.qkv(x).chunk(3, dim=-1)
+        q, k, v = self.c_attn(x).chunk(3, dim=-1)
         q, k, v = (part.view(B, T, self.num_heads, -1).transpose(1, 2) for part in (q, k, v))
         scores = q @ k.transpose(-2, -1) / math.sqrt(D // self.num_heads)
         mask = torch.tril(torch.ones(T, T, dtype=torch.bool, device=x.device))
         weights = scores.masked_fill(~mask, float("-inf")).softmax(dim=-1)
-        return self.projection((weights @ v).transpose(1, 2).reshape(B, T, D))
+        return self.c_proj((weights @ v).transpose(1, 2).reshape(B, T, D))
 
 
 class PlainBlock(nn.Module):
     def __init__(self, width: int, num_heads: int):
         super().__init__()
-        self.norm_1, self.norm_2 = nn.LayerNorm(width), nn.LayerNorm(width)
-        self.attention = PlainAttention(width, num_heads)
-        self.rise, self.fall = nn.Linear(width, 4 * width), nn.Linear(4 * width, width)
+        self.ln_1, self.ln_2 = nn.LayerNorm(width), nn.LayerNorm(width)
+        self.attn = PlainAttention(width, num_heads)
+        self.mlp = nn.ModuleDict({"c_fc": nn.Linear(width, 4 * width), "c_proj": nn.Linear(4 * width, width)})
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        x = x + self.attention(self.norm_1(x))
-        hidden = self.rise(self.norm_2(x))
+        x = x + self.attn(self.ln_1(x))
+        hidden = self.mlp.c_fc(self.ln_2(x))
         hidden = 0.5 * hidden * (1 + torch.tanh(math.sqrt(2 / math.pi) * (hidden + 0.044715 * hidden**3)))
-        return x + self.fall(hidden)
-
-
-class PlainOutput(dict):
-    __getattr__ = dict.__getitem__
+        return x + self.mlp.c_proj(hidden)
 
 
 class PlainAVT(nn.Module):
@@ -211,28 +208,29 @@ class PlainAVT(nn.Module):
         self.config, self.backbone = config, backbone
         width = config.head_hidden_size
         self.encoder = nn.Linear(config.feature_dim, width, bias=False)
-        self.positions = nn.Embedding(config.head_num_positions, width)
         blocks = [PlainBlock(width, config.head_num_heads) for _ in range(config.head_num_layers)]
-        self.blocks, self.norm = nn.ModuleList(blocks), nn.LayerNorm(width)
+        positions = nn.Embedding(config.head_num_positions, width)
+        self.head = nn.ModuleDict({"wpe": positions, "h": nn.ModuleList(blocks), "ln_f": nn.LayerNorm(width)})
         self.decoder = nn.Linear(width, config.feature_dim, bias=False)
-        self.classifier = nn.Linear(config.feature_dim, config.num_labels)
+        self.classifiers = nn.ModuleDict({"action": nn.Linear(config.feature_dim, config.num_labels)})
 
-    def forward(self, labels, past_labels, video_features=None, pixel_values_videos=None) -> PlainOutput:
+    def forward(self, labels, past_labels, video_features=None, pixel_values_videos=None) -> CausalLMOutput:
         features = video_features
         if features is None:
             B, T = pixel_values_videos.shape[:2]
             features = self.backbone(pixel_values_videos.flatten(0, 1)).last_hidden_state[:, 0].view(B, T, -1)
-        x = self.encoder(features) + self.positions(torch.arange(features.shape[1], device=features.device))
-        for block in self.blocks:
+        x = self.encoder(features) + self.head.wpe(torch.arange(features.shape[1], device=features.device))
+        for block in self.head.h:
             x = block(x)
-        predicted = self.decoder(self.norm(x))  # (B, T, D): each of the frame after
-        logits = self.classifier(predicted[:, -1])
+        predicted = self.decoder(self.head.ln_f(x))  # (B, T, D): each of the frame after
+        classify = self.classifiers.action
+        logits = classify(predicted[:, -1])
         past = torch.cat([features[:, :1], predicted[:, :-1]], dim=1)
         loss = nn.functional.cross_entropy(logits, labels)
-        past_loss = nn.functional.cross_entropy(self.classifier(past).flatten(0, 1), past_labels.flatten())
+        past_loss = nn.functional.cross_entropy(classify(past).flatten(0, 1), past_labels.flatten())
         feature_loss = nn.functional.mse_loss(past[:, 1:], features[:, 1:])
         total = loss + self.config.past_loss_weight * past_loss + self.config.feature_loss_weight * feature_loss
-        return PlainOutput(logits=logits, loss=total)
+        return CausalLMOutput(logits=logits, loss=total)
 
 
 def plain_copy(model: AVTForAnticipation) -> PlainAVT:
@@ -240,19 +238,13 @@ def plain_copy(model: AVTForAnticipation) -> PlainAVT:
     backbone = model.avt.backbone
     if backbone is not None:
         backbone.set_attn_implementation("eager")
-    plain, head = PlainAVT(model.config, backbone), model.avt.head
-    with torch.no_grad():
-        pairs = [(plain.encoder, model.avt.encoder), (plain.decoder, model.avt.decoder), (plain.norm, head.ln_f)]
-        pairs += [(plain.positions, head.wpe), (plain.classifier, model.classifiers["action"])]
-        for ours, theirs in zip(plain.blocks, head.h, strict=True):
-            pairs += [(ours.norm_1, theirs.ln_1), (ours.norm_2, theirs.ln_2)]
-            convolutions = [(ours.attention.qkv, theirs.attn.c_attn), (ours.attention.projection, theirs.attn.c_proj)]
-            convolutions += [(ours.rise, theirs.mlp.c_fc), (ours.fall, theirs.mlp.c_proj)]
-            for linear, convolution in convolutions:  # GPT-2's "Conv1D" is a linear layer, transposed
-                linear.weight.copy_(convolution.weight.T)
-                linear.bias.copy_(convolution.bias)
-        for one, other in pairs:
-            one.load_state_dict(other.state_dict())
+    weights = {}
+    for name, value in model.state_dict().items():
+        # GPT-2's "Conv1D" is a linear layer, transposed.
+        is_convolution = name.endswith(("c_attn.weight", "c_fc.weight", "c_proj.weight"))
+        weights[name.removeprefix("avt.")] = value.T if is_convolution else value
+    plain = PlainAVT(model.config, backbone)
+    plain.load_state_dict(weights)
     return plain
 
 
