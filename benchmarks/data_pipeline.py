@@ -79,12 +79,9 @@ def measure(args: argparse.Namespace, folder: Path) -> dict:
 
     ways = {f"{workers} workers": partial(read_batches, workers) for workers in (0, 2)}
     counts, times = take_turns({**ways, "table_scan": read_by_table_scan}, args.repeats)
+    kinds = ("median", "fastest", "slowest")
     speeds = {
-        name: {
-            kind: counts[name] / measured[f"{time}_ms"] * 1000
-            for kind, time in (("median", "median"), ("fastest", "fastest"), ("slowest", "slowest"))
-        }
-        for name, measured in times.items()
+        name: {kind: 1000 * counts[name] / measured[f"{kind}_ms"] for kind in kinds} for name, measured in times.items()
     }
     return {"rows": {name: len(part) for name, part in splits.items()}, "build_s": build_s, "rows_per_s": speeds}
 
