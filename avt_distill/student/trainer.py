@@ -178,17 +178,18 @@ class DistillationTrainer(Trainer):
         }
         return torch.tensor([float(counts[name]) for name in COMPONENTS])
 
-    def _zeros(self) -> dict[str, torch.Tensor]:
-        return {name: torch.zeros(2, device=self.args.device) for name in COMPONENTS}
+    def _zeros(self) -> torch.Tensor:
+        """Returns a sum of losses and a count for each of `COMPONENTS`, float32 `(6, 2)`."""
+        return torch.zeros(len(COMPONENTS), 2, device=self.args.device)
 
     def _keep(self, training: bool, losses: dict[str, torch.Tensor], counts: torch.Tensor):
-        for name, count in zip(COMPONENTS, counts, strict=True):
+        for number, (name, count) in enumerate(zip(COMPONENTS, counts, strict=True)):
             if name in losses:
-                self._sums[training][name] += torch.stack([losses[name].detach() * count, count])
+                self._sums[training][number] += torch.stack([losses[name].detach() * count, count])
 
     def _means(self, training: bool) -> dict[str, float]:
         """Returns the mean of each loss since the last time, over all processes, and begins anew."""
-        sums = self.accelerator.reduce(torch.stack(list(self._sums[training].values())), reduction="sum")
+        sums = self.accelerator.reduce(self._sums[training], reduction="sum")
         self._sums[training] = self._zeros()
         return {name: float(total / count) for name, (total, count) in zip(COMPONENTS, sums, strict=True) if count}
 
