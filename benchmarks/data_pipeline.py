@@ -45,10 +45,9 @@ def main(arguments: list[str] | None = None):
         result = measure(args, Path(folder))
     result["machine"] = describe_machine("datasets", "numpy", "pandas", "torch")
     print(f"rows {result['rows']}, built in {result['build_s']:.1f} s")
-    slowest = result["rows_per_s"]["table_scan"]["median"]
-    for name, speed in result["rows_per_s"].items():
-        spread = f"({speed['slowest']:.0f} to {speed['fastest']:.0f})"
-        print(f"{name:<12}{speed['median']:>10.0f} rows/s {spread:<20}{speed['median'] / slowest:>8.1f}x")
+    speeds = pd.DataFrame(result["rows_per_s"]).T
+    speeds["times as fast"] = speeds["median"] / speeds.at["table_scan", "median"]
+    print(f"rows/s\n{speeds.to_string(float_format='%.1f')}")
     write_result(result, args.output)
 
 
