@@ -113,12 +113,16 @@ class DistillationTrainer(Trainer):
         return batches, self.accelerator.reduce(counts.to(device), reduction="sum")
 
     def _without_repeated_rows(self, batch: dict) -> dict:
-        """Returns a batch without the rows that Accelerate repeats to fill the last batches of several processes.
+        """Returns a batch without the rows that Accelerate repeats, from the beginning of the data set, to fill the
+        last batches of several processes.
 
         Where all are repeated one is kept, since every process must compute gradients, and marked as not to count.
         """
-        real = self._num_real_rows(len(batch["labels"]))
-        if real == len(batch["labels"]):
+        state, size = self.accelerator.gradient_state, len(batch["labels"])
+        if self.accelerator.num_processes == 1 or not state.end_of_dataloader or state.remainder <= 0:
+            return batch
+        real = min(max(state.remainder - self.accelerator.process_index * size, 0), size)
+        if real == size:
             return batch
         batch = {name: value[: max(real, 1)] for name, value in batch.items()}
         return batch if real else {**batch, IS_REPEATED: True}
@@ -212,19 +216,7 @@ class DistillationTrainer(Trainer):
         inputs = self._prepare_inputs(inputs)
         with torch.no_grad(), self.compute_loss_context_manager():
             outputs = self._run(model, inputs)
-            real = self._num_real_rows(len(inputs["labels"]))
-            if real == len(inputs["labels"]):
-                loss = self._total_loss(outputs, inputs, training=False)
-            elif real:
-                rows = {name: value[:real] for name, value in inputs.items()}
-                loss = self._total_loss(self._run(model, rows), rows, training=False)
-            else:
-                loss = outputs.logits.new_zeros(())
+            counted = self._without_repeated_rows(inputs)
+            of_counted = outputs if counted is inputs else self._run(model, counted)
+            loss = self._total_loss(of_counted, counted, training=False)
         return loss, outputs.logits.detach(), inputs["labels"]
-
-    def _num_real_rows(self, batch_size: int) -> int:
-        """Returns how many rows of this process's batch are not repeated from the beginning of the data set."""
-        state = self.accelerator.gradient_state
-        if self.accelerator.num_processes == 1 or not state.end_of_dataloader or state.remainder <= 0:
-            return batch_size
-        return min(max(state.remainder - self.accelerator.process_index * batch_size, 0), batch_size)
