@@ -45,10 +45,9 @@ def main(arguments: list[str] | None = None):
         result = measure(args, Path(folder))
     result["machine"] = describe_machine("datasets", "numpy", "pandas", "torch")
     print(f"rows {result['rows']}, built in {result['build_s']:.1f} s")
-    slowest = result["rows_per_s"]["table_scan"]["median"]
-    for name, speed in result["rows_per_s"].items():
-        spread = f"({speed['slowest']:.0f} to {speed['fastest']:.0f})"
-        print(f"{name:<12}{speed['median']:>10.0f} rows/s {spread:<20}{speed['median'] / slowest:>8.1f}x")
+    speeds = pd.DataFrame(result["rows_per_s"]).T
+    speeds["times as fast"] = speeds["median"] / speeds.at["table_scan", "median"]
+    print(f"rows/s\n{speeds.to_string(float_format='%.1f')}")
     write_result(result, args.output)
 
 
@@ -79,12 +78,9 @@ def measure(args: argparse.Namespace, folder: Path) -> dict:
 
     ways = {f"{workers} workers": partial(read_batches, workers) for workers in (0, 2)}
     counts, times = take_turns({**ways, "table_scan": read_by_table_scan}, args.repeats)
+    kinds = ("median", "fastest", "slowest")
     speeds = {
-        name: {
-            kind: counts[name] / measured[f"{time}_ms"] * 1000
-            for kind, time in (("median", "median"), ("fastest", "fastest"), ("slowest", "slowest"))
-        }
-        for name, measured in times.items()
+        name: {kind: 1000 * counts[name] / measured[f"{kind}_ms"] for kind in kinds} for name, measured in times.items()
     }
     return {"rows": {name: len(part) for name, part in splits.items()}, "build_s": build_s, "rows_per_s": speeds}
 

@@ -128,14 +128,14 @@ def with_decord(decord, cores: int, clip: str, ends: list[float]) -> np.ndarray:
 
 def seek_opencv(cv2, clip: str, ends: list[float]) -> np.ndarray:
     capture = cv2.VideoCapture(clip)
-    windows = [[_opencv_frame(cv2, capture, number) for number in frame_numbers(end)] for end in ends]
+
+    def frame(number: int) -> np.ndarray:
+        capture.set(cv2.CAP_PROP_POS_FRAMES, number)
+        return cv2.cvtColor(capture.read()[1], cv2.COLOR_BGR2RGB)
+
+    windows = [[frame(number) for number in frame_numbers(end)] for end in ends]
     capture.release()
     return np.array(windows)
-
-
-def _opencv_frame(cv2, capture, number: int) -> np.ndarray:
-    capture.set(cv2.CAP_PROP_POS_FRAMES, number)
-    return cv2.cvtColor(capture.read()[1], cv2.COLOR_BGR2RGB)
 
 
 def grab_opencv(cv2, clip: str, ends: list[float]) -> np.ndarray:

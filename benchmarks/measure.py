@@ -2,11 +2,13 @@
 
 import argparse
 import json
+import multiprocessing
 import os
 import platform
 import statistics
 import time
 from collections.abc import Callable, Mapping
+from concurrent.futures import ProcessPoolExecutor
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
@@ -15,7 +17,8 @@ def take_turns(ways: Mapping[str, Callable], repeats: int) -> tuple[dict, dict[s
     """Runs each way once to warm up, then all of them in turn, `repeats` times.
 
     Returns:
-        `tuple[dict, dict[str, dict]]`: What each way returned last, and its times: see `summary`.
+        `tuple[dict, dict[str, dict]]`: What each way returned last; median, fastest and slowest elapsed time and median
+        processor time of each, in ms. With one thread, processor time hardly depends on what else the machine is doing.
     """
     results, elapsed, processor = {}, {name: [] for name in ways}, {name: [] for name in ways}
     for turn in range(repeats + 1):
@@ -25,32 +28,32 @@ def take_turns(ways: Mapping[str, Callable], repeats: int) -> tuple[dict, dict[s
             if turn:
                 processor[name].append(time.process_time() - processor_start)
                 elapsed[name].append(time.perf_counter() - start)
-    return results, {name: summary(elapsed[name], processor[name]) for name in ways}
-
-
-def summary(elapsed_s: list[float], processor_s: list[float]) -> dict:
-    """Returns median, fastest and slowest elapsed time and the median processor time, in ms.
-
-    With one thread, processor time hardly depends on what else the machine is doing.
-    """
-    return {
-        "median_ms": 1000 * statistics.median(elapsed_s),
-        "fastest_ms": 1000 * min(elapsed_s),
-        "slowest_ms": 1000 * max(elapsed_s),
-        "processor_ms": 1000 * statistics.median(processor_s),
+    times = {
+        name: {
+            "median_ms": 1000 * statistics.median(elapsed[name]),
+            "fastest_ms": 1000 * min(elapsed[name]),
+            "slowest_ms": 1000 * max(elapsed[name]),
+            "processor_ms": 1000 * statistics.median(processor[name]),
+        }
+        for name in ways
     }
+    return results, times
 
 
 def print_times(title: str, times: Mapping[str, Mapping], baseline: str):
     """Prints a line for each way; the last two columns: how many times as long as it the baseline takes."""
-    width = max(len(title), *map(len, times)) + 2
-    header = ("median", "fastest", "slowest", "processor", "times as fast", "by processor")
-    print(f"{title:<{width}}" + "".join(f"{column:>14}" for column in header))
-    for name, row in times.items():
-        cells = [f"{row[f'{column}_ms']:.1f} ms" for column in ("median", "fastest", "slowest", "processor")]
-        for kind in ("median_ms", "processor_ms"):
-            cells.append(f"{times[baseline][kind] / row[kind]:.2f}" if row[kind] else "")
-        print(f"{name:<{width}}" + "".join(f"{cell:>14}" for cell in cells))
+    import pandas as pd  # here, so that it adds nothing to the memory that benchmarks measure
+
+    table = pd.DataFrame(times).T
+    table["times as fast"] = table.at[baseline, "median_ms"] / table["median_ms"]
+    table["by processor"] = table.at[baseline, "processor_ms"] / table["processor_ms"]
+    print(f"{title}\n{table.to_string(float_format='%.2f')}")
+
+
+def in_own_process(function: Callable, *arguments):
+    """Returns what a function returns in a new process, whose memory and threads nothing else has used."""
+    with ProcessPoolExecutor(max_workers=1, mp_context=multiprocessing.get_context("spawn")) as executor:
+        return executor.submit(function, *arguments).result()
 
 
 def add_common_arguments(parser: argparse.ArgumentParser, *, repeats: int):

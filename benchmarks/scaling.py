@@ -9,21 +9,17 @@ thread each, on the CPU; gradients are exchanged by gloo.
 """
 
 import argparse
-import json
 import os
-import subprocess
-import sys
 import tempfile
 import time
 from pathlib import Path
 
 import numpy as np
 
-from benchmarks.measure import describe_machine, write_result
+from benchmarks.measure import describe_machine, in_own_process, write_result
 
 NUM_VIDEOS, ACTIONS_A_VIDEO, NUM_CLASSES = 495, 136, 3806
 STEPS, WARM_UP = 6, 2
-ROOT = Path(__file__).resolve().parent.parent
 
 
 def main(arguments: list[str] | None = None):
@@ -33,21 +29,14 @@ def main(arguments: list[str] | None = None):
     parser.add_argument("--processes", type=int, nargs="*", default=[1, 2])
     parser.add_argument("--width", type=int, default=2048, help="of the model's head")
     parser.add_argument("--output", type=Path, help="JSON to write")
-    parser.add_argument("--build", type=Path, help=argparse.SUPPRESS)  # in this process, and print JSON
-    parser.add_argument("--train", action="store_true", help=argparse.SUPPRESS)  # likewise, one process of several
     args = parser.parse_args(arguments)
-    if args.build is not None:
-        print(json.dumps(build(args.build)))
-        return
-    if args.train:
-        train(args.width)
-        return
+    os.environ["OMP_NUM_THREADS"] = "1"  # of the processes that are started
     result = {"machine": describe_machine("torch", "datasets"), "data": [], "steps": []}
     for times in args.times:
         with tempfile.TemporaryDirectory() as folder:
             write_annotations(Path(folder), times * args.num_videos)
-            first = run("--build", folder)
-            again = run("--build", folder)
+            first = in_own_process(build, Path(folder))
+            again = in_own_process(build, Path(folder))
         measured = {"times": times, **first, "loaded_again_s": again["seconds"]}
         result["data"].append(measured)
         print(
@@ -56,18 +45,10 @@ def main(arguments: list[str] | None = None):
             f"{measured['loaded_again_s']:.1f} s"
         )
     for count in args.processes:
-        launcher = ["-m", "torch.distributed.run", "--nproc_per_node", str(count), "-m", "benchmarks.scaling"]
-        measured = run("--train", "--width", str(args.width), launcher=launcher)
+        measured = train_in_processes(count, args.width)
         result["steps"].append(measured)
         print(f"{count} processes: {measured['step_s']:.2f} s a step")
     write_result(result, args.output)
-
-
-def run(*options: str, launcher: list[str] | None = None) -> dict:
-    command = [sys.executable, *(launcher or ["-m", "benchmarks.scaling"]), *options]
-    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
-    printed = subprocess.run(command, cwd=ROOT, env=environment, stdout=subprocess.PIPE, text=True, check=True).stdout
-    return json.loads(next(line for line in printed.splitlines()[::-1] if line.startswith("{")))
 
 
 def write_annotations(folder: Path, num_videos: int):
@@ -101,8 +82,17 @@ def peak_mb() -> float:
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e3  # KiB on Linux
 
 
-def train(width: int):
-    """Takes steps of a model in one of several processes, and prints the median time of one in the first."""
+def train_in_processes(count: int, width: int) -> dict:
+    """Returns what `train` does in the first of several processes."""
+    from torch.distributed.launcher.api import LaunchConfig, elastic_launch
+
+    rendezvous = {"rdzv_backend": "c10d", "rdzv_endpoint": "localhost:0", "run_id": f"scaling_{count}"}
+    launch = LaunchConfig(min_nodes=1, max_nodes=1, nproc_per_node=count, max_restarts=0, **rendezvous)
+    return elastic_launch(launch, train)(width)[0]
+
+
+def train(width: int) -> dict:
+    """Takes steps of a model in one of several processes, and returns their number and the median time of a step."""
     import torch
     from accelerate import Accelerator
 
@@ -126,9 +116,8 @@ def train(width: int):
         optimizer.zero_grad()
         accelerator.wait_for_everyone()
         seconds.append(time.perf_counter() - start)
-    if accelerator.is_main_process:
-        print(json.dumps({"processes": accelerator.num_processes, "step_s": float(np.median(seconds[WARM_UP:]))}))
     accelerator.end_training()
+    return {"processes": accelerator.num_processes, "step_s": float(np.median(seconds[WARM_UP:]))}
 
 
 if __name__ == "__main__":

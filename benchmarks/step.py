@@ -9,23 +9,28 @@ blocks with attention as a softmax of a product, a ViT whose attention is comput
 weights, and must give the same logits and loss: `ours` as it comes (sdpa), `ours_compiled` by torch.compile,
 `ours_bf16` under bfloat16 autocast. Inference is a forward pass; training adds losses, the backward pass and SGD.
 
-Each way runs in a process of its own, one after the other, which tells its peak memory. On an accelerator
+Each way runs in its own process, one after the other, which measures its peak memory. On an accelerator,
 `--peak_tflops` gives the share of the device's peak, from floating point operations that are counted.
 """
 
 import argparse
 import gc
-import json
 import math
-import subprocess
-import sys
 from pathlib import Path
 
 import torch
 from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
+from transformers.modeling_outputs import CausalLMOutput
 
-from benchmarks.measure import add_common_arguments, describe_machine, print_times, take_turns, write_result
+from benchmarks.measure import (
+    add_common_arguments,
+    describe_machine,
+    in_own_process,
+    print_times,
+    take_turns,
+    write_result,
+)
 from modeling_avt import AVTConfig, AVTForAnticipation
 
 WAYS = ("plain", "ours", "ours_compiled", "ours_bf16")
@@ -49,12 +54,12 @@ AS_EQUAL = 1e-3
 
 def main(arguments: list[str] | None = None):
     args = parse_arguments(arguments)
-    if args.here:
-        print(json.dumps(run(args)))
-        return
     result = {"machine": describe_machine("torch", "transformers", device=args.device, threads=args.threads)}
     for model in args.models:
-        result[model] = {way: run_apart(model, way, args) for way in args.ways}
+        result[model] = {}
+        for way in args.ways:
+            one_way = argparse.Namespace(**{**vars(args), "models": [model], "ways": [way]})
+            result[model][way] = in_own_process(run, one_way)
         report(model, result[model])
     write_result(result, args.output)
 
@@ -66,21 +71,8 @@ def parse_arguments(arguments: list[str] | None) -> argparse.Namespace:
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--threads", type=int, help="default: torch's own choice")
     parser.add_argument("--peak_tflops", type=float, help="of the device in bfloat16, for the share of it")
-    parser.add_argument("--here", action="store_true", help=argparse.SUPPRESS)  # in this process, and print JSON
     add_common_arguments(parser, repeats=5)
     return parser.parse_args(arguments)
-
-
-def run_apart(model: str, way: str, args: argparse.Namespace) -> dict:
-    """Returns what a process of its own measures."""
-    options = ["--models", model, "--ways", way, "--repeats", str(args.repeats), "--device", args.device, "--here"]
-    for name in ("threads", "peak_tflops"):
-        if getattr(args, name) is not None:
-            options += [f"--{name}", str(getattr(args, name))]
-    command = [sys.executable, "-m", "benchmarks.step", *options]
-    root = Path(__file__).resolve().parent.parent
-    printed = subprocess.run(command, cwd=root, stdout=subprocess.PIPE, text=True, check=True).stdout
-    return json.loads(printed.splitlines()[-1])
 
 
 def run(args: argparse.Namespace) -> dict:
@@ -92,23 +84,16 @@ def run(args: argparse.Namespace) -> dict:
     torch.manual_seed(0)
     config = AVTConfig(**MODELS[name]["config"], **NO_DROPOUT, num_labels=106, past_loss_normalizer="all")
     model = AVTForAnticipation(config)
-    if way == "plain":
-        model = plain_copy(model)
-    model = model.to(device)
+    model = (plain_copy(model) if way == "plain" else model).to(device)
     batch = {key: value.to(device) for key, value in make_batch(config, MODELS[name]["batch"]).items()}
     step = torch.compile(model) if way == "ours_compiled" else model
     autocast = torch.autocast(device.type, torch.bfloat16, enabled=way == "ours_bf16")
+    optimizer = torch.optim.SGD(model.parameters(), lr=1e-9, momentum=0.9, nesterov=True)  # weights stay comparable
 
     def inference():
         model.eval()
         with torch.inference_mode(), autocast:
-            logits = step(**batch).logits
-        return _finished(logits, device)
-
-    forget_peak_memory(device)
-    results, times = take_turns({"inference": inference}, args.repeats)
-    peak = {"inference": peak_memory_mb(device)}
-    optimizer = torch.optim.SGD(model.parameters(), lr=1e-9, momentum=0.9, nesterov=True)  # weights stay comparable
+            return step(**batch).logits.cpu()  # which waits for the device
 
     def training():
         model.train()
@@ -117,31 +102,28 @@ def run(args: argparse.Namespace) -> dict:
         loss.backward()
         optimizer.step()
         optimizer.zero_grad()
-        return _finished(loss, device)
+        return loss.detach().cpu()
 
-    forget_peak_memory(device)
-    more_results, more_times = take_turns({"training": training}, args.repeats)
-    peak["training"] = peak_memory_mb(device)
+    results, times, peak_mb = {}, {}, {}
+    for kind, take_step in {"inference": inference, "training": training}.items():
+        forget_peak_memory(device)
+        last_results, times_of_kind = take_turns({kind: take_step}, args.repeats)
+        results |= last_results
+        times |= times_of_kind
+        peak_mb[kind] = peak_memory_mb(device)
     measured = {
-        "times": {**times, **more_times},
-        "peak_mb": peak,
+        "times": times,
+        "peak_mb": peak_mb,
         "logits": [round(value, 6) for value in results["inference"][0, :4].float().tolist()],
-        "loss": more_results["training"].item(),
+        "loss": results["training"].item(),
     }
     if args.peak_tflops is not None:
         with FlopCounterMode(display=False) as counter:
             training()
-        seconds = more_times["training"]["median_ms"] / 1000
+        seconds = times["training"]["median_ms"] / 1000
         measured["share_of_peak"] = counter.get_total_flops() / seconds / (args.peak_tflops * 1e12)
         measured["frames_per_s"] = MODELS[name]["batch"] * config.num_frames / seconds
     return measured
-
-
-def _finished(values: torch.Tensor, device: torch.device) -> torch.Tensor:
-    """Returns values when the device has computed them."""
-    if device.type == "cuda":
-        torch.cuda.synchronize(device)
-    return values.detach()
 
 
 def forget_peak_memory(device: torch.device):
@@ -185,41 +167,37 @@ def report(model: str, ways: dict[str, dict]):
             print(f"{way}: {100 * measured['share_of_peak']:.1f} % of peak, {measured['frames_per_s']:.0f} frames/s")
 
 
-# The architecture, written out.
+# The architecture, written out. Its modules have the names of ours, so that it takes the same weights.
 
 
 class PlainAttention(nn.Module):
     def __init__(self, width: int, num_heads: int):
         super().__init__()
         self.num_heads = num_heads
-        self.qkv, self.projection = nn.Linear(width, 3 * width), nn.Linear(width, width)
+        self.c_attn, self.c_proj = nn.Linear(width, 3 * width), nn.Linear(width, width)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         B, T, D = x.shape
-        q, k, v = self.qkv(x).chunk(3, dim=-1)
+        q, k, v = self.c_attn(x).chunk(3, dim=-1)
         q, k, v = (part.view(B, T, self.num_heads, -1).transpose(1, 2) for part in (q, k, v))
         scores = q @ k.transpose(-2, -1) / math.sqrt(D // self.num_heads)
         mask = torch.tril(torch.ones(T, T, dtype=torch.bool, device=x.device))
         weights = scores.masked_fill(~mask, float("-inf")).softmax(dim=-1)
-        return self.projection((weights @ v).transpose(1, 2).reshape(B, T, D))
+        return self.c_proj((weights @ v).transpose(1, 2).reshape(B, T, D))
 
 
 class PlainBlock(nn.Module):
     def __init__(self, width: int, num_heads: int):
         super().__init__()
-        self.norm_1, self.norm_2 = nn.LayerNorm(width), nn.LayerNorm(width)
-        self.attention = PlainAttention(width, num_heads)
-        self.rise, self.fall = nn.Linear(width, 4 * width), nn.Linear(4 * width, width)
+        self.ln_1, self.ln_2 = nn.LayerNorm(width), nn.LayerNorm(width)
+        self.attn = PlainAttention(width, num_heads)
+        self.mlp = nn.ModuleDict({"c_fc": nn.Linear(width, 4 * width), "c_proj": nn.Linear(4 * width, width)})
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        x = x + self.attention(self.norm_1(x))
-        hidden = self.rise(self.norm_2(x))
+        x = x + self.attn(self.ln_1(x))
+        hidden = self.mlp.c_fc(self.ln_2(x))
         hidden = 0.5 * hidden * (1 + torch.tanh(math.sqrt(2 / math.pi) * (hidden + 0.044715 * hidden**3)))
-        return x + self.fall(hidden)
-
-
-class PlainOutput(dict):
-    __getattr__ = dict.__getitem__
+        return x + self.mlp.c_proj(hidden)
 
 
 class PlainAVT(nn.Module):
@@ -230,28 +208,29 @@ class PlainAVT(nn.Module):
         self.config, self.backbone = config, backbone
         width = config.head_hidden_size
         self.encoder = nn.Linear(config.feature_dim, width, bias=False)
-        self.positions = nn.Embedding(config.head_num_positions, width)
         blocks = [PlainBlock(width, config.head_num_heads) for _ in range(config.head_num_layers)]
-        self.blocks, self.norm = nn.ModuleList(blocks), nn.LayerNorm(width)
+        positions = nn.Embedding(config.head_num_positions, width)
+        self.head = nn.ModuleDict({"wpe": positions, "h": nn.ModuleList(blocks), "ln_f": nn.LayerNorm(width)})
         self.decoder = nn.Linear(width, config.feature_dim, bias=False)
-        self.classifier = nn.Linear(config.feature_dim, config.num_labels)
+        self.classifiers = nn.ModuleDict({"action": nn.Linear(config.feature_dim, config.num_labels)})
 
-    def forward(self, labels, past_labels, video_features=None, pixel_values_videos=None) -> PlainOutput:
+    def forward(self, labels, past_labels, video_features=None, pixel_values_videos=None) -> CausalLMOutput:
         features = video_features
         if features is None:
             B, T = pixel_values_videos.shape[:2]
             features = self.backbone(pixel_values_videos.flatten(0, 1)).last_hidden_state[:, 0].view(B, T, -1)
-        x = self.encoder(features) + self.positions(torch.arange(features.shape[1], device=features.device))
-        for block in self.blocks:
+        x = self.encoder(features) + self.head.wpe(torch.arange(features.shape[1], device=features.device))
+        for block in self.head.h:
             x = block(x)
-        predicted = self.decoder(self.norm(x))  # (B, T, D): each of the frame after
-        logits = self.classifier(predicted[:, -1])
+        predicted = self.decoder(self.head.ln_f(x))  # (B, T, D): each of the frame after
+        classify = self.classifiers.action
+        logits = classify(predicted[:, -1])
         past = torch.cat([features[:, :1], predicted[:, :-1]], dim=1)
         loss = nn.functional.cross_entropy(logits, labels)
-        past_loss = nn.functional.cross_entropy(self.classifier(past).flatten(0, 1), past_labels.flatten())
+        past_loss = nn.functional.cross_entropy(classify(past).flatten(0, 1), past_labels.flatten())
         feature_loss = nn.functional.mse_loss(past[:, 1:], features[:, 1:])
         total = loss + self.config.past_loss_weight * past_loss + self.config.feature_loss_weight * feature_loss
-        return PlainOutput(logits=logits, loss=total)
+        return CausalLMOutput(logits=logits, loss=total)
 
 
 def plain_copy(model: AVTForAnticipation) -> PlainAVT:
@@ -259,19 +238,13 @@ def plain_copy(model: AVTForAnticipation) -> PlainAVT:
     backbone = model.avt.backbone
     if backbone is not None:
         backbone.set_attn_implementation("eager")
-    plain, head = PlainAVT(model.config, backbone), model.avt.head
-    with torch.no_grad():
-        pairs = [(plain.encoder, model.avt.encoder), (plain.decoder, model.avt.decoder), (plain.norm, head.ln_f)]
-        pairs += [(plain.positions, head.wpe), (plain.classifier, model.classifiers["action"])]
-        for ours, theirs in zip(plain.blocks, head.h, strict=True):
-            pairs += [(ours.norm_1, theirs.ln_1), (ours.norm_2, theirs.ln_2)]
-            convolutions = [(ours.attention.qkv, theirs.attn.c_attn), (ours.attention.projection, theirs.attn.c_proj)]
-            convolutions += [(ours.rise, theirs.mlp.c_fc), (ours.fall, theirs.mlp.c_proj)]
-            for linear, convolution in convolutions:  # GPT-2's "Conv1D" is a linear layer, transposed
-                linear.weight.copy_(convolution.weight.T)
-                linear.bias.copy_(convolution.bias)
-        for one, other in pairs:
-            one.load_state_dict(other.state_dict())
+    weights = {}
+    for name, value in model.state_dict().items():
+        # GPT-2's "Conv1D" is a linear layer, transposed.
+        is_convolution = name.endswith(("c_attn.weight", "c_fc.weight", "c_proj.weight"))
+        weights[name.removeprefix("avt.")] = value.T if is_convolution else value
+    plain = PlainAVT(model.config, backbone)
+    plain.load_state_dict(weights)
     return plain
 
 

@@ -94,9 +94,8 @@ def ask(anticipate: "ActionAnticipationPipeline", args: argparse.Namespace) -> l
 
 
 def answer_lines(moment: Mapping) -> list[str]:
-    first = moment["anticipated"][0]
-    times = first["observed_from_s"], first["observed_until_s"], first["starts_at_s"]
-    lines = ["observed: {:.1f} to {:.1f} s; starting at {:.1f} s:".format(*times)]
+    times = "observed: {observed_from_s:.1f} to {observed_until_s:.1f} s; starting at {starts_at_s:.1f} s:"
+    lines = [times.format(**moment["anticipated"][0])]
     return lines + [f"{100 * answer['score']:6.1f} %  {answer['label']}" for answer in moment["anticipated"]]
 
 

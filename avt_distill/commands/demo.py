@@ -144,17 +144,17 @@ def moments_of_a_video(builder: "AnticipationBuilder", folder: Path, seed: int) 
     rows = builder.rows("test")
     rows = rows[(rows["video_id"] == rows["video_id"].iloc[0]) & rows["frame_mask"].map(np.all)]
     rows = rows.iloc[np.linspace(0, len(rows) - 1, NUM_MOMENTS).astype(int)]
-    anticipated = [{} for _ in range(len(rows))]
+    answers = {}
     for name in ("baseline", "distilled"):
         table = ScoreTable.load(folder / "students" / f"{name}_seed{seed}" / "scores_test.parquet", label_space=space)
-        row_of = {uid: number for number, uid in enumerate(table.uids)}
-        for answers, uid in zip(anticipated, rows["uid"], strict=True):
-            probabilities = softmax(table.scores[row_of[uid]][None])[0]
-            answers[name] = (space.actions[probabilities.argmax()], float(probabilities.max()))
+        probabilities = softmax(table.scores[[table.uids.index(uid) for uid in rows["uid"]]])
+        answers[name] = [(space.actions[of_row.argmax()], float(of_row.max())) for of_row in probabilities]
     moments = []
-    for row, said in zip(rows.itertuples(), anticipated, strict=True):
+    for number, row in enumerate(rows.itertuples()):
         frames, truth = read_frames(row.video, row.frame_times), space.actions[row.action]
-        moments.append((os.path.relpath(row.video), Moment(frames, row.observed_end_s, row.start_s, truth, said)))
+        anticipated = {name: of_rows[number] for name, of_rows in answers.items()}
+        moment = Moment(frames, row.observed_end_s, row.start_s, truth, anticipated)
+        moments.append((os.path.relpath(row.video), moment))
     return moments
 
 

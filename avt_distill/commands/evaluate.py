@@ -45,7 +45,7 @@ def main(argv: Sequence[str]):
         )
         args.submission.write_text(json.dumps(submission))
     if args.submission is None or (table.labels != UNKNOWN_LABEL).any():
-        report(args, *measure(args, table, scores, dropped, label_space))
+        report(args, measure(args, table, scores, dropped, label_space))
 
 
 def parse(argv: Sequence[str]) -> argparse.Namespace:
@@ -75,8 +75,8 @@ def parse(argv: Sequence[str]) -> argparse.Namespace:
 
 def measure(
     args: argparse.Namespace, table: "ScoreTable", scores: dict, dropped: dict, label_space: "LabelSpace | None"
-) -> tuple[dict, dict]:
-    """Returns the metrics, and what else goes to `--output`."""
+) -> dict:
+    """Returns what goes to `--output`; a metric of a group without a row is NaN."""
     from ..metrics import UNKNOWN_LABEL, anticipation_metrics, per_class_table
 
     rows = table.labels != UNKNOWN_LABEL if args.skip_unlabelled else np.ones(len(table.labels), dtype=bool)
@@ -93,19 +93,19 @@ def measure(
     if args.per_class:
         names = None if label_space is None else label_space.actions
         result["per_class"] = per_class_table(scores["scores"], labels, names=names, ks=args.ks)
-    return metrics, result
+    return {**result, "metrics": metrics}
 
 
-def report(args: argparse.Namespace, metrics: dict, result: dict):
+def report(args: argparse.Namespace, result: dict):
     """Prints the metrics, and writes the JSON; a group without a row is null there."""
     from ..metrics import metrics_table
     from ..runs.folder import write_json
 
     counts = "{num_rows} rows, {num_dropped} dropped that count as errors, {num_unlabelled} without a label left out"
-    print(counts.format(**result), metrics_table(metrics), sep="\n")
+    print(counts.format(**result), metrics_table(result["metrics"]), sep="\n")
     if args.output is not None:
-        result["metrics"] = {name: None if math.isnan(value) else value for name, value in metrics.items()}
-        write_json(args.output, result)
+        metrics = {name: None if math.isnan(value) else value for name, value in result["metrics"].items()}
+        write_json(args.output, {**result, "metrics": metrics})
 
 
 def read_rows(path: Path | None, num_fields: int) -> list[list[str]]:

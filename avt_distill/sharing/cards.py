@@ -246,13 +246,12 @@ def _results_table(metrics: dict[str, float], comparison: dict | None) -> str:
     header, rows = ["", "this model"], []
     if comparison is not None:
         header += ["without teacher, mean", "with teacher, mean", "difference, 95 %", "p over rows"]
+    compared = "{baseline:.2f}", "{candidate:.2f}", "{difference:+.2f} [{low:+.2f}, {high:+.2f}]", "{p_value:.4f}"
     for name in (name for name in MEASURES if name in metrics):
-        row, cells = _compared(comparison, name), []
-        if row is not None:
-            interval = f"[{row['low']:+.2f}, {row['high']:+.2f}]"
-            cells = [f"{row['baseline']:.2f}", f"{row['candidate']:.2f}", f"{row['difference']:+.2f} {interval}"]
-            cells += [f"{row['p_value']:.4f}"]
-        rows.append([MEASURES[name][1], f"{metrics[name]:.2f}", *cells, *[""] * (len(header) - 2 - len(cells))])
+        cells = [""] * (len(header) - 2)
+        if row := _compared(comparison, name):
+            cells = [cell.format(**row) for cell in compared]
+        rows.append([MEASURES[name][1], f"{metrics[name]:.2f}", *cells])
     return _table(header, rows)
 
 

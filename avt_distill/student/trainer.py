@@ -113,12 +113,16 @@ class DistillationTrainer(Trainer):
         return batches, self.accelerator.reduce(counts.to(device), reduction="sum")
 
     def _without_repeated_rows(self, batch: dict) -> dict:
-        """Returns a batch without the rows that Accelerate repeats to fill the last batches of several processes.
+        """Returns a batch without the rows that Accelerate repeats, from the beginning of the data set, to fill the
+        last batches of several processes.
 
         Where all are repeated one is kept, since every process must compute gradients, and marked as not to count.
         """
-        real = self._num_real_rows(len(batch["labels"]))
-        if real == len(batch["labels"]):
+        state, size = self.accelerator.gradient_state, len(batch["labels"])
+        if self.accelerator.num_processes == 1 or not state.end_of_dataloader or state.remainder <= 0:
+            return batch
+        real = min(max(state.remainder - self.accelerator.process_index * size, 0), size)
+        if real == size:
             return batch
         batch = {name: value[: max(real, 1)] for name, value in batch.items()}
         return batch if real else {**batch, IS_REPEATED: True}
@@ -178,17 +182,18 @@ class DistillationTrainer(Trainer):
         }
         return torch.tensor([float(counts[name]) for name in COMPONENTS])
 
-    def _zeros(self) -> dict[str, torch.Tensor]:
-        return {name: torch.zeros(2, device=self.args.device) for name in COMPONENTS}
+    def _zeros(self) -> torch.Tensor:
+        """Returns a sum of losses and a count for each of `COMPONENTS`, float32 `(6, 2)`."""
+        return torch.zeros(len(COMPONENTS), 2, device=self.args.device)
 
     def _keep(self, training: bool, losses: dict[str, torch.Tensor], counts: torch.Tensor):
-        for name, count in zip(COMPONENTS, counts, strict=True):
+        for number, (name, count) in enumerate(zip(COMPONENTS, counts, strict=True)):
             if name in losses:
-                self._sums[training][name] += torch.stack([losses[name].detach() * count, count])
+                self._sums[training][number] += torch.stack([losses[name].detach() * count, count])
 
     def _means(self, training: bool) -> dict[str, float]:
         """Returns the mean of each loss since the last time, over all processes, and begins anew."""
-        sums = self.accelerator.reduce(torch.stack(list(self._sums[training].values())), reduction="sum")
+        sums = self.accelerator.reduce(self._sums[training], reduction="sum")
         self._sums[training] = self._zeros()
         return {name: float(total / count) for name, (total, count) in zip(COMPONENTS, sums, strict=True) if count}
 
@@ -211,19 +216,7 @@ class DistillationTrainer(Trainer):
         inputs = self._prepare_inputs(inputs)
         with torch.no_grad(), self.compute_loss_context_manager():
             outputs = self._run(model, inputs)
-            real = self._num_real_rows(len(inputs["labels"]))
-            if real == len(inputs["labels"]):
-                loss = self._total_loss(outputs, inputs, training=False)
-            elif real:
-                rows = {name: value[:real] for name, value in inputs.items()}
-                loss = self._total_loss(self._run(model, rows), rows, training=False)
-            else:
-                loss = outputs.logits.new_zeros(())
+            counted = self._without_repeated_rows(inputs)
+            of_counted = outputs if counted is inputs else self._run(model, counted)
+            loss = self._total_loss(of_counted, counted, training=False)
         return loss, outputs.logits.detach(), inputs["labels"]
-
-    def _num_real_rows(self, batch_size: int) -> int:
-        """Returns how many rows of this process's batch are not repeated from the beginning of the data set."""
-        state = self.accelerator.gradient_state
-        if self.accelerator.num_processes == 1 or not state.end_of_dataloader or state.remainder <= 0:
-            return batch_size
-        return min(max(state.remainder - self.accelerator.process_index * batch_size, 0), batch_size)

@@ -55,7 +55,8 @@ def student_data(args, builder: AnticipationBuilder) -> StudentData:
     train, evaluation = builder.as_dataset(args.train_split), labelled(builder.as_dataset(args.evaluation_split))
     columns = pd.DataFrame({name: train[name] for name in ("uid", "action", "history")})
     fingerprint = {"label_space_hash": builder.annotations.label_space.content_hash}
-    fingerprint |= {"trained_on": rows_fingerprint(columns), **_row_options(builder)}
+    fingerprint["trained_on"] = rows_fingerprint(columns)
+    fingerprint |= {name: getattr(builder.config, name) for name in (*TIME_CONTRACT, "protocol")}
     soft_labels = None
     if args.soft_labels and args.distill_weight:
         tables = [SoftLabelTable.load(path, label_space=builder.annotations.label_space) for path in args.soft_labels]
@@ -139,10 +140,6 @@ def _trainer(args, data: StudentData) -> DistillationTrainer:
         eval_dataset=data.evaluation,
         processing_class=data.seen.processor,
     )
-
-
-def _row_options(builder: AnticipationBuilder) -> dict:
-    return {name: getattr(builder.config, name) for name in ("num_frames", "frame_rate", "tau_a", "tau_o", "protocol")}
 
 
 def _settings(args, data: StudentData) -> dict:
