@@ -24,7 +24,6 @@ from transformers import (
     TrainingArguments,
     set_seed,
 )
-from transformers.trainer import TRAINER_STATE_NAME
 from transformers.trainer_utils import IntervalStrategy, SaveStrategy, SchedulerType
 
 from ..data.labels import UNLABELLED
@@ -233,7 +232,7 @@ def adapt(args: AdaptationArguments) -> dict:
     args.eval_on_start = checkpoint is None
     trainer = AdaptationTrainer(model, args, callbacks=[record], **setup)
     trainer.train(resume_from_checkpoint=checkpoint)
-    seconds = time.perf_counter() - record.started
+    training = record.effort(trainer.state)
     after = _held_out(trainer.evaluate())
     trainer.save_model()  # with the tokenizer
     result = {
@@ -246,7 +245,7 @@ def adapt(args: AdaptationArguments) -> dict:
             "repeated": texts.num_repeated,
         },
         "blocks": {"train": len(setup["train_dataset"]), "held_out": len(setup["eval_dataset"])},
-        "training": _effort(trainer, checkpoint, seconds),
+        "training": training,
         "arguments": _arguments(args),
         "versions": {
             "python": platform.python_version(),
@@ -301,7 +300,7 @@ def _data(
 
 
 class _Record(TrainerCallback):
-    """Writes down what is measured before the first step, at once: an interrupted run keeps it, and times the rest.
+    """Writes down what is measured before the first step, at once: an interrupted run keeps it, and counts the rest.
 
     The Trainer measures it after the model is prepared for training (`eval_on_start`). Had `Trainer.evaluate` been
     called before `Trainer.train`, Accelerate 1.15 would take the model for prepared, and several processes would train
@@ -309,16 +308,30 @@ class _Record(TrainerCallback):
     """
 
     def __init__(self, args: AdaptationArguments, found: dict):
-        self.args, self.found, self.started = args, found, 0.0
+        self.args, self.found = args, found
+        self.started, self.first_step, self.tokens_before = 0.0, 0, 0
 
     def on_train_begin(self, args, state, control, **kwargs):
         self.started = time.perf_counter()
+        self.first_step, self.tokens_before = state.global_step, state.num_input_tokens_seen
 
     def on_evaluate(self, args, state, control, metrics, **kwargs):
         if state.global_step == 0:
             self.found["before"] = _held_out(metrics)
             _write(self.args, {"arguments": _arguments(self.args), **self.found})
             self.started = time.perf_counter()
+
+    def effort(self, state: TrainerState) -> dict:
+        """Returns how much was trained; time and speed are those since the last start."""
+        seconds = time.perf_counter() - self.started
+        return {
+            "steps": state.global_step,
+            "epochs": state.epoch,
+            "tokens": state.num_input_tokens_seen,
+            "continued_from_step": self.first_step,
+            "seconds": round(seconds, 1),
+            "tokens_per_second": round((state.num_input_tokens_seen - self.tokens_before) / seconds, 1),
+        }
 
 
 def _prepare_head(model: PreTrainedModel, new_weights: list[str], args: AdaptationArguments, setup: dict) -> str:
@@ -358,22 +371,6 @@ def train_head(model: PreTrainedModel, new_weights: list[str], args: AdaptationA
 
 def _held_out(metrics: dict) -> dict:
     return {name: metrics[f"eval_{name}"] for name in ("perplexity", "loss", "predicted_tokens")}
-
-
-def _effort(trainer: AdaptationTrainer, checkpoint: str | None, seconds: float) -> dict:
-    """Returns how much was trained; time and speed are those since the last start."""
-    first = TrainerState()
-    if checkpoint is not None:
-        first = TrainerState.load_from_json(str(Path(checkpoint) / TRAINER_STATE_NAME))
-    state = trainer.state
-    return {
-        "steps": state.global_step,
-        "epochs": state.epoch,
-        "tokens": state.num_input_tokens_seen,
-        "continued_from_step": first.global_step,
-        "seconds": round(seconds, 1),
-        "tokens_per_second": round((state.num_input_tokens_seen - first.num_input_tokens_seen) / seconds, 1),
-    }
 
 
 def _arguments(args: AdaptationArguments) -> dict:
