@@ -6,12 +6,13 @@ import json
 import logging
 import platform
 import time
+from dataclasses import fields
 from pathlib import Path
 
+import accelerate
 import numpy as np
 import torch
 import transformers
-from accelerate import __version__ as accelerate_version
 from transformers import (
     AutoModelForCausalLM,
     AutoModelForMaskedLM,
@@ -31,12 +32,7 @@ from ..runs.folder import last_whole_checkpoint, read_json, refuse_other_setting
 from ..teacher.action_text import ActionText
 from ..teacher.language_models import is_causal, load_language_model_config, load_tokenizer
 from .arguments import AdaptationArguments
-from .blocks import (
-    BlockCollator,
-    RecipeTexts,
-    load_recipe_texts,
-    make_blocks,
-)
+from .blocks import BlockCollator, RecipeTexts, load_recipe_texts, make_blocks
 
 logger = logging.getLogger(__name__)
 
@@ -44,19 +40,9 @@ RESULT_FILE = "adaptation.json"
 OTHER_ADAPTATION = (
     "The run in {place} began with {name}={found}, not {wanted}: continue with that, or give another output_dir."
 )
+INHERITED = {field.name for field in fields(TrainingArguments)}
 # What a run that continues must share with the one that began: the perplexity before was measured under these.
-FIXED = (
-    "model_name_or_path",
-    "recipes",
-    "text_form",
-    "block_length",
-    "packing",
-    "held_out_fraction",
-    "mlm_probability",
-    "head_warmup_steps",
-    "head_learning_rate",
-    "seed",
-)
+FIXED = (*(field.name for field in fields(AdaptationArguments) if field.name not in INHERITED), "seed")
 REPORTED = (
     *FIXED,
     "learning_rate",
@@ -247,12 +233,8 @@ def adapt(args: AdaptationArguments) -> dict:
         "blocks": {"train": len(setup["train_dataset"]), "held_out": len(setup["eval_dataset"])},
         "training": training,
         "arguments": _arguments(args),
-        "versions": {
-            "python": platform.python_version(),
-            "torch": torch.__version__,
-            "transformers": transformers.__version__,
-            "accelerate": accelerate_version,
-        },
+        "versions": {"python": platform.python_version()}
+        | {library.__name__: library.__version__ for library in (torch, transformers, accelerate)},
     }
     _write(args, result)
     return result
@@ -262,11 +244,7 @@ def _start(args: AdaptationArguments) -> tuple[str | None, dict | None]:
     """Returns the checkpoint to continue from and what was found before training; nothing of either for a new run."""
     folder, resume = Path(args.output_dir), str(args.resume_from_checkpoint or "false")
     record = folder / RESULT_FILE
-    checkpoint = None
-    if resume.lower() == "true":
-        checkpoint = last_whole_checkpoint(folder)
-    elif resume.lower() not in ("true", "false"):
-        checkpoint = resume
+    checkpoint = {"true": last_whole_checkpoint(folder), "false": None}.get(resume.lower(), resume)
     if checkpoint is None:
         begun = resume.lower() == "true" and record.exists()  # stopped before its first checkpoint: it starts again
         if folder.is_dir() and any(folder.iterdir()) and not begun:
@@ -276,8 +254,8 @@ def _start(args: AdaptationArguments) -> tuple[str | None, dict | None]:
         return None, None
     if not record.exists():
         raise ValueError(f"{folder} has no {RESULT_FILE} of the run that began: start anew in another output_dir.")
-    earlier, current = read_json(record), _arguments(args)
-    settings = {name: current[name] for name in FIXED}
+    earlier, arguments = read_json(record), _arguments(args)
+    settings = {name: arguments[name] for name in FIXED}
     refuse_other_settings(earlier["arguments"], settings, refusal=OTHER_ADAPTATION, place=folder)
     return checkpoint, {name: earlier[name] for name in ("head_was_new", "new_weights", "before_is_of", "before")}
 
@@ -348,13 +326,9 @@ def _prepare_head(model: PreTrainedModel, new_weights: list[str], args: Adaptati
 
 
 def train_head(model: PreTrainedModel, new_weights: list[str], args: AdaptationArguments, setup: dict):
-    """Trains the head's new weights alone, for `head_warmup_steps` at `head_learning_rate`.
+    """Trains the head's new weights, given by name, alone and in place: `head_warmup_steps` at `head_learning_rate`.
 
-    Args:
-        model (`PreTrainedModel`): Trained in place.
-        new_weights (`list[str]`): Their names.
-        args (`AdaptationArguments`): For everything else.
-        setup (`dict`): The trainer's data.
+    All else is as `args` say; `setup` is the trainer's data.
     """
     arguments = copy.copy(args)
     arguments.save_strategy, arguments.eval_strategy = SaveStrategy.NO, IntervalStrategy.NO
