@@ -47,13 +47,12 @@ def measure_teacher(
     rows = builder.rows(split)
     rows = rows[rows["action"] >= 0].reset_index(drop=True)
     num_actions = len(builder.annotations.label_space.actions)
-    scorers = {"teacher": teacher}
-    length = None if args.history_length < 0 else args.history_length
+    floors: dict[str, NGramModel | LogLinearModel]
     floors = {name: NGramModel(order, num_actions) for name, order in FLOORS.items()}
     if log_linear_floor:
-        floors["log-linear"] = LogLinearModel(num_actions, length, args.device)
-    for name, model in floors.items():
-        scorers[name] = model.fit(list(train["history"]), list(train["action"]))
+        floors["log-linear"] = LogLinearModel(num_actions, args.num_past_actions, args.device)
+    histories, actions = list(train["history"]), list(train["action"])
+    scorers = {"teacher": teacher} | {name: model.fit(histories, actions) for name, model in floors.items()}
     results, tables = {}, {}
     for name, scorer in scorers.items():
         table = tables[name] = score(scorer, name, rows, builder, split)
