@@ -72,15 +72,11 @@ def load_text_backbone(name_or_path: str | Path, *, random_weights: bool = False
         kwargs: For `from_pretrained`, such as `dtype` or `attn_implementation`.
     """
     config = load_language_model_config(name_or_path)
-    arguments = {} if is_causal(config) else {"add_pooling_layer": False}
-    if random_weights:
-        return _try_without_pooler(AutoModel.from_config, config, arguments, **kwargs)
-    return _try_without_pooler(AutoModel.from_pretrained, name_or_path, arguments, **kwargs)
-
-
-def _try_without_pooler(load, source, arguments: dict, **kwargs) -> PreTrainedModel:
+    load, source = (AutoModel.from_config, config) if random_weights else (AutoModel.from_pretrained, name_or_path)
+    if is_causal(config):
+        return load(source, **kwargs)
     try:
-        return load(source, **arguments, **kwargs)
+        return load(source, add_pooling_layer=False, **kwargs)
     except TypeError as error:  # DistilBERT, ELECTRA and DeBERTa have no pooler to leave out
         if "add_pooling_layer" not in str(error):
             raise
