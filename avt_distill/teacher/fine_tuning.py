@@ -87,11 +87,15 @@ def _train(rows: pd.DataFrame, label_space: LabelSpace, args: TeacherArguments, 
     tokenizer = load_tokenizer(args.model_name_or_path)
     train, held_out = hold_out_videos(rows, args.held_out_fraction, args.seed)
     model = _model(config, args, train)
+    examples = training_examples(train, config, tokenizer)
+    trainer_args = copy.copy(args)
+    trainer_args.output_dir = str(folder / "checkpoints")
+    trainer_args.label_names = [name for name in examples.column_names if name != "input_ids"]
     trainer = TeacherTrainer(
         model,
-        _trainer_arguments(args, config),
+        trainer_args,
         data_collator=DataCollatorWithPadding(tokenizer),
-        train_dataset=training_examples(train, config, tokenizer),
+        train_dataset=examples,
         eval_dataset=training_examples(held_out, config, tokenizer) if len(held_out) else None,
         processing_class=tokenizer,
         compute_metrics=_top_k,
@@ -99,7 +103,7 @@ def _train(rows: pd.DataFrame, label_space: LabelSpace, args: TeacherArguments, 
         preprocess_logits_for_metrics=lambda outputs, labels: outputs[0],
         callbacks=[EarlyStoppingCallback(args.patience)] if len(held_out) else None,
     )
-    trainer.train(resume_from_checkpoint=last_whole_checkpoint(trainer.args.output_dir))
+    trainer.train(resume_from_checkpoint=last_whole_checkpoint(trainer_args.output_dir))
     if len(held_out):
         _check_best_is_loaded(trainer)
     if args.lora_rank:
@@ -109,7 +113,7 @@ def _train(rows: pd.DataFrame, label_space: LabelSpace, args: TeacherArguments, 
         model.save_pretrained(folder)
         tokenizer.save_pretrained(folder)
         write_json(folder / RECORD, _record(trainer, train, held_out))
-        shutil.rmtree(trainer.args.output_dir, ignore_errors=True)
+        shutil.rmtree(trainer_args.output_dir, ignore_errors=True)
     trainer.accelerator.wait_for_everyone()
 
 
@@ -126,13 +130,6 @@ class TeacherTrainer(Trainer):
                 group["params"] = [weight for weight in group["params"] if id(weight) not in new]
                 optimizer.add_param_group({**group, "params": of_classifiers, "lr": learning_rate})
         return optimizer
-
-
-def _trainer_arguments(args: TeacherArguments, config: TextTeacherConfig) -> TeacherArguments:
-    args = copy.copy(args)
-    args.output_dir = str(Path(args.output_dir) / "checkpoints")
-    args.label_names = ["labels", *(f"{kind}_labels" for kind in ("verb", "noun") if kind in config.label_weights)]
-    return args
 
 
 def _settings(rows: pd.DataFrame, label_space: LabelSpace, args: TeacherArguments, history: HistoryRule) -> dict:
