@@ -268,9 +268,7 @@ def _is_told(token: "Token") -> bool:
     if token.pos_ not in ("VERB", "AUX") or any(c.dep_ == "neg" or c.lower_ == "never" for c in token.children):
         return False
     head, relation = token.head, token.dep_
-    if relation in ("xcomp", "ccomp") and head.lemma_ in LETTING:
-        return _is_told(head)
-    if relation == "xcomp" and head.lemma_ in CONTINUING:
+    if _is_let(token) or (relation == "xcomp" and head.lemma_ in CONTINUING):
         return _is_told(head)
     if any(subject.lower_ != "you" for subject in _subjects(token)):
         return False
@@ -278,16 +276,20 @@ def _is_told(token: "Token") -> bool:
         return False
     # The tag alone is not to be relied on: "cut" and "set" are past forms as well.
     is_base = token.lower_ == token.lemma_ and token.tag_ != "MD"
-    is_gerund = token.tag_ == "VBG"
     if relation == "ROOT":
         return is_base
-    if relation == "conj":
-        return _is_told(head) and (is_base or (is_gerund and head.tag_ == "VBG"))
-    if relation in ("ccomp", "parataxis", "dep"):
-        return _is_told(head) and is_base
-    if relation == "advcl":
-        return _is_told(head) and (is_base or is_gerund)
-    return False
+    may_be_gerund = relation == "advcl" or (relation == "conj" and head.tag_ == "VBG")
+    has_form = is_base or (may_be_gerund and token.tag_ == "VBG")
+    return has_form and relation in ("advcl", "ccomp", "conj", "dep", "parataxis") and _is_told(head)
+
+
+def _is_let(verb: "Token") -> bool:
+    """Returns whether a verb is what something is left to do: "rise" in "let the dough rise"."""
+    return verb.dep_ in ("xcomp", "ccomp") and verb.head.lemma_ in LETTING
+
+
+def _children(token: "Token", *relations: str) -> list["Token"]:
+    return [child for child in token.children if child.dep_ in relations]
 
 
 def _verb_and_objects(token: "Token") -> tuple[str, list[str]]:
@@ -309,27 +311,24 @@ def _verb_and_objects(token: "Token") -> tuple[str, list[str]]:
             return verb, []
     if names or any(child.pos_ != "PRON" for child in objects):
         return verb, names
-    with_phrases = (child for child in token.children if child.dep_ == "prep" and child.lower_ == "with")
+    with_phrases = [child for child in _children(token, "prep") if child.lower_ == "with"]
     return f"{verb} with", [name for child in with_phrases for name in _names(_prepositional_objects(child))]
 
 
 def _subjects(verb: "Token") -> list["Token"]:
-    return [child for child in verb.children if child.dep_ in ("nsubj", "nsubjpass", "csubj", "expl")]
+    return _children(verb, "nsubj", "nsubjpass", "csubj", "expl")
 
 
 def _direct_objects(verb: "Token") -> list["Token"]:
-    if verb.dep_ in ("xcomp", "ccomp") and verb.head.lemma_ in LETTING:
-        found = _subjects(verb) or [child for child in verb.head.children if child.dep_ == "dobj"]
-    else:
-        found = [child for child in verb.children if child.dep_ == "dobj"]
+    found = (_subjects(verb) or _children(verb.head, "dobj")) if _is_let(verb) else _children(verb, "dobj")
     if not found:  # "pat the fish dry": fish is the subject of dry
-        states = (c for c in verb.children if c.dep_ in ("ccomp", "xcomp") and c.tag_ in ("JJ", "VB", "VBN"))
+        states = [child for child in _children(verb, "ccomp", "xcomp") if child.tag_ in ("JJ", "VB", "VBN")]
         found = [subject for state in states for subject in _subjects(state) if subject.i > verb.i]
     return [noun for first in found for noun in _coordinated(first)]
 
 
 def _prepositional_objects(preposition: "Token") -> list["Token"]:
-    return [noun for child in preposition.children if child.dep_ == "pobj" for noun in _coordinated(child)]
+    return [noun for child in _children(preposition, "pobj") for noun in _coordinated(child)]
 
 
 def _coordinated(noun: "Token") -> list["Token"]:
@@ -362,13 +361,8 @@ def _object_name(noun: "Token") -> str:
     """Returns a noun as labels name it, singular and with the words of its kind, or `""` where it names nothing."""
     lemma = noun.lemma_.lower()
     if lemma in UNITS or lemma in PORTIONS:
-        contents = [
-            thing
-            for child in noun.children
-            if child.dep_ == "prep" and child.lower_ == "of"
-            for thing in child.children
-            if thing.dep_ == "pobj"
-        ]
+        of_phrases = [child for child in _children(noun, "prep") if child.lower_ == "of"]
+        contents = [thing for child in of_phrases for thing in _children(child, "pobj")]
         if contents:
             return _object_name(contents[0])
     if lemma in UNITS or not _is_noun(noun) or not any(character.isalpha() for character in lemma):

@@ -6,12 +6,13 @@ import json
 import logging
 import platform
 import time
+from dataclasses import fields
 from pathlib import Path
 
+import accelerate
 import numpy as np
 import torch
 import transformers
-from accelerate import __version__ as accelerate_version
 from transformers import (
     AutoModelForCausalLM,
     AutoModelForMaskedLM,
@@ -24,7 +25,6 @@ from transformers import (
     TrainingArguments,
     set_seed,
 )
-from transformers.trainer import TRAINER_STATE_NAME
 from transformers.trainer_utils import IntervalStrategy, SaveStrategy, SchedulerType
 
 from ..data.labels import UNLABELLED
@@ -32,12 +32,7 @@ from ..runs.folder import last_whole_checkpoint, read_json, refuse_other_setting
 from ..teacher.action_text import ActionText
 from ..teacher.language_models import is_causal, load_language_model_config, load_tokenizer
 from .arguments import AdaptationArguments
-from .blocks import (
-    BlockCollator,
-    RecipeTexts,
-    load_recipe_texts,
-    make_blocks,
-)
+from .blocks import BlockCollator, RecipeTexts, load_recipe_texts, make_blocks
 
 logger = logging.getLogger(__name__)
 
@@ -45,19 +40,9 @@ RESULT_FILE = "adaptation.json"
 OTHER_ADAPTATION = (
     "The run in {place} began with {name}={found}, not {wanted}: continue with that, or give another output_dir."
 )
+INHERITED = {field.name for field in fields(TrainingArguments)}
 # What a run that continues must share with the one that began: the perplexity before was measured under these.
-FIXED = (
-    "model_name_or_path",
-    "recipes",
-    "text_form",
-    "block_length",
-    "packing",
-    "held_out_fraction",
-    "mlm_probability",
-    "head_warmup_steps",
-    "head_learning_rate",
-    "seed",
-)
+FIXED = (*(field.name for field in fields(AdaptationArguments) if field.name not in INHERITED), "seed")
 REPORTED = (
     *FIXED,
     "learning_rate",
@@ -233,7 +218,7 @@ def adapt(args: AdaptationArguments) -> dict:
     args.eval_on_start = checkpoint is None
     trainer = AdaptationTrainer(model, args, callbacks=[record], **setup)
     trainer.train(resume_from_checkpoint=checkpoint)
-    seconds = time.perf_counter() - record.started
+    training = record.effort(trainer.state)
     after = _held_out(trainer.evaluate())
     trainer.save_model()  # with the tokenizer
     result = {
@@ -246,14 +231,10 @@ def adapt(args: AdaptationArguments) -> dict:
             "repeated": texts.num_repeated,
         },
         "blocks": {"train": len(setup["train_dataset"]), "held_out": len(setup["eval_dataset"])},
-        "training": _effort(trainer, checkpoint, seconds),
+        "training": training,
         "arguments": _arguments(args),
-        "versions": {
-            "python": platform.python_version(),
-            "torch": torch.__version__,
-            "transformers": transformers.__version__,
-            "accelerate": accelerate_version,
-        },
+        "versions": {"python": platform.python_version()}
+        | {library.__name__: library.__version__ for library in (torch, transformers, accelerate)},
     }
     _write(args, result)
     return result
@@ -263,11 +244,7 @@ def _start(args: AdaptationArguments) -> tuple[str | None, dict | None]:
     """Returns the checkpoint to continue from and what was found before training; nothing of either for a new run."""
     folder, resume = Path(args.output_dir), str(args.resume_from_checkpoint or "false")
     record = folder / RESULT_FILE
-    checkpoint = None
-    if resume.lower() == "true":
-        checkpoint = last_whole_checkpoint(folder)
-    elif resume.lower() not in ("true", "false"):
-        checkpoint = resume
+    checkpoint = {"true": last_whole_checkpoint(folder), "false": None}.get(resume.lower(), resume)
     if checkpoint is None:
         begun = resume.lower() == "true" and record.exists()  # stopped before its first checkpoint: it starts again
         if folder.is_dir() and any(folder.iterdir()) and not begun:
@@ -277,8 +254,8 @@ def _start(args: AdaptationArguments) -> tuple[str | None, dict | None]:
         return None, None
     if not record.exists():
         raise ValueError(f"{folder} has no {RESULT_FILE} of the run that began: start anew in another output_dir.")
-    earlier, current = read_json(record), _arguments(args)
-    settings = {name: current[name] for name in FIXED}
+    earlier, arguments = read_json(record), _arguments(args)
+    settings = {name: arguments[name] for name in FIXED}
     refuse_other_settings(earlier["arguments"], settings, refusal=OTHER_ADAPTATION, place=folder)
     return checkpoint, {name: earlier[name] for name in ("head_was_new", "new_weights", "before_is_of", "before")}
 
@@ -301,7 +278,7 @@ def _data(
 
 
 class _Record(TrainerCallback):
-    """Writes down what is measured before the first step, at once: an interrupted run keeps it, and times the rest.
+    """Writes down what is measured before the first step, at once: an interrupted run keeps it, and counts the rest.
 
     The Trainer measures it after the model is prepared for training (`eval_on_start`). Had `Trainer.evaluate` been
     called before `Trainer.train`, Accelerate 1.15 would take the model for prepared, and several processes would train
@@ -309,16 +286,30 @@ class _Record(TrainerCallback):
     """
 
     def __init__(self, args: AdaptationArguments, found: dict):
-        self.args, self.found, self.started = args, found, 0.0
+        self.args, self.found = args, found
+        self.started, self.first_step, self.tokens_before = 0.0, 0, 0
 
     def on_train_begin(self, args, state, control, **kwargs):
         self.started = time.perf_counter()
+        self.first_step, self.tokens_before = state.global_step, state.num_input_tokens_seen
 
     def on_evaluate(self, args, state, control, metrics, **kwargs):
         if state.global_step == 0:
             self.found["before"] = _held_out(metrics)
             _write(self.args, {"arguments": _arguments(self.args), **self.found})
             self.started = time.perf_counter()
+
+    def effort(self, state: TrainerState) -> dict:
+        """Returns how much was trained; time and speed are those since the last start."""
+        seconds = time.perf_counter() - self.started
+        return {
+            "steps": state.global_step,
+            "epochs": state.epoch,
+            "tokens": state.num_input_tokens_seen,
+            "continued_from_step": self.first_step,
+            "seconds": round(seconds, 1),
+            "tokens_per_second": round((state.num_input_tokens_seen - self.tokens_before) / seconds, 1),
+        }
 
 
 def _prepare_head(model: PreTrainedModel, new_weights: list[str], args: AdaptationArguments, setup: dict) -> str:
@@ -335,13 +326,9 @@ def _prepare_head(model: PreTrainedModel, new_weights: list[str], args: Adaptati
 
 
 def train_head(model: PreTrainedModel, new_weights: list[str], args: AdaptationArguments, setup: dict):
-    """Trains the head's new weights alone, for `head_warmup_steps` at `head_learning_rate`.
+    """Trains the head's new weights, given by name, alone and in place: `head_warmup_steps` at `head_learning_rate`.
 
-    Args:
-        model (`PreTrainedModel`): Trained in place.
-        new_weights (`list[str]`): Their names.
-        args (`AdaptationArguments`): For everything else.
-        setup (`dict`): The trainer's data.
+    All else is as `args` say; `setup` is the trainer's data.
     """
     arguments = copy.copy(args)
     arguments.save_strategy, arguments.eval_strategy = SaveStrategy.NO, IntervalStrategy.NO
@@ -358,22 +345,6 @@ def train_head(model: PreTrainedModel, new_weights: list[str], args: AdaptationA
 
 def _held_out(metrics: dict) -> dict:
     return {name: metrics[f"eval_{name}"] for name in ("perplexity", "loss", "predicted_tokens")}
-
-
-def _effort(trainer: AdaptationTrainer, checkpoint: str | None, seconds: float) -> dict:
-    """Returns how much was trained; time and speed are those since the last start."""
-    first = TrainerState()
-    if checkpoint is not None:
-        first = TrainerState.load_from_json(str(Path(checkpoint) / TRAINER_STATE_NAME))
-    state = trainer.state
-    return {
-        "steps": state.global_step,
-        "epochs": state.epoch,
-        "tokens": state.num_input_tokens_seen,
-        "continued_from_step": first.global_step,
-        "seconds": round(seconds, 1),
-        "tokens_per_second": round((state.num_input_tokens_seen - first.num_input_tokens_seen) / seconds, 1),
-    }
 
 
 def _arguments(args: AdaptationArguments) -> dict:

@@ -3,7 +3,6 @@
 import hashlib
 import json
 from collections import Counter
-from collections.abc import Iterator
 from itertools import islice, tee
 from pathlib import Path
 
@@ -13,7 +12,7 @@ from huggingface_hub.utils import tqdm
 
 from ..runs.folder import keep_settings, whole_file
 from .actions import extract_actions, load_parser
-from .files import read_recipes
+from .files import read_actions, read_recipes
 
 SUFFIXES = (".jsonl", ".parquet")
 SCHEMA = pa.schema({"id": pa.string(), "title": pa.string(), "actions": pa.list_(pa.list_(pa.string()))})
@@ -63,10 +62,10 @@ def extract_file(recipes: Path, output: Path, *, parser_name: str | None = None,
 def count_actions(output: Path) -> tuple[int, int, Counter]:
     """Returns the number of recipes, of those without an action, and how often each (verb, object) pair comes."""
     recipes, without, pairs = 0, 0, Counter()
-    for row in _rows_of(output):
+    for _, actions in read_actions(output):
         recipes += 1
-        without += not row["actions"]
-        pairs.update(map(tuple, row["actions"]))
+        without += not actions
+        pairs.update(actions)
     return recipes, without, pairs
 
 
@@ -115,12 +114,3 @@ def _finish(unfinished: Path, output: Path):
     else:
         unfinished.replace(output)
     _settings_file(unfinished).unlink()
-
-
-def _rows_of(output: Path) -> Iterator[dict]:
-    if output.suffix == ".parquet":
-        for batch in pq.ParquetFile(output).iter_batches(ROWS_AT_ONCE):
-            yield from batch.to_pylist()
-    else:
-        with open(output, encoding="utf-8") as file:
-            yield from map(json.loads, file)

@@ -7,6 +7,7 @@ import torch
 from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, processors
 from transformers import BertConfig, BertForMaskedLM, PreTrainedTokenizerFast
 
+LOWER, SPLITTER = normalizers.Lowercase(), pre_tokenizers.BertPreTokenizer()
 SPECIAL_TOKENS = ("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]")
 
 
@@ -34,11 +35,10 @@ def write_language_model(
     Raises:
         ValueError: for texts without a word.
     """
-    splitter, lower = pre_tokenizers.BertPreTokenizer(), normalizers.Lowercase()
-    words = {word for text in texts for word, _ in splitter.pre_tokenize_str(lower.normalize_str(text))}
+    words = sorted({word for text in texts for word, _ in SPLITTER.pre_tokenize_str(LOWER.normalize_str(text))})
     if not words:
         raise ValueError("The texts hold no word: give what the language model is to read.")
-    vocabulary = {word: number for number, word in enumerate([*SPECIAL_TOKENS, *sorted(words)])}
+    vocabulary = {word: number for number, word in enumerate([*SPECIAL_TOKENS, *words])}
     config = BertConfig(
         vocab_size=len(vocabulary),
         hidden_size=hidden_size,
@@ -52,12 +52,12 @@ def write_language_model(
         torch.manual_seed(seed)
         BertForMaskedLM(config).save_pretrained(folder)
     _word_tokenizer(vocabulary, num_positions).save_pretrained(folder)
-    return sorted(words)
+    return words
 
 
 def _word_tokenizer(vocabulary: dict[str, int], num_positions: int) -> PreTrainedTokenizerFast:
     tokenizer = Tokenizer(models.WordLevel(vocabulary, unk_token="[UNK]"))
-    tokenizer.normalizer, tokenizer.pre_tokenizer = normalizers.Lowercase(), pre_tokenizers.BertPreTokenizer()
+    tokenizer.normalizer, tokenizer.pre_tokenizer = LOWER, SPLITTER
     ends = [(token, vocabulary[token]) for token in ("[CLS]", "[SEP]")]
     tokenizer.post_processor = processors.TemplateProcessing(single="[CLS] $A [SEP]", special_tokens=ends)
     names = {f"{token.strip('[]').lower()}_token": token for token in SPECIAL_TOKENS}

@@ -4,9 +4,9 @@ import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
-FORMS = ("natural", "markers")
 BETWEEN_ACTIONS = {"natural": ", ", "markers": " <a> "}
 BETWEEN_VERB_AND_OBJECT = {"natural": " ", "markers": " <v> "}
+FORMS = tuple(BETWEEN_ACTIONS)
 
 
 @dataclass(frozen=True)
@@ -41,7 +41,8 @@ class ActionText:
         also writes "pick-up" as "pick up".
         """
         verb, _, noun = name.strip().lower().replace("/", " or ").partition("_")
-        return self.pair(verb, self._noun(noun.replace("_", " ")))
+        parts = noun.replace("_", " ").split(":")
+        return self.pair(verb, " ".join(reversed(parts) if self.head_noun_first else parts))
 
     def labels(self, names: Iterable[str]) -> list[str]:
         """Returns the text of each label."""
@@ -75,7 +76,3 @@ class ActionText:
     def recipe(self, actions: Iterable[tuple[str, str]]) -> str:
         """Returns a recipe's (verb, object) pairs as one text."""
         return self.sequence(self.pair(verb, noun) for verb, noun in actions)
-
-    def _noun(self, noun: str) -> str:
-        parts = noun.split(":")
-        return " ".join(reversed(parts) if self.head_noun_first else parts)

@@ -64,3 +64,8 @@ class TeacherArguments(TrainingArguments):
             self.metric_for_best_model = self.metric_for_best_model or "loss"
         self.remove_unused_columns = False
         super().__post_init__()
+
+    @property
+    def num_past_actions(self) -> int | None:
+        """`history_length`, but `None` for all past actions."""
+        return None if self.history_length < 0 else self.history_length

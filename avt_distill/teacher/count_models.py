@@ -1,5 +1,6 @@
 """Counts as teachers: what the last few actions alone say of the next one. The floor under every language model."""
 
+from collections import Counter, defaultdict
 from collections.abc import Sequence
 
 import numpy as np
@@ -32,13 +33,11 @@ class NGramModel:
             histories (`Sequence[Sequence[int]]`): Action ids before each of N actions, oldest first.
             actions (`Sequence[int]`): The N actions. Negative ones, the unlabelled, are not counted.
         """
-        counts: dict[Context, dict[int, int]] = {}
+        counts: defaultdict[Context, Counter[int]] = defaultdict(Counter)
         for history, action in zip(histories, actions, strict=True):
-            if action < 0:
-                continue
-            for context in self._contexts(history):
-                followers = counts.setdefault(context, {})
-                followers[int(action)] = followers.get(int(action), 0) + 1
+            if action >= 0:
+                for context in self._contexts(history):
+                    counts[context][int(action)] += 1
         self._tables = {
             context: (np.array(list(followers)), np.array(list(followers.values()), dtype=np.float64))
             for context, followers in counts.items()

@@ -10,6 +10,7 @@ import numpy as np
 import pandas as pd
 import torch
 from transformers import (
+    DataCollatorWithPadding,
     EarlyStoppingCallback,
     EvalPrediction,
     PreTrainedTokenizerBase,
@@ -86,18 +87,23 @@ def _train(rows: pd.DataFrame, label_space: LabelSpace, args: TeacherArguments, 
     tokenizer = load_tokenizer(args.model_name_or_path)
     train, held_out = hold_out_videos(rows, args.held_out_fraction, args.seed)
     model = _model(config, args, train)
+    examples = training_examples(train, config, tokenizer)
+    trainer_args = copy.copy(args)
+    trainer_args.output_dir = str(folder / "checkpoints")
+    trainer_args.label_names = [name for name in examples.column_names if name != "input_ids"]
     trainer = TeacherTrainer(
         model,
-        _trainer_arguments(args, config),
-        data_collator=HistoryCollator(tokenizer),
-        train_dataset=training_examples(train, config, tokenizer),
+        trainer_args,
+        data_collator=DataCollatorWithPadding(tokenizer),
+        train_dataset=examples,
         eval_dataset=training_examples(held_out, config, tokenizer) if len(held_out) else None,
         processing_class=tokenizer,
         compute_metrics=_top_k,
-        preprocess_logits_for_metrics=_first_logits,
+        # The action logits alone: those of verbs and nouns, and features, need not be gathered.
+        preprocess_logits_for_metrics=lambda outputs, labels: outputs[0],
         callbacks=[EarlyStoppingCallback(args.patience)] if len(held_out) else None,
     )
-    trainer.train(resume_from_checkpoint=last_whole_checkpoint(trainer.args.output_dir))
+    trainer.train(resume_from_checkpoint=last_whole_checkpoint(trainer_args.output_dir))
     if len(held_out):
         _check_best_is_loaded(trainer)
     if args.lora_rank:
@@ -107,7 +113,7 @@ def _train(rows: pd.DataFrame, label_space: LabelSpace, args: TeacherArguments, 
         model.save_pretrained(folder)
         tokenizer.save_pretrained(folder)
         write_json(folder / RECORD, _record(trainer, train, held_out))
-        shutil.rmtree(trainer.args.output_dir, ignore_errors=True)
+        shutil.rmtree(trainer_args.output_dir, ignore_errors=True)
     trainer.accelerator.wait_for_everyone()
 
 
@@ -124,13 +130,6 @@ class TeacherTrainer(Trainer):
                 group["params"] = [weight for weight in group["params"] if id(weight) not in new]
                 optimizer.add_param_group({**group, "params": of_classifiers, "lr": learning_rate})
         return optimizer
-
-
-def _trainer_arguments(args: TeacherArguments, config: TextTeacherConfig) -> TeacherArguments:
-    args = copy.copy(args)
-    args.output_dir = str(Path(args.output_dir) / "checkpoints")
-    args.label_names = ["labels", *(f"{kind}_labels" for kind in ("verb", "noun") if kind in config.label_weights)]
-    return args
 
 
 def _settings(rows: pd.DataFrame, label_space: LabelSpace, args: TeacherArguments, history: HistoryRule) -> dict:
@@ -162,20 +161,6 @@ def _record(trainer: Trainer, train: pd.DataFrame, held_out: pd.DataFrame) -> di
     }
 
 
-@dataclass
-class HistoryCollator:
-    """Pads examples on the right: `input_ids` and `attention_mask` `(B, L)`, and label tensors `(B,)`."""
-
-    tokenizer: PreTrainedTokenizerBase
-
-    def __call__(self, examples: list[dict]) -> dict[str, torch.Tensor]:
-        batch = dict(self.tokenizer.pad({"input_ids": [e["input_ids"] for e in examples]}, return_tensors="pt"))
-        for name in examples[0]:
-            if name.endswith("labels"):
-                batch[name] = torch.tensor([example[name] for example in examples])
-        return batch
-
-
 def hold_out_videos(rows: pd.DataFrame, fraction: float, seed: int) -> tuple[pd.DataFrame, pd.DataFrame]:
     """Returns the rows to train on and the held-out ones: whole videos, about `fraction` of them and at least one.
 
@@ -197,7 +182,7 @@ def training_examples(
 ) -> datasets.Dataset:
     """Returns `input_ids`, `labels` and, where the teacher classifies them, `verb_labels` and `noun_labels`."""
     input_ids = encode_histories(list(rows["history"]), config, tokenizer)
-    columns = {"input_ids": input_ids, "length": [len(ids) for ids in input_ids], "labels": rows["action"].to_numpy()}
+    columns = {"input_ids": input_ids, "labels": rows["action"].to_numpy()}
     for kind in ("verb", "noun"):
         if kind in config.label_weights:
             columns[f"{kind}_labels"] = rows[kind].to_numpy()
@@ -208,7 +193,7 @@ def _config(label_space: LabelSpace, args: TeacherArguments, history: HistoryRul
     backbone_config = load_language_model_config(args.model_name_or_path)
     labels = label_space.to_config()
     return TextTeacherConfig(
-        backbone_config=copy.deepcopy(backbone_config),
+        backbone_config=backbone_config,
         pooling=args.pooling or ("last" if is_causal(backbone_config) else "first"),
         classifier_dropout=args.classifier_dropout,
         label_weights=args.label_weights,
@@ -217,7 +202,7 @@ def _config(label_space: LabelSpace, args: TeacherArguments, history: HistoryRul
         noun_id2label=labels["noun_id2label"],
         action_texts=ActionText(args.text_form, history.head_noun_first).labels(label_space.actions),
         text_form=args.text_form,
-        history_length=None if args.history_length < 0 else args.history_length,
+        history_length=args.num_past_actions,
         newest_first=args.newest_first,
         max_length=args.max_length,
         history_cutoff=history.history_cutoff,
@@ -247,11 +232,6 @@ def _with_lora(backbone: torch.nn.Module, rank: int) -> torch.nn.Module:
     return peft.get_peft_model(
         backbone, peft.LoraConfig(r=rank, lora_alpha=2 * rank, target_modules="all-linear", lora_dropout=0.0)
     )
-
-
-def _first_logits(logits: torch.Tensor | tuple, labels) -> torch.Tensor:
-    """Returns the action logits alone: those of verbs and nouns, and features, need not be gathered."""
-    return logits[0] if isinstance(logits, tuple) else logits
 
 
 def _top_k(prediction: EvalPrediction) -> dict[str, float]:

@@ -64,7 +64,7 @@ def label_zero_shot(
 ) -> Labels:
     """Returns the labels of a causal language model as it is; see `ZeroShotScorer`."""
     load_language_model_config(name)  # raises with one sentence
-    text, length = ActionText(args.text_form, builder.HEAD_NOUN_FIRST), _num_past_actions(args)
+    text, length = ActionText(args.text_form, builder.HEAD_NOUN_FIRST), args.num_past_actions
     scorer = ZeroShotScorer(
         AutoModelForCausalLM.from_pretrained(name).to(args.device),
         load_tokenizer(name),
@@ -96,7 +96,7 @@ def label_with_counts(
     num_actions = len(builder.annotations.label_space.actions)
 
     def fit(rows: pd.DataFrame, fold: int) -> Scorer:
-        length = _num_past_actions(args)
+        length = args.num_past_actions
         model = NGramModel(ngram, num_actions) if ngram else LogLinearModel(num_actions, length, args.device)
         return model.fit(list(rows["history"]), list(rows["action"]))
 
@@ -134,10 +134,6 @@ def _label_with_trained(
     if num_folds:
         return cross_fitted_logits(train, rows, fit, num_folds=num_folds, seed=args.seed), metadata
     return fit(train, 0).logits(list(rows["history"])), metadata
-
-
-def _num_past_actions(args: TeacherArguments) -> int | None:
-    return None if args.history_length < 0 else args.history_length
 
 
 def _on_device(scorer: TeacherScorer, args: TeacherArguments) -> TeacherScorer:

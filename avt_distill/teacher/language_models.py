@@ -1,6 +1,7 @@
 """Any Hugging Face language model as a reader of action text: which way it reads, its tokenizer, its weights."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 
 from transformers import (
@@ -72,19 +73,17 @@ def load_text_backbone(name_or_path: str | Path, *, random_weights: bool = False
         kwargs: For `from_pretrained`, such as `dtype` or `attn_implementation`.
     """
     config = load_language_model_config(name_or_path)
-    arguments = {} if is_causal(config) else {"add_pooling_layer": False}
+    load: Callable[..., PreTrainedModel] = partial(AutoModel.from_pretrained, name_or_path)
     if random_weights:
-        return _try_without_pooler(AutoModel.from_config, config, arguments, **kwargs)
-    return _try_without_pooler(AutoModel.from_pretrained, name_or_path, arguments, **kwargs)
-
-
-def _try_without_pooler(load, source, arguments: dict, **kwargs) -> PreTrainedModel:
+        load = partial(AutoModel.from_config, config)
+    if is_causal(config):
+        return load(**kwargs)
     try:
-        return load(source, **arguments, **kwargs)
+        return load(add_pooling_layer=False, **kwargs)
     except TypeError as error:  # DistilBERT, ELECTRA and DeBERTa have no pooler to leave out
         if "add_pooling_layer" not in str(error):
             raise
-        return load(source, **kwargs)
+        return load(**kwargs)
 
 
 def encode(

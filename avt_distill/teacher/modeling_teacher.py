@@ -151,18 +151,14 @@ class TextTeacher(PreTrainedModel):
 
     def __init__(self, config: TextTeacherConfig):
         super().__init__(config)
-        self.backbone = _backbone_from_config(config.backbone_config)
+        self.backbone = AutoModel.from_config(config.backbone_config)
+        if getattr(self.backbone, "pooler", None) is not None:
+            self.backbone.pooler = None  # BERT's kind adds one, which is never read
         width = config.backbone_config.hidden_size
         self.dropout = nn.Dropout(config.classifier_dropout)
         self.classifiers = nn.ModuleDict({kind: nn.Linear(width, n) for kind, n in config.num_classes.items()})
         self.register_buffer("class_weights", None, persistent=False)  # (A,), of the actions, in training alone
         self.post_init()
-
-    def get_input_embeddings(self) -> nn.Module:
-        return self.backbone.get_input_embeddings()
-
-    def set_input_embeddings(self, value: nn.Module):
-        self.backbone.set_input_embeddings(value)
 
     def forward(
         self,
@@ -223,14 +219,6 @@ def pool(states: torch.Tensor, attention_mask: torch.Tensor, pooling: str) -> to
     else:
         index = torch.where(attention_mask.bool(), positions, -1).argmax(dim=1)
     return states[torch.arange(len(states), device=states.device), index]
-
-
-def _backbone_from_config(config: PreTrainedConfig) -> PreTrainedModel:
-    """Returns a random language model, without the pooler that BERT's kind adds."""
-    backbone = AutoModel.from_config(config)
-    if getattr(backbone, "pooler", None) is not None:
-        backbone.pooler = None
-    return backbone
 
 
 TextTeacherConfig.register_for_auto_class()

@@ -47,23 +47,26 @@ def measure_teacher(
     rows = builder.rows(split)
     rows = rows[rows["action"] >= 0].reset_index(drop=True)
     num_actions = len(builder.annotations.label_space.actions)
-    scorers = {"teacher": teacher}
-    length = None if args.history_length < 0 else args.history_length
+    floors: dict[str, NGramModel | LogLinearModel]
     floors = {name: NGramModel(order, num_actions) for name, order in FLOORS.items()}
     if log_linear_floor:
-        floors["log-linear"] = LogLinearModel(num_actions, length, args.device)
-    for name, model in floors.items():
-        scorers[name] = model.fit(list(train["history"]), list(train["action"]))
-    results, tables = {}, {}
-    for name, scorer in scorers.items():
-        table = tables[name] = score(scorer, name, rows, builder, split)
-        table.save(Path(args.output_dir) / f"scores_{split}_{name}.parquet")
-        results[name] = benchmark_metrics(table, builder.annotations)
-    settings = read_json(Path(args.output_dir) / SETTINGS)
-    versions = {library.__name__: library.__version__ for library in (torch, transformers)}
-    result = {"split": split, "num_rows": len(rows), "metrics": results, "training_s": round(training_s, 1)}
-    result |= {"scores": tables["teacher"].metadata, "settings": settings, "versions": versions}
-    write_json(Path(args.output_dir) / "results.json", result)
+        floors["log-linear"] = LogLinearModel(num_actions, args.num_past_actions, args.device)
+    histories, actions = list(train["history"]), list(train["action"])
+    scorers = {"teacher": teacher} | {name: model.fit(histories, actions) for name, model in floors.items()}
+    tables = {name: score(scorer, name, rows, builder, split) for name, scorer in scorers.items()}
+    folder = Path(args.output_dir)
+    for name, table in tables.items():
+        table.save(folder / f"scores_{split}_{name}.parquet")
+    result = {
+        "split": split,
+        "num_rows": len(rows),
+        "metrics": {name: benchmark_metrics(table, builder.annotations) for name, table in tables.items()},
+        "training_s": round(training_s, 1),
+        "scores": tables["teacher"].metadata,
+        "settings": read_json(folder / SETTINGS),
+        "versions": {library.__name__: library.__version__ for library in (torch, transformers)},
+    }
+    write_json(folder / "results.json", result)
     return result
 
 

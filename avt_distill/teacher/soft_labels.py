@@ -68,7 +68,7 @@ class SoftLabelTable:
             raise ValueError(
                 f"metadata has history_cutoff '{self.metadata['history_cutoff']}': give one of {list(CUTOFFS)}."
             )
-        self.metadata["tau_a"] = _seconds("tau_a", self.metadata["tau_a"])
+        self.metadata["tau_a"] = _seconds(self.metadata["tau_a"])
 
     def check_label_space(self, label_space: LabelSpace):
         """Raises a `ValueError` unless the logits are of this label space."""
@@ -147,7 +147,10 @@ class SoftLabelTable:
         for start in range(0, len(logits), ROWS_AT_ONCE):  # 60,000 rows of 4,000 actions are 2 GB a table in float64
             part = slice(start, start + ROWS_AT_ONCE)
             members = np.stack([t.logits[rows[part]] for t, rows in zip(tables, rows_of, strict=True)], dtype=float)
-            logits[part] = members.mean(axis=0) if of == "logits" else _log_mean_probabilities(members)
+            if of == "logits":
+                logits[part] = members.mean(axis=0)
+            else:  # the logarithm of the mean of softmaxes, never leaving logarithms
+                logits[part] = logsumexp(log_softmax(members, axis=-1), axis=0) - np.log(len(tables))
         return cls(first.uids, logits, {**_joined_metadata(tables), "average": of})
 
 
@@ -175,13 +178,14 @@ def rows_fingerprint(rows: pd.DataFrame) -> str:
     return digest.hexdigest()[:16]
 
 
-def _seconds(name: str, value: str) -> str:
+def _seconds(tau_a: str) -> str:
+    """Returns the one way to write a number of seconds."""
     try:
-        number = float(value)
+        number = float(tau_a)
     except ValueError:
         number = math.nan
     if not math.isfinite(number):
-        raise ValueError(f"metadata has {name} '{value}': give a number of seconds.")
+        raise ValueError(f"metadata has tau_a '{tau_a}': give a number of seconds.")
     return str(number)
 
 
@@ -203,11 +207,6 @@ def _check_same_rows(first: SoftLabelTable, other: SoftLabelTable):
         raise ValueError(
             f"The soft labels differ in {len(different)} uids, such as '{different[0]}': give tables of the same rows."
         )
-
-
-def _log_mean_probabilities(logits: np.ndarray) -> np.ndarray:
-    """Returns the logarithm of the mean over members of the softmax of logits `(members, N, A)`, never leaving logs."""
-    return logsumexp(log_softmax(logits, axis=-1), axis=0) - np.log(len(logits))
 
 
 def _joined_metadata(tables: Sequence[SoftLabelTable]) -> dict[str, str]:

@@ -132,6 +132,15 @@ def test_interrupted_runs_end_where_uninterrupted_ones_do(options, tmp_path, tin
         adapt(path, "--block_length", "16", *resume)
 
 
+def test_a_resumed_run_is_recorded_after_its_first_checkpoint_was_rotated_out(options, tmp_path, tiny_decoder):
+    path = options(tiny_decoder, save_steps=2, save_total_limit=1)
+    adapt(path, "--max_steps", "2")
+    adapt(path, "--max_steps", "6", "--resume_from_checkpoint", "true")
+    assert not (tmp_path / "out" / "checkpoint-2").exists()
+    training = result(tmp_path / "out")["training"]
+    assert (training["continued_from_step"], training["steps"]) == (2, 6)
+
+
 def test_errors_are_one_line(options, tmp_path, tiny_encoder):
     path = options(tiny_encoder)
     for arguments in (
