@@ -18,14 +18,13 @@ import numpy as np
 import pandas as pd
 import scipy.special
 
-from .data.labels import LabelSpace
+from .data.labels import UNLABELLED, LabelSpace
 
 # Ids of classes: of actions, or of each kind. Not `Collection[int]`: a mapping with ids for keys would be one.
 ClassIds = Sequence[int] | Set[int] | np.ndarray | Mapping[str, Collection[int]]
 
 KINDS = ("action", "verb", "noun")
 GROUPS = ("many_shot", "tail", "unseen")
-UNKNOWN_LABEL = -100
 # Rank of a row that nothing was scored for.
 NEVER_A_HIT = np.iinfo(np.int64).max
 # Rows whose float64 probabilities are held at a time: 31 MB for EPIC-Kitchens-100's 3,806 actions.
@@ -351,9 +350,9 @@ def _check_labels(name: str, labels: np.ndarray | Sequence[int], num_classes: in
     if labels.ndim != 1 or (labels.size and labels.dtype.kind not in "iu"):
         raise ValueError(f"{name} has shape {labels.shape} and type {labels.dtype}: give integers of shape (N,).")
     labels = labels.astype(np.int64)
-    unknown = int(np.count_nonzero(labels == UNKNOWN_LABEL))
+    unknown = int(np.count_nonzero(labels == UNLABELLED))
     if unknown:
-        raise ValueError(f"{name} has {unknown} rows of {UNKNOWN_LABEL}, an unknown label: leave these rows out.")
+        raise ValueError(f"{name} has {unknown} rows of {UNLABELLED}, an unknown label: leave these rows out.")
     outside = labels[(labels < 0) | (labels >= num_classes)]
     if len(outside):
         raise ValueError(f"{name} has {outside[0]}: give class ids from 0 to {num_classes - 1}.")

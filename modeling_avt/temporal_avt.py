@@ -18,6 +18,8 @@ import torch
 
 # Moments are compared with a slack far below any frame interval: a time computed as i / fps must not fall into frame
 # i-1 by rounding.
+# What a checkpoint keeps of the windows that it was trained on; training and inference agree in all of it.
+TIME_CONTRACT = ("num_frames", "frame_rate", "tau_a", "tau_o")
 TIME_SLACK_S = 1e-6
 # Feature files of RULSTM, which the reference reads, are numbered at this rate whatever the video's own rate is.
 REFERENCE_FEATURE_FPS = 30.0

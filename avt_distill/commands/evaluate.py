@@ -27,10 +27,10 @@ if TYPE_CHECKING:
 def main(argv: Sequence[str]):
     args = parse(argv)
 
-    from ..data.labels import LabelSpace
+    from ..data.labels import UNLABELLED, LabelSpace
     from ..evaluation.challenge import build_submission
     from ..evaluation.scores import ScoreTable
-    from ..metrics import UNKNOWN_LABEL, late_fuse_kinds
+    from ..metrics import late_fuse_kinds
 
     label_space = None if args.label_space is None else LabelSpace.load(args.label_space)
     table, *others = [ScoreTable.load(path, label_space=label_space) for path in args.scores]
@@ -44,7 +44,7 @@ def main(argv: Sequence[str]):
             args.challenge, table.uids, label_space=label_space, sls=args.sls, dropped_uids=list(dropped), **scores
         )
         args.submission.write_text(json.dumps(submission))
-    if args.submission is None or (table.labels != UNKNOWN_LABEL).any():
+    if args.submission is None or (table.labels != UNLABELLED).any():
         report(args, measure(args, table, scores, dropped, label_space))
 
 
@@ -77,9 +77,10 @@ def measure(
     args: argparse.Namespace, table: "ScoreTable", scores: dict, dropped: dict, label_space: "LabelSpace | None"
 ) -> dict:
     """Returns what goes to `--output`; a metric of a group without a row is NaN."""
-    from ..metrics import UNKNOWN_LABEL, anticipation_metrics, per_class_table
+    from ..data.labels import UNLABELLED
+    from ..metrics import anticipation_metrics, per_class_table
 
-    rows = table.labels != UNKNOWN_LABEL if args.skip_unlabelled else np.ones(len(table.labels), dtype=bool)
+    rows = table.labels != UNLABELLED if args.skip_unlabelled else np.ones(len(table.labels), dtype=bool)
     scores, labels = {name: kind_scores[rows] for name, kind_scores in scores.items()}, table.labels[rows]
     options = {"label_space": label_space, "many_shot": read_ids(args.many_shot), "tail": read_ids(args.tail)}
     if args.unseen is not None:

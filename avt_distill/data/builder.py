@@ -70,6 +70,7 @@ class AnticipationConfig(datasets.BuilderConfig, RowOptions):
 class AnticipationBuilder(datasets.ArrowBasedBuilder):
     """Base of all builders: subclasses set `BUILDER_CONFIGS`, `ANNOTATION_FILES` and `read_annotations`."""
 
+    config: AnticipationConfig
     BUILDER_CONFIG_CLASS = AnticipationConfig
     # Patterns below the annotation folder whose content decides whether a cached data set is still right.
     ANNOTATION_FILES: tuple[str, ...] = ("*.csv",)

@@ -6,8 +6,7 @@ from pathlib import Path
 
 import numpy as np
 
-from ..data.labels import LabelSpace
-from ..metrics import UNKNOWN_LABEL
+from ..data.labels import UNLABELLED, LabelSpace
 from .uid_tables import LABEL_SPACE_HASH, check_label_space, check_vectors, read_table, write_table
 
 COLUMNS = ("uid", "label", "scores")
@@ -41,7 +40,7 @@ class ScoreTable:
         metadata: Mapping[str, str] | None = None,
     ):
         self.uids, self.scores = check_vectors("scores", uids, scores, harm="a NaN has no rank")
-        labels = np.full(len(self.uids), UNKNOWN_LABEL) if labels is None else np.asarray(labels)
+        labels = np.full(len(self.uids), UNLABELLED) if labels is None else np.asarray(labels)
         self.metadata = {str(key): str(value) for key, value in (metadata or {}).items()}
         self._check_labels(labels)
         self.labels = labels.astype(np.int64)
@@ -50,10 +49,10 @@ class ScoreTable:
         if labels.shape != (len(self.uids),) or labels.dtype.kind not in "iu":
             raise ValueError(f"labels has shape {labels.shape} and type {labels.dtype}: give one integer a uid.")
         num_actions = self.scores.shape[1]
-        outside = labels[(labels != UNKNOWN_LABEL) & ((labels < 0) | (labels >= num_actions))]
+        outside = labels[(labels != UNLABELLED) & ((labels < 0) | (labels >= num_actions))]
         if len(outside):
             raise ValueError(
-                f"labels has {outside[0]}: give action ids from 0 to {num_actions - 1}, or {UNKNOWN_LABEL} for unknown."
+                f"labels has {outside[0]}: give action ids from 0 to {num_actions - 1}, or {UNLABELLED} for unknown."
             )
 
     def check_label_space(self, label_space: LabelSpace):

@@ -7,8 +7,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from ..data.labels import LabelSpace
-from ..metrics import UNKNOWN_LABEL
+from ..data.labels import UNLABELLED, LabelSpace
 from ..teacher.inspection import TOP_K
 from .style import COLORS, GREY, HIT, LINE, MISS, OTHER, SMALL_PT, picture, shortened
 
@@ -53,7 +52,7 @@ def colors_of(actions: list[int], space: LabelSpace) -> tuple[dict[int, str], li
     """Returns the color of each action, by verb where there are verbs, and the names of the colors."""
     by_verb = space.verb_noun_ids is not None
     names = space.verbs if by_verb else space.actions
-    known = [action for action in actions if action != UNKNOWN_LABEL]
+    known = [action for action in actions if action != UNLABELLED]
     group_of = {action: int(space.verb_noun_ids[action, 0]) if by_verb else action for action in known}
     frequent = Counter(group_of[action] for action in known).most_common(len(COLORS))
     color_of = {group: color for (group, _), color in zip(frequent, COLORS, strict=False)}
@@ -112,4 +111,4 @@ def draw_cells(axes, rows: pd.DataFrame, space: LabelSpace):
 
 def name_of(action: int, space: LabelSpace) -> str:
     """Returns an action's name, `?` for an unlabelled one."""
-    return "?" if action == UNKNOWN_LABEL else space.actions[action]
+    return "?" if action == UNLABELLED else space.actions[action]

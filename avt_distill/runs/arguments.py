@@ -55,7 +55,7 @@ class CommandParser(argparse.ArgumentParser):
             `parse_known`.
     """
 
-    def __init__(self, command: str, description: str, *, passes_on: bool = False, **kwargs):
+    def __init__(self, command: str, description: str | None, *, passes_on: bool = False, **kwargs):
         self.passes_on = passes_on
         names = {"prog": f"avt-distill {command}", "description": description, "formatter_class": _HelpFormatter}
         super().__init__(**names, allow_abbrev=False, add_help=False, **kwargs)
@@ -177,7 +177,11 @@ class _HelpFormatter(argparse.RawDescriptionHelpFormatter):
 
 
 def parse_run(
-    arguments_class: type[Arguments], argv: Sequence[str] | None = None, *, description: str, command: str = "run"
+    arguments_class: type[Arguments],
+    argv: Sequence[str] | None = None,
+    *,
+    description: str | None,
+    command: str = "run",
 ) -> Arguments:
     """Returns the arguments of a command that trains, from an optional YAML file, which comes first, and options.
 

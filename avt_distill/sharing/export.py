@@ -9,12 +9,11 @@ import torch
 from torch import nn
 
 from modeling_avt.modeling_avt import AVTForAnticipation
-from modeling_avt.temporal_avt import sample_frame_times
+from modeling_avt.temporal_avt import TIME_CONTRACT, sample_frame_times
 from modeling_avt.video_processing_avt import AVTVideoProcessor
 
 LARGEST_DIFFERENCE = 1e-4
 CONTRACT = "programs.json"
-TEMPORAL = ("num_frames", "frame_rate", "tau_a", "tau_o")
 
 
 class FeatureModel(nn.Module):
@@ -192,7 +191,7 @@ def _describe(programs: dict[str, nn.Module], config, video_processor: AVTVideoP
     labels = {"labels": config.id2label, "verb_labels": config.verb_id2label, "noun_labels": config.noun_id2label}
     return {
         "programs": described,
-        **{name: getattr(config, name) for name in TEMPORAL},
+        **{name: getattr(config, name) for name in TIME_CONTRACT},
         **{name: None if value is None else [value[i] for i in sorted(value)] for name, value in labels.items()},
         "video_processor": None if video_processor is None else video_processor.to_dict(),
     }

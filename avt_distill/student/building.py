@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 from modeling_avt.configuration_avt import AVTConfig
 from modeling_avt.modeling_avt import AVTForAnticipation
+from modeling_avt.temporal_avt import TIME_CONTRACT
 from modeling_avt.video_processing_avt import AVTVideoProcessor
 
 from ..data.builder import AnticipationBuilder
@@ -16,7 +17,6 @@ from .arguments import StudentArguments
 
 logger = logging.getLogger(__name__)
 
-TIME_CONTRACT = ("num_frames", "frame_rate", "tau_a", "tau_o")  # the data set's; a checkpoint keeps them
 Collator = Callable[[Sequence[dict]], dict]
 
 

@@ -63,6 +63,7 @@ class DistillationTrainer(Trainer):
         kwargs: Of `Trainer`.
     """
 
+    args: DistillationArguments
     loss_is_scaled_for_ga = True
 
     def __init__(

@@ -12,13 +12,15 @@ import torch
 import transformers
 from transformers import Trainer, set_seed
 
+from modeling_avt.temporal_avt import TIME_CONTRACT
+
 from ..data.builder import AnticipationBuilder
 from ..evaluation.benchmark_metrics import benchmark_metrics
 from ..evaluation.scores import LABEL_SPACE_HASH, ScoreTable
 from ..runs.folder import DECISIVE, SETTINGS, keep_settings, last_whole_checkpoint, write_json
 from ..teacher.soft_labels import SoftLabelTable, rows_fingerprint
-from .arguments import DistillationArguments, StudentArguments
-from .building import TIME_CONTRACT, StudentInput, build_student, student_input
+from .arguments import DistillationArguments, RunArguments, StudentArguments
+from .building import StudentInput, build_student, student_input
 from .trainer import DistillationTrainer, SoftLabelCollator
 
 RESULTS = "results.json"  # written when all else is: the student is finished
@@ -44,7 +46,7 @@ class StudentData:
     fingerprint: dict
 
 
-def student_data(args, builder: AnticipationBuilder) -> StudentData:
+def student_data(args: RunArguments, builder: AnticipationBuilder) -> StudentData:
     """Returns the data of a run, checked as far as that goes before training.
 
     Raises:
@@ -66,11 +68,11 @@ def student_data(args, builder: AnticipationBuilder) -> StudentData:
     return StudentData(builder, train, evaluation, student_input(args, builder), soft_labels, fingerprint)
 
 
-def trained_student(args, data: StudentData) -> ScoreTable:
+def trained_student(args: RunArguments, data: StudentData) -> ScoreTable:
     """Returns the scores of the student in `args.output_dir`, trained there first unless it is.
 
     Args:
-        args: `DatasetArguments`, `StudentArguments`, `DistillationArguments` and the splits, of this student.
+        args (`RunArguments`): Of this student.
         data (`StudentData`): The data of the run.
 
     Raises:
@@ -78,13 +80,12 @@ def trained_student(args, data: StudentData) -> ScoreTable:
     """
     folder = Path(args.output_dir)
     scores = folder / f"scores_{args.evaluation_split}.parquet"
-    finished = (folder / RESULTS).exists() and scores.exists()
-    if not finished:
-        set_seed(args.seed)
-        trainer = _trainer(args, data)  # first: a student that cannot be built must not claim the folder
-    keep_settings(folder / SETTINGS, _settings(args, data), should_save=args.should_save, what="a student")
-    if finished:
+    if (folder / RESULTS).exists() and scores.exists():
+        keep_settings(folder / SETTINGS, _settings(args, data), should_save=args.should_save, what="a student")
         return ScoreTable.load(scores, label_space=data.builder.annotations.label_space)
+    set_seed(args.seed)
+    trainer = _trainer(args, data)  # first: a student that cannot be built must not claim the folder
+    keep_settings(folder / SETTINGS, _settings(args, data), should_save=args.should_save, what="a student")
     started = time.perf_counter()
     trainer.train(resume_from_checkpoint=last_whole_checkpoint(folder))
     seconds = time.perf_counter() - started
@@ -127,12 +128,13 @@ def table_metadata(builder: AnticipationBuilder, **about) -> dict:
     return {LABEL_SPACE_HASH: builder.annotations.label_space.content_hash, **data, **about}
 
 
-def _trainer(args, data: StudentData) -> DistillationTrainer:
+def _trainer(args: RunArguments, data: StudentData) -> DistillationTrainer:
+    student = build_student(args, data.builder, data.seen)
     collator = data.seen.collator(training=True)
-    if args.distill_weight:
+    if data.soft_labels is not None and args.distill_weight:
         collator = SoftLabelCollator(collator, data.soft_labels, missing=args.missing_soft_labels)
     return DistillationTrainer(
-        build_student(args, data.builder, data.seen),
+        student,
         args,
         data_collator=collator,
         eval_collator=data.seen.collator(training=False),
@@ -142,7 +144,7 @@ def _trainer(args, data: StudentData) -> DistillationTrainer:
     )
 
 
-def _settings(args, data: StudentData) -> dict:
+def _settings(args: RunArguments, data: StudentData) -> dict:
     """Returns what decides which student comes out."""
     own = [option.name for option in fields(StudentArguments)]
     own += [name for name in DistillationArguments.__annotations__ if name.startswith("distill_")]

@@ -4,7 +4,8 @@ import numpy as np
 import pandas as pd
 
 from ..data.builder import AnticipationBuilder
-from ..metrics import UNKNOWN_LABEL, label_ranks, softmax
+from ..data.labels import UNLABELLED
+from ..metrics import label_ranks, softmax
 from .soft_labels import SoftLabelTable, rows_fingerprint
 
 TOP_K = 5
@@ -55,7 +56,7 @@ def judged(rows: pd.DataFrame, table: SoftLabelTable, temperature: float) -> pd.
     probabilities = softmax(logits / np.float64(temperature))
     best = np.argsort(-logits, axis=1, kind="stable")[:, :TOP_K]
     labels = rows["action"].to_numpy()
-    known = labels != UNKNOWN_LABEL
+    known = labels != UNLABELLED
     ranks = np.full(len(rows), -1)
     ranks[known] = label_ranks(logits[known], labels[known]) if known.any() else ()
     return rows.assign(best=list(best), probabilities=list(np.take_along_axis(probabilities, best, 1)), rank=ranks)

@@ -43,6 +43,7 @@ class OwnData(AnticipationBuilder):
     `fold`, or all in `train`. Videos in `videos/` are found without being named.
     """
 
+    config: OwnDataConfig
     BUILDER_CONFIG_CLASS = OwnDataConfig
     BUILDER_CONFIGS = [OwnDataConfig(name="default")]
     ANNOTATION_FILES = ("segments.csv", "labels.json")
