@@ -1,11 +1,11 @@
 """Fixtures of every test; what they are made of is in `helpers/`."""
 
+import gc
 import os
-import textwrap
 from pathlib import Path
 
 import pytest
-from helpers.processes import WITHOUT_THE_PROJECT, run_python
+from helpers.processes import ForkServer, kept_port, run_python
 from helpers.videos import numbered_frames, write_video
 from loopback_hub import LoopbackHub
 from tiny_language_models import (
@@ -19,6 +19,12 @@ from tiny_language_models import (
 os.environ["HF_HUB_OFFLINE"] = "1"
 
 
+def pytest_collection_finish():
+    """Takes what was imported from the garbage collector, which every training starts: 0.2 s each otherwise."""
+    gc.collect()
+    gc.freeze()
+
+
 @pytest.fixture(scope="session")
 def video(tmp_path_factory) -> Path:
     """A 6 s clip at 10 fps of numbered frames, with a key frame every 12."""
@@ -26,23 +32,52 @@ def video(tmp_path_factory) -> Path:
     return write_video(path, numbered_frames(60), g=12, sc_threshold=10**9)  # no further key frames at scene changes
 
 
-@pytest.fixture
-def clean_process(tmp_path):
-    """Runs code, offline, in a process that cannot import this project, and returns what it prints."""
-    return lambda code: run_python(WITHOUT_THE_PROJECT + textwrap.dedent(code), tmp_path, HF_HUB_OFFLINE="1")
+@pytest.fixture(scope="session")
+def hub_port():
+    """The one port of every `hub`: clients read the address of the Hub when they are imported."""
+    with kept_port() as port:
+        yield port
 
 
-@pytest.fixture
-def hub(tmp_path):
-    """A Hub on the loopback address; `hub.run(code, place)` runs code against it, `place` naming a cache of its own."""
-    server = LoopbackHub()
-    environment = {"HF_ENDPOINT": server.start(), "HF_TOKEN": "hf_loopback", "HF_HUB_DISABLE_XET": "1"}
+@pytest.fixture(scope="session")
+def fork_server(tmp_path_factory, hub_port):
+    """Runs code in processes that cannot import this project, and which find a `hub` where there is one."""
+    environment = {"HF_ENDPOINT": f"http://127.0.0.1:{hub_port}", "HF_HUB_DISABLE_XET": "1"}
     environment |= {"HF_HUB_DISABLE_TELEMETRY": "1"}
+    server = ForkServer(tmp_path_factory.mktemp("fork_server"), **environment)
+    yield server
+    server.stop()
+
+
+@pytest.fixture(scope="session", autouse=True)
+def server_that_starts_early(request):
+    """Lets the fork server import its libraries beside the first tests, where one of the session will need it."""
+    if any("fork_server" in item.fixturenames for item in request.session.items):
+        request.getfixturevalue("fork_server")
+
+
+@pytest.fixture
+def clean_process(fork_server, tmp_path):
+    """Runs code, offline, in a process that cannot import this project, and returns what it prints."""
+    return lambda code, **options: fork_server.run(code, tmp_path, HF_HUB_OFFLINE="1", **options)
+
+
+@pytest.fixture
+def hub(hub_port, fork_server, tmp_path):
+    """A Hub on the loopback address.
+
+    `hub.run(code, place)` runs code against it in a process that cannot import this project, `place` naming a folder
+    and a cache of its own; with `python=`, that interpreter runs it.
+    """
+    server = LoopbackHub(hub_port)
 
     def run(code: str, place: str, **options) -> str:
         (tmp_path / place).mkdir(exist_ok=True)
-        return run_python(code, tmp_path / place, **options, **environment)
+        if "python" in options:
+            return run_python(code, tmp_path / place, **options, **fork_server.environment, HF_TOKEN="hf_loopback")
+        return fork_server.run(code, tmp_path / place, **options, HF_TOKEN="hf_loopback")
 
+    server.start()
     server.run = run
     yield server
     server.stop()

@@ -17,7 +17,8 @@ KINDS = {"model": "models", "dataset": "datasets", "space": "spaces"}
 
 
 class LoopbackHub:
-    """Repositories by `"models/user/name"`: path -> content. `start` returns the endpoint's address.
+    """Repositories by `"models/user/name"`: path -> content. `start` returns the endpoint's address, on any free port
+    unless one is given.
 
     Attributes:
         history (`dict[str, list[dict[str, bytes]]]`): Each repository after every commit, the empty one first.
@@ -26,7 +27,7 @@ class LoopbackHub:
         large_files_left (`int`, *optional*): How many more large files are taken before uploads are refused.
     """
 
-    def __init__(self):
+    def __init__(self, port: int = 0):
         self.repositories: dict[str, dict[str, bytes]] = {}
         self.history: dict[str, list[dict[str, bytes]]] = {}
         self.large_files: dict[str, bytes] = {}
@@ -35,10 +36,10 @@ class LoopbackHub:
         self.tokens: set[str] = set()
         self.unknown: list[str] = []
         handler = type("Handler", (_Handler,), {"hub": self})
-        self.server = ThreadingHTTPServer(("127.0.0.1", 0), handler)
+        self.server = ThreadingHTTPServer(("127.0.0.1", port), handler)
 
     def start(self) -> str:
-        threading.Thread(target=self.server.serve_forever, daemon=True).start()
+        threading.Thread(target=self.server.serve_forever, args=(0.05,), daemon=True).start()
         return f"http://127.0.0.1:{self.server.server_port}"
 
     def stop(self):

@@ -2,38 +2,27 @@
 
 import json
 import subprocess
-import textwrap
 import venv
 from pathlib import Path
 
 import pytest
 import yaml
 from helpers.places import PROJECT, require_shared
-from helpers.processes import WITHOUT_THE_PROJECT
+from helpers.processes import WITH_THE_PROJECT, WITHOUT_THE_PROJECT, command
 from helpers.tiny_models import tiny_model, tiny_processor, tiny_vit_config
 from tiny_kitchen import write_kitchen, write_soft_labels, write_tiny_vit, write_video_kitchen
 
 import run_distill
 from modeling_avt import ActionAnticipationPipeline
 
-PUSH_MODEL = f"""
-import sys
-sys.path[:0] = [{str(PROJECT)!r}, {str(PROJECT / "tests")!r}]
+PUSH_MODEL = f"""{WITH_THE_PROJECT}
 from helpers.tiny_models import tiny_model, tiny_processor, tiny_vit_config
 tiny_model(tiny_vit_config()).push_to_hub("user/avt")
 tiny_processor().push_to_hub("user/avt")
 """
-RUN = f"""
-import sys
-sys.path[:0] = [{str(PROJECT)!r}]
+RUN = f"""{WITH_THE_PROJECT}
 import run_distill
 run_distill.main({{options!r}})
-"""
-PUSH = f"""
-import sys
-sys.path[:0] = [{str(PROJECT)!r}]
-from avt_distill.__main__ import main
-main(["push_to_hub", *{{arguments!r}}])
 """
 LOAD_STUDENT = """
 import json, torch
@@ -83,7 +72,7 @@ def test_a_pushed_model_loads_where_the_package_is_not(hub, video):
     hub.run(PUSH_MODEL, "here")
     pushed = set(hub.repositories["models/user/avt"])
     assert {"config.json", "model.safetensors", "modeling_avt.py", "video_preprocessor_config.json"} <= pushed
-    printed = hub.run(WITHOUT_THE_PROJECT + LOAD_MODEL.format(video=str(video)), "elsewhere")
+    printed = hub.run(LOAD_MODEL.format(video=str(video)), "elsewhere")
     name, scores = json.loads(printed.splitlines()[-1])
     assert name == "AVTForAnticipation"
     pipe = ActionAnticipationPipeline(model=tiny_model(tiny_vit_config()), video_processor=tiny_processor())
@@ -92,8 +81,8 @@ def test_a_pushed_model_loads_where_the_package_is_not(hub, video):
 
 
 def test_a_space_is_told_which_model_it_shows(hub):
-    arguments = [str(PROJECT / "space"), "app", "--model", "user/kitchen"]
-    assert hub.run(PUSH.format(arguments=arguments), "here").endswith("pushed to user/app\n")
+    arguments = [PROJECT / "space", "app", "--model", "user/kitchen"]
+    assert hub.run(command("push_to_hub", *arguments), "here").endswith("pushed to user/app\n")
     pushed = hub.repositories["spaces/user/app"]
     assert set(pushed) >= {"README.md", "app.py", "timeline.py", "requirements.txt"}
     assert hub.variables["spaces/user/app"] == {"AVT_MODEL": "user/kitchen"}
@@ -160,7 +149,7 @@ def test_a_run_pushes_a_student_with_card_and_results_and_without_checkpoints(hu
     assert not any(token.encode() in content for content in [*pushed.values(), *(p.read_bytes() for p in written)])
     assert token not in printed
     results = json.loads((tmp_path / "run" / "distilled_seed42" / "results.json").read_text())
-    shown = json.loads(hub.run(WITHOUT_THE_PROJECT + LOAD_STUDENT, "elsewhere").splitlines()[-1])
+    shown = json.loads(hub.run(LOAD_STUDENT, "elsewhere").splitlines()[-1])
     assert shown == [4, round(results["metrics"]["action_top1_accuracy"], 2)]
     assert hub.unknown == []
 
@@ -181,7 +170,7 @@ def test_what_is_pushed_in_training_loads(hub, kitchen, tmp_path):
         expected = {"every_save": set(), "checkpoint": {"last-checkpoint"}}
         assert folders == expected[strategy] if strategy in expected else "checkpoint-3" in folders
     hub.repositories["models/user/kitchen"] = hub.history["models/user/every_save"][1]
-    shown = json.loads(hub.run(WITHOUT_THE_PROJECT + LOAD_STUDENT, "elsewhere").splitlines()[-1])
+    shown = json.loads(hub.run(LOAD_STUDENT, "elsewhere").splitlines()[-1])
     assert shown == [4, None]
 
 
@@ -196,14 +185,14 @@ def test_a_student_of_videos_that_is_pushed_in_training_answers(hub, tmp_path, v
     hub.run(RUN.format(options=[f"--{name}={value}" for name, value in named.items()]), "here")
     hub.repositories["models/user/avt"] = hub.history["models/user/avt"][1]
     assert "results.json" not in hub.repositories["models/user/avt"]
-    printed = hub.run(WITHOUT_THE_PROJECT + LOAD_MODEL.format(video=str(video)), "elsewhere")
+    printed = hub.run(LOAD_MODEL.format(video=str(video)), "elsewhere")
     name, scores = json.loads(printed.splitlines()[-1])
     assert name == "AVTForAnticipation"
     assert sum(scores) == pytest.approx(1)
 
 
 def test_an_interrupted_upload_changes_nothing_and_goes_on(hub, student):
-    push = PUSH.format(arguments=[str(student), "user/kitchen"])
+    push = command("push_to_hub", student, "user/kitchen")
     hub.large_files_left = 1
     printed = hub.run(push, "here", fails=True)
     error = printed[printed.index("error: ") :]
@@ -218,7 +207,7 @@ def test_an_interrupted_upload_changes_nothing_and_goes_on(hub, student):
 
 def test_a_hub_that_does_not_answer_is_one_sentence(hub, student):
     hub.stop()
-    error = hub.run(PUSH.format(arguments=[str(student), "user/kitchen"]), "here", fails=True).splitlines()[-1]
+    error = hub.run(command("push_to_hub", student, "user/kitchen"), "here", fails=True).splitlines()[-1]
     assert error == (
         "error: user/kitchen cannot be written: check its name, the connection, and with `hf auth whoami` the token "
         "([Errno 111] Connection refused)."
@@ -232,17 +221,11 @@ def test_a_pushed_data_set_loads_and_streams_without_the_package(hub, tmp_path):
     (folder / "meta.json").write_text(json.dumps(meta))
     rows = ["a,2,7,0,cut", "a,7,10,1,mix", "a,12,14,1,mix", "b,1,4,0,cut", "b,6,8,1,mix"]
     (folder / "segments.csv").write_text("\n".join(["video_id,start_frame,end_frame,action_class,action", *rows]))
-    push = f"""
-    import sys
-    sys.path.insert(0, {str(PROJECT)!r})
-    from avt_distill.__main__ import main
-    for fold in ("fold2", "fold1"):
-        options = ["--data_dir", {str(folder)!r}, "--config_name", fold, "--push_to_hub", "salads"]
-        main(["prepare_dataset", "fifty_salads", *options])
-    """
-    printed = hub.run(textwrap.dedent(push), "here")
+    options = ["fifty_salads", "--data_dir", folder, "--push_to_hub", "salads", "--config_name"]
+    push = [command("prepare_dataset", *options, fold) for fold in ("fold2", "fold1")]
+    printed = hub.run("".join(push), "here")
     assert printed.endswith("pushed to user/salads\n")
-    sizes, names, history = json.loads(hub.run(WITHOUT_THE_PROJECT + LOAD_DATA, "elsewhere").splitlines()[-1])
+    sizes, names, history = json.loads(hub.run(LOAD_DATA, "elsewhere").splitlines()[-1])
     assert sizes == [{"train": 3, "test": 2}, {"train": 2, "test": 3}]
     assert names == ["cut", "mix"]
     assert history == []

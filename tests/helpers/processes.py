@@ -1,9 +1,16 @@
 """Processes of their own, with the project or without it."""
 
+import itertools
+import json
 import os
+import signal
+import socket
 import subprocess
 import sys
 import textwrap
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 from helpers.places import PROJECT
@@ -15,6 +22,13 @@ sys.meta_path = [finder for finder in sys.meta_path if "editable" not in str(fin
 sys.path = [path for path in sys.path if path not in ("", {str(PROJECT)!r})]
 assert importlib.util.find_spec("modeling_avt") is None
 """
+# For code that needs the project after all.
+WITH_THE_PROJECT = f"import sys; sys.path[:0] = [{str(PROJECT)!r}, {str(PROJECT / 'tests')!r}]\n"
+
+
+def command(name: str, *arguments) -> str:
+    """Code that does what `avt-distill NAME ...` does."""
+    return f"{WITH_THE_PROJECT}from avt_distill.__main__ import main\nmain({[name, *map(str, arguments)]!r})\n"
 
 
 def run_python(
@@ -24,14 +38,133 @@ def run_python(
 
     Of code that `fails`, as it then must, what it says of that.
     """
-    inherited = {name: value for name, value in os.environ.items() if name not in ("PYTHONPATH", "HF_HUB_OFFLINE")}
     result = subprocess.run(
         [python, "-c", textwrap.dedent(code)],
         cwd=folder,
-        env={**inherited, "HF_HOME": str(folder / "hf_home"), **environment},
+        env={**inherited(), "HF_HOME": str(folder / "hf_home"), **environment},
         capture_output=True,
         text=True,
         check=False,
     )
     assert (result.returncode != 0) == fails, result.stderr[-4000:]
     return result.stderr if fails else result.stdout
+
+
+def inherited() -> dict[str, str]:
+    """The variables of this process that do not change what another imports."""
+    return {name: value for name, value in os.environ.items() if name not in ("PYTHONPATH", "HF_HUB_OFFLINE")}
+
+
+@contextmanager
+def kept_port() -> Iterator[int]:
+    """A port of the loopback address that nobody else is given: it refuses connections unless someone listens."""
+    with socket.socket() as keeper:
+        keeper.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        keeper.bind(("127.0.0.1", 0))
+        yield keeper.getsockname()[1]
+
+
+class ForkServer:
+    """Runs code as `run_python` does but spends no time on imports: each run is a fork of a process that has made them.
+
+    That process cannot import this project (see `WITHOUT_THE_PROJECT`), and no run changes another: each starts with
+    the libraries as they were imported. `environment` holds the variables that these read then. One of them, `HF_HOME`,
+    is a link, which leads to a folder of the run's own.
+    """
+
+    def __init__(self, root: Path, **environment: str):
+        self.home, self.root, self.names, self.is_ready = root / "hf_home", root, itertools.count(), False
+        self.log, self.environment = root / "server.txt", environment
+        code = WITHOUT_THE_PROJECT + (PROJECT / "tests" / "helpers" / "fork_server.py").read_text()
+        with open(self.log, "w") as log:
+            self.process = subprocess.Popen(
+                [sys.executable, "-c", code],
+                cwd=root,
+                # One thread, as those of a pool would be missing after a fork.
+                env={**inherited(), "OMP_NUM_THREADS": "1", "HF_HOME": str(self.home), **environment},
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                stderr=log,
+                text=True,
+                bufsize=1,
+            )
+
+    def _reply(self) -> str:
+        line = self.process.stdout.readline()
+        assert line, self.log.read_text()[-4000:]
+        return line.strip()
+
+    def ask(self, **request):
+        if not self.is_ready:
+            self.is_ready = self._reply() == "ready"
+        print(json.dumps(request), file=self.process.stdin)
+        return json.loads(self._reply())
+
+    def start(self, code: str, folder: Path, **environment: str) -> "Fork":
+        """Returns the process that runs the code from now on."""
+        (folder / "hf_home").mkdir(exist_ok=True)
+        self.home.unlink(missing_ok=True)
+        self.home.symlink_to(folder / "hf_home")
+        number = next(self.names)
+        written = {name: str(self.root / f"{number}.{name}") for name in ("stdout", "stderr")}
+        where = {"folder": str(folder), "environment": environment, **written}
+        return Fork(self, self.ask(code=textwrap.dedent(code), **where), **written)
+
+    def run(self, code: str, folder: Path, *, fails: bool = False, **environment: str) -> str:
+        process = self.start(code, folder, **environment)
+        process.wait()
+        assert (process.returncode != 0) == fails, process.stderr[-4000:]
+        return process.stderr if fails else process.stdout
+
+    def run_several(self, code: str, folder: Path, num_processes: int = 2, timeout_s: float = 240):
+        """Runs code, offline, in processes that find each other by the variables that `accelerate launch` sets."""
+        shared = {"WORLD_SIZE": str(num_processes), "LOCAL_WORLD_SIZE": str(num_processes), "HF_HUB_OFFLINE": "1"}
+        ends_at = time.monotonic() + timeout_s
+        with kept_port() as port:
+            shared |= {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port)}
+            ranks = [{"RANK": str(rank), "LOCAL_RANK": str(rank)} for rank in range(num_processes)]
+            processes = [self.start(code, folder, **shared, **rank) for rank in ranks]
+            while None in [process.poll() for process in processes]:
+                if any(process.returncode for process in processes) or time.monotonic() > ends_at:
+                    for process in processes:  # they wait for one that failed
+                        process.kill()
+                time.sleep(0.01)
+        assert not any(process.returncode for process in processes), [process.stderr[-4000:] for process in processes]
+
+    def stop(self):
+        self.process.stdin.close()
+        self.process.wait()
+
+
+class Fork:
+    """A process of a `ForkServer`."""
+
+    def __init__(self, server: ForkServer, pid: int, stdout: str, stderr: str):
+        self.server, self.pid, self.returncode = server, pid, None
+        self._stdout, self._stderr = Path(stdout), Path(stderr)
+
+    @property
+    def stdout(self) -> str:
+        return self._stdout.read_text()
+
+    @property
+    def stderr(self) -> str:
+        return self._stderr.read_text()
+
+    def poll(self) -> int | None:
+        if self.returncode is None:
+            self.returncode = self.server.ask(pid=self.pid)
+        return self.returncode
+
+    def wait(self, timeout_s: float = 240):
+        """Waits for the end of the process, and kills it if that does not come in time."""
+        ends_at = time.monotonic() + timeout_s
+        while self.poll() is None:
+            if time.monotonic() > ends_at:
+                self.kill()
+                raise TimeoutError(f"A process ran for more than {timeout_s} s: {self.stderr[-4000:]}")
+            time.sleep(0.01)
+
+    def kill(self):
+        if self.poll() is None:
+            os.kill(self.pid, signal.SIGKILL)

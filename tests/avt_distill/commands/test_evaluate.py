@@ -2,15 +2,12 @@
 
 import importlib.util
 import json
-import os
-import subprocess
-import sys
-import textwrap
 
 import numpy as np
 import pytest
 from helpers.commands import Result, run_command
 from helpers.places import PROJECT
+from helpers.processes import WITH_THE_PROJECT
 
 from avt_distill.data.labels import LabelSpace
 from avt_distill.evaluation.challenge import check_submission
@@ -151,23 +148,13 @@ def test_metric_class_gives_what_the_function_gives(tmp_path):
     assert metric.compute(label_space=KITCHEN, tail=[2], ks=(2,)) == expected
 
 
-def test_metric_loads_from_its_folder_without_a_network(tmp_path):
+def test_metric_loads_from_its_folder_without_a_network(tmp_path, clean_process):
     (tmp_path / "rows.csv").write_text("\n".join(",".join(map(str, row)) for row in draw_scores(0).tolist()))
-    code = """
-        import csv, evaluate, json
-        metric = evaluate.load("metrics/anticipation")
-        with open(r"{rows}") as file:
-            scores = [[float(cell) for cell in row] for row in csv.reader(file)]
-        print(json.dumps(metric.compute(predictions=scores, references=[row % 4 for row in range(12)])))
-    """.format(rows=tmp_path / "rows.csv")
-    environment = {**os.environ, "PYTHONPATH": str(PROJECT), "HF_HUB_OFFLINE": "1", "HF_HOME": str(tmp_path / "home")}
-    result = subprocess.run(
-        [sys.executable, "-c", textwrap.dedent(code)],
-        capture_output=True,
-        text=True,
-        check=False,
-        cwd=PROJECT,
-        env=environment,
-    )
-    assert result.returncode == 0, result.stderr[-3000:]
-    assert json.loads(result.stdout) == anticipation_metrics(draw_scores(0), LABELS)
+    code = f"""{WITH_THE_PROJECT}
+import csv, evaluate, json
+metric = evaluate.load({str(PROJECT / "metrics" / "anticipation")!r})
+with open("rows.csv") as file:
+    scores = [[float(cell) for cell in row] for row in csv.reader(file)]
+print(json.dumps(metric.compute(predictions=scores, references=[row % 4 for row in range(12)])))
+"""
+    assert json.loads(clean_process(code)) == anticipation_metrics(draw_scores(0), LABELS)

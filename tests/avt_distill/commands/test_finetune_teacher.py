@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from helpers.commands import avt_distill
 from helpers.places import PROJECT
+from helpers.processes import WITH_THE_PROJECT, command
 
 from avt_distill.data import anticipation_builder
 from avt_distill.evaluation.scores import ScoreTable
@@ -185,12 +186,10 @@ def test_a_run_without_data_is_refused(tmp_path):
 @pytest.mark.slow
 def test_a_pushed_teacher_answers_as_the_one_at_home(hub, teacher, tmp_path):
     pushed = shutil.copytree(teacher, tmp_path / "pushed")
-    start = f"import sys; sys.path.insert(0, {str(PROJECT)!r})"
-    arguments = [str(pushed), "user/teacher"]
-    hub.run(f"{start}; from avt_distill.__main__ import main; main(['push_to_hub', *{arguments!r}])", "here")
+    hub.run(command("push_to_hub", pushed, "user/teacher"), "here")
     assert b"| bigram |" in hub.repositories["models/user/teacher"]["README.md"]
     load = "from avt_distill.teacher.prediction import TeacherScorer as T; import json"
     ask = "print(json.dumps(T.from_pretrained('user/teacher').logits([[0, 1]]).tolist()))"
-    printed = hub.run(f"{start}; {load}; {ask}", "elsewhere")
+    printed = hub.run(f"{WITH_THE_PROJECT}{load}; {ask}", "elsewhere")
     expected = TeacherScorer.from_pretrained(teacher).logits([[0, 1]])
     np.testing.assert_allclose(json.loads(printed.splitlines()[-1]), expected, rtol=1e-5)
