@@ -22,6 +22,7 @@ COMMANDS = {
     "import modeling_avt": ["-c", "import modeling_avt"],
     "modeling_avt.AVTForAnticipation": ["-c", "from modeling_avt import AVTForAnticipation"],
     "run_distill.py --help": ["run_distill.py", "--help"],
+    "avt-distill evaluate --help": ["-m", "avt_distill", "evaluate", "--help"],
 }
 
 

@@ -335,7 +335,7 @@ def test_two_processes_train_and_measure_as_one(kitchen, tmp_path, fork_server):
     more = [f"--model_options={json.dumps(exact)}", "--ddp_find_unused_parameters=false", "--learning_rate=1e-3"]
     run_distill.main(options(kitchen, tmp_path / "one", *more))
     launch = ["--main_process_port", "0", "--config_file", str(PROJECT / "configs/accelerate/cpu_processes.yaml")]
-    launch += [str(PROJECT / "run_distill.py"), *options(kitchen, tmp_path / "two", *more)]
+    launch += ["-m", "avt_distill", "distill", *options(kitchen, tmp_path / "two", *more)]
     launch += ["--per_device_train_batch_size=6"]
     code = f"import sys; sys.argv[1:] = {launch}; from accelerate.commands.launch import main; main()"
     fork_server.run(code, tmp_path, PYTHONPATH=str(PROJECT), HF_HUB_OFFLINE="1")
