@@ -1,9 +1,6 @@
 """`run_distill.py`, from annotations and soft labels to students and their comparison."""
 
 import json
-import os
-import subprocess
-import sys
 from pathlib import Path
 
 import numpy as np
@@ -323,17 +320,17 @@ def test_a_frozen_backbone_keeps_its_weights(video_options, tmp_path, frozen):
     assert equal(trained.state_dict(), began.state_dict()) == frozen
 
 
-def test_two_processes_train_and_measure_as_one(kitchen, tmp_path):
+def test_two_processes_train_and_measure_as_one(kitchen, tmp_path, fork_server):
     """12 rows for two processes in batches of 5: the last batches are filled up, and the fillers are left out again."""
     exact = {"head_dropout": 0.0, "classifier_dropout": 0.0, "head_hidden_size": 32, "head_num_layers": 2}
     exact |= {"head_num_positions": 16, "initializer_range": 0.3}
     more = [f"--model_options={json.dumps(exact)}", "--ddp_find_unused_parameters=false", "--learning_rate=1e-3"]
     run_distill.main(options(kitchen, tmp_path / "one", *more))
-    launch = [sys.executable, "-m", "accelerate.commands.launch", "--main_process_port", "0", "--config_file"]
-    launch += [str(PROJECT / "configs" / "accelerate" / "cpu_processes.yaml"), str(PROJECT / "run_distill.py")]
-    environment = {**os.environ, "PYTHONPATH": str(PROJECT), "OMP_NUM_THREADS": "1"}
-    given = options(kitchen, tmp_path / "two", *more, "--per_device_train_batch_size=6")
-    subprocess.run([*launch, *given], cwd=tmp_path, env=environment, check=True, timeout=240)
+    launch = ["--main_process_port", "0", "--config_file", str(PROJECT / "configs/accelerate/cpu_processes.yaml")]
+    launch += [str(PROJECT / "run_distill.py"), *options(kitchen, tmp_path / "two", *more)]
+    launch += ["--per_device_train_batch_size=6"]
+    code = f"import sys; sys.argv[1:] = {launch}; from accelerate.commands.launch import main; main()"
+    fork_server.run(code, tmp_path, PYTHONPATH=str(PROJECT), HF_HUB_OFFLINE="1")
     expected = kitchen_builder(kitchen).rows("validation")["uid"].tolist()
     for student in ("baseline_seed42", "distilled_seed42"):
         one, two = (ScoreTable.load(tmp_path / run / student / "scores_validation.parquet") for run in ("one", "two"))

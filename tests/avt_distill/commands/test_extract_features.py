@@ -2,26 +2,24 @@
 
 import json
 import shutil
-import signal
-import subprocess
-import sys
 import time
 
 import numpy as np
 import pytest
 import torch
 from helpers.commands import Result, run_command
+from helpers.processes import command
 from helpers.tiny_models import tiny_vit_config
 from helpers.videos import numbered_frames, write_video
 from transformers import VideoMAEConfig, VideoMAEModel, ViTModel
 
 from avt_distill.features.stores import open_feature_store
 
-COMMAND = ("-m", "avt_distill", "extract_features")
+ON_THE_CPU = ("--cpu", "--num_workers", "0")
 
 
 def run(*arguments) -> Result:
-    return run_command("extract_features", *arguments, "--cpu", "--num_workers", "0")
+    return run_command("extract_features", *arguments, *ON_THE_CPU)
 
 
 @pytest.fixture(scope="module")
@@ -48,13 +46,12 @@ def modification_times(folder) -> dict[str, int]:
     return {path.stem: path.stat().st_mtime_ns for path in folder.glob("*.safetensors")}
 
 
-def test_several_processes_share_the_videos(model, videos, tmp_path):
+def test_several_processes_share_the_videos(model, videos, tmp_path, fork_server):
     alone, shared = tmp_path / "alone", tmp_path / "shared"
     result = run(model, videos, "--output", alone, "--frame_rate", 2)
     assert result.returncode == 0, result.stderr
-    launcher = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2", *COMMAND]
-    options = [model, videos, "--output", shared, "--frame_rate", 2, "--cpu", "--num_workers", 0]
-    subprocess.run([*launcher, *map(str, options)], check=True, capture_output=True)
+    options = [model, videos, "--output", shared, "--frame_rate", 2, *ON_THE_CPU]
+    fork_server.run_several(command("extract_features", *options), tmp_path)
     for number in range(1, 5):
         times = np.arange(2 * number) / 2
         features = open_feature_store(alone).read(f"v{number}", times)
@@ -65,16 +62,15 @@ def test_several_processes_share_the_videos(model, videos, tmp_path):
     assert (settings["model"], settings["frame_rate"], settings["image_std"]) == (str(model), 2.0, [0.25] * 3)
 
 
-def test_killed_runs_continue_where_they_stopped(model, videos, tmp_path):
+def test_killed_runs_continue_where_they_stopped(model, videos, tmp_path, fork_server):
     for number in range(60):
         shutil.copy(videos / "v4.mp4", videos / f"copy{number:02d}.mp4")
     output = tmp_path / "features"
     arguments = [model, videos, "--output", output, "--frame_rate", 10]
-    command = [sys.executable, *COMMAND, *map(str, arguments), "--cpu", "--num_workers", "0"]
-    process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    process = fork_server.start(command("extract_features", *arguments, *ON_THE_CPU), tmp_path, HF_HUB_OFFLINE="1")
     while len(modification_times(output)) < 3 and process.poll() is None:
         time.sleep(0.005)
-    process.send_signal(signal.SIGKILL)
+    process.kill()
     process.wait()
     finished = modification_times(output)
     assert 3 <= len(finished) < 64, "the process was killed too late"

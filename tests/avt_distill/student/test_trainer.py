@@ -1,14 +1,11 @@
 """The distillation trainer: what it learns from, one step however it is split, what it logs and what it saves."""
 
-import os
-import subprocess
-import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
-from helpers.places import PROJECT
+from helpers.processes import WITH_THE_PROJECT
 from helpers.tiny_models import tiny_config, tiny_model
 from transformers import set_seed
 
@@ -159,14 +156,10 @@ NUM_ROWS = (24, 21, 20)
 
 
 @pytest.fixture(scope="module")
-def two_processes(tmp_path_factory) -> Path:
+def two_processes(fork_server, tmp_path_factory) -> Path:
     """The folder in which two processes left weights and losses of each of `NUM_ROWS`."""
     folder = tmp_path_factory.mktemp("two_processes")
-    (folder / "run.py").write_text(TWO_PROCESSES)
-    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2", "run.py"]
-    paths = (PROJECT, PROJECT / "tests", Path(__file__).parent)
-    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(map(str, paths)), "OMP_NUM_THREADS": "1"}
-    subprocess.run([*command, *map(str, NUM_ROWS)], cwd=folder, env=environment, check=True, timeout=120)
+    fork_server.run_several(TWO_PROCESSES, folder)
     return folder
 
 
@@ -180,20 +173,19 @@ def test_two_processes_train_and_measure_as_one(two_processes, tmp_path, num_row
         assert value == pytest.approx(metrics[name], rel=1e-5), name
 
 
-TWO_PROCESSES = """
-import sys
+TWO_PROCESSES = f"""{WITH_THE_PROJECT}
+sys.path.append({str(Path(__file__).parent)!r})
 import torch
 from test_trainer import random_rows, soft_labels, trainer, weights_after
 
-for num_rows in map(int, sys.argv[1:]):
-    rows = random_rows(num_rows)
-    training = trainer(f"of_{num_rows}", table=soft_labels(), rows=rows, max_steps=5, per_device_train_batch_size=4)
+for num_rows in {NUM_ROWS}:
+    folder, rows = f"of_{{num_rows}}", random_rows(num_rows)
+    training = trainer(folder, table=soft_labels(), rows=rows, max_steps=5, per_device_train_batch_size=4)
     weights = weights_after(training)
-    metrics = {name: value for name, value in training.evaluate().items() if name.endswith("loss")}
+    metrics = {{name: value for name, value in training.evaluate().items() if name.endswith("loss")}}
     if training.args.process_index == 0:
-        torch.save({"weights": weights, "metrics": metrics}, f"{num_rows}.pt")
-training.accelerator.wait_for_everyone()  # one that ends while the other still works may abort, now and then
-torch.distributed.destroy_process_group()
+        torch.save({{"weights": weights, "metrics": metrics}}, f"{{num_rows}}.pt")
+training.accelerator.wait_for_everyone()
 """
 
 
