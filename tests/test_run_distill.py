@@ -163,16 +163,24 @@ class Kill(TrainerCallback):
             raise KilledError
 
 
-@pytest.mark.parametrize("name", ["baseline", "distilled"])
-def test_a_killed_run_ends_with_the_weights_of_an_undisturbed_one(kitchen, tmp_path, monkeypatch, name):
-    """Dropout, momentum, the order of the rows and the schedule all go on where they stopped, within an epoch too."""
-    saving = ["--save_strategy=steps", "--save_steps=2", "--lr_scheduler_type=cosine"]
-    run_distill.main(options(kitchen, tmp_path / "undisturbed", *saving))
+SAVING = ("--save_strategy=steps", "--save_steps=2", "--lr_scheduler_type=cosine")
 
+
+@pytest.fixture(scope="module")
+def undisturbed(kitchen, tmp_path_factory) -> Path:
+    """The folder of a finished run that left checkpoints."""
+    folder = tmp_path_factory.mktemp("undisturbed")
+    run_distill.main(options(kitchen, folder, *SAVING))
+    return folder
+
+
+@pytest.mark.parametrize("name", ["baseline", "distilled"])
+def test_a_killed_run_ends_with_the_weights_of_an_undisturbed_one(kitchen, undisturbed, tmp_path, monkeypatch, name):
+    """Dropout, momentum, the order of the rows and the schedule all go on where they stopped, within an epoch too."""
     with monkeypatch.context() as patches:
         watched(patches, lambda trainer, args: args.run_name.startswith(name) and trainer.add_callback(Kill(5)))
         with pytest.raises(KilledError):
-            run_distill.main(options(kitchen, tmp_path / "killed", *saving))
+            run_distill.main(options(kitchen, tmp_path / "killed", *SAVING))
     folder = tmp_path / "killed" / f"{name}_seed42"
     assert {path.name for path in folder.glob("checkpoint-*")} == {"checkpoint-2", "checkpoint-4"}
     assert not (folder / "results.json").exists()
@@ -184,10 +192,10 @@ def test_a_killed_run_ends_with_the_weights_of_an_undisturbed_one(kitchen, tmp_p
             steps.append((args.run_name, state.global_step))
 
     watched(monkeypatch, lambda trainer, args: trainer.add_callback(Count()))
-    run_distill.main(options(kitchen, tmp_path / "killed", *saving))
+    run_distill.main(options(kitchen, tmp_path / "killed", *SAVING))
     assert [step for run, step in steps if run.startswith(name)] == [5, 6, 7, 8, 9]
     for student in ("baseline_seed42", "distilled_seed42"):
-        assert equal(weights(tmp_path / "killed" / student), weights(tmp_path / "undisturbed" / student))
+        assert equal(weights(tmp_path / "killed" / student), weights(undisturbed / student))
 
 
 def test_twins_of_a_seed_begin_alike_and_see_the_same_rows(kitchen, tmp_path, monkeypatch):

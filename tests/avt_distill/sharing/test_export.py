@@ -2,13 +2,12 @@
 
 import importlib.util
 import json
-import textwrap
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
-from helpers.commands import avt_distill
+from helpers.commands import Result, avt_distill, run_command
 from helpers.tiny_models import VERB_NOUN, tiny_config, tiny_model, tiny_processor, tiny_vit_config
 from helpers.videos import numbered_frames
 
@@ -71,32 +70,38 @@ def test_onnx(exported, name):
         np.testing.assert_allclose(ours.detach(), theirs, atol=1e-4)
 
 
-def test_programs_of_a_model_of_features_run_where_the_package_is_not(tmp_path, clean_process):
-    model = tiny_model(FEATURES)
-    export_model(model, tmp_path / "exported")
+@pytest.fixture(scope="module")
+def exported_features(tmp_path_factory) -> tuple[Path, Result]:
+    """The programs of a model of features, and what the command that wrote them printed; beside them, the model."""
+    folder = tmp_path_factory.mktemp("features")
+    tiny_model(FEATURES).save_pretrained(folder / "model")
+    return folder / "exported", run_command("export_model", folder / "model", folder / "exported")
+
+
+def test_programs_of_a_model_of_features_run_where_the_package_is_not(exported_features, clean_process):
     code = f"""
     import torch
-    step = torch.export.load({str(tmp_path / "exported" / "streaming_step.pt2")!r}).module()
+    step = torch.export.load({str(exported_features[0] / "streaming_step.pt2")!r}).module()
     window, mask = torch.zeros(2, 4, 12), torch.zeros(2, 4, dtype=torch.bool)
     print(step(torch.ones(2, 12), window, mask)[0][1].tolist())
     """
-    printed = json.loads(clean_process(textwrap.dedent(code)).splitlines()[-1])
-    stream = model.stream()
+    printed = json.loads(clean_process(code).splitlines()[-1])
+    stream = tiny_model(FEATURES).stream()
     stream.push(np.ones(12, dtype=np.float32), 0.0)
     assert printed == pytest.approx(stream.logits.tolist(), abs=1e-5)
 
 
-def test_the_script_writes_nothing_that_differs(tmp_path, monkeypatch, capsys):
-    tiny_model(FEATURES).save_pretrained(tmp_path / "model")
-    avt_distill("export_model", str(tmp_path / "model"), str(tmp_path / "out"))
-    lines = capsys.readouterr().out.splitlines()
-    assert lines[1].startswith(f"{tmp_path / 'out' / 'streaming_step.pt2'}: 0.")
-    assert lines[1].endswith("at most")
+def test_the_command_writes_nothing_that_differs(exported_features, tmp_path, monkeypatch):
+    folder, result = exported_features
+    assert result.returncode == 0, result.stderr
+    line = result.stdout.splitlines()[1]
+    assert line.startswith(f"{folder / 'streaming_step.pt2'}: 0.")
+    assert line.endswith("at most")
     monkeypatch.setattr(export, "LARGEST_DIFFERENCE", -1.0)
     with pytest.raises(
         SystemExit, match=r"error: feature_model\.pt2 differs from the model by .*: nothing was written"
     ):
-        avt_distill("export_model", str(tmp_path / "model"), str(tmp_path / "other"))
+        avt_distill("export_model", folder.parent / "model", tmp_path / "other")
     assert list((tmp_path / "other").iterdir()) == []
 
 
