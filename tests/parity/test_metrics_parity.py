@@ -65,6 +65,17 @@ class Case:
     def base_scores(self) -> np.ndarray:
         return self.scores(self.recorded["inputs"]["seed"])
 
+    @cached_property
+    def base_marginals(self) -> dict[str, np.ndarray]:
+        return dict(zip(("verb", "noun"), marginal_scores(self.base_scores, self.label_space), strict=True))
+
+    @cached_property
+    def models(self) -> dict[str, list[np.ndarray]]:
+        """The scores, by kind, of the three models that are fused."""
+        scores = [self.scores(seed) for seed in self.recorded["late_fusion_equal"]["seeds"]]
+        verbs, nouns = zip(*(marginal_scores(of_model, self.label_space) for of_model in scores), strict=True)
+        return {"action": scores, "verb": verbs, "noun": nouns}
+
     def metrics(self, scores: np.ndarray, **options) -> dict[str, float]:
         return anticipation_metrics(scores, self.labels, label_space=self.label_space, **self.groups, **options)
 
@@ -154,8 +165,7 @@ def test_rulstm_reports_the_same_fractions(case):
 
 
 def test_marginals_equal_the_reference(case):
-    scores = case.base_scores
-    for kind, marginal in zip(("verb", "noun"), marginal_scores(scores, case.label_space), strict=True):
+    for kind, marginal in case.base_marginals.items():
         recorded = case.recorded["marginal_sig"][kind]
         assert list(marginal.shape) == recorded["shape"]
         np.testing.assert_allclose(marginal.ravel()[:5], recorded["first5"], atol=1e-12)
@@ -170,9 +180,8 @@ def assert_all_class_means(case: Case, recorded: dict, scores_by_kind: dict):
 
 
 def test_means_over_all_classes_equal_the_reference(case):
-    scores = case.base_scores
-    marginals = dict(zip(("verb", "noun"), marginal_scores(scores, case.label_space), strict=True))
-    assert_all_class_means(case, case.recorded["avt_compute_accuracies_epic"], {"action": scores, **marginals})
+    scores = {"action": case.base_scores, **case.base_marginals}
+    assert_all_class_means(case, case.recorded["avt_compute_accuracies_epic"], scores)
 
 
 @pytest.mark.parametrize(
@@ -186,12 +195,8 @@ def test_means_over_all_classes_equal_the_reference(case):
 @pytest.mark.parametrize("case", ["egtea", "ek55", pytest.param("ek100", marks=pytest.mark.slow)], indirect=True)
 def test_late_fusion_equals_the_reference(case, name, weights, norm):
     recorded = case.recorded[name]
-    models = [case.scores(seed) for seed in recorded["seeds"]]
-    verbs, nouns = zip(*(marginal_scores(scores, case.label_space) for scores in models), strict=True)
-    fused = {
-        kind: late_fuse(scores, weights, norm=norm)
-        for kind, scores in (("action", models), ("verb", verbs), ("noun", nouns))
-    }
+    assert recorded["seeds"] == case.recorded["late_fusion_equal"]["seeds"]
+    fused = {kind: late_fuse(scores, weights, norm=norm) for kind, scores in case.models.items()}
     np.testing.assert_allclose(fused["action"][0, :5], recorded["first_uid_action_first5"], atol=1e-6)
     np.testing.assert_allclose(fused["verb"][0, :5], recorded["first_uid_verb_first5"], atol=1e-6)
     metrics = case.metrics(fused["action"], verb_scores=fused["verb"], noun_scores=fused["noun"])
