@@ -88,7 +88,8 @@ def go_offline():
 def end(status: int):
     """Ends the process as the interpreter would, without finalizing modules.
 
-    That takes 0.3 s, and aborts now and then while torch.distributed's threads run.
+    That takes 0.3 s. It also aborts now and then after a barrier of several processes ("terminate called without an
+    active exception", PyTorch 2.13): gloo's thread then releases tensors, for which it needs the interpreter.
     """
     threading._shutdown()
     atexit._run_exitfuncs()

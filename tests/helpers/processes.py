@@ -120,9 +120,10 @@ class ForkServer:
         assert (process.returncode != 0) == fails, process.stderr[-4000:]
         return process.stderr if fails else process.stdout
 
-    def run_several(self, code: str, folder: Path, num_processes: int = 2, timeout_s: float = 240):
+    def run_several(self, code: str, folder: Path, num_processes: int = 2, timeout_s: float = 240, **environment: str):
         """Runs code, offline, in processes with the variables by which those of `accelerate launch` find each other."""
-        shared = {"WORLD_SIZE": str(num_processes), "LOCAL_WORLD_SIZE": str(num_processes), "HF_HUB_OFFLINE": "1"}
+        shared = {"WORLD_SIZE": str(num_processes), "LOCAL_WORLD_SIZE": str(num_processes)}
+        shared |= {"HF_HUB_OFFLINE": "1", **environment}
         ends_at = time.monotonic() + timeout_s
         with kept_port() as port:
             shared |= {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port)}
