@@ -20,7 +20,7 @@ os.environ["HF_HUB_OFFLINE"] = "1"
 
 
 def pytest_collection_finish():
-    """Takes what was imported from the garbage collector, which every training starts: 0.2 s each otherwise."""
+    """Exempts imported modules from garbage collection: every training runs one, which would take 0.2 s."""
     gc.collect()
     gc.freeze()
 
@@ -34,14 +34,14 @@ def video(tmp_path_factory) -> Path:
 
 @pytest.fixture(scope="session")
 def hub_port():
-    """The one port of every `hub`: clients read the address of the Hub when they are imported."""
+    """The port of every `hub` of the session: clients read the Hub's address when they are imported."""
     with kept_port() as port:
         yield port
 
 
 @pytest.fixture(scope="session")
 def fork_server(tmp_path_factory, hub_port):
-    """Runs code in processes that cannot import this project, and which find a `hub` where there is one."""
+    """Runs code in processes that cannot import this project; their Hub is that of the fixture `hub`."""
     environment = {"HF_ENDPOINT": f"http://127.0.0.1:{hub_port}", "HF_HUB_DISABLE_XET": "1"}
     environment |= {"HF_HUB_DISABLE_TELEMETRY": "1"}
     server = ForkServer(tmp_path_factory.mktemp("fork_server"), **environment)
@@ -50,8 +50,8 @@ def fork_server(tmp_path_factory, hub_port):
 
 
 @pytest.fixture(scope="session", autouse=True)
-def server_that_starts_early(request):
-    """Lets the fork server import its libraries beside the first tests, where one of the session will need it."""
+def start_fork_server_early(request):
+    """Starts the fork server before the first test if any needs it: it imports its libraries while others run."""
     if any("fork_server" in item.fixturenames for item in request.session.items):
         request.getfixturevalue("fork_server")
 
@@ -66,8 +66,8 @@ def clean_process(fork_server, tmp_path):
 def hub(hub_port, fork_server, tmp_path):
     """A Hub on the loopback address.
 
-    `hub.run(code, place)` runs code against it in a process that cannot import this project, `place` naming a folder
-    and a cache of its own; with `python=`, that interpreter runs it.
+    `hub.run(code, place)` runs code in a process that cannot import this project, with this Hub, and with the folder
+    and cache that belong to the name `place`; `python=` chooses another interpreter.
     """
     server = LoopbackHub(hub_port)
 

@@ -17,8 +17,10 @@ KINDS = {"model": "models", "dataset": "datasets", "space": "spaces"}
 
 
 class LoopbackHub:
-    """Repositories by `"models/user/name"`: path -> content. `start` returns the endpoint's address, on any free port
-    unless one is given.
+    """Repositories by `"models/user/name"`: path -> content. `start` returns the endpoint's address.
+
+    Args:
+        port (`int`, *optional*): By default any that is free.
 
     Attributes:
         history (`dict[str, list[dict[str, bytes]]]`): Each repository after every commit, the empty one first.
@@ -67,7 +69,7 @@ def sha256(content: bytes) -> str:
 
 
 class _Handler(BaseHTTPRequestHandler):
-    protocol_version = "HTTP/1.1"
+    protocol_version, disable_nagle_algorithm = "HTTP/1.1", True  # Nagle's delays bodies by 40 ms
     hub: LoopbackHub
 
     def log_message(self, *_):

@@ -174,7 +174,6 @@ def test_what_is_pushed_in_training_loads(hub, kitchen, tmp_path):
     assert shown == [4, None]
 
 
-@pytest.mark.slow
 def test_a_student_of_videos_that_is_pushed_in_training_answers(hub, tmp_path, video):
     folder, vit = write_video_kitchen(tmp_path / "data"), write_tiny_vit(tmp_path / "vit")
     rows = {"num_frames": 4, "tau_o": 4.0, "cache_dir": str(tmp_path / "cache")}

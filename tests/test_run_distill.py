@@ -1,12 +1,16 @@
 """`run_distill.py`, from annotations and soft labels to students and their comparison."""
 
 import json
+import os
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 from helpers.places import PROJECT
+from helpers.processes import WITH_THE_PROJECT
 from safetensors.torch import load_file
 from tiny_kitchen import (
     ACTIONS,
@@ -328,17 +332,31 @@ def test_a_frozen_backbone_keeps_its_weights(video_options, tmp_path, frozen):
     assert equal(trained.state_dict(), began.state_dict()) == frozen
 
 
-def test_two_processes_train_and_measure_as_one(kitchen, tmp_path, fork_server):
+@pytest.fixture
+def launched(fork_server, tmp_path) -> dict[str, str]:
+    """The variables that `accelerate launch` sets for Accelerate in the two processes of the configuration for CPUs."""
+    script = "import json, os; json.dump(dict(os.environ), open(f'{os.environ[\"RANK\"]}.json', 'w'))"
+    (tmp_path / "script.py").write_text(script)
+    launch = ["--main_process_port", "0", "--config_file", str(PROJECT / "configs/accelerate/cpu_processes.yaml")]
+    code = f"import sys; sys.argv[1:] = {[*launch, 'script.py']}; from accelerate.commands.launch import main; main()"
+    fork_server.run(code, tmp_path)
+    processes = [json.loads((tmp_path / f"{rank}.json").read_text()) for rank in (0, 1)]
+    assert [process["WORLD_SIZE"] for process in processes] == ["2", "2"]
+    own = [{name: value for name, value in p.items() if name.startswith("ACCELERATE_")} for p in processes]
+    assert own[0] == own[1]
+    return own[0]
+
+
+def test_two_processes_train_and_measure_as_one(kitchen, tmp_path, fork_server, launched):
     """12 rows for two processes in batches of 5: the last batches are filled up, and the fillers are left out again."""
     exact = {"head_dropout": 0.0, "classifier_dropout": 0.0, "head_hidden_size": 32, "head_num_layers": 2}
     exact |= {"head_num_positions": 16, "initializer_range": 0.3}
     more = [f"--model_options={json.dumps(exact)}", "--ddp_find_unused_parameters=false", "--learning_rate=1e-3"]
     run_distill.main(options(kitchen, tmp_path / "one", *more))
-    launch = ["--main_process_port", "0", "--config_file", str(PROJECT / "configs/accelerate/cpu_processes.yaml")]
-    launch += ["-m", "avt_distill", "distill", *options(kitchen, tmp_path / "two", *more)]
-    launch += ["--per_device_train_batch_size=6"]
-    code = f"import sys; sys.argv[1:] = {launch}; from accelerate.commands.launch import main; main()"
-    fork_server.run(code, tmp_path, PYTHONPATH=str(PROJECT), HF_HUB_OFFLINE="1")
+    given = options(kitchen, tmp_path / "two", *more, "--per_device_train_batch_size=6")
+    script = f"runpy.run_path({str(PROJECT / 'run_distill.py')!r}, run_name='__main__')"
+    code = f"{WITH_THE_PROJECT}import runpy; sys.argv[1:] = {given}; {script}"
+    fork_server.run_several(code, tmp_path, **launched)
     expected = kitchen_builder(kitchen).rows("validation")["uid"].tolist()
     for student in ("baseline_seed42", "distilled_seed42"):
         one, two = (ScoreTable.load(tmp_path / run / student / "scores_validation.parquet") for run in ("one", "two"))
@@ -348,3 +366,17 @@ def test_two_processes_train_and_measure_as_one(kitchen, tmp_path, fork_server):
         assert [results(tmp_path / run / student)["num_processes"] for run in ("one", "two")] == [1, 2]
         for name, loss in results(tmp_path / "one" / student)["losses"].items():
             assert results(tmp_path / "two" / student)["losses"][name] == pytest.approx(loss, rel=1e-4), name
+
+
+@pytest.mark.slow
+def test_accelerate_launches_the_module(kitchen, finished, tmp_path):
+    """Each process starts anew, as a user's do; the students are those of the same command without a launcher."""
+    launch = [sys.executable, "-m", "accelerate.commands.launch", "--main_process_port", "0", "--config_file"]
+    launch += [str(PROJECT / "configs/accelerate/cpu_processes.yaml"), "-m", "avt_distill", "distill"]
+    given = options(kitchen, tmp_path / "two", "--seeds", "0", "--per_device_train_batch_size=6")
+    environment = {**os.environ, "PYTHONPATH": str(PROJECT), "OMP_NUM_THREADS": "1"}
+    # Not checked: torch may abort a process on the CPU when it ends, after all is written (see CONTRIBUTING.md).
+    subprocess.run([*launch, *given], cwd=tmp_path, env=environment, check=False, timeout=240)
+    for student in ("baseline_seed0", "distilled_seed0"):
+        two = results(tmp_path / "two" / student)
+        assert (two["num_processes"], two["steps"]) == (2, results(finished / student)["steps"])

@@ -1,7 +1,8 @@
-"""The process behind `processes.ForkServer`: imports the libraries, then becomes each piece of code, by forking.
+"""The server process of `processes.ForkServer`: imports the libraries once and forks a child for each piece of code.
 
-It reads a line of JSON for each request and replies with a line: to `{"code": ...}` with a process id, and to
-`{"pid": ...}` with the exit status of that process, or null while it runs. `processes.WITHOUT_THE_PROJECT` comes first.
+It reads requests from stdin, a line of JSON each, and replies with a line: to `{"code": ...}` with a process id, and to
+`{"pid": ...}` with the exit status of that process, or null while it runs. It runs after
+`processes.WITHOUT_THE_PROJECT`.
 """
 
 import atexit
@@ -15,8 +16,8 @@ import traceback
 import types
 
 PROJECT_MODULES = {"avt_distill", "configuration_avt", "modeling_avt", "run_distill"}
-# What the code of the tests spends its time importing. Nothing here may start a thread of Python's or compute with
-# torch: neither would be there after a fork.
+# What the tests' code imports. None of it may start Python threads or run torch operations here: a child process would
+# lack their threads.
 LIBRARIES = ("av", "datasets", "evaluate", "pandas", "pyarrow.parquet", "scipy.stats", "torch.distributed.run")
 OF_TRANSFORMERS = ("AutoModel", "AutoProcessor", "AutoTokenizer", "Trainer", "ViTModel", "pipeline")
 
@@ -29,13 +30,13 @@ def import_libraries():
         getattr(transformers, name)
     assert not PROJECT_MODULES & set(sys.modules)
     gc.collect()
-    gc.freeze()  # so that a child copies fewer pages
+    gc.freeze()  # a collection in a child would copy every page
 
 
 def serve() -> dict | None:
-    """Answers requests until their end. In a child it returns at once: the request that the child has to fulfill."""
+    """Returns the request that a child process has to run, or in the server, when requests end, `None`."""
     replies = os.fdopen(os.dup(1), "w", buffering=1)
-    os.dup2(2, 1)  # whatever libraries print does not get among the replies
+    os.dup2(2, 1)  # keeps the libraries' output out of the replies
     import_libraries()
     print("ready", file=replies)
     for line in sys.stdin:
@@ -51,7 +52,7 @@ def serve() -> dict | None:
 
 
 def become(request: dict) -> int:
-    """Runs the code as a new interpreter would, in its folder and environment, and returns the exit status."""
+    """Returns the exit status of the code, which runs in its folder and environment as in a new interpreter."""
     for number, path in enumerate((os.devnull, request["stdout"], request["stderr"])):
         file = os.open(path, os.O_RDWR | os.O_CREAT | os.O_TRUNC, 0o600)
         os.dup2(file, number)
@@ -76,7 +77,7 @@ def become(request: dict) -> int:
 
 
 def go_offline():
-    """Does what the variable `HF_HUB_OFFLINE` does where it is set before these are imported."""
+    """Sets what `HF_HUB_OFFLINE=1` sets when these libraries are imported."""
     import datasets
     import huggingface_hub
 
@@ -85,7 +86,11 @@ def go_offline():
 
 
 def end(status: int):
-    """Ends the process as the interpreter does, but does not take apart what was imported, which costs 0.3 s."""
+    """Ends the process as the interpreter would, without finalizing modules.
+
+    That takes 0.3 s. It also aborts now and then after a barrier of several processes ("terminate called without an
+    active exception", PyTorch 2.13): gloo's thread then releases tensors, for which it needs the interpreter.
+    """
     threading._shutdown()
     atexit._run_exitfuncs()
     sys.stdout.flush()

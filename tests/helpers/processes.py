@@ -1,4 +1,4 @@
-"""Processes of their own, with the project or without it."""
+"""Code in processes of its own, with the project or without it."""
 
 import itertools
 import json
@@ -22,12 +22,12 @@ sys.meta_path = [finder for finder in sys.meta_path if "editable" not in str(fin
 sys.path = [path for path in sys.path if path not in ("", {str(PROJECT)!r})]
 assert importlib.util.find_spec("modeling_avt") is None
 """
-# For code that needs the project after all.
+# At the beginning of code that needs the project.
 WITH_THE_PROJECT = f"import sys; sys.path[:0] = [{str(PROJECT)!r}, {str(PROJECT / 'tests')!r}]\n"
 
 
 def command(name: str, *arguments) -> str:
-    """Code that does what `avt-distill NAME ...` does."""
+    """Returns code that runs `avt-distill NAME ...`."""
     return f"{WITH_THE_PROJECT}from avt_distill.__main__ import main\nmain({[name, *map(str, arguments)]!r})\n"
 
 
@@ -51,13 +51,13 @@ def run_python(
 
 
 def inherited() -> dict[str, str]:
-    """The variables of this process that do not change what another imports."""
+    """Returns this process's environment without the variables that change what another process imports."""
     return {name: value for name, value in os.environ.items() if name not in ("PYTHONPATH", "HF_HUB_OFFLINE")}
 
 
 @contextmanager
 def kept_port() -> Iterator[int]:
-    """A port of the loopback address that nobody else is given: it refuses connections unless someone listens."""
+    """Yields a port of the loopback address that no other process gets. It refuses connections until one listens."""
     with socket.socket() as keeper:
         keeper.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         keeper.bind(("127.0.0.1", 0))
@@ -65,11 +65,14 @@ def kept_port() -> Iterator[int]:
 
 
 class ForkServer:
-    """Runs code as `run_python` does but spends no time on imports: each run is a fork of a process that has made them.
+    """Runs code as `run_python` does, without the time for imports: in forks of a process that has imported libraries.
 
-    That process cannot import this project (see `WITHOUT_THE_PROJECT`), and no run changes another: each starts with
-    the libraries as they were imported. `environment` holds the variables that these read then. One of them, `HF_HOME`,
-    is a link, which leads to a folder of the run's own.
+    That process cannot import this project (see `WITHOUT_THE_PROJECT`). No run affects another: each starts with the
+    libraries as imported, and `HF_HOME` is a link that each run finds leading to a folder of its own.
+
+    Args:
+        root (`Path`): An empty folder for output and that link.
+        environment (`str`): Variables that the libraries read when they are imported; the same for all runs.
     """
 
     def __init__(self, root: Path, **environment: str):
@@ -80,7 +83,7 @@ class ForkServer:
             self.process = subprocess.Popen(
                 [sys.executable, "-c", code],
                 cwd=root,
-                # One thread, as those of a pool would be missing after a fork.
+                # No thread pool, which forks would lack.
                 env={**inherited(), "OMP_NUM_THREADS": "1", "HF_HOME": str(self.home), **environment},
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
@@ -101,7 +104,7 @@ class ForkServer:
         return json.loads(self._reply())
 
     def start(self, code: str, folder: Path, **environment: str) -> "Fork":
-        """Returns the process that runs the code from now on."""
+        """Returns a new process that runs the code; `environment` adds variables."""
         (folder / "hf_home").mkdir(exist_ok=True)
         self.home.unlink(missing_ok=True)
         self.home.symlink_to(folder / "hf_home")
@@ -111,14 +114,16 @@ class ForkServer:
         return Fork(self, self.ask(code=textwrap.dedent(code), **where), **written)
 
     def run(self, code: str, folder: Path, *, fails: bool = False, **environment: str) -> str:
+        """Returns what the code prints, or if it `fails`, as it then must, its error output."""
         process = self.start(code, folder, **environment)
         process.wait()
         assert (process.returncode != 0) == fails, process.stderr[-4000:]
         return process.stderr if fails else process.stdout
 
-    def run_several(self, code: str, folder: Path, num_processes: int = 2, timeout_s: float = 240):
-        """Runs code, offline, in processes that find each other by the variables that `accelerate launch` sets."""
-        shared = {"WORLD_SIZE": str(num_processes), "LOCAL_WORLD_SIZE": str(num_processes), "HF_HUB_OFFLINE": "1"}
+    def run_several(self, code: str, folder: Path, num_processes: int = 2, timeout_s: float = 240, **environment: str):
+        """Runs code, offline, in processes with the variables by which those of `accelerate launch` find each other."""
+        shared = {"WORLD_SIZE": str(num_processes), "LOCAL_WORLD_SIZE": str(num_processes)}
+        shared |= {"HF_HUB_OFFLINE": "1", **environment}
         ends_at = time.monotonic() + timeout_s
         with kept_port() as port:
             shared |= {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port)}
@@ -126,7 +131,7 @@ class ForkServer:
             processes = [self.start(code, folder, **shared, **rank) for rank in ranks]
             while None in [process.poll() for process in processes]:
                 if any(process.returncode for process in processes) or time.monotonic() > ends_at:
-                    for process in processes:  # they wait for one that failed
+                    for process in processes:  # those that wait for the failed one
                         process.kill()
                 time.sleep(0.01)
         assert not any(process.returncode for process in processes), [process.stderr[-4000:] for process in processes]
@@ -137,7 +142,7 @@ class ForkServer:
 
 
 class Fork:
-    """A process of a `ForkServer`."""
+    """A process of a `ForkServer`, with the interface of `subprocess.Popen` as far as tests need it."""
 
     def __init__(self, server: ForkServer, pid: int, stdout: str, stderr: str):
         self.server, self.pid, self.returncode = server, pid, None
@@ -157,7 +162,7 @@ class Fork:
         return self.returncode
 
     def wait(self, timeout_s: float = 240):
-        """Waits for the end of the process, and kills it if that does not come in time."""
+        """Waits until the process ends; kills it after `timeout_s`."""
         ends_at = time.monotonic() + timeout_s
         while self.poll() is None:
             if time.monotonic() > ends_at:

@@ -2,12 +2,11 @@
 
 import json
 import random
-import subprocess
-import sys
 
 import pytest
 import torch
 from helpers.commands import avt_distill
+from helpers.processes import command
 from transformers import AutoModel, AutoModelForCausalLM, AutoModelForMaskedLM, AutoTokenizer
 
 HEADED = {"tiny_encoder": AutoModelForMaskedLM, "tiny_decoder": AutoModelForCausalLM}
@@ -154,27 +153,15 @@ def test_errors_are_one_line(options, tmp_path, tiny_encoder):
         assert "\n" not in stop.value.code
 
 
-@pytest.mark.slow
-def test_two_processes_train_as_one(options, tmp_path, tiny_decoder):
+def test_two_processes_train_as_one(options, tmp_path, tiny_decoder, fork_server):
     still = tmp_path / "still"
     model = AutoModelForCausalLM.from_pretrained(tiny_decoder, resid_pdrop=0.0, embd_pdrop=0.0, attn_pdrop=0.0)
     model.save_pretrained(still)
     AutoTokenizer.from_pretrained(tiny_decoder).save_pretrained(still)
     path = options(still, max_steps=6, save_strategy="no", optim="sgd", learning_rate=0.5, max_grad_norm=0)
     adapt(path, "--per_device_train_batch_size", "8")
-    launcher = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2"]
-    command = [
-        *launcher,
-        "-m",
-        "avt_distill",
-        "adapt_language_model",
-        path,
-        "--per_device_train_batch_size",
-        "4",
-        "--output_dir",
-        tmp_path / "two",
-    ]
-    subprocess.run(command, check=True, capture_output=True)
+    given = [path, "--per_device_train_batch_size", "4", "--output_dir", tmp_path / "two"]
+    fork_server.run_several(command("adapt_language_model", *given), tmp_path)
     alone, two = result(tmp_path / "out"), result(tmp_path / "two")
     assert two["arguments"]["world_size"] == 2
     assert two["before"]["loss"] == pytest.approx(alone["before"]["loss"], abs=1e-5)

@@ -183,7 +183,6 @@ def test_a_run_without_data_is_refused(tmp_path):
         avt_distill("finetune_teacher", "--output_dir", str(tmp_path), "--use_cpu", "true")
 
 
-@pytest.mark.slow
 def test_a_pushed_teacher_answers_as_the_one_at_home(hub, teacher, tmp_path):
     pushed = shutil.copytree(teacher, tmp_path / "pushed")
     hub.run(command("push_to_hub", pushed, "user/teacher"), "here")
