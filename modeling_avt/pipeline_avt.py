@@ -3,7 +3,7 @@
 import math
 from collections.abc import Callable, Iterator, Sequence, Sized
 from types import GeneratorType
-from typing import TYPE_CHECKING
+from typing import Any
 
 import numpy as np
 import torch
@@ -15,9 +15,6 @@ from .answers_avt import check_observed_alike, most_likely
 from .pipeline_inputs_avt import ObservedWindow, VideoArray, VideoFile, is_uint8, to_source
 from .temporal_avt import sample_frame_times
 from .video_processing_avt import FRAMES_AT_ONCE, AVTVideoProcessor
-
-if TYPE_CHECKING:
-    from .modeling_avt import AVTForAnticipation
 
 
 class ActionAnticipationPipeline(Pipeline):
@@ -48,7 +45,7 @@ class ActionAnticipationPipeline(Pipeline):
             the model was trained on.
     """
 
-    model: "AVTForAnticipation"
+    model: Any  # an `AVTForAnticipation`, whose module names this one
     video_processor: AVTVideoProcessor | None
 
     _load_processor = False
