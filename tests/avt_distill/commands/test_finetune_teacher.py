@@ -172,6 +172,19 @@ def test_what_cannot_be_meant_is_refused(kitchen, tmp_path, arguments, message):
     assert not (tmp_path / "soft").exists()
 
 
+def test_options_of_rows_as_json_still_count(kitchen, tmp_path, caplog):
+    """Runs' files of version 0.1 give them so; an option of its own wins."""
+    as_json = ["--dataset_options", '{"tau_a": 0.5, "history_cutoff": "ended"}', "--history_cutoff", "started"]
+    table = export(kitchen, tmp_path, "--dataset", str(kitchen), "--ngram", "2", *as_json)
+    assert (table.metadata["tau_a"], table.metadata["history_cutoff"]) == ("0.5", "started")
+    assert "dataset_options is deprecated" in caplog.text
+
+
+def test_a_data_set_needs_no_option_name(kitchen, tmp_path):
+    table = export(kitchen, tmp_path, str(kitchen), "--ngram", "2", "--tau_a", "0.5")
+    assert table.metadata["tau_a"] == "0.5"
+
+
 def test_teachers_of_another_history_rule_are_refused(kitchen, teacher, tmp_path):
     given = ["--dataset", str(kitchen), "--teachers", str(teacher)]
     with pytest.raises(SystemExit, match="was trained on histories of cutoff and tau_a"):
