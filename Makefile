@@ -8,7 +8,7 @@ BIN := $(VENV)/bin
 .PHONY: help venv lint format test test-all demo bench clean
 
 help:
-	@echo "make test      install into $(VENV), lint, run the default suite (offline, CPU, under five minutes)"
+	@echo "make test      install into $(VENV), lint, check types, run the default suite (offline, CPU, about four minutes in all)"
 	@echo "make test-all  the same with the slow tests"
 	@echo "make demo      install into $(VENV), run the whole method on a made-up kitchen into demo_run/ (under ten minutes)"
 	@echo "make bench     run the short benchmarks, results into bench_results/ (about three minutes)"
