@@ -18,6 +18,7 @@ def test_names_for_people_and_for_type_checkers_are_the_same():
     imported = [(alias, node.module) for node in STUB.body for alias in node.names]
     assert {alias.name: module for alias, module in imported} == avt_distill.HOMES
     assert all(alias.asname == alias.name for alias, _ in imported)  # public, to a type checker
+    assert set(avt_distill.HOMES) <= set(dir(avt_distill))  # and to completion
 
 
 @pytest.mark.parametrize("name", avt_distill.HOMES)
