@@ -4,13 +4,14 @@
 """
 
 import ast
-import difflib
 import importlib
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from importlib.metadata import version
 from pathlib import Path
+
+from .runs.arguments import closest
 
 COMMANDS = {
     "watch a video": ("anticipate",),
@@ -72,8 +73,7 @@ def _checked(name: str) -> str:
     known = [command for names in COMMANDS.values() for command in names]
     command = name.replace("-", "_")
     if command not in known:
-        found = difflib.get_close_matches(command, known, n=3)
-        hint = f"did you mean {' or '.join(found)}?" if found else "avt-distill --help lists all."
+        hint = closest(command, known, otherwise="avt-distill --help lists all.")
         raise ValueError(f"There is no command '{name}': {hint}")
     return command
 

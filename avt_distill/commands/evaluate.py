@@ -31,6 +31,7 @@ def main(argv: Sequence[str]):
     from ..evaluation.challenge import build_submission
     from ..evaluation.scores import ScoreTable
     from ..metrics import late_fuse_kinds
+    from ..runs.folder import write_text
 
     label_space = None if args.label_space is None else LabelSpace.load(args.label_space)
     table, *others = [ScoreTable.load(path, label_space=label_space) for path in args.scores]
@@ -43,7 +44,7 @@ def main(argv: Sequence[str]):
         submission = build_submission(
             args.challenge, table.uids, label_space=label_space, sls=args.sls, dropped_uids=list(dropped), **scores
         )
-        args.submission.write_text(json.dumps(submission))
+        write_text(args.submission, json.dumps(submission))
     if args.submission is None or (table.labels != UNLABELLED).any():
         report(args, measure(args, table, scores, dropped, label_space))
 

@@ -13,7 +13,7 @@ import itertools
 import json
 import sys
 import typing
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -131,7 +131,7 @@ class CommandParser(argparse.ArgumentParser):
         for key, value in content.items():
             name = str(key).replace("-", "_")
             if name not in known:
-                raise ValueError(f"{path} sets '{key}', which is not known: {_closest(name, known)}")
+                raise ValueError(f"{path} sets '{key}', which is not known: {closest(name, known)}")
             if known[name].nargs == 0:
                 options += [f"--{name}"] if value else []
             elif isinstance(value, list) and known[name].nargs in ("+", "*"):
@@ -150,7 +150,7 @@ class CommandParser(argparse.ArgumentParser):
         if not text.startswith("-"):
             return f"Cannot place '{text}': the run's YAML file comes first, and options are written --key value."
         option = text.split("=")[0]
-        return f"The option {option} is not known: {_closest(option.lstrip('-').replace('-', '_'), self._keys())}"
+        return f"The option {option} is not known: {closest(option.lstrip('-').replace('-', '_'), self._keys())}"
 
 
 class _HelpFormatter(argparse.RawDescriptionHelpFormatter):
@@ -280,6 +280,7 @@ def _text(value: Any) -> str:
     return json.dumps(value) if isinstance(value, (bool, dict, list)) else str(value)
 
 
-def _closest(name: str, known: dict) -> str:
+def closest(name: str, known: Iterable[str], *, otherwise: str = "see --help.") -> str:
+    """Returns the end of a message about an unknown name: those that are like it, or if there are none, `otherwise`."""
     found = difflib.get_close_matches(name, sorted(known), n=3)
-    return f"did you mean {' or '.join(found)}?" if found else "see --help."
+    return f"did you mean {' or '.join(found)}?" if found else otherwise

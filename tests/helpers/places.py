@@ -5,8 +5,6 @@ from pathlib import Path
 import pytest
 
 PROJECT = Path(__file__).resolve().parents[2]
-
-
 SHARED = PROJECT.parent / "shared"
 
 
