@@ -20,7 +20,7 @@ STRICT = (
     "avt_distill/evaluation",
     "avt_distill/runs",
 )
-CEILING = 250
+CEILING = 234
 
 
 def errors() -> list[tuple[Path, str]]:

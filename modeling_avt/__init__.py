@@ -1,4 +1,5 @@
-"""Ring 1: the model, its configuration, time sampling, video reading, the processor, the pipeline and streams.
+"""Ring 1: the model, its configuration, time sampling, video reading, the processor, the reader, the pipeline and
+streams.
 
 Everything in this folder, and nothing else, travels with a checkpoint as remote code. Transformers finds the files by
 following `from .name import ...` line by line, so the folder stays flat and every import between its files has that
@@ -6,8 +7,10 @@ form.
 """
 
 from .configuration_avt import AVTConfig
-from .modeling_avt import AVTAnticipationOutput, AVTForAnticipation, AVTModel, AVTModelOutput
+from .modeling_avt import AVTForAnticipation, AVTModel
+from .outputs_avt import AVTAnticipationOutput, AVTModelOutput
 from .pipeline_avt import ActionAnticipationPipeline
+from .reader_avt import HistoryReader
 from .streaming_avt import AVTStream
 from .video_processing_avt import AVTVideoProcessor
 
@@ -20,4 +23,5 @@ __all__ = [
     "AVTStream",
     "AVTVideoProcessor",
     "ActionAnticipationPipeline",
+    "HistoryReader",
 ]

@@ -33,3 +33,16 @@ def check_observed_alike(video_processor, config):
             raise ValueError(
                 f"The video processor has {name}={ours}, the model {models}: they must agree on what is observed."
             )
+
+
+def described_history(history: list[dict], config) -> list[dict]:
+    """Returns a reader's history with the actions' names: `{"label", "action", "start_s", "probability"}` each."""
+    return [{"label": config.id2label[entry["action"]], **entry} for entry in history]
+
+
+def check_can_read(model):
+    """Raises `ValueError` for a model whose reader is asked for and does not exist."""
+    if model.reader is None:
+        raise ValueError(
+            "reader is True, but the checkpoint has none: fit one with avt-distill fit_reader, or do not ask for it."
+        )

@@ -1,12 +1,75 @@
 """Configuration of the Anticipative Video Transformer (AVT, Girdhar and Grauman, ICCV 2021)."""
 
+import hashlib
+import math
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import field
+from dataclasses import MISSING, dataclass, field, fields
 
 from huggingface_hub.dataclasses import strict
 from transformers import AutoConfig, PreTrainedConfig
 
 LABEL_TYPES = ("action", "verb", "noun")
+
+
+@dataclass(frozen=True)
+class ReaderSettings:
+    """What a `HistoryReader` is, but for its tables: the fields of `AVTConfig.reader`.
+
+    Args:
+        frame_rate (`float`): Frames read per second, from the beginning of the video on.
+        transitions (`dict`): `kind` and sizes of the transition model: see `transitions_avt`.
+        actions (`str`): `actions_digest` of the label names that it was fitted on.
+        evidence_weight (`float`): Kappa, the weight of a frame's log posterior minus log prior: below 1, as
+            neighbouring frames are not independent.
+        fusion_weights (`list[float]`): Weights of the model's and of the reader's log probabilities in an answer.
+        num_phases (`int`, *optional*, defaults to 1): R, phases of an action: the larger, the less its length varies.
+        beam (`int`, *optional*, defaults to 200): Hypotheses C kept after each frame.
+        followers (`int`, *optional*): Likeliest next actions n of each hypothesis that are followed. Default: all.
+        min_start (`float`, *optional*, defaults to 1e-6): Starts of a smaller probability are dropped.
+
+    Raises:
+        ValueError: for values out of range.
+    """
+
+    frame_rate: float
+    transitions: dict
+    actions: str
+    evidence_weight: float
+    fusion_weights: Sequence[float]
+    num_phases: int = 1
+    beam: int = 200
+    followers: int | None = None
+    min_start: float = 1e-6
+
+    def __post_init__(self):
+        for name in ("frame_rate", "evidence_weight"):
+            if not 0 < getattr(self, name) < math.inf:
+                raise ValueError(f"The reader's {name} is {getattr(self, name)}: give a number above 0.")
+        for name in ("num_phases", "beam"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"The reader's {name} is {getattr(self, name)}: give 1 or more.")
+        if self.followers is not None and self.followers < 1:
+            raise ValueError(f"The reader's followers is {self.followers}: give 1 or more, or None for all actions.")
+        if not 0 <= self.min_start < 1:
+            raise ValueError(f"The reader's min_start is {self.min_start}: give a probability below 1.")
+        weights = list(self.fusion_weights)
+        if len(weights) != 2 or min(weights) < 0 or not sum(weights) > 0:
+            raise ValueError(f"The reader's fusion_weights are {weights}: give one of the model and one of the reader.")
+
+    @classmethod
+    def from_config(cls, reader: dict) -> "ReaderSettings":
+        """Returns the settings in `config.reader`; refuses names that are none."""
+        known = [field.name for field in fields(cls)]
+        if unknown := sorted(set(reader) - set(known)):
+            raise ValueError(f"config.reader has '{unknown[0]}': give some of {known}.")
+        if missing := [field.name for field in fields(cls) if field.default is MISSING and field.name not in reader]:
+            raise ValueError(f"config.reader lacks '{missing[0]}': let avt-distill fit_reader write it.")
+        return cls(**reader)
+
+
+def actions_digest(actions: Sequence[str]) -> str:
+    """Returns what tells label spaces apart: a digest of the actions' names in order of their ids."""
+    return hashlib.sha256("\0".join(actions).encode()).hexdigest()[:16]
 
 
 @strict
@@ -35,6 +98,13 @@ class AVTConfig(PreTrainedConfig):
         tau_a (`float`, *optional*, defaults to 1.0): Seconds between the end of the observed window and the start of
             the action.
         tau_o (`float`, *optional*, defaults to 10.0): Length of the observed window in seconds.
+        standardize_features (`bool`, *optional*, defaults to `False`): Shift and scale each column of the frame
+            features first, by the checkpoint's own `feature_mean` and `feature_deviation`, measured on training videos.
+        classify_last_frame (`bool`, *optional*, defaults to `False`): Add a linear classifier of the last observed
+            frame's own feature to the head's scores of actions: a path around the head, which can begin as a logistic
+            probe.
+        recognizes_frames (`bool`, *optional*, defaults to `False`): Classify what each observed frame itself shows, an
+            action or, as class A, the background (`frame_logits`).
         classify_past (`bool`, *optional*, defaults to `True`): Whether the classifiers also run on the observed frames
             (`past_logits`).
         label_types (`list[str]`, *optional*, defaults to `["action"]`):
@@ -45,11 +115,14 @@ class AVTConfig(PreTrainedConfig):
             their actions (AVT's `use_cls_mappings`) instead of classifiers of their own.
         past_loss_weight (`float`, *optional*, defaults to 1.0): Weight of the past-action loss in `loss`.
         feature_loss_weight (`float`, *optional*, defaults to 1.0): Weight of the future-feature loss in `loss`.
+        frame_loss_weight (`float`, *optional*, defaults to 1.0): Weight of the frame recogniser's loss in `loss`.
         past_loss_normalizer (`str`, *optional*, defaults to `"labelled"`): `"labelled"`: the past-action loss is the
             mean over labelled frames. `"all"`: its sum is divided by the number of all frames, as the reference does
             (func/train.py:213), so that a video with few labelled frames counts less.
         initializer_range (`float`, *optional*, defaults to 0.01): Standard deviation of the linear layers at
             initialisation.
+        reader (`dict`, *optional*): Settings of a `HistoryReader`, whose tables are in the checkpoint; needs
+            `recognizes_frames`. See `ReaderSettings`; `avt-distill fit_reader` writes it.
         id2label (`dict[int, str]`, *optional*): Names of the A actions, ids 0..A-1. `num_labels=A` alone gives
             `LABEL_0`, ...
 
@@ -67,6 +140,7 @@ class AVTConfig(PreTrainedConfig):
     # What `Trainer` must not gather over a whole evaluation set: large, or not per example.
     keys_to_ignore_at_inference = [
         "past_logits",
+        "frame_logits",
         "future_logits",
         "future_features",
         "past_features",
@@ -74,6 +148,7 @@ class AVTConfig(PreTrainedConfig):
         "verb_loss",
         "noun_loss",
         "past_loss",
+        "frame_loss",
         "feature_loss",
         "hidden_states",
         "attentions",
@@ -95,6 +170,9 @@ class AVTConfig(PreTrainedConfig):
     frame_rate: float | int = 1.0
     tau_a: float | int = 1.0
     tau_o: float | int = 10.0
+    standardize_features: bool = False
+    classify_last_frame: bool = False
+    recognizes_frames: bool = False
     classify_past: bool = True
     label_types: list | tuple = field(default_factory=lambda: ["action"])
     verb_id2label: dict | None = None
@@ -103,8 +181,10 @@ class AVTConfig(PreTrainedConfig):
     use_class_mappings: bool = False
     past_loss_weight: float | int = 1.0
     feature_loss_weight: float | int = 1.0
+    frame_loss_weight: float | int = 1.0
     past_loss_normalizer: str = "labelled"
     initializer_range: float = 0.01
+    reader: dict | None = None
 
     def __post_init__(self, **kwargs):
         # Transformers records the auto class of the object being saved and no other, and `Trainer` never records the
@@ -166,6 +246,8 @@ class AVTConfig(PreTrainedConfig):
         """
         self._check_labels()
         self._check_dimensions()
+        if self.reader is not None:
+            self._check_reader(ReaderSettings.from_config(self.reader))
 
     def _check_labels(self):
         unknown = [t for t in self.label_types if t not in LABEL_TYPES]
@@ -203,6 +285,22 @@ class AVTConfig(PreTrainedConfig):
                 raise ValueError(
                     f"action_to_verb_noun holds ids {min(ids)} to {max(ids)} for {name}: give 0..{highest}."
                 )
+
+    def _check_reader(self, reader: ReaderSettings):
+        if not self.recognizes_frames:
+            raise ValueError(
+                "reader is set, but recognizes_frames is not: a reader reads what frames are recognised as."
+            )
+        if reader.actions != actions_digest(self.action_names):
+            raise ValueError(
+                f"The reader was fitted on other actions than the {self.num_labels} of id2label: its answers would be "
+                "of wrong actions. Pass reader=None to leave it out, and fit another with avt-distill fit_reader."
+            )
+
+    @property
+    def action_names(self) -> list[str]:
+        """Names of the A actions, in order of id."""
+        return [name for _, name in sorted((self.id2label or {}).items())]
 
     def _check_dimensions(self):
         if self.head_hidden_size % self.head_num_heads:

@@ -7,16 +7,17 @@ after the window ("future"), from which the next action is classified.
 """
 
 import inspect
-from dataclasses import dataclass
+from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import nn
 from transformers import MODEL_MAPPING, AutoModel, GPT2Config, GPT2Model, PreTrainedModel
-from transformers.utils import ModelOutput
 
-from .configuration_avt import AVTConfig
+from .configuration_avt import AVTConfig, ReaderSettings
 from .losses_avt import IGNORED_LABEL, classification_loss, feature_prediction_loss, past_action_loss
+from .outputs_avt import AVTAnticipationOutput, AVTModelOutput
+from .reader_avt import HistoryReader
 from .streaming_avt import AVTStream
 
 if TYPE_CHECKING:
@@ -24,70 +25,6 @@ if TYPE_CHECKING:
     # these, every saved model carries the files that its config names (auto_map, custom_pipelines).
     from .pipeline_avt import ActionAnticipationPipeline  # noqa: F401
     from .video_processing_avt import AVTVideoProcessor  # noqa: F401
-
-_ALWAYS_SET: Any = None  # the default that `ModelOutput` demands, of fields that are never left out
-
-
-@dataclass
-class AVTModelOutput(ModelOutput):
-    """What the frame encoder and the causal head compute.
-
-    Args:
-        frame_features (`torch.Tensor` of shape `(B, T, C)`): The observed frames, after the mapper.
-        past_features (`torch.Tensor` of shape `(B, T, C)`):
-            What the head predicts for each observed frame from the frames before it; the first frame stands for itself.
-        future_features (`torch.Tensor` of shape `(B, K, C)`): The K moments after the observed window.
-        hidden_states, attentions (`tuple[torch.Tensor]`, *optional*): Of the head over the observed frames.
-    """
-
-    frame_features: torch.Tensor = _ALWAYS_SET
-    past_features: torch.Tensor = _ALWAYS_SET
-    future_features: torch.Tensor = _ALWAYS_SET
-    hidden_states: tuple[torch.Tensor, ...] | None = None
-    attentions: tuple[torch.Tensor, ...] | None = None
-
-
-@dataclass
-class AVTAnticipationOutput(ModelOutput):
-    """Scores for the next action, and the losses where labels were given.
-
-    Args:
-        loss (`torch.Tensor`, scalar, *optional*, returned when any labels are given):
-            `action_loss + verb_loss + noun_loss + past_loss_weight * past_loss + feature_loss_weight * feature_loss`.
-        logits (`torch.Tensor` of shape `(B, A)`): Scores of the next action; with a roll-out, of its last step.
-        past_logits (`torch.Tensor` of shape `(B, T, A)`, *optional*, returned when `config.classify_past`): Scores of
-            each observed frame's action, predicted from the frames before it. Those of the first frame come from that
-            frame itself. Left-padded frames hold no meaning.
-        verb_logits (`torch.Tensor` of shape `(B, V)`, *optional*), noun_logits (`torch.Tensor` of shape `(B, N)`,
-            *optional*): Returned when `config.label_types` asks for them.
-        future_logits (`torch.Tensor` of shape `(B, K, A)`, *optional*, returned when `num_future_steps > 1`): Every
-            step's scores.
-        future_features (`torch.Tensor` of shape `(B, K, C)`), past_features (`torch.Tensor` of shape `(B, T, C)`):
-            See `AVTModelOutput`.
-        action_loss, verb_loss, noun_loss, past_loss (`torch.Tensor`, scalars, *optional*): Returned when their labels
-            are given.
-        feature_loss (`torch.Tensor`, scalar, *optional*, returned when T > 1): Error of the predicted features of
-            frames 1..T-1.
-        hidden_states (`tuple[torch.Tensor]` of shape `(B, T, H)` each, *optional*), attentions (`tuple[torch.Tensor]`
-            of shape `(B, heads, T, T)` each, *optional*): Of the head over the observed frames. With V views, B is B *
-            V here.
-    """
-
-    loss: torch.Tensor | None = None
-    logits: torch.Tensor = _ALWAYS_SET
-    past_logits: torch.Tensor | None = None
-    verb_logits: torch.Tensor | None = None
-    noun_logits: torch.Tensor | None = None
-    future_logits: torch.Tensor | None = None
-    future_features: torch.Tensor = _ALWAYS_SET
-    past_features: torch.Tensor = _ALWAYS_SET
-    action_loss: torch.Tensor | None = None
-    verb_loss: torch.Tensor | None = None
-    noun_loss: torch.Tensor | None = None
-    past_loss: torch.Tensor | None = None
-    feature_loss: torch.Tensor | None = None
-    hidden_states: tuple[torch.Tensor, ...] | None = None
-    attentions: tuple[torch.Tensor, ...] | None = None
 
 
 class AVTPreTrainedModel(PreTrainedModel):
@@ -101,6 +38,8 @@ class AVTPreTrainedModel(PreTrainedModel):
     _supports_sdpa = True
     _supports_flash_attn = True
     _supports_attention_backend = True
+    # A reader's arithmetic is in float64 on tables in float32, whatever the model computes in.
+    _keep_in_fp32_modules_strict = ["reader"]
 
     @torch.no_grad()
     def _init_weights(self, module):
@@ -131,6 +70,9 @@ class AVTHead(GPT2Model):
 class AVTModel(AVTPreTrainedModel):
     """Frame encoder and causal head, without classifiers."""
 
+    feature_mean: torch.Tensor  # (D,), where `config.standardize_features`
+    feature_deviation: torch.Tensor
+
     def __init__(self, config: AVTConfig):
         super().__init__(config)
         config.check_consistency()
@@ -144,6 +86,9 @@ class AVTModel(AVTPreTrainedModel):
             self.has_class_token = any(name.endswith(("cls_token", "class_embedding")) for name in names)
         width = config.feature_dim
         assert width is not None  # the configuration reads it off the backbone where it is not given
+        if config.standardize_features:
+            self.register_buffer("feature_mean", torch.zeros(width))
+            self.register_buffer("feature_deviation", torch.ones(width))
         self.mapper = None
         if config.intermediate_dim is not None:
             self.mapper = nn.Linear(width, config.intermediate_dim, bias=False)
@@ -216,9 +161,9 @@ class AVTModel(AVTPreTrainedModel):
                 raise ValueError("Give either pixel_values_videos or video_features; got neither.")
             batch_size = pixel_values_videos.shape[0]
             video_features = self.encode_frames(pixel_values_videos.flatten(0, 1)).unflatten(0, (batch_size, -1))
-        x = video_features.to(self.encoder.weight.dtype)
-        x = x if self.mapper is None else self.mapper(x)  # (B, T, C)
-        hidden, observed = self._roll_out(
+        observed = self.standardize(video_features).to(self.encoder.weight.dtype)
+        x = observed if self.mapper is None else self.mapper(observed)  # (B, T, C)
+        hidden, head_output = self._roll_out(
             self.encoder(x),
             frame_mask,
             num_future_steps,
@@ -235,9 +180,16 @@ class AVTModel(AVTPreTrainedModel):
             frame_features=x,
             past_features=torch.cat([x[:, :1], past], dim=1),  # (B, T, C)
             future_features=decoded[:, num_frames - 1 :],  # (B, K, C)
-            hidden_states=observed.hidden_states,
-            attentions=observed.attentions,
+            observed_features=observed,
+            hidden_states=head_output.hidden_states,
+            attentions=head_output.attentions,
         )
+
+    def standardize(self, features: torch.Tensor) -> torch.Tensor:
+        """Returns frame features `(..., D)`, each column shifted and scaled where `config.standardize_features`."""
+        if not self.config.standardize_features:
+            return features
+        return (features - self.feature_mean) / self.feature_deviation
 
     def _roll_out(self, embeddings: torch.Tensor, frame_mask: torch.Tensor | None, num_future_steps: int, **flags):
         """Returns the head's hidden states `(B, T+K-1, H)`, and its output over the observed frames.
@@ -261,7 +213,12 @@ class AVTModel(AVTPreTrainedModel):
 
 
 class AVTForAnticipation(AVTPreTrainedModel):
-    """AVT with classifiers on the anticipated and on the observed frames."""
+    """AVT with classifiers on the anticipated and on the observed frames, and what reads a history off these.
+
+    Attributes:
+        reader (`HistoryReader` or `None`): Reads what a video has shown so far, frame by frame: see
+            `recognize_frames`. `forward` does not call it: an observed window is not the whole video.
+    """
 
     def __init__(self, config: AVTConfig):
         super().__init__(config)
@@ -272,6 +229,16 @@ class AVTForAnticipation(AVTPreTrainedModel):
             num_classes = {"action": num_classes["action"]}
         width = self.avt.decoder.out_features
         self.classifiers = nn.ModuleDict({name: nn.Linear(width, size) for name, size in num_classes.items()})
+        num_actions = num_classes["action"]
+        self.last_frame_classifier = self.recognizer = self.reader = None
+        feature_dim = config.feature_dim
+        assert feature_dim is not None
+        if config.classify_last_frame:
+            self.last_frame_classifier = nn.Linear(feature_dim, num_actions)
+        if config.recognizes_frames:
+            self.recognizer = nn.Linear(feature_dim, num_actions + 1)
+        if config.reader is not None:
+            self.reader = HistoryReader(ReaderSettings.from_config(config.reader), num_actions)
         self.post_init()
 
     @classmethod
@@ -300,9 +267,40 @@ class AVTForAnticipation(AVTPreTrainedModel):
         """Returns one feature per image, `(N, 3, H, W)` -> `(N, D)`: see `AVTModel.encode_frames`."""
         return self.avt.encode_frames(pixel_values)
 
-    def stream(self, video_processor=None, every: float | None = None, top_k: int = 5) -> AVTStream:
+    def recognize_frames(self, features: torch.Tensor) -> torch.Tensor:
+        """Returns log probabilities of what frames show, float32 `(N, A + 1)`, the background last.
+
+        Args:
+            features (`torch.Tensor` of shape `(N, D)`): Of `encode_frames`, or stored ones.
+
+        Raises:
+            ValueError: unless `config.recognizes_frames`.
+        """
+        if self.recognizer is None:
+            raise ValueError("config.recognizes_frames is not set: train a model with it to recognise frames.")
+        features = self.avt.standardize(features).to(self.recognizer.weight.dtype)
+        return self.recognizer(features).float().log_softmax(-1)
+
+    def attach_reader(self, reader: HistoryReader | None):
+        """Makes a reader part of the model, and of its checkpoints; `None` takes it away.
+
+        Raises:
+            ValueError: for a reader of other actions, and for a model that recognises no frames.
+        """
+        previous = self.config.reader
+        self.config.reader = None if reader is None else asdict(reader.settings)
+        try:
+            self.config.check_consistency()
+        except ValueError:
+            self.config.reader = previous
+            raise
+        self.reader = reader
+
+    def stream(
+        self, video_processor=None, every: float | None = None, top_k: int = 5, reader: bool | None = None
+    ) -> AVTStream:
         """Returns a stream that anticipates from frames as they come, one at a time: see `AVTStream`."""
-        return AVTStream(self, video_processor, every=every, top_k=top_k)
+        return AVTStream(self, video_processor, every=every, top_k=top_k, reader=reader)
 
     def forward(
         self,
@@ -317,6 +315,7 @@ class AVTForAnticipation(AVTPreTrainedModel):
         output_hidden_states: bool | None = None,
         output_attentions: bool | None = None,
         return_dict: bool | None = None,
+        frame_labels: torch.Tensor | None = None,
     ) -> AVTAnticipationOutput | tuple:
         """Returns scores for the action that starts `config.tau_a` seconds after the last frame, and losses.
 
@@ -339,6 +338,8 @@ class AVTForAnticipation(AVTPreTrainedModel):
             output_hidden_states, output_attentions (`bool`, *optional*):
                 Also return the head's. Attentions need `attn_implementation="eager"`.
             return_dict (`bool`, *optional*): `False` returns a plain tuple.
+            frame_labels (`torch.LongTensor` of shape `(B, T)`, *optional*): What each observed frame itself shows: an
+                action 0..A-1, A for the background, or -100 where unknown. Not used unless `config.recognizes_frames`.
 
         Raises:
             ValueError: where inputs or labels do not fit the model, naming the argument, its shape or value and what is
@@ -362,17 +363,26 @@ class AVTForAnticipation(AVTPreTrainedModel):
         past = _average_views(outputs.past_features, num_views)
         future = _average_views(outputs.future_features, num_views)
         future_logits = {name: layer(self.dropout(future)) for name, layer in self.classifiers.items()}  # (B, K, .)
+        observed = _average_views(outputs.observed_features, num_views)
+        if self.last_frame_classifier is not None:
+            # Of every step: what the last observed frame shows is said of the moment after the window, and further.
+            future_logits["action"] = future_logits["action"] + self.last_frame_classifier(observed[:, -1:])
+        frame_logits = None if self.recognizer is None else self.recognizer(self.dropout(observed))  # (B, T, A + 1)
         logits = {name: scores[:, -1] for name, scores in future_logits.items()}
         if self.config.use_class_mappings:
             logits.update(self._sum_action_logits(logits["action"]))
         past_logits = self.classifiers["action"](self.dropout(past)) if self.config.classify_past else None  # (B, T, A)
 
         losses = self._classification_losses(logits, past_logits, labels, past_labels, verb_labels, noun_labels)
+        if frame_labels is not None and frame_logits is not None:
+            _check_labels("frame_labels", frame_labels, frame_logits)
+            losses["frame_loss"] = classification_loss(frame_logits, frame_labels)
         feature_loss = _feature_loss(outputs, frame_mask)
         output = AVTAnticipationOutput(
             loss=self._total_loss(losses, feature_loss),
             logits=logits["action"],
             past_logits=past_logits,
+            frame_logits=frame_logits,
             verb_logits=logits.get("verb"),
             noun_logits=logits.get("noun"),
             future_logits=future_logits["action"] if num_future_steps > 1 else None,
@@ -416,7 +426,7 @@ class AVTForAnticipation(AVTPreTrainedModel):
     def _total_loss(self, losses: dict[str, torch.Tensor], feature_loss: torch.Tensor | None) -> torch.Tensor | None:
         if not losses:
             return None
-        weights = {"past_loss": self.config.past_loss_weight}
+        weights = {"past_loss": self.config.past_loss_weight, "frame_loss": self.config.frame_loss_weight}
         terms: list[torch.Tensor] = [weights.get(name, 1.0) * loss for name, loss in losses.items()]
         if feature_loss is not None:
             terms.append(self.config.feature_loss_weight * feature_loss)

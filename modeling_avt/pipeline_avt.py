@@ -11,9 +11,10 @@ from torch.utils.data import DataLoader
 from transformers import Pipeline
 from transformers.pipelines.pt_utils import PipelineDataset, PipelineIterator
 
-from .answers_avt import check_observed_alike, most_likely
-from .pipeline_inputs_avt import ObservedWindow, VideoArray, VideoFile, is_uint8, to_source
-from .temporal_avt import sample_frame_times
+from .answers_avt import check_can_read, check_observed_alike, described_history, most_likely
+from .pipeline_inputs_avt import ClockedArray, ObservedWindow, VideoArray, VideoFile, is_uint8, to_source
+from .reader_avt import pool
+from .temporal_avt import TIME_SLACK_S, sample_frame_times
 from .video_processing_avt import FRAMES_AT_ONCE, AVTVideoProcessor
 
 
@@ -93,6 +94,11 @@ class ActionAnticipationPipeline(Pipeline):
             every (`float`, *optional*): Seconds between the moments of a timeline over the whole video; instead of
                 `at`.
             top_k (`int`, *optional*, defaults to 5): How many actions to return.
+            reader (`bool`, *optional*): Whether the checkpoint's `HistoryReader` answers together with the model.
+                Default: where there is one. It reads the video from the beginning on, `reader.frame_rate` frames a
+                second: for a moment at 600 s and 1 frame/s, 600 more frames are decoded and encoded.
+            read_from_s (`float`, *optional*, defaults to 0): Where the reader begins, to save that: what was done
+                before is then unknown to it. Also for arrays that begin later than the video.
             frames_per_second (`float`, *optional*): The clock of arrays: frame, or feature, `i` is shown from `i /
                 frames_per_second` on, and the moments to observe are picked from them. Without it, an array is the
                 observed window itself: exactly the model's `num_frames`, used as they are, oldest first;
@@ -107,6 +113,9 @@ class ActionAnticipationPipeline(Pipeline):
             `observed_from_s` to `observed_until_s` (which is `at`), and the answer is of the action that starts at
             `starts_at_s`, in seconds from the first frame; the three are `None` for arrays without a clock. With
             `every`, a list of `{"at_s", "starts_at_s", "anticipated"}`, one a moment, `anticipated` being such a list.
+
+            With a reader each answer, and each moment of a timeline, also has `history`: what was done so far,
+            `{"label", "action", "start_s", "probability"}` each, oldest first, 64 actions at most.
 
             One video gives its answer, a list (or such an array) a list of them, a data set or generator an iterable
             that works as it is asked: wrap it into `tqdm` to see how far it is.
@@ -131,6 +140,8 @@ class ActionAnticipationPipeline(Pipeline):
         every: float | None = None,
         top_k: int | None = None,
         frames_per_second: float | None = None,
+        reader: bool | None = None,
+        read_from_s: float | None = None,
     ):
         if at is not None and every is not None:
             raise ValueError("Give either at, for one moment, or every, for a timeline.")
@@ -140,10 +151,14 @@ class ActionAnticipationPipeline(Pipeline):
             raise ValueError(f"every is {every}: give the seconds between two moments, above 0.")
         if top_k is not None and top_k < 1:
             raise ValueError(f"top_k is {top_k}: give 1 or more.")
+        if reader:
+            check_can_read(self.model)
+        if read_from_s is not None and not 0 <= read_from_s < math.inf:
+            raise ValueError(f"read_from_s is {read_from_s}: give seconds from the first frame, 0 or more.")
         # One of a call replaces the other of the construction.
         preprocess = {} if at is None and every is None else {"at": at, "every": every}
-        if frames_per_second is not None:
-            preprocess["frames_per_second"] = frames_per_second
+        given = {"frames_per_second": frames_per_second, "reader": reader, "read_from_s": read_from_s}
+        preprocess |= {name: value for name, value in given.items() if value is not None}
         return preprocess, {}, {} if top_k is None else {"top_k": top_k}
 
     def get_iterator(
@@ -168,16 +183,29 @@ class ActionAnticipationPipeline(Pipeline):
         return _Answers(inputs, batches, answer)
 
     def preprocess(
-        self, video, at: float | None = None, every: float | None = None, frames_per_second: float | None = None
+        self,
+        video,
+        at: float | None = None,
+        every: float | None = None,
+        frames_per_second: float | None = None,
+        reader: bool | None = None,
+        read_from_s: float = 0.0,
     ) -> dict:
         """Returns what is observed of a video once, and for each of M moments the T rows that are its window.
 
         `pixel_values (F, 3, H, W)` or `video_features (F, D)`; `positions (M, T)` index into them; `frame_mask (M, T)`;
-        `at_s`, M floats, or `[None]` where there is no clock; `is_timeline`.
+        `at_s`, M floats, or `[None]` where there is no clock; `is_timeline`; and what the reader reads, `read_s`, G
+        floats, and `read_positions (G,)`, both empty where it does not.
         """
         source = to_source(video, frames_per_second)
         self._check_source(source)
+        is_read = reader is not False and self.model.reader is not None
         if isinstance(source, ObservedWindow):
+            if is_read:
+                raise ValueError(
+                    f"{source.described} is the observed window alone, but the checkpoint's reader reads the video "
+                    "from its beginning: give all frames with frames_per_second, or reader=False for the model alone."
+                )
             return self._prepare_window(source, at, every)
         if every is None:
             moments = [float(source.end_s if at is None else at)]
@@ -191,22 +219,48 @@ class ActionAnticipationPipeline(Pipeline):
         rates = {"video_fps": config.frame_rate, "frame_rate": config.frame_rate, "num_frames": config.num_frames}
         windows = [sample_frame_times(moment - config.tau_o, moment, **rates) for moment in moments]
         times, masks = (np.stack(arrays) for arrays in zip(*windows, strict=True))
-        if isinstance(source, VideoFile):
-            assert self.video_processor is not None  # see `_check_source`
-            frames, positions = self.video_processor.read_moments(source.file, times, masks)
-            content = {"pixel_values": frames}
-        else:
-            numbers = source.numbers_at(times, masks)
-            observed = np.unique(numbers[masks])
-            positions = torch.from_numpy(np.where(masks, np.searchsorted(observed, numbers), 0))
-            content = self._prepare(source.rows[torch.from_numpy(observed)])
+        read_s = self._read_times(source, moments, read_from_s) if is_read else np.empty(0)
+        # What is read is put below the windows, in rows of T.
+        rows_read = -(-len(read_s) // config.num_frames)
+        room = np.full(rows_read * config.num_frames, 0.0)
+        room[: len(read_s)] = read_s
+        is_moment = np.arange(len(room)) < len(read_s)
+        times = np.concatenate([times, room.reshape(rows_read, config.num_frames)])
+        observed = np.concatenate([masks, is_moment.reshape(rows_read, config.num_frames)])
+        content, positions = self._observed(source, times, observed)
         return {
             **content,
-            "positions": positions,
+            "positions": positions[: len(moments)],
             "frame_mask": torch.from_numpy(masks),
             "at_s": moments,
             "is_timeline": every is not None,
+            "read_s": read_s.tolist(),
+            "read_positions": positions[len(moments) :].flatten()[: len(read_s)],
         }
+
+    def _read_times(self, source: VideoFile | ClockedArray, moments: list[float], read_from_s: float) -> np.ndarray:
+        """Returns when the reader reads a frame, in seconds: from `read_from_s` to the last moment."""
+        if read_from_s > moments[0] + TIME_SLACK_S:
+            raise ValueError(f"read_from_s is {read_from_s}, after the moment {moments[0]:g} s: read from earlier on.")
+        if isinstance(source, ClockedArray) and source.start_s > read_from_s + TIME_SLACK_S:
+            raise ValueError(
+                f"{source.described} begins at {source.start_s:g} s, but the checkpoint's reader reads from "
+                f"{read_from_s:g} s on: give the video from its beginning; read_from_s={source.start_s:g} to let it "
+                "begin there, not knowing what came before; or reader=False for the model alone."
+            )
+        rate = self.model.reader.settings.frame_rate
+        return read_from_s + np.arange(int((moments[-1] - read_from_s + TIME_SLACK_S) * rate) + 1) / rate
+
+    def _observed(self, source: VideoFile | ClockedArray, times: np.ndarray, mask: np.ndarray):
+        """Returns the frames, or features, shown at times, each once, and the place of each time among them."""
+        if isinstance(source, VideoFile):
+            assert self.video_processor is not None  # see `_check_source`
+            frames, positions = self.video_processor.read_moments(source.file, times, mask)
+            return {"pixel_values": frames}, positions
+        numbers = source.numbers_at(times, mask)
+        observed = np.unique(numbers[mask])
+        positions = torch.from_numpy(np.where(mask, np.searchsorted(observed, numbers), 0))
+        return self._prepare(source.rows[torch.from_numpy(observed)]), positions
 
     def _check_source(self, source: VideoFile | VideoArray):
         config = self.model.config
@@ -243,6 +297,8 @@ class ActionAnticipationPipeline(Pipeline):
             "frame_mask": mask[None],
             "at_s": [None],
             "is_timeline": False,
+            "read_s": [],
+            "read_positions": torch.empty(0, dtype=torch.int64),
         }
 
     def _prepare(self, rows: torch.Tensor, mask: torch.Tensor | None = None) -> dict[str, torch.Tensor]:
@@ -265,7 +321,19 @@ class ActionAnticipationPipeline(Pipeline):
         logits = self.model(video_features=windows, frame_mask=masks).logits  # (all moments, A)
         parts = logits.split([len(video["positions"]) for video in videos])
         kept = [{key: video[key] for key in ("at_s", "is_timeline")} for video in videos]
-        return [{"logits": part, **rest} for part, rest in zip(parts, kept, strict=True)]
+        with_reader = [self._read(*of_video) for of_video in zip(videos, features, parts, strict=True)]
+        return [{**answers, **rest} for answers, rest in zip(with_reader, kept, strict=True)]
+
+    def _read(self, video: dict, features: torch.Tensor, logits: torch.Tensor) -> dict:
+        """Returns a video's scores `(M, A)`, pooled with its reader's where one reads it, and M histories or `None`."""
+        if not video["read_s"]:
+            return {"logits": logits, "histories": [None] * len(logits)}
+        config, reader = self.model.config, self.model.reader.begin_video(midway=video["read_s"][0] > 0)
+        log_probs = self.model.recognize_frames(features[video["read_positions"]])
+        answers = reader.answers_at(video["at_s"], log_probs, video["read_s"], config.tau_a)
+        of_reader, histories = zip(*answers, strict=True)
+        scores = pool(logits.cpu(), torch.stack(of_reader), reader.settings.fusion_weights)
+        return {"logits": scores, "histories": [described_history(history, config) for history in histories]}
 
     def _features(self, videos: list[dict]) -> list[torch.Tensor]:
         """Returns each video's features, encoding all frames of a batch together."""
@@ -279,11 +347,13 @@ class ActionAnticipationPipeline(Pipeline):
 
     def postprocess(self, outputs, top_k: int = 5) -> list[dict]:
         moments = []
-        for logits, at_s in zip(outputs["logits"], outputs["at_s"], strict=True):
-            window = self._window(at_s)
+        for logits, at_s, history in zip(outputs["logits"], outputs["at_s"], outputs["histories"], strict=True):
+            window, read = self._window(at_s), {} if history is None else {"history": history}
             actions = [{**action, **window} for action in most_likely(logits, self.model.config, top_k)]
-            moments.append({"at_s": at_s, "starts_at_s": window["starts_at_s"], "anticipated": actions})
-        return moments if outputs["is_timeline"] else moments[0]["anticipated"]
+            moments.append({"at_s": at_s, "starts_at_s": window["starts_at_s"], "anticipated": actions, **read})
+        if outputs["is_timeline"]:
+            return moments
+        return [{**action, **read} for action in actions]
 
     def _window(self, at_s: float | None) -> dict[str, float | None]:
         """Returns which window is observed at a moment, and when the action starts that is anticipated from it."""

@@ -5,15 +5,21 @@ grid share frames: each answer encodes one frame and runs the head over the T fe
 and values are not kept: its positions count within the window, so each feature is at another position in the next one.
 """
 
+import math
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from fractions import Fraction
+from itertools import islice
 
 import numpy as np
 import torch
 
-from .answers_avt import check_observed_alike, most_likely
+from .answers_avt import check_can_read, check_observed_alike, described_history, most_likely
+from .reader_avt import HistoryReader, pool
 from .temporal_avt import TIME_SLACK_S, sample_frame_times
+
+MAX_RATIO = 100  # of the reader's frame rate and the model's, either way
 
 
 class AVTStream:
@@ -40,17 +46,22 @@ class AVTStream:
         every (`float`, *optional*): Seconds between answers: the model's frame interval `1 / frame_rate`, the default,
             or a whole fraction of it, with as many more frames encoded and features kept.
         top_k (`int`, *optional*, defaults to 5): How many actions an answer holds.
+        reader (`bool`, *optional*): Whether the checkpoint's `HistoryReader` answers together with the model. It reads
+            a frame every `1 / reader.frame_rate` seconds, which is encoded for it. Default: where there is one.
 
     Attributes:
         logits (`torch.Tensor` of shape `(A,)` or `None`): float32, on the CPU, of the last answer.
+        reader (`HistoryReader` or `None`): What has read the stream up to the last frame.
 
-    The memory in use does not grow: one frame, and the features of one window.
+    The memory in use does not grow: one frame, the features of one window, and a reader's hypotheses.
 
     Raises:
         ValueError: where processor and model disagree, or an argument is out of range.
     """
 
-    def __init__(self, model, video_processor=None, every: float | None = None, top_k: int = 5):
+    def __init__(
+        self, model, video_processor=None, every: float | None = None, top_k: int = 5, reader: bool | None = None
+    ):
         config = model.config
         if video_processor is not None:
             check_observed_alike(video_processor, config)
@@ -65,9 +76,18 @@ class AVTStream:
             )
         if top_k < 1:
             raise ValueError(f"top_k is {top_k}: give 1 or more.")
+        if reader:
+            check_can_read(model)
         self.model, self.video_processor, self.top_k = model, video_processor, top_k
-        self.moments_per_s, self.stride = config.frame_rate * stride, stride
-        self._num_kept = (config.num_frames - 1) * stride + 1  # features of the last moments, enough for a window
+        self.reader = None if reader is False or model.reader is None else model.reader.begin_video()
+        # Moments of one grid: every `answer_stride`-th is answered, every `reading_stride`-th is read.
+        read_per_frame = Fraction(1) if self.reader is None else _ratio(self.reader.settings.frame_rate, config)
+        self.stride = math.lcm(stride, read_per_frame.numerator)
+        self.moments_per_s = config.frame_rate * self.stride
+        self.answer_stride = self.stride // stride
+        self.reading_stride = self.stride * read_per_frame.denominator // read_per_frame.numerator
+        # Features of the last moments: enough for the window of the last answer.
+        self._num_kept = (config.num_frames - 1) * self.stride + self.answer_stride
         self.reset()
 
     def reset(self):
@@ -76,6 +96,8 @@ class AVTStream:
         self._now: _Now | None = None  # `None` before the first frame
         self._num_moments = 0  # moments that are over: i / moments_per_s, i = 0..num_moments-1
         self._features: deque[torch.Tensor] = deque(maxlen=self._num_kept)  # of the frames shown then, `(D,)` each
+        if self.reader is not None:
+            self.reader.reset()
 
     def push(self, frame, time_s: float) -> list[dict] | None:
         """Takes the next frame, and returns the newest answer that it completes, or `None`.
@@ -88,7 +110,9 @@ class AVTStream:
         Returns:
             A list of `{"label", "score", "verb", "noun", "starts_in_s", "at_s"}`, most likely first: as from the
             pipeline, and `at_s` is the moment of the answer on the clock of `time_s`, from which `starts_in_s` counts.
-            Where a gap between frames lets several moments pass at once, the newest is answered.
+            With a reader also `history`, as from the pipeline but on the clock of `time_s`, and `expected_in_s`: in how
+            many seconds the next action is expected to start, whichever it is. Where a gap between frames lets several
+            moments pass at once, the newest is answered.
 
         A second frame at the time of the one before (to a microsecond) is taken for a repetition and left out.
 
@@ -232,6 +256,7 @@ class _Step:
     passed: list[tuple[_Frame, int]]
     logits: torch.Tensor | None = None
     answer: list[dict] | None = None
+    reader: HistoryReader | None = None
 
     def observed(self) -> list[_Frame]:
         """The frames that are shown at the moments that passed."""
@@ -247,49 +272,113 @@ class _Step:
             features.extend([frame.content] * min(num_moments, self.stream._num_kept))
         return features
 
+    def is_answered(self) -> bool:
+        """Whether one of the moments that passed is due for an answer."""
+        return bool(self.observed()) and self.answered_moment() >= self.stream._num_moments
+
+    def answered_moment(self) -> int:
+        """The number of the newest moment that is due for an answer."""
+        return (self.num_moments() - 1) // self.stream.answer_stride * self.stream.answer_stride
+
     def window(self) -> tuple[torch.Tensor, torch.Tensor]:
-        """The window of the newest moment: features `(T, D)` and mask `(T,)`."""
+        """The window of the answered moment: features `(T, D)` and mask `(T,)`."""
         config, at_s = self.stream.model.config, self.at_s()
         _, mask = sample_frame_times(at_s - config.tau_o, at_s, config.frame_rate, config.frame_rate, config.num_frames)
-        newest_first = list(self.features())[:: -self.stream.stride]
+        later = self.num_moments() - 1 - self.answered_moment()
+        newest_first = list(self.features())[::-1][later :: self.stream.stride][: config.num_frames]
         newest = newest_first[0]
         newest_first += [torch.zeros_like(newest)] * (config.num_frames - len(newest_first))
         # Features differ in device and type where the model was moved or cast between two pushes.
         return torch.stack([kept.to(newest) for kept in newest_first[::-1]]), torch.from_numpy(mask)
 
     def at_s(self) -> float:
-        """The newest moment, counted from the first frame."""
-        return (self.num_moments() - 1) / self.stream.moments_per_s
+        """The answered moment, counted from the first frame."""
+        return self.answered_moment() / self.stream.moments_per_s
+
+    def read(self, frame_log_probs: Iterator[np.ndarray]) -> tuple[torch.Tensor, dict] | None:
+        """Lets a copy of the stream's reader read the moments that passed.
+
+        Args:
+            frame_log_probs (iterator of `np.ndarray` of shape `(A + 1,)`): Of the observed frames.
+
+        Returns:
+            What it says at the answered moment: log probabilities `(A,)`, and what an answer has of it; `None` where
+            none is answered.
+        """
+        assert self.stream.reader is not None
+        reader, said = self.stream.reader.fork(), None
+        self.reader = reader
+        first, counts = self.stream._num_moments, [num_moments for _, num_moments in self.passed if num_moments]
+        for log_probs, count in zip(frame_log_probs, counts, strict=True):
+            for moment in range(first, first + count):
+                moment_s = moment / self.stream.moments_per_s
+                if moment % self.stream.reading_stride == 0:
+                    reader.update(log_probs, moment_s)
+                if moment == self.answered_moment():
+                    said = self._said(reader, moment_s)
+            first += count
+        return said
+
+    def _said(self, reader: HistoryReader, moment_s: float) -> tuple[torch.Tensor, dict]:
+        config, start_s = self.stream.model.config, self.now.start_s
+        history = described_history(reader.history(), config)
+        history = [{**entry, "start_s": start_s + entry["start_s"]} for entry in history]
+        said = {"history": history, "expected_in_s": reader.expected_in_s(moment_s)}
+        return reader.next_action(config.tau_a, moment_s), said
 
     def commit(self):
         stream = self.stream
         if self.observed():
-            stream._features, stream.logits = self.features(), self.logits
+            stream._features = self.features()
             stream._num_moments = self.num_moments()
+        if self.answer is not None:
+            stream.logits = self.logits
+        if self.reader is not None:
+            stream.reader = self.reader
         stream._now = self.now
 
 
 @torch.inference_mode()
 def _take(steps: list[_Step]) -> list[list[dict] | None]:
     """Computes the answers of steps in streams of one model, and only then lets the streams take them on."""
-    ready = [step for step in steps if step.observed()]
-    if ready:
-        _answer(ready[0].stream.model, ready)
+    observing = [step for step in steps if step.observed()]
+    if observing:
+        model = observing[0].stream.model
+        if model.training:
+            raise ValueError("The model is in training mode, where dropout makes answers random: call model.eval().")
+        frames = [(step.stream, frame) for step in observing for frame in step.observed()]
+        _encode(model, [(stream, frame) for stream, frame in frames if not frame.is_encoded])
+        said = _read(model, [step for step in observing if step.stream.reader is not None])
+        _answer(model, [step for step in observing if step.is_answered()], said)
     for step in steps:
         step.commit()
     return [step.answer for step in steps]
 
 
-def _answer(model, steps: list[_Step]):
-    if model.training:
-        raise ValueError("The model is in training mode, where dropout makes answers random: call model.eval().")
-    _encode(model, [(step.stream, frame) for step in steps for frame in step.observed() if not frame.is_encoded])
+def _read(model, steps: list[_Step]) -> dict[int, tuple[torch.Tensor, dict]]:
+    """Lets readers read what is observed, and returns what they say, by the id of the step, where one is answered."""
+    if not steps:
+        return {}
+    frames = [frame.content for step in steps for frame in step.observed()]
+    recognised = iter(model.recognize_frames(torch.stack([f.to(model.device) for f in frames])).cpu().numpy())
+    said = {id(step): step.read(islice(recognised, len(step.observed()))) for step in steps}
+    return {key: value for key, value in said.items() if value is not None}
+
+
+def _answer(model, steps: list[_Step], said: dict[int, tuple[torch.Tensor, dict]]):
+    if not steps:
+        return
     windows, masks = (torch.stack(parts).to(model.device) for parts in zip(*[s.window() for s in steps], strict=True))
     logits = model(video_features=windows, frame_mask=masks).logits.float().cpu()  # (M, A)
     for step, scores in zip(steps, logits, strict=True):
+        of_reader = {}
+        if id(step) in said:
+            log_probs, of_reader = said[id(step)]
+            scores = pool(scores, log_probs, model.reader.settings.fusion_weights)
         step.logits = scores.clone()
         best = most_likely(scores, model.config, step.stream.top_k)
-        step.answer = [{**entry, "at_s": step.now.start_s + step.at_s()} for entry in best]
+        at_s = step.now.start_s + step.at_s()
+        step.answer = [{**entry, "at_s": at_s, **of_reader} for entry in best]
 
 
 def _encode(model, new: list[tuple[AVTStream, _Frame]]):
@@ -304,6 +393,17 @@ def _encode(model, new: list[tuple[AVTStream, _Frame]]):
     for (_, frame), features in zip(new, encoded, strict=True):
         # A copy: a view would keep the features of all streams' frames in memory.
         frame.content, frame.is_encoded = features.clone(), True
+
+
+def _ratio(frame_rate: float, config) -> Fraction:
+    """Returns how many frames are read for each one that the model observes."""
+    ratio = Fraction(frame_rate / config.frame_rate).limit_denominator(MAX_RATIO)
+    if not ratio or abs(float(ratio) * config.frame_rate / frame_rate - 1) > TIME_SLACK_S:
+        raise ValueError(
+            f"The reader reads {frame_rate:g} frames/s, the model {config.frame_rate:g}: a stream needs a simple ratio "
+            "of the two. Pass reader=False for the model alone."
+        )
+    return ratio
 
 
 def _as_seconds(time_s) -> float:

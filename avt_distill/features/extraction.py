@@ -62,9 +62,9 @@ class PretrainedEncoder:
         if self.config.model_type == "vjepa2":
             backbone = backbone.encoder
         # Only `encode_frames` is used, with the pretrained model in place of an AVT's own: the rest takes no memory.
-        head = {"head_hidden_size": 1, "head_num_heads": 1, "head_num_layers": 1}
+        config = AVTConfig(backbone_config=self.config, head_hidden_size=1, head_num_heads=1, head_num_layers=1)
         with torch.device("meta"):
-            self.model = AVTModel(AVTConfig(backbone_config=self.config, **head)).eval()
+            self.model = AVTModel(config).eval()
         self.model.backbone = backbone.eval().to(self.device)
         if compile_model:
             self.model.backbone.compile()

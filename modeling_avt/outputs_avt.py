@@ -1,0 +1,79 @@
+"""What the models return."""
+
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from transformers.utils import ModelOutput
+
+_ALWAYS_SET: Any = None  # the default that `ModelOutput` demands, of fields that are never left out
+
+
+@dataclass
+class AVTModelOutput(ModelOutput):
+    """What the frame encoder and the causal head compute.
+
+    Args:
+        frame_features (`torch.Tensor` of shape `(B, T, C)`): The observed frames, after the mapper.
+        past_features (`torch.Tensor` of shape `(B, T, C)`):
+            What the head predicts for each observed frame from the frames before it; the first frame stands for itself.
+        future_features (`torch.Tensor` of shape `(B, K, C)`): The K moments after the observed window.
+        observed_features (`torch.Tensor` of shape `(B, T, D)`): The observed frames before the mapper, standardised
+            where `config.standardize_features`.
+        hidden_states, attentions (`tuple[torch.Tensor]`, *optional*): Of the head over the observed frames.
+    """
+
+    frame_features: torch.Tensor = _ALWAYS_SET
+    past_features: torch.Tensor = _ALWAYS_SET
+    future_features: torch.Tensor = _ALWAYS_SET
+    observed_features: torch.Tensor = _ALWAYS_SET
+    hidden_states: tuple[torch.Tensor, ...] | None = None
+    attentions: tuple[torch.Tensor, ...] | None = None
+
+
+@dataclass
+class AVTAnticipationOutput(ModelOutput):
+    """Scores for the next action, and the losses where labels were given.
+
+    Args:
+        loss (`torch.Tensor`, scalar, *optional*, returned when any labels are given):
+            `action_loss + verb_loss + noun_loss + past_loss_weight * past_loss + frame_loss_weight * frame_loss +
+            feature_loss_weight * feature_loss`.
+        logits (`torch.Tensor` of shape `(B, A)`): Scores of the next action; with a roll-out, of its last step.
+        past_logits (`torch.Tensor` of shape `(B, T, A)`, *optional*, returned when `config.classify_past`): Scores of
+            each observed frame's action, predicted from the frames before it. Those of the first frame come from that
+            frame itself. Left-padded frames hold no meaning.
+        frame_logits (`torch.Tensor` of shape `(B, T, A + 1)`, *optional*, returned when `config.recognizes_frames`):
+            Scores of what each observed frame itself shows; the last class is the background.
+        verb_logits (`torch.Tensor` of shape `(B, V)`, *optional*), noun_logits (`torch.Tensor` of shape `(B, N)`,
+            *optional*): Returned when `config.label_types` asks for them.
+        future_logits (`torch.Tensor` of shape `(B, K, A)`, *optional*, returned when `num_future_steps > 1`): Every
+            step's scores.
+        future_features (`torch.Tensor` of shape `(B, K, C)`), past_features (`torch.Tensor` of shape `(B, T, C)`):
+            See `AVTModelOutput`.
+        action_loss, verb_loss, noun_loss, past_loss, frame_loss (`torch.Tensor`, scalars, *optional*): Returned when
+            their labels are given.
+        feature_loss (`torch.Tensor`, scalar, *optional*, returned when T > 1): Error of the predicted features of
+            frames 1..T-1.
+        hidden_states (`tuple[torch.Tensor]` of shape `(B, T, H)` each, *optional*), attentions (`tuple[torch.Tensor]`
+            of shape `(B, heads, T, T)` each, *optional*): Of the head over the observed frames. With V views, B is B *
+            V here.
+    """
+
+    loss: torch.Tensor | None = None
+    logits: torch.Tensor = _ALWAYS_SET
+    past_logits: torch.Tensor | None = None
+    frame_logits: torch.Tensor | None = None
+    verb_logits: torch.Tensor | None = None
+    noun_logits: torch.Tensor | None = None
+    future_logits: torch.Tensor | None = None
+    future_features: torch.Tensor = _ALWAYS_SET
+    past_features: torch.Tensor = _ALWAYS_SET
+    action_loss: torch.Tensor | None = None
+    verb_loss: torch.Tensor | None = None
+    noun_loss: torch.Tensor | None = None
+    past_loss: torch.Tensor | None = None
+    frame_loss: torch.Tensor | None = None
+    feature_loss: torch.Tensor | None = None
+    hidden_states: tuple[torch.Tensor, ...] | None = None
+    attentions: tuple[torch.Tensor, ...] | None = None

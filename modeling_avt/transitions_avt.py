@@ -1,0 +1,154 @@
+"""What comes after a history of actions, as tensors: the language model of a `HistoryReader`.
+
+A transition model reads part of a history, its *text state*: the last few actions, and which actions (or verbs and
+nouns) happened at all. Two histories of one text state are the same to it, so a reader merges them.
+"""
+
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+from torch import nn
+
+KINDS = ("ngram", "log_linear")
+
+
+class NGramTransitions(nn.Module):
+    """The last `order - 1` actions decide: a row of probabilities for each context that was seen, and for its endings.
+
+    Args:
+        num_actions (`int`): A.
+        order (`int`): 1 for the unigram, 2 for the bigram, and so on.
+        num_contexts (`int`): M.
+
+    Buffers: `contexts` int32 `(M, order - 1)`, oldest action first, -1 before shorter ones; the empty context is among
+    them. `context_log_probs` float32 `(M, A)`.
+    """
+
+    contexts: torch.Tensor
+    context_log_probs: torch.Tensor
+
+    def __init__(self, num_actions: int, order: int, num_contexts: int):
+        super().__init__()
+        self.num_actions, self.length = num_actions, order - 1
+        self.num_parts = 0  # nothing but the last actions is read
+        self.register_buffer("contexts", torch.full((num_contexts, self.length), -1, dtype=torch.int32))
+        self.register_buffer("context_log_probs", torch.zeros(num_contexts, num_actions))
+        self._rows: dict[tuple[int, ...], int] = {}
+
+    def prepare(self):
+        """Indexes the buffers, which may have been loaded since."""
+        contexts = _array(self.contexts)
+        self._rows = {tuple(context[context >= 0].tolist()): row for row, context in enumerate(contexts)}
+
+    def parts_of(self, actions: np.ndarray) -> np.ndarray:
+        """Returns the parts of each action that a text state counts, none, `(N, 0)`."""
+        return np.empty((len(actions), 0), dtype=np.int64)
+
+    def log_probs(self, last: np.ndarray, past: np.ndarray) -> np.ndarray:
+        """Returns the log probability of each action after each text state, float64 `(N, A)`.
+
+        Args:
+            last (`np.ndarray` of shape `(N, L)`): The last actions, oldest first; A where there are none. At least
+                `order - 1`.
+            past (`np.ndarray` of bool, `(N, 0)`): Not read.
+        """
+        rows = [self._row(context) for context in last[:, last.shape[1] - self.length :].tolist()]
+        return _array(self.context_log_probs)[rows].astype(np.float64)
+
+    def _row(self, context: list[int]) -> int:
+        """Returns the row of the longest ending of a context that was seen."""
+        known = [action for action in context if action < self.num_actions]
+        return next(row for start in range(len(known) + 1) if (row := self._rows.get(tuple(known[start:]))) is not None)
+
+
+class LogLinearTransitions(nn.Module):
+    """The last action and the set of all past ones decide; verbs and nouns apart where there are thousands of actions.
+
+    An action consists of K of P parts: itself alone (K = 1, P = A), or its verb and its noun (K = 2). The score of a
+    part is the sum of weights of the last action's parts, and of each part that happened at all; the score of an action
+    is the sum over its parts, and a bias.
+
+    Args:
+        num_actions (`int`): A.
+        num_parts (`int`, *optional*): P. Default: A.
+        parts_per_action (`int`, *optional*, defaults to 1): K.
+
+    Buffers: `action_parts` int32 `(A, K)`; `last_weights` float32 `(P + 1, P)`, of which the last row is of histories
+    without an action; `past_weights` `(P, P)`; `bias` `(A,)`.
+    """
+
+    action_parts: torch.Tensor
+    last_weights: torch.Tensor
+    past_weights: torch.Tensor
+    bias: torch.Tensor
+
+    def __init__(self, num_actions: int, num_parts: int | None = None, parts_per_action: int = 1):
+        super().__init__()
+        self.num_actions, self.length = num_actions, 1
+        self.num_parts = num_actions if num_parts is None else num_parts
+        parts = torch.arange(num_actions, dtype=torch.int32)[:, None].repeat(1, parts_per_action)
+        self.register_buffer("action_parts", parts)
+        self.register_buffer("last_weights", torch.zeros(self.num_parts + 1, self.num_parts))
+        self.register_buffer("past_weights", torch.zeros(self.num_parts, self.num_parts))
+        self.register_buffer("bias", torch.zeros(num_actions))
+
+    def prepare(self):
+        """Nothing to do: buffers are read as they are."""
+
+    def parts_of(self, actions: np.ndarray) -> np.ndarray:
+        """Returns the parts of each action, int64 `(N, K)`."""
+        return _array(self.action_parts)[actions].astype(np.int64)
+
+    def log_probs(self, last: np.ndarray, past: np.ndarray) -> np.ndarray:
+        """Returns the log probability of each action after each text state, float64 `(N, A)`.
+
+        Args:
+            last (`np.ndarray` of shape `(N, L)`): The last actions, oldest first; A where there are none.
+            past (`np.ndarray` of bool, `(N, P)`): Which parts happened.
+        """
+        parts, newest = _array(self.action_parts), last[:, -1]
+        none = newest == self.num_actions
+        last_weights = _array(self.last_weights)
+        scores = last_weights[np.where(none[:, None], self.num_parts, parts[np.where(none, 0, newest)])]  # (N, K, P)
+        scores = np.where(none[:, None], scores[:, 0], scores.sum(1, dtype=np.float64))  # (N, P)
+        rows, happened = np.nonzero(past)  # sorted: the sum of a state is in one order, whatever else is computed
+        if len(rows):
+            states, starts = np.unique(rows, return_index=True)
+            weights = _array(self.past_weights)[happened]
+            scores[states] += np.add.reduceat(weights, starts, axis=0, dtype=np.float64)
+        scores = scores[:, parts].sum(-1) + _array(self.bias)  # (N, A, K) -> (N, A)
+        scores -= scores.max(1, keepdims=True)
+        return scores - np.log(np.exp(scores).sum(1, keepdims=True))
+
+
+def build_transitions(settings: dict, num_actions: int) -> NGramTransitions | LogLinearTransitions:
+    """Returns the transition model that `config.reader["transitions"]` describes, its buffers to be loaded.
+
+    Raises:
+        ValueError: for another kind.
+    """
+    sizes = {name: value for name, value in settings.items() if name != "kind"}
+    if settings.get("kind") == "ngram":
+        return NGramTransitions(num_actions, **sizes)
+    if settings.get("kind") == "log_linear":
+        return LogLinearTransitions(num_actions, **sizes)
+    raise ValueError(f"transitions are of kind {settings.get('kind')!r}: give one of {KINDS}.")
+
+
+def text_state(
+    transitions: NGramTransitions | LogLinearTransitions, histories: Sequence[Sequence[int]]
+) -> tuple[np.ndarray, np.ndarray]:
+    """Returns what a transition model reads of histories, oldest action first: `last (N, L)` and `past (N, P)`."""
+    length = max(1, transitions.length)
+    last = np.full((len(histories), length), transitions.num_actions, dtype=np.int64)
+    past = np.zeros((len(histories), transitions.num_parts), dtype=bool)
+    for row, history in enumerate(histories):
+        recent = list(history[max(0, len(history) - length) :])
+        last[row, length - len(recent) :] = recent
+        past[row, transitions.parts_of(np.asarray(history, dtype=np.int64))] = True
+    return last, past
+
+
+def _array(tensor: torch.Tensor) -> np.ndarray:
+    return tensor.detach().cpu().numpy()
