@@ -109,6 +109,37 @@ def label_ranks(scores: np.ndarray, labels: np.ndarray) -> np.ndarray:
     return np.count_nonzero(scores >= own, axis=1) - 1
 
 
+def log_loss(log_probs: np.ndarray, labels: np.ndarray) -> float:
+    """Returns the mean of -log p(label) in nats: 0 for a model that is certain and right.
+
+    Args:
+        log_probs (`np.ndarray` of shape `(N, A)`): Log probabilities, of sum 1; logits are normalised.
+        labels (`np.ndarray` of shape `(N,)`): Action ids.
+    """
+    log_probs, labels = _check_scores(log_probs, labels)
+    normalised = scipy.special.log_softmax(log_probs.astype(np.float64), axis=1)
+    return float(-normalised[np.arange(len(labels)), labels].mean())
+
+
+def expected_calibration_error(log_probs: np.ndarray, labels: np.ndarray, *, num_bins: int = 15) -> float:
+    """Returns how far the probability of the best class is from how often it is right, in percent.
+
+    The mean over bins of equal width of |accuracy - mean probability|, weighted by the rows in each (Guo et al., ICML
+    2017).
+
+    Args:
+        log_probs (`np.ndarray` of shape `(N, A)`): Log probabilities; logits are normalised.
+        labels (`np.ndarray` of shape `(N,)`): Action ids.
+        num_bins (`int`, *optional*, defaults to 15): Bins of the probability.
+    """
+    log_probs, labels = _check_scores(log_probs, labels)
+    probabilities = softmax(log_probs)
+    confidence, hits = probabilities.max(1), label_ranks(log_probs, labels) < 1
+    bins = np.minimum((confidence * num_bins).astype(int), num_bins - 1)
+    gaps = np.bincount(bins, weights=hits - confidence, minlength=num_bins)
+    return 100 * float(np.abs(gaps).sum() / len(labels))
+
+
 def labels_of_kind(labels: np.ndarray, kind: str, label_space: LabelSpace | None) -> np.ndarray:
     """Returns the action, verb or noun ids, int64 `(N,)`, of rows labelled by action; `kind` says which."""
     if kind == "action":

@@ -100,11 +100,15 @@ class AVTConfig(PreTrainedConfig):
         tau_o (`float`, *optional*, defaults to 10.0): Length of the observed window in seconds.
         standardize_features (`bool`, *optional*, defaults to `False`): Shift and scale each column of the frame
             features first, by the checkpoint's own `feature_mean` and `feature_deviation`, measured on training videos.
+        feature_dropout (`float`, *optional*, defaults to 0.0): Dropout of whole columns of the head's input, the same
+            over a window. Neither the recogniser nor the last frame's classifier has it.
         classify_last_frame (`bool`, *optional*, defaults to `False`): Add a linear classifier of the last observed
             frame's own feature to the head's scores of actions: a path around the head, which can begin as a logistic
             probe.
         recognizes_frames (`bool`, *optional*, defaults to `False`): Classify what each observed frame itself shows, an
             action or, as class A, the background (`frame_logits`).
+        recognizer_feature_dim (`int`, *optional*): Width of the leading columns of the frame features that the
+            recogniser reads, where later ones are memory of what was before. Default: all.
         classify_past (`bool`, *optional*, defaults to `True`): Whether the classifiers also run on the observed frames
             (`past_logits`).
         label_types (`list[str]`, *optional*, defaults to `["action"]`):
@@ -171,8 +175,10 @@ class AVTConfig(PreTrainedConfig):
     tau_a: float | int = 1.0
     tau_o: float | int = 10.0
     standardize_features: bool = False
+    feature_dropout: float | int = 0.0
     classify_last_frame: bool = False
     recognizes_frames: bool = False
+    recognizer_feature_dim: int | None = None
     classify_past: bool = True
     label_types: list | tuple = field(default_factory=lambda: ["action"])
     verb_id2label: dict | None = None

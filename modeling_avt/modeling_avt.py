@@ -162,7 +162,10 @@ class AVTModel(AVTPreTrainedModel):
             batch_size = pixel_values_videos.shape[0]
             video_features = self.encode_frames(pixel_values_videos.flatten(0, 1)).unflatten(0, (batch_size, -1))
         observed = self.standardize(video_features).to(self.encoder.weight.dtype)
-        x = observed if self.mapper is None else self.mapper(observed)  # (B, T, C)
+        x = observed
+        if self.training and self.config.feature_dropout:
+            x = x * nn.functional.dropout(torch.ones_like(x[:, :1]), self.config.feature_dropout)  # the same for all T
+        x = x if self.mapper is None else self.mapper(x)  # (B, T, C)
         hidden, head_output = self._roll_out(
             self.encoder(x),
             frame_mask,
@@ -236,7 +239,7 @@ class AVTForAnticipation(AVTPreTrainedModel):
         if config.classify_last_frame:
             self.last_frame_classifier = nn.Linear(feature_dim, num_actions)
         if config.recognizes_frames:
-            self.recognizer = nn.Linear(feature_dim, num_actions + 1)
+            self.recognizer = nn.Linear(config.recognizer_feature_dim or feature_dim, num_actions + 1)
         if config.reader is not None:
             self.reader = HistoryReader(ReaderSettings.from_config(config.reader), num_actions)
         self.post_init()
@@ -279,7 +282,7 @@ class AVTForAnticipation(AVTPreTrainedModel):
         if self.recognizer is None:
             raise ValueError("config.recognizes_frames is not set: train a model with it to recognise frames.")
         features = self.avt.standardize(features).to(self.recognizer.weight.dtype)
-        return self.recognizer(features).float().log_softmax(-1)
+        return self.recognizer(features[..., : self.recognizer.in_features]).float().log_softmax(-1)
 
     def attach_reader(self, reader: HistoryReader | None):
         """Makes a reader part of the model, and of its checkpoints; `None` takes it away.
@@ -367,7 +370,9 @@ class AVTForAnticipation(AVTPreTrainedModel):
         if self.last_frame_classifier is not None:
             # Of every step: what the last observed frame shows is said of the moment after the window, and further.
             future_logits["action"] = future_logits["action"] + self.last_frame_classifier(observed[:, -1:])
-        frame_logits = None if self.recognizer is None else self.recognizer(self.dropout(observed))  # (B, T, A + 1)
+        frame_logits = None
+        if self.recognizer is not None:
+            frame_logits = self.recognizer(self.dropout(observed[..., : self.recognizer.in_features]))  # (B, T, A + 1)
         logits = {name: scores[:, -1] for name, scores in future_logits.items()}
         if self.config.use_class_mappings:
             logits.update(self._sum_action_logits(logits["action"]))

@@ -36,6 +36,11 @@ class NGramTransitions(nn.Module):
         self.register_buffer("context_log_probs", torch.zeros(num_contexts, num_actions))
         self._rows: dict[tuple[int, ...], int] = {}
 
+    @property
+    def sizes(self) -> dict:
+        """The arguments, for `config.reader["transitions"]`."""
+        return {"kind": "ngram", "order": self.length + 1, "num_contexts": len(self.contexts)}
+
     def prepare(self):
         """Indexes the buffers, which may have been loaded since."""
         contexts = _array(self.contexts)
@@ -63,19 +68,20 @@ class NGramTransitions(nn.Module):
 
 
 class LogLinearTransitions(nn.Module):
-    """The last action and the set of all past ones decide; verbs and nouns apart where there are thousands of actions.
+    """The last actions and the set of all past ones decide; verbs and nouns apart where there are thousands of actions.
 
     An action consists of K of P parts: itself alone (K = 1, P = A), or its verb and its noun (K = 2). The score of a
-    part is the sum of weights of the last action's parts, and of each part that happened at all; the score of an action
-    is the sum over its parts, and a bias.
+    part is the sum of weights of the parts of each of the last L actions, and of each part that happened at all; the
+    score of an action is the sum over its parts, and a bias.
 
     Args:
         num_actions (`int`): A.
         num_parts (`int`, *optional*): P. Default: A.
         parts_per_action (`int`, *optional*, defaults to 1): K.
+        length (`int`, *optional*, defaults to 1): L, the number of last actions that are read in their order.
 
-    Buffers: `action_parts` int32 `(A, K)`; `last_weights` float32 `(P + 1, P)`, of which the last row is of histories
-    without an action; `past_weights` `(P, P)`; `bias` `(A,)`.
+    Buffers: `action_parts` int32 `(A, K)`; `last_weights` float32 `(L, P + 1, P)`, of the last action first, of which
+    the last row is of histories without that action; `past_weights` `(P, P)`; `bias` `(A,)`.
     """
 
     action_parts: torch.Tensor
@@ -83,15 +89,21 @@ class LogLinearTransitions(nn.Module):
     past_weights: torch.Tensor
     bias: torch.Tensor
 
-    def __init__(self, num_actions: int, num_parts: int | None = None, parts_per_action: int = 1):
+    def __init__(self, num_actions: int, num_parts: int | None = None, parts_per_action: int = 1, length: int = 1):
         super().__init__()
-        self.num_actions, self.length = num_actions, 1
+        self.num_actions, self.length = num_actions, length
         self.num_parts = num_actions if num_parts is None else num_parts
         parts = torch.arange(num_actions, dtype=torch.int32)[:, None].repeat(1, parts_per_action)
         self.register_buffer("action_parts", parts)
-        self.register_buffer("last_weights", torch.zeros(self.num_parts + 1, self.num_parts))
+        self.register_buffer("last_weights", torch.zeros(length, self.num_parts + 1, self.num_parts))
         self.register_buffer("past_weights", torch.zeros(self.num_parts, self.num_parts))
         self.register_buffer("bias", torch.zeros(num_actions))
+
+    @property
+    def sizes(self) -> dict:
+        """The arguments, for `config.reader["transitions"]`."""
+        names = {"num_parts": self.num_parts, "parts_per_action": self.action_parts.shape[1], "length": self.length}
+        return {"kind": "log_linear", **names}
 
     def prepare(self):
         """Nothing to do: buffers are read as they are."""
@@ -107,11 +119,12 @@ class LogLinearTransitions(nn.Module):
             last (`np.ndarray` of shape `(N, L)`): The last actions, oldest first; A where there are none.
             past (`np.ndarray` of bool, `(N, P)`): Which parts happened.
         """
-        parts, newest = _array(self.action_parts), last[:, -1]
-        none = newest == self.num_actions
-        last_weights = _array(self.last_weights)
-        scores = last_weights[np.where(none[:, None], self.num_parts, parts[np.where(none, 0, newest)])]  # (N, K, P)
-        scores = np.where(none[:, None], scores[:, 0], scores.sum(1, dtype=np.float64))  # (N, P)
+        parts = _array(self.action_parts)
+        scores = np.zeros((len(last), self.num_parts))  # (N, P)
+        for actions, weights in zip(last.T[::-1], _array(self.last_weights), strict=True):
+            known = actions < self.num_actions
+            scores[~known] += weights[-1]
+            scores[known] += weights[parts[actions[known]]].sum(1, dtype=np.float64)
         rows, happened = np.nonzero(past)  # sorted: the sum of a state is in one order, whatever else is computed
         if len(rows):
             states, starts = np.unique(rows, return_index=True)

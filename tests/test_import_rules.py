@@ -14,7 +14,7 @@ RING_1_LIBRARIES = {"torch", "transformers", "numpy", "huggingface_hub"}
 # A room may import the rooms to its left, and itself; only `__main__` starts a command.
 FLOORS = (
     *("runs", "losses", "conversion", "features", "data", "metrics", "evaluation", "teacher", "recipes"),
-    *("pictures", "sharing", "student", "commands"),
+    *("pictures", "sharing", "student", "reader", "commands"),
 )
 # What the arithmetic needs of others: `cards` and the room of evaluation are numbers and text alone.
 ARITHMETIC = ("metrics.py", "evaluation/", "sharing/cards.py")

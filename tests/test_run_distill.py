@@ -31,6 +31,8 @@ from avt_distill.student import training
 from avt_distill.teacher.soft_labels import SoftLabelTable
 from modeling_avt import AVTForAnticipation
 
+BESIDE_STUDENTS = ("arguments.yaml", "scores_validation_probe.parquet")
+
 
 @pytest.fixture(scope="module")
 def kitchen(tmp_path_factory) -> Path:
@@ -84,7 +86,7 @@ def watched(monkeypatch, watch):
 
 def test_a_run_leaves_students_their_scores_and_a_comparison(kitchen, finished):
     names = ["baseline_seed0", "baseline_seed1", "distilled_seed0", "distilled_seed1"]
-    assert sorted(path.name for path in finished.iterdir()) == sorted([*names, "comparison.json"])
+    assert sorted(path.name for path in finished.iterdir()) == sorted([*names, *BESIDE_STUDENTS, "comparison.json"])
     builder = kitchen_builder(kitchen)
     rows = builder.rows("validation")
     batch = FeatureCollator(open_feature_store(kitchen / "features"))(rows.to_dict("records"))
@@ -227,7 +229,7 @@ def test_twins_of_a_seed_begin_alike_and_see_the_same_rows(kitchen, tmp_path, mo
 
 def test_a_weight_of_zero_trains_baselines_alone(kitchen, finished, tmp_path):
     run_distill.main(baseline_options(kitchen, tmp_path, "--seeds", "0"))
-    assert [path.name for path in tmp_path.iterdir()] == ["baseline_seed0"]
+    assert {path.name for path in tmp_path.iterdir()} == {"baseline_seed0", *BESIDE_STUDENTS}
     assert equal(weights(tmp_path / "baseline_seed0"), weights(finished / "baseline_seed0"))
 
 
@@ -246,7 +248,7 @@ def test_rows_that_soft_labels_lack_are_refused_or_masked_and_counted(kitchen, t
         run_distill.main(given)
     assert not (tmp_path / "run").exists()
     run_distill.main([*given, "--missing_soft_labels=mask"])
-    assert [path.name for path in (tmp_path / "run").iterdir()] == ["distilled_seed42"]
+    assert {path.name for path in (tmp_path / "run").iterdir()} == {"distilled_seed42", *BESIDE_STUDENTS}
     assert results(tmp_path / "run" / "distilled_seed42")["num_rows_without_teacher"] == 5
 
 

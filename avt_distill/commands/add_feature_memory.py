@@ -1,12 +1,12 @@
 r"""Adds memory to frame-wise features: running means, and evidence of what was done.
 
     avt-distill add_feature_memory features/ --windows_s 2 8 30 --so_far --output means/
-    avt-distill add_feature_memory frame_scores.npz --frame_rate 1 --softmax 6 --windows_s 2 8 30 \
-        --evidence_s 3 10 --output memory/    # of a recogniser's class scores: what it sees, and has seen happen
+    avt-distill add_feature_memory frame_scores.npz frame_scores_eval.npz --frame_rate 1 --softmax 6 --keep_scores \
+        --windows_s 1 2 4 8 15 30 --evidence_s 3 10 --output memory/    # of two recognisers' class scores
 
 A student of a few frames then sees what happened long before them. Only rows at or before a moment count for it, so all
-can be computed along a live stream. `--standardize` shifts and scales each column by its mean and deviation over
-all videos of the store; labels are not looked at.
+can be computed along a live stream. Several stores of the same videos are put side by side. Means come first, evidence
+after them: a recogniser of frames reads the first columns alone (`recognizer_feature_dim`).
 """
 
 import argparse
@@ -25,50 +25,62 @@ def main(argv: Sequence[str]):
 
     from ..features.stores import open_feature_store, write_features
 
-    store = open_feature_store(args.features, frame_rate=args.frame_rate)
-    videos = store.video_ids()
+    stores = [open_feature_store(path, frame_rate=args.frame_rate) for path in args.features]
+    videos = stores[0].video_ids()
+    for store in stores[1:]:
+        if different := sorted(set(videos) ^ set(store.video_ids())):
+            raise ValueError(f"{stores[0].path} and {store.path} differ in videos, such as '{different[0]}'.")
     if any(args.output.glob("*.safetensors")):
         raise ValueError(f"{args.output} holds features already: give another --output, or delete it.")
-    averaged = {}
-    for video_id in tqdm(videos, desc="videos"):
-        features, rate, start_s = store.read_all(video_id)
-        averaged[video_id] = (with_memory(features, rate, args), rate, start_s)
-    if args.standardize:
-        averaged = standardized(averaged)
     args.output.mkdir(parents=True, exist_ok=True)
-    for video_id, (features, rate, start_s) in averaged.items():
-        write_features(args.output / f"{video_id}.safetensors", features, rate, start_s)
-    width = next(iter(averaged.values()))[0].shape[1]
-    print(f"{args.output}: {len(videos)} videos, features of width {width}")
+    num_means, width = 0, 0
+    for video_id in tqdm(videos, desc="videos"):
+        features, rate, start_s = side_by_side([store.read_all(video_id) for store in stores], video_id)
+        means, evidence = with_memory(features, rate, args)
+        write_features(args.output / f"{video_id}.safetensors", np.concatenate([means, evidence], 1), rate, start_s)
+        num_means, width = means.shape[1], means.shape[1] + evidence.shape[1]
+    print(f"{args.output}: {len(videos)} videos, features of width {width}, of which the first {num_means} are means")
 
 
 def parse(argv: Sequence[str]) -> argparse.Namespace:
     parser = CommandParser("add_feature_memory", __doc__)
-    parser.add_argument("features", type=Path, help="feature store: a folder, an .npz file, or RULSTM's LMDB")
-    parser.add_argument("--frame_rate", type=float, help="rows per second of an .npz file")
+    parser.add_argument("features", type=Path, nargs="+", help="feature stores: folders, .npz files, or RULSTM's LMDB")
+    parser.add_argument("--frame_rate", type=float, help="rows per second of .npz files")
     parser.add_argument("--windows_s", type=float, nargs="*", default=[], help="length of each window in seconds")
     parser.add_argument("--so_far", action="store_true", help="add the mean over everything until then")
     parser.add_argument("--softmax", type=float, metavar="SHARPNESS", help="class scores to probabilities first")
+    parser.add_argument("--keep_scores", action="store_true", help="beside these probabilities, the scores as they are")
     parser.add_argument("--evidence_s", type=float, nargs="*", default=[], help="scales of the evidence so far")
-    parser.add_argument("--standardize", action="store_true", help="each column to mean 0 and deviation 1")
     parser.add_argument("--output", type=Path, required=True, help="folder to write")
-    return parser.parse(argv)
+    args = parser.parse(argv)
+    if args.keep_scores and args.softmax is None:
+        raise ValueError("--keep_scores is given without --softmax: the scores are kept then, and nothing else.")
+    if not args.windows_s and not args.so_far and not args.evidence_s:
+        raise ValueError("There is nothing to add: give --windows_s, --so_far or --evidence_s.")
+    return args
 
 
-def with_memory(features: np.ndarray, frame_rate: float, args: argparse.Namespace) -> np.ndarray:
-    """Returns the means over all windows and the evidence at all scales, side by side, float32 `(N, D')`."""
+def side_by_side(stored: Sequence[tuple[np.ndarray, float, float]], video_id: str) -> tuple[list, float, float]:
+    """Returns a video's features in several stores, their rows per second and the time of row 0, which must agree."""
+    clocks = {(len(features), rate, start_s) for features, rate, start_s in stored}
+    if len(clocks) > 1:
+        raise ValueError(
+            f"The stores have other rows of video '{video_id}' (number, rate, start: {sorted(clocks)}): extract them "
+            "at one rate."
+        )
+    _, rate, start_s = stored[0]
+    return [features for features, _, _ in stored], rate, start_s
+
+
+def with_memory(features: list[np.ndarray], frame_rate: float, args: argparse.Namespace):
+    """Returns the means over all windows `(N, M)` and the evidence at all scales `(N, E)`, float32."""
     from ..features.memory import evidence_so_far, running_means, softmax_scores
 
-    if args.softmax is not None:
-        features = softmax_scores(features, args.softmax)
-    evidence = [evidence_so_far(features, frame_rate, scale_s) for scale_s in args.evidence_s]
-    if not evidence or args.windows_s or args.so_far:
-        evidence.insert(0, running_means(features, frame_rate, args.windows_s, so_far=args.so_far))
-    return np.concatenate(evidence, axis=1)
-
-
-def standardized(videos: dict[str, tuple]) -> dict[str, tuple]:
-    """Returns features whose columns have mean 0 and deviation 1 over the rows of all videos."""
-    rows = np.concatenate([features for features, _, _ in videos.values()], dtype=np.float64)
-    mean, deviation = rows.mean(axis=0), np.maximum(rows.std(axis=0), 1e-6)
-    return {name: ((features - mean) / deviation, rate, start_s) for name, (features, rate, start_s) in videos.items()}
+    counted = features if args.softmax is None else [softmax_scores(scores, args.softmax) for scores in features]
+    shown = np.concatenate([*(features if args.keep_scores else []), *counted], axis=1)
+    counted = np.concatenate(counted, axis=1)
+    nothing = np.empty((len(shown), 0), dtype=np.float32)
+    has_means = args.windows_s or args.so_far
+    means = running_means(shown, frame_rate, args.windows_s, so_far=args.so_far) if has_means else nothing
+    evidence = [evidence_so_far(counted, frame_rate, scale_s) for scale_s in args.evidence_s]
+    return means, np.concatenate([nothing, *evidence], axis=1)

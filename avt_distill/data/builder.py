@@ -9,6 +9,7 @@ import hashlib
 import inspect
 import json
 import logging
+import re
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass, field, fields
 from functools import cached_property
@@ -104,6 +105,12 @@ class AnticipationBuilder(datasets.ArrowBasedBuilder):
             split: segments["uid"][~can_be_anticipated(segments, self.config)].tolist()
             for split, segments in self.annotations.splits.items()
         }
+
+    def folds(self) -> dict[str, dict]:
+        """Returns the options that choose each fold of a cross-validation, by the fold's name; empty without folds."""
+        variant = re.sub(r"^(fold|split)\d+", "", self.config.name)  # such as EGTEA's split1_complete
+        names = [config.name for config in self.BUILDER_CONFIGS]
+        return {name: {"config_name": name} for name in names if re.fullmatch(rf"(fold|split)\d+{variant}", name)}
 
     def rows(self, split: str) -> pd.DataFrame:
         """Returns the rows of a split, made anew: see `anticipation_rows`, and `video`, the file or `None`.

@@ -10,6 +10,7 @@ from modeling_avt.video_io_avt import read_frames
 from modeling_avt.video_processing_avt import AVTVideoProcessor
 
 from ..features.stores import FeatureStore
+from .labels import UNLABELLED
 
 
 class FeatureCollator:
@@ -20,18 +21,21 @@ class FeatureCollator:
         by_number (`bool`, *optional*, defaults to `False`): Read the rows' `frame_indices`, numbers of frames at 30 a
             second, the first of them 1, in place of their `frame_times`: what the reference does with features. Its
             numbers are up to a frame behind its times.
+        background (`int`, *optional*): Class A of frames in which no action is annotated: adds `frame_labels`, for
+            students that recognise frames.
 
     Returns:
         `dict`: `video_features` float32 `(B, T, D)`, zeros where `frame_mask` bool `(B, T)` is `False` (moments before
         the video or its window begins); `labels`, `verb_labels`, `noun_labels` int64 `(B,)` and `past_labels` int64
-        `(B, T)`, -100 where unlabelled; `uid`, a list of the rows' names.
+        `(B, T)`, -100 where unlabelled; with `background` also `frame_labels` int64 `(B, T)`, -100 in padding; `uid`, a
+        list of the rows' names.
     """
 
-    def __init__(self, store: FeatureStore, *, by_number: bool = False):
-        self.store, self.by_number = store, by_number
+    def __init__(self, store: FeatureStore, *, by_number: bool = False, background: int | None = None):
+        self.store, self.by_number, self.background = store, by_number, background
 
     def __call__(self, rows: Sequence[dict]) -> dict:
-        labels = _labels(rows)
+        labels = _labels(rows, self.background)
         masks = labels["frame_mask"].numpy()  # (B, T)
         features = np.zeros((*masks.shape, self.store.feature_dim), dtype=np.float32)  # (B, T, D)
         for index, (row, mask) in enumerate(zip(rows, masks, strict=True)):
@@ -50,6 +54,7 @@ class VideoCollator:
         training (`bool`, *optional*, defaults to `False`): Random short side, crop and mirroring, drawn from torch's
             own generator, which a `DataLoader` seeds anew in each worker and epoch.
         num_crops, flip_views (*optional*): Views to average over in evaluation: see `AVTVideoProcessor.preprocess`.
+        background (`int`, *optional*): See `FeatureCollator`.
 
     Returns:
         `dict`: `pixel_values_videos` float32 `(B, T, 3, H, W)`, or `(B, V, T, 3, H, W)` of V views, black frames where
@@ -61,13 +66,19 @@ class VideoCollator:
     """
 
     def __init__(
-        self, processor: AVTVideoProcessor, *, training: bool = False, num_crops: int = 1, flip_views: bool = False
+        self,
+        processor: AVTVideoProcessor,
+        *,
+        training: bool = False,
+        num_crops: int = 1,
+        flip_views: bool = False,
+        background: int | None = None,
     ):
-        self.processor, self.training = processor, training
+        self.processor, self.training, self.background = processor, training, background
         self.views = {"num_crops": num_crops, "flip_views": flip_views}
 
     def __call__(self, rows: Sequence[dict]) -> dict:
-        labels = _labels(rows)
+        labels = _labels(rows, self.background)
         masks = labels["frame_mask"].numpy()  # (B, T)
         clips = [_read_clip(row, mask) for row, mask in zip(rows, masks, strict=True)]
         batch = self.processor(clips, training=self.training, **self.views)
@@ -84,11 +95,15 @@ def _read_clip(row: dict, mask: np.ndarray) -> np.ndarray:
     return frames
 
 
-def _labels(rows: Sequence[dict]) -> dict:
+def _labels(rows: Sequence[dict], background: int | None) -> dict:
     """Returns all of a batch but its input: see `FeatureCollator`."""
     columns = {"labels": "action", "verb_labels": "verb", "noun_labels": "noun", "past_labels": "past_actions"}
     labels = {
         name: torch.tensor(np.array([row[column] for row in rows], dtype=np.int64)) for name, column in columns.items()
     }
     frame_mask = torch.tensor(np.array([row["frame_mask"] for row in rows], dtype=bool))  # (B, T)
+    if background is not None:
+        past = labels["past_labels"]
+        shown = torch.where(past == UNLABELLED, background, past)
+        labels["frame_labels"] = torch.where(frame_mask, shown, UNLABELLED)
     return {"frame_mask": frame_mask, **labels, "uid": [row["uid"] for row in rows]}

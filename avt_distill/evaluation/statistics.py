@@ -95,6 +95,7 @@ def paired_bootstrap(
     metric: ResampledMetric = row_mean,
     *,
     num_resamples: int = 10_000,
+    groups: Sequence | np.ndarray | None = None,
     confidence: float = 0.95,
     seed: int = 0,
 ) -> PairedBootstrap:
@@ -108,6 +109,8 @@ def paired_bootstrap(
         metric (`ResampledMetric`, *optional*, defaults to `row_mean`): `row_mean`, `class_mean(labels)`, or any
             function of values `(N, 2)` and row counts `(R, N)` that gives `(R, 2)`.
         num_resamples (`int`, *optional*, defaults to 10000): Resamples of N rows with replacement.
+        groups (sequence of length N, *optional*): What rows belong to, such as their video: whole groups are drawn, as
+            rows of one video are not independent.
         confidence (`float`, *optional*, defaults to 0.95): Of the interval.
         seed (`int`, *optional*, defaults to 0): Of the resamples.
     """
@@ -116,10 +119,15 @@ def paired_bootstrap(
     if num_resamples < 1:
         raise ValueError(f"num_resamples is {num_resamples}: give a positive number.")
     observed = metric(values, np.ones((1, len(values))))[0]
+    group_of = np.arange(len(values)) if groups is None else np.unique(groups, return_inverse=True)[1]
+    if group_of.shape != (len(values),):
+        raise ValueError(f"groups has shape {group_of.shape} for {len(values)} rows: give the group of each row.")
+    num_groups = int(group_of.max()) + 1
     rng = np.random.default_rng(seed)
     differences = []
     for start in range(0, num_resamples, step := max(1, DRAWS_AT_ONCE // len(values))):
-        resampled = metric(values, _draw_row_counts(rng, min(step, num_resamples - start), len(values)))
+        group_counts = _draw_row_counts(rng, min(step, num_resamples - start), num_groups)
+        resampled = metric(values, group_counts[:, group_of])
         differences.append(resampled[:, 1] - resampled[:, 0])
     differences = np.concatenate(differences)
     low, high = np.quantile(differences, [(1 - confidence) / 2, (1 + confidence) / 2])

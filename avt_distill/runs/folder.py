@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 SETTINGS = "settings.json"  # written when training starts
+ARGUMENTS = "arguments.yaml"  # the options of a run, with which other commands take it up
 # Of `TrainingArguments`, what changes the weights that come out.
 DECISIVE = (
     "seed",

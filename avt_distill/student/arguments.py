@@ -1,6 +1,7 @@
 """What a student is made of, and how it is trained: the options of a run."""
 
 from dataclasses import dataclass
+from pathlib import Path
 from typing import ClassVar
 
 from transformers import TrainingArguments
@@ -23,6 +24,9 @@ class StudentArguments:
     features: str | None = option("Feature store of a student of features: a folder, .npz file or RULSTM's LMDB.")
     feature_frame_rate: float | None = option("Rows per second of an .npz file.")
     feature_missing: str = option("error; or search_back for the row before one that is not stored.", "error")
+    start_from_probe: bool = option(
+        "Students of features: keep a probe's scores, and train the head on the rest.", False
+    )
     evaluation_crops: int = option("1, the centre; or AVT's 3, whose outputs it averages.", 1)
     evaluation_flips: bool = option("Average over mirrored crops too, as AVT does.", False)
 
@@ -31,10 +35,12 @@ class StudentArguments:
         self.processor_options = mapping("processor_options", self.processor_options)
         if self.features is not None and self.backbone is not None:
             raise ValueError("features and backbone are both given: a student sees stored features, or videos.")
-        if self.model_name_or_path is not None and (self.model_options or self.backbone):
+        if self.start_from_probe and self.features is None:
+            raise ValueError("start_from_probe is set without features: the probe is one of stored features.")
+        if self.model_name_or_path is not None and (self.start_from_probe or self.model_options or self.backbone):
             raise ValueError(
-                "model_name_or_path is given with model_options or backbone: a checkpoint brings its own, so give "
-                "either."
+                "model_name_or_path is given with model_options, backbone or start_from_probe: a checkpoint brings its "
+                "own, so give either."
             )
 
 
@@ -92,3 +98,8 @@ class RunArguments(DatasetArguments, StudentArguments, DistillationArguments):
                 f"distill_weight is {self.distill_weight}, but there are no soft_labels: give tables that "
                 "avt-distill export_soft_labels wrote, or --distill_weight 0 for the baseline alone."
             )
+
+    @property
+    def folder(self) -> Path:
+        """`output_dir` as a path."""
+        return Path(self.output_dir or ".")

@@ -4,6 +4,9 @@ import logging
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
+import numpy as np
+import torch
+
 from modeling_avt.configuration_avt import AVTConfig
 from modeling_avt.modeling_avt import AVTForAnticipation
 from modeling_avt.temporal_avt import TIME_CONTRACT
@@ -14,6 +17,7 @@ from ..data.collator import FeatureCollator, VideoCollator
 from ..features.backbones import load_backbone, load_backbone_processor
 from ..features.stores import FeatureStore, open_feature_store
 from .arguments import StudentArguments
+from .probe import Probe
 
 logger = logging.getLogger(__name__)
 
@@ -32,11 +36,12 @@ class StudentInput:
     evaluation_views: dict
     by_number: bool = False
 
-    def collator(self, *, training: bool) -> Collator:
-        """Returns what makes batches of rows."""
+    def collator(self, *, training: bool, background: int | None = None) -> Collator:
+        """Returns what makes batches of rows; `background`: see `FeatureCollator`."""
         if self.store is not None:
-            return FeatureCollator(self.store, by_number=self.by_number)
-        return VideoCollator(self.processor, training=training, **({} if training else self.evaluation_views))
+            return FeatureCollator(self.store, by_number=self.by_number, background=background)
+        views = {} if training else self.evaluation_views
+        return VideoCollator(self.processor, training=training, background=background, **views)
 
 
 def student_input(args: StudentArguments, builder: AnticipationBuilder) -> StudentInput:
@@ -88,6 +93,7 @@ def _new_student(args: StudentArguments, fields: dict, seen: StudentInput) -> AV
         raise ValueError(f"model_options has '{unknown[0]}', which is no field of AVTConfig: see its documentation.")
     if seen.store is not None:
         fields |= {"backbone_config": None, "feature_dim": seen.store.feature_dim}
+        fields["classify_last_frame"] = args.start_from_probe
     backbone = None if args.backbone is None else load_backbone(args.backbone)
     if backbone is not None:
         fields["backbone_config"] = backbone.config
@@ -103,10 +109,50 @@ def _from_checkpoint(name_or_path: str, fields: dict) -> AVTForAnticipation:
     same_labels = config.id2label == fields["id2label"]
     if not same_labels:
         logger.warning("%s knows other actions than this data set: its classifiers are drawn anew.", name_or_path)
+    if not same_labels:
+        config.reader = None  # its tables are of those actions
     for name, value in fields.items():
         setattr(config, name, value)
     config.label2id = {label: index for index, label in config.id2label.items()}
     model = AVTForAnticipation.from_pretrained(name_or_path, config=config, ignore_mismatched_sizes=not same_labels)
     if not same_labels:
-        model.classifiers.apply(model._init_weights)
+        for layer in (model.classifiers, model.recognizer, model.last_frame_classifier):
+            if layer is not None:
+                layer.apply(model._init_weights)
     return model
+
+
+def prepare_for_features(model: AVTForAnticipation, store: FeatureStore, video_ids: Sequence[str], probe: Probe | None):
+    """Gives a new student what is measured on its training videos.
+
+    Args:
+        model (`AVTForAnticipation`): New weights. Where `config.standardize_features`, it gets the mean and deviation
+            of all stored rows of the training videos.
+        store (`FeatureStore`): Where features are.
+        video_ids (sequence of `str`): The training videos.
+        probe (`Probe`, *optional*): Becomes the classifier of the last frame, and is not trained further; the head's
+            own classifier begins at zero, so that the head learns what the probe leaves.
+    """
+    mean, deviation = np.zeros(store.feature_dim), np.ones(store.feature_dim)
+    if model.config.standardize_features:
+        mean, deviation = column_statistics(store, video_ids)
+        model.avt.feature_mean.copy_(torch.from_numpy(mean))
+        model.avt.feature_deviation.copy_(torch.from_numpy(deviation))
+    if probe is not None:
+        assert model.last_frame_classifier is not None
+        probe.classifier.on_standardized(mean, deviation).load_into(model.last_frame_classifier)
+        model.last_frame_classifier.requires_grad_(False)
+        for parameter in model.classifiers["action"].parameters():
+            torch.nn.init.zeros_(parameter)
+
+
+def column_statistics(store: FeatureStore, video_ids: Sequence[str]) -> tuple[np.ndarray, np.ndarray]:
+    """Returns the mean and the deviation of each column over all stored rows of videos, float64 `(D,)` each."""
+    sums, squares, num_rows = 0.0, 0.0, 0
+    shift = store.read_all(video_ids[0])[0][0].astype(np.float64)  # of about the size of all: sums lose no digits
+    for video_id in sorted(set(video_ids)):
+        rows = store.read_all(video_id)[0] - shift
+        sums, squares, num_rows = sums + rows.sum(0), squares + np.square(rows).sum(0), num_rows + len(rows)
+    mean = sums / num_rows
+    deviation = np.sqrt(np.maximum(squares / num_rows - mean**2, 0))
+    return mean + shift, np.where(deviation < 1e-6, 1.0, deviation)

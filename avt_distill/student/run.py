@@ -1,19 +1,32 @@
 """One run: for each seed a student and an identical baseline without a teacher, and their comparison."""
 
 import copy
-from pathlib import Path
 
+import numpy as np
 from transformers.training_args import HubStrategy
 
 from ..data.loading import choose_splits, dataset_builder
-from ..evaluation.benchmark_metrics import models_table
+from ..evaluation.benchmark_metrics import benchmark_metrics, models_table
 from ..evaluation.comparison import compare_tables, comparison_text
 from ..evaluation.scores import ScoreTable
-from ..runs.folder import check_processes, read_json, write_json, write_text
+from ..runs.folder import ARGUMENTS, DECISIVE, check_processes, read_json, write_json, write_text
 from ..sharing.cards import student_card
 from ..sharing.hub import create_repository, push_folder, use_token
 from .arguments import RunArguments
-from .training import RESULTS, StudentData, student_data, trained_student
+from .probe import last_frame_features
+from .training import RESULTS, StudentData, student_data, table_metadata, trained_student
+
+# Of `TrainingArguments`, what does not decide about the result but should be the same when a run is taken up.
+HOW_TRAINED = (
+    "output_dir",
+    "use_cpu",
+    "per_device_train_batch_size",
+    "per_device_eval_batch_size",
+    "gradient_accumulation_steps",
+    "dataloader_num_workers",
+    "save_strategy",
+    "logging_steps",
+)
 
 
 def distill(args: RunArguments) -> str:
@@ -34,11 +47,23 @@ def distill(args: RunArguments) -> str:
         args.hub_model_id = create_repository(hub_name(args), private=bool(args.hub_private_repo))
     with args.main_process_first(local=False):
         data = student_data(args, builder)
+    if args.should_save:
+        write_arguments(args)
     tables = {name: [] for name in variants(args)}
     for seed in args.seeds or [args.seed]:
         for name, weight in variants(args).items():
             tables[name].append(trained_student(run_arguments(args, name, seed, weight), data))
     return report(args, data, tables) if args.should_save else ""
+
+
+def write_arguments(args: RunArguments):
+    """Writes the options of a run, for commands that take it up."""
+    own = [name for kind in RunArguments.__mro__ if "TITLE" in vars(kind) for name in vars(kind)["__annotations__"]]
+    arguments = args.to_dict()
+    names = [name for name in (*own, *DECISIVE, *HOW_TRAINED) if name in arguments]
+    given = {name: arguments[name] for name in names if arguments[name] is not None and name != "dataset_options"}
+    args.folder.mkdir(parents=True, exist_ok=True)
+    write_json(args.folder / ARGUMENTS, given)  # JSON is YAML, too
 
 
 def variants(args: RunArguments) -> dict[str, float]:
@@ -50,7 +75,7 @@ def variants(args: RunArguments) -> dict[str, float]:
 def run_arguments(args: RunArguments, name: str, seed: int, weight: float) -> RunArguments:
     run = copy.copy(args)
     run.run_name = f"{name}_seed{seed}"
-    run.output_dir = str(Path(args.output_dir) / run.run_name)
+    run.output_dir = str(args.folder / run.run_name)
     run.seed, run.distill_weight = seed, weight
     # One student is pushed: when all are compared, and under other strategies than "end" while it trains, too.
     run.push_to_hub = args.push_to_hub and args.hub_strategy != HubStrategy.END and run.run_name == pushed_student(args)
@@ -63,16 +88,20 @@ def pushed_student(args: RunArguments) -> str:
 
 
 def hub_name(args: RunArguments) -> str:
-    return args.hub_model_id or Path(args.output_dir).resolve().name
+    return args.hub_model_id or args.folder.resolve().name
 
 
 def report(args: RunArguments, data: StudentData, tables: dict[str, list[ScoreTable]]) -> str:
     """Returns each student's metrics and their comparison as text, and writes `comparison.json` and a card."""
-    folder = Path(args.output_dir)
+    folder = args.folder
     results = {path.parent.name: read_json(path) for path in sorted(folder.glob(f"*_seed*/{RESULTS}"))}
+    metrics = {name: result["metrics"] for name, result in results.items()}
+    if (probe := probe_table(data, args.evaluation_split)) is not None:
+        probe.save(folder / f"scores_{args.evaluation_split}_probe.parquet")
+        metrics["probe"] = benchmark_metrics(probe, data.builder.annotations)
     num_rows = len(next(iter(tables.values()))[0].uids)
     lines = [f"{num_rows} rows of {args.evaluation_split}, in percent"]
-    lines.append(models_table({name: result["metrics"] for name, result in results.items()}))
+    lines.append(models_table(metrics))
     comparison = None
     if len(tables) == 2:
         space = data.builder.annotations.label_space
@@ -87,7 +116,17 @@ def report(args: RunArguments, data: StudentData, tables: dict[str, list[ScoreTa
     return "\n".join(lines)
 
 
+def probe_table(data: StudentData, split: str) -> ScoreTable | None:
+    """Returns the scores of the probe beside students of features, `None` beside students of videos."""
+    if data.probe is None or data.seen.store is None:
+        return None
+    features = last_frame_features(data.seen.store, data.evaluation, by_number=data.seen.by_number)
+    metadata = table_metadata(data.builder, split=split, model="probe")
+    labels = np.asarray(data.evaluation["action"])
+    return ScoreTable(list(data.evaluation["uid"]), data.probe.classifier.log_probs(features), labels, metadata)
+
+
 def push(args: RunArguments) -> str:
     """Uploads the run's first student with its card, and returns the repository's full name."""
-    student = Path(args.output_dir) / pushed_student(args)
+    student = args.folder / pushed_student(args)
     return push_folder(student, hub_name(args), commit_message="A student, its card and its results")

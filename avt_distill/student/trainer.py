@@ -13,7 +13,15 @@ from ..teacher.soft_labels import SoftLabelTable
 from .arguments import DistillationArguments
 
 # Every loss, and how many examples, frames or pairs of frames each is a mean over.
-COMPONENTS = ("action_loss", "verb_loss", "noun_loss", "past_loss", "feature_loss", "distillation_loss")
+COMPONENTS = (
+    "action_loss",
+    "verb_loss",
+    "noun_loss",
+    "past_loss",
+    "frame_loss",
+    "feature_loss",
+    "distillation_loss",
+)
 IS_REPEATED = "is_repeated"  # of a batch whose rows all came before, and which must not count again
 NOT_FOR_THE_MODEL = ("teacher_logits", "teacher_mask", "uid", IS_REPEATED)
 
@@ -81,6 +89,7 @@ class DistillationTrainer(Trainer):
         self.eval_collator = self.data_collator if eval_collator is None else eval_collator
         kinds = [f"{kind}_" if kind != "action" else "" for kind in model.config.label_types]
         self.label_names = [f"{kind}labels" for kind in kinds] + (["past_labels"] if model.config.classify_past else [])
+        self.label_names += ["frame_labels"] if model.config.recognizes_frames else []
         self._sums = {True: self._zeros(), False: self._zeros()}  # in training, in evaluation
 
     @property
@@ -163,11 +172,11 @@ class DistillationTrainer(Trainer):
 
     def _weights(self) -> dict[str, float]:
         config = self.accelerator.unwrap_model(self.model).config
-        own = {"past_loss": config.past_loss_weight, "feature_loss": config.feature_loss_weight}
+        own = {name: getattr(config, f"{name}_weight") for name in ("past_loss", "frame_loss", "feature_loss")}
         return {**dict.fromkeys(COMPONENTS, 1.0), **own, "distillation_loss": self.distill_weight}
 
     def _counts(self, batch: dict) -> torch.Tensor:
-        """Returns what each of `COMPONENTS` is a mean over, float32 `(6,)`."""
+        """Returns what each of `COMPONENTS` is a mean over, float32 `(7,)`."""
         if IS_REPEATED in batch:
             return torch.zeros(len(COMPONENTS))
         past = batch["past_labels"]
@@ -178,13 +187,14 @@ class DistillationTrainer(Trainer):
             "verb_loss": (batch["verb_labels"] != UNLABELLED).sum(),
             "noun_loss": (batch["noun_labels"] != UNLABELLED).sum(),
             "past_loss": of_past,
+            "frame_loss": (batch["frame_labels"] != UNLABELLED).sum() if "frame_labels" in batch else 0,
             "feature_loss": (exists[:, 1:] & exists[:, :-1]).sum(),
             "distillation_loss": batch["teacher_mask"].sum() if "teacher_mask" in batch else 0,
         }
         return torch.tensor([float(counts[name]) for name in COMPONENTS])
 
     def _zeros(self) -> torch.Tensor:
-        """Returns a sum of losses and a count for each of `COMPONENTS`, float32 `(6, 2)`."""
+        """Returns a sum of losses and a count for each of `COMPONENTS`, float32 `(7, 2)`."""
         return torch.zeros(len(COMPONENTS), 2, device=self.args.device)
 
     def _keep(self, training: bool, losses: dict[str, torch.Tensor], counts: torch.Tensor):

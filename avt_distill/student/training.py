@@ -3,7 +3,6 @@
 import hashlib
 import time
 from dataclasses import dataclass, fields
-from pathlib import Path
 
 import datasets
 import numpy as np
@@ -20,7 +19,8 @@ from ..evaluation.scores import LABEL_SPACE_HASH, ScoreTable
 from ..runs.folder import DECISIVE, SETTINGS, keep_settings, last_whole_checkpoint, write_json
 from ..teacher.soft_labels import SoftLabelTable, rows_fingerprint
 from .arguments import DistillationArguments, RunArguments, StudentArguments
-from .building import StudentInput, build_student, student_input
+from .building import StudentInput, build_student, prepare_for_features, student_input
+from .probe import Probe, fit_probe, last_frame_features
 from .trainer import DistillationTrainer, SoftLabelCollator
 
 RESULTS = "results.json"  # written when all else is: the student is finished
@@ -36,6 +36,7 @@ class StudentData:
         seen (`StudentInput`): What students read.
         soft_labels (`SoftLabelTable`, *optional*): The teacher, or the average of several.
         fingerprint (`dict`): What decides about the students, of all this.
+        probe (`Probe`, *optional*): Of students of features: what they are held against, and may begin with.
     """
 
     builder: AnticipationBuilder
@@ -44,6 +45,7 @@ class StudentData:
     seen: StudentInput
     soft_labels: SoftLabelTable | None
     fingerprint: dict
+    probe: Probe | None = None
 
 
 def student_data(args: RunArguments, builder: AnticipationBuilder) -> StudentData:
@@ -65,7 +67,34 @@ def student_data(args: RunArguments, builder: AnticipationBuilder) -> StudentDat
         soft_labels = SoftLabelTable.average(tables) if len(tables) > 1 else tables[0]
         soft_labels.select(train["uid"], missing=args.missing_soft_labels)
         fingerprint["soft_labels"] = hashlib.sha256(soft_labels.logits.tobytes()).hexdigest()[:16]
-    return StudentData(builder, train, evaluation, student_input(args, builder), soft_labels, fingerprint)
+    seen = student_input(args, builder)
+    return StudentData(builder, train, evaluation, seen, soft_labels, fingerprint, _probe(args, builder, train, seen))
+
+
+def part_of(args: RunArguments, data: StudentData, train: np.ndarray, evaluation: np.ndarray, name: str) -> StudentData:
+    """Returns the data of a run on some of its training rows, measured on others of them.
+
+    Args:
+        args (`RunArguments`): Of the run.
+        data (`StudentData`): Of the run.
+        train, evaluation (`np.ndarray` of `int`): Numbers of training rows.
+        name (`str`): What tells the part from others.
+    """
+    rows = data.train.select(train)
+    fingerprint = {**data.fingerprint, "part": name}
+    held_out = labelled(data.train.select(evaluation))
+    probe = _probe(args, data.builder, rows, data.seen) if args.start_from_probe else None
+    return StudentData(data.builder, rows, held_out, data.seen, data.soft_labels, fingerprint, probe)
+
+
+def _probe(
+    args: RunArguments, builder: AnticipationBuilder, train: datasets.Dataset, seen: StudentInput
+) -> Probe | None:
+    """Returns the probe of training rows, where students see features and some rows are labelled."""
+    if seen.store is None:
+        return None
+    features = last_frame_features(seen.store, train, by_number=seen.by_number)
+    return fit_probe(features, train, len(builder.annotations.label_space.actions), args.device)
 
 
 def trained_student(args: RunArguments, data: StudentData) -> ScoreTable:
@@ -78,7 +107,7 @@ def trained_student(args: RunArguments, data: StudentData) -> ScoreTable:
     Raises:
         ValueError: for a folder that holds a student of other data or arguments.
     """
-    folder = Path(args.output_dir)
+    folder = args.folder
     scores = folder / f"scores_{args.evaluation_split}.parquet"
     if (folder / RESULTS).exists() and scores.exists():
         keep_settings(folder / SETTINGS, _settings(args, data), should_save=args.should_save, what="a student")
@@ -130,14 +159,18 @@ def table_metadata(builder: AnticipationBuilder, **about) -> dict:
 
 def _trainer(args: RunArguments, data: StudentData) -> DistillationTrainer:
     student = build_student(args, data.builder, data.seen)
-    collator = data.seen.collator(training=True)
+    if data.seen.store is not None and args.model_name_or_path is None:
+        probe = data.probe if args.start_from_probe else None
+        prepare_for_features(student, data.seen.store, data.train["video_id"], probe)
+    background = student.config.num_labels if student.config.recognizes_frames else None
+    collator = data.seen.collator(training=True, background=background)
     if data.soft_labels is not None and args.distill_weight:
         collator = SoftLabelCollator(collator, data.soft_labels, missing=args.missing_soft_labels)
     return DistillationTrainer(
         student,
         args,
         data_collator=collator,
-        eval_collator=data.seen.collator(training=False),
+        eval_collator=data.seen.collator(training=False, background=background),
         train_dataset=data.train,
         eval_dataset=data.evaluation,
         processing_class=data.seen.processor,

@@ -59,6 +59,11 @@ class NGramModel:
             scores[row] = np.log(probabilities)
         return scores
 
+    @property
+    def contexts(self) -> list[Context]:
+        """The contexts that were seen, and the empty one, shortest first."""
+        return sorted({(), *self._tables}, key=lambda context: (len(context), context))
+
     def _contexts(self, history: Sequence[int]) -> list[Context]:
         """The contexts that a history ends in, shortest first."""
         recent = [int(action) for action in history[-(self.order - 1) :]] if self.order > 1 else []

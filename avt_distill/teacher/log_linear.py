@@ -7,10 +7,12 @@ import torch
 from torch import nn
 
 MAX_STEPS = 200
+HISTORIES_AT_ONCE = 4096
+EARLIER_PRIOR = 3.0  # of the last action but one and those before: they say less, so their weights are held closer to 0
 
 
 class LogLinearModel:
-    """Logistic regression on the last action and on which actions happened at all, with a unit Gaussian prior.
+    """Logistic regression on the last actions and on which actions happened at all, with a Gaussian prior.
 
     On small data with a strict grammar it is hard to beat: a language model that does not, has learned nothing from the
     order or the wording of actions.
@@ -19,35 +21,69 @@ class LogLinearModel:
         num_actions (`int`): Number of classes A.
         history_length (`int`, *optional*): Number of past actions that are read. Default: all.
         device (`str` or `torch.device`, *optional*, defaults to `"cpu"`): Where it is fitted.
+        prior_weight (`float`, *optional*, defaults to 1.0): Weight of the prior, the inverse of its variance.
+        num_last (`int`, *optional*, defaults to 1): Number of last actions that are read in their order.
+        action_parts (`np.ndarray` of shape `(A, K)`, *optional*): What actions consist of, such as verb and noun: ids
+            of parts, 0..P-1. The model then reads and scores parts, and learns from rare actions what they share with
+            others. Default: each action is a part of its own.
     """
 
-    def __init__(self, num_actions: int, history_length: int | None = None, device: str | torch.device = "cpu"):
+    def __init__(
+        self,
+        num_actions: int,
+        history_length: int | None = None,
+        device: str | torch.device = "cpu",
+        *,
+        prior_weight: float = 1.0,
+        num_last: int = 1,
+        action_parts: np.ndarray | None = None,
+    ):
+        if not prior_weight > 0:
+            raise ValueError(f"prior_weight is {prior_weight}: give a number above 0.")
         self.num_actions, self.history_length, self.device = num_actions, history_length, torch.device(device)
-        # Rows: the last action, or none; then each past action. Zeros: the log loss is convex, the start is no matter.
-        self.weights = torch.zeros(2 * num_actions + 1, num_actions, device=self.device)  # (2 A + 1, A)
+        self.prior_weight, self.num_last = prior_weight, num_last
+        self.action_parts = np.arange(num_actions)[:, None] if action_parts is None else np.asarray(action_parts)
+        self.num_parts = int(self.action_parts.max()) + 1
+        # Rows: for each of the last actions, newest first, its parts or none; then each part that happened. Zeros: the
+        # log loss is convex, the start is no matter.
+        num_rows = num_last * (self.num_parts + 1) + self.num_parts
+        self.weights = torch.zeros(num_rows, self.num_parts, device=self.device)
         self.bias = torch.zeros(num_actions, device=self.device)  # (A,)
 
-    def fit(self, histories: Sequence[Sequence[int]], actions: Sequence[int]) -> "LogLinearModel":
+    def fit(self, histories: Sequence[Sequence[int]], actions: Sequence[int] | np.ndarray) -> "LogLinearModel":
         """Finds the most probable weights by L-BFGS, and returns the model.
 
         Args:
             histories (`Sequence[Sequence[int]]`): Action ids before each of N actions, oldest first.
-            actions (`Sequence[int]`): The N actions. Negative ones, the unlabelled, are left out.
+            actions (`Sequence[int]` or `np.ndarray` of shape `(N, A)`): The N actions, of which negative ones, the
+                unlabelled, are left out; or another teacher's probabilities of each, which are distilled.
         """
-        labelled = [row for row, action in enumerate(actions) if action >= 0]
-        inputs = self._encode([histories[row] for row in labelled])
-        labels = torch.tensor([int(actions[row]) for row in labelled], device=self.device)
+        targets = torch.as_tensor(np.asarray(actions), device=self.device)
+        if targets.ndim == 1:
+            labelled = torch.nonzero(targets >= 0).flatten().tolist()
+            targets = targets[labelled].long()
+        else:
+            labelled, targets = list(range(len(targets))), targets.float()
+        histories = [histories[row] for row in labelled]
+        chunks = [slice(start, start + HISTORIES_AT_ONCE) for start in range(0, len(histories), HISTORIES_AT_ONCE)]
+        batches = [(self._encode(histories[chunk]), targets[chunk]) for chunk in chunks]
+        prior = torch.ones(len(self.weights), 1, device=self.device)
+        prior[self.num_parts + 1 : self.num_last * (self.num_parts + 1)] = EARLIER_PRIOR
         parameters = [self.weights.requires_grad_(), self.bias.requires_grad_()]
         optimizer = torch.optim.LBFGS(parameters, max_iter=MAX_STEPS, line_search_fn="strong_wolfe")
 
         def loss() -> torch.Tensor:
             optimizer.zero_grad()
-            likelihood = nn.functional.cross_entropy(self._scores(*inputs), labels, reduction="sum")
-            value = (likelihood + 0.5 * self.weights.square().sum()) / len(labels)
+            value = 0.5 * self.prior_weight * (prior * self.weights.square()).sum() / len(histories)
             value.backward()
+            for inputs, expected in batches:
+                scores = self._scores(*inputs)
+                part = nn.functional.cross_entropy(scores, expected, reduction="sum") / len(histories)
+                part.backward()
+                value = value + part.detach()
             return value
 
-        if labelled:
+        if histories:
             optimizer.step(loss)
         for parameter in parameters:
             parameter.requires_grad_(False)
@@ -65,9 +101,16 @@ class LogLinearModel:
                 history = history[max(0, len(history) - self.history_length) :]
             read = [int(action) for action in history]
             starts.append(len(rows))
-            rows.append(read[-1] if read else self.num_actions)
-            rows.extend(self.num_actions + 1 + action for action in sorted(set(read)))
+            for number in range(self.num_last):
+                parts = self.action_parts[read[-1 - number]].tolist() if number < len(read) else [self.num_parts]
+                rows.extend(number * (self.num_parts + 1) + part for part in parts)
+            happened = np.unique(self.action_parts[sorted(set(read))]) if read else ()
+            rows.extend(self.num_last * (self.num_parts + 1) + int(part) for part in happened)
         return torch.tensor(rows, device=self.device), torch.tensor(starts, device=self.device)
 
     def _scores(self, rows: torch.Tensor, starts: torch.Tensor) -> torch.Tensor:
-        return nn.functional.embedding_bag(rows, self.weights, starts, mode="sum") + self.bias  # (N, A)
+        of_parts = nn.functional.embedding_bag(rows, self.weights, starts, mode="sum")  # (N, P)
+        scores = self.bias.expand(len(starts), -1)
+        for parts in self.action_parts.T:
+            scores = scores + of_parts[:, torch.as_tensor(parts, device=self.device)]  # (N, A)
+        return scores

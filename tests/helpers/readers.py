@@ -22,7 +22,8 @@ def settings(**changes) -> ReaderSettings:
     return ReaderSettings(**{**fields, **changes})
 
 
-def loglinear_reader(num_actions: int = len(ACTIONS), **changes) -> HistoryReader:
+def loglinear_reader(num_actions: int = len(ACTIONS), length: int = 1, **changes) -> HistoryReader:
+    changes = {"transitions": {"kind": "log_linear", "length": length}, **changes}
     return _with_random_tables(HistoryReader(settings(**changes), num_actions))
 
 

@@ -27,7 +27,7 @@ def after(reader: HistoryReader, history) -> np.ndarray:
 def forbid_repeats(reader: HistoryReader) -> HistoryReader:
     """An action right after itself looks like one: only where that cannot be is a history certain."""
     transitions = reader.transitions
-    transitions.last_weights[:NUM_ACTIONS] -= 1e4 * torch.eye(NUM_ACTIONS)
+    transitions.last_weights[0, :NUM_ACTIONS] -= 1e4 * torch.eye(NUM_ACTIONS)
     return reader
 
 
@@ -92,7 +92,13 @@ def enumerated(reader: HistoryReader, frames: np.ndarray, ahead: int):
 
 @pytest.mark.parametrize("ahead", [1, 3])
 @pytest.mark.parametrize(
-    "build", [loglinear_reader, lambda **o: ngram_reader(3, **o), lambda **o: ngram_reader(1, **o)]
+    "build",
+    [
+        loglinear_reader,
+        lambda **o: loglinear_reader(length=2, **o),
+        lambda **o: ngram_reader(3, **o),
+        lambda **o: ngram_reader(1, **o),
+    ],
 )
 def test_a_beam_that_holds_all_hypotheses_is_exact(build, ahead):
     reader, frames = build(beam=10_000, min_start=0.0, num_phases=2), noise(6)
@@ -200,7 +206,7 @@ def test_verbs_and_nouns_apart_equal_one_model_of_all_pairs():
         buffer.normal_(generator=generator)
     history = [1, 2]  # verb 0 noun 3, verb 1 noun 2: all four parts happened
     found = parts.log_probs(*text_state(parts, [history]))[0]
-    scores = parts.last_weights[1] + parts.last_weights[2] + parts.past_weights.sum(0)
+    scores = parts.last_weights[0, 1] + parts.last_weights[0, 2] + parts.past_weights.sum(0)
     expected = torch.stack([scores[verb] + scores[noun] for verb in (0, 1) for noun in (2, 3)]) + parts.bias
     np.testing.assert_allclose(found, expected.log_softmax(-1), atol=1e-6)
 

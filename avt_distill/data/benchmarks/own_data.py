@@ -25,12 +25,13 @@ class OwnDataConfig(AnticipationConfig):
     """Options of one's own data: those of every builder, and these.
 
     Args:
-        fold (`str`, *optional*): The value of the column `fold` that is held out as `test`; the others are `train`.
+        fold (`str` or number, *optional*): The value of the column `fold` that is held out as `test`; the others are
+            `train`. Compared as text; 1, "1" and "1.0" are the same.
         video_fps (`float`, *optional*): Frames per second of the videos. Default: read from `videos`, or `frame_rate`
             where there are none; matters to `frame_indices`, and to protocol `"avt"`.
     """
 
-    fold: str | None = None
+    fold: str | float | None = None
     video_fps: float | None = None
 
 
@@ -70,11 +71,16 @@ class OwnData(AnticipationBuilder):
         segments = segment_table(path, space, **columns)
         return Annotations(space, self._divide(path, table, segments), self._video_fps(segments))
 
+    def folds(self) -> dict[str, dict]:
+        folds = _folds(read_csv(Path(self.config.data_dir) / "segments.csv", *REQUIRED))
+        return {f"fold{fold}": {"fold": fold} for fold in sorted(set(folds) - {""})}
+
     def _divide(self, path: Path, table: pd.DataFrame, segments: pd.DataFrame) -> dict[str, pd.DataFrame]:
         if self.config.fold is not None:
-            if "fold" not in table or self.config.fold not in set(table["fold"]):
-                raise AnnotationError(f"{path} has no fold '{self.config.fold}' in its column 'fold'.")
-            names = table["fold"].eq(self.config.fold).map({True: "test", False: "train"})
+            folds, fold = _folds(table), _fold_name(self.config.fold)
+            if fold not in set(folds):
+                raise AnnotationError(f"{path} has no fold '{fold}' in its column 'fold', but {sorted(set(folds))}.")
+            names = folds.eq(fold).map({True: "test", False: "train"})
         else:
             names = table["split"] if "split" in table else pd.Series("train", index=table.index)
         unusable = [name for name in names.unique() if not re.fullmatch(r"\w+", name)]
@@ -88,6 +94,16 @@ class OwnData(AnticipationBuilder):
         annotated = set(segments["video_id"])
         videos = find_videos([self.config.videos])
         return {video_id: probe(path).fps for video_id, path in videos.items() if video_id in annotated}
+
+
+def _folds(table: pd.DataFrame) -> pd.Series:
+    """Returns the fold of each segment as text, empty where there is none."""
+    return table["fold"].map(_fold_name) if "fold" in table else pd.Series("", index=table.index)
+
+
+def _fold_name(fold) -> str:
+    """Returns a fold as text, however it was written: whole numbers, which spreadsheets may give decimals, without."""
+    return re.sub(r"^(\d+)\.0+$", r"\1", str(fold).strip())
 
 
 def _label_space(table: pd.DataFrame) -> LabelSpace:

@@ -42,11 +42,44 @@ def test_evidence_of_scores_is_refused(scores, tmp_path):
         run(scores, tmp_path / "memory", "--evidence_s", "1")
 
 
-def test_standardized_columns_have_mean_0_and_deviation_1(scores, tmp_path):
-    store = run(scores, tmp_path / "means", "--windows_s", "1", "3", "--standardize")
-    rows = np.concatenate([store.read_all(name)[0] for name in VIDEOS])
-    np.testing.assert_allclose(rows.mean(axis=0), 0, atol=1e-5)
-    np.testing.assert_allclose(rows.std(axis=0), 1, atol=1e-4)
+def test_scores_are_kept_beside_probabilities(scores, tmp_path, capsys):
+    options = ["--softmax", "2", "--keep_scores", "--windows_s", "1", "3", "--evidence_s", "5"]
+    store = run(scores, tmp_path / "memory", *options)
+    assert "features of width 10, of which the first 8 are means" in capsys.readouterr().out
+    probabilities = softmax_scores(VIDEOS["a"], 2.0)
+    shown = running_means(np.concatenate([VIDEOS["a"], probabilities], 1), 1.0, [1, 3])
+    expected = np.concatenate([shown, evidence_so_far(probabilities, 1.0, 5)], 1)
+    np.testing.assert_allclose(store.read_all("a")[0], expected, rtol=1e-6)
+
+
+def test_stores_of_the_same_videos_are_put_side_by_side(scores, tmp_path):
+    np.savez(tmp_path / "other.npz", **{name: features[:, :1] for name, features in VIDEOS.items()})
+    options = ["--frame_rate", 1, "--windows_s", "2", "--output", tmp_path / "both"]
+    avt_distill("add_feature_memory", scores, tmp_path / "other.npz", *options)
+    both = np.concatenate([VIDEOS["a"], VIDEOS["a"][:, :1]], axis=1)
+    found = open_feature_store(tmp_path / "both").read_all("a")[0]
+    np.testing.assert_allclose(found, running_means(both, 1.0, [2]))
+
+
+@pytest.mark.parametrize(
+    ("other", "message"),
+    [
+        ({"a": VIDEOS["a"]}, "differ in videos, such as 'b'"),
+        ({**VIDEOS, "b": VIDEOS["b"][:-1]}, "other rows of video 'b'"),
+    ],
+)
+def test_stores_of_other_videos_or_rows_are_refused(scores, tmp_path, other, message):
+    np.savez(tmp_path / "other.npz", **other)
+    options = ["--frame_rate", 1, "--windows_s", "2", "--output", tmp_path / "both"]
+    with pytest.raises(SystemExit, match=message):
+        avt_distill("add_feature_memory", scores, tmp_path / "other.npz", *options)
+
+
+def test_nothing_to_add_is_refused(scores, tmp_path):
+    with pytest.raises(SystemExit, match="There is nothing to add"):
+        run(scores, tmp_path / "memory")
+    with pytest.raises(SystemExit, match="--keep_scores is given without --softmax"):
+        run(scores, tmp_path / "memory", "--keep_scores", "--so_far")
 
 
 def test_features_that_are_there_are_not_mixed_with_new_ones(scores, tmp_path):

@@ -1,0 +1,50 @@
+"""How readers are fitted: the options of `avt-distill fit_reader`, beside those of the students that they help."""
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+from ..runs.arguments import option
+from ..student.arguments import RunArguments
+
+ORDERS = {"unigram": 1, "bigram": 2, "trigram": 3}  # of n-gram models by their names
+LOG_LINEAR, TEACHER = "log-linear", "teacher"
+TRANSITIONS = (*ORDERS, LOG_LINEAR)
+
+
+@dataclass
+class ReaderArguments(RunArguments):
+    """Everything a run takes, and how its readers are fitted."""
+
+    TITLE: ClassVar[str] = "reader"
+
+    folds: str | None = option("all: every fold of the data set, one after the other; {fold} in paths is its name.")
+    inner_folds: int = option("Folds of training videos on which all is chosen; a student is trained on each.", 4)
+    transitions: list[str] | None = option("Text-free and text models to compare; the last one stays.")
+    teacher: str | None = option("A teacher, to be distilled into a log-linear model and compared too.")
+    reader_frame_rate: float | None = option("Frames read per second. Default: the store's, or the student's.")
+    recognizer_feature_dim: int | None = option(
+        "Leading columns of features that say what a frame shows. Default: all."
+    )
+    num_last: int = option("Last actions that a log-linear model reads in order, beside the set of all.", 2)
+    num_phases: int = option("Phases of an action: the more, the less its length varies.", 2)
+    beam: int = option("Hypotheses that are kept.", 500)
+    min_start: float = option("Starts of a smaller probability are dropped.", 1e-8)
+    followers: int | None = option("Likeliest next actions of each hypothesis that are followed. Default: all.")
+
+    def __post_init__(self):
+        super().__post_init__()
+        self.transitions = self.transitions or ["unigram", "bigram", LOG_LINEAR]
+        if unknown := [kind for kind in self.transitions if kind not in TRANSITIONS]:
+            raise ValueError(f"transitions has '{unknown[0]}': give some of {TRANSITIONS}.")
+        if self.inner_folds < 2:
+            raise ValueError(f"inner_folds is {self.inner_folds}: give 2 or more.")
+        if self.num_last < 1:
+            raise ValueError(f"num_last is {self.num_last}: give 1 or more.")
+        if self.folds not in (None, "all"):
+            raise ValueError(f"folds is '{self.folds}': give all, or name one by --config_name or --fold.")
+
+    @property
+    def kinds(self) -> list[str]:
+        """The transition models to compare, the one that stays last."""
+        kinds = list(self.transitions or [])
+        return kinds if self.teacher is None else [*kinds[:-1], TEACHER, kinds[-1]]

@@ -1,0 +1,144 @@
+"""One reader: everything about it chosen by held-out training videos, then fitted to all of them."""
+
+import logging
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+import pandas as pd
+import torch
+
+from modeling_avt.reader_avt import HistoryReader
+
+from ..student.logistic import log_loss
+from ..teacher.scorer import Scorer
+from .arguments import LOG_LINEAR, TEACHER
+from .frames import VideoFrames
+from .tables import build_reader, transition_model
+
+logger = logging.getLogger(__name__)
+
+# What is chosen, one after the other, beginning with the first of each. Log loss is flat around them.
+EVIDENCE_WEIGHTS = (0.1, 0.07, 0.14, 0.2)
+PRIOR_WEIGHTS = (0.33, 0.2, 0.5, 1.0)
+
+
+@dataclass
+class TrainingVideos:
+    """What a reader is fitted to.
+
+    Args:
+        rows (`pd.DataFrame`): The labelled training rows: `video_id`, `observed_end_s`, `action`.
+        segments (`pd.DataFrame`): Their segment table.
+        frames (`dict[str, VideoFrames]`): Of each video.
+        held_out (`dict[str, np.ndarray]`): Log probabilities of their frames, by recognisers of other videos.
+        fold_of (`dict[str, int]`): The inner fold of each video.
+        num_actions (`int`): A.
+        tau_a (`float`): Seconds.
+        settings (`dict`): Of `ReaderSettings`, those that are not chosen here.
+        num_last (`int`): See `LogLinearModel`.
+        action_parts (`np.ndarray`, *optional*): See `LogLinearModel`.
+        teacher (`Scorer`, *optional*): A language model to distill.
+    """
+
+    rows: pd.DataFrame
+    segments: pd.DataFrame
+    frames: dict[str, VideoFrames]
+    held_out: dict[str, np.ndarray]
+    fold_of: dict[str, int]
+    num_actions: int
+    tau_a: float
+    settings: dict
+    num_last: int = 1
+    action_parts: np.ndarray | None = None
+    teacher: Scorer | None = None
+
+
+@dataclass
+class Choice:
+    """A reader with one transition model, as it was chosen.
+
+    Args:
+        kind (`str`): See `transition_model`.
+        evidence_weight (`float`): Kappa.
+        prior_weight (`float`): Of the log-linear model.
+        log_loss (`float`): At the held-out training rows.
+        answers (`np.ndarray` of shape `(N, A)`): Log probabilities of these.
+    """
+
+    kind: str
+    evidence_weight: float
+    prior_weight: float
+    log_loss: float
+    answers: np.ndarray
+
+
+def choose_reader(videos: TrainingVideos, kind: str) -> Choice:
+    """Returns what has the least log loss at held-out training rows, for a reader with this transition model."""
+    prior_weights = PRIOR_WEIGHTS if kind in (LOG_LINEAR, TEACHER) else PRIOR_WEIGHTS[:1]
+    tried = [_held_out(videos, kind, weight, prior_weights[0]) for weight in EVIDENCE_WEIGHTS]
+    best = min(tried, key=lambda choice: choice.log_loss)
+    tried += [_held_out(videos, kind, best.evidence_weight, weight) for weight in prior_weights[1:]]
+    best = min(tried, key=lambda choice: choice.log_loss)
+    for choice in tried:
+        numbers = choice.evidence_weight, choice.prior_weight, choice.log_loss
+        logger.info("Reader, %s: evidence weight %g, prior weight %g: log loss %.4f", kind, *numbers)
+    return best
+
+
+def fitted_reader(
+    videos: TrainingVideos, names: set[str], kind: str, evidence_weight: float, prior_weight: float
+) -> HistoryReader:
+    """Returns a reader whose tables are those of some of the training videos; its fusion weights are to be set."""
+    fit = transition_model(
+        kind,
+        videos.num_actions,
+        prior_weight=prior_weight,
+        num_last=videos.num_last,
+        action_parts=videos.action_parts,
+        teacher=videos.teacher if kind == TEACHER else None,
+    )
+    segments = videos.segments.loc[videos.segments["video_id"].isin(names)]
+    labels = [video.labels for name, video in videos.frames.items() if name in names]
+    settings = {**videos.settings, "evidence_weight": evidence_weight, "fusion_weights": [0.5, 0.5]}
+    return build_reader(segments, labels, fit, videos.num_actions, settings)
+
+
+def read_rows(
+    reader: HistoryReader,
+    log_probs: Mapping[str, np.ndarray],
+    frames: Mapping[str, VideoFrames],
+    rows: pd.DataFrame,
+    tau_a: float,
+) -> np.ndarray:
+    """Returns what a reader answers at the end of each row's observed window, log probabilities `(N, A)`.
+
+    Args:
+        reader (`HistoryReader`): Reads each video from its beginning.
+        log_probs (`dict[str, np.ndarray]`): Of the frames of each video, `(F, A + 1)`.
+        frames (`dict[str, VideoFrames]`): When these are shown.
+        rows (`pd.DataFrame`): `video_id` and `observed_end_s`; nothing else is read.
+        tau_a (`float`): Seconds.
+    """
+    answers = np.empty((len(rows), reader.num_actions))
+    ends = rows["observed_end_s"].to_numpy()
+    video_ids = rows["video_id"].to_numpy()
+    for video_id in sorted(set(video_ids)):
+        positions = np.flatnonzero(video_ids == video_id)
+        positions = positions[np.argsort(ends[positions], kind="stable")]
+        found = reader.answers_at(ends[positions].tolist(), log_probs[video_id], frames[video_id].times_s, tau_a)
+        answers[positions] = torch.stack([answer for answer, _ in found]).numpy()
+    return answers
+
+
+def _held_out(videos: TrainingVideos, kind: str, evidence_weight: float, prior_weight: float) -> Choice:
+    """Returns what readers answer on the videos of the fold that each was not fitted to."""
+    answers = np.empty((len(videos.rows), videos.num_actions))
+    fold_of_row = videos.rows["video_id"].map(videos.fold_of).to_numpy()
+    for fold in set(videos.fold_of.values()):
+        others = {name for name, other in videos.fold_of.items() if other != fold}
+        reader = fitted_reader(videos, others, kind, evidence_weight, prior_weight)
+        own = fold_of_row == fold
+        answers[own] = read_rows(reader, videos.held_out, videos.frames, videos.rows.loc[own], videos.tau_a)
+    loss = log_loss(answers, videos.rows["action"].to_numpy())
+    return Choice(kind, evidence_weight, prior_weight, loss, answers)

@@ -1,0 +1,82 @@
+"""Videos as a reader sees them: frames at its own rate, with their features and what they show."""
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+
+import numpy as np
+import pandas as pd
+import torch
+
+from modeling_avt.modeling_avt import AVTForAnticipation
+from modeling_avt.video_io_avt import probe
+from modeling_avt.video_processing_avt import FRAMES_AT_ONCE, AVTVideoProcessor
+
+from ..data.labels import UNLABELLED
+from ..data.past_labels import label_frames
+from ..features.stores import FeatureStore
+
+FrameSource = Callable[[str], tuple[np.ndarray, np.ndarray]]  # from a video's name to times (F,) and features (F, D)
+SEGMENT_WITHOUT_ACTION = -1
+
+
+@dataclass
+class VideoFrames:
+    """All frames of a video that a reader reads.
+
+    Args:
+        times_s (`np.ndarray` of shape `(F,)`): When each is shown, in seconds.
+        features (`np.ndarray` of shape `(F, D)`): float32.
+        labels (`np.ndarray` of shape `(F,)`): The action of each, A for the background, -100 where unknown.
+    """
+
+    times_s: np.ndarray
+    features: np.ndarray
+    labels: np.ndarray
+
+
+def read_frames_of(
+    video_ids: Iterable[str], source: FrameSource, segments: pd.DataFrame, num_actions: int
+) -> dict[str, VideoFrames]:
+    """Returns the frames of videos; `segments` is the segment table that labels them."""
+    videos = {}
+    for video_id in video_ids:
+        times_s, features = source(video_id)
+        videos[video_id] = VideoFrames(times_s, features, frame_labels(video_id, times_s, segments, num_actions))
+    return videos
+
+
+def frame_labels(video_id: str, times_s: np.ndarray, segments: pd.DataFrame, num_actions: int) -> np.ndarray:
+    """Returns what a video shows at times: an action 0..A-1, A where no segment is, -100 in one without an action."""
+    unknown = segments["action"].where(segments["action"] >= 0, SEGMENT_WITHOUT_ACTION)
+    labels = label_frames(np.array([video_id], dtype=object), times_s[None], segments.assign(action=unknown))[0]
+    return np.select([labels == UNLABELLED, labels == SEGMENT_WITHOUT_ACTION], [num_actions, UNLABELLED], labels)
+
+
+def stored_frames(store: FeatureStore, frame_rate: float | None) -> FrameSource:
+    """Returns the frames of a feature store at `frame_rate`, by default at the store's own."""
+
+    def read(video_id: str) -> tuple[np.ndarray, np.ndarray]:
+        features, stored_rate, start_s = store.read_all(video_id)
+        rate = stored_rate if frame_rate is None else frame_rate
+        times_s = start_s + np.arange(int(np.ceil(len(features) / stored_rate * rate - 1e-6))) / rate
+        return times_s, features if rate == stored_rate else store.read(video_id, times_s.tolist())
+
+    return read
+
+
+def encoded_frames(
+    model: AVTForAnticipation, processor: AVTVideoProcessor, videos: dict[str, str], frame_rate: float
+) -> FrameSource:
+    """Returns the frames of video files at `frame_rate`, encoded by a model."""
+
+    @torch.inference_mode()
+    def read(video_id: str) -> tuple[np.ndarray, np.ndarray]:
+        times_s = np.arange(int(probe(videos[video_id]).duration_s * frame_rate) + 1) / frame_rate
+        chunks = np.split(times_s, range(FRAMES_AT_ONCE, len(times_s), FRAMES_AT_ONCE))
+        encoded = []
+        for chunk in chunks:
+            frames, positions = processor.read_moments(videos[video_id], chunk[None])
+            encoded.append(model.encode_frames(frames.to(model.device, model.dtype))[positions[0]])
+        return times_s, torch.cat(encoded).float().cpu().numpy()
+
+    return read

@@ -1,0 +1,199 @@
+"""Readers of a run: of one fold or of all, held against what reads no text, on rows that nothing was chosen on."""
+
+import copy
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from modeling_avt.configuration_avt import actions_digest
+from modeling_avt.reader_avt import HistoryReader
+
+from ..data.loading import choose_splits, dataset_builder
+from ..evaluation.scores import ScoreTable
+from ..runs.folder import SETTINGS, check_processes, keep_settings, write_json
+from ..student.run import variants
+from ..student.training import student_data, table_metadata
+from ..teacher.log_linear import LogLinearModel
+from ..teacher.prediction import TeacherScorer
+from .arguments import ReaderArguments
+from .fitting import TrainingVideos, choose_reader, fitted_reader, read_rows
+from .frames import read_frames_of
+from .members import FoldRun, Member, fuse, probe_member, student_member
+from .recognition import Recognition, frame_source, recognised, recognition_of, share_right, student
+from .report import report
+from .tables import whole_histories
+
+LARGE_LABEL_SPACE = 500  # actions from which on verbs and nouns are read apart
+CHOSEN = "chosen.json"
+
+
+@dataclass
+class FoldResult:
+    """What the members of a fold answer on its evaluation rows.
+
+    Args:
+        rows (`pd.DataFrame`): `uid`, `video_id` and `action` of M rows.
+        answers (`dict[str, list[np.ndarray]]`): Log probabilities `(M, A)` of each member, one for each seed.
+        chosen (`dict`): What was chosen on training videos.
+        folder (`Path`): Of the first seed's student with its reader.
+    """
+
+    rows: pd.DataFrame
+    answers: dict[str, list[np.ndarray]]
+    chosen: dict
+    folder: Path
+
+
+def fit_readers(args: ReaderArguments) -> str:
+    """Fits the readers of a run, and returns a table of what they and others answer; empty but in one process.
+
+    Students that are not trained yet are trained first, and another one for each inner fold of the training videos.
+
+    Raises:
+        ValueError: for data and options that do not fit together, and a folder of another run.
+    """
+    check_processes(args.world_size)
+    results = {name: fit_fold(of_fold) for name, of_fold in fold_arguments(args).items()}
+    return report(args.folder, results, args.seeds or [args.seed]) if args.should_save else ""
+
+
+def fold_arguments(args: ReaderArguments) -> dict[str, ReaderArguments]:
+    """Returns the arguments of each fold by its name, or those that are given where not all folds are asked for."""
+    if args.folds is None:
+        return {"": args}
+    builder = dataset_builder(args)
+    if not builder.folds():
+        raise ValueError(f"folds is all, but {args.dataset} has none: add a column fold to its segments.csv.")
+    folds = {}
+    for name, options in builder.folds().items():
+        fold = folds[name] = copy.copy(args)
+        fold.output_dir = str(args.folder / name)
+        fold.soft_labels = [path.replace("{fold}", name) for path in args.soft_labels or []] or None
+        fold.teacher = None if args.teacher is None else args.teacher.replace("{fold}", name)
+        for option, value in options.items():
+            setattr(fold, option, value)
+    return folds
+
+
+def fit_fold(args: ReaderArguments) -> FoldResult:
+    """Returns what the students, the probe and the readers of a fold answer, fitted first."""
+    builder = dataset_builder(args)
+    choose_splits(args, builder)
+    with args.main_process_first(local=False):
+        run = FoldRun(args, builder, student_data(args, builder))
+    last = list(variants(args))[-1]
+    students = [student_member(run, variant) for variant in variants(args)]
+    folder = args.folder / "reader"
+    keep_settings(folder / SETTINGS, _settings(run), should_save=args.should_save, what="a reader")
+    recognition = recognition_of(run, last)
+    videos = _training_videos(run, recognition)
+    choices = {kind: choose_reader(videos, kind) for kind in args.kinds}
+    readers = {
+        kind: fitted_reader(videos, set(videos.fold_of), kind, choice.evidence_weight, choice.prior_weight)
+        for kind, choice in choices.items()
+    }
+    read, right = _read(run, last, recognition, readers)
+    members = [Member(f"reader, {kind}", choices[kind].answers, [read[kind]] * len(run.seeds)) for kind in readers]
+    if run.data.probe is not None:
+        members.insert(0, probe_member(run))
+    labels, weights, fused = run.train["action"].to_numpy(), {}, []
+    # The last member, the reader that stays, helps every student; the others, for comparison, the first.
+    for member in members:
+        for one in students if member is members[-1] else students[:1]:
+            pair, weights_of_pair = fuse(one, member, labels)
+            fused.append(pair)
+            weights[pair.name] = weights_of_pair
+    answers = {member.name: member.answers for member in [*students, *members, *fused]}
+    answers["true history"] = [_true_history(run, videos)] * len(run.seeds)
+    chosen = {
+        "probe_l2": None if run.data.probe is None else run.data.probe.l2,
+        "temperature": recognition.temperature,
+        "readers": {kind: {k: v for k, v in asdict(c).items() if k != "answers"} for kind, c in choices.items()},
+        "weights": weights,
+        "held_out_frames_right": share_right(recognition.held_out, recognition.frames),
+        "evaluation_frames_right": right,
+    }
+    reader = readers[args.kinds[-1]]
+    reader.settings = replace(reader.settings, fusion_weights=weights[fused[-1].name])
+    result = FoldResult(run.rows, answers, chosen, _save(run, last, recognition, reader))
+    if args.should_save:
+        _write(run, folder, result)
+    return result
+
+
+def _settings(run: FoldRun) -> dict:
+    """Returns what decides which readers come out, beside the students."""
+    own = [name for name in ReaderArguments.__annotations__ if name not in ("TITLE", "folds")]
+    return {name: getattr(run.args, name) for name in own} | {"seeds": run.seeds, **run.data.fingerprint}
+
+
+def _training_videos(run: FoldRun, recognition: Recognition) -> TrainingVideos:
+    args, space = run.args, run.builder.annotations.label_space
+    times_s = next(iter(recognition.frames.values())).times_s
+    settings = {"frame_rate": round(float((len(times_s) - 1) / (times_s[-1] - times_s[0])), 6)}
+    settings |= {"actions": actions_digest(space.actions)}
+    settings |= {name: getattr(args, name) for name in ("num_phases", "beam", "min_start", "followers")}
+    parts = None
+    if run.num_actions >= LARGE_LABEL_SPACE and space.action_to_verb_noun is not None:
+        parts = space.verb_noun_ids + np.array([0, len(space.verbs)])
+    return TrainingVideos(
+        rows=run.train,
+        segments=run.builder.annotations.splits[args.train_split],
+        frames=recognition.frames,
+        held_out=recognition.held_out,
+        fold_of=run.fold_of,
+        num_actions=run.num_actions,
+        tau_a=run.builder.config.tau_a,
+        settings=settings,
+        num_last=args.num_last,
+        action_parts=parts,
+        teacher=None if args.teacher is None else TeacherScorer.from_pretrained(args.teacher),
+    )
+
+
+def _read(
+    run: FoldRun, variant: str, recognition: Recognition, readers: dict[str, HistoryReader]
+) -> tuple[dict[str, np.ndarray], float]:
+    """Returns what readers answer on the evaluation rows, `(M, A)` each, and the share of frames recognised rightly."""
+    model = student(run, variant)
+    recognition.give_to(model, run.args.recognizer_feature_dim)
+    segments = run.builder.annotations.splits[run.args.evaluation_split]
+    videos = sorted(set(run.rows["video_id"]))
+    frames = read_frames_of(videos, frame_source(run, model), segments, run.num_actions)
+    log_probs, tau_a = recognised(model, frames), run.builder.config.tau_a
+    read = {kind: read_rows(reader, log_probs, frames, run.rows, tau_a) for kind, reader in readers.items()}
+    return read, share_right(log_probs, frames)
+
+
+def _true_history(run: FoldRun, videos: TrainingVideos) -> np.ndarray:
+    """Returns what a log-linear model says of the true histories of the evaluation rows: a ceiling, no answer."""
+    histories, actions = whole_histories(videos.segments)
+    model = LogLinearModel(run.num_actions, num_last=videos.num_last, action_parts=videos.action_parts)
+    return model.fit(histories, actions).logits(run.data.evaluation["history"]).astype(np.float64)
+
+
+def _save(run: FoldRun, variant: str, recognition: Recognition, reader: HistoryReader) -> Path:
+    """Writes each seed's student with the reader, and returns the first."""
+    folders = [run.args.folder / f"reader_seed{seed}" for seed in run.seeds]
+    if run.args.should_save:
+        for seed, folder in zip(run.seeds, folders, strict=True):
+            model = student(run, variant, seed)
+            recognition.give_to(model, run.args.recognizer_feature_dim)
+            model.attach_reader(reader)
+            model.save_pretrained(folder)
+            if run.data.seen.processor is not None:
+                run.data.seen.processor.save_pretrained(folder)
+    return folders[0]
+
+
+def _write(run: FoldRun, folder: Path, result: FoldResult):
+    """Writes the scores of every member and seed, and what was chosen."""
+    labels, split = result.rows["action"].to_numpy(), run.args.evaluation_split
+    for name, of_seeds in result.answers.items():
+        for seed, log_probs in zip(run.seeds, of_seeds, strict=True):
+            metadata = table_metadata(run.builder, split=split, model=name, seed=seed)
+            table = ScoreTable(list(result.rows["uid"]), log_probs, labels, metadata)
+            table.save(folder / f"scores_{split}_{name.replace(', ', '_').replace(' ', '_')}_seed{seed}.parquet")
+    write_json(folder / CHOSEN, result.chosen)

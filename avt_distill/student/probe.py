@@ -1,0 +1,68 @@
+"""The probe beside every student of features: logistic regression on the last observed frame. A floor, and a start."""
+
+import logging
+from dataclasses import dataclass
+
+import datasets
+import numpy as np
+import torch
+
+from modeling_avt.temporal_avt import REFERENCE_FEATURE_FPS
+
+from ..features.stores import FeatureStore
+from ..teacher.cross_fitting import assign_folds
+from .logistic import LinearClassifier, choose_l2, fit_logistic
+
+logger = logging.getLogger(__name__)
+
+NUM_FOLDS = 4  # of training videos, on which the penalty is chosen
+L2_OF_ONE_VIDEO = 30.0  # where there is nothing to choose it on
+
+
+@dataclass
+class Probe:
+    """A logistic probe of the next action.
+
+    Args:
+        classifier (`LinearClassifier`): Of the last observed frame's feature.
+        l2 (`float`): Its penalty.
+    """
+
+    classifier: LinearClassifier
+    l2: float
+
+
+def fit_probe(
+    features: np.ndarray, rows: datasets.Dataset, num_actions: int, device: str | torch.device = "cpu"
+) -> Probe:
+    """Returns a probe, its L2 penalty chosen by held-out training videos.
+
+    Args:
+        features (`np.ndarray` of shape `(N, D)`): See `last_frame_features`.
+        rows (`datasets.Dataset`): N training rows.
+        num_actions (`int`): A.
+        device (`str` or `torch.device`, *optional*, defaults to `"cpu"`): Where it is fitted.
+    """
+    videos, labels = list(rows["video_id"]), np.asarray(rows["action"])
+    l2 = L2_OF_ONE_VIDEO
+    if (num_videos := len(set(videos))) > 1:
+        fold_of = assign_folds(videos, min(NUM_FOLDS, num_videos))
+        folds = np.array([fold_of[video] for video in videos])
+        l2 = choose_l2(features, labels, folds, num_actions, device=device)
+        logger.info("Probe: L2 penalty %g, chosen on held-out training videos.", l2)
+    return Probe(fit_logistic(features, labels, num_actions, l2, device), l2)
+
+
+def last_frame_features(store: FeatureStore, rows: datasets.Dataset, *, by_number: bool = False) -> np.ndarray:
+    """Returns the stored feature of the last observed frame of each row, float32 `(N, D)`.
+
+    Args:
+        store (`FeatureStore`): Where features are.
+        rows (`datasets.Dataset`): N rows.
+        by_number (`bool`, *optional*): See `FeatureCollator`.
+    """
+    times = np.array([times[-1] for times in rows["frame_times"]], dtype=float)
+    if by_number:
+        times = (np.array([numbers[-1] for numbers in rows["frame_indices"]]) - 1) / REFERENCE_FEATURE_FPS
+    pairs = zip(rows["video_id"], times, strict=True)
+    return np.concatenate([store.read(video_id, [time_s]) for video_id, time_s in pairs])

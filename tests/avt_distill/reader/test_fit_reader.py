@@ -1,0 +1,234 @@
+"""`fit_reader`, from annotations and features, or videos, to students that read what was done."""
+
+import csv
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+from helpers.commands import avt_distill
+from helpers.videos import numbered_frames, write_video
+from tiny_kitchen import ACTIONS, kitchen_builder, write_kitchen, write_soft_labels, write_tiny_vit
+
+from avt_distill.evaluation.scores import ScoreTable
+from avt_distill.features.stores import open_feature_store, write_features
+from avt_distill.metrics import softmax
+from avt_distill.runs.folder import read_json
+from modeling_avt import ActionAnticipationPipeline, AVTForAnticipation, AVTVideoProcessor
+
+SMALL = ("--inner_folds", 3, "--beam", 50, "--distill_weight", 0, "--seeds", 0, 1)
+
+
+@pytest.fixture(scope="module")
+def kitchen(tmp_path_factory) -> Path:
+    return write_kitchen(tmp_path_factory.mktemp("kitchen") / "data")
+
+
+def fit(kitchen: Path, folder: Path, *more) -> Path:
+    given = ["--features", kitchen / "features", "--output_dir", folder, *SMALL]
+    avt_distill("fit_reader", kitchen / "run.yaml", *given, *more)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def fitted(kitchen, tmp_path_factory) -> Path:
+    return fit(kitchen, tmp_path_factory.mktemp("fitted") / "run")
+
+
+def scores(folder: Path, name: str, seed: int = 0) -> ScoreTable:
+    return ScoreTable.load(folder / "reader" / f"scores_validation_{name}_seed{seed}.parquet")
+
+
+STAYS = "student_+_reader_log-linear"
+
+
+def test_all_that_is_compared_is_in_the_table(kitchen, tmp_path, capsys):
+    fit(kitchen, tmp_path / "run", "--transitions", "unigram", "log-linear")
+    printed = capsys.readouterr().out
+    comparison = read_json(tmp_path / "run" / "reader_comparison.json")
+    readers = ["reader, unigram", "reader, log-linear"]
+    fused = ["student + probe", *(f"student + {reader}" for reader in readers)]
+    assert list(comparison["metrics"]) == ["student", "probe", *readers, *fused, "true history"]
+    assert comparison["reference"] == "student + probe"
+    for name, metrics in comparison["metrics"].items():
+        assert name in printed
+        assert 0 <= metrics["top-1"] <= metrics["top-5"] <= 100
+        if "true" not in name:
+            of_seeds = [scores(tmp_path / "run", name.replace(", ", "_").replace(" ", "_"), seed) for seed in (0, 1)]
+            top1 = np.mean([100 * (table.scores.argmax(1) == table.labels).mean() for table in of_seeds])
+            assert metrics["top-1"] == pytest.approx(top1)
+    for found in comparison["comparisons"].values():
+        assert set(found) == {"difference", "relative_percent", "over_rows", "over_videos", "over_seeds"}
+    for said in ("the paper's method", "(ours)", "a ceiling", "12 rows of 2 videos, 2 seeds"):
+        assert said in printed
+
+
+def test_a_script_that_repeats_is_read(fitted):
+    """The kitchen's order is strict: but for each video's first action, what comes next follows from what was done,
+    which the frames show."""
+    metrics = read_json(fitted / "reader_comparison.json")["metrics"]
+    assert metrics["true history"]["top-1"] == pytest.approx(100 * 10 / 12)
+    assert metrics["reader, log-linear"]["top-1"] == pytest.approx(100 * 10 / 12)
+    assert metrics["student + reader, log-linear"]["log loss"] < metrics["student + probe"]["log loss"] - 0.5
+    assert metrics["reader, log-linear"]["log loss"] < metrics["reader, unigram"]["log loss"]
+
+
+def test_the_pipeline_answers_what_was_measured(kitchen, fitted):
+    model, store = AVTForAnticipation.from_pretrained(fitted / "reader_seed1"), open_feature_store(kitchen / "features")
+    anticipate, table = ActionAnticipationPipeline(model), scores(fitted, STAYS, 1)
+    rows = kitchen_builder(kitchen).rows("validation")
+    for row in rows.itertuples():
+        video = {"video_features": store.read_all(row.video_id)[0], "frames_per_second": 1.0}
+        answers = {a["label"]: a["score"] for a in anticipate(video, at=row.observed_end_s, top_k=len(ACTIONS))}
+        measured = softmax(table.scores[table.uids.index(row.uid)])
+        np.testing.assert_allclose([answers[name] for name in ACTIONS], measured, atol=1e-5)
+
+
+def test_true_actions_of_the_evaluation_videos_are_not_read(kitchen, fitted, tmp_path):
+    """With other labels in the evaluation split, every answer stays, but the one that is a ceiling."""
+    other = shutil.copytree(kitchen, tmp_path / "data", ignore=shutil.ignore_patterns("cache"))
+    with open(other / "segments.csv") as file:
+        rows = list(csv.DictReader(file))
+    for row in rows:
+        if row["split"] == "validation":
+            row["action"] = ACTIONS[3 - ACTIONS.index(row["action"])]
+    with open(other / "segments.csv", "w") as file:
+        writer = csv.DictWriter(file, rows[0])
+        writer.writeheader()
+        writer.writerows(rows)
+    (other / "run.yaml").write_text((other / "run.yaml").read_text().replace(str(kitchen), str(other)))
+    fit(other, tmp_path / "run")
+    for name in ("student", "probe", "reader_log-linear", "student_+_probe", STAYS):
+        found, expected = scores(tmp_path / "run", name), scores(fitted, name)
+        assert found.uids == expected.uids
+        assert (found.labels != expected.labels).all()
+        np.testing.assert_array_equal(found.scores, expected.scores, err_msg=name)
+    assert not np.array_equal(scores(tmp_path / "run", "true_history").scores, scores(fitted, "true_history").scores)
+
+
+def test_nothing_of_the_evaluation_videos_decides_about_the_reader(kitchen, fitted, tmp_path):
+    other = shutil.copytree(kitchen, tmp_path / "data", ignore=shutil.ignore_patterns("cache"))
+    for name in ("v6", "v7"):
+        (other / "features" / f"{name}.safetensors").unlink()
+        noise = np.random.default_rng(0).normal(size=(40, 12)).astype(np.float32)
+        write_features(other / "features" / f"{name}.safetensors", noise, 1.0)
+    (other / "run.yaml").write_text((other / "run.yaml").read_text().replace(str(kitchen), str(other)))
+    fit(other, tmp_path / "run")
+    chosen, expected = (read_json(folder / "reader" / "chosen.json") for folder in (tmp_path / "run", fitted))
+    del chosen["evaluation_frames_right"], expected["evaluation_frames_right"]
+    assert chosen == expected
+    model, other = (
+        AVTForAnticipation.from_pretrained(folder / "reader_seed0") for folder in (tmp_path / "run", fitted)
+    )
+    for (name, found), (_, wanted) in zip(model.state_dict().items(), other.state_dict().items(), strict=True):
+        assert found.equal(wanted), name
+
+
+def test_a_run_is_taken_up_and_its_students_are_kept(kitchen, tmp_path, capsys):
+    write_soft_labels(tmp_path / "soft.parquet", kitchen)
+    given = ["--features", kitchen / "features", "--soft_labels", tmp_path / "soft.parquet"]
+    avt_distill("distill", kitchen / "run.yaml", *given, "--output_dir", tmp_path / "run", "--seeds", 0)
+    weights = tmp_path / "run" / "distilled_seed0" / "model.safetensors"
+    before = weights.stat().st_mtime_ns
+    avt_distill("fit_reader", tmp_path / "run", "--inner_folds", 2, "--beam", 20)
+    assert weights.stat().st_mtime_ns == before
+    comparison = read_json(tmp_path / "run" / "reader_comparison.json")
+    assert "distilled + reader, log-linear" in comparison["metrics"]
+    weights = comparison["chosen"][""]["weights"]
+    reader = AVTForAnticipation.from_pretrained(tmp_path / "run" / "reader_seed0").config.reader
+    assert reader["fusion_weights"] == pytest.approx(weights["distilled + reader, log-linear"])
+    capsys.readouterr()
+    avt_distill("fit_reader", tmp_path / "run" / "distilled_seed0", "--inner_folds", 2, "--beam", 20)
+    assert "distilled + reader, log-linear" in capsys.readouterr().out
+    with pytest.raises(SystemExit, match="holds a reader with beam 20, not 30"):
+        avt_distill("fit_reader", tmp_path / "run", "--inner_folds", 2, "--beam", 30)
+
+
+def test_all_folds_of_ones_own_data(kitchen, tmp_path, capsys):
+    """Folds are compared as text, as YAML's `fold: 1` is a number."""
+    folder = shutil.copytree(kitchen, tmp_path / "data", ignore=shutil.ignore_patterns("cache"))
+    lines = (folder / "segments.csv").read_text().splitlines()
+    folded = [f"{lines[0]},fold", *(f"{line},{int(line[1]) % 2 + 1}" for line in lines[1:])]
+    (folder / "segments.csv").write_text("\n".join(folded) + "\n")
+    (folder / "run.yaml").write_text((folder / "run.yaml").read_text().replace(str(kitchen), str(folder)))
+    fit(folder, tmp_path / "run", "--folds", "all", "--inner_folds", 2, "--transitions", "log-linear")
+    assert "rows of 8 videos" in capsys.readouterr().out
+    assert sorted(path.name for path in (tmp_path / "run").glob("fold*")) == ["fold1", "fold2"]
+    tables = [
+        ScoreTable.load(tmp_path / "run" / fold / "reader" / f"scores_test_{STAYS}_seed0.parquet")
+        for fold in ("fold1", "fold2")
+    ]
+    assert {uid[:2] for uid in tables[0].uids} == {"v0", "v2", "v4", "v6"}
+    assert {uid[:2] for uid in tables[1].uids} == {"v1", "v3", "v5", "v7"}
+
+
+def test_folds_are_refused_where_there_are_none(kitchen, tmp_path):
+    with pytest.raises(SystemExit, match=r"folds is all, but .* has none: add a column fold"):
+        fit(kitchen, tmp_path / "run", "--folds", "all")
+    with pytest.raises(SystemExit, match="folds is '3'"):
+        fit(kitchen, tmp_path / "run", "--folds", "3")
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (("--transitions", "copy"), "transitions has 'copy'"),
+        (("--inner_folds", 1), "inner_folds is 1"),
+        (("--num_last", 0), "num_last is 0"),
+        (("--inner_folds", 7), "num_folds is 7: give 2 to 6"),
+    ],
+)
+def test_options_out_of_range_are_refused(kitchen, tmp_path, options, message):
+    with pytest.raises(SystemExit, match=message):
+        fit(kitchen, tmp_path / "run", *options)
+
+
+def test_a_folder_that_is_no_run_is_refused(tmp_path):
+    with pytest.raises(SystemExit, match=r"has no arguments.yaml: give the output_dir of avt-distill distill"):
+        avt_distill("fit_reader", tmp_path)
+
+
+@pytest.fixture(scope="module")
+def video_kitchen(tmp_path_factory) -> Path:
+    """Three videos to train on and one to validate on, of three actions each."""
+    folder = tmp_path_factory.mktemp("videos") / "data"
+    (folder / "videos").mkdir(parents=True)
+    lines = ["video_id,start_s,end_s,action,split"]
+    for video, split in enumerate(("train", "train", "train", "validation")):
+        write_video(folder / "videos" / f"v{video}.mp4", numbered_frames(90))
+        for number, action in enumerate(ACTIONS[:3]):
+            lines.append(f"v{video},{2 + 2 * number},{3.5 + 2 * number},{action},{split}")
+    (folder / "segments.csv").write_text("\n".join(lines) + "\n")
+    return folder
+
+
+def of_videos(folder: Path, vit: Path, output: Path, *more):
+    sizes = '{"head_hidden_size": 32, "head_num_layers": 1, "head_num_positions": 16, "recognizes_frames": true}'
+    given = ["--dataset", folder, "--num_frames", 3, "--tau_o", 3, "--cache_dir", folder / "cache"]
+    given += ["--backbone", vit, "--processor_options", '{"size": 36, "crop_size": 32, "train_size": [36, 40]}']
+    given += ["--model_options", sizes, "--num_train_epochs", 1, "--use_cpu", "true", "--distill_weight", 0]
+    avt_distill("fit_reader", *given, "--output_dir", output, "--inner_folds", 3, "--beam", 20, *more)
+
+
+def test_students_of_videos_read_what_they_recognise_themselves(video_kitchen, tmp_path):
+    vit = write_tiny_vit(tmp_path / "vit")
+    of_videos(video_kitchen, vit, tmp_path / "run", "--reader_frame_rate", 2)
+    folder = tmp_path / "run" / "reader_seed42"
+    model = AVTForAnticipation.from_pretrained(folder)
+    assert model.config.reader["frame_rate"] == 2
+    anticipate = ActionAnticipationPipeline(model, video_processor=AVTVideoProcessor.from_pretrained(folder))
+    table = ScoreTable.load(tmp_path / "run" / "reader" / f"scores_validation_{STAYS}_seed42.parquet")
+    rows = kitchen_builder(video_kitchen, num_frames=3, tau_o=3.0).rows("validation")
+    for row in rows.itertuples():
+        answers = {a["label"]: a["score"] for a in anticipate(row.video, at=row.observed_end_s, top_k=3)}
+        measured = softmax(table.scores[table.uids.index(row.uid)])
+        np.testing.assert_allclose([answers[name] for name in ACTIONS[:3]], measured, atol=1e-4)
+    logged = read_json(tmp_path / "run" / "baseline_seed42" / "results.json")["losses"]
+    assert logged["evaluation_frame_loss"] > 0
+
+
+def test_students_of_videos_that_recognise_no_frames_are_refused(video_kitchen, tmp_path):
+    vit = write_tiny_vit(tmp_path / "vit")
+    sizes = '{"head_hidden_size": 32, "head_num_layers": 1, "head_num_positions": 16}'
+    with pytest.raises(SystemExit, match="The students of videos recognise no frames"):
+        of_videos(video_kitchen, vit, tmp_path / "run", "--model_options", sizes)
