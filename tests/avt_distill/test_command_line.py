@@ -15,7 +15,7 @@ from avt_distill.data.loading import BUILDERS
 from avt_distill.data.rows import RowOptions
 
 NAMES = [name for names in COMMANDS.values() for name in names]
-THAT_TRAIN = ("adapt_language_model", "distill", "export_soft_labels", "finetune_teacher")
+THAT_TRAIN = ("adapt_language_model", "distill", "fit_reader", "export_soft_labels", "finetune_teacher")
 
 
 def processor_seconds(*command: str) -> tuple[float, str]:
