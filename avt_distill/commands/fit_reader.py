@@ -1,4 +1,4 @@
-r"""Fits readers, which know the past from what was recognised, and compares them with text-free ones.
+r"""Fits readers, which know the past from what was recognised, and compares them with the rest.
 
     avt-distill fit_reader runs/salads/fold1             # of a run of avt-distill distill, with its options
     avt-distill fit_reader configs/salads50/reader.yaml --data_dir salads50 --features features/ \
