@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from ..pictures.strip import Moment
 
 CROSS_FIT = 4  # teachers, each of which labels the training videos that it did not see
+INNER_FOLDS = 3  # of training videos, on which all about the reader is chosen
 NUM_MOMENTS = 6
 # Of the stages, unless it is set already: one GPU at most; one thread, as models so small only lose by sharing their
 # work; no download, no progress bars.
@@ -58,12 +59,13 @@ def main(argv: Sequence[str]):
 
     builder = anticipation_builder("demo", data_dir=str(folder / "kitchen"))
     moments = moments_of_a_video(builder, folder, args.seeds[0])
-    show_pipeline(folder / "students" / f"distilled_seed{args.seeds[0]}", *moments[NUM_MOMENTS // 2])
+    show_pipeline(folder / "students" / f"reader_seed{args.seeds[0]}", *moments[NUM_MOMENTS // 2])
     title = f"{Path(moments[0][0]).name}, a test video: what comes next? (students of seed {args.seeds[0]})"
     draw_strip([moment for _, moment in moments], title, folder / "strip.png")
     print(f"\nPicture: {folder / 'strip.png'}\nTotal time: {time.perf_counter() - started:.0f} s\n")
     comparison = read_json(folder / "students" / "comparison.json")
     print("Students without and with a teacher:", comparison_text(comparison["rows"], comparison["num_rows"]))
+    print(f"\n{reader_row(read_json(folder / 'students' / 'reader_comparison.json'))}")
 
 
 def parse(argv: Sequence[str]) -> tuple[argparse.Namespace, list[str]]:
@@ -104,6 +106,7 @@ def stages(args: argparse.Namespace, student_options: list[str]) -> list[tuple[s
         ("A teacher, beside counts", "teacher/results.json", [*finetune, "--evaluation_split", "test"]),
         ("Soft labels of training videos", "soft_labels/train.parquet", export),
         ("Students with and without them", None, students),
+        ("A reader of what was done", None, ["fit_reader", folder / "students", "--inner_folds", INNER_FOLDS]),
     ]
 
 
@@ -156,6 +159,16 @@ def moments_of_a_video(builder: "AnticipationBuilder", folder: Path, seed: int) 
         moment = Moment(frames, row.observed_end_s, row.start_s, truth, anticipated)
         moments.append((os.path.relpath(row.video), moment))
     return moments
+
+
+def reader_row(comparison: dict) -> str:
+    """Returns what reading adds to the distilled student, as one line."""
+    reading = comparison["reading"]
+    before, after = (comparison["metrics"][reading[name]]["top-1"] for name in ("student", "member"))
+    interval = "[{low:+.2f}, {high:+.2f}], p {p_value:.4f}".format(**reading["over_rows"])
+    return (
+        f"Distilled, without and with a reader: top-1 {before:.2f} {after:.2f} {reading['difference']:+.2f} {interval}"
+    )
 
 
 def show_pipeline(model: Path, video: str, moment: "Moment"):

@@ -1,17 +1,17 @@
 """What frames show: recognisers of stored features, or those of students of videos, calibrated on held-out videos."""
 
 import logging
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-import pandas as pd
 import scipy.special
 import torch
 
 from modeling_avt.modeling_avt import AVTForAnticipation
 
-from ..student.logistic import LinearClassifier, choose_l2, fit_logistic, log_loss, out_of_fold_log_probs
+from ..student.logistic import LinearClassifier, fit_logistic, log_loss
 from .frames import FrameSource, VideoFrames, encoded_frames, read_frames_of, stored_frames
 from .members import FoldRun
 
@@ -60,25 +60,25 @@ class Recognition:
 def recognition_of(run: FoldRun, variant: str) -> Recognition:
     """Returns what the training videos' frames show, to a student of a variant.
 
-    Raises:
-        ValueError: for students of videos that recognise no frames.
+    A student that recognises frames says so itself; for others a linear classifier of its frame features is fitted.
     """
     model = student(run, variant)
     videos, segments = sorted(run.fold_of), run.builder.annotations.splits[run.args.train_split]
-    if run.data.seen.store is None and not model.config.recognizes_frames:
-        raise ValueError(
-            "The students of videos recognise no frames: train them with --model_options "
-            "'{\"recognizes_frames\": true}', in another output_dir."
-        )
     frames = read_frames_of(videos, frame_source(run, model), segments, run.num_actions)
-    if run.data.seen.store is None:
-        held_out, classifier = _by_inner_students(run, variant, segments), None
-    else:
-        held_out, classifier = _by_classifiers(run, frames)
     labels = np.concatenate([frames[name].labels for name in videos])
+    classifier = None
+    if model.config.recognizes_frames:
+        held_out = {}
+        for fold, (inner, of_fold) in enumerate(_by_inner_students(run, variant, frames)):
+            own = {name: of_fold[name] for name in videos if run.fold_of[name] == fold}
+            held_out |= recognised(inner, own)
+    else:
+        held_out, l2 = _held_out_by_classifiers(run, variant, frames)
+        features = np.concatenate([_leading(run, frames[name]) for name in videos])
+        classifier = fit_logistic(features, labels, run.num_actions + 1, l2, run.args.device)
     temperature = _calibrated(np.concatenate([held_out[name] for name in videos]), labels)
     held_out = {name: scipy.special.log_softmax(held_out[name] / temperature, axis=1) for name in videos}
-    right, loss = share_right(held_out, frames), log_loss(np.concatenate(list(held_out.values())), labels)
+    right, loss = share_right(held_out, frames), log_loss(np.concatenate([held_out[n] for n in videos]), labels)
     logger.info("Held-out frames: %.1f %% right, log loss %.3f at temperature %.2f.", 100 * right, loss, temperature)
     return Recognition(frames, held_out, classifier, temperature)
 
@@ -121,28 +121,51 @@ def frame_source(run: FoldRun, model: AVTForAnticipation) -> FrameSource:
     return encoded_frames(model, seen.processor, files, rate or model.config.frame_rate)
 
 
-def _by_classifiers(run: FoldRun, frames: dict[str, VideoFrames]) -> tuple[FrameLogProbs, LinearClassifier]:
-    """Returns out-of-fold log probabilities of stored features, and a classifier fitted to all."""
-    names, num_classes = list(frames), run.num_actions + 1
-    features = np.concatenate([frames[name].features[:, : run.args.recognizer_feature_dim] for name in names])
-    labels = np.concatenate([frames[name].labels for name in names])
-    lengths = [len(frames[name].labels) for name in names]
-    folds = np.repeat([run.fold_of[name] for name in names], lengths)
-    device = run.args.device
-    l2 = choose_l2(features, labels, folds, num_classes, L2_CHOICES, device)
-    log_probs = out_of_fold_log_probs(features, labels, folds, num_classes, l2, device)
-    held_out = dict(zip(names, np.split(log_probs, np.cumsum(lengths)[:-1]), strict=True))
-    return held_out, fit_logistic(features, labels, num_classes, l2, device)
+def _held_out_by_classifiers(run: FoldRun, variant: str, frames: dict[str, VideoFrames]) -> tuple[FrameLogProbs, float]:
+    """Returns log probabilities of each video's frames by a classifier of other folds, and its L2 penalty.
+
+    The penalty is the one with the least log loss; those above one that is worse than the one below are not tried.
+    """
+    of_folds = [of_fold for _, of_fold in _by_inner_students(run, variant, frames)]
+    best, least, penalty = {}, np.inf, L2_CHOICES[0]
+    for l2 in L2_CHOICES:
+        held_out: FrameLogProbs = {}
+        for fold, of_fold in enumerate(of_folds):
+            others = [video for name, video in of_fold.items() if run.fold_of[name] != fold]
+            features, labels = (
+                np.concatenate(parts) for parts in zip(*[(_leading(run, v), v.labels) for v in others], strict=True)
+            )
+            fitted = fit_logistic(features, labels, run.num_actions + 1, l2, run.args.device)
+            own = {name: video for name, video in of_fold.items() if run.fold_of[name] == fold}
+            held_out |= {name: fitted.log_probs(_leading(run, video)) for name, video in own.items()}
+        loss = log_loss(
+            np.concatenate([held_out[name] for name in frames]), np.concatenate([v.labels for v in frames.values()])
+        )
+        if loss >= least:
+            break
+        best, least, penalty = held_out, loss, l2
+    return best, penalty
 
 
-def _by_inner_students(run: FoldRun, variant: str, segments: pd.DataFrame) -> FrameLogProbs:
-    """Returns what the students of the inner folds say of the videos that they did not see."""
-    held_out: FrameLogProbs = {}
+def _by_inner_students(
+    run: FoldRun, variant: str, frames: dict[str, VideoFrames]
+) -> Iterator[tuple[AVTForAnticipation, dict[str, VideoFrames]]]:
+    """Yields the student of each inner fold, and the training videos' frames as it encodes them.
+
+    Stored features are the same to all.
+    """
+    segments = run.builder.annotations.splits[run.args.train_split]
     for fold in range(run.args.inner_folds):
         model = load_student(run, run.inner_arguments(variant, fold).output_dir)
-        own = [name for name, fold_of_video in run.fold_of.items() if fold_of_video == fold]
-        held_out |= recognised(model, read_frames_of(own, frame_source(run, model), segments, run.num_actions))
-    return held_out
+        if run.data.seen.store is not None:
+            yield model, frames
+        else:
+            yield model, read_frames_of(frames, frame_source(run, model), segments, run.num_actions)
+
+
+def _leading(run: FoldRun, video: VideoFrames) -> np.ndarray:
+    """Returns the columns of a video's features that the recogniser reads."""
+    return video.features[:, : run.args.recognizer_feature_dim]
 
 
 def _calibrated(log_probs: np.ndarray, labels: np.ndarray) -> float:

@@ -15,7 +15,7 @@ TEXT_FREE = "student + probe"
 EXPLANATION = """\
 student, distilled: see a window of the video; distilled learned from a text teacher (the paper's method).
 probe: logistic regression on the last frame. reader: reads what was recognised since the beginning of the video (ours).
-true history: a text model on annotated past actions, which no video gives: a ceiling."""
+true history: a text model on annotated past actions, which no video gives: a ceiling of what the order alone says."""
 
 
 class Answers(Protocol):
@@ -47,6 +47,8 @@ def report(folder: Path, folds: Mapping[str, Answers], seeds: Sequence[int]) -> 
     comparisons = {
         name: compare(pooled[reference], of_seeds, rows) for name, of_seeds in pooled.items() if name != reference
     }
+    # What reading adds to the student that gets the reader, whose name is in that of the last pool.
+    student, stays = list(pooled)[-2].partition(" + ")[0], list(pooled)[-2]
     write_json(
         folder / "reader_comparison.json",
         {
@@ -56,6 +58,7 @@ def report(folder: Path, folds: Mapping[str, Answers], seeds: Sequence[int]) -> 
             "reference": reference,
             "metrics": metrics,
             "comparisons": comparisons,
+            "reading": {"student": student, "member": stays, **compare(pooled[student], pooled[stays], rows)},
             "chosen": {name: fold.chosen for name, fold in folds.items()},
         },
     )

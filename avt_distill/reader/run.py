@@ -106,7 +106,7 @@ def fit_fold(args: ReaderArguments) -> FoldResult:
             fused.append(pair)
             weights[pair.name] = weights_of_pair
     answers = {member.name: member.answers for member in [*students, *members, *fused]}
-    answers["true history"] = [_true_history(run, videos)] * len(run.seeds)
+    answers["true history"] = [_true_history(run, videos, choices[args.kinds[-1]].prior_weight)] * len(run.seeds)
     chosen = {
         "probe_l2": None if run.data.probe is None else run.data.probe.l2,
         "temperature": recognition.temperature,
@@ -167,10 +167,11 @@ def _read(
     return read, share_right(log_probs, frames)
 
 
-def _true_history(run: FoldRun, videos: TrainingVideos) -> np.ndarray:
+def _true_history(run: FoldRun, videos: TrainingVideos, prior_weight: float) -> np.ndarray:
     """Returns what a log-linear model says of the true histories of the evaluation rows: a ceiling, no answer."""
     histories, actions = whole_histories(videos.segments)
-    model = LogLinearModel(run.num_actions, num_last=videos.num_last, action_parts=videos.action_parts)
+    options = {"num_last": videos.num_last, "action_parts": videos.action_parts}
+    model = LogLinearModel(run.num_actions, prior_weight=prior_weight, **options)
     return model.fit(histories, actions).logits(run.data.evaluation["history"]).astype(np.float64)
 
 

@@ -183,6 +183,8 @@ def _settings(args: RunArguments, data: StudentData) -> dict:
     own += [name for name in DistillationArguments.__annotations__ if name.startswith("distill_")]
     arguments = args.to_dict()
     settings = {name: arguments[name] for name in (*own, *DECISIVE)}
+    if not args.start_from_probe:
+        del settings["start_from_probe"]  # as in the folders of versions that did not have it
     batch = args.per_device_train_batch_size * args.gradient_accumulation_steps * args.world_size
     return {**settings, "batch_size": batch, **data.fingerprint}
 

@@ -8,9 +8,11 @@ from avt_distill.metrics import (
     all_class_mean_accuracy,
     anticipation_metrics,
     decomposed_accuracy,
+    expected_calibration_error,
     label_ranks,
     late_fuse,
     late_fuse_kinds,
+    log_loss,
     many_shot_actions,
     marginal_scores,
     metrics_table,
@@ -278,3 +280,24 @@ def test_refuses(changes, message):
 def test_helpers_refuse(call, message):
     with pytest.raises(ValueError, match=message):
         call()
+
+
+def test_log_loss_is_the_mean_of_minus_log_probabilities():
+    probabilities = np.array([[0.5, 0.25, 0.25], [0.1, 0.1, 0.8]])
+    expected = -(np.log(0.25) + np.log(0.8)) / 2
+    assert log_loss(np.log(probabilities), np.array([1, 2])) == pytest.approx(expected)
+    assert log_loss(np.log(probabilities) + 7, np.array([1, 2])) == pytest.approx(expected)  # logits are normalised
+    with pytest.raises(ValueError, match="not finite in row 0"):
+        log_loss(np.array([[-np.inf, 0.0]]), np.array([0]))
+
+
+def test_expected_calibration_error_by_hand():
+    """Two bins of 0.5: two rows sure by 0.6 and 0.8, one right, |0.5 - 0.7|; one by 0.4, wrong, |0 - 0.4|."""
+    probabilities = np.array([[0.6, 0.3, 0.1], [0.1, 0.8, 0.1], [0.4, 0.3, 0.3]])
+    found = expected_calibration_error(np.log(probabilities), np.array([0, 2, 1]), num_bins=2)
+    assert found == pytest.approx(100 * (2 * 0.2 + 1 * 0.4) / 3)
+
+
+def test_a_model_that_is_right_as_often_as_it_says_is_calibrated():
+    log_probs = np.log(np.tile([0.75, 0.25], (4, 1)))
+    assert expected_calibration_error(log_probs, np.array([0, 0, 0, 1])) == pytest.approx(0, abs=1e-9)

@@ -341,3 +341,28 @@ def test_both_forms_of_fifty_salads_give_the_same_rows(tmp_path):
             assert ours[name].tolist() == theirs[name].tolist()
         for name in ("past_actions", "history", "frame_times"):
             assert [list(x) for x in ours[name]] == [list(x) for x in theirs[name]]
+
+
+@pytest.mark.parametrize("written", ["1", "1.0", " 1"])
+@pytest.mark.parametrize("asked", [1, "1", 1.0, "1.0"])
+def test_a_fold_is_the_same_however_its_number_is_written(folder, written, asked):
+    rows = [f"{row},{written if row.startswith('a') else 2}" for row in ("a,5,6,cut", "a,7,8,mix", "b,5,6,cut")]
+    write(folder, rows, "video_id,start_s,end_s,action,fold")
+    splits = load(folder, fold=asked)
+    assert set(splits["test"]["video_id"]) == {"a"}
+    assert set(splits["train"]["video_id"]) == {"b"}
+
+
+def test_folds_of_a_data_set_are_named(folder):
+    rows = ["a,5,6,cut,1.0", "b,5,6,cut,2.0", "c,5,6,cut,odd"]
+    write(folder, rows, "video_id,start_s,end_s,action,fold")
+    expected = {"fold1": {"fold": "1"}, "fold2": {"fold": "2"}, "foldodd": {"fold": "odd"}}
+    assert anticipation_builder(str(folder)).folds() == expected
+    write(folder, ["a,5,6,cut"], "video_id,start_s,end_s,action")
+    assert anticipation_builder(str(folder)).folds() == {}
+
+
+def test_a_fold_that_is_not_there_is_refused_with_those_that_are(folder):
+    write(folder, ["a,5,6,cut,1", "b,5,6,cut,2"], "video_id,start_s,end_s,action,fold")
+    with pytest.raises(ValueError, match=r"has no fold '3' in its column 'fold', but \['1', '2'\]"):
+        load(folder, fold=3)

@@ -199,3 +199,17 @@ def test_t_interval_covers_the_mean_as_often_as_it_says():
 def test_refuses(call, message):
     with pytest.raises(ValueError, match=message):
         call()
+
+
+def test_groups_are_drawn_whole():
+    """Rows that are copies of one another say no more than one of them does."""
+    rng = np.random.default_rng(0)
+    baseline, candidate = rng.random((2, 40)) < 0.5
+    single = paired_bootstrap(baseline, candidate, num_resamples=2000)
+    copies = [np.repeat(hits, 10) for hits in (baseline, candidate)]
+    grouped = paired_bootstrap(*copies, groups=np.repeat(np.arange(40), 10), num_resamples=2000)
+    alone = paired_bootstrap(*copies, num_resamples=2000)
+    assert (grouped.low, grouped.high, grouped.p_value) == pytest.approx((single.low, single.high, single.p_value))
+    assert alone.high - alone.low < 0.5 * (grouped.high - grouped.low)
+    with pytest.raises(ValueError, match="groups has shape"):
+        paired_bootstrap(baseline, candidate, groups=["a", "b"])

@@ -57,3 +57,32 @@ def test_unlabelled_actions_are_left_out(actions):
 def test_without_labels_every_action_is_as_likely():
     logits = LogLinearModel(4).fit([[0]], [-100]).logits([[], [1]])
     np.testing.assert_allclose(logits, np.log(0.25), rtol=1e-6)
+
+
+def test_weights_of_the_last_actions_and_of_parts_are_where_likelihood_and_prior_balance():
+    """The same balance, with the last two actions, parts for verb and noun, and a prior of twice the weight."""
+    parts = np.array([[0, 2], [0, 3], [1, 2], [1, 3]])
+    model = LogLinearModel(4, num_last=2, action_parts=parts, prior_weight=2.0).fit(HISTORIES, ACTIONS)
+    inputs = np.zeros((len(HISTORIES), 14))  # parts of the last action of 4 or none, of the one before, of all
+    for row, history in zip(inputs, HISTORIES, strict=True):
+        row[parts[history[-1]] if history else 4] = 1
+        row[5 + parts[history[-2]] if len(history) > 1 else 9] = 1
+        row[[10 + part for action in history for part in parts[action]]] = 1
+    of_parts = np.eye(4)[parts].sum(1)  # (A, P)
+    errors = (np.eye(4)[ACTIONS] - np.exp(model.logits(HISTORIES))) @ of_parts
+    prior = 2.0 * np.repeat([1.0, 3.0, 1.0], [5, 5, 4])[:, None]  # the last action but one is held closer to 0
+    np.testing.assert_allclose(prior * model.weights.numpy(), inputs.T @ errors, atol=5e-3)
+
+
+def test_probabilities_of_another_teacher_can_be_learned():
+    targets = np.full((len(HISTORIES), 4), 0.1) + 0.6 * np.eye(4)[ACTIONS]
+    model = LogLinearModel(4).fit(HISTORIES, targets)
+    inputs = np.stack([features(history) for history in HISTORIES])
+    errors = targets - np.exp(model.logits(HISTORIES))
+    np.testing.assert_allclose(model.weights.numpy(), inputs.T @ errors, atol=5e-3)
+
+
+def test_histories_in_several_chunks_give_the_same_model(monkeypatch):
+    expected = LogLinearModel(4).fit(HISTORIES, ACTIONS).weights
+    monkeypatch.setattr("avt_distill.teacher.log_linear.HISTORIES_AT_ONCE", 4)
+    np.testing.assert_allclose(LogLinearModel(4).fit(HISTORIES, ACTIONS).weights, expected, atol=5e-3)
