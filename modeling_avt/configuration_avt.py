@@ -109,6 +109,7 @@ class AVTConfig(PreTrainedConfig):
             action or, as class A, the background (`frame_logits`).
         recognizer_feature_dim (`int`, *optional*): Width of the leading columns of the frame features that the
             recogniser reads, where later ones are memory of what was before. Default: all.
+        head_feature_dim (`int`, *optional*): Width of the trailing columns that all else reads. Default: all.
         classify_past (`bool`, *optional*, defaults to `True`): Whether the classifiers also run on the observed frames
             (`past_logits`).
         label_types (`list[str]`, *optional*, defaults to `["action"]`):
@@ -179,6 +180,7 @@ class AVTConfig(PreTrainedConfig):
     classify_last_frame: bool = False
     recognizes_frames: bool = False
     recognizer_feature_dim: int | None = None
+    head_feature_dim: int | None = None
     classify_past: bool = True
     label_types: list | tuple = field(default_factory=lambda: ["action"])
     verb_id2label: dict | None = None
@@ -325,6 +327,10 @@ class AVTConfig(PreTrainedConfig):
             raise ValueError(
                 "backbone_config=None means that the model takes features: give their width as feature_dim."
             )
+        for name in ("recognizer_feature_dim", "head_feature_dim"):
+            width, feature_dim = getattr(self, name), self.feature_dim
+            if width is not None and not 1 <= width <= (feature_dim or width):
+                raise ValueError(f"{name} is {width}: give 1 to {feature_dim}, the width of the features.")
         if self.past_loss_normalizer not in ("labelled", "all"):
             raise ValueError(f"past_loss_normalizer is '{self.past_loss_normalizer}': give 'labelled' or 'all'.")
 

@@ -89,6 +89,7 @@ class AVTModel(AVTPreTrainedModel):
         if config.standardize_features:
             self.register_buffer("feature_mean", torch.zeros(width))
             self.register_buffer("feature_deviation", torch.ones(width))
+        width = config.head_feature_dim or width
         self.mapper = None
         if config.intermediate_dim is not None:
             self.mapper = nn.Linear(width, config.intermediate_dim, bias=False)
@@ -162,7 +163,7 @@ class AVTModel(AVTPreTrainedModel):
             batch_size = pixel_values_videos.shape[0]
             video_features = self.encode_frames(pixel_values_videos.flatten(0, 1)).unflatten(0, (batch_size, -1))
         observed = self.standardize(video_features).to(self.encoder.weight.dtype)
-        x = observed
+        x = self.read_by_head(observed)
         if self.training and self.config.feature_dropout:
             x = x * nn.functional.dropout(torch.ones_like(x[:, :1]), self.config.feature_dropout)  # the same for all T
         x = x if self.mapper is None else self.mapper(x)  # (B, T, C)
@@ -187,6 +188,10 @@ class AVTModel(AVTPreTrainedModel):
             hidden_states=head_output.hidden_states,
             attentions=head_output.attentions,
         )
+
+    def read_by_head(self, features: torch.Tensor) -> torch.Tensor:
+        """Returns the columns of frame features `(..., D)` that are not the recogniser's alone."""
+        return features[..., features.shape[-1] - (self.config.head_feature_dim or features.shape[-1]) :]
 
     def standardize(self, features: torch.Tensor) -> torch.Tensor:
         """Returns frame features `(..., D)`, each column shifted and scaled where `config.standardize_features`."""
@@ -237,7 +242,7 @@ class AVTForAnticipation(AVTPreTrainedModel):
         feature_dim = config.feature_dim
         assert feature_dim is not None
         if config.classify_last_frame:
-            self.last_frame_classifier = nn.Linear(feature_dim, num_actions)
+            self.last_frame_classifier = nn.Linear(config.head_feature_dim or feature_dim, num_actions)
         if config.recognizes_frames:
             self.recognizer = nn.Linear(config.recognizer_feature_dim or feature_dim, num_actions + 1)
         if config.reader is not None:
@@ -369,7 +374,9 @@ class AVTForAnticipation(AVTPreTrainedModel):
         observed = _average_views(outputs.observed_features, num_views)
         if self.last_frame_classifier is not None:
             # Of every step: what the last observed frame shows is said of the moment after the window, and further.
-            future_logits["action"] = future_logits["action"] + self.last_frame_classifier(observed[:, -1:])
+            future_logits["action"] = future_logits["action"] + self.last_frame_classifier(
+                self.avt.read_by_head(observed[:, -1:])
+            )
         frame_logits = None
         if self.recognizer is not None:
             frame_logits = self.recognizer(self.dropout(observed[..., : self.recognizer.in_features]))  # (B, T, A + 1)

@@ -19,8 +19,8 @@ from .tables import build_reader, transition_model
 logger = logging.getLogger(__name__)
 
 # What is chosen, one after the other, beginning with the first of each. Log loss is flat around them.
-EVIDENCE_WEIGHTS = (0.1, 0.07, 0.14, 0.2)
-PRIOR_WEIGHTS = (0.33, 0.2, 0.5, 1.0)
+EVIDENCE_WEIGHTS = (0.1, 0.07, 0.14)
+PRIOR_WEIGHTS = (0.33, 0.2, 0.5)
 
 
 @dataclass

@@ -11,7 +11,6 @@ from ..data.builder import AnticipationBuilder
 from ..evaluation.scores import ScoreTable
 from ..student.arguments import RunArguments
 from ..student.logistic import out_of_fold_log_probs
-from ..student.probe import last_frame_features
 from ..student.run import run_arguments, variants
 from ..student.training import StudentData, part_of, trained_student
 from ..teacher.cross_fitting import assign_folds
@@ -104,12 +103,9 @@ def student_member(run: FoldRun, variant: str) -> Member:
 def probe_member(run: FoldRun) -> Member:
     """Returns the logistic probe of stored features; see `student.probe`."""
     seen, probe = run.data.seen, run.data.probe
-    assert seen.store is not None
     assert probe is not None
-    of_training, of_evaluation = (
-        last_frame_features(seen.store, rows, by_number=seen.by_number)
-        for rows in (run.data.train.select(run.train.index), run.data.evaluation)
-    )
+    of_training = seen.last_frames(run.data.train.select(run.train.index))
+    of_evaluation = seen.last_frames(run.data.evaluation)
     labels, folds = run.train["action"].to_numpy(), run.train["video_id"].map(run.fold_of).to_numpy()
     held_out = out_of_fold_log_probs(of_training, labels, folds, run.num_actions, probe.l2, run.args.device)
     return Member("probe", held_out, [probe.classifier.log_probs(of_evaluation)] * len(run.seeds))

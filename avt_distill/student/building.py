@@ -4,6 +4,7 @@ import logging
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
+import datasets
 import numpy as np
 import torch
 
@@ -16,8 +17,9 @@ from ..data.builder import AnticipationBuilder
 from ..data.collator import FeatureCollator, VideoCollator
 from ..features.backbones import load_backbone, load_backbone_processor
 from ..features.stores import FeatureStore, open_feature_store
+from ..runs.arguments import mapping
 from .arguments import StudentArguments
-from .probe import Probe
+from .probe import Probe, last_frame_features
 
 logger = logging.getLogger(__name__)
 
@@ -28,13 +30,19 @@ Collator = Callable[[Sequence[dict]], dict]
 class StudentInput:
     """What a student reads: a feature store, or videos through a processor; the other is `None`.
 
-    `by_number`: see `FeatureCollator`.
+    `by_number`: see `FeatureCollator`; `head_feature_dim`: see `AVTConfig`.
     """
 
     store: FeatureStore | None
     processor: AVTVideoProcessor | None
     evaluation_views: dict
     by_number: bool = False
+    head_feature_dim: int | None = None
+
+    def last_frames(self, rows: datasets.Dataset) -> np.ndarray:
+        """Returns what a probe reads of rows, the stored feature of the last observed frame of each, `(N, D)`."""
+        assert self.store is not None
+        return last_frame_features(self.store, rows, by_number=self.by_number, width=self.head_feature_dim)
 
     def collator(self, *, training: bool, background: int | None = None) -> Collator:
         """Returns what makes batches of rows; `background`: see `FeatureCollator`."""
@@ -54,7 +62,8 @@ def student_input(args: StudentArguments, builder: AnticipationBuilder) -> Stude
     if args.features is not None:
         store = open_feature_store(args.features, frame_rate=args.feature_frame_rate, missing=args.feature_missing)
         as_reference = builder.config.protocol == "avt" and builder.config.source == "features"
-        return StudentInput(store, None, views, by_number=as_reference)
+        width = mapping("model_options", args.model_options).get("head_feature_dim")
+        return StudentInput(store, None, views, by_number=as_reference, head_feature_dim=width)
     if builder.config.videos is None:
         raise ValueError("A student needs something to see: give --features, or the data set's --videos, a folder.")
     times = {name: getattr(builder.config, name) for name in ("num_frames", "frame_rate", "tau_o")}
@@ -140,7 +149,8 @@ def prepare_for_features(model: AVTForAnticipation, store: FeatureStore, video_i
         model.avt.feature_deviation.copy_(torch.from_numpy(deviation))
     if probe is not None:
         assert model.last_frame_classifier is not None
-        probe.classifier.on_standardized(mean, deviation).load_into(model.last_frame_classifier)
+        width = model.last_frame_classifier.in_features
+        probe.classifier.on_standardized(mean[-width:], deviation[-width:]).load_into(model.last_frame_classifier)
         model.last_frame_classifier.requires_grad_(False)
         for parameter in model.classifiers["action"].parameters():
             torch.nn.init.zeros_(parameter)

@@ -53,16 +53,19 @@ def fit_probe(
     return Probe(fit_logistic(features, labels, num_actions, l2, device), l2)
 
 
-def last_frame_features(store: FeatureStore, rows: datasets.Dataset, *, by_number: bool = False) -> np.ndarray:
+def last_frame_features(
+    store: FeatureStore, rows: datasets.Dataset, *, by_number: bool = False, width: int | None = None
+) -> np.ndarray:
     """Returns the stored feature of the last observed frame of each row, float32 `(N, D)`.
 
     Args:
         store (`FeatureStore`): Where features are.
         rows (`datasets.Dataset`): N rows.
         by_number (`bool`, *optional*): See `FeatureCollator`.
+        width (`int`, *optional*): Trailing columns to return: see `config.head_feature_dim`. Default: all.
     """
     times = np.array([times[-1] for times in rows["frame_times"]], dtype=float)
     if by_number:
         times = (np.array([numbers[-1] for numbers in rows["frame_indices"]]) - 1) / REFERENCE_FEATURE_FPS
     pairs = zip(rows["video_id"], times, strict=True)
-    return np.concatenate([store.read(video_id, [time_s]) for video_id, time_s in pairs])
+    return np.concatenate([store.read(video_id, [time_s])[:, -(width or 0) :] for video_id, time_s in pairs])

@@ -13,7 +13,6 @@ from ..runs.folder import ARGUMENTS, DECISIVE, check_processes, read_json, write
 from ..sharing.cards import student_card
 from ..sharing.hub import create_repository, push_folder, use_token
 from .arguments import RunArguments
-from .probe import last_frame_features
 from .training import RESULTS, StudentData, student_data, table_metadata, trained_student
 
 # Of `TrainingArguments`, what does not decide about the result but should be the same when a run is taken up.
@@ -120,7 +119,7 @@ def probe_table(data: StudentData, split: str) -> ScoreTable | None:
     """Returns the scores of the probe beside students of features, `None` beside students of videos."""
     if data.probe is None or data.seen.store is None:
         return None
-    features = last_frame_features(data.seen.store, data.evaluation, by_number=data.seen.by_number)
+    features = data.seen.last_frames(data.evaluation)
     metadata = table_metadata(data.builder, split=split, model="probe")
     labels = np.asarray(data.evaluation["action"])
     return ScoreTable(list(data.evaluation["uid"]), data.probe.classifier.log_probs(features), labels, metadata)

@@ -20,7 +20,7 @@ from ..runs.folder import DECISIVE, SETTINGS, keep_settings, last_whole_checkpoi
 from ..teacher.soft_labels import SoftLabelTable, rows_fingerprint
 from .arguments import DistillationArguments, RunArguments, StudentArguments
 from .building import StudentInput, build_student, prepare_for_features, student_input
-from .probe import Probe, fit_probe, last_frame_features
+from .probe import Probe, fit_probe
 from .trainer import DistillationTrainer, SoftLabelCollator
 
 RESULTS = "results.json"  # written when all else is: the student is finished
@@ -93,8 +93,7 @@ def _probe(
     """Returns the probe of training rows, where students see features and some rows are labelled."""
     if seen.store is None:
         return None
-    features = last_frame_features(seen.store, train, by_number=seen.by_number)
-    return fit_probe(features, train, len(builder.annotations.label_space.actions), args.device)
+    return fit_probe(seen.last_frames(train), train, len(builder.annotations.label_space.actions), args.device)
 
 
 def trained_student(args: RunArguments, data: StudentData) -> ScoreTable:

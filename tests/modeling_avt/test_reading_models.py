@@ -307,3 +307,19 @@ def test_video_files_are_read_from_their_beginning(video):
     for time_s in np.arange(0, 3.01, 0.5):
         last = stream.push(read_frames(video, [time_s])[0], time_s)
     assert scores(answers) == pytest.approx(scores(last), abs=1e-4)
+
+
+def test_recogniser_and_head_may_read_columns_of_their_own():
+    columns = {"recognizer_feature_dim": 5, "head_feature_dim": 8}
+    model = reading_model(classify_last_frame=True, standardize_features=True, **columns)
+    windows = features(8).unflatten(0, (2, 4))
+    output = model(video_features=windows)
+    for column, of_head, of_recogniser in ((1, False, True), (4, True, True), (11, True, False)):
+        changed = windows.clone()
+        changed[..., column] += 1
+        other = model(video_features=changed)
+        assert other.logits.equal(output.logits) is not of_head
+        assert other.frame_logits.equal(output.frame_logits) is not of_recogniser
+    assert model.last_frame_classifier.in_features == model.avt.encoder.in_features == 8
+    with pytest.raises(ValueError, match="head_feature_dim is 13: give 1 to 12"):
+        tiny_config(head_feature_dim=13)
