@@ -118,8 +118,11 @@ def _from_checkpoint(name_or_path: str, fields: dict) -> AVTForAnticipation:
     same_labels = config.id2label == fields["id2label"]
     if not same_labels:
         logger.warning("%s knows other actions than this data set: its classifiers are drawn anew.", name_or_path)
-    if not same_labels:
-        config.reader = None  # its tables are of those actions
+    if config.reader is not None:
+        logger.warning(
+            "The reader of %s is left out: fit another to the student with avt-distill fit_reader.", name_or_path
+        )
+        config.reader = None
     for name, value in fields.items():
         setattr(config, name, value)
     config.label2id = {label: index for index, label in config.id2label.items()}

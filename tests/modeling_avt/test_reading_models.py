@@ -133,6 +133,8 @@ def test_a_reader_of_another_label_space_is_refused(tmp_path):
     model.save_pretrained(tmp_path)
     with pytest.raises(ValueError, match="The reader was fitted on other actions than the 3 of id2label"):
         AVTForAnticipation.from_pretrained(tmp_path, id2label={0: "mix", 1: "cut", 2: "serve"})
+    without = AVTForAnticipation.from_pretrained(tmp_path, id2label={0: "mix", 1: "cut", 2: "serve"}, reader=None)
+    assert without.reader is None
     other = tiny_model(tiny_config(num_labels=3, recognizes_frames=True))
     with pytest.raises(ValueError, match="The reader was fitted on other actions"):
         other.attach_reader(loglinear_reader())

@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 import torch
+from helpers.readers import reading_model
 from helpers.tiny_models import tiny_config, tiny_model, tiny_vit_config
 from tiny_kitchen import ACTIONS, WIDTH, kitchen_builder, write_kitchen, write_tiny_vit, write_video_kitchen
 
@@ -184,3 +185,15 @@ def test_options_that_contradict_each_other_are_refused(options, message):
 def test_students_that_cannot_be_built_are_refused(kitchen, options, message):
     with pytest.raises(ValueError, match=message):
         build(of_features(kitchen, **options), kitchen_builder(kitchen))
+
+
+def test_a_checkpoints_reader_is_left_out_of_a_student_that_is_trained_further(kitchen, tmp_path, caplog):
+    model = reading_model(feature_dim=WIDTH, num_frames=4, tau_o=4.0)
+    model.save_pretrained(tmp_path)
+    student = build(
+        of_features(kitchen, model_options=None, model_name_or_path=str(tmp_path)), kitchen_builder(kitchen)
+    )
+    assert student.reader is None
+    assert student.config.reader is None
+    assert "The reader of" in caplog.text
+    assert student.recognizer.out_features == len(ACTIONS) + 1
