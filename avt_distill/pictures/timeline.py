@@ -76,7 +76,7 @@ def draw_timeline(timeline: Sequence[Mapping], film: Film, title: str, path: str
         for frame, time_s in zip(film.frames, film.times_s, strict=True):
             image = OffsetImage(frame, zoom=72 * FILM / len(frame))
             strip.add_artist(AnnotationBbox(image, (time_s, 0.5), frameon=False, pad=0))
-        if band:
+        if history is not None:
             _draw_band(band[0], history, actions, timeline[-1]["at_s"], end_s)
         row, score = answers["label"].map(actions.index), answers["score"]
         alpha = np.where(answers["likeliest"], 1.0, 0.35)
