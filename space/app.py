@@ -73,6 +73,8 @@ def build_page(anticipate: Pipeline, name: str, every: float) -> gr.Blocks:
         (frame,) = read_frames(video, [first["observed_until_s"]], resize_short_side=360)
         return timeline_html(moments, chosen), frame, said, {answer["label"]: answer["score"] for answer in answers}
 
+    # Checkpoints whose code is older have no reader to ask for.
+    band = " Below it: what had been recognized by the moment chosen." if getattr(config, "reader", None) else ""
     with gr.Blocks(title=f"Action anticipation: {name}", analytics_enabled=False) as page:
         gr.Markdown(
             f"# What happens next?\n`{name}` watches {config.tau_o:g} s of video at a time, and says which of "
@@ -82,7 +84,7 @@ def build_page(anticipate: Pipeline, name: str, every: float) -> gr.Blocks:
         video = gr.Video(label="Video", sources=["upload"], height=300)
         button = gr.Button("Anticipate", variant="primary", elem_id="anticipate")
         with gr.Column(visible=False) as results:
-            gr.Markdown("The likeliest action, at the time at which it is to start; the higher, the surer.")
+            gr.Markdown(f"The likeliest action, at the time at which it is to start; the higher, the surer.{band}")
             line = gr.HTML(elem_id="timeline")
             moment = gr.Slider(label="Seen until (s)", minimum=0, maximum=1, step=every, elem_id="moment")
             with gr.Row():

@@ -1,7 +1,7 @@
 """A timeline of anticipated actions as HTML: what starts when, how sure the model is, and where the clock stands."""
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from html import escape
 
 # Six of Okabe and Ito's colors and one more, which color-blind people can tell apart, also on light and dark pages. The
@@ -10,6 +10,7 @@ COLOURS = ("#0072B2", "#E69F00", "#009E73", "#D55E00", "#CC79A7", "#56B4E9", "#8
 OTHER = "#BBBBBB"
 TICK_STEPS_S = (0.1, 0.2, 0.5, 1, 2, 5, 10, 15, 30, 60, 120, 300, 600, 900, 1800, 3600)
 MOST_TICKS = 9
+LISTED = 5  # of what was recognized
 
 STYLE = """<style>
 .timeline { position: relative; margin: 0 1.2em; font-size: 0.85rem; }
@@ -17,6 +18,8 @@ STYLE = """<style>
 .timeline .bars div { position: absolute; bottom: 0; min-width: 1px; }
 .timeline .bars .cursor { top: 0; width: 0; min-width: 0; border-left: 2px solid currentColor; }
 .timeline .bars .seen { height: 100%; background: currentColor; opacity: 0.12; }
+.timeline .recognized { position: relative; height: 1.2em; margin-top: 0.3em; }
+.timeline .recognized div { position: absolute; height: 100%; min-width: 1px; }
 .timeline .axis { position: relative; height: 1.6em; }
 .timeline .axis span { position: absolute; transform: translateX(-50%); white-space: nowrap; }
 .timeline ul { display: flex; flex-wrap: wrap; gap: 0.2em 1.2em; list-style: none; margin: 0; padding: 0 !important; }
@@ -28,14 +31,21 @@ STYLE = """<style>
 def timeline_html(moments: Sequence[Mapping], chosen: int) -> str:
     """Returns the likeliest action of each moment, drawn at the time at which it is to start.
 
+    Where a reader has read the video, a band below shows what it had recognized by the chosen moment, and a list the
+    last of it.
+
     Args:
-        moments (`Sequence[Mapping]`): What the pipeline answers with `every`: `at_s`, `starts_at_s`, `anticipated`.
+        moments (`Sequence[Mapping]`): What the pipeline answers with `every`: `at_s`, `starts_at_s`, `anticipated`, and
+            `history` with a reader.
         chosen (`int`): The moment whose observed window is shaded, and whose anticipated start the cursor marks.
     """
     best = [moment["anticipated"][0] for moment in moments]
     interval_s = moments[1]["at_s"] - moments[0]["at_s"] if len(moments) > 1 else max(moments[0]["at_s"], 1.0)
     end_s = moments[-1]["starts_at_s"] + interval_s
-    colours = colours_of(answer["label"] for answer in best)
+    # Of all moments, so that colors stay where another one is chosen.
+    recognized = [entry["label"] for moment in moments for entry in moment.get("history", [])[-1:]]
+    labels = [*(answer["label"] for answer in best), *recognized]
+    colours = colours_of(labels)
 
     def share(seconds: float) -> str:
         return f"{100 * seconds / end_s:.3f}%"
@@ -51,12 +61,41 @@ def timeline_html(moments: Sequence[Mapping], chosen: int) -> str:
     seen = f'<div class="seen" style="left: {share(now["observed_from_s"])}; width: {share(seen_s)}"></div>'
     cursor = f'<div class="cursor" style="left: {share(now["starts_at_s"])}"></div>'
     axis = [f'<span style="left: {share(tick)}">{clock(tick)}</span>' for tick in ticks(end_s)]
-    names = [*colours.items(), *([("other actions", OTHER)] if len({a["label"] for a in best}) > len(colours) else [])]
+    names = [*colours.items(), *([("other actions", OTHER)] if len(set(labels)) > len(colours) else [])]
     legend = [f'<li><i style="background: {colour}"></i>{escape(name)}</li>' for name, colour in names]
     return (
         f'{STYLE}<div class="timeline"><div class="bars">{seen}{"".join(bars)}{cursor}</div>'
-        f'<div class="axis">{"".join(axis)}</div><ul>{"".join(legend)}</ul></div>'
+        f'{_band(moments[chosen], colours, share)}<div class="axis">{"".join(axis)}</div><ul>{"".join(legend)}</ul>'
+        f"{_list(moments[chosen])}</div>"
     )
+
+
+def _band(moment: Mapping, colours: Mapping[str, str], share: Callable[[float], str]) -> str:
+    """Returns the actions recognized by a moment, each from its beginning to the next one's; "" without a reader."""
+    if "history" not in moment:
+        return ""
+    history = moment["history"]
+    ends = [*(entry["start_s"] for entry in history), moment["at_s"]][1:]
+    actions = [
+        f'<div title="recognized: {_words(entry)}" style="left: {share(entry["start_s"])}; '
+        f"width: {share(end - entry['start_s'])}; opacity: {0.3 + 0.7 * entry['probability']:.2f}; "
+        f'background: {colours.get(entry["label"], OTHER)}"></div>'
+        for entry, end in zip(history, ends, strict=True)
+    ]
+    return f'<div class="recognized">{"".join(actions)}</div>'
+
+
+def _list(moment: Mapping) -> str:
+    """Returns the last actions recognized by a moment as a sentence, newest first; "" without a reader."""
+    if "history" not in moment:
+        return ""
+    newest_first = moment["history"][: -LISTED - 1 : -1]
+    words = "; ".join(map(_words, newest_first)) or "no action yet"
+    return f"<p>Recognized by {clock(moment['at_s'])}, newest first: {words}</p>"
+
+
+def _words(entry: Mapping) -> str:
+    return f"{escape(entry['label'])}, from {clock(round(entry['start_s'], 1))}, {100 * entry['probability']:.0f} %"
 
 
 def colours_of(labels) -> dict[str, str]:

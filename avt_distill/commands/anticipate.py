@@ -7,6 +7,10 @@ r"""Predicts which actions start next in a video: as a table, JSON, a picture or
 
 The model is a folder or a name on the Hub; it runs with the code of this project, not with the checkpoint's. Picture
 and video need matplotlib: the extra `plots`.
+
+A checkpoint with a reader (`avt-distill fit_reader`) also reports what it has recognized so far. For this, even for one
+moment, it decodes and encodes every frame that the reader reads, from the beginning of the video on: `--read_from_s`
+makes that less, `--no_reader` leaves the reader out.
 """
 
 import argparse
@@ -24,6 +28,7 @@ if TYPE_CHECKING:
 
 FILM_SHORT_SIDE_PX = 180
 SHOWN = 3  # actions of a moment that have a column, and a line in the annotated video
+RECOGNIZED = 5  # past actions that are printed
 
 
 def main(argv: Sequence[str]):
@@ -37,7 +42,8 @@ def main(argv: Sequence[str]):
     moments = ask(anticipate, args)
     config = anticipate.model.config
     print(f"{args.video_file}, answers of {args.model} (tau_a {config.tau_a:g} s, tau_o {config.tau_o:g} s)")
-    print("\n".join(table(moments, args.top_k) if args.every is not None else answer_lines(moments[0])))
+    lines = table(moments, args.top_k) if args.every is not None else answer_lines(moments[0])
+    print("\n".join([*lines, *history_lines(moments[-1])]))
     if args.json is not None:
         source = {"video": str(args.video_file), "model": args.model, "tau_a": config.tau_a, "tau_o": config.tau_o}
         write_json(args.json, {**source, "moments": moments})
@@ -59,12 +65,16 @@ def parse(argv: Sequence[str]) -> argparse.Namespace:
     moment.add_argument("--at", type=float, help="end of the observed window in seconds; default: end of the video")
     moment.add_argument("--every", type=float, help="seconds between the moments of a timeline")
     parser.add_argument("--top_k", type=int, default=5, help="how many actions")
+    parser.add_argument("--no_reader", action="store_true", help="answer with the model alone, without its reader")
+    parser.add_argument("--read_from_s", type=float, help="where its reader begins, in seconds; default: 0")
     parser.add_argument("--json", type=Path, help="JSON to write")
     parser.add_argument("--timeline", type=Path, help="PNG to write; with --every")
     parser.add_argument("--video", type=Path, help="mp4 to write: the video and what was anticipated; with --every")
     parser.add_argument("--device", help="such as cpu or cuda:0; default: the first accelerator, else the CPU")
     parser.add_argument("--dtype", default="auto", help="such as bfloat16; default: as the checkpoint was saved")
     args = parser.parse(argv)
+    if args.no_reader and args.read_from_s is not None:
+        raise ValueError("--read_from_s sets where the reader begins, and --no_reader leaves it out: give one of them.")
     for name in ("json", "timeline", "video"):
         path = getattr(args, name)
         if path is not None and not path.parent.is_dir():
@@ -87,10 +97,16 @@ def load_pipeline(args: argparse.Namespace) -> "ActionAnticipationPipeline":
 
 def ask(anticipate: "ActionAnticipationPipeline", args: argparse.Namespace) -> list[dict]:
     """Returns the answers at each moment: of a single one too, as a timeline of one."""
-    answer = anticipate(args.video_file, at=args.at, every=args.every, top_k=args.top_k)
+    if args.read_from_s is not None and anticipate.model.reader is None:
+        raise ValueError(f"--read_from_s sets where the reader begins, but {args.model} has none: leave it out.")
+    reading = {"reader": False if args.no_reader else None, "read_from_s": args.read_from_s}
+    answers = anticipate(args.video_file, at=args.at, every=args.every, top_k=args.top_k, **reading)
     if args.every is not None:
-        return answer
-    return [{"at_s": answer[0]["observed_until_s"], "starts_at_s": answer[0]["starts_at_s"], "anticipated": answer}]
+        return answers
+    read = {"history": answers[0]["history"]} if "history" in answers[0] else {}
+    answers = [{name: value for name, value in answer.items() if name != "history"} for answer in answers]
+    times = {"at_s": answers[0]["observed_until_s"], "starts_at_s": answers[0]["starts_at_s"]}
+    return [{**times, "anticipated": answers, **read}]
 
 
 def answer_lines(moment: Mapping) -> list[str]:
@@ -99,11 +115,30 @@ def answer_lines(moment: Mapping) -> list[str]:
     return lines + [f"{100 * answer['score']:6.1f} %  {answer['label']}" for answer in moment["anticipated"]]
 
 
+def history_lines(moment: Mapping) -> list[str]:
+    """Returns the last actions recognized by a moment, oldest first, as text; nothing where no reader has read."""
+    if "history" not in moment:
+        return []
+    history, until = moment["history"], f"recognized until {moment['at_s']:.1f} s"
+    if not history:
+        return [f"{until}: no action yet"]
+    which = f" (the last {RECOGNIZED} of {len(history)} actions)" if len(history) > RECOGNIZED else ""
+    lines = [f"{until}, with when each action began{which}:"]
+    return lines + [
+        f"{100 * entry['probability']:6.1f} %  {entry['start_s']:6.1f} s  {entry['label']}"
+        for entry in history[-RECOGNIZED:]
+    ]
+
+
 def table(moments: Sequence[Mapping], top_k: int) -> list[str]:
-    """Returns a line a moment, with the likeliest actions side by side."""
+    """Returns a line a moment, with the likeliest actions side by side, and the last one recognized if any are."""
     rows = [[f"{100 * a['score']:5.1f} % {a['label']}" for a in moment["anticipated"][:SHOWN]] for moment in moments]
+    header = "    observed (s)  starts at  likeliest first"
+    if "history" in moments[0]:
+        rows = [[*row, f"| {_last_recognized(moment)}"] for row, moment in zip(rows, moments, strict=True)]
+        header += "; after |: the last action recognized"
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    lines = ["    observed (s)  starts at  likeliest first"]
+    lines = [header]
     for moment, row in zip(moments, rows, strict=True):
         answers = "  ".join(words.ljust(width) for words, width in zip(row, widths, strict=True)).rstrip()
         observed = f"{moment['anticipated'][0]['observed_from_s']:6.1f} to {moment['at_s']:6.1f}"
@@ -111,6 +146,13 @@ def table(moments: Sequence[Mapping], top_k: int) -> list[str]:
     if min(top_k, len(moments[0]["anticipated"])) > SHOWN:
         lines.append(f"(the {SHOWN} likeliest; all {len(moments[0]['anticipated'])} are in the JSON)")
     return lines
+
+
+def _last_recognized(moment: Mapping) -> str:
+    if not moment["history"]:
+        return "none yet"
+    last = moment["history"][-1]
+    return f"{100 * last['probability']:5.1f} % {last['label']}"
 
 
 def film(video: Path, moments: Sequence[Mapping]) -> "Film":

@@ -4,7 +4,9 @@
     avt-distill export_model user/name exported/ --onnx
 
 `feature_model` takes the features of a window; `streaming_step` a prepared frame and the features of those before it,
-and hands them on. `programs.json` lists what they take and return. ONNX needs the extra `export`.
+and hands them on. `programs.json` lists what they take and return. ONNX needs the extra `export`. The reader of a
+checkpoint is no program: its tables are in `reader.safetensors`, and `programs.json` describes how modeling_avt's
+`HistoryReader` uses them.
 """
 
 from collections.abc import Sequence
@@ -22,7 +24,7 @@ def main(argv: Sequence[str]):
 
     from modeling_avt import AVTForAnticipation, AVTVideoProcessor
 
-    from ..sharing.export import export_model
+    from ..sharing.export import READER, export_model
 
     model = AVTForAnticipation.from_pretrained(args.model)
     processor = None if model.config.backbone_config is None else AVTVideoProcessor.from_pretrained(args.model)
@@ -30,3 +32,5 @@ def main(argv: Sequence[str]):
     for name, difference in differences.items():
         size_mb = (args.output / name).stat().st_size / 1e6
         print(f"{args.output / name}: {size_mb:.1f} MB, scores differ from the model's by {difference:.1e} at most")
+    if model.reader is not None:
+        print(f"{args.output / READER}: the tables of its reader")

@@ -1,4 +1,4 @@
-r"""Fits readers, which know the past from what was recognised, and compares them with the rest.
+r"""Fits readers of what was recognized so far, and compares them with text-free models.
 
     avt-distill fit_reader runs/salads/fold1             # of a run of avt-distill distill, with its options
     avt-distill fit_reader configs/salads50/reader.yaml --data_dir salads50 --features features/ \
@@ -6,9 +6,9 @@ r"""Fits readers, which know the past from what was recognised, and compares the
 
 Everything is chosen on training videos: in inner folds by video, students, recognisers and readers are fitted to the
 other videos and predict those of their fold, and the weights of the pool are learned on these predictions. `output_dir`
-then holds `reader_seed<n>`, the student with its reader, which pipelines and streams use by themselves; `reader/`, the
-scores of all that are compared; and `reader_comparison.json`. If interrupted, rerun the command: trained students are
-kept.
+then holds `reader_seed<n>`, the student with its reader, which pipelines and streams use by themselves, the first with
+a model card, for `avt-distill push_to_hub`; `reader/`, the scores of all that are compared; and
+`reader_comparison.json`. If interrupted, rerun the command: trained students are kept.
 """
 
 from collections.abc import Sequence

@@ -1,6 +1,7 @@
 """Uploads a student, a teacher or a Space, with a card that is filled from results.
 
     avt-distill push_to_hub runs/salads/distilled_seed0 user/salads-avt
+    avt-distill push_to_hub runs/salads/reader_seed0 user/salads-reader    # a student with its reader
     avt-distill push_to_hub teachers/salads_fold1 user/salads-teacher --private
     avt-distill push_to_hub space user/salads-app --model user/salads-avt
 

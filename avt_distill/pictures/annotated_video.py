@@ -13,6 +13,7 @@ from .style import COLORS, OTHER, shortened
 
 SHORT_SIDE_PX, LINE_PX, DPI = 360, 24, 100
 BAR_PX, LETTER_PX = 60, 10  # left edge of the bars; average width of a bold letter
+RECOGNIZED = 3  # past actions in the band at the bottom
 MAX_FPS = 25.0
 FRAMES_AT_ONCE = 64
 CODECS = ("libx264", "mpeg4")  # the first that PyAV was built with; browsers play H.264
@@ -20,6 +21,8 @@ CODECS = ("libx264", "mpeg4")  # the first that PyAV was built with; browsers pl
 
 def write_annotated_video(video: str | Path, timeline: Sequence[Mapping], path: str | Path, top_k: int = 3):
     """Writes an mp4 that shows, below each frame, the last answers given by then, never later ones.
+
+    Where a reader has read the video, a band at the bottom shows the last actions recognized by then.
 
     Args:
         video (`str` or `Path`): The video of the timeline. It is shown 360 pixels high (or wide, if upright), at up to
@@ -48,7 +51,8 @@ def write_annotated_video(video: str | Path, timeline: Sequence[Mapping], path: 
             number = int(np.searchsorted(at_s, time_s + 1e-6)) - 1  # -1: before the first
             if number not in captions:
                 moment = timeline[number] if number >= 0 else None
-                captions = {number: draw_caption(moment, timeline[0]["at_s"], frame.shape[1], top_k)}
+                place = (timeline[0]["at_s"], frame.shape[1], top_k, "history" in timeline[0])
+                captions = {number: draw_caption(moment, *place)}
             image = np.concatenate([frame, captions[number]])
             if stream.codec_context.width != image.shape[1]:  # the first frame
                 stream.width, stream.height = image.shape[1], image.shape[0]
@@ -64,7 +68,9 @@ def _frames(video: str | Path, times: np.ndarray) -> Iterator[tuple[float, np.nd
         yield from zip(chunk, np.ascontiguousarray(frames[:, :height, :width]), strict=True)
 
 
-def draw_caption(moment: Mapping | None, first_at_s: float, width_px: int, top_k: int) -> np.ndarray:
+def draw_caption(
+    moment: Mapping | None, first_at_s: float, width_px: int, top_k: int, has_history: bool = False
+) -> np.ndarray:
     """Returns a picture of what was anticipated at a moment, uint8 `(H, width_px, 3)`, H even.
 
     Args:
@@ -72,13 +78,15 @@ def draw_caption(moment: Mapping | None, first_at_s: float, width_px: int, top_k
         first_at_s (`float`): Time of the first answer.
         width_px (`int`): Width of the picture.
         top_k (`int`): How many actions it has room for.
+        has_history (`bool`, *optional*): Whether it has room for a band of the last actions recognized.
     """
     from matplotlib.backends.backend_agg import FigureCanvasAgg  # of an extra
     from matplotlib.figure import Figure
 
-    figure = Figure((width_px / DPI, LINE_PX * (top_k + 1.5) / DPI), DPI, facecolor="#0d1117")
+    lines = top_k + 2 * has_history  # the band is the last of them, the one above it its heading
+    figure = Figure((width_px / DPI, LINE_PX * (lines + 1.5) / DPI), DPI, facecolor="#0d1117")
     canvas = FigureCanvasAgg(figure)
-    axes = figure.add_axes((0, 0, 1, 1), xlim=(0, width_px), ylim=(top_k + 0.75, -0.75))  # x in pixels, y in lines
+    axes = figure.add_axes((0, 0, 1, 1), xlim=(0, width_px), ylim=(lines + 0.75, -0.75))  # x in pixels, y in lines
     axes.axis("off")
     style = {"fontsize": 10.5, "va": "center_baseline", "parse_math": False}
     if moment is None:
@@ -92,5 +100,18 @@ def draw_caption(moment: Mapping | None, first_at_s: float, width_px: int, top_k
             axes.text(BAR_PX - 6, line, f"{100 * answer['score']:.0f} %", color="white", ha="right", **style)
             label = shortened(answer["label"], width // LETTER_PX)
             axes.text(BAR_PX + 5, line, label, color="white", weight="bold" if line == 1 else "normal", **style)
+        if has_history:
+            _draw_history(axes, moment["history"], lines, width_px, style)
     canvas.draw()
     return np.ascontiguousarray(np.asarray(canvas.buffer_rgba())[:, :, :3])
+
+
+def _draw_history(axes, history: Sequence[Mapping], line: int, width_px: int, style: dict):
+    """Draws the last actions recognized side by side, the newest on the right, the surer the more opaque."""
+    words = "recognized so far, newest last:" if history else "no action recognized yet"
+    axes.text(8, line - 1, words, color=OTHER, **style)
+    width = (width_px - 16) / RECOGNIZED
+    for place, entry in enumerate(history[-RECOGNIZED:]):
+        left = 8 + place * width
+        axes.barh(line, width - 3, 0.9, left, color=COLORS[0], alpha=0.2 + 0.6 * entry["probability"])
+        axes.text(left + 5, line, shortened(entry["label"], int(width) // LETTER_PX), color="white", **style)

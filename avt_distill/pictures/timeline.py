@@ -7,11 +7,12 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from .style import COLORS, GREY, SMALL_PT, picture, shortened
+from .style import COLORS, GREY, OTHER, SMALL_PT, picture, shortened
 
 # In inches: width of the picture, least width of its time axis, heights of frames, of a row and of everything else, and
 # width of a number.
 WIDTH, AXIS, FILM, ROW, REST, NUMBER = 13.3, 11.0, 1.2, 0.5, 1.3, 0.4
+BAND, LETTER = 0.3, 0.075  # height of what was recognized, and width of a letter in it
 MAX_ROWS = 8
 FULL = 0.7  # height of a bar of probability 1, in rows; its number is above it
 
@@ -49,6 +50,7 @@ def draw_timeline(timeline: Sequence[Mapping], film: Film, title: str, path: str
 
     The left edge of a bar is the anticipated start of the action and its height the probability; the likeliest action
     of each moment is solid. Bars and frames share one clock: below a frame is what had been anticipated for its time.
+    Where a reader has read the video, a band between the two shows what it had recognized by the last moment.
 
     Args:
         timeline (`Sequence[Mapping]`): The pipeline's answer with `every`: at least one moment.
@@ -66,13 +68,16 @@ def draw_timeline(timeline: Sequence[Mapping], film: Film, title: str, path: str
     step, tau_a = _step(timeline), timeline[0]["starts_at_s"] - timeline[0]["at_s"]
     end_s = timeline[-1]["starts_at_s"] + step
     answers, actions, num_others = _rows(timeline)
-    rows = ROW * len(actions)
-    with picture(path, WIDTH, REST + FILM + rows, title) as figure:
-        strip, axes = figure.subplots(2, 1, sharex=True, height_ratios=(FILM, rows))
+    rows, history = ROW * len(actions), timeline[-1].get("history")
+    heights = [FILM, rows] if history is None else [FILM, BAND, rows]
+    with picture(path, WIDTH, REST + sum(heights), title) as figure:
+        strip, *band, axes = figure.subplots(len(heights), 1, sharex=True, height_ratios=heights)
         strip.axis("off")
         for frame, time_s in zip(film.frames, film.times_s, strict=True):
             image = OffsetImage(frame, zoom=72 * FILM / len(frame))
             strip.add_artist(AnnotationBbox(image, (time_s, 0.5), frameon=False, pad=0))
+        if history is not None:
+            _draw_band(band[0], history, actions, timeline[-1]["at_s"], end_s)
         row, score = answers["label"].map(actions.index), answers["score"]
         alpha = np.where(answers["likeliest"], 1.0, 0.35)
         colors = list(zip(np.take(COLORS, row), alpha, strict=True))
@@ -87,6 +92,24 @@ def draw_timeline(timeline: Sequence[Mapping], film: Film, title: str, path: str
         when = f"start of the action in seconds, anticipated {tau_a:g} s earlier"
         marks = f"height of a bar: probability; solid: the likeliest; dotted: end of the video{others}"
         axes.set_xlabel(f"{when}\n{marks}", color=GREY)
+
+
+def _draw_band(axes, history: Sequence[Mapping], actions: Sequence[str], until_s: float, end_s: float):
+    """Draws recognized actions from the beginning of each to that of the next, in the colors of their rows."""
+    ends = [*(entry["start_s"] for entry in history), until_s][1:]
+    for entry, end in zip(history, ends, strict=True):
+        label, start_s, width_s = entry["label"], entry["start_s"], end - entry["start_s"]
+        color = COLORS[actions.index(label)] if label in actions else OTHER
+        alpha = 0.15 + 0.45 * entry["probability"]  # light enough for the text in it
+        axes.barh(0, width_s, 1, start_s, align="edge", color=color, alpha=alpha)
+        letters = int(width_s / end_s * AXIS / LETTER)
+        if letters > 3:
+            axes.text(start_s + width_s / 2, 0.5, shortened(label, letters), ha="center", va="center")
+    axes.set(ylim=(0, 1))
+    axes.set_yticks([0.5], [f"recognized by {until_s:g} s"])
+    axes.tick_params(bottom=False)
+    axes.spines["bottom"].set_visible(False)
+    axes.grid(False)
 
 
 def _step(timeline: Sequence[Mapping]) -> float:

@@ -10,6 +10,7 @@ import pandas as pd
 from ..evaluation.statistics import paired_bootstrap, sign_flip_test, student_t_interval
 from ..metrics import anticipation_metrics, expected_calibration_error, label_ranks, log_loss
 from ..runs.folder import write_json
+from ..sharing.cards import READER_COMPARISON
 
 TEXT_FREE = "student + probe"
 EXPLANATION = """\
@@ -24,7 +25,7 @@ class Answers(Protocol):
     rows: pd.DataFrame
     answers: dict[str, list[np.ndarray]]
     chosen: dict
-    folder: Path
+    folders: list[Path]
 
 
 def report(folder: Path, folds: Mapping[str, Answers], seeds: Sequence[int]) -> str:
@@ -50,7 +51,7 @@ def report(folder: Path, folds: Mapping[str, Answers], seeds: Sequence[int]) -> 
     # What reading adds to the student that gets the reader, whose name is in that of the last pool.
     student, stays = list(pooled)[-2].partition(" + ")[0], list(pooled)[-2]
     write_json(
-        folder / "reader_comparison.json",
+        folder / READER_COMPARISON,
         {
             "num_rows": len(rows),
             "num_videos": rows["video_id"].nunique(),
@@ -68,7 +69,9 @@ def report(folder: Path, folds: Mapping[str, Answers], seeds: Sequence[int]) -> 
     lines.append(pd.DataFrame(metrics).T.to_string(float_format="%.2f"))
     lines.append(f"\nTop-1 to '{reference}', with intervals of 95 %\n{comparison_table(comparisons)}")
     lines.append(f"\n{EXPLANATION}")
-    lines.append(f"\nA student with its reader: {first.folder}; scores of all in the folders reader/")
+    lines.append(
+        f"\nA student with its reader, and a model card: {first.folders[0]}; scores of all in the folders reader/"
+    )
     return "\n".join(lines)
 
 

@@ -1,6 +1,8 @@
 """Readers of a run: of one fold or of all, held against what reads no text, on rows that nothing was chosen on."""
 
 import copy
+import shutil
+from collections.abc import Iterable
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
@@ -8,13 +10,16 @@ import numpy as np
 import pandas as pd
 
 from modeling_avt.configuration_avt import actions_digest
+from modeling_avt.modeling_avt import AVTForAnticipation
 from modeling_avt.reader_avt import HistoryReader
 
 from ..data.loading import choose_splits, dataset_builder
+from ..evaluation.benchmark_metrics import benchmark_metrics
 from ..evaluation.scores import ScoreTable
-from ..runs.folder import SETTINGS, check_processes, keep_settings, write_json
-from ..student.run import variants
-from ..student.training import student_data, table_metadata
+from ..runs.folder import SETTINGS, check_processes, keep_settings, read_json, write_json, write_text
+from ..sharing.cards import READER_COMPARISON, student_card
+from ..student.run import hub_name, variants
+from ..student.training import RESULTS, student_data, table_metadata
 from ..teacher.log_linear import LogLinearModel
 from ..teacher.prediction import TeacherScorer
 from .arguments import ReaderArguments
@@ -37,13 +42,13 @@ class FoldResult:
         rows (`pd.DataFrame`): `uid`, `video_id` and `action` of M rows.
         answers (`dict[str, list[np.ndarray]]`): Log probabilities `(M, A)` of each member, one for each seed.
         chosen (`dict`): What was chosen on training videos.
-        folder (`Path`): Of the first seed's student with its reader.
+        folders (`list[Path]`): Of each seed's student with its reader.
     """
 
     rows: pd.DataFrame
     answers: dict[str, list[np.ndarray]]
     chosen: dict
-    folder: Path
+    folders: list[Path]
 
 
 def fit_readers(args: ReaderArguments) -> str:
@@ -56,7 +61,11 @@ def fit_readers(args: ReaderArguments) -> str:
     """
     check_processes(args.world_size)
     results = {name: fit_fold(of_fold) for name, of_fold in fold_arguments(args).items()}
-    return report(args.folder, results, args.seeds or [args.seed]) if args.should_save else ""
+    if not args.should_save:
+        return ""
+    text = report(args.folder, results, args.seeds or [args.seed])
+    _write_cards(args, results.values())
+    return text
 
 
 def fold_arguments(args: ReaderArguments) -> dict[str, ReaderArguments]:
@@ -117,7 +126,7 @@ def fit_fold(args: ReaderArguments) -> FoldResult:
     }
     reader = readers[args.kinds[-1]]
     reader.settings = replace(reader.settings, fusion_weights=weights[fused[-1].name])
-    result = FoldResult(run.rows, answers, chosen, _save(run, last, recognition, reader))
+    result = FoldResult(run.rows, answers, chosen, _save(run, last, recognition, reader, fused[-1]))
     if args.should_save:
         _write(run, folder, result)
     return result
@@ -175,26 +184,60 @@ def _true_history(run: FoldRun, videos: TrainingVideos, prior_weight: float) -> 
     return model.fit(histories, actions).logits(run.data.evaluation["history"]).astype(np.float64)
 
 
-def _save(run: FoldRun, variant: str, recognition: Recognition, reader: HistoryReader) -> Path:
-    """Writes each seed's student with the reader, and returns the first."""
+def _save(run: FoldRun, variant: str, recognition: Recognition, reader: HistoryReader, pool: Member) -> list[Path]:
+    """Writes each seed's student with the reader, and what is known of both, and returns their folders.
+
+    Args:
+        run, variant, recognition, reader: The student of which variant, and what it gets.
+        pool (`Member`): What the two answer together.
+    """
     folders = [run.args.folder / f"reader_seed{seed}" for seed in run.seeds]
     if run.args.should_save:
-        for seed, folder in zip(run.seeds, folders, strict=True):
+        for seed, folder, log_probs in zip(run.seeds, folders, pool.answers, strict=True):
             model = student(run, variant, seed)
             recognition.give_to(model, run.args.recognizer_feature_dim)
             model.attach_reader(reader)
             model.save_pretrained(folder)
             if run.data.seen.processor is not None:
                 run.data.seen.processor.save_pretrained(folder)
-    return folders[0]
+            of_student = run.arguments(variant, seed).folder
+            shutil.copyfile(of_student / SETTINGS, folder / SETTINGS)
+            write_json(
+                folder / RESULTS, _results(run, model, of_student, _score_table(run, pool.name, seed, log_probs))
+            )
+    return folders
+
+
+def _results(run: FoldRun, model: AVTForAnticipation, student_folder: Path, table: ScoreTable) -> dict:
+    """Returns the results of a student with its reader: its own scores, and how the student was trained."""
+    training = {k: v for k, v in read_json(student_folder / RESULTS).items() if k not in ("losses", "log")}
+    return training | {
+        "scores": table.metadata,
+        "metrics": benchmark_metrics(table, run.builder.annotations, verbs_and_nouns=True),
+        "num_parameters": model.num_parameters(),
+    }
+
+
+def _score_table(run: FoldRun, name: str, seed: int, log_probs: np.ndarray) -> ScoreTable:
+    """Returns what a member answers on the evaluation rows."""
+    metadata = table_metadata(run.builder, split=run.args.evaluation_split, model=name, seed=seed)
+    return ScoreTable(list(run.rows["uid"]), log_probs, run.rows["action"].to_numpy(), metadata)
 
 
 def _write(run: FoldRun, folder: Path, result: FoldResult):
     """Writes the scores of every member and seed, and what was chosen."""
-    labels, split = result.rows["action"].to_numpy(), run.args.evaluation_split
+    split = run.args.evaluation_split
     for name, of_seeds in result.answers.items():
         for seed, log_probs in zip(run.seeds, of_seeds, strict=True):
-            metadata = table_metadata(run.builder, split=split, model=name, seed=seed)
-            table = ScoreTable(list(result.rows["uid"]), log_probs, labels, metadata)
-            table.save(folder / f"scores_{split}_{name.replace(', ', '_').replace(' ', '_')}_seed{seed}.parquet")
+            path = folder / f"scores_{split}_{name.replace(', ', '_').replace(' ', '_')}_seed{seed}.parquet"
+            _score_table(run, name, seed, log_probs).save(path)
     write_json(folder / CHOSEN, result.chosen)
+
+
+def _write_cards(args: ReaderArguments, results: Iterable[FoldResult]):
+    """Writes the comparison beside each student with its reader, and a card for the first seed's of each fold."""
+    for result in results:
+        for folder in result.folders:
+            shutil.copyfile(args.folder / READER_COMPARISON, folder / READER_COMPARISON)
+        first = result.folders[0]
+        write_text(first / "README.md", str(student_card(first, hub_name(args))))

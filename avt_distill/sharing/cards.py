@@ -10,6 +10,7 @@ from ..runs.folder import read_json
 from .shipped import shipped_folder
 
 RESULTS, SETTINGS, CONFIG = "results.json", "settings.json", "config.json"
+READER_COMPARISON = "reader_comparison.json"
 MEASURES = {
     "action_top1_accuracy": ("accuracy", "Top-1 accuracy"),
     "action_top5_accuracy": ("accuracy", "Top-5 accuracy"),
@@ -21,6 +22,7 @@ STUDENT_SETTINGS = (
     *("learning_rate", "optim", "optim_args", "lr_scheduler_type", "warmup_steps", "weight_decay", "batch_size"),
     *("distill_weight", "distill_temperature", "distill_top_k", "distill_reduction"),
 )
+READER_SETTINGS = ("transitions", "frame_rate", "evidence_weight", "fusion_weights", "num_phases", "beam", "followers")
 TEACHER_SETTINGS = (
     *("learning_rate", "classifier_learning_rate", "optim", "lr_scheduler_type", "warmup_steps", "weight_decay"),
     *("per_device_train_batch_size", "gradient_accumulation_steps", "label_weights", "class_weights", "lora_rank"),
@@ -32,10 +34,11 @@ GRADIO_VERSION = "6.31.0"  # that `space/` was tried with
 def student_card(
     folder: str | Path, repo_id: str, *, comparison: dict | None = None, leak_note: str | None = None
 ) -> ModelCard:
-    """Returns the card of a student that `avt-distill distill` trained.
+    """Returns the card of a student that `avt-distill distill` trained, or of one with its reader.
 
     Args:
-        folder (`str` or `Path`): The student's checkpoint, with `results.json` and `settings.json`.
+        folder (`str` or `Path`): The student's checkpoint, with `results.json` and `settings.json`; with a reader, as
+            `avt-distill fit_reader` writes it, also `reader_comparison.json`.
         repo_id (`str`): Where it will be found: `user/name`.
         comparison (`dict`, *optional*): Content of the run's `comparison.json`: adds the baseline, over all seeds.
         leak_note (`str`, *optional*): A sentence on what the data's own protocol leaks.
@@ -53,6 +56,7 @@ def student_card(
         "results_table": _results_table(results["metrics"], comparison),
         "compared_seeds": None if comparison is None else comparison["seeds"],
         "settings_table": _settings_table(settings, STUDENT_SETTINGS),
+        "reader": _reader_values(folder, config, results) if config.get("reader") else None,
         "actions": ", ".join(labels[key] for key in sorted(labels, key=int)),
     }
     tags = ["action-anticipation", "video", "avt", "custom_code"]
@@ -125,13 +129,14 @@ def checkpoint_card(folder: str | Path, repo_id: str, *, leak_note: str | None =
         if read_json(folder / CONFIG)["model_type"] == "text_teacher":
             return teacher_card(folder, repo_id)
         comparison = folder.resolve().parent / "comparison.json"  # of all students of the run
-        comparison = read_json(comparison) if comparison.exists() else None
+        is_read = bool(read_json(folder / CONFIG).get("reader"))  # then it has another one beside it
+        comparison = read_json(comparison) if comparison.exists() and not is_read else None
         return student_card(folder, repo_id, comparison=comparison, leak_note=leak_note)
     if (folder / "README.md").exists():
         return ModelCard.load(folder / "README.md")
     raise ValueError(
-        f"{folder} has neither {RESULTS}, which avt-distill distill and finetune_teacher write, nor a README.md of "
-        "your own: nothing is known of it that a card could say."
+        f"{folder} has neither {RESULTS}, which avt-distill distill, fit_reader and finetune_teacher write, nor a "
+        "README.md of your own: nothing is known of it that a card could say."
     )
 
 
@@ -253,6 +258,54 @@ def _results_table(metrics: dict[str, float], comparison: dict | None) -> str:
             cells = [cell.format(**row) for cell in compared]
         rows.append([MEASURES[name][1], f"{metrics[name]:.2f}", *cells])
     return _table(header, rows)
+
+
+def _reader_values(folder: Path, config: dict, results: dict) -> dict:
+    """Returns what the card says of a reader: its settings, and the comparison of all that was fitted with it."""
+    compared, settings = _read(folder / READER_COMPARISON), config["reader"]
+    member = results["scores"]["model"]
+    shown = {"transitions": settings["transitions"]["kind"]}
+    shown["fusion_weights"] = ", ".join(f"{weight:.3f}" for weight in settings["fusion_weights"])
+    if member not in compared["metrics"]:
+        raise ValueError(
+            f"{folder / READER_COMPARISON} has no '{member}', of which the card is: fit the readers again."
+        )
+    return {
+        "frame_rate": settings["frame_rate"],
+        "num_rows": compared["num_rows"],
+        "num_videos": compared["num_videos"],
+        "num_folds": len(compared["chosen"]),
+        "seeds": compared["seeds"],
+        "reference": compared["reference"],
+        "table": _members_table(compared, member),
+        "settings_table": _settings_table({**settings, **shown}, READER_SETTINGS),
+    }
+
+
+def _members_table(compared: dict, this: str) -> str:
+    """Returns the metrics of all that was compared, `this` in bold, and how far each is from the reference."""
+    columns = list(compared["metrics"][this])
+    difference = f"top-1 to {compared['reference']}, 95 % over videos"
+    rows = []
+    for name, metrics in compared["metrics"].items():
+        cells = ["", ""]
+        if name != compared["reference"]:
+            found = compared["comparisons"][name]
+            numbers = {"difference": found["difference"], **found["over_videos"]}
+            cells = ["{difference:+.2f} [{low:+.2f}, {high:+.2f}]".format(**numbers), "{p_value:.4f}".format(**numbers)]
+        row = [name, _kind(name), *(f"{metrics[column]:.2f}" for column in columns), *cells]
+        rows.append([f"**{cell}**" if cell else "" for cell in row] if name == this else row)
+    return _table(["", "text", *columns, difference, "p"], rows)
+
+
+def _kind(member: str) -> str:
+    """Returns which text, if any, a member of a reader's comparison learned from or reads: see the card."""
+    if member == "true history":
+        return "true history"
+    parts = member.split(" + ")
+    reads = any(part.startswith("reader") and part != "reader, unigram" for part in parts)  # which knows no order
+    kinds = ["distilled"] * ("distilled" in parts) + ["read"] * reads
+    return ", ".join(kinds) or "none"
 
 
 def _compared(comparison: dict | None, name: str) -> dict | None:

@@ -6,21 +6,30 @@ import tempfile
 from pathlib import Path
 
 import torch
+from safetensors.torch import save_file
 from torch import nn
 
 from modeling_avt.modeling_avt import AVTForAnticipation
+from modeling_avt.reader_avt import HistoryReader
 from modeling_avt.temporal_avt import TIME_CONTRACT, sample_frame_times
 from modeling_avt.video_processing_avt import AVTVideoProcessor
 
 LARGEST_DIFFERENCE = 1e-4
-CONTRACT = "programs.json"
+CONTRACT, READER = "programs.json", "reader.safetensors"
+HOW_TO_READ = (
+    "Build modeling_avt's HistoryReader(ReaderSettings.from_config(settings), number of labels) and load the tables "
+    "in the file; from the beginning of a video, let it read log_softmax of frame_logits, settings.frame_rate times a "
+    "second; its next_action(tau_a), joined with logits by pool(logits, next_action, settings.fusion_weights), is the "
+    "answer."
+)
 
 
 class FeatureModel(nn.Module):
     """From the features of a window to the scores of the next action.
 
     `forward` takes `video_features` float32 `(B, T, D)` and `frame_mask` bool `(B, T)`, `False` for moments before the
-    video; it returns `logits` `(B, A)`, and `verb_logits` and `noun_logits` where the model has them.
+    video; it returns `logits` `(B, A)`, and `verb_logits`, `noun_logits` and `frame_logits` `(B, T, A + 1)` where the
+    model has them.
     """
 
     def __init__(self, model: AVTForAnticipation):
@@ -49,8 +58,9 @@ class StreamingStep(nn.Module):
 
     `forward` takes `pixel_values` float32 `(B, 3, H, W)`, frames as `AVTVideoProcessor` prepares them (or, for a model
     without backbone, `features` `(B, D)`), `window` float32 `(B, T, D)` and `frame_mask` bool `(B, T)`. It returns
-    what `FeatureModel` does, and `next_window` and `next_frame_mask`. A stream begins with zeros and `False`; frames
-    come at the model's frame rate. The scores are those of `AVTStream`.
+    what `FeatureModel` does, of `frame_logits` those of the new frame, `(B, A + 1)`, and `next_window` and
+    `next_frame_mask`. A stream begins with zeros and `False`; frames
+    come at the model's frame rate. The scores are those of `AVTStream` without a reader.
     """
 
     def __init__(self, model: AVTForAnticipation, height: int, width: int):
@@ -67,7 +77,10 @@ class StreamingStep(nn.Module):
         window = torch.cat([window[:, 1:], features[:, None]], dim=1)
         frame_mask = torch.cat([frame_mask[:, 1:], torch.ones_like(frame_mask[:, :1])], dim=1)
         outputs = self.model(video_features=window, frame_mask=frame_mask & self.observed)
-        return *(outputs[name] for name in score_names(self.model.config)), window, frame_mask
+        scores = {name: outputs[name] for name in score_names(self.model.config)}
+        if "frame_logits" in scores:
+            scores["frame_logits"] = scores["frame_logits"][:, -1]
+        return *scores.values(), window, frame_mask
 
     def inputs(self, batch_size: int) -> dict[str, torch.Tensor]:
         """Returns random inputs; the last stream has just begun."""
@@ -85,7 +98,8 @@ class StreamingStep(nn.Module):
 
 
 def score_names(config) -> list[str]:
-    return ["logits", *(f"{kind}_logits" for kind in ("verb", "noun") if kind in config.label_types)]
+    names = ["logits", *(f"{kind}_logits" for kind in ("verb", "noun") if kind in config.label_types)]
+    return [*names, "frame_logits"] if config.recognizes_frames else names
 
 
 def export_model(
@@ -96,7 +110,8 @@ def export_model(
     onnx: bool = False,
 ) -> dict[str, float]:
     """Writes `feature_model` and `streaming_step`, `.pt2` and if wanted `.onnx`, and `programs.json`, which says what
-    they take and return, at which moments, and the names of the actions.
+    they take and return, at which moments, and the names of the actions. Of a model with a reader, `reader.safetensors`
+    holds the tables, and `programs.json` its settings and how the parts go together: a beam search is no program.
 
     All take any batch size. Each is run on random input before anything is written for good.
 
@@ -119,7 +134,8 @@ def export_model(
         )
     if onnx:
         _check_onnx()
-    model = model.eval().float().cpu()
+    model = copy.deepcopy(model).eval().float().cpu()
+    reader, model.reader = model.reader, None  # no program calls it, and its tables would be written into each
     crop = {"height": 0, "width": 0} if video_processor is None else video_processor.crop_size
     programs = {"feature_model": FeatureModel(model), "streaming_step": StreamingStep(model, **crop)}
     folder, differences = Path(folder), {}
@@ -130,6 +146,7 @@ def export_model(
             for path in _write(program.eval(), Path(unfinished) / name, onnx):
                 differences[path.name] = _difference(program, path)
         description = _describe(programs, model.config, video_processor)
+        description["reader"] = None if reader is None else _write_reader(reader, model.config, Path(unfinished))
         (Path(unfinished) / CONTRACT).write_text(json.dumps(description, indent=1) + "\n")
         for path in Path(unfinished).iterdir():
             path.replace(folder / path.name)
@@ -148,6 +165,12 @@ def _write(program: FeatureModel | StreamingStep, path: Path, onnx: bool) -> lis
         names = {"input_names": list(program.inputs(1)), "output_names": program.outputs()}
         torch.onnx.export(exported, dynamo=True, verbose=False, **names).save(files[1])
     return files
+
+
+def _write_reader(reader: HistoryReader, config, folder: Path) -> dict:
+    """Writes a reader's tables, and returns what `programs.json` has about it."""
+    save_file({name: table.contiguous() for name, table in reader.state_dict().items()}, folder / READER)
+    return {"file": READER, "settings": config.reader, "tau_a": config.tau_a, "use": HOW_TO_READ}
 
 
 def _difference(program: FeatureModel | StreamingStep, path: Path) -> float:

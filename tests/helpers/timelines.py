@@ -6,3 +6,12 @@ def moment(at_s: float, **scores: float) -> dict:
     times = {"observed_from_s": 0.0, "observed_until_s": at_s, "starts_at_s": at_s + 1}
     answers = [{"label": label.replace("_", " "), "score": score, **times} for label, score in scores.items()]
     return {"at_s": at_s, "starts_at_s": at_s + 1, "anticipated": answers}
+
+
+def with_history(moment: dict, **begun: float) -> dict:
+    """A moment by which actions were recognized, with when each began: `with_history(moment, cut_egg=3.0)`."""
+    history = [
+        {"label": label.replace("_", " "), "action": action, "start_s": start_s, "probability": 0.8}
+        for action, (label, start_s) in enumerate(begun.items())
+    ]
+    return {**moment, "history": history}

@@ -4,7 +4,7 @@ import re
 
 import pytest
 
-from space.timeline import clock, colours_of, ticks, timeline_html
+from space.timeline import STYLE, clock, colours_of, ticks, timeline_html
 
 
 def moments(labels: list[str], every: float = 1.0, tau_a: float = 1.0) -> list[dict]:
@@ -47,6 +47,44 @@ def test_rare_actions_share_a_colour():
     html = timeline_html(moments(labels), chosen=0)
     assert html.count("<li>") == 8
     assert "other actions" in html
+
+
+def read(moments: list[dict], *history: tuple[str, float]) -> list[dict]:
+    """Moments of a reader: what each has recognized is what began before it."""
+    for moment in moments:
+        moment["history"] = [
+            {"label": label, "action": 0, "start_s": start_s, "probability": 0.5}
+            for label, start_s in history
+            if start_s < moment["at_s"]
+        ]
+    return moments
+
+
+def test_what_was_recognized_is_a_band_until_the_chosen_moment():
+    timeline = read(moments(["cut", "cut", "mix"]), ("mix", 0.5), ("<b>serve</b>", 1.5))
+    html = timeline_html(timeline, chosen=1)
+    band = re.search(r'<div class="recognized">(.*?)</div></div>', html).group(1)
+    places = re.findall(r"left: ([\d.]+)%; width: ([\d.]+)%; opacity: ([\d.]+); background: (#\w+)", band)
+    assert [tuple(map(float, place[:3])) for place in places] == [(10, 20, 0.65), (30, 10, 0.65)]  # of 5 s
+    legend = dict(re.findall(r'background: (#\w+)"></i>([^<]+)</li>', html))
+    assert [legend[color] for *_, color in places] == ["mix", "&lt;b&gt;serve&lt;/b&gt;"]
+    assert "Recognized by 2 s, newest first: &lt;b&gt;serve&lt;/b&gt;, from 1.5 s, 50 %; mix, from 0.5 s" in html
+    assert "<b>" not in html
+    assert "newest first: mix, from 0.5 s, 50 %</p>" in timeline_html(timeline, chosen=0)
+
+
+def test_nothing_recognized_yet_and_no_reader():
+    nothing = timeline_html(read(moments(["cut", "mix"])), chosen=0)
+    assert '<div class="recognized"></div>' in nothing
+    assert "newest first: no action yet" in nothing
+    plain = timeline_html(moments(["cut", "mix"]), chosen=0)
+    assert "ecognized" not in plain.replace(STYLE, "")
+
+
+def test_colors_stay_where_another_moment_is_chosen():
+    timeline = read(moments(["cut", "cut", "mix"]), ("mix", 0.5), ("serve", 2.5))
+    legends = {re.search("<ul>.*</ul>", timeline_html(timeline, chosen)).group() for chosen in range(3)}
+    assert len(legends) == 1
 
 
 @pytest.mark.parametrize(("end_s", "expected"), [(3.0, "0.5"), (9.5, "2"), (100.0, "15"), (7200.0, "900")])

@@ -6,12 +6,13 @@ import sys
 import numpy as np
 import pytest
 from helpers.commands import avt_distill
-from helpers.timelines import moment
+from helpers.readers import reading_model
+from helpers.timelines import moment, with_history
 from helpers.tiny_models import tiny_config, tiny_model, tiny_processor, tiny_vit_config
 from helpers.videos import frame_number
 from transformers import ViTModel
 
-from avt_distill.commands.anticipate import table
+from avt_distill.commands.anticipate import history_lines, table
 from avt_distill.pictures.annotated_video import SHORT_SIDE_PX, draw_caption
 from modeling_avt import ActionAnticipationPipeline, AVTForAnticipation, AVTVideoProcessor
 from modeling_avt.video_io_avt import probe, read_frames
@@ -87,6 +88,87 @@ def test_table_of_a_timeline():
         "   0.0 to    1.0      2.0 s   75.0 % cut       25.0 % mix",
         "   0.0 to   12.5     13.5 s  100.0 % mix all    0.0 % cut",
     ]
+
+
+@pytest.fixture(scope="module")
+def reader(tmp_path_factory) -> str:
+    """A checkpoint with a reader."""
+    folder = tmp_path_factory.mktemp("reader")
+    reading_model(tiny_vit_config, tau_a=0.5).save_pretrained(folder)
+    tiny_processor().save_pretrained(folder)
+    return str(folder)
+
+
+def pipeline_of(folder: str) -> ActionAnticipationPipeline:
+    processor = AVTVideoProcessor.from_pretrained(folder)
+    return ActionAnticipationPipeline(AVTForAnticipation.from_pretrained(folder), video_processor=processor)
+
+
+def test_one_moment_and_what_was_recognized_by_then(reader, video, capsys, tmp_path):
+    avt_distill("anticipate", video, "--model", reader, "--at", 5, "--json", tmp_path / "out.json")
+    lines = capsys.readouterr().out.splitlines()
+    answer = pipeline_of(reader)(video, at=5.0)
+    history = answer[0]["history"]
+    assert history
+    assert lines[2:5] == [f"{100 * entry['score']:6.1f} %  {entry['label']}" for entry in answer]
+    assert lines[5].startswith("recognized until 5.0 s, with when each action began")
+    newest = history[-1]
+    assert lines[-2] == f"{100 * newest['probability']:6.1f} %  {newest['start_s']:6.1f} s  {newest['label']}"
+    (written,) = json.loads((tmp_path / "out.json").read_text())["moments"]
+    assert written["history"] == history
+    answers = [{key: value for key, value in entry.items() if key != "history"} for entry in answer]
+    assert written["anticipated"] == answers
+
+
+def test_the_model_without_its_reader_and_a_reader_that_begins_later(reader, video, tmp_path):
+    out = tmp_path / "out.json"
+    anticipate = pipeline_of(reader)
+    avt_distill("anticipate", video, "--model", reader, "--every", 2, "--no_reader", "--json", out)
+    assert json.loads(out.read_text())["moments"] == anticipate(video, every=2.0, reader=False)
+    avt_distill("anticipate", video, "--model", reader, "--at", 5, "--read_from_s", 3, "--json", out)
+    (written,) = json.loads(out.read_text())["moments"]
+    assert written["history"] == anticipate(video, at=5.0, read_from_s=3.0)[0]["history"]
+
+
+def test_a_reader_that_is_not_there_begins_nowhere(model, video):
+    with pytest.raises(SystemExit, match=r"--read_from_s sets where the reader begins, but .* has none"):
+        avt_distill("anticipate", video, "--model", model, "--read_from_s", 1)
+    with pytest.raises(SystemExit, match="--no_reader leaves it out: give one of them"):
+        avt_distill("anticipate", video, "--model", "none", "--read_from_s", 1, "--no_reader")
+
+
+def test_a_timeline_shows_what_was_recognized(reader, video, capsys, tmp_path):
+    pytest.importorskip("matplotlib")
+    out = {kind: tmp_path / f"out.{kind}" for kind in ("png", "mp4")}
+    options = ["--timeline", out["png"], "--video", out["mp4"]]
+    avt_distill("anticipate", video, "--model", reader, "--every", 2, *options)
+    lines = capsys.readouterr().out.splitlines()
+    timeline = pipeline_of(reader)(video, every=2.0)
+    assert lines[1:5] == table(timeline, 5)
+    assert lines[5 : 5 + len(history_lines(timeline[-1]))] == history_lines(timeline[-1])
+    assert out["png"].stat().st_size > 0
+    shown = read_frames(out["mp4"], [0.5, 2.5, 4.5])
+    captions = [draw_caption(said, 2.0, shown.shape[2], 3, has_history=True) for said in (None, *timeline[:2])]
+    for expected, frame in enumerate(shown):
+        distances = [np.abs(frame[SHORT_SIDE_PX:] - caption.astype(float)).mean() for caption in captions]
+        assert np.argmin(distances) == expected
+
+
+def test_lines_of_what_was_recognized():
+    timeline = [with_history(moment(1.0, cut=1.0)), with_history(moment(12.5, cut=1.0), mix=0.5, take_egg=3.0)]
+    assert table(timeline, 5)[1:] == [
+        "   0.0 to    1.0      2.0 s  100.0 % cut  | none yet",
+        "   0.0 to   12.5     13.5 s  100.0 % cut  |  80.0 % take egg",
+    ]
+    assert history_lines(timeline[0]) == ["recognized until 1.0 s: no action yet"]
+    assert history_lines(timeline[1]) == [
+        "recognized until 12.5 s, with when each action began:",
+        "  80.0 %     0.5 s  mix",
+        "  80.0 %     3.0 s  take egg",
+    ]
+    long = with_history(moment(9.0, cut=1.0), **{f"a{number}": float(number) for number in range(8)})
+    assert history_lines(long)[0].endswith("(the last 5 of 8 actions):")
+    assert len(history_lines(long)) == 6
 
 
 @pytest.mark.parametrize(

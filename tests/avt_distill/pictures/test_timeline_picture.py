@@ -2,10 +2,12 @@
 
 import numpy as np
 import pytest
-from helpers.timelines import moment
+from helpers.timelines import moment, with_history
 
 from avt_distill.pictures.style import COLORS
 from avt_distill.pictures.timeline import Film, draw_timeline, film_times
+
+BLUE, ORANGE = (0x00, 0x72, 0xB2), (0xE6, 0x9F, 0x00)  # of the first two rows
 
 
 def columns_of(picture: np.ndarray, color: str) -> np.ndarray:
@@ -31,6 +33,27 @@ def test_bars_are_below_the_frames_of_their_time_as_high_as_they_are_probable(tm
     red = np.flatnonzero(columns_of(picture, "#FF0000"))
     assert red.mean() == pytest.approx(edges[2] + 0.5 * second, abs=2)
     assert len(red) / columns_of(picture, "#FF0000").max() == pytest.approx(30 / 20, abs=0.05)
+
+
+def test_what_was_recognized_is_a_band_in_the_colors_of_the_rows(tmp_path):
+    pytest.importorskip("matplotlib")
+    from matplotlib.image import imread
+
+    film = Film(np.zeros((1, 20, 30, 3), dtype=np.uint8), [3.5], 4.0)
+    plain = [moment(1.0, mix=0.9, cut=0.1), moment(2.0, mix=0.2, cut=0.8)]
+    nothing = [with_history(shown) for shown in plain]
+    read = [nothing[0], with_history(plain[1], mix=0.0, cut=1.0)]
+    sizes = {}
+    for name, timeline in {"plain": plain, "nothing": nothing, "read": read}.items():
+        draw_timeline(timeline, film, name, tmp_path / f"{name}.png")
+        sizes[name] = imread(tmp_path / f"{name}.png").shape
+    assert sizes["plain"][0] < sizes["nothing"][0]
+    picture = imread(tmp_path / "read.png")
+    shade = 0.15 + 0.45 * 0.8
+    light = ["#" + "".join(f"{round(255 - shade * (255 - value)):02X}" for value in rgb) for rgb in (BLUE, ORANGE)]
+    mix, cut = (np.flatnonzero(columns_of(picture, color) > 10) for color in light)
+    assert np.ptp(mix) == pytest.approx(np.ptp(cut), rel=0.05)  # 1 s each, the second until the last moment
+    assert mix.max() < cut.min()
 
 
 @pytest.mark.parametrize("aspect", [0.1, 9 / 16, 16 / 9, 4.0, 20.0])

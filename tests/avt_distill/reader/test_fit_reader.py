@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from helpers.commands import avt_distill
+from helpers.processes import command
 from helpers.videos import numbered_frames, write_video
 from tiny_kitchen import ACTIONS, kitchen_builder, write_kitchen, write_soft_labels, write_tiny_vit
 
@@ -15,6 +16,7 @@ from avt_distill.evaluation.scores import ScoreTable
 from avt_distill.features.stores import open_feature_store, write_features
 from avt_distill.metrics import softmax
 from avt_distill.runs.folder import read_json
+from avt_distill.sharing.cards import checkpoint_card
 from modeling_avt import ActionAnticipationPipeline, AVTForAnticipation, AVTVideoProcessor
 
 SMALL = ("--inner_folds", 3, "--beam", 50, "--distill_weight", 0, "--seeds", 0, 1)
@@ -62,6 +64,47 @@ def test_all_that_is_compared_is_in_the_table(kitchen, tmp_path, capsys):
         assert set(found) == {"difference", "relative_percent", "over_rows", "over_videos", "over_seeds"}
     for said in ("the paper's method", "(ours)", "a ceiling", "12 rows of 2 videos, 2 seeds"):
         assert said in printed
+
+
+LOAD_READER = """
+import json, numpy as np
+from huggingface_hub import ModelCard
+from transformers import pipeline
+anticipate = pipeline("action-anticipation", model="user/reader", trust_remote_code=True)
+answers = anticipate({{"video_features": np.load({features!r}), "frames_per_second": 1.0}}, at=25.0)
+card = ModelCard.load("user/reader")
+print(json.dumps([len(answers[0]["history"]) > 0, card.data.eval_results[0].metric_value]))
+"""
+
+
+def test_a_student_with_its_reader_is_pushed_with_its_own_numbers(kitchen, fitted, hub, tmp_path):
+    features = tmp_path / "features.npy"
+    np.save(features, open_feature_store(kitchen / "features").read_all("v6")[0])
+    folder = fitted / "reader_seed0"
+    assert hub.run(command("push_to_hub", folder, "user/reader"), "here").endswith("pushed to user/reader\n")
+    pushed = hub.repositories["models/user/reader"]
+    assert {"results.json", "reader_comparison.json", "model.safetensors", "reader_avt.py"} <= set(pushed)
+    read, top1 = json.loads(hub.run(LOAD_READER.format(features=str(features)), "elsewhere").splitlines()[-1])
+    table, results = scores(fitted, STAYS), read_json(folder / "results.json")
+    assert read
+    assert top1 == round(100 * (table.scores.argmax(1) == table.labels).mean(), 2)
+    assert results["scores"] == table.metadata
+    assert results["num_training_rows"] == read_json(fitted / "baseline_seed0" / "results.json")["num_training_rows"]
+    card = pushed["README.md"].decode()
+    assert all(f"- **{kind}**:" in card for kind in ("distilled", "read", "true history"))
+    comparison = read_json(fitted / "reader_comparison.json")
+    for name, metrics in comparison["metrics"].items():
+        (line,) = (line for line in card.replace("*", "").splitlines() if line.startswith(f"| {name} |"))
+        assert f" | {metrics['top-1']:.2f} | {metrics['top-5']:.2f} | " in line
+    assert "12 actions of 2 videos; means over 2 seeds (0, 1)" in card
+    assert str(fitted) not in card
+    assert hub.unknown == []
+
+
+def test_the_first_seed_has_a_card_and_all_can_be_given_one(fitted):
+    assert (fitted / "reader_seed0" / "README.md").exists()
+    assert not (fitted / "reader_seed1" / "README.md").exists()
+    assert "seed 1 with its reader" in str(checkpoint_card(fitted / "reader_seed1", "user/reader"))
 
 
 def test_a_script_that_repeats_is_read(fitted):
@@ -138,6 +181,9 @@ def test_a_run_is_taken_up_and_its_students_are_kept(kitchen, tmp_path, capsys):
     weights = comparison["chosen"][""]["weights"]
     reader = AVTForAnticipation.from_pretrained(tmp_path / "run" / "reader_seed0").config.reader
     assert reader["fusion_weights"] == pytest.approx(weights["distilled + reader, log-linear"])
+    card = (tmp_path / "run" / "reader_seed0" / "README.md").read_text()
+    assert "| **distilled + reader, log-linear** | **distilled, read** |" in card
+    assert "without teacher, mean" not in card  # of the comparison of students, which are others
     capsys.readouterr()
     avt_distill("fit_reader", tmp_path / "run" / "distilled_seed0", "--inner_folds", 2, "--beam", 20)
     assert "distilled + reader, log-linear" in capsys.readouterr().out
@@ -159,6 +205,9 @@ def test_all_folds_of_ones_own_data(kitchen, tmp_path, capsys):
         ScoreTable.load(tmp_path / "run" / fold / "reader" / f"scores_test_{STAYS}_seed0.parquet")
         for fold in ("fold1", "fold2")
     ]
+    for fold in ("fold1", "fold2"):  # all folds together are what each is compared by
+        card = (tmp_path / "run" / fold / "reader_seed0" / "README.md").read_text()
+        assert "actions of 8 videos in 2 folds, each answered by the models of its fold" in card
     assert {uid[:2] for uid in tables[0].uids} == {"v0", "v2", "v4", "v6"}
     assert {uid[:2] for uid in tables[1].uids} == {"v1", "v3", "v5", "v7"}
 
@@ -227,5 +276,6 @@ def test_students_of_videos_read_what_they_or_a_classifier_recognise(video_kitch
         answers = {a["label"]: a["score"] for a in anticipate(row.video, at=row.observed_end_s, top_k=3)}
         measured = softmax(table.scores[table.uids.index(row.uid)])
         np.testing.assert_allclose([answers[name] for name in ACTIONS[:3]], measured, atol=1e-4)
+    assert 'video = "video.mp4"' in (folder / "README.md").read_text()
     logged = read_json(tmp_path / "run" / "baseline_seed42" / "results.json")["losses"]
     assert logged.get("evaluation_frame_loss", 0) > 0 if recognizes_frames else "evaluation_frame_loss" not in logged

@@ -4,11 +4,12 @@ import json
 
 import pytest
 import yaml
+from helpers.readers import reading_model
 from helpers.tiny_models import tiny_config, tiny_model
 from huggingface_hub import DatasetCardData
 from tiny_kitchen import kitchen_builder, write_kitchen
 
-from avt_distill.sharing.cards import dataset_card, student_card, teacher_card
+from avt_distill.sharing.cards import checkpoint_card, dataset_card, student_card, teacher_card
 
 METRICS = {
     "action_top1_accuracy": 41.25,
@@ -133,6 +134,75 @@ def test_a_baseline_is_not_called_distilled(student):
     card = student_card(student, "user/kitchen")
     assert "knowledge-distillation" not in header(card)["tags"]
     assert "distillation" not in str(card).lower()
+
+
+MEMBERS = {"student + probe": 40.0, "reader, unigram": 30.0, "distilled + reader, bigram": 44.5, "true history": 68.0}
+READER_COMPARISON = {
+    "num_rows": 300,
+    "num_videos": 9,
+    "seeds": [3, 4],
+    "reference": "student + probe",
+    "metrics": {name: {"top-1": top1, "log loss": 1.5} for name, top1 in MEMBERS.items()},
+    "comparisons": {
+        name: {"difference": top1 - 40.0, "over_videos": {"low": -1.0, "high": 9.0, "p_value": 0.0125}}
+        for name, top1 in MEMBERS.items()
+        if name != "student + probe"
+    },
+    "chosen": {"fold1": {}, "fold2": {}},
+}
+
+
+@pytest.fixture
+def reader(student):
+    """A student with its reader, in a run whose students were compared."""
+    folder = student / "reader_seed3"
+    model = reading_model()
+    model.save_pretrained(folder)
+    results = {**RESULTS, "scores": {**SCORES, "model": "distilled + reader, bigram"}}
+    for name, content in {
+        "reader_seed3/results.json": results,
+        "reader_seed3/settings.json": SETTINGS,
+        "reader_seed3/reader_comparison.json": READER_COMPARISON,
+        "comparison.json": COMPARISON,
+    }.items():
+        (student / name).write_text(json.dumps(content))
+    return folder
+
+
+def test_a_readers_card_tells_three_uses_of_text_apart(reader):
+    text = str(checkpoint_card(reader, "user/reader"))
+    for kind in ("- **distilled**: the paper's method", "- **read**: this project's method", "- **true history**:"):
+        assert kind in text
+    assert "| student + probe | none | 40.00 | 1.50 |  |  |" in text
+    assert "| reader, unigram | none | 30.00 | 1.50 | -10.00 [-1.00, +9.00] | 0.0125 |" in text
+    assert "| **distilled + reader, bigram** | **distilled, read** | **44.50** | **1.50** | **+4.50 [-1.00" in text
+    assert "| true history | true history | 68.00 |" in text
+    assert "300 actions of 9 videos in 2 folds" in text
+    assert "| fusion_weights | 0.500, 0.500 |" in text
+    assert "at=12.0, reader=False)" in text
+    assert "without teacher, mean" not in text
+
+
+def test_cards_of_students_do_not_speak_of_readers(student):
+    assert "reader" not in str(student_card(student, "user/kitchen"))
+
+
+@pytest.mark.parametrize("missing", ["num_videos", "reference", "chosen", "comparisons"])
+def test_a_readers_card_has_no_holes(reader, missing):
+    file = reader / "reader_comparison.json"
+    file.write_text(json.dumps({k: v for k, v in READER_COMPARISON.items() if k != missing}))
+    with pytest.raises(ValueError, match=f"'{missing}'"):
+        checkpoint_card(reader, "user/reader")
+    file.unlink()
+    with pytest.raises(ValueError, match=r"reader_comparison\.json is missing"):
+        checkpoint_card(reader, "user/reader")
+
+
+def test_a_comparison_of_other_readers_is_refused(reader):
+    file = reader / "reader_comparison.json"
+    file.write_text(file.read_text().replace("bigram", "trigram"))
+    with pytest.raises(ValueError, match=r"has no 'distilled [+] reader, bigram', of which the card is"):
+        checkpoint_card(reader, "user/reader")
 
 
 TEACHER_FILES = {

@@ -8,11 +8,16 @@ import numpy as np
 import pytest
 import torch
 from helpers.commands import Result, avt_distill, run_command
+from helpers.readers import reading_model
 from helpers.tiny_models import VERB_NOUN, tiny_config, tiny_model, tiny_processor, tiny_vit_config
 from helpers.videos import numbered_frames
+from safetensors.torch import load_file
 
 from avt_distill.sharing import export
 from avt_distill.sharing.export import FeatureModel, StreamingStep, export_model
+from modeling_avt import ActionAnticipationPipeline, AVTForAnticipation
+from modeling_avt.configuration_avt import ReaderSettings
+from modeling_avt.reader_avt import HistoryReader, pool
 
 HAS_ONNX = all(importlib.util.find_spec(name) for name in ("onnxruntime", "onnxscript"))
 # A window shorter than the head can take: its oldest frames are never observed.
@@ -103,6 +108,80 @@ def test_the_command_writes_nothing_that_differs(exported_features, tmp_path, mo
     ):
         avt_distill("export_model", folder.parent / "model", tmp_path / "other")
     assert list((tmp_path / "other").iterdir()) == []
+
+
+@pytest.fixture(scope="module")
+def exported_reader(tmp_path_factory) -> tuple[AVTForAnticipation, Path]:
+    """A model of features with a reader, and the folder of its programs."""
+    folder = tmp_path_factory.mktemp("reader")
+    model = reading_model(frame_rate=1.0, head_num_layers=1)
+    model.save_pretrained(folder / "model")
+    avt_distill("export_model", folder / "model", folder / "exported", *(["--onnx"] if HAS_ONNX else []))
+    return model, folder / "exported"
+
+
+def loaded_reader(folder: Path) -> tuple[HistoryReader, dict]:
+    """A reader as `programs.json` says that it is loaded, and that description."""
+    description = json.loads((folder / "programs.json").read_text())
+    settings = ReaderSettings.from_config(description["reader"]["settings"])
+    reader = HistoryReader(settings, len(description["labels"]))
+    reader.load_state_dict(load_file(folder / description["reader"]["file"]))
+    return reader, description
+
+
+def answer(logits: torch.Tensor, reader: HistoryReader, description: dict) -> dict[str, float]:
+    tau_a, weights = description["reader"]["tau_a"], reader.settings.fusion_weights
+    scores = pool(logits, reader.next_action(tau_a), weights).exp().tolist()
+    return dict(zip(description["labels"], scores, strict=True))
+
+
+def asked(model: AVTForAnticipation, features: torch.Tensor, at_s: float) -> dict[str, float]:
+    video = {"video_features": features, "frames_per_second": 1.0}
+    answers = ActionAnticipationPipeline(model)(video, at=at_s, top_k=3)
+    return {entry["label"]: entry["score"] for entry in answers}
+
+
+def test_steps_and_a_loaded_reader_answer_as_the_pipeline(exported_reader):
+    model, folder = exported_reader
+    reader, description = loaded_reader(folder)
+    step = torch.export.load(folder / "streaming_step.pt2").module()
+    names = list(description["programs"]["streaming_step"]["outputs"])
+    features = 2 * torch.randn(9, 12, generator=torch.Generator().manual_seed(0))
+    window, mask = torch.zeros(1, 4, 12), torch.zeros(1, 4, dtype=torch.bool)
+    for time_s, row in enumerate(features):
+        outputs = dict(zip(names, step(row[None], window, mask), strict=True))
+        window, mask = outputs["next_window"], outputs["next_frame_mask"]
+        assert outputs["frame_logits"].shape == (1, 4)
+        reader.update(outputs["frame_logits"][0].log_softmax(-1), time_s)
+        found = answer(outputs["logits"][0], reader, description)
+        assert found == pytest.approx(asked(model, features, time_s), abs=1e-5)
+
+
+def test_windows_and_a_loaded_reader_answer_as_the_pipeline(exported_reader):
+    model, folder = exported_reader
+    reader, description = loaded_reader(folder)
+    assert description["programs"]["feature_model"]["outputs"]["frame_logits"] == ["float32", ["batch", 4, 4]]
+    assert "HistoryReader" in description["reader"]["use"]
+    program = torch.export.load(folder / "feature_model.pt2").module()
+    assert not [name for name in program.state_dict() if "reader" in name]
+    features = 2 * torch.randn(8, 12, generator=torch.Generator().manual_seed(1))
+    windows = features.unflatten(0, (2, 4))
+    logits, frame_logits = program(windows, torch.ones(2, 4, dtype=torch.bool))
+    reader.read(frame_logits.flatten(0, 1).log_softmax(-1), range(8))
+    assert answer(logits[-1], reader, description) == pytest.approx(asked(model, features, 7.0), abs=1e-5)
+
+
+def test_a_model_is_exported_without_being_changed(tmp_path):
+    model = reading_model(head_num_layers=1).to(torch.bfloat16).train()
+    export_model(model, tmp_path)
+    assert model.reader is not None
+    assert model.training
+    assert model.dtype == torch.bfloat16
+
+
+def test_a_model_without_a_reader_exports_none(exported):
+    assert json.loads((exported / "programs.json").read_text())["reader"] is None
+    assert not (exported / "reader.safetensors").exists()
 
 
 def test_frames_need_a_processor(tmp_path):
