@@ -24,6 +24,7 @@ from avt_distill.data.labels import LabelSpace
 from avt_distill.data.loading import BUILDERS, dataset_builder
 from avt_distill.features.backbones import load_backbone_processor
 from avt_distill.losses import distillation_loss
+from avt_distill.reader.arguments import ReaderArguments
 from avt_distill.recipes.adaptation import AdaptationArguments
 from avt_distill.runs.arguments import parse_run
 from avt_distill.student import building
@@ -36,17 +37,25 @@ FOLDER = PROJECT / "configs"
 LAUNCHERS = sorted((FOLDER / "accelerate").glob("*.yaml"))
 NUM_PROCESSES = {"one_gpu": 1, "several_gpus": 4, "several_nodes": 32, "fsdp2": 4, "cpu_processes": 2}
 CONFIGS = sorted(set(FOLDER.rglob("*.yaml")) - set(LAUNCHERS))
-KINDS = {"teacher": TeacherRun, "adaptation": AdaptationArguments, "student": StudentRun, "avt": StudentRun}
+KINDS = {
+    "teacher": TeacherRun,
+    "adaptation": AdaptationArguments,
+    "student": StudentRun,
+    "avt": StudentRun,
+    "reader": ReaderArguments,
+}
 SCRIPTS = {
     TeacherRun: "avt-distill finetune_teacher",
     AdaptationArguments: "avt-distill adapt_language_model",
     StudentRun: "run_distill.py",
+    ReaderArguments: "avt-distill fit_reader",
 }
 # What the command line has to add to a file.
 GIVEN = {
     TeacherRun: [],
     AdaptationArguments: ["--model_name_or_path", "x", "--recipes", "y"],
     StudentRun: ["--soft_labels", "x"],
+    ReaderArguments: ["--soft_labels", "x"],
 }
 NUM_ACTIONS = {"egtea": 106, "epic_kitchens_55": 2513, "epic_kitchens_100": 3806, "fifty_salads": 17}
 
