@@ -3,10 +3,21 @@
 import itertools
 import json
 
+import numpy as np
 import pytest
 from tiny_kitchen import write_kitchen
 
-from benchmarks import adaptation, data_pipeline, decoding, imports, scaling, step, streaming
+from benchmarks import (
+    adaptation,
+    data_pipeline,
+    decoding,
+    imports,
+    reader,
+    scaling,
+    simulation,
+    step,
+    streaming,
+)
 
 
 @pytest.fixture
@@ -84,3 +95,37 @@ def test_scaling(tmp_path):
     measured = scaling.build(tmp_path)
     assert 3 * 130 < measured["rows"] <= 3 * 136
     assert measured["peak_mb"] >= measured["imports_mb"]
+
+
+def test_reader(output, capsys):
+    options = ["--tiny", "--beam", "30", "--num_frames", "60", "--repeats", "2"]
+    reader.main([*options, "--memory_frames", "50", "150", "--memory_beam", "20", "--output", str(output)])
+    result = json.loads(output.read_text())
+    assert [(one["space"], one["num_last"]) for one in result["updates"]] == [
+        ("18 actions", 1),
+        ("18 actions", 2),
+        ("pairs", 1),
+    ]
+    assert all(one["mean_hypotheses"] == 30 and one["p90_ms"] >= one["median_ms"] > 0 for one in result["updates"])
+    assert all(set(one["times"]) == {"reader", "no_reader"} and one["added_ms"] > 0 for one in result["answers"])
+    first, last = result["memory"]
+    assert (first["frames"], last["frames"]) == (50, 150)
+    assert first["state_kb"] == last["state_kb"] > 0
+    assert "After 150 frames" in capsys.readouterr().out
+
+
+def test_the_simulated_recogniser_is_as_good_as_stated():
+    parts = simulation.action_parts(5, 10, 30)
+    segments = simulation.make_scripts([200] * 5, 30, parts, mean_s=3.8)
+    videos = simulation.true_frames(segments, 30, 1.0)
+    labels = np.concatenate([labels for _, labels in videos.values()])
+    recogniser = simulation.SimulatedRecogniser(0.4, simulation.share_of_frames(labels, 30), parts)
+    log_probs = recogniser.log_probs(labels, seed=0)
+    assert len(labels) > 3000
+    np.testing.assert_allclose(np.exp(log_probs).sum(1), 1)
+    taken = log_probs.argmax(1)
+    assert (taken == labels).mean() == pytest.approx(0.4, abs=0.03)
+    mistaken = (taken != labels) & (taken < 30) & (labels < 30)
+    assert (parts[taken[mistaken]] == parts[labels[mistaken]]).any(1).mean() > 0.75
+    assert np.exp(log_probs.max(1)).mean() == pytest.approx(0.4, abs=0.05)  # it is as sure as it is right
+    np.testing.assert_array_equal(log_probs, recogniser.log_probs(labels, seed=0))
