@@ -2,6 +2,7 @@
 
 import itertools
 import json
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -12,6 +13,7 @@ from benchmarks import (
     data_pipeline,
     decoding,
     imports,
+    large_label_space,
     reader,
     scaling,
     simulation,
@@ -112,6 +114,35 @@ def test_reader(output, capsys):
     assert (first["frames"], last["frames"]) == (50, 150)
     assert first["state_kb"] == last["state_kb"] > 0
     assert "After 150 frames" in capsys.readouterr().out
+
+
+def write_pairs(folder: Path, num_videos: int = 10) -> Path:
+    """Writes a made-up kitchen: one takes a thing, cuts or washes it, and puts it back."""
+    generator, lines = np.random.default_rng(0), ["video_id,start_s,end_s,action,verb,noun,split"]
+    for video in range(num_videos):
+        time_s, split = 3.0, "train" if video < num_videos - 3 else "validation"
+        for noun in generator.permutation(["bowl", "egg", "knife", "pan", "tomato"]):
+            for verb in ("take", generator.choice(["cut", "wash"]), "put"):
+                lines.append(f"v{video},{time_s},{time_s + 4},{verb}_{noun},{verb},{noun},{split}")
+                time_s += 5
+    folder.mkdir()
+    (folder / "segments.csv").write_text("\n".join(lines) + "\n")
+    return folder
+
+
+def test_large_label_space(tmp_path, output, capsys):
+    kitchen = write_pairs(tmp_path / "kitchen")
+    options = ["--accuracy", "0.8", "--num_videos", "2", "--beam", "100", "--followers", "10", "--evidence_weight", "1"]
+    options += ["--prior_weights", "0.3", "100"]
+    large_label_space.main(["--dataset", str(kitchen), *options, "--output", str(output)])
+    result = json.loads(output.read_text())
+    assert result["videos"] == 2
+    assert result["prior_weight"] == 0.3
+    losses = {name: member["log_loss"] for name, member in result["members"].items()}
+    assert losses["reader, log-linear"] < losses["reader, unigram"]
+    assert losses["true history, log-linear"] < losses["true history, unigram"]
+    assert result["members"]["reader, log-linear"]["ms_a_frame"] > 0
+    assert "SIMULATED" in capsys.readouterr().out
 
 
 def test_the_simulated_recogniser_is_as_good_as_stated():
