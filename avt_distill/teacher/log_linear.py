@@ -112,5 +112,5 @@ class LogLinearModel:
         of_parts = nn.functional.embedding_bag(rows, self.weights, starts, mode="sum")  # (N, P)
         scores = self.bias.expand(len(starts), -1)
         for parts in self.action_parts.T:
-            scores = scores + of_parts[:, torch.as_tensor(parts, device=self.device)]  # (N, A)
+            scores = scores + of_parts.index_select(1, torch.as_tensor(parts, device=self.device))  # (N, A)
         return scores

@@ -2,11 +2,24 @@
 
 import itertools
 import json
+from pathlib import Path
 
+import numpy as np
 import pytest
 from tiny_kitchen import write_kitchen
 
-from benchmarks import adaptation, data_pipeline, decoding, imports, scaling, step, streaming
+from benchmarks import (
+    adaptation,
+    data_pipeline,
+    decoding,
+    imports,
+    large_label_space,
+    reader,
+    scaling,
+    simulation,
+    step,
+    streaming,
+)
 
 
 @pytest.fixture
@@ -84,3 +97,66 @@ def test_scaling(tmp_path):
     measured = scaling.build(tmp_path)
     assert 3 * 130 < measured["rows"] <= 3 * 136
     assert measured["peak_mb"] >= measured["imports_mb"]
+
+
+def test_reader(output, capsys):
+    options = ["--tiny", "--beam", "30", "--num_frames", "60", "--repeats", "2"]
+    reader.main([*options, "--memory_frames", "50", "150", "--memory_beam", "20", "--output", str(output)])
+    result = json.loads(output.read_text())
+    assert [(one["space"], one["num_last"]) for one in result["updates"]] == [
+        ("18 actions", 1),
+        ("18 actions", 2),
+        ("pairs", 1),
+    ]
+    assert all(one["mean_hypotheses"] == 30 and one["p90_ms"] >= one["median_ms"] > 0 for one in result["updates"])
+    assert all(set(one["times"]) == {"reader", "no_reader"} and one["added_ms"] > 0 for one in result["answers"])
+    first, last = result["memory"]
+    assert (first["frames"], last["frames"]) == (50, 150)
+    assert first["state_kb"] == last["state_kb"] > 0
+    assert "After 150 frames" in capsys.readouterr().out
+
+
+def write_pairs(folder: Path, num_videos: int = 10) -> Path:
+    """Writes a made-up kitchen: one takes a thing, cuts or washes it, and puts it back."""
+    generator, lines = np.random.default_rng(0), ["video_id,start_s,end_s,action,verb,noun,split"]
+    for video in range(num_videos):
+        time_s, split = 3.0, "train" if video < num_videos - 3 else "validation"
+        for noun in generator.permutation(["bowl", "egg", "knife", "pan", "tomato"]):
+            for verb in ("take", generator.choice(["cut", "wash"]), "put"):
+                lines.append(f"v{video},{time_s},{time_s + 4},{verb}_{noun},{verb},{noun},{split}")
+                time_s += 5
+    folder.mkdir()
+    (folder / "segments.csv").write_text("\n".join(lines) + "\n")
+    return folder
+
+
+def test_large_label_space(tmp_path, output, capsys):
+    kitchen = write_pairs(tmp_path / "kitchen")
+    options = ["--accuracy", "0.8", "--num_videos", "2", "--beam", "100", "--followers", "10", "--evidence_weight", "1"]
+    options += ["--prior_weights", "0.3", "100"]
+    large_label_space.main(["--dataset", str(kitchen), *options, "--output", str(output)])
+    result = json.loads(output.read_text())
+    assert result["videos"] == 2
+    assert result["prior_weight"] == 0.3
+    losses = {name: member["log_loss"] for name, member in result["members"].items()}
+    assert losses["reader, log-linear"] < losses["reader, unigram"]
+    assert losses["true history, log-linear"] < losses["true history, unigram"]
+    assert result["members"]["reader, log-linear"]["ms_a_frame"] > 0
+    assert "SIMULATED" in capsys.readouterr().out
+
+
+def test_the_simulated_recogniser_is_as_good_as_stated():
+    parts = simulation.action_parts(5, 10, 30)
+    segments = simulation.make_scripts([200] * 5, 30, parts, mean_s=3.8)
+    videos = simulation.true_frames(segments, 30, 1.0)
+    labels = np.concatenate([labels for _, labels in videos.values()])
+    recogniser = simulation.SimulatedRecogniser(0.4, simulation.share_of_frames(labels, 30), parts)
+    log_probs = recogniser.log_probs(labels, seed=0)
+    assert len(labels) > 3000
+    np.testing.assert_allclose(np.exp(log_probs).sum(1), 1)
+    taken = log_probs.argmax(1)
+    assert (taken == labels).mean() == pytest.approx(0.4, abs=0.03)
+    mistaken = (taken != labels) & (taken < 30) & (labels < 30)
+    assert (parts[taken[mistaken]] == parts[labels[mistaken]]).any(1).mean() > 0.75
+    assert np.exp(log_probs.max(1)).mean() == pytest.approx(0.4, abs=0.05)  # it is as sure as it is right
+    np.testing.assert_array_equal(log_probs, recogniser.log_probs(labels, seed=0))
