@@ -300,14 +300,13 @@ class _Tables:
         self.frames_to_start = np.concatenate([in_gap, in_phases], axis=1)
 
     def followers(self, last: np.ndarray, past: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Returns the n likeliest next actions of text states and their log probabilities, of sum 1, `(N, n)` each."""
+        """Returns the n likeliest next actions of text states and their log probabilities, `(N, n)` each."""
         log_probs = self.transitions.log_probs(last, past)
         count = self.num_followers
         if count == self.num_actions:
             return np.broadcast_to(np.arange(count, dtype=np.int32), log_probs.shape), log_probs
         actions = np.sort(np.argpartition(log_probs, -count, axis=1)[:, -count:], axis=1).astype(np.int32)
-        log_probs = np.take_along_axis(log_probs, actions, axis=1)
-        return actions, log_probs - _log_sum(log_probs)[:, None]
+        return actions, np.take_along_axis(log_probs, actions, axis=1)
 
 
 @dataclass
@@ -319,7 +318,7 @@ class _Beam:
     past: np.ndarray  # bool (C, P): which parts happened
     set_keys: np.ndarray  # uint64 (C,): a hash of `past`
     followers: np.ndarray  # int32 (C, n)
-    log_probs: np.ndarray  # (C, n): of the followers
+    log_probs: np.ndarray  # (C, n): of the followers, of sum 1 at most
     actions: np.ndarray  # int32 (C, H): the likeliest path here, newest last; A before its first
     starts: np.ndarray  # int32 (C, H): when each of them began, in frames
 
@@ -426,6 +425,10 @@ class _Reading:
         logs = log_shares[:, None] + beam.log_probs
         shares = np.exp(logs - logs.max())
         sums = np.bincount(beam.followers.ravel(), shares.ravel(), minlength=self.tables.num_actions)
+        if self.tables.num_followers < self.tables.num_actions:
+            # What hypotheses expect beside their likeliest followers goes to actions as frequent as they are in frames.
+            rest = np.exp(log_shares - logs.max()).sum() - shares.sum()
+            sums += max(rest, 0.0) * np.exp(self.tables.log_prior[:-1] - _log_sum(self.tables.log_prior[:-1]))
         return sums / sums.sum()
 
     def _step(self, beam: _Beam) -> tuple[np.ndarray, np.ndarray]:

@@ -21,6 +21,7 @@ logger = logging.getLogger(__name__)
 # What is chosen, one after the other, beginning with the first of each. Log loss is flat around them.
 EVIDENCE_WEIGHTS = (0.1, 0.07, 0.14)
 PRIOR_WEIGHTS = (0.33, 0.2, 0.5)
+PRIOR_WEIGHTS_OF_PARTS = (10.0, 30.0)  # where verbs and nouns are read apart, of thousands of actions
 
 
 @dataclass
@@ -75,7 +76,8 @@ class Choice:
 
 def choose_reader(videos: TrainingVideos, kind: str) -> Choice:
     """Returns what has the least log loss at held-out training rows, for a reader with this transition model."""
-    prior_weights = PRIOR_WEIGHTS if kind in (LOG_LINEAR, TEACHER) else PRIOR_WEIGHTS[:1]
+    prior_weights = PRIOR_WEIGHTS if videos.action_parts is None else PRIOR_WEIGHTS_OF_PARTS
+    prior_weights = prior_weights if kind in (LOG_LINEAR, TEACHER) else prior_weights[:1]
     tried = [_held_out(videos, kind, weight, prior_weights[0]) for weight in EVIDENCE_WEIGHTS]
     best = min(tried, key=lambda choice: choice.log_loss)
     tried += [_held_out(videos, kind, best.evidence_weight, weight) for weight in prior_weights[1:]]

@@ -195,6 +195,19 @@ def test_the_likeliest_followers_are_close():
     assert answers[0].sum() == pytest.approx(1)
 
 
+def test_what_is_expected_beside_the_followers_is_not_lost():
+    """A unigram's answer does not depend on what is seen: its two likeliest as they are, the third gets the rest."""
+    reader = ngram_reader(1, followers=2)
+    reader.read(noise(5), np.arange(5) / 2)
+    unigram = reader.transitions.context_log_probs[0].double().exp().numpy()
+    prior = reader.log_prior.double().exp().numpy()[:-1]
+    kept = np.sort(np.argsort(unigram)[1:])
+    expected = np.where(np.isin(np.arange(3), kept), unigram, 0.0)
+    expected += (1 - expected.sum()) * prior / prior.sum()
+    np.testing.assert_allclose(reader.upcoming_action().exp(), expected, rtol=1e-6)
+    np.testing.assert_allclose(reader.next_action(0.5).exp(), expected, rtol=1e-6)
+
+
 def test_verbs_and_nouns_apart_equal_one_model_of_all_pairs():
     """Two verbs x two nouns: the sum of the parts' weights, written out."""
     from modeling_avt.transitions_avt import LogLinearTransitions
