@@ -164,7 +164,7 @@ def moments_of_a_video(builder: "AnticipationBuilder", folder: Path, seed: int) 
 def reader_row(comparison: dict) -> str:
     """Returns what reading adds to the distilled student, as one line."""
     reading = comparison["reading"]
-    before, after = (comparison["metrics"][reading[name]]["top-1"] for name in ("student", "member"))
+    before, after = (comparison["metrics"][reading[name]]["top-1"] for name in ("student", "pool"))
     interval = "[{low:+.2f}, {high:+.2f}], p {p_value:.4f}".format(**reading["over_rows"])
     return (
         f"Distilled, without and with a reader: top-1 {before:.2f} {after:.2f} {reading['difference']:+.2f} {interval}"

@@ -127,24 +127,26 @@ def _held_out_by_classifiers(run: FoldRun, variant: str, frames: dict[str, Video
     The penalty is the one with the least log loss; those above one that is worse than the one below are not tried.
     """
     of_folds = [of_fold for _, of_fold in _by_inner_students(run, variant, frames)]
+    labels = np.concatenate([video.labels for video in frames.values()])
     best, least, penalty = {}, np.inf, L2_CHOICES[0]
     for l2 in L2_CHOICES:
         held_out: FrameLogProbs = {}
         for fold, of_fold in enumerate(of_folds):
-            others = [video for name, video in of_fold.items() if run.fold_of[name] != fold]
-            features, labels = (
-                np.concatenate(parts) for parts in zip(*[(_leading(run, v), v.labels) for v in others], strict=True)
-            )
-            fitted = fit_logistic(features, labels, run.num_actions + 1, l2, run.args.device)
-            own = {name: video for name, video in of_fold.items() if run.fold_of[name] == fold}
-            held_out |= {name: fitted.log_probs(_leading(run, video)) for name, video in own.items()}
-        loss = log_loss(
-            np.concatenate([held_out[name] for name in frames]), np.concatenate([v.labels for v in frames.values()])
-        )
+            held_out |= _classified(run, of_fold, fold, l2)
+        loss = log_loss(np.concatenate([held_out[name] for name in frames]), labels)
         if loss >= least:
             break
         best, least, penalty = held_out, loss, l2
     return best, penalty
+
+
+def _classified(run: FoldRun, frames: dict[str, VideoFrames], fold: int, l2: float) -> FrameLogProbs:
+    """Returns log probabilities of a fold's videos by a classifier of the others."""
+    others = [video for name, video in frames.items() if run.fold_of[name] != fold]
+    features = np.concatenate([_leading(run, video) for video in others])
+    labels = np.concatenate([video.labels for video in others])
+    fitted = fit_logistic(features, labels, run.num_actions + 1, l2, run.args.device)
+    return {name: fitted.log_probs(_leading(run, video)) for name, video in frames.items() if run.fold_of[name] == fold}
 
 
 def _by_inner_students(

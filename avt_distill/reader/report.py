@@ -25,6 +25,8 @@ class Answers(Protocol):
     rows: pd.DataFrame
     answers: dict[str, list[np.ndarray]]
     chosen: dict
+    student: str
+    pool: str
     folders: list[Path]
 
 
@@ -48,8 +50,7 @@ def report(folder: Path, folds: Mapping[str, Answers], seeds: Sequence[int]) -> 
     comparisons = {
         name: compare(pooled[reference], of_seeds, rows) for name, of_seeds in pooled.items() if name != reference
     }
-    # What reading adds to the student that gets the reader, whose name is in that of the last pool.
-    student, stays = list(pooled)[-2].partition(" + ")[0], list(pooled)[-2]
+    reading = compare(pooled[first.student], pooled[first.pool], rows)
     write_json(
         folder / READER_COMPARISON,
         {
@@ -59,7 +60,7 @@ def report(folder: Path, folds: Mapping[str, Answers], seeds: Sequence[int]) -> 
             "reference": reference,
             "metrics": metrics,
             "comparisons": comparisons,
-            "reading": {"student": student, "member": stays, **compare(pooled[student], pooled[stays], rows)},
+            "reading": {"student": first.student, "pool": first.pool, **reading},
             "chosen": {name: fold.chosen for name, fold in folds.items()},
         },
     )

@@ -42,12 +42,15 @@ class FoldResult:
         rows (`pd.DataFrame`): `uid`, `video_id` and `action` of M rows.
         answers (`dict[str, list[np.ndarray]]`): Log probabilities `(M, A)` of each member, one for each seed.
         chosen (`dict`): What was chosen on training videos.
+        student, pool (`str`): The members that get the reader that stays, and that answer with it.
         folders (`list[Path]`): Of each seed's student with its reader.
     """
 
     rows: pd.DataFrame
     answers: dict[str, list[np.ndarray]]
     chosen: dict
+    student: str
+    pool: str
     folders: list[Path]
 
 
@@ -126,7 +129,8 @@ def fit_fold(args: ReaderArguments) -> FoldResult:
     }
     reader = readers[args.kinds[-1]]
     reader.settings = replace(reader.settings, fusion_weights=weights[fused[-1].name])
-    result = FoldResult(run.rows, answers, chosen, _save(run, last, recognition, reader, fused[-1]))
+    folders = _save(run, last, recognition, reader, fused[-1])
+    result = FoldResult(run.rows, answers, chosen, students[-1].name, fused[-1].name, folders)
     if args.should_save:
         _write(run, folder, result)
     return result
