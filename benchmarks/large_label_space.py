@@ -9,7 +9,7 @@ it stays with a class for two frames on average, and is calibrated.
 
 Transition models are fitted to the scripts of all training videos: unigram, bigram, and log-linear with verbs and nouns
 apart. Each is read in a `HistoryReader` at the rows (tau_a 1 s) of `--num_videos` validation videos, drawn at random.
-`true history`: the log-linear model on the rows' annotated histories, which no recognition could beat by much. With
+`true history`: the log-linear model on the rows' annotated histories,. With
 several `--prior_weights`, the one with the least log loss of the true histories of every sixth training video is taken,
 by models that were fitted to the others. Nothing is chosen on validation videos; the evidence weight is fixed. Times
 are of the processor.
@@ -46,7 +46,7 @@ def main(arguments: list[str] | None = None):
     parser.add_argument("--evidence_weight", type=float, default=0.14)
     parser.add_argument("--prior_weights", type=float, nargs="+", default=[30.0], help="of the log-linear model")
     parser.add_argument("--beam", type=int, default=500)
-    parser.add_argument("--followers", type=int, default=50, help="likeliest next actions of each hypothesis")
+    parser.add_argument("--followers", type=int, default=500, help="likeliest next actions of each hypothesis")
     parser.add_argument("--threads", type=int, help="default: torch's own choice")
     add_common_arguments(parser, repeats=1)
     args = parser.parse_args(arguments)

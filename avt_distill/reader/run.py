@@ -30,7 +30,9 @@ from .recognition import Recognition, frame_source, recognised, recognition_of, 
 from .report import report
 from .tables import whole_histories
 
-LARGE_LABEL_SPACE = 500  # actions from which on verbs and nouns are read apart
+LARGE_LABEL_SPACE = (
+    500  # actions from which on verbs and nouns are read apart, and followers of each hypothesis at most
+)
 CHOSEN = "chosen.json"
 
 
@@ -147,7 +149,8 @@ def _training_videos(run: FoldRun, recognition: Recognition) -> TrainingVideos:
     times_s = next(iter(recognition.frames.values())).times_s
     settings = {"frame_rate": round(float((len(times_s) - 1) / (times_s[-1] - times_s[0])), 6)}
     settings |= {"actions": actions_digest(space.actions)}
-    settings |= {name: getattr(args, name) for name in ("num_phases", "beam", "min_start", "followers")}
+    settings |= {name: getattr(args, name) for name in ("num_phases", "beam", "min_start")}
+    settings["followers"] = args.followers or (LARGE_LABEL_SPACE if run.num_actions > LARGE_LABEL_SPACE else None)
     parts = None
     if run.num_actions >= LARGE_LABEL_SPACE and space.action_to_verb_noun is not None:
         parts = space.verb_noun_ids + np.array([0, len(space.verbs)])

@@ -58,13 +58,17 @@ def test_the_demo_runs_from_nothing_to_its_picture(tmp_path):
         ).stdout
 
     said = run()
-    for shown in ("teacher", "bigram", "baseline_seed1", "distilled_seed1", "over rows", "what came:", "Total time"):
-        assert shown in said
+    shown = ("teacher", "bigram", "baseline_seed1", "distilled_seed1", "over rows", "what came:", "Total time")
+    for part in (*shown, "student + reader, log-linear", "Distilled, without and with a reader: top-1"):
+        assert part in said
     comparison = json.loads((tmp_path / "run" / "students" / "comparison.json").read_text())
     assert (comparison["split"], comparison["seeds"]) == ("test", [1])
     assert (tmp_path / "run" / "strip.png").stat().st_size > 10_000
     written = {path: path.stat().st_mtime_ns for path in (tmp_path / "run").rglob("*.safetensors")}
-    assert len(written) == 9  # a language model before and after recipes, a teacher and four of folds, two students
+    # A language model before and after recipes, a teacher and four of folds; two students, two of each inner fold, and
+    # one with its reader.
+    assert len(written) == 16
     again = run()
     assert again.count(" is there") == 6
-    assert all(path.stat().st_mtime_ns == time for path, time in written.items())
+    kept = [path for path in written if "reader_seed1" not in path.parts]
+    assert all(path.stat().st_mtime_ns == written[path] for path in kept)
