@@ -29,9 +29,7 @@ class ReaderArguments(RunArguments):
     num_phases: int = option("Phases of an action: the more, the less its length varies.", 2)
     beam: int = option("Hypotheses that are kept.", 500)
     min_start: float = option("Starts of a smaller probability are dropped.", 1e-8)
-    followers: int | None = option(
-        "Likeliest next actions of each hypothesis that are followed. Default: all, 500 at most."
-    )
+    followers: int | None = option("Likeliest next actions of each hypothesis to follow. Default: all, or 500 of more.")
 
     def __post_init__(self):
         super().__post_init__()

@@ -147,10 +147,15 @@ def _settings(run: FoldRun) -> dict:
 def _training_videos(run: FoldRun, recognition: Recognition) -> TrainingVideos:
     args, space = run.args, run.builder.annotations.label_space
     times_s = next(iter(recognition.frames.values())).times_s
-    settings = {"frame_rate": round(float((len(times_s) - 1) / (times_s[-1] - times_s[0])), 6)}
-    settings |= {"actions": actions_digest(space.actions)}
-    settings |= {name: getattr(args, name) for name in ("num_phases", "beam", "min_start")}
-    settings["followers"] = args.followers or (LARGE_LABEL_SPACE if run.num_actions > LARGE_LABEL_SPACE else None)
+    most_followers = LARGE_LABEL_SPACE if run.num_actions > LARGE_LABEL_SPACE else None
+    settings = {
+        "frame_rate": round(float((len(times_s) - 1) / (times_s[-1] - times_s[0])), 6),
+        "actions": actions_digest(space.actions),
+        "num_phases": args.num_phases,
+        "beam": args.beam,
+        "min_start": args.min_start,
+        "followers": args.followers or most_followers,
+    }
     parts = None
     if run.num_actions >= LARGE_LABEL_SPACE and space.action_to_verb_noun is not None:
         parts = space.verb_noun_ids + np.array([0, len(space.verbs)])
@@ -175,7 +180,7 @@ def _read(
     """Returns what readers answer on the evaluation rows, `(M, A)` each, and the share of frames recognised rightly."""
     model = student(run, variant)
     recognition.give_to(model, run.args.recognizer_feature_dim)
-    segments = run.builder.annotations.splits[run.args.evaluation_split]
+    segments = run.builder.annotations.splits[str(run.args.evaluation_split)]
     videos = sorted(set(run.rows["video_id"]))
     frames = read_frames_of(videos, frame_source(run, model), segments, run.num_actions)
     log_probs, tau_a = recognised(model, frames), run.builder.config.tau_a
