@@ -20,7 +20,7 @@ STRICT = (
     "avt_distill/evaluation",
     "avt_distill/runs",
 )
-CEILING = 234
+CEILING = 233
 
 
 def errors() -> list[tuple[Path, str]]:
