@@ -52,7 +52,13 @@ def parse(argv: Sequence[str]) -> argparse.Namespace:
     parser.add_argument("--keep_scores", action="store_true", help="beside these probabilities, the scores as they are")
     parser.add_argument("--evidence_s", type=float, nargs="*", default=[], help="scales of the evidence so far")
     parser.add_argument("--output", type=Path, required=True, help="folder to write")
+    parser.add_argument("--standardize", action="store_true", help=argparse.SUPPRESS)  # until version 0.1
     args = parser.parse(argv)
+    if args.standardize:
+        raise ValueError(
+            "--standardize is gone, as it looked at test videos: students standardize features by their training "
+            "videos where model_options has standardize_features: true."
+        )
     if args.keep_scores and args.softmax is None:
         raise ValueError("--keep_scores is given without --softmax: the scores are kept then, and nothing else.")
     if not args.windows_s and not args.so_far and not args.evidence_s:

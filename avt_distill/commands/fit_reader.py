@@ -21,7 +21,7 @@ from ..runs.folder import ARGUMENTS
 def main(argv: Sequence[str]):
     from ..reader.arguments import ReaderArguments
 
-    if argv and Path(argv[0]).is_dir():
+    if argv and not argv[0].startswith("-") and not argv[0].endswith((".yaml", ".yml")):
         argv = [str(_arguments_of_run(Path(argv[0]))), *argv[1:]]
     args = parse_run(ReaderArguments, argv, description=__doc__, command="fit_reader")
 

@@ -86,3 +86,8 @@ def test_features_that_are_there_are_not_mixed_with_new_ones(scores, tmp_path):
     run(scores, tmp_path / "means", "--so_far")
     with pytest.raises(SystemExit, match="holds features already"):
         run(scores, tmp_path / "means", "--so_far")
+
+
+def test_standardizing_by_all_videos_is_gone_and_says_what_to_do(scores, tmp_path):
+    with pytest.raises(SystemExit, match="students standardize features by their training videos"):
+        run(scores, tmp_path / "memory", "--so_far", "--standardize")

@@ -234,8 +234,9 @@ def test_options_out_of_range_are_refused(kitchen, tmp_path, options, message):
 
 
 def test_a_folder_that_is_no_run_is_refused(tmp_path):
-    with pytest.raises(SystemExit, match=r"has no arguments.yaml: give the output_dir of avt-distill distill"):
-        avt_distill("fit_reader", tmp_path)
+    for place in (tmp_path, "nowhere"):
+        with pytest.raises(SystemExit, match=r"has no arguments.yaml: give the output_dir of avt-distill distill"):
+            avt_distill("fit_reader", place)
 
 
 @pytest.fixture(scope="module")
