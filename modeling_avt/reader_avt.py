@@ -24,6 +24,7 @@ from .transitions_avt import build_transitions
 
 STARTS_PER_HYPOTHESIS = 4  # starts kept a frame, in beams, before equal ones are merged
 HISTORY_LENGTH = 64  # actions that each hypothesis remembers with their times; what decides is remembered for ever
+LONGEST_GAP = 1000  # moments without evidence that are walked through; longer ones change nothing more
 LEAST_PROBABILITY = 1e-9  # of an answer: one without any hypothesis is unlikely, not impossible
 
 
@@ -320,7 +321,7 @@ class _Beam:
     followers: np.ndarray  # int32 (C, n)
     log_probs: np.ndarray  # (C, n): of the followers, of sum 1 at most
     actions: np.ndarray  # int32 (C, H): the likeliest path here, newest last; A before its first
-    starts: np.ndarray  # int32 (C, H): when each of them began, in frames
+    starts: np.ndarray  # int64 (C, H): when each of them began, in frames
 
     def select(self, rows: np.ndarray) -> "_Beam":
         return _Beam(*(getattr(self, field.name)[rows] for field in fields(self)))
@@ -339,7 +340,8 @@ def _nothing_done(tables: _Tables) -> _Beam:
     log_weights[0, 0] = 0.0  # a gap
     path = np.full((1, HISTORY_LENGTH), tables.num_actions, dtype=np.int32)
     keys = np.zeros(1, dtype=np.uint64)
-    return _Beam(log_weights, last, past, keys, *tables.followers(last, past), path, np.zeros_like(path))
+    starts = np.zeros(path.shape, dtype=np.int64)
+    return _Beam(log_weights, last, past, keys, *tables.followers(last, past), path, starts)
 
 
 def _midway(tables: _Tables) -> _Beam:
@@ -380,7 +382,7 @@ class _Reading:
     def update(self, frame: np.ndarray, steps: int):
         """Takes `steps` moments, of which the last shows a frame."""
         beam, nothing = self.beam, np.zeros_like(frame)
-        for step in range(1, steps):
+        for step in range(max(1, steps - LONGEST_GAP), steps):
             beam, _ = self._moment_later(beam, nothing, self.num_frames + step - 1)
         log_posterior = frame - _log_sum(frame)
         evidence = self.tables.settings.evidence_weight * (log_posterior - self.tables.log_prior)
@@ -391,7 +393,7 @@ class _Reading:
     def starts(self, steps: int) -> np.ndarray:
         """Returns the distribution of the action that starts `steps` moments ahead, given that one does, `(A,)`."""
         beam, nothing = self.beam, np.zeros(self.tables.num_actions + 1)
-        for step in range(1, steps):
+        for step in range(max(1, steps - LONGEST_GAP), steps):
             beam, _ = self._moment_later(beam, nothing, self.num_frames + step - 1)
         _, starting = self._step(beam)
         return self._per_action(beam, starting)

@@ -16,7 +16,7 @@ import numpy as np
 import torch
 
 from .answers_avt import check_can_read, check_observed_alike, described_history, most_likely
-from .reader_avt import HistoryReader, pool
+from .reader_avt import LONGEST_GAP, HistoryReader, pool
 from .temporal_avt import TIME_SLACK_S, sample_frame_times
 
 MAX_RATIO = 100  # of the reader's frame rate and the model's, either way
@@ -310,7 +310,7 @@ class _Step:
         self.reader = reader
         first, counts = self.stream._num_moments, [num_moments for _, num_moments in self.passed if num_moments]
         for log_probs, count in zip(frame_log_probs, counts, strict=True):
-            for moment in range(first, first + count):
+            for moment in self._moments_to_read(first, count):
                 moment_s = moment / self.stream.moments_per_s
                 if moment % self.stream.reading_stride == 0:
                     reader.update(log_probs, moment_s)
@@ -318,6 +318,13 @@ class _Step:
                     said = self._said(reader, moment_s)
             first += count
         return said
+
+    def _moments_to_read(self, first: int, count: int) -> Iterator[int]:
+        """Yields the moments at which a frame is shown, of a camera that stood still for hours the first and the last."""
+        read_until = min(first + count, first + LONGEST_GAP * self.stream.reading_stride)
+        yield from range(first, read_until)
+        if read_until <= self.answered_moment() < first + count:
+            yield self.answered_moment()
 
     def _said(self, reader: HistoryReader, moment_s: float) -> tuple[torch.Tensor, dict]:
         config, start_s = self.stream.model.config, self.now.start_s

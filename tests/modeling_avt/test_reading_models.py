@@ -1,5 +1,7 @@
 """Models that recognise frames and read histories: forward, checkpoints, pipeline and stream."""
 
+import time
+
 import numpy as np
 import pytest
 import torch
@@ -269,6 +271,18 @@ def test_a_gap_in_a_stream_is_read_as_the_frame_that_is_shown():
     assert scores(late) == pytest.approx(scores(answers), abs=1e-6)
     assert gap.reader.num_frames == filled.reader.num_frames
     torch.testing.assert_close(gap.reader.next_action(), filled.reader.next_action())
+
+
+def test_a_camera_that_stood_still_for_years_is_answered_at_once():
+    model = reading_model()
+    stream = model.stream(top_k=3)
+    for step, row in enumerate(features(5)):
+        stream.push(row, step / 2)
+    started = time.process_time()
+    answers = stream.push(features(1)[0], 1e8)
+    assert time.process_time() - started < 20
+    assert answers[0]["at_s"] == 1e8
+    assert stream.push(features(1)[0], 1e8 + 1)[0]["expected_in_s"] >= 0
 
 
 def test_a_refused_frame_leaves_the_reader_as_it_was():
