@@ -320,7 +320,7 @@ class _Step:
         return said
 
     def _moments_to_read(self, first: int, count: int) -> Iterator[int]:
-        """Yields the moments at which a frame is shown, of a camera that stood still for hours the first and the last."""
+        """Yields the moments when a frame is shown; of a camera that stood still for hours the first and the last."""
         read_until = min(first + count, first + LONGEST_GAP * self.stream.reading_stride)
         yield from range(first, read_until)
         if read_until <= self.answered_moment() < first + count:
