@@ -76,8 +76,8 @@ class Space:
 
 SPACES = {
     "18 actions": Space(18, 0, 0, mean_s=16.0, accuracy=0.6, actions_a_video=25),
-    "EPIC-Kitchens-55": Space(2513, 125, 352, mean_s=3.8, accuracy=0.35, actions_a_video=100, followers=50),
-    "EPIC-Kitchens-100": Space(3806, 97, 300, mean_s=3.8, accuracy=0.35, actions_a_video=100, followers=50),
+    "EPIC-Kitchens-55": Space(2513, 125, 352, mean_s=3.8, accuracy=0.35, actions_a_video=100, followers=500),
+    "EPIC-Kitchens-100": Space(3806, 97, 300, mean_s=3.8, accuracy=0.35, actions_a_video=100, followers=500),
 }
 TINY_SPACES = {
     "18 actions": Space(18, 0, 0, mean_s=4.0, accuracy=0.6, actions_a_video=25),
