@@ -1,6 +1,7 @@
 r"""Fits readers of what was recognized so far, and compares them with text-free models.
 
     avt-distill fit_reader runs/salads/fold1             # of a run of avt-distill distill, with its options
+    avt-distill fit_reader converted/ my_data/ --videos videos/ --output_dir readers/    # of a checkpoint as it is
     avt-distill fit_reader configs/salads50/reader.yaml --data_dir salads50 --features features/ \
         --output_dir runs/readers --folds all --seeds 0 1 2 3 4 5    # students, probes and readers of all folds
 
@@ -8,7 +9,8 @@ Everything is chosen on training videos: in inner folds by video, students, reco
 other videos and predict those of their fold, and the weights of the pool are learned on these predictions. `output_dir`
 then holds `reader_seed<n>`, the student with its reader, which pipelines and streams use by themselves, the first with
 a model card, for `avt-distill push_to_hub`; `reader/`, the scores of all that are compared; and
-`reader_comparison.json`. If interrupted, rerun the command: trained students are kept.
+`reader_comparison.json`. If interrupted, rerun the command: trained students are kept. A checkpoint as it is may have
+seen all training videos: the weights are then half and half.
 """
 
 from collections.abc import Sequence
@@ -21,8 +23,8 @@ from ..runs.folder import ARGUMENTS
 def main(argv: Sequence[str]):
     from ..reader.arguments import ReaderArguments
 
-    if argv and not argv[0].startswith("-") and not argv[0].endswith((".yaml", ".yml")):
-        argv = [str(_arguments_of_run(Path(argv[0]))), *argv[1:]]
+    if argv and not argv[0].startswith("-") and not _is_yaml(argv[0]):
+        argv = _with_options_of(Path(argv[0]), list(argv[1:]))
     args = parse_run(ReaderArguments, argv, description=__doc__, command="fit_reader")
 
     from accelerate import PartialState
@@ -35,11 +37,20 @@ def main(argv: Sequence[str]):
     PartialState().wait_for_everyone()
 
 
-def _arguments_of_run(folder: Path) -> Path:
-    """Returns the file with the options of a run, from its folder or that of one of its students."""
+def _with_options_of(folder: Path, options: list[str]) -> list[str]:
+    """Returns the options of a run, from its folder or that of one of its students; or of a checkpoint as it is."""
     for place in (folder, folder.parent):
         if (place / ARGUMENTS).is_file():
-            return place / ARGUMENTS
-    raise ValueError(
-        f"{folder} has no {ARGUMENTS}: give the output_dir of avt-distill distill, or a YAML file of options."
-    )
+            return [str(place / ARGUMENTS), *options]
+    if not (folder / "config.json").is_file():
+        raise ValueError(
+            f"{folder} has no {ARGUMENTS} and no config.json: give the output_dir of avt-distill distill, a checkpoint "
+            "or a YAML file of options."
+        )
+    files = options[:1] if options and _is_yaml(options[0]) else []
+    as_it_is = ["--model_name_or_path", str(folder), "--num_train_epochs", "0", "--distill_weight", "0"]
+    return [*files, *as_it_is, "--model_options", "{}", "--start_from_probe", "false", *options[len(files) :]]
+
+
+def _is_yaml(word: str) -> bool:
+    return word.endswith((".yaml", ".yml"))

@@ -18,6 +18,7 @@ from .arguments import ReaderArguments
 from .fusion import fit_weights, pooled
 
 NAMES = {"baseline": "student", "distilled": "distilled"}
+WEIGHTS_OF_GIVEN = [0.5, 0.5]  # of a student that is not trained here, so that nothing it predicts is held out
 
 
 @dataclass
@@ -26,13 +27,13 @@ class Member:
 
     Args:
         name (`str`): As in the table.
-        held_out (`np.ndarray` of shape `(N, A)`): Log probabilities of the labelled training rows, by models that were
-            fitted to other videos.
+        held_out (`np.ndarray` of shape `(N, A)` or `None`): Log probabilities of the labelled training rows, by models
+            that were fitted to other videos. `None` where there are none, of a student that is given.
         answers (`list[np.ndarray]`): Log probabilities `(M, A)` of the evaluation rows, one for each seed.
     """
 
     name: str
-    held_out: np.ndarray
+    held_out: np.ndarray | None
     answers: list[np.ndarray]
 
 
@@ -47,6 +48,11 @@ class FoldRun:
     @cached_property
     def seeds(self) -> list[int]:
         return self.args.seeds or [self.args.seed]
+
+    @property
+    def is_given(self) -> bool:
+        """Whether the student is a checkpoint as it is, which is not trained."""
+        return self.args.num_train_epochs == 0
 
     @cached_property
     def num_actions(self) -> int:
@@ -89,6 +95,8 @@ def student_member(run: FoldRun, variant: str) -> Member:
     """Returns the students of a variant, trained first unless they are."""
     tables = [trained_student(run.arguments(variant, seed), run.data) for seed in run.seeds]
     answers = [_log_probs(table, run.rows["uid"].to_numpy()) for table in tables]
+    if run.is_given:
+        return Member(NAMES[variant], None, answers)
     held_out = np.empty((len(run.train), run.num_actions))
     fold_of_row = rows_of(run.data.train)["video_id"].map(run.fold_of).to_numpy()
     for fold in range(run.args.inner_folds):
@@ -118,9 +126,11 @@ def fuse(first: Member, second: Member, labels: np.ndarray) -> tuple[Member, lis
         first, second (`Member`): The two.
         labels (`np.ndarray` of shape `(N,)`): The actions of the training rows.
     """
-    weights = fit_weights([first.held_out, second.held_out], labels)
+    weights, held_out = WEIGHTS_OF_GIVEN, None
+    if first.held_out is not None and second.held_out is not None:
+        weights = fit_weights([first.held_out, second.held_out], labels)
+        held_out = pooled([first.held_out, second.held_out], weights)
     answers = [pooled(pair, weights) for pair in zip(first.answers, second.answers, strict=True)]
-    held_out = pooled([first.held_out, second.held_out], weights)
     return Member(f"{first.name} + {second.name}", held_out, answers), weights
 
 

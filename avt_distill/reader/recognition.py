@@ -63,6 +63,11 @@ def recognition_of(run: FoldRun, variant: str) -> Recognition:
     A student that recognises frames says so itself; for others a linear classifier of its frame features is fitted.
     """
     model = student(run, variant)
+    if run.is_given and run.data.seen.store is None:
+        logger.warning(
+            "The student was given: if it was trained on these videos, it recognises their frames better than others', "
+            "and the reader will trust it too much."
+        )
     videos, segments = sorted(run.fold_of), run.builder.annotations.splits[run.args.train_split]
     frames = read_frames_of(videos, frame_source(run, model), segments, run.num_actions)
     labels = np.concatenate([frames[name].labels for name in videos])
@@ -154,12 +159,13 @@ def _by_inner_students(
 ) -> Iterator[tuple[AVTForAnticipation, dict[str, VideoFrames]]]:
     """Yields the student of each inner fold, and the training videos' frames as it encodes them.
 
-    Stored features are the same to all.
+    Stored features are the same to all. A student that is given stands in for those of the inner folds.
     """
     segments = run.builder.annotations.splits[run.args.train_split]
     for fold in range(run.args.inner_folds):
-        model = load_student(run, run.inner_arguments(variant, fold).output_dir)
-        if run.data.seen.store is not None:
+        inner = run.arguments(variant, run.seeds[0]) if run.is_given else run.inner_arguments(variant, fold)
+        model = load_student(run, inner.output_dir)
+        if run.data.seen.store is not None or run.is_given:
             yield model, frames
         else:
             yield model, read_frames_of(frames, frame_source(run, model), segments, run.num_actions)

@@ -2,14 +2,14 @@
 
 import copy
 import shutil
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 
-from modeling_avt.configuration_avt import actions_digest
+from modeling_avt.configuration_avt import AVTConfig, actions_digest
 from modeling_avt.modeling_avt import AVTForAnticipation
 from modeling_avt.reader_avt import HistoryReader
 
@@ -97,6 +97,8 @@ def fit_fold(args: ReaderArguments) -> FoldResult:
     choose_splits(args, builder)
     with args.main_process_first(local=False):
         run = FoldRun(args, builder, student_data(args, builder))
+    if run.is_given:
+        _check_given(args, run.builder.annotations.label_space.actions)
     last = list(variants(args))[-1]
     students = [student_member(run, variant) for variant in variants(args)]
     folder = args.folder / "reader"
@@ -136,6 +138,18 @@ def fit_fold(args: ReaderArguments) -> FoldResult:
     if args.should_save:
         _write(run, folder, result)
     return result
+
+
+def _check_given(args: ReaderArguments, actions: Sequence[str]):
+    """Refuses a checkpoint that is not to be trained, and cannot answer as it is."""
+    if args.model_name_or_path is None:
+        raise ValueError(
+            "num_train_epochs is 0 without model_name_or_path: the student would be random, so give either."
+        )
+    if AVTConfig.from_pretrained(args.model_name_or_path).action_names != list(actions):
+        raise ValueError(
+            f"{args.model_name_or_path} knows other actions than the data set: give a checkpoint of its label space."
+        )
 
 
 def _settings(run: FoldRun) -> dict:

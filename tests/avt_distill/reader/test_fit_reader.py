@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 from helpers.commands import avt_distill
 from helpers.processes import command
+from helpers.tiny_models import tiny_config, tiny_model
 from helpers.videos import numbered_frames, write_video
 from tiny_kitchen import ACTIONS, kitchen_builder, write_kitchen, write_soft_labels, write_tiny_vit
 
@@ -191,6 +192,33 @@ def test_a_run_is_taken_up_and_its_students_are_kept(kitchen, tmp_path, capsys):
         avt_distill("fit_reader", tmp_path / "run", "--inner_folds", 2, "--beam", 30)
 
 
+def test_a_checkpoint_as_it_is_gets_a_reader_and_is_not_trained(kitchen, fitted, tmp_path):
+    given = tmp_path / "checkpoint"
+    shutil.copytree(fitted / "baseline_seed0", given)
+    more = ["--features", kitchen / "features", "--output_dir", tmp_path / "run", "--inner_folds", 3, "--beam", 50]
+    avt_distill("fit_reader", given, kitchen / "run.yaml", *more)
+    model = AVTForAnticipation.from_pretrained(tmp_path / "run" / "reader_seed42")
+    before = AVTForAnticipation.from_pretrained(given).state_dict()
+    assert all(model.state_dict()[name].equal(value) for name, value in before.items())
+    assert model.config.reader["fusion_weights"] == [0.5, 0.5]
+    assert not (tmp_path / "run" / "inner").exists()
+    np.testing.assert_allclose(
+        scores(tmp_path / "run", "student", 42).scores, scores(fitted, "student").scores, atol=1e-5
+    )
+    np.testing.assert_array_equal(
+        scores(tmp_path / "run", "reader_log-linear", 42).scores, scores(fitted, "reader_log-linear").scores
+    )
+
+
+def test_a_checkpoint_of_other_actions_is_refused(kitchen, tmp_path):
+    tiny_model(tiny_config(num_labels=4)).save_pretrained(tmp_path / "other")
+    more = ["--features", kitchen / "features", "--output_dir", tmp_path / "run"]
+    with pytest.raises(SystemExit, match="knows other actions than the data set"):
+        avt_distill("fit_reader", tmp_path / "other", kitchen / "run.yaml", *more)
+    with pytest.raises(SystemExit, match="num_train_epochs is 0 without model_name_or_path"):
+        fit(kitchen, tmp_path / "run", "--num_train_epochs", 0)
+
+
 def test_all_folds_of_ones_own_data(kitchen, tmp_path, capsys):
     """Folds are compared as text, as YAML's `fold: 1` is a number."""
     folder = shutil.copytree(kitchen, tmp_path / "data", ignore=shutil.ignore_patterns("cache"))
@@ -235,7 +263,7 @@ def test_options_out_of_range_are_refused(kitchen, tmp_path, options, message):
 
 def test_a_folder_that_is_no_run_is_refused(tmp_path):
     for place in (tmp_path, "nowhere"):
-        with pytest.raises(SystemExit, match=r"has no arguments.yaml: give the output_dir of avt-distill distill"):
+        with pytest.raises(SystemExit, match=r"has no arguments.yaml and no config.json: give the output_dir"):
             avt_distill("fit_reader", place)
 
 
