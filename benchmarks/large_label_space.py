@@ -1,9 +1,9 @@
-"""Fitting and reading on a label space of thousands of verb and noun pairs, with a SIMULATED recogniser.
+"""Fitting and reading on a label space of thousands of verb and noun pairs, with a SIMULATED recognizer.
 
     python -m benchmarks.large_label_space --data_dir annotations/ek55 --threads 1 --output large_label_space.json
 
 A demonstration, not a result on videos: scripts, durations and rows are those of EPIC-Kitchens-55's annotations, but
-what frames show comes from `benchmarks.simulation.SimulatedRecogniser`, which is given the true labels and gets
+what frames show comes from `benchmarks.simulation.SimulatedRecognizer`, which is given the true labels and gets
 `--accuracy` of the frames right at 1 frame/s. Four in five of its mistakes are other actions of the same verb or noun;
 it stays with a class for two frames on average, and is calibrated.
 
@@ -28,7 +28,7 @@ from avt_distill.reader.fitting import read_rows
 from avt_distill.reader.frames import VideoFrames
 from avt_distill.reader.tables import TransitionModel, build_reader, transition_model, whole_histories
 from benchmarks.measure import add_common_arguments, describe_machine, write_result
-from benchmarks.simulation import SimulatedRecogniser, share_of_frames, true_frames
+from benchmarks.simulation import SimulatedRecognizer, share_of_frames, true_frames
 from modeling_avt.configuration_avt import actions_digest
 
 FRAME_RATE = 1.0
@@ -42,7 +42,7 @@ def main(arguments: list[str] | None = None):
     parser.add_argument("--data_dir", help="its annotations")
     parser.add_argument("--config_name", help="default: the benchmark's own, such as rulstm")
     parser.add_argument("--num_videos", type=int, default=20, help="validation videos that are read")
-    parser.add_argument("--accuracy", type=float, default=0.35, help="share of frames that are recognised rightly")
+    parser.add_argument("--accuracy", type=float, default=0.35, help="share of frames that are recognized rightly")
     parser.add_argument("--evidence_weight", type=float, default=0.14)
     parser.add_argument("--prior_weights", type=float, nargs="+", default=[30.0], help="of the log-linear model")
     parser.add_argument("--beam", type=int, default=500)
@@ -72,13 +72,13 @@ def measure(args: argparse.Namespace) -> dict:
         name: VideoFrames(times_s, np.empty((len(times_s), 0)), labels)
         for name, (times_s, labels) in true_frames(shown, num_actions, FRAME_RATE).items()
     }
-    recogniser = SimulatedRecogniser(args.accuracy, prior, parts)
-    recognised = {name: recogniser.log_probs(frames[name].labels, seed) for seed, name in enumerate(sorted(frames))}
-    num_frames = sum(map(len, recognised.values()))
-    right = np.concatenate([recognised[name].argmax(1) == frames[name].labels for name in frames]).mean()
+    recognizer = SimulatedRecognizer(args.accuracy, prior, parts)
+    recognized = {name: recognizer.log_probs(frames[name].labels, seed) for seed, name in enumerate(sorted(frames))}
+    num_frames = sum(map(len, recognized.values()))
+    right = np.concatenate([recognized[name].argmax(1) == frames[name].labels for name in frames]).mean()
     print(f"{num_actions} actions, {len(segments)} training segments; {len(rows)} rows of {len(frames)} videos.")
     print(
-        f"SIMULATED recogniser, given the true labels: {100 * right:.1f} % of {num_frames} frames are right.",
+        f"SIMULATED recognizer, given the true labels: {100 * right:.1f} % of {num_frames} frames are right.",
         flush=True,
     )
     settings = {
@@ -97,7 +97,7 @@ def measure(args: argparse.Namespace) -> dict:
         model, fitting_s = fitted(segments, kind, prior_weight, num_actions, parts)
         reader = build_reader(segments, of_training, lambda _, model=model: model, num_actions, settings)
         start = time.process_time()
-        answers = read_rows(reader, recognised, frames, rows, builder.config.tau_a)
+        answers = read_rows(reader, recognized, frames, rows, builder.config.tau_a)
         reading_s = time.process_time() - start
         members[f"reader, {kind}"] = {
             **metrics(answers, labels),
@@ -109,7 +109,7 @@ def measure(args: argparse.Namespace) -> dict:
         print(f"{kind}: fitted in {fitting_s:.1f} s, read in {reading_s:.0f} s", flush=True)
     named = {name: value for name, value in vars(args).items() if name not in ("output", "data_dir", "repeats")}
     return {
-        "recogniser": "simulated",
+        "recognizer": "simulated",
         "frames_right": float(right),
         "frames": num_frames,
         "prior_weight": prior_weight,

@@ -4,7 +4,7 @@
 
 `updates`: milliseconds of one `HistoryReader.update`, for 18 actions, and for as many actions as EPIC-Kitchens-55 and
 -100 have, as verbs and nouns apart. The beam is of 500 hypotheses, and full when timing starts. What is read is made
-up, but not noise: scripts with a grammar at 1 frame/s, recognised by `benchmarks.simulation.SimulatedRecogniser` with
+up, but not noise: scripts with a grammar at 1 frame/s, recognized by `benchmarks.simulation.SimulatedRecognizer` with
 60 % (18 actions) or 35 % of frames right; tables are fitted to other scripts of the same grammar. `next_action` and
 `history`: milliseconds of what a stream asks for beside.
 
@@ -12,7 +12,7 @@ up, but not noise: scripts with a grammar at 1 frame/s, recognised by `benchmark
 for time's sake.
 
 `answers`: a stream of ViT-B/16 and a 2,048-wide head of two layers, with random weights as in `benchmarks.streaming`,
-with the reader and with `reader=False`. They take turns on the same frames; the recogniser's output, which would be
+with the reader and with `reader=False`. They take turns on the same frames; the recognizer's output, which would be
 noise, is replaced by that of the simulated one. What the reader adds drowns in the variation of the encoder's time.
 `added_ms` therefore is the difference between two streams of features of the same width, of a model with a tiny head;
 `added_percent` is its share of the time of ViT-B/16's stream without the reader. Both are of processor time.
@@ -40,7 +40,7 @@ from benchmarks.measure import (
     take_turns,
     write_result,
 )
-from benchmarks.simulation import SimulatedRecogniser, action_parts, make_scripts, share_of_frames, true_frames
+from benchmarks.simulation import SimulatedRecognizer, action_parts, make_scripts, share_of_frames, true_frames
 from benchmarks.streaming import TINY
 from modeling_avt import AVTConfig, AVTForAnticipation, AVTVideoProcessor
 from modeling_avt.configuration_avt import actions_digest
@@ -60,7 +60,7 @@ class Space:
         num_actions (`int`): A.
         num_verbs, num_nouns (`int`): Of the parts; 0 where an action is a part of its own.
         mean_s (`float`): Seconds that an action lasts.
-        accuracy (`float`): Share of frames that the recogniser has right.
+        accuracy (`float`): Share of frames that the recognizer has right.
         actions_a_video (`int`): Length of a script.
         followers (`int`, *optional*): See `ReaderSettings`.
     """
@@ -121,7 +121,7 @@ def main(arguments: list[str] | None = None):
 
 @dataclass
 class Video:
-    """A made-up video as the recogniser sees it: log posteriors `(F, A + 1)`, times and true classes `(F,)`."""
+    """A made-up video as the recognizer sees it: log posteriors `(F, A + 1)`, times and true classes `(F,)`."""
 
     log_probs: np.ndarray
     times_s: np.ndarray
@@ -157,8 +157,8 @@ def fitted(space: Space, num_last: int, beam: int, num_frames: int) -> tuple[His
     reader = build_reader(segments, labels, fit, space.num_actions, settings)
     times_s, shown = times_s[:num_frames], shown[:num_frames]
     prior = share_of_frames(np.concatenate(labels), space.num_actions)
-    recogniser = SimulatedRecogniser(space.accuracy, prior, parts)
-    return reader, Video(recogniser.log_probs(shown, seed=0), times_s, shown)
+    recognizer = SimulatedRecognizer(space.accuracy, prior, parts)
+    return reader, Video(recognizer.log_probs(shown, seed=0), times_s, shown)
 
 
 def names_of(space: Space) -> list[str]:
@@ -226,11 +226,11 @@ def take_turns_in_streams(
     torch.manual_seed(0)
     model = AVTForAnticipation(config).eval()
     model.attach_reader(reader)
-    recognised, recognise = iter(torch.from_numpy(video.log_probs).float()), model.recognize_frames
+    recognized, recognize = iter(torch.from_numpy(video.log_probs).float()), model.recognize_frames
 
     def simulated(features: torch.Tensor) -> torch.Tensor:
-        recognise(features)  # for its time
-        return torch.stack([next(recognised) for _ in features])
+        recognize(features)  # for its time
+        return torch.stack([next(recognized) for _ in features])
 
     model.recognize_frames = simulated
     processor = None

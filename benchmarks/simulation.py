@@ -1,7 +1,7 @@
-"""What the benchmarks of readers read in place of videos: made-up scripts, and a recogniser of a stated accuracy.
+"""What the benchmarks of readers read in place of videos: made-up scripts, and a recognizer of a stated accuracy.
 
 The scripts have a grammar: each action has a few usual followers, most of which share its noun where actions have one.
-The recogniser errs as trained ones do: it mostly takes an action for another of the same verb or noun, stays with a
+The recognizer errs as trained ones do: it mostly takes an action for another of the same verb or noun, stays with a
 mistake for a few frames, and is calibrated. It is not a trained model, and numbers measured with it are not accuracies
 on videos.
 """
@@ -69,8 +69,8 @@ def true_frames(segments: pd.DataFrame, num_actions: int, frame_rate: float) -> 
 
 
 @dataclass
-class SimulatedRecogniser:
-    """A frame recogniser that is right as often as is stated.
+class SimulatedRecognizer:
+    """A frame recognizer that is right as often as is stated.
 
     Of the other frames, `SAME_PART` show another action of the same verb or, as often, of the same noun; the rest show
     any class, by its share of all frames, the background included. While an action lasts, a frame is taken for what the

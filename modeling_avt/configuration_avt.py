@@ -101,14 +101,14 @@ class AVTConfig(PreTrainedConfig):
         standardize_features (`bool`, *optional*, defaults to `False`): Shift and scale each column of the frame
             features first, by the checkpoint's own `feature_mean` and `feature_deviation`, measured on training videos.
         feature_dropout (`float`, *optional*, defaults to 0.0): Dropout of whole columns of the head's input, the same
-            over a window. Neither the recogniser nor the last frame's classifier has it.
+            over a window. Neither the recognizer nor the last frame's classifier has it.
         classify_last_frame (`bool`, *optional*, defaults to `False`): Add a linear classifier of the last observed
             frame's own feature to the head's scores of actions: a path around the head, which can begin as a logistic
             probe.
         recognizes_frames (`bool`, *optional*, defaults to `False`): Classify what each observed frame itself shows, an
             action or, as class A, the background (`frame_logits`).
         recognizer_feature_dim (`int`, *optional*): Width of the leading columns of the frame features that the
-            recogniser reads, where later ones are memory of what was before. Default: all.
+            recognizer reads, where later ones are memory of what was before. Default: all.
         head_feature_dim (`int`, *optional*): Width of the trailing columns that all else reads. Default: all.
         classify_past (`bool`, *optional*, defaults to `True`): Whether the classifiers also run on the observed frames
             (`past_logits`).
@@ -120,7 +120,7 @@ class AVTConfig(PreTrainedConfig):
             their actions (AVT's `use_cls_mappings`) instead of classifiers of their own.
         past_loss_weight (`float`, *optional*, defaults to 1.0): Weight of the past-action loss in `loss`.
         feature_loss_weight (`float`, *optional*, defaults to 1.0): Weight of the future-feature loss in `loss`.
-        frame_loss_weight (`float`, *optional*, defaults to 1.0): Weight of the frame recogniser's loss in `loss`.
+        frame_loss_weight (`float`, *optional*, defaults to 1.0): Weight of the frame recognizer's loss in `loss`.
         past_loss_normalizer (`str`, *optional*, defaults to `"labelled"`): `"labelled"`: the past-action loss is the
             mean over labelled frames. `"all"`: its sum is divided by the number of all frames, as the reference does
             (func/train.py:213), so that a video with few labelled frames counts less.
@@ -297,7 +297,7 @@ class AVTConfig(PreTrainedConfig):
     def _check_reader(self, reader: ReaderSettings):
         if not self.recognizes_frames:
             raise ValueError(
-                "reader is set, but recognizes_frames is not: a reader reads what frames are recognised as."
+                "reader is set, but recognizes_frames is not: a reader reads what frames are recognized as."
             )
         if reader.actions != actions_digest(self.action_names):
             raise ValueError(

@@ -190,7 +190,7 @@ class AVTModel(AVTPreTrainedModel):
         )
 
     def read_by_head(self, features: torch.Tensor) -> torch.Tensor:
-        """Returns the columns of frame features `(..., D)` that are not the recogniser's alone."""
+        """Returns the columns of frame features `(..., D)` that are not the recognizer's alone."""
         return features[..., features.shape[-1] - (self.config.head_feature_dim or features.shape[-1]) :]
 
     def standardize(self, features: torch.Tensor) -> torch.Tensor:
@@ -285,7 +285,7 @@ class AVTForAnticipation(AVTPreTrainedModel):
             ValueError: unless `config.recognizes_frames`.
         """
         if self.recognizer is None:
-            raise ValueError("config.recognizes_frames is not set: train a model with it to recognise frames.")
+            raise ValueError("config.recognizes_frames is not set: train a model with it to recognize frames.")
         features = self.avt.standardize(features).to(self.recognizer.weight.dtype)
         return self.recognizer(features[..., : self.recognizer.in_features]).float().log_softmax(-1)
 
@@ -293,7 +293,7 @@ class AVTForAnticipation(AVTPreTrainedModel):
         """Makes a reader part of the model, and of its checkpoints; `None` takes it away.
 
         Raises:
-            ValueError: for a reader of other actions, and for a model that recognises no frames.
+            ValueError: for a reader of other actions, and for a model that recognizes no frames.
         """
         previous = self.config.reader
         self.config.reader = None if reader is None else asdict(reader.settings)

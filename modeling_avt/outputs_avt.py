@@ -18,7 +18,7 @@ class AVTModelOutput(ModelOutput):
         past_features (`torch.Tensor` of shape `(B, T, C)`):
             What the head predicts for each observed frame from the frames before it; the first frame stands for itself.
         future_features (`torch.Tensor` of shape `(B, K, C)`): The K moments after the observed window.
-        observed_features (`torch.Tensor` of shape `(B, T, D)`): The observed frames before the mapper, standardised
+        observed_features (`torch.Tensor` of shape `(B, T, D)`): The observed frames before the mapper, standardized
             where `config.standardize_features`.
         hidden_states, attentions (`tuple[torch.Tensor]`, *optional*): Of the head over the observed frames.
     """

@@ -1,6 +1,6 @@
 """Text knowledge at inference: the history of actions is read off a video, uncertain as that is, and says what is next.
 
-As in speech recognition, a frame-wise recogniser is the acoustic model, and a model of the order of actions the
+As in speech recognition, a frame-wise recognizer is the acoustic model, and a model of the order of actions the
 language model. A beam of hypotheses about what was done so far is carried from frame to frame. The answer is the sum
 over all of them, not what the best one says comes next.
 

@@ -367,8 +367,8 @@ def _read(model, steps: list[_Step]) -> dict[int, tuple[torch.Tensor, dict]]:
     if not steps:
         return {}
     frames = [frame.content for step in steps for frame in step.observed()]
-    recognised = iter(model.recognize_frames(torch.stack([f.to(model.device) for f in frames])).cpu().numpy())
-    said = {id(step): step.read(islice(recognised, len(step.observed()))) for step in steps}
+    recognized = iter(model.recognize_frames(torch.stack([f.to(model.device) for f in frames])).cpu().numpy())
+    said = {id(step): step.read(islice(recognized, len(step.observed()))) for step in steps}
     return {key: value for key, value in said.items() if value is not None}
 
 

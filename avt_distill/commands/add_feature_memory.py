@@ -2,11 +2,11 @@ r"""Adds memory to frame-wise features: running means, and evidence of what was 
 
     avt-distill add_feature_memory features/ --windows_s 2 8 30 --so_far --output means/
     avt-distill add_feature_memory frame_scores.npz frame_scores_eval.npz --frame_rate 1 --softmax 6 --keep_scores \
-        --windows_s 1 2 4 8 15 30 --evidence_s 3 10 --output memory/    # of two recognisers' class scores
+        --windows_s 1 2 4 8 15 30 --evidence_s 3 10 --output memory/    # of two recognizers' class scores
 
 A student of a few frames then sees what happened long before them. Only rows at or before a moment count for it, so all
 can be computed along a live stream. Several stores of the same videos are put side by side. Means come first, evidence
-after them: a recogniser of frames reads the first columns alone (`recognizer_feature_dim`).
+after them: a recognizer of frames reads the first columns alone (`recognizer_feature_dim`).
 """
 
 import argparse

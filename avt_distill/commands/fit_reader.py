@@ -5,7 +5,7 @@ r"""Fits readers of what was recognized so far, and compares them with text-free
     avt-distill fit_reader configs/salads50/reader.yaml --data_dir salads50 --features features/ \
         --output_dir runs/readers --folds all --seeds 0 1 2 3 4 5    # students, probes and readers of all folds
 
-Everything is chosen on training videos: in inner folds by video, students, recognisers and readers are fitted to the
+Everything is chosen on training videos: in inner folds by video, students, recognizers and readers are fitted to the
 other videos and predict those of their fold, and the weights of the pool are learned on these predictions. `output_dir`
 then holds `reader_seed<n>`, the student with its reader, which pipelines and streams use by themselves, the first with
 a model card, for `avt-distill push_to_hub`; `reader/`, the scores of all that are compared; and

@@ -22,7 +22,7 @@ class FeatureCollator:
             second, the first of them 1, in place of their `frame_times`: what the reference does with features. Its
             numbers are up to a frame behind its times.
         background (`int`, *optional*): Class A of frames in which no action is annotated: adds `frame_labels`, for
-            students that recognise frames.
+            students that recognize frames.
 
     Returns:
         `dict`: `video_features` float32 `(B, T, D)`, zeros where `frame_mask` bool `(B, T)` is `False` (moments before

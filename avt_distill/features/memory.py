@@ -39,7 +39,7 @@ def running_means(
 
 
 def softmax_scores(scores: np.ndarray, sharpness: float = 1.0) -> np.ndarray:
-    """Returns a recogniser's class scores `(N, A)` as probabilities, the softmax of `sharpness` times the scores."""
+    """Returns a recognizer's class scores `(N, A)` as probabilities, the softmax of `sharpness` times the scores."""
     # Shifted and scaled in the scores' own precision, so that recorded features can be made again bit for bit.
     scaled = sharpness * (scores - scores.max(axis=1, keepdims=True))
     return scipy.special.softmax(scaled.astype(np.float64), axis=1)

@@ -1,1 +1,1 @@
-"""The reader of recognised histories: fitted on training videos, measured beside what reads no text."""
+"""The reader of recognized histories: fitted on training videos, measured beside what reads no text."""

@@ -32,7 +32,7 @@ class TrainingVideos:
         rows (`pd.DataFrame`): The labelled training rows: `video_id`, `observed_end_s`, `action`.
         segments (`pd.DataFrame`): Their segment table.
         frames (`dict[str, VideoFrames]`): Of each video.
-        held_out (`dict[str, np.ndarray]`): Log probabilities of their frames, by recognisers of other videos.
+        held_out (`dict[str, np.ndarray]`): Log probabilities of their frames, by recognizers of other videos.
         fold_of (`dict[str, int]`): The inner fold of each video.
         num_actions (`int`): A.
         tau_a (`float`): Seconds.

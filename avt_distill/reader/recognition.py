@@ -1,4 +1,4 @@
-"""What frames show: recognisers of stored features, or those of students of videos, calibrated on held-out videos."""
+"""What frames show: recognizers of stored features, or those of students of videos, calibrated on held-out videos."""
 
 import logging
 from collections.abc import Iterator
@@ -28,7 +28,7 @@ class Recognition:
 
     Args:
         frames (`dict[str, VideoFrames]`): Of the training videos.
-        held_out (`dict[str, np.ndarray]`): Their log probabilities, by recognisers that were fitted to other videos.
+        held_out (`dict[str, np.ndarray]`): Their log probabilities, by recognizers that were fitted to other videos.
         classifier (`LinearClassifier`, *optional*): Of stored features.
         temperature (`float`): That the logits of a student of videos are divided by.
     """
@@ -39,7 +39,7 @@ class Recognition:
     temperature: float = 1.0
 
     def give_to(self, model: AVTForAnticipation, width: int | None):
-        """Makes a student recognise frames, calibrated; `width`: see `config.recognizer_feature_dim`."""
+        """Makes a student recognize frames, calibrated; `width`: see `config.recognizer_feature_dim`."""
         with torch.no_grad():
             if self.classifier is not None:
                 mean, deviation = np.zeros(model.config.feature_dim), np.ones(model.config.feature_dim)
@@ -60,12 +60,12 @@ class Recognition:
 def recognition_of(run: FoldRun, variant: str) -> Recognition:
     """Returns what the training videos' frames show, to a student of a variant.
 
-    A student that recognises frames says so itself; for others a linear classifier of its frame features is fitted.
+    A student that recognizes frames says so itself; for others a linear classifier of its frame features is fitted.
     """
     model = student(run, variant)
     if run.is_given and run.data.seen.store is None:
         logger.warning(
-            "The student was given: if it was trained on these videos, it recognises their frames better than others', "
+            "The student was given: if it was trained on these videos, it recognizes their frames better than others', "
             "and the reader will trust it too much."
         )
     videos, segments = sorted(run.fold_of), run.builder.annotations.splits[run.args.train_split]
@@ -76,7 +76,7 @@ def recognition_of(run: FoldRun, variant: str) -> Recognition:
         held_out = {}
         for fold, (inner, of_fold) in enumerate(_by_inner_students(run, variant, frames)):
             own = {name: of_fold[name] for name in videos if run.fold_of[name] == fold}
-            held_out |= recognised(inner, own)
+            held_out |= recognized(inner, own)
     else:
         held_out, l2 = _held_out_by_classifiers(run, variant, frames)
         features = np.concatenate([_leading(run, frames[name]) for name in videos])
@@ -88,7 +88,7 @@ def recognition_of(run: FoldRun, variant: str) -> Recognition:
     return Recognition(frames, held_out, classifier, temperature)
 
 
-def recognised(model: AVTForAnticipation, frames: dict[str, VideoFrames]) -> FrameLogProbs:
+def recognized(model: AVTForAnticipation, frames: dict[str, VideoFrames]) -> FrameLogProbs:
     """Returns what a model says that frames show."""
     with torch.inference_mode():
         return {
@@ -172,7 +172,7 @@ def _by_inner_students(
 
 
 def _leading(run: FoldRun, video: VideoFrames) -> np.ndarray:
-    """Returns the columns of a video's features that the recogniser reads."""
+    """Returns the columns of a video's features that the recognizer reads."""
     return video.features[:, : run.args.recognizer_feature_dim]
 
 

@@ -15,7 +15,7 @@ from ..sharing.cards import READER_COMPARISON
 TEXT_FREE = "student + probe"
 EXPLANATION = """\
 student, distilled: see a window of the video; distilled learned from a text teacher (the paper's method).
-probe: logistic regression on the last frame. reader: reads what was recognised since the beginning of the video (ours).
+probe: logistic regression on the last frame. reader: reads what was recognized since the beginning of the video (ours).
 true history: a text model on annotated past actions, which no video gives: a ceiling of what the order alone says."""
 
 

@@ -26,7 +26,7 @@ from .arguments import ReaderArguments
 from .fitting import TrainingVideos, choose_reader, fitted_reader, read_rows
 from .frames import read_frames_of
 from .members import FoldRun, Member, fuse, probe_member, student_member
-from .recognition import Recognition, frame_source, recognised, recognition_of, share_right, student
+from .recognition import Recognition, frame_source, recognition_of, recognized, share_right, student
 from .report import report
 from .tables import whole_histories
 
@@ -191,13 +191,13 @@ def _training_videos(run: FoldRun, recognition: Recognition) -> TrainingVideos:
 def _read(
     run: FoldRun, variant: str, recognition: Recognition, readers: dict[str, HistoryReader]
 ) -> tuple[dict[str, np.ndarray], float]:
-    """Returns what readers answer on the evaluation rows, `(M, A)` each, and the share of frames recognised rightly."""
+    """Returns what readers answer on the evaluation rows, `(M, A)` each, and the share of frames recognized rightly."""
     model = student(run, variant)
     recognition.give_to(model, run.args.recognizer_feature_dim)
     segments = run.builder.annotations.splits[str(run.args.evaluation_split)]
     videos = sorted(set(run.rows["video_id"]))
     frames = read_frames_of(videos, frame_source(run, model), segments, run.num_actions)
-    log_probs, tau_a = recognised(model, frames), run.builder.config.tau_a
+    log_probs, tau_a = recognized(model, frames), run.builder.config.tau_a
     read = {kind: read_rows(reader, log_probs, frames, run.rows, tau_a) for kind, reader in readers.items()}
     return read, share_right(log_probs, frames)
 

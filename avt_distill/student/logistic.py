@@ -1,4 +1,4 @@
-"""Multinomial logistic regression on stored features: probes of next actions, and recognisers of frames."""
+"""Multinomial logistic regression on stored features: probes of next actions, and recognizers of frames."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -32,7 +32,7 @@ class LinearClassifier:
         return log_softmax(features.astype(np.float64) @ self.weight.T + self.bias, axis=1)
 
     def on_standardized(self, mean: np.ndarray, deviation: np.ndarray) -> "LinearClassifier":
-        """Returns the same classifier of features that are standardised first, `(x - mean) / deviation`."""
+        """Returns the same classifier of features that are standardized first, `(x - mean) / deviation`."""
         weight = self.weight.astype(np.float64)
         width = weight.shape[1]
         bias = self.bias + weight @ mean[:width]
@@ -51,7 +51,7 @@ def fit_logistic(
 ) -> LinearClassifier:
     """Returns the classifier with the least cross-entropy, summed over rows, plus `l2 / 2` times the squared weights.
 
-    The penalty is on weights of standardised columns, so that it does not depend on their scale.
+    The penalty is on weights of standardized columns, so that it does not depend on their scale.
 
     Args:
         features (`np.ndarray` of shape `(N, D)`): One row an example.

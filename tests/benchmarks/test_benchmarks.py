@@ -145,13 +145,13 @@ def test_large_label_space(tmp_path, output, capsys):
     assert "SIMULATED" in capsys.readouterr().out
 
 
-def test_the_simulated_recogniser_is_as_good_as_stated():
+def test_the_simulated_recognizer_is_as_good_as_stated():
     parts = simulation.action_parts(5, 10, 30)
     segments = simulation.make_scripts([200] * 5, 30, parts, mean_s=3.8)
     videos = simulation.true_frames(segments, 30, 1.0)
     labels = np.concatenate([labels for _, labels in videos.values()])
-    recogniser = simulation.SimulatedRecogniser(0.4, simulation.share_of_frames(labels, 30), parts)
-    log_probs = recogniser.log_probs(labels, seed=0)
+    recognizer = simulation.SimulatedRecognizer(0.4, simulation.share_of_frames(labels, 30), parts)
+    log_probs = recognizer.log_probs(labels, seed=0)
     assert len(labels) > 3000
     np.testing.assert_allclose(np.exp(log_probs).sum(1), 1)
     taken = log_probs.argmax(1)
@@ -159,4 +159,4 @@ def test_the_simulated_recogniser_is_as_good_as_stated():
     mistaken = (taken != labels) & (taken < 30) & (labels < 30)
     assert (parts[taken[mistaken]] == parts[labels[mistaken]]).any(1).mean() > 0.75
     assert np.exp(log_probs.max(1)).mean() == pytest.approx(0.4, abs=0.05)  # it is as sure as it is right
-    np.testing.assert_array_equal(log_probs, recogniser.log_probs(labels, seed=0))
+    np.testing.assert_array_equal(log_probs, recognizer.log_probs(labels, seed=0))

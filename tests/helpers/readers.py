@@ -31,7 +31,7 @@ random_reader = loglinear_reader
 
 
 def reading_model(config=tiny_config, frame_rate: float = 2.0, **overrides) -> AVTForAnticipation:
-    """A tiny model of the three actions that recognises frames, with a random reader."""
+    """A tiny model of the three actions that recognizes frames, with a random reader."""
     names = dict(enumerate(ACTIONS))
     model = tiny_model(config(id2label=names, recognizes_frames=True, **overrides))
     model.attach_reader(loglinear_reader(frame_rate=frame_rate))

@@ -15,7 +15,7 @@ NUM_ACTIONS = len(ACTIONS)
 
 
 def sure(action: int) -> np.ndarray:
-    """A perfect recogniser's log probabilities; `NUM_ACTIONS` is the background."""
+    """A perfect recognizer's log probabilities; `NUM_ACTIONS` is the background."""
     return np.where(np.arange(NUM_ACTIONS + 1) == action, 0.0, -1e4)
 
 
@@ -31,7 +31,7 @@ def forbid_repeats(reader: HistoryReader) -> HistoryReader:
     return reader
 
 
-def test_perfect_recogniser_answers_as_the_transition_model_on_the_true_history():
+def test_perfect_recognizer_answers_as_the_transition_model_on_the_true_history():
     reader, history, frames = forbid_repeats(loglinear_reader(evidence_weight=1.0)), [], 0
     reader = reader.begin_video()
     for action in (2, 0, 2, 1, 2):
@@ -109,7 +109,7 @@ def test_a_beam_that_holds_all_hypotheses_is_exact(build, ahead):
     assert reader.log_likelihood == pytest.approx(log_likelihood, rel=1e-10)
 
 
-def test_an_ignorant_recogniser_gives_the_prior_over_time():
+def test_an_ignorant_recognizer_gives_the_prior_over_time():
     prior = loglinear_reader().log_prior.double().numpy()
     reader, shifted = loglinear_reader(beam=10_000, min_start=0.0), loglinear_reader(beam=10_000, min_start=0.0)
     reader.read(np.tile(prior, (6, 1)), np.arange(6) / 2)

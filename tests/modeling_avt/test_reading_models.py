@@ -1,4 +1,4 @@
-"""Models that recognise frames and read histories: forward, checkpoints, pipeline and stream."""
+"""Models that recognize frames and read histories: forward, checkpoints, pipeline and stream."""
 
 import time
 
@@ -38,7 +38,7 @@ def test_frame_logits_are_of_each_frame_alone():
     torch.testing.assert_close(output.frame_logits.log_softmax(-1), expected)
 
 
-def test_frame_loss_is_the_mean_over_known_frames_and_trains_the_recogniser():
+def test_frame_loss_is_the_mean_over_known_frames_and_trains_the_recognizer():
     model, windows = reading_model(frame_loss_weight=0.5), features(8).unflatten(0, (2, 4))
     labels = torch.tensor([[3, 0, -100, 1], [2, -100, -100, 3]])
     output = model(video_features=windows, frame_labels=labels)
@@ -52,7 +52,7 @@ def test_frame_loss_is_the_mean_over_known_frames_and_trains_the_recogniser():
         model(video_features=windows, frame_labels=labels + (labels == 3))
 
 
-def test_video_students_recognise_frames_and_average_their_views():
+def test_video_students_recognize_frames_and_average_their_views():
     model = reading_model(tiny_vit_config)
     views = torch.randn(2, 3, 4, 3, 32, 32, generator=torch.Generator().manual_seed(0))
     output = model(pixel_values_videos=views)
@@ -60,7 +60,7 @@ def test_video_students_recognise_frames_and_average_their_views():
     torch.testing.assert_close(output.frame_logits, each.mean(0))
 
 
-def test_a_model_that_recognises_no_frames_says_so():
+def test_a_model_that_recognizes_no_frames_says_so():
     model = tiny_model()
     assert model(video_features=torch.zeros(1, 4, 12)).frame_logits is None
     with pytest.raises(ValueError, match="recognizes_frames is not set"):
@@ -87,7 +87,7 @@ def test_last_frame_classifier_is_a_path_around_the_head():
     torch.testing.assert_close(found.past_logits, expected.past_logits)
 
 
-def test_standardised_features_are_those_of_the_checkpoints_own_mean_and_deviation():
+def test_standardized_features_are_those_of_the_checkpoints_own_mean_and_deviation():
     model, plain = tiny_model(tiny_config(standardize_features=True)), tiny_model()
     model.avt.feature_mean.copy_(torch.arange(12.0))
     model.avt.feature_deviation.fill_(2.0)
@@ -296,7 +296,7 @@ def test_a_refused_frame_leaves_the_reader_as_it_was():
     with pytest.raises(ValueError, match="NaN"):
         stream.push(torch.full((12,), torch.nan), 5.0)
     with torch.no_grad():
-        model.recognizer.bias.fill_(torch.nan)  # a recogniser that is broken
+        model.recognizer.bias.fill_(torch.nan)  # a recognizer that is broken
     with pytest.raises(ValueError, match="frame_log_probs is not finite"):
         stream.push(features(1)[0], 5.0)
     torch.testing.assert_close(stream.reader.next_action(), before, rtol=0, atol=0)
@@ -325,17 +325,17 @@ def test_video_files_are_read_from_their_beginning(video):
     assert scores(answers) == pytest.approx(scores(last), abs=1e-4)
 
 
-def test_recogniser_and_head_may_read_columns_of_their_own():
+def test_recognizer_and_head_may_read_columns_of_their_own():
     columns = {"recognizer_feature_dim": 5, "head_feature_dim": 8}
     model = reading_model(classify_last_frame=True, standardize_features=True, **columns)
     windows = features(8).unflatten(0, (2, 4))
     output = model(video_features=windows)
-    for column, of_head, of_recogniser in ((1, False, True), (4, True, True), (11, True, False)):
+    for column, of_head, of_recognizer in ((1, False, True), (4, True, True), (11, True, False)):
         changed = windows.clone()
         changed[..., column] += 1
         other = model(video_features=changed)
         assert other.logits.equal(output.logits) is not of_head
-        assert other.frame_logits.equal(output.frame_logits) is not of_recogniser
+        assert other.frame_logits.equal(output.frame_logits) is not of_recognizer
     assert model.last_frame_classifier.in_features == model.avt.encoder.in_features == 8
     with pytest.raises(ValueError, match="head_feature_dim is 13: give 1 to 12"):
         tiny_config(head_feature_dim=13)

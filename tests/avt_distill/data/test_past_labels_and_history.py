@@ -75,7 +75,7 @@ def test_history_rules_differ_in_what_they_know_of_the_gap():
     histories = {
         cutoff: action_histories(rows, SEGMENTS, cutoff=cutoff) for cutoff in ("started", "ended", "segment_start")
     }
-    # The segment that starts as the window ends is not known to a recogniser yet; the unlabelled one is left out.
+    # The segment that starts as the window ends is not known to a recognizer yet; the unlabelled one is left out.
     assert [list(h) for h in histories["started"]] == [[0], [3], []]
     assert [list(h) for h in histories["ended"]] == [[0], [3], []]
     assert [list(h) for h in histories["segment_start"]] == [[0, 1], [3], []]

@@ -292,7 +292,7 @@ def of_videos(folder: Path, vit: Path, output: Path, recognizes_frames: bool):
 
 
 @pytest.mark.parametrize("recognizes_frames", [True, False])
-def test_students_of_videos_read_what_they_or_a_classifier_recognise(video_kitchen, tmp_path, recognizes_frames):
+def test_students_of_videos_read_what_they_or_a_classifier_recognize(video_kitchen, tmp_path, recognizes_frames):
     vit = write_tiny_vit(tmp_path / "vit")
     of_videos(video_kitchen, vit, tmp_path / "run", recognizes_frames)
     folder = tmp_path / "run" / "reader_seed42"

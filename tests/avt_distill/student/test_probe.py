@@ -31,8 +31,8 @@ def separable(num_rows: int = 60, seed: int = 0):
     return features.astype(np.float32), labels
 
 
-def test_logistic_regression_has_the_least_penalised_loss():
-    """Against scipy, on standardised columns."""
+def test_logistic_regression_has_the_least_penalized_loss():
+    """Against scipy, on standardized columns."""
     features, labels = separable()
     found = fit_logistic(features, labels, 3, l2=2.0)
     inputs = (features - features.mean(0)) / features.std(0)
@@ -83,7 +83,7 @@ def test_penalty_is_the_one_with_the_least_held_out_loss(monkeypatch):
     assert choose_l2(features, labels, folds, 3, choices) in choices  # of half of the rows
 
 
-def test_a_classifier_of_standardised_features_says_the_same():
+def test_a_classifier_of_standardized_features_says_the_same():
     features, labels = separable()
     found, mean, deviation = fit_logistic(features, labels, 3, l2=2.0), features.mean(0), features.std(0)
     moved = found.on_standardized(mean, deviation).log_probs((features - mean) / deviation)
@@ -136,7 +136,7 @@ def test_a_student_that_starts_from_the_probe_keeps_it_and_adds_to_it(kitchen, t
     torch.testing.assert_close(models[0].last_frame_classifier.weight, models[1].last_frame_classifier.weight)
 
 
-def test_features_are_standardised_by_training_videos_alone(kitchen, tmp_path):
+def test_features_are_standardized_by_training_videos_alone(kitchen, tmp_path):
     options = '{"head_hidden_size": 32, "head_num_layers": 1, "standardize_features": true}'
     given = ["--distill_weight", 0, "--features", kitchen / "features", "--model_options", options]
     avt_distill("distill", kitchen / "run.yaml", *given, *to(tmp_path))
