@@ -83,7 +83,7 @@ class HistoryReader(nn.Module):
         return reader
 
     def fork(self) -> "HistoryReader":
-        """Returns a reader that has read the same, and goes on by itself."""
+        """Returns an independent copy of the reader at its current frame."""
         reader = copy.copy(self)
         reader._reading = copy.copy(self._reading)  # beams are never changed, only replaced
         return reader
@@ -434,7 +434,7 @@ class _Reading:
         return sums / sums.sum()
 
     def _step(self, beam: _Beam) -> tuple[np.ndarray, np.ndarray]:
-        """Returns log weights a moment later: of what goes on `(C, 1 + R)`, and of what starts an action `(C,)`."""
+        """Returns log weights one moment later: without a new action `(C, 1 + R)`, and with one `(C,)`."""
         tables, newest = self.tables, beam.newest
         leaving = beam.log_weights + tables.leave[newest]
         moved = beam.log_weights + tables.stay[newest]
@@ -515,10 +515,10 @@ class _Reading:
 
 @dataclass
 class _Members:
-    """Candidates for the hypotheses of the next moment, M = C + N: what goes on, then what starts an action."""
+    """Candidates for the next hypotheses, M = C + N: the current ones, then those that start an action."""
 
     sources: np.ndarray  # (M,): the hypothesis that each comes from
-    actions: np.ndarray  # (M,): the action that it starts; 0 of what goes on
+    actions: np.ndarray  # (M,): the action that it starts; 0 if none
     begins: np.ndarray  # bool (M,): whether it starts one
     starts: np.ndarray  # (N,): the log weight of each start
 
@@ -527,7 +527,7 @@ class _Members:
 class _States:
     """G text states, and the members that are in each."""
 
-    first: np.ndarray  # (G,): the first member, which is the hypothesis that goes on where there is one
+    first: np.ndarray  # (G,): the first member: the current hypothesis, if there is one
     heaviest: np.ndarray  # (G,): the member whose path stands for all
     log_weights: np.ndarray  # (G, 1 + R)
 
