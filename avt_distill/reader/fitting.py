@@ -10,7 +10,7 @@ import torch
 
 from modeling_avt.reader_avt import HistoryReader
 
-from ..student.logistic import log_loss
+from ..metrics import log_loss
 from ..teacher.scorer import Scorer
 from .arguments import LOG_LINEAR, TEACHER
 from .frames import VideoFrames

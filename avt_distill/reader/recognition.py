@@ -11,7 +11,7 @@ import torch
 
 from modeling_avt.modeling_avt import AVTForAnticipation
 
-from ..student.logistic import LinearClassifier, fit_logistic, log_loss
+from ..student.logistic import LinearClassifier, fit_logistic, labelled_log_loss
 from .frames import FrameSource, VideoFrames, encoded_frames, read_frames_of, stored_frames
 from .members import FoldRun
 
@@ -83,7 +83,10 @@ def recognition_of(run: FoldRun, variant: str) -> Recognition:
         classifier = fit_logistic(features, labels, run.num_actions + 1, l2, run.args.device)
     temperature = _calibrated(np.concatenate([held_out[name] for name in videos]), labels)
     held_out = {name: scipy.special.log_softmax(held_out[name] / temperature, axis=1) for name in videos}
-    right, loss = share_right(held_out, frames), log_loss(np.concatenate([held_out[n] for n in videos]), labels)
+    right, loss = (
+        share_right(held_out, frames),
+        labelled_log_loss(np.concatenate([held_out[n] for n in videos]), labels),
+    )
     logger.info("Held-out frames: %.1f %% right, log loss %.3f at temperature %.2f.", 100 * right, loss, temperature)
     return Recognition(frames, held_out, classifier, temperature)
 
@@ -138,7 +141,7 @@ def _held_out_by_classifiers(run: FoldRun, variant: str, frames: dict[str, Video
         held_out: FrameLogProbs = {}
         for fold, of_fold in enumerate(of_folds):
             held_out |= _classified(run, of_fold, fold, l2)
-        loss = log_loss(np.concatenate([held_out[name] for name in frames]), labels)
+        loss = labelled_log_loss(np.concatenate([held_out[name] for name in frames]), labels)
         if loss >= least:
             break
         best, least, penalty = held_out, loss, l2
@@ -178,5 +181,5 @@ def _leading(run: FoldRun, video: VideoFrames) -> np.ndarray:
 
 def _calibrated(log_probs: np.ndarray, labels: np.ndarray) -> float:
     """Returns the temperature that gives held-out frames the least log loss."""
-    losses = [log_loss(scipy.special.log_softmax(log_probs / value, axis=1), labels) for value in TEMPERATURES]
+    losses = [labelled_log_loss(scipy.special.log_softmax(log_probs / value, axis=1), labels) for value in TEMPERATURES]
     return float(TEMPERATURES[int(np.argmin(losses))])

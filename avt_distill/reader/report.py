@@ -1,8 +1,8 @@
 """The table at the end: what reads text, what does not, and what would know the past, on the same rows."""
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol
 
 import numpy as np
 import pandas as pd
@@ -19,8 +19,17 @@ probe: logistic regression on the last frame. reader: reads what was recognized 
 true history: a text model on annotated past actions, which no video gives: a ceiling of what the order alone says."""
 
 
-class Answers(Protocol):
-    """Of one fold: see `run.FoldResult`."""
+@dataclass
+class FoldResult:
+    """What the members of a fold answer on its evaluation rows.
+
+    Args:
+        rows (`pd.DataFrame`): `uid`, `video_id` and `action` of M rows.
+        answers (`dict[str, list[np.ndarray]]`): Log probabilities `(M, A)` of each member, one for each seed.
+        chosen (`dict`): What was chosen on training videos.
+        student, pool (`str`): The members that get the reader that stays, and that answer with it.
+        folders (`list[Path]`): Of each seed's student with its reader.
+    """
 
     rows: pd.DataFrame
     answers: dict[str, list[np.ndarray]]
@@ -30,7 +39,7 @@ class Answers(Protocol):
     folders: list[Path]
 
 
-def report(folder: Path, folds: Mapping[str, Answers], seeds: Sequence[int]) -> str:
+def report(folder: Path, folds: Mapping[str, FoldResult], seeds: Sequence[int]) -> str:
     """Returns the table of all members as text, and writes `reader_comparison.json`.
 
     Args:

@@ -3,11 +3,10 @@
 import copy
 import shutil
 from collections.abc import Iterable, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import numpy as np
-import pandas as pd
 
 from modeling_avt.configuration_avt import AVTConfig, actions_digest
 from modeling_avt.modeling_avt import AVTForAnticipation
@@ -27,33 +26,13 @@ from .fitting import TrainingVideos, choose_reader, fitted_reader, read_rows
 from .frames import read_frames_of
 from .members import FoldRun, Member, fuse, probe_member, student_member
 from .recognition import Recognition, frame_source, recognition_of, recognized, share_right, student
-from .report import report
+from .report import FoldResult, report
 from .tables import whole_histories
 
 LARGE_LABEL_SPACE = (
     500  # actions from which on verbs and nouns are read apart, and followers of each hypothesis at most
 )
 CHOSEN = "chosen.json"
-
-
-@dataclass
-class FoldResult:
-    """What the members of a fold answer on its evaluation rows.
-
-    Args:
-        rows (`pd.DataFrame`): `uid`, `video_id` and `action` of M rows.
-        answers (`dict[str, list[np.ndarray]]`): Log probabilities `(M, A)` of each member, one for each seed.
-        chosen (`dict`): What was chosen on training videos.
-        student, pool (`str`): The members that get the reader that stays, and that answer with it.
-        folders (`list[Path]`): Of each seed's student with its reader.
-    """
-
-    rows: pd.DataFrame
-    answers: dict[str, list[np.ndarray]]
-    chosen: dict
-    student: str
-    pool: str
-    folders: list[Path]
 
 
 def fit_readers(args: ReaderArguments) -> str:

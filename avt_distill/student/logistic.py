@@ -8,6 +8,8 @@ import torch
 from scipy.special import log_softmax
 from torch import nn
 
+from ..metrics import log_loss
+
 MAX_STEPS = 200
 L2_CHOICES = (3.0, 10.0, 30.0, 100.0, 300.0, 1000.0)
 # Products of a pass over all rows, N * D * C. Above the first, float32 is exact enough and float64 too slow; penalties
@@ -129,14 +131,14 @@ def choose_l2(
         choices = [share * l2 for l2 in choices]  # the penalty is held against a sum over rows
     best, least = choices[0], np.inf
     for l2 in choices:
-        loss = log_loss(out_of_fold_log_probs(features, labels, folds, num_classes, l2, device), labels)
+        loss = labelled_log_loss(out_of_fold_log_probs(features, labels, folds, num_classes, l2, device), labels)
         if loss >= least:
             break
         best, least = l2, loss
     return best / min(share, 1)
 
 
-def log_loss(log_probs: np.ndarray, labels: np.ndarray) -> float:
-    """Returns the mean of -log p(label) over labelled rows."""
+def labelled_log_loss(log_probs: np.ndarray, labels: np.ndarray) -> float:
+    """Returns `metrics.log_loss` over labelled rows; negative labels are left out."""
     known = labels >= 0
-    return float(-log_probs[known, labels[known]].mean())
+    return log_loss(log_probs[known], labels[known])

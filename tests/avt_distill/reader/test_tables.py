@@ -9,7 +9,6 @@ from avt_distill.reader.fusion import fit_weights, pooled
 from avt_distill.reader.tables import as_tables, timing, transition_model, whole_histories
 from avt_distill.teacher.count_models import NGramModel
 from avt_distill.teacher.log_linear import LogLinearModel
-from modeling_avt.reader_avt import HistoryReader
 from modeling_avt.transitions_avt import build_transitions, text_state
 
 
@@ -129,8 +128,3 @@ def test_weights_are_those_of_the_least_log_loss():
 
     for step in ([0.05, 0], [-0.05, 0], [0, 0.05]):
         assert loss(weights) <= loss(np.add(weights, step)) + 1e-6
-
-
-def test_reader_settings_name_the_tables_sizes():
-    assert isinstance(build_transitions({"kind": "ngram", "order": 2, "num_contexts": 5}, 4).contexts, torch.Tensor)
-    assert HistoryReader.__doc__

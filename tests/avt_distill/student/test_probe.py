@@ -12,9 +12,10 @@ from tiny_kitchen import kitchen_builder, write_kitchen
 from avt_distill.data.collator import FeatureCollator
 from avt_distill.evaluation.scores import ScoreTable
 from avt_distill.features.stores import open_feature_store
+from avt_distill.metrics import log_loss
 from avt_distill.student import logistic
 from avt_distill.student.building import column_statistics
-from avt_distill.student.logistic import LinearClassifier, choose_l2, fit_logistic, log_loss, out_of_fold_log_probs
+from avt_distill.student.logistic import LinearClassifier, choose_l2, fit_logistic, out_of_fold_log_probs
 from avt_distill.student.probe import last_frame_features
 from modeling_avt import AVTForAnticipation
 
