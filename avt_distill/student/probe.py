@@ -43,8 +43,9 @@ def fit_probe(
         num_actions (`int`): A.
         device (`str` or `torch.device`, *optional*, defaults to `"cpu"`): Where it is fitted.
     """
-    videos, labels = list(rows["video_id"]), np.asarray(rows["action"])
-    l2 = L2_OF_ONE_VIDEO
+    known = np.flatnonzero(np.asarray(rows["action"]) >= 0)  # videos without a labelled row make no fold
+    features, labels = features[known], np.asarray(rows["action"])[known]
+    videos, l2 = np.asarray(rows["video_id"])[known].tolist(), L2_OF_ONE_VIDEO
     if (num_videos := len(set(videos))) > 1:
         fold_of = assign_folds(videos, min(NUM_FOLDS, num_videos))
         folds = np.array([fold_of[video] for video in videos])

@@ -16,7 +16,7 @@ from avt_distill.metrics import log_loss
 from avt_distill.student import logistic
 from avt_distill.student.building import column_statistics
 from avt_distill.student.logistic import LinearClassifier, choose_l2, fit_logistic, out_of_fold_log_probs
-from avt_distill.student.probe import last_frame_features
+from avt_distill.student.probe import fit_probe, last_frame_features
 from modeling_avt import AVTForAnticipation
 
 
@@ -164,3 +164,15 @@ def test_last_frame_features_are_those_that_students_see_last(kitchen):
 def test_a_probe_of_videos_or_of_a_checkpoint_is_refused(kitchen, tmp_path):
     with pytest.raises(SystemExit, match="start_from_probe is set without features"):
         avt_distill("distill", kitchen / "run.yaml", "--distill_weight", 0, "--start_from_probe", "true", *to(tmp_path))
+
+
+def test_videos_without_a_labelled_row_make_no_fold():
+    features, labels = separable()
+    videos = [f"v{row % 3}" for row in range(60)]
+    expected = fit_probe(features, {"video_id": videos, "action": labels}, 3)
+    more = {"video_id": [*videos, *(f"u{row}" for row in range(4))], "action": np.append(labels, np.full(4, -100))}
+    found = fit_probe(np.concatenate([features, features[:4]]), more, 3)
+    assert found.l2 == expected.l2
+    np.testing.assert_array_equal(found.classifier.weight, expected.classifier.weight)
+    alone = fit_probe(features, {"video_id": ["v"] * 60, "action": labels}, 3)
+    assert alone.l2 == 30.0  # one video: there is nothing to choose it on
