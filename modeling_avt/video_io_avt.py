@@ -1,45 +1,37 @@
 """Reading the frames that are shown at given times, with PyAV, decoding no more than needed.
 
-Time 0 is the first frame of the video stream, whatever the file's own clock says, so that frame `i` of a constant-rate
-video is shown from `i / fps` on, as annotations count.
+Time 0 is the first picture of the video stream that can be shown, whatever the file's own clock says, so that frame `i`
+of a constant-rate video is shown from `i / fps` on, as annotations count.
+
+A moment shows what it shows when the whole file is decoded in order, whatever else is asked for; or a
+`VideoDecodeError` says which file, which moment and why.
 """
 
-import io
 import math
 from collections import deque
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from dataclasses import dataclass
 from fractions import Fraction
-from itertools import chain, zip_longest
+from itertools import zip_longest
 from pathlib import Path
+from typing import BinaryIO
 
 import numpy as np
 
 from .temporal_avt import TIME_SLACK_S
+from .video_packets_avt import MOST_REORDERED, SMALL_PICTURE_PX, ScannedPackets, of_file, open_packets
+from .video_source_avt import VideoDecodeError, VideoSource, import_av, naming_errors
 
 SKIPPABLE_CODECS = ("h264",)  # their frames say whether others need them, and leave the decoder alone if not
-# Pictures up to here are read by one thread. On two cores a second one brings nothing, and a third more processor time
-# goes to waking it; where many windows are read, loaders have several processes anyway.
-SMALL_PICTURE_PX = 1280 * 720
 
+# Their decoders take any frame for the first, and show grey where it refers to earlier ones.
+UNCHECKED_CODECS = (
+    "mpeg4", "msmpeg4v1", "msmpeg4v2", "msmpeg4", "wmv1", "wmv2", "h263", "flv", "mpeg1video", "mpeg2video",
+)  # fmt: skip
+FIRST_PYAV_WITH_THREADS = 17  # before, one thread converted a picture
+INTRA = 1  # av.video.frame.PictureType.I
 
-class VideoDecodeError(ValueError):
-    """A video, or a moment of it, cannot be read.
-
-    Attributes:
-        path (`str`): The file, or `"<bytes>"`.
-        time_s (`float` or `None`): The moment asked for, where one is at fault.
-        cause (`str`): What is wrong.
-    """
-
-    def __init__(self, path: str, cause: str, time_s: float | None = None):
-        self.path, self.cause, self.time_s = path, cause, time_s
-        moment = "" if time_s is None else f" at {time_s:.3f} s"
-        super().__init__(f"Cannot read {path}{moment}: {cause}")
-
-    def __reduce__(self):  # errors cross process borders in data loaders
-        return type(self), (self.path, self.cause, self.time_s)
+VideoFile = str | Path | bytes | bytearray | memoryview | BinaryIO
 
 
 @dataclass(frozen=True)
@@ -50,7 +42,7 @@ class VideoInfo:
         duration_s (`float`): From the first frame to the end of the last.
         fps (`float`): Average frames per second.
         width, height (`int`): In pixels, as shown (after rotation).
-        num_frames (`int`): Number of frames.
+        num_frames (`int`): Number of frames that are shown.
     """
 
     duration_s: float
@@ -61,48 +53,104 @@ class VideoInfo:
 
 
 def read_frames(
-    path_or_bytes: str | Path | bytes, times_s: Sequence[float] | np.ndarray, *, resize_short_side: int | None = None
+    path_or_bytes: VideoFile, times_s: Sequence[float] | np.ndarray, *, resize_short_side: int | None = None
 ) -> np.ndarray:
     """Returns the frames shown at the given times, uint8 `(T, H, W, 3)` RGB, in the order of `times_s`.
 
-    The frame shown at a time is the last one that begins at or before it. Rotation is applied, variable frame rates and
-    files whose clock does not begin at 0 are honoured, and only what the moments need is decoded:
+    The frame shown at a time is the last one that begins at or before it. Rotation and mirroring are applied, variable
+    frame rates and files whose clock does not begin at 0 are honoured, and only what the moments need is decoded:
     stretches from a key frame to a moment, without frames that no other refers to.
 
     Args:
-        path_or_bytes (`str`, `Path` or `bytes`): A video file, or its content.
+        path_or_bytes (`str`, `Path`, `bytes`, `bytearray`, `memoryview` or `BinaryIO`): A video file or its `http(s)`
+            address, its content, or a file open for reading bytes.
         times_s (`Sequence[float]`): Seconds from the first frame, in any order, repetitions allowed.
         resize_short_side (`int`, *optional*): Scale the shorter side to this many pixels while converting, keeping the
             aspect ratio.
 
     Raises:
-        VideoDecodeError: for a file that cannot be decoded, for times below 0 or beyond the end, and for an empty list.
+        VideoDecodeError: for a file that cannot be decoded or whose clock jumps back, for moments whose frames are lost
+            or damaged, for times below 0 or beyond the end, for an empty list, and for moments that show pictures of
+            different sizes.
     """
-    name = _name(path_or_bytes)
-    times = [float(time_s) for time_s in times_s]
+    source = VideoSource(path_or_bytes)
+    times = [_as_seconds(time_s, source.name) for time_s in times_s]
     if not times:
-        raise VideoDecodeError(name, "the list of times is empty; give at least one.")
-    for time_s in times:
-        if not (math.isfinite(time_s) and time_s >= -TIME_SLACK_S):
-            raise VideoDecodeError(name, "times are seconds from the first frame, 0 or more.", time_s)
-    frames = {}
+        raise VideoDecodeError(source.name, "the list of times is empty; give at least one.")
+    images = {}
     ascending = sorted(set(times))
-    with _VideoStream(path_or_bytes) as stream:
+    with _VideoStream(source) as stream:
         for time_s, next_s in zip_longest(ascending, ascending[1:]):
-            frames[time_s] = stream.image_at(time_s, resize_short_side, next_s)
-    return np.stack([frames[time_s] for time_s in times])
+            images[time_s] = stream.image_at(time_s, resize_short_side, next_s)
+            (height, width, _), (first_height, first_width, _) = images[time_s].shape, images[ascending[0]].shape
+            if (height, width) != (first_height, first_width):
+                sizes = f"from {first_width} x {first_height} to {width} x {height} pixels"
+                raise VideoDecodeError(source.name, f"its pictures change {sizes}: convert it to one size.", time_s)
+    return np.stack([images[time_s] for time_s in times])
 
 
-def probe(path_or_bytes: str | Path | bytes) -> VideoInfo:
+def probe(path_or_bytes: VideoFile) -> VideoInfo:
     """Returns duration, frame rate, size and number of frames, decoding the first frame alone.
 
-    Files that do not state their frames (Matroska, WebM) have their packets counted, which reads the file once.
+    Formats that do not state their frames (all but MP4) have their packets counted, which reads the file once.
 
     Raises:
-        VideoDecodeError: for a file that cannot be opened or holds no video.
+        VideoDecodeError: for a file that cannot be opened, holds no video, or has a clock that jumps back.
     """
-    with _VideoStream(path_or_bytes) as stream:
-        return stream.info()
+    return of_file(_info, VideoSource(path_or_bytes))
+
+
+def _as_seconds(time_s, name: str) -> float:
+    try:
+        seconds = float(time_s)
+    except (TypeError, ValueError):
+        raise VideoDecodeError(name, f"{time_s!r} is no time: give seconds from the first frame.") from None
+    if not (math.isfinite(seconds) and seconds >= -TIME_SLACK_S):
+        raise VideoDecodeError(name, "times are seconds from the first frame, 0 or more.", seconds)
+    return seconds
+
+
+def _info(source: VideoSource) -> VideoInfo:
+    first = of_file(_first_picture, source)
+    with _VideoStream(source) as stream, naming_errors(source.name):
+        packets = stream.packets
+        num_frames, end = packets.extent(first.ticks) if stream.has_frame_times else stream.extent(first.num_before)
+        duration_s = (end - first.ticks) * packets.tick_s
+        rate = packets.stream.average_rate if packets.stream.frames else None
+        fps = rate or (num_frames / duration_s if duration_s else 0)
+    return VideoInfo(float(duration_s), float(fps), first.width, first.height, num_frames)
+
+
+@dataclass(frozen=True)
+class _FirstPicture:
+    """The first picture of a file that can be shown: recordings may begin between key frames.
+
+    Args:
+        ticks (`int`): When it begins on the file's clock.
+        num_before (`int`): How many packets the decoder was given before the one upon which it returned the picture.
+        height, width (`int`): In pixels, as shown.
+    """
+
+    ticks: int
+    num_before: int
+    height: int
+    width: int
+
+
+def _first_picture(source: VideoSource) -> _FirstPicture:
+    with _VideoStream(source, start=0) as stream, naming_errors(source.name):
+        packets, frames, num_packets, is_first = stream.packets, [], 0, True
+        while not frames and (packet := packets.read()) is not None:
+            frames, num_packets = packets.codec.decode(packet), num_packets + 1
+            is_first = is_first and not packet.is_discard
+        for frame in frames or packets.codec.decode(None):
+            if is_first and not _can_begin_with(frame, packets.codec.name):
+                raise VideoDecodeError(source.name, "it holds no key frame to begin with.")
+            ticks = stream.ticks_of(frame)
+            if ticks is not None:
+                height, width = _to_image(frame, None).shape[:2]
+                return _FirstPicture(ticks, num_packets - 1, height, width)
+    raise VideoDecodeError(source.name, "it holds no picture that can be shown.")
 
 
 class _VideoStream:
@@ -110,7 +158,7 @@ class _VideoStream:
 
     Packets are read ahead of the decoder, which tells the frame that a moment shows before anything is decoded. Frames
     that no other needs and no moment shows are then skipped, and nothing after the last is decoded. Between two moments
-    the stream either decodes on or seeks to a later key frame.
+    the stream either decodes on or goes to a later key frame.
 
     Attributes:
         ahead (`deque`): Packets that were read and not given to the decoder.
@@ -118,55 +166,25 @@ class _VideoStream:
         decoded (`deque`): Frames that it returned and that are not on display yet, `(ticks, av.VideoFrame)`.
         shown (`tuple`): The frame on display, likewise; `None` before the first.
         position (`int`): Time of the last packet that the decoder was given.
+        key (`int`): Time of the last key frame that the decoder was given.
+        entry (`int`): Time of the key frame at which reading began; `None` for the first of the file.
 
     Times are ticks of the stream's time base.
     """
 
-    def __init__(self, path_or_bytes):
-        self.name = _name(path_or_bytes)
-        self.av = _import_av()
-        source = io.BytesIO(path_or_bytes) if isinstance(path_or_bytes, bytes) else str(path_or_bytes)
-        try:
-            self.container = self.av.open(source, "r")
-        except (self.av.FFmpegError, OSError) as error:
-            raise VideoDecodeError(self.name, f"it cannot be opened ({_describe(error)}).") from error
-        if not self.container.streams.video:
-            self.container.close()
-            raise VideoDecodeError(self.name, "it holds no video.")
-        self.stream = self.container.streams.video[0]
-        self.codec = self.stream.codec_context
-        # AVI stores no presentation times, and those that FFmpeg guesses go back and forth around B-frames; frames come
-        # out in display order all the same, and their decoding times count them.
-        self.is_avi = self.container.format.name == "avi"
-        if self.codec.width * self.codec.height <= SMALL_PICTURE_PX:
-            self.codec.thread_count = 1
-        elif not self.is_avi:
-            self.stream.thread_type = "AUTO"
-        assert self.stream.time_base is not None  # FFmpeg gives every stream that it reads one
-        self.tick_s = self.stream.time_base
-        self.has_frame_times = not self.is_avi  # whether each packet bears the time of the frame in it
-        self._read_from_here()
-        start = self.stream.start_time
-        if start is None or self.is_avi:
-            with self._naming_errors():
-                start = self._first_ticks() or 0
-        self.start = start
-        # Seeking ahead by less than this has been seen to land behind the frame on display.
-        self.shortest_seek = self._to_ticks(1.0)
+    def __init__(self, source: VideoSource, start: int | None = None):
+        self.name = source.name
+        self.start = of_file(_first_picture, source).ticks if start is None else start
+        self.packets = open_packets(source)
+        self.tick_s = self.packets.tick_s
+        self.has_frame_times = self.packets.clock.kind == "pts"  # whether each packet bears the time of the frame in it
+        self._begin(None)
 
     def __enter__(self):
         return self
 
     def __exit__(self, *_):
-        self.container.close()
-
-    @contextmanager
-    def _naming_errors(self, time_s: float | None = None) -> Iterator[None]:
-        """Turns FFmpeg's errors into ours, which say which file and moment they are about."""
-        try:
-            yield
-        except self.av.FFmpegError as error:
-            raise VideoDecodeError(self.name, f"decoding failed ({_describe(error)}).", time_s) from error
+        self.packets.close()
 
     def image_at(self, time_s: float, resize_short_side: int | None, next_s: float | None = None) -> np.ndarray:
         """Returns the frame shown at `time_s`, uint8 `(H, W, 3)`; times must not descend between calls.
@@ -174,58 +192,71 @@ class _VideoStream:
         `next_s` is the next moment that will be asked for, `None` for none.
         """
         next_target = None if next_s is None else self._target(next_s)
-        with self._naming_errors(time_s):
+        with naming_errors(self.name, time_s=time_s):
             return _to_image(self._frame_at(self._target(time_s), next_target, time_s), resize_short_side)
 
-    def info(self) -> VideoInfo:
-        """Returns what the container states, or where it does not, what its packets show."""
-        num_frames, duration = self.stream.frames, self.stream.duration
-        fps = self.stream.average_rate
-        if not num_frames or duration is None or not fps:
-            num_frames, duration = self._count_packets()
-            fps = num_frames / (duration * self.tick_s) if duration else 0
-        width, height = self.codec.width, self.codec.height
-        if self._rotation() % 180:
-            width, height = height, width
-        return VideoInfo(float(duration * self.tick_s), float(fps), width, height, num_frames)
+    def ticks_of(self, frame) -> int | None:
+        """Returns when a frame begins; `None` where that is not known."""
+        ticks = {"pts": frame.pts, "dts": frame.dts, "count": None}[self.packets.clock.kind]
+        if ticks is not None:
+            return ticks
+        # Frames that leave the decoder last bear no decoding time.
+        before = self.decoded[-1] if self.decoded else self.shown
+        if before is not None:
+            return before[0] + self.packets.frame_ticks
+        return 0 if self.packets.clock.kind == "count" else None
 
-    def _count_packets(self) -> tuple[int, int]:
-        with self._naming_errors():
-            packets = [(p.pts, p.duration or 0) for p in chain(self.ahead, self.packets) if p.pts is not None]
-            if not packets:
-                raise VideoDecodeError(self.name, "it holds no frames.")
-            self._restart(None)
-        (last, duration), count = max(packets), len(packets)
-        return count, last + (duration or self._frame_ticks()) - self.start
-
-    def _rotation(self) -> int:
-        """Degrees by which frames are turned counter-clockwise for display; only a decoded frame tells."""
-        with self._naming_errors():
-            first = self._next_frame()
-        return 0 if first is None else first[1].rotation
+    def extent(self, num_before_first: int) -> tuple[int, int]:
+        """Returns the number of frames and when the last one ends, where packets do not carry their times."""
+        packets, last, num_frames, num_after_packets = self.packets, self.start, 0, 0
+        assert isinstance(packets, ScannedPackets)  # others state the times
+        if packets.clock.kind == "dts":
+            self._enter(int(packets.table.dts[-1]) - MOST_REORDERED * packets.frame_ticks)
+        while (frame := self._next_frame()) is not None:
+            self.shown, (last, _), num_frames = frame, frame, num_frames + 1
+            num_after_packets += self.is_flushed
+        if packets.clock.kind == "dts":  # one frame for each packet, once the first is out
+            num_frames = packets.num_packets - num_before_first + num_after_packets
+        return num_frames, last + packets.frame_ticks
 
     def _target(self, time_s: float) -> int:
         return self.start + math.floor((Fraction(time_s) + Fraction(TIME_SLACK_S)) / self.tick_s)
 
     def _frame_at(self, target: int, next_target: int | None, time_s: float):
-        if self._worth_seeking(target):
-            self._seek(target)
-        wanted = self._show(target, next_target)
-        if wanted is not None and (self.shown is None or self.shown[0] != wanted):
-            self.has_frame_times = False  # or the packet is damaged, which then comes to light
-            self._seek(target)
+        if self._worth_entering(target):
+            self._enter(target)
+        step = self.packets.frame_ticks
+        while True:
             wanted = self._show(target, next_target)
-        if self.shown is None:
-            raise VideoDecodeError(self.name, "it holds no frames that carry times.", time_s)
-        if self.shown[1].is_corrupt:
-            raise VideoDecodeError(self.name, "the frame is damaged.", time_s)
-        if self._shows_the_last(wanted):
-            end = self.shown[0] + (self.shown[1].duration or self._frame_ticks())
-            # The very end still shows the last frame: `probe(path).duration_s` is a valid time.
-            if target > end:
-                end_s = float((end - self.start) * self.tick_s)
-                raise VideoDecodeError(self.name, f"the video ends at {end_s:.3f} s.", time_s)
+            if self.shown is not None and wanted in (None, self.shown[0]):
+                break
+            if self.shown is not None:
+                self.has_frame_times = False  # or the packet is damaged, which then comes to light
+                self._enter(target)
+            elif self.entry is not None:
+                # Pictures recover only some way after this key frame, or it is none: go further and further back.
+                self._enter(target, before=self.entry - step)
+                step *= 2
+            else:
+                raise VideoDecodeError(self.name, "no picture can be shown.", time_s)
+        self._check_shown(target, wanted, time_s)
         return self.shown[1]
+
+    def _check_shown(self, target: int, wanted: int | None, time_s: float):
+        """Refuses a frame that is damaged, and one that is not shown any more at `target`."""
+        assert self.shown is not None
+        ticks, frame = self.shown
+        end = ticks + (frame.duration or self.packets.frame_ticks)
+        later = [time for time in self._times_known() if time > ticks]
+        # Some packets hold nothing to show (alternate references, second fields), but one at a time.
+        is_lost = sum(time <= target for time in later) > 1
+        following = min(later) if later and target >= end else None
+        if frame.is_corrupt or is_lost or self.packets.has_lost(self.key, ticks, following):
+            cause = f"the frame is damaged, or frames at about {self._to_seconds(ticks):.3f} s are lost."
+            raise VideoDecodeError(self.name, cause, time_s)
+        # The very end still shows the last frame: `probe(path).duration_s` is a valid time.
+        if self._shows_the_last(wanted) and target > end + math.ceil(TIME_SLACK_S / self.tick_s):
+            raise VideoDecodeError(self.name, f"the video ends at {self._to_seconds(end):.3f} s.", time_s)
 
     def _show(self, target: int, next_target: int | None) -> int | None:
         """Decodes until the frame of `target` is on display, and returns its time where the packets told it before."""
@@ -242,30 +273,46 @@ class _VideoStream:
         return wanted
 
     def _read_ahead(self, target: int):
-        """Reads packets until one, by its decoding time, shows that none after it begins at or before `target`."""
-        while not self.all_read and not (self.ahead and (self.ahead[-1].dts or target) > target):
-            self._read_packet()
+        """Reads packets until none can follow whose frame begins by `target`: packets are in the order of their
+        decoding times, and only so many frames are decoded before one that is shown earlier."""
+        if not self.has_frame_times:
+            return
+        num_later = sum(ticks > target for ticks in self._times_known())
+        last = self.ahead[-1] if self.ahead else None
+        while not self.all_read and num_later <= MOST_REORDERED:
+            if self.packets.states_decoding_times and last is not None and last.dts is not None and last.dts > target:
+                break
+            last = self._read_packet()
+            num_later += last is not None and (last.pts is None or last.pts > target)
 
     def _read_packet(self):
-        packet = next(self.packets, None)
-        if packet is None or not packet.size:  # an empty one marks the end
+        packet = self.packets.read()
+        if packet is None:
             self.all_read = True
         else:
             self.ahead.append(packet)
+        return packet
+
+    def _times_known(self) -> list[int]:
+        """Times of frames that were read and are not on display yet."""
+        ahead = [packet.pts for packet in self.ahead if packet.pts is not None and self._is_shown(packet)]
+        return [*ahead, *self.inside, *(ticks for ticks, _ in self.decoded)]
+
+    def _is_shown(self, packet) -> bool:
+        """Whether a packet holds a frame to show: not one before or after the part that an edit list chose."""
+        return not packet.is_discard
 
     def _time_of_frame_at(self, target: int) -> int | None:
         """Returns when the frame shown at `target` begins; `None` where packets do not tell."""
-        times = [packet.pts for packet in self.ahead if not packet.is_discard]
-        if not self.has_frame_times or None in times:
+        if not self.has_frame_times or any(packet.pts is None for packet in self.ahead):
             return None
-        times += [*self.inside, *(ticks for ticks, _ in self.decoded), *([self.shown[0]] if self.shown else [])]
+        times = [*self._times_known(), *([self.shown[0]] if self.shown else [])]
         return max((ticks for ticks in times if ticks <= target), default=None)
 
     def _shows_the_last(self, wanted: int | None) -> bool:
         if wanted is None:
             return self.is_flushed and not self.decoded
-        later = [*self.inside, *(packet.pts for packet in self.ahead), *(ticks for ticks, _ in self.decoded)]
-        return self.all_read and max(later, default=wanted) <= wanted
+        return self.all_read and max(self._times_known(), default=wanted) <= wanted
 
     def _next_frame(self, wanted: int | None = None, next_target: int | None = None):
         """Returns the next frame with its time; `None` at the end. See `_decode_packet`."""
@@ -280,106 +327,92 @@ class _VideoStream:
             self._read_packet()
         if not self.ahead:
             return self._flush()
-        packet = self.ahead.popleft()
-        skipped = self.codec.name in SKIPPABLE_CODECS and wanted is not None and packet.pts < wanted
-        self.codec.skip_frame = "NONREF" if skipped else "DEFAULT"
-        ticks = packet.dts if self.is_avi else packet.pts
+        packet, codec = self.ahead.popleft(), self.packets.codec
+        skipped = codec.name in SKIPPABLE_CODECS and wanted is not None and packet.pts < wanted
+        self.is_at_entry = self.is_at_entry and self._is_shown(packet)
+        codec.skip_frame = "NONREF" if skipped else "DEFAULT"
+        ticks = packet.dts if self.packets.clock.kind == "dts" else packet.pts
         if ticks is not None:
             self.position = ticks
-            if not skipped:
+            if packet.is_keyframe:
+                self.key = ticks
+            if not skipped and self._is_shown(packet):
                 self.inside.add(ticks)
-        self._keep(self.codec.decode(packet))
-        if wanted is not None and ticks == wanted and (next_target is None or self._worth_seeking(next_target)):
+        try:
+            self._keep(codec.decode(packet))
+        except import_av().FFmpegError:
+            if self.entry is None or self.shown is not None or self.decoded:
+                raise
+            return self._give_up()
+        if wanted is not None and ticks == wanted and (next_target is None or self._worth_entering(next_target)):
             self._flush()
 
     def _flush(self):
         self.is_flushed = True
-        self._keep(self.codec.decode(None))
+        self._keep(self.packets.codec.decode(None))
+
+    def _give_up(self):
+        """Shows nothing from this entry on: it is no key frame, whatever the file says."""
+        self.ahead.clear()
+        self.all_read = self.is_flushed = True
 
     def _keep(self, frames: list):
         for frame in frames:
-            ticks = frame.dts if self.is_avi else frame.pts
-            if ticks is None:  # AVI: the frames that leave the decoder last carry no time
-                before = self.decoded[-1] if self.decoded else self.shown
-                if before is None:
-                    continue
-                ticks = before[0] + self._frame_ticks()
-            self.inside.discard(ticks)
-            self.decoded.append((ticks, frame))
+            if self.is_at_entry and not _can_begin_with(frame, self.packets.codec.name):
+                return self._give_up()
+            self.is_at_entry = False
+            ticks = self.ticks_of(frame)
+            if ticks is not None:
+                self.inside.discard(ticks)
+                self.decoded.append((ticks, frame))
 
-    def _worth_seeking(self, target: int) -> bool:
-        """Whether a key frame lies between the next frame to decode and `target`, as far as the container's index
-        tells."""
+    def _worth_entering(self, target: int) -> bool:
+        """Whether to go to a key frame: one is nearer to `target`, as far as is known, or decoding cannot go on."""
         if self.is_flushed and (self.ahead or not self.all_read):
-            return True  # the decoder cannot go on from here
-        position = self.start if self.position is None else self.position
-        if target <= position:
-            return False
-        index = self.stream.index_entries
-        entry = index.search_timestamp(target, backward=True)
-        if entry >= 0 and index[entry].timestamp > position:
             return True
-        index_is_whole = self.stream.frames and len(index) >= self.stream.frames
-        return not index_is_whole and target - position > self.shortest_seek
+        return self.packets.leads_ahead(target, self.position, len(self.ahead))
 
-    def _seek(self, target: int):
-        """Moves to the last key frame from which `target` can be decoded."""
-        position = self.start if self.position is None else self.position
-        step, anchor = self._to_ticks(1.0), target
-        while True:
-            self._restart(anchor)
-            # Containers index decoding times, so that the key frame found may be shown only after the target.
-            first = self._first_ticks()
-            if first is not None and first <= target:
-                break
-            if anchor <= self.start:
-                self._restart(None)
-                break
-            anchor, step = max(anchor - step, self.start), 2 * step
-        if first is not None and first <= position:
-            self.shortest_seek = max(self.shortest_seek, 2 * (target - first))
+    def _enter(self, target: int, before: int | None = None):
+        self._begin(self.packets.enter(target, before))
 
-    def _restart(self, anchor: int | None):
-        """Begins to read at the last key frame at or before `anchor`, or at the first frame."""
-        ticks = self.stream.start_time or 0 if anchor is None else anchor
-        self.container.seek(ticks, stream=self.stream, backward=True)
-        self._read_from_here()
-
-    def _read_from_here(self):
-        self.packets = self.container.demux(self.stream)
+    def _begin(self, entry: int | None):
+        self.entry = entry
         self.ahead, self.inside, self.decoded = deque(), set(), deque()
-        self.shown = self.position = None
+        self.shown, self.position = None, self.start if entry is None else entry
+        self.key = self.position
         self.all_read = self.is_flushed = False
+        self.is_at_entry = entry is not None  # the next frame is the key frame's
 
-    def _first_ticks(self) -> int | None:
-        """Returns when the first frame after a restart begins; `None` where it does not tell."""
-        if self.is_avi:
-            first = self._next_frame()
-            if first is None:
-                return None
-            self.decoded.appendleft(first)
-            return first[0]
-        while not self.ahead and not self.all_read:
-            self._read_packet()
-            if self.ahead and not self.ahead[0].is_keyframe:  # it cannot be decoded
-                self.ahead.clear()
-        return self.ahead[0].pts if self.ahead else None
+    def _to_seconds(self, ticks: int) -> float:
+        return float((ticks - self.start) * self.tick_s)
 
-    def _frame_ticks(self) -> int:
-        fps = self.stream.average_rate or self.stream.guessed_rate or 25
-        return round(1 / (fps * self.tick_s))
 
-    def _to_ticks(self, seconds: float) -> int:
-        return round(seconds / self.tick_s)
+def _can_begin_with(frame, codec: str) -> bool:
+    """Whether a decoder's first frame is sound; it is, of decoders that return none without what it refers to."""
+    return codec not in UNCHECKED_CODECS or frame.pict_type == INTRA
 
 
 def _to_image(frame, resize_short_side: int | None) -> np.ndarray:
     width, height = frame.width, frame.height
     if resize_short_side is not None:
         height, width = short_side_size(height, width, resize_short_side)
-    threads = 1 if frame.width * frame.height <= SMALL_PICTURE_PX else 0  # 0: as many as there are cores
-    image = frame.to_ndarray(format="rgb24", width=width, height=height, threads=threads)
-    return np.rot90(image, k=frame.rotation // 90) if frame.rotation else image
+    options = {"format": "rgb24", "width": width, "height": height}
+    if int(import_av().__version__.split(".")[0]) >= FIRST_PYAV_WITH_THREADS:
+        options["threads"] = 1 if frame.width * frame.height <= SMALL_PICTURE_PX else 0  # 0: one for each core
+    image = frame.to_ndarray(**options)
+    return as_displayed(image, frame)
+
+
+def as_displayed(image: np.ndarray, frame) -> np.ndarray:
+    """Returns a picture `(H, W, C)` turned and mirrored as the display matrix of its frame says."""
+    matrix = frame.side_data.get("DISPLAYMATRIX")
+    if matrix is None:
+        return image
+    # A pixel at (x, y) is displayed at (a x + c y, b x + d y), but for a shift.
+    a, b, _, c, d, *_ = np.frombuffer(matrix, dtype=np.int32).tolist()
+    if abs(b) + abs(c) > abs(a) + abs(d):
+        image, a, d = image.swapaxes(0, 1), c, b
+    return image[:: -1 if d < 0 else 1, :: -1 if a < 0 else 1]
 
 
 def short_side_size(height: int, width: int, short_side: int) -> tuple[int, int]:
@@ -387,19 +420,3 @@ def short_side_size(height: int, width: int, short_side: int) -> tuple[int, int]
     integer."""
     scale = short_side / min(height, width)
     return max(int(height * scale), short_side), max(int(width * scale), short_side)
-
-
-def _import_av():
-    try:
-        import av
-    except ImportError as error:
-        raise ImportError("Reading video needs PyAV: `pip install av`.") from error
-    return av
-
-
-def _name(path_or_bytes) -> str:
-    return "<bytes>" if isinstance(path_or_bytes, bytes) else str(path_or_bytes)
-
-
-def _describe(error: Exception) -> str:
-    return getattr(error, "strerror", None) or str(error)

@@ -3,7 +3,12 @@
 from collections.abc import Sequence
 from pathlib import Path
 
-VIDEO_SUFFIXES = {".avi", ".m4v", ".mkv", ".mov", ".mp4", ".mpeg", ".mpg", ".webm"}
+# fmt: off
+VIDEO_SUFFIXES = {
+    ".3g2", ".3gp", ".asf", ".avi", ".flv", ".gif", ".m2ts", ".m4v", ".mkv", ".mov", ".mp4", ".mpeg", ".mpg", ".mts",
+    ".mxf", ".ogv", ".ts", ".vob", ".webm", ".wmv",
+}
+# fmt: on
 
 
 def find_videos(sources: Sequence[str | Path]) -> dict[str, Path]:
@@ -30,7 +35,12 @@ def find_videos(sources: Sequence[str | Path]) -> dict[str, Path]:
 
 def _expand(source: Path) -> list[Path]:
     if source.is_dir():
-        return [path for path in sorted(source.rglob("*")) if path.suffix.lower() in VIDEO_SUFFIXES]
+        return [path for path in sorted(source.rglob("*")) if _is_video(path)]
     if source.suffix == ".txt" and source.is_file():
         return [source.parent / line.strip() for line in source.read_text().splitlines() if line.strip()]
     return [source]
+
+
+def _is_video(path: Path) -> bool:
+    # On foreign file systems, macOS keeps a file's attributes in "._<name>" beside it.
+    return path.suffix.lower() in VIDEO_SUFFIXES and not path.name.startswith("._")

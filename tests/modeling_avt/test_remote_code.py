@@ -18,7 +18,9 @@ REMOTE_CODE = {
     "streaming_avt.py",
     "temporal_avt.py",
     "video_io_avt.py",
+    "video_packets_avt.py",
     "video_processing_avt.py",
+    "video_source_avt.py",
 }
 LOAD_EVERY_WAY = """
 import json

@@ -15,6 +15,13 @@ def test_videos_are_found_in_folders_lists_and_by_name(tmp_path):
     assert find_videos([tmp_path / "c.webm", tmp_path / "c.webm"]) == {"c": tmp_path / "c.webm"}
 
 
+def test_cameras_and_disks_of_all_kinds_are_searched(tmp_path):
+    for suffix in ("ts", "m2ts", "mts", "3gp", "wmv", "flv", "gif", "vob", "MPG", "asf"):
+        (tmp_path / f"{suffix}.{suffix}").touch()
+        (tmp_path / f"._{suffix}.{suffix}").touch()  # macOS keeps attributes there
+    assert len(find_videos([tmp_path])) == 10
+
+
 def test_sources_that_give_no_clear_list_of_videos_are_refused(tmp_path):
     for name in ("one/a.mp4", "two/a.mp4"):
         (tmp_path / name).parent.mkdir()

@@ -1,0 +1,166 @@
+"""Opening what holds a video: a file, its content or an open file, and choosing the video stream in it."""
+
+import errno
+import io
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from functools import partial
+from typing import Any
+
+# What FFmpeg may open: formats that hold a video themselves. Playlists, ffconcat scripts and the like name other files,
+# which whoever sent the file must not choose.
+FORMATS = (
+    "mov,mp4,m4a,3gp,3g2,mj2,matroska,webm,mpegts,mpeg,mpegvideo,avi,flv,live_flv,asf,ogg,ivf,obu,av1,h264,hevc,vvc,"
+    "h263,m4v,vc1,vc1test,mjpeg,gif,apng,mxf,gxf,nut,dv,rm,wtv,dhav,yuv4mpegpipe,"
+    "wav,mp3,flac,aac"  # which hold no video, and are refused for that
+)
+FILE_PROTOCOLS, WEB_PROTOCOLS = "file", "http,https,tcp,tls,httpproxy"
+
+PICTURE_CODECS = ("mjpeg", "png", "bmp", "tiff", "webp")
+FOREIGN_ERRORS = (OSError, ValueError, LookupError, ArithmeticError, MemoryError, RuntimeError)  # beside FFmpeg's own
+
+
+class VideoDecodeError(ValueError):
+    """A video, or a moment of it, cannot be read.
+
+    Attributes:
+        path (`str`): The file, or `"<bytes>"`.
+        time_s (`float` or `None`): The moment asked for, where one is at fault.
+        cause (`str`): What is wrong.
+    """
+
+    def __init__(self, path: str, cause: str, time_s: float | None = None):
+        self.path, self.cause, self.time_s = path, cause, time_s
+        moment = "" if time_s is None else f" at {time_s:.3f} s"
+        super().__init__(f"Cannot read {path}{moment}: {cause}")
+
+    def __reduce__(self):  # errors cross process borders in data loaders
+        return type(self), (self.path, self.cause, self.time_s)
+
+
+class VideoSource:
+    """A video to be opened, once or several times.
+
+    Args:
+        video: A path, an `http(s)://` address, the content of a file (`bytes`, `bytearray` or `memoryview`), or a file
+            open for reading bytes, which is read from its beginning and left open.
+
+    Attributes:
+        name (`str`): What messages call it.
+
+    Raises:
+        VideoDecodeError: for anything else.
+    """
+
+    def __init__(self, video):
+        self.path = os.fspath(video) if isinstance(video, (str, os.PathLike)) else None
+        self.name = self.path if self.path is not None else str(getattr(video, "name", "<bytes>"))
+        if not is_video_source(video):
+            kind = type(video).__name__
+            raise VideoDecodeError(repr(video)[:80], f"it is a {kind}: give a path, bytes, or a file opened with 'rb'.")
+        is_content = isinstance(video, (bytes, bytearray, memoryview))
+        self.file: Any = None if self.path is not None else io.BytesIO(video) if is_content else video
+
+    def open(self):
+        """Returns the container, opened anew.
+
+        Raises:
+            VideoDecodeError: where it cannot be opened.
+        """
+        options = {"format_whitelist": FORMATS, "protocol_whitelist": FILE_PROTOCOLS}
+        with naming_errors(self.name, "it cannot be opened"):
+            if self.file is not None:
+                self.file.seek(0)
+                target = self.file
+            elif self._is_url:
+                target, options["protocol_whitelist"] = self.path, WEB_PROTOCOLS
+            else:
+                target = f"file:{self.path}"  # without it, "clip: take 2.mp4" would name a protocol
+            try:
+                # Titles and comments in a file need not be UTF-8.
+                return import_av().open(target, "r", options=options, metadata_errors="replace")
+            except import_av().FFmpegError as error:
+                if error.errno != errno.EINVAL:
+                    raise
+                cause = (
+                    "it cannot be opened: it is of a format that is not read, or names other files, as playlists do."
+                )
+                raise VideoDecodeError(self.name, cause) from error
+
+    @property
+    def identity(self) -> tuple | None:
+        """What distinguishes a file on disk from others and from its own earlier content; `None` for other sources."""
+        if self.path is None or self._is_url:
+            return None
+        try:
+            status = os.stat(self.path)
+        except (OSError, ValueError):
+            return None  # opening it reports why
+        return self.path, status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns
+
+    @property
+    def _is_url(self) -> bool:
+        return self.path is not None and str(self.path).partition("://")[0] in ("http", "https")
+
+
+def is_video_source(video) -> bool:
+    """Whether `video` is a file, an address or a file's content, rather than frames."""
+    is_open_file = hasattr(video, "read") and hasattr(video, "seek") and not isinstance(video, io.TextIOBase)
+    return isinstance(video, (str, os.PathLike, bytes, bytearray, memoryview)) or is_open_file
+
+
+def best_video_stream(container, name: str):
+    """Returns the stream of a container that is its video: the one marked as default, of several the best. Covers and
+    thumbnails are none.
+
+    Raises:
+        VideoDecodeError: where there is none, and for a codec that FFmpeg does not decode.
+    """
+    streams = [stream for stream in container.streams.video if not _is_picture(stream)]
+    if not streams:
+        raise VideoDecodeError(
+            name, "it holds no video." if not container.streams.video else "it holds a picture only."
+        )
+    best = max(streams, key=partial(_rank, container.streams.best("video")))
+    if best.codec_context is None:
+        raise VideoDecodeError(name, "its codec is unknown to FFmpeg: convert it, for example to H.264.")
+    return best
+
+
+def _is_picture(stream) -> bool:
+    kinds = type(stream.disposition)
+    return bool(stream.disposition & (kinds.attached_pic | kinds.timed_thumbnails | kinds.still_image))
+
+
+def _rank(of_ffmpeg, stream) -> tuple:
+    codec = stream.codec_context
+    if codec is None:
+        return (False,)
+    # Not all files say of a cover what it is.
+    is_still = stream.frames == 1 or (not stream.frames and codec.name in PICTURE_CODECS)
+    is_default = bool(stream.disposition & type(stream.disposition).default)
+    return True, not is_still, is_default, stream is of_ffmpeg, codec.width * codec.height
+
+
+@contextmanager
+def naming_errors(name: str, cause: str = "decoding failed", time_s: float | None = None) -> Iterator[None]:
+    """Turns the errors of FFmpeg and of the file system into ours, which name the file and the moment."""
+    try:
+        yield
+    except VideoDecodeError:
+        raise
+    except (import_av().FFmpegError, *FOREIGN_ERRORS) as error:
+        raise VideoDecodeError(name, f"{cause} ({_describe(error)}).", time_s) from error
+
+
+def import_av():
+    try:
+        import av
+    except ImportError as error:
+        raise ImportError("Reading video needs PyAV: `pip install av`.") from error
+    return av
+
+
+def _describe(error: Exception) -> str:
+    return getattr(error, "strerror", None) or str(error) or type(error).__name__
