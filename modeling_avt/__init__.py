@@ -6,6 +6,9 @@ following `from .name import ...` line by line, so the folder stays flat and eve
 form.
 """
 
+from transformers import AutoModel
+from transformers.pipelines import PIPELINE_REGISTRY
+
 from .configuration_avt import AVTConfig
 from .modeling_avt import AVTForAnticipation, AVTModel
 from .outputs_avt import AVTAnticipationOutput, AVTModelOutput
@@ -13,6 +16,11 @@ from .pipeline_avt import ActionAnticipationPipeline
 from .reader_avt import HistoryReader
 from .streaming_avt import AVTStream
 from .video_processing_avt import AVTVideoProcessor
+
+# For `pipeline("action-anticipation", model=model)` with a model object; checkpoints name their pipeline themselves.
+PIPELINE_REGISTRY.register_pipeline(
+    "action-anticipation", pipeline_class=ActionAnticipationPipeline, pt_model=AutoModel, type="video"
+)
 
 __all__ = [
     "AVTAnticipationOutput",

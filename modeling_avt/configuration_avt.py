@@ -1,14 +1,24 @@
 """Configuration of the Anticipative Video Transformer (AVT, Girdhar and Grauman, ICCV 2021)."""
 
 import hashlib
-import math
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import MISSING, dataclass, field, fields
+from typing import Any
 
-from huggingface_hub.dataclasses import strict
-from transformers import AutoConfig, PreTrainedConfig
+from huggingface_hub.errors import StrictDataclassError
+from transformers import CONFIG_MAPPING, AutoConfig, PreTrainedConfig
+
+from .labels_avt import NUM_LABELS, id_to_label, label_to_id, settled_labels, verb_noun_pairs, with_given
+from .rules_avt import Choice, Flag, Number, OrNone, WholeNumber, shown
+from .temporal_avt import FRAME_RATE, MAX_FRAMES, TIME_RULES
 
 LABEL_TYPES = ("action", "verb", "noun")
+# Far above any published model, GPT-3's 12,288 columns and 96 layers included, and far below what exhausts memory.
+HEAD_SIZE = WholeNumber(least=1, most=65_536)
+NUM_LAYERS = WholeNumber(least=1, most=1000)
+FEATURE_DIM = OrNone(WholeNumber(least=1, most=1_000_000))
+DROPOUT = Number(least=0, below=1)
+WEIGHT = Number(least=0)
 
 
 @dataclass(frozen=True)
@@ -42,19 +52,8 @@ class ReaderSettings:
     min_start: float = 1e-6
 
     def __post_init__(self):
-        for name in ("frame_rate", "evidence_weight"):
-            if not 0 < getattr(self, name) < math.inf:
-                raise ValueError(f"The reader's {name} is {getattr(self, name)}: give a number above 0.")
-        for name in ("num_phases", "beam"):
-            if getattr(self, name) < 1:
-                raise ValueError(f"The reader's {name} is {getattr(self, name)}: give 1 or more.")
-        if self.followers is not None and self.followers < 1:
-            raise ValueError(f"The reader's followers is {self.followers}: give 1 or more, or None for all actions.")
-        if not 0 <= self.min_start < 1:
-            raise ValueError(f"The reader's min_start is {self.min_start}: give a probability below 1.")
-        weights = list(self.fusion_weights)
-        if len(weights) != 2 or min(weights) < 0 or not sum(weights) > 0:
-            raise ValueError(f"The reader's fusion_weights are {weights}: give one of the model and one of the reader.")
+        for name, rule in READER_RULES.items():
+            object.__setattr__(self, name, rule(f"The reader's {name}", getattr(self, name)))
 
     @classmethod
     def from_config(cls, reader: dict) -> "ReaderSettings":
@@ -67,12 +66,59 @@ class ReaderSettings:
         return cls(**reader)
 
 
+def _mapping(name: str, value: Any) -> dict:
+    if not isinstance(value, Mapping):
+        raise ValueError(f"{name} is {shown(value)}: give a dict.")
+    return dict(value)
+
+
+def _mapping_or_none(name: str, value: Any) -> dict | None:
+    return None if value is None else _mapping(name, value)
+
+
+def _text(name: str, value: Any) -> str:
+    if not isinstance(value, str):
+        raise ValueError(f"{name} is {shown(value)}: give text.")
+    return value
+
+
+def _words(name: str, value: Any) -> list[str]:
+    if not isinstance(value, (list, tuple)) or not all(isinstance(word, str) for word in value):
+        raise ValueError(f"{name} is {shown(value)}: give a list of words.")
+    return list(value)
+
+
+def _two_weights(name: str, value: Any) -> list[float]:
+    """Returns the weights of a model and its reader, of which one may be 0."""
+    try:
+        weights = [WEIGHT(name, weight) for weight in value] if isinstance(value, (list, tuple)) else []
+    except ValueError:
+        weights = []
+    if len(weights) != 2 or not any(weights):
+        raise ValueError(
+            f"{name} are {shown(value)}: give two numbers, 0 or more, one of the model and one of the reader."
+        )
+    return weights
+
+
+READER_RULES: dict[str, Callable[[str, Any], Any]] = {
+    "frame_rate": FRAME_RATE,
+    "transitions": _mapping,
+    "actions": _text,
+    "evidence_weight": Number(above=0),
+    "fusion_weights": _two_weights,
+    "num_phases": WholeNumber(least=1, most=1000),
+    "beam": WholeNumber(least=1, most=1_000_000),
+    "followers": OrNone(WholeNumber(least=1)),
+    "min_start": DROPOUT,
+}
+
+
 def actions_digest(actions: Sequence[str]) -> str:
     """Returns what tells label spaces apart: a digest of the actions' names in order of their ids."""
     return hashlib.sha256("\0".join(actions).encode()).hexdigest()[:16]
 
 
-@strict
 class AVTConfig(PreTrainedConfig):
     """What an AVT checkpoint is: frame encoder, causal head, label maps and the time contract it was trained under.
 
@@ -93,8 +139,8 @@ class AVTConfig(PreTrainedConfig):
             rolled-out steps.
         head_dropout (`float`, *optional*, defaults to 0.1): GPT-2's residual, embedding and attention dropout.
         classifier_dropout (`float`, *optional*, defaults to 0.2): Dropout before the classifiers.
-        num_frames (`int`, *optional*, defaults to 10): Frames T in the observed window.
-        frame_rate (`float`, *optional*, defaults to 1.0): Frames sampled per second.
+        num_frames (`int`, *optional*, defaults to 10): Frames T in the observed window, at most 65,536.
+        frame_rate (`float`, *optional*, defaults to 1.0): Frames sampled per second, at most 1,000.
         tau_a (`float`, *optional*, defaults to 1.0): Seconds between the end of the observed window and the start of
             the action.
         tau_o (`float`, *optional*, defaults to 10.0): Length of the observed window in seconds.
@@ -128,11 +174,15 @@ class AVTConfig(PreTrainedConfig):
             initialisation.
         reader (`dict`, *optional*): Settings of a `HistoryReader`, whose tables are in the checkpoint; needs
             `recognizes_frames`. See `ReaderSettings`; `avt-distill fit_reader` writes it.
-        id2label (`dict[int, str]`, *optional*): Names of the A actions, ids 0..A-1. `num_labels=A` alone gives
-            `LABEL_0`, ...
+        id2label (`dict[int, str]`, *optional*): Names of the A actions, ids 0..A-1, which may be text, as in JSON.
+            `label2id` follows it, or may be given instead; `num_labels=A` alone gives `LABEL_0`, ...
+
+    `from_pretrained` with other actions leaves out the checkpoint's `action_to_verb_noun`, and says so, unless it is
+    given anew: the old map describes the old actions.
 
     Raises:
-        ValueError: where fields contradict each other, naming the field, the value and what is accepted.
+        ValueError: for a field out of range, when it is set too, and where fields contradict each other, naming the
+            field, the value and what is accepted.
     """
 
     model_type = "avt"
@@ -191,7 +241,7 @@ class AVTConfig(PreTrainedConfig):
     feature_loss_weight: float | int = 1.0
     frame_loss_weight: float | int = 1.0
     past_loss_normalizer: str = "labelled"
-    initializer_range: float = 0.01
+    initializer_range: float | int = 0.01
     reader: dict | None = None
 
     def __post_init__(self, **kwargs):
@@ -215,20 +265,21 @@ class AVTConfig(PreTrainedConfig):
                 }
             },
         )
-        if isinstance(self.backbone_config, Mapping):
-            self.backbone_config = _backbone_config_from_dict(self.backbone_config)
-        if self.id2label is not None and kwargs.get("num_labels") not in (None, len(self.id2label)):
-            # `from_pretrained(..., num_labels=...)`: transformers warns and replaces the actions; their map is void.
-            self.action_to_verb_noun = None
+        # Transformers only warns where these contradict each other.
+        self.id2label = settled_labels(self.id2label, self.label2id, kwargs.pop("num_labels", None))
         super().__post_init__(**kwargs)
-        self.label_types = list(self.label_types)
-        self.verb_id2label = _int_keys(self.verb_id2label)
-        self.noun_id2label = _int_keys(self.noun_id2label)
-        self.action_to_verb_noun = _verb_noun_pairs(self.action_to_verb_noun)
         self.check_consistency()
-        self.label2id = {label: int(index) for index, label in (self.id2label or {}).items()}
-        if self.feature_dim is None and self.backbone_config is not None:
+        if self.feature_dim is None and isinstance(self.backbone_config, PreTrainedConfig):
             self.feature_dim = _backbone_width(self.backbone_config)
+
+    def __setattr__(self, name: str, value: Any):
+        """Checks a field by `FIELD_RULES` wherever it is set, by the constructor and from JSON too."""
+        name = type(self).attribute_map.get(name, name)
+        rule = FIELD_RULES.get(name)
+        value = value if rule is None else rule(name, value)
+        super().__setattr__(name, value)
+        if name == "id2label" and value is not None:
+            self.label2id = {label: index for index, label in value.items()}
 
     @classmethod
     def from_dict(cls, config_dict, **kwargs):
@@ -238,7 +289,15 @@ class AVTConfig(PreTrainedConfig):
                 f"The checkpoint is of type '{config_dict['model_type']}', not '{cls.model_type}': give one that "
                 "AVTForAnticipation.save_pretrained wrote (an image model can be its backbone_config)."
             )
-        return super().from_dict(config_dict, **kwargs)
+        # What a caller gives goes through the constructor; transformers would set one field after the other. Only a
+        # backbone's configuration is left to it, which merges the two.
+        given = {name: kwargs.pop(name) for name in FIELD_RULES if name in kwargs and name != "backbone_config"}
+        return super().from_dict(with_given(config_dict, given), **kwargs)
+
+    def save_pretrained(self, *args, **kwargs):
+        """Saves the configuration, after checking it: see `PreTrainedConfig.save_pretrained`."""
+        self.check_consistency()
+        super().save_pretrained(*args, **kwargs)
 
     @property
     def num_classes(self) -> dict[str, int]:
@@ -249,9 +308,12 @@ class AVTConfig(PreTrainedConfig):
     def check_consistency(self):
         """Raises `ValueError` where fields contradict each other.
 
-        Runs at construction, and again when a model is built: `from_pretrained(..., id2label=...)` sets fields
-        afterwards.
+        Runs at construction, and again when a model is built or a configuration saved, as fields can be set, and dicts
+        changed, in between.
         """
+        for name, rule in FIELD_RULES.items():
+            rule(name, getattr(self, name))
+        settled_labels(self.id2label, self.label2id, None)
         self._check_labels()
         self._check_dimensions()
         if self.reader is not None:
@@ -263,12 +325,6 @@ class AVTConfig(PreTrainedConfig):
             raise ValueError(
                 f"label_types is {self.label_types}: give 'action' and, if wanted, 'verb' and 'noun', each once."
             )
-        for name in ("id2label", "verb_id2label", "noun_id2label"):
-            labels = getattr(self, name)
-            if labels is not None and sorted(labels) != list(range(len(labels))):
-                raise ValueError(
-                    f"{name} has the ids {_shorten(sorted(labels))}: ids must run from 0 to N-1 without gaps."
-                )
         for label_type in ("verb", "noun"):
             if label_type in self.label_types and getattr(self, f"{label_type}_id2label") is None:
                 raise ValueError(
@@ -277,7 +333,10 @@ class AVTConfig(PreTrainedConfig):
         if self.action_to_verb_noun is not None:
             self._check_action_map(self.action_to_verb_noun)
         elif self.use_class_mappings:
-            raise ValueError("use_class_mappings needs action_to_verb_noun, the [verb id, noun id] of each action.")
+            raise ValueError(
+                "use_class_mappings needs action_to_verb_noun, the [verb id, noun id] of each action: pass it with "
+                "the names of verbs and nouns, or use_class_mappings=False for classifiers of their own."
+            )
 
     def _check_action_map(self, pairs: Collection[Sequence[int]]):
         if len(pairs) != self.num_labels:
@@ -315,13 +374,9 @@ class AVTConfig(PreTrainedConfig):
             raise ValueError(
                 f"head_hidden_size={self.head_hidden_size} is not divisible by head_num_heads={self.head_num_heads}."
             )
-        if not 1 <= self.num_frames <= self.head_num_positions:
+        if self.num_frames > self.head_num_positions:
             raise ValueError(
                 f"num_frames={self.num_frames} must lie between 1 and head_num_positions={self.head_num_positions}."
-            )
-        if self.frame_rate <= 0 or self.tau_o <= 0 or self.tau_a < 0:
-            raise ValueError(
-                f"frame_rate={self.frame_rate} and tau_o={self.tau_o} must be above 0, tau_a={self.tau_a} not below."
             )
         if self.backbone_config is None and self.feature_dim is None:
             raise ValueError(
@@ -329,20 +384,30 @@ class AVTConfig(PreTrainedConfig):
             )
         for name in ("recognizer_feature_dim", "head_feature_dim"):
             width, feature_dim = getattr(self, name), self.feature_dim
-            if width is not None and not 1 <= width <= (feature_dim or width):
+            if width is not None and width > (feature_dim or width):
                 raise ValueError(f"{name} is {width}: give 1 to {feature_dim}, the width of the features.")
-        if self.past_loss_normalizer not in ("labelled", "all"):
-            raise ValueError(f"past_loss_normalizer is '{self.past_loss_normalizer}': give 'labelled' or 'all'.")
 
 
-def _backbone_config_from_dict(backbone_config) -> PreTrainedConfig:
-    fields = dict(backbone_config)
-    model_type = fields.pop("model_type", None)
+def _backbone_config(name: str, value: Any) -> PreTrainedConfig | None:
+    """Returns the configuration of an image model, given as one or as a dict."""
+    if value is None or isinstance(value, PreTrainedConfig):
+        return value
+    if not isinstance(value, Mapping):
+        raise ValueError(f"{name} is {shown(value)}: give the configuration of a Hugging Face image model, or a dict.")
+    arguments = dict(value)
+    model_type = arguments.pop("model_type", None)
     if model_type is None:
+        raise ValueError(f"{name} has no 'model_type': give the name of a Hugging Face image model, such as 'vit'.")
+    if model_type not in CONFIG_MAPPING:
         raise ValueError(
-            "backbone_config has no 'model_type': give the name of a Hugging Face image model, such as 'vit'."
+            f"{name} has the model_type {shown(model_type)}, which transformers does not know: give the name of a "
+            "Hugging Face image model, such as 'vit'."
         )
-    return AutoConfig.for_model(model_type, **fields)
+    try:
+        return AutoConfig.for_model(model_type, **arguments)
+    except StrictDataclassError as error:  # it is no `ValueError`
+        cause = str(error.__cause__).rstrip(".")
+        raise ValueError(f"{name} is no configuration of '{model_type}': {cause}.") from error
 
 
 def _backbone_width(backbone_config: PreTrainedConfig) -> int:
@@ -356,21 +421,38 @@ def _backbone_width(backbone_config: PreTrainedConfig) -> int:
     )
 
 
-def _int_keys(labels: dict | None) -> dict[int, str] | None:
-    return None if labels is None else {int(index): label for index, label in labels.items()}  # JSON keys are text
-
-
-def _verb_noun_pairs(mapping) -> list[list[int]] | None:
-    if mapping is None:
-        return None
-    if isinstance(mapping, Mapping):
-        by_action = {int(action): pair for action, pair in mapping.items()}
-        mapping = [by_action[action] for action in sorted(by_action)]
-    return [[int(verb), int(noun)] for verb, noun in mapping]
-
-
-def _shorten(ids: list[int]) -> str:
-    return str(ids) if len(ids) <= 8 else f"{ids[:4]} ... {ids[-1]}"
-
+FIELD_RULES: dict[str, Callable[[str, Any], Any]] = {
+    "backbone_config": _backbone_config,
+    "feature_dim": FEATURE_DIM,
+    "intermediate_dim": FEATURE_DIM,
+    "head_hidden_size": HEAD_SIZE,
+    "head_num_layers": NUM_LAYERS,
+    "head_num_heads": HEAD_SIZE,
+    "head_num_positions": WholeNumber(least=1, most=2 * MAX_FRAMES),  # room for frames and steps after them
+    "head_dropout": DROPOUT,
+    "classifier_dropout": DROPOUT,
+    **TIME_RULES,
+    "standardize_features": Flag(),
+    "feature_dropout": DROPOUT,
+    "classify_last_frame": Flag(),
+    "recognizes_frames": Flag(),
+    "recognizer_feature_dim": FEATURE_DIM,
+    "head_feature_dim": FEATURE_DIM,
+    "classify_past": Flag(),
+    "label_types": _words,
+    "verb_id2label": id_to_label,
+    "noun_id2label": id_to_label,
+    "action_to_verb_noun": verb_noun_pairs,
+    "use_class_mappings": Flag(),
+    "past_loss_weight": WEIGHT,
+    "feature_loss_weight": WEIGHT,
+    "frame_loss_weight": WEIGHT,
+    "past_loss_normalizer": Choice(("labelled", "all")),
+    "initializer_range": WEIGHT,
+    "reader": _mapping_or_none,
+    "id2label": id_to_label,
+    "label2id": label_to_id,
+    "num_labels": NUM_LABELS,
+}
 
 AVTConfig.register_for_auto_class()

@@ -1,6 +1,5 @@
 """`pipeline("action-anticipation")`: which actions start next in a video, at one moment or along it."""
 
-import math
 from collections.abc import Callable, Iterator, Sequence, Sized
 from types import GeneratorType
 from typing import Any
@@ -14,7 +13,8 @@ from transformers.pipelines.pt_utils import PipelineDataset, PipelineIterator
 from .answers_avt import check_can_read, check_observed_alike, described_history, most_likely
 from .pipeline_inputs_avt import ClockedArray, ObservedWindow, VideoArray, VideoFile, is_uint8, to_source
 from .reader_avt import pool
-from .temporal_avt import TIME_SLACK_S, sample_frame_times
+from .rules_avt import SECONDS, SECONDS_AHEAD, TOP_K
+from .temporal_avt import TIME_SLACK_S, checked_every, sample_frame_times, timeline_moments
 from .video_processing_avt import FRAMES_AT_ONCE, AVTVideoProcessor
 
 
@@ -30,11 +30,13 @@ class ActionAnticipationPipeline(Pipeline):
     anticipate(["a.mp4", "b.mp4", "c.mp4"], batch_size=3)
     ```
 
-    A model without a backbone takes features, and needs no video processor.
+    A model without a backbone takes features, and needs no video processor. After `import modeling_avt`, the model may
+    also be an object: `pipeline("action-anticipation", model=model, video_processor=processor)`.
 
     Args:
-        model (`AVTForAnticipation`): The model.
-        video_processor (`AVTVideoProcessor`): Needed by models that have a backbone.
+        model (`AVTForAnticipation`): The model, which is put into evaluation mode.
+        video_processor (`AVTVideoProcessor`): Needed by models that have a backbone. Default: `processor`, or else the
+            one that was saved beside the model.
         device (`int`, `str` or `torch.device`, *optional*): As everywhere in transformers.
         dtype (`torch.dtype` or `str`, *optional*): What the model computes in. Default: as it is.
         batch_size (`int`, *optional*, defaults to 1): Of lists, data sets and generators: how many videos go through
@@ -66,14 +68,13 @@ class ActionAnticipationPipeline(Pipeline):
             dtype = getattr(torch, dtype) if isinstance(dtype, str) else dtype
             if dtype != model.dtype:
                 model.to(dtype)
-        if self.video_processor is None:
-            if model.config.backbone_config is not None:
-                raise ValueError(
-                    "The action-anticipation pipeline needs a video_processor for a model with a backbone: save an "
-                    "AVTVideoProcessor beside the model (AutoProcessor.from_pretrained says why one cannot be read)."
-                )
-            return
-        check_observed_alike(self.video_processor, model.config)
+        model.eval()  # one that was not loaded but built is in training mode, where dropout makes answers random
+        processor: Any = self.processor if self.video_processor is None else self.video_processor
+        if processor is None and model.config.backbone_config is not None:
+            processor = _processor_beside(model)
+        if processor is not None:
+            check_observed_alike(processor, model.config)
+        self.video_processor = processor
 
     def __call__(self, videos, **kwargs):
         """Returns the most likely next actions of each video.
@@ -90,9 +91,9 @@ class ActionAnticipationPipeline(Pipeline):
                   "path": ...}` is what `datasets` calls a video that it does not decode.
 
             at (`float`, *optional*): End of the observed window, in seconds from the first frame. Default: the end of
-                the video.
+                the video. It may be a NumPy scalar or a tensor of one element, as all numbers here.
             every (`float`, *optional*): Seconds between the moments of a timeline over the whole video; instead of
-                `at`.
+                `at`. 0.001 or more, and not so small that there are more than 100,000 moments.
             top_k (`int`, *optional*, defaults to 5): How many actions to return.
             reader (`bool`, *optional*): Whether the checkpoint's `HistoryReader` answers together with the model.
                 Default: where there is one. It reads the video from the beginning on, `reader.frame_rate` frames a
@@ -145,16 +146,12 @@ class ActionAnticipationPipeline(Pipeline):
     ):
         if at is not None and every is not None:
             raise ValueError("Give either at, for one moment, or every, for a timeline.")
-        if at is not None and not math.isfinite(at):
-            raise ValueError(f"at is {at}: give seconds from the first frame.")
-        if every is not None and not 0 < every < math.inf:
-            raise ValueError(f"every is {every}: give the seconds between two moments, above 0.")
-        if top_k is not None and top_k < 1:
-            raise ValueError(f"top_k is {top_k}: give 1 or more.")
+        at = None if at is None else SECONDS("at", at)
+        every = None if every is None else checked_every(every)
+        top_k = None if top_k is None else TOP_K("top_k", top_k)
+        read_from_s = None if read_from_s is None else SECONDS_AHEAD("read_from_s", read_from_s)
         if reader:
             check_can_read(self.model)
-        if read_from_s is not None and not 0 <= read_from_s < math.inf:
-            raise ValueError(f"read_from_s is {read_from_s}: give seconds from the first frame, 0 or more.")
         # One of a call replaces the other of the construction.
         preprocess = {} if at is None and every is None else {"at": at, "every": every}
         given = {"frames_per_second": frames_per_second, "reader": reader, "read_from_s": read_from_s}
@@ -210,10 +207,7 @@ class ActionAnticipationPipeline(Pipeline):
         if every is None:
             moments = [float(source.end_s if at is None else at)]
         else:
-            end_s = source.end_s
-            moments = (np.arange(1, int(end_s / every + 1e-6) + 1) * every).tolist()
-            if not moments:
-                raise ValueError(f"every={every} is longer than the video, which ends at {end_s:.3f} s.")
+            moments = timeline_moments(source.end_s, every)
         config = self.model.config
         # The exact protocol samples moments, not frame numbers: the video's own rate does not matter.
         rates = {"video_fps": config.frame_rate, "frame_rate": config.frame_rate, "num_frames": config.num_frames}
@@ -315,6 +309,8 @@ class ActionAnticipationPipeline(Pipeline):
     def _forward(self, videos: dict | list[dict]) -> dict | list[dict]:
         if isinstance(videos, dict):
             return self._forward([videos])[0]
+        if self.model.training:
+            raise ValueError("The model is in training mode, where dropout makes answers random: call model.eval().")
         features = self._features(videos)  # (F, D) each
         windows = torch.cat([rows[video["positions"]] for rows, video in zip(features, videos, strict=True)])
         masks = torch.cat([video["frame_mask"] for video in videos])
@@ -367,6 +363,21 @@ class ActionAnticipationPipeline(Pipeline):
         super().save_pretrained(save_directory, **kwargs)
         if self.video_processor is not None:
             self.video_processor.save_pretrained(save_directory, **kwargs)  # transformers 5.23 leaves it out
+
+
+def _processor_beside(model) -> Any:
+    """Returns the video processor in the folder, or the repository on the Hub, that a model was loaded from."""
+    place = model.config.name_or_path
+    reason = "this one was not loaded from a folder or the Hub"
+    if place:
+        try:
+            return AVTVideoProcessor.from_pretrained(place)
+        except (OSError, ValueError) as error:
+            reason = f"none can be read from {place} ({str(error).splitlines()[0]})"
+    raise ValueError(
+        f"The action-anticipation pipeline needs a video_processor for a model with a backbone, and {reason}: pass "
+        "video_processor=AVTVideoProcessor(...), or save one beside the model."
+    )
 
 
 class _Answers:

@@ -1,6 +1,5 @@
 """What the pipeline accepts as a video, brought into one form: a file, or an array with or without a clock."""
 
-import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -8,6 +7,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
+from .rules_avt import SECONDS, Number
 from .temporal_avt import TIME_SLACK_S
 from .video_io_avt import probe
 
@@ -103,11 +103,10 @@ def to_source(video, frames_per_second: float | None) -> VideoFile | ObservedWin
     rate, mask = options.get("frames_per_second", frames_per_second), options.get("frame_mask")
     if rate is None:
         return ObservedWindow(rows, mask)
-    if not 0 < rate < math.inf:
-        raise ValueError(f"frames_per_second is {rate}: give a number above 0.")
+    rate = Number(above=0)("frames_per_second", rate)
     if mask is not None:
         raise ValueError("frame_mask is of an array that is the observed window: give it without frames_per_second.")
-    return ClockedArray(rows, rate, options.get("start_s", 0.0))
+    return ClockedArray(rows, rate, SECONDS("start_s", options.get("start_s", 0.0)))
 
 
 def _to_rows(content, kind: str) -> torch.Tensor:

@@ -19,6 +19,7 @@ import torch
 from torch import nn
 
 from .configuration_avt import ReaderSettings
+from .rules_avt import SECONDS, SECONDS_AHEAD
 from .temporal_avt import TIME_SLACK_S
 from .transitions_avt import build_transitions
 
@@ -116,10 +117,8 @@ class HistoryReader(nn.Module):
                 forward. The reader is then as it was.
         """
         frame = self._checked(frame_log_probs, (self.num_actions + 1,))
-        reading = self._reading
+        reading, time_s = self._reading, SECONDS("time_s", time_s)
         steps = 1 if reading is None else self._steps_to(time_s, reading)
-        if not math.isfinite(time_s):
-            raise ValueError(f"time_s is {time_s}: give seconds.")
         if reading is None:
             reading = _Reading(_Tables(self), float(time_s), self._midway)
         self._reading = reading
@@ -183,14 +182,13 @@ class HistoryReader(nn.Module):
             ValueError: before the first frame, and for moments that are not finite or lie before the last frame.
         """
         reading = self._begun()
-        tau_a = 1 / self.settings.frame_rate if tau_a is None else tau_a
-        at_s = reading.time_s if at_s is None else at_s
-        ahead_s = at_s + tau_a - reading.time_s
-        if not 0 <= tau_a < math.inf or not -TIME_SLACK_S <= at_s - reading.time_s < math.inf:
-            raise ValueError(
-                f"tau_a is {tau_a} and at_s {at_s}: the last frame is of {reading.time_s} s, give a later moment."
-            )
-        steps = max(1, round(ahead_s * self.settings.frame_rate))
+        tau_a = 1 / self.settings.frame_rate if tau_a is None else SECONDS_AHEAD("tau_a", tau_a)
+        at_s = reading.time_s if at_s is None else SECONDS("at_s", at_s)
+        if at_s < reading.time_s - TIME_SLACK_S:
+            raise ValueError(f"at_s is {at_s}: the last frame is of {reading.time_s} s, give a later moment.")
+        # Beyond the longest gap nothing changes; a time close to the largest float would not even be countable.
+        frames_ahead = (at_s + tau_a - reading.time_s) * self.settings.frame_rate
+        steps = max(1, round(min(frames_ahead, LONGEST_GAP + 1)))
         return _log_answer(reading.starts(steps))
 
     def upcoming_action(self) -> torch.Tensor:
@@ -204,7 +202,7 @@ class HistoryReader(nn.Module):
             at_s (`float`, *optional*): From when it counts. Default: the last frame's time. Never below 0.
         """
         reading = self._begun()
-        waited_s = 0.0 if at_s is None else at_s - reading.time_s
+        waited_s = 0.0 if at_s is None else SECONDS("at_s", at_s) - reading.time_s
         return max(reading.mean_frames_to_start() / self.settings.frame_rate - waited_s, 0.0)
 
     def history(self) -> list[dict]:
@@ -222,8 +220,6 @@ class HistoryReader(nn.Module):
         return self._reading
 
     def _steps_to(self, time_s: float, reading: "_Reading") -> int:
-        if not math.isfinite(time_s):
-            raise ValueError(f"time_s is {time_s}: give seconds.")
         steps = round((time_s - reading.time_s) * self.settings.frame_rate)
         if steps < 1:
             raise ValueError(

@@ -17,7 +17,8 @@ import torch
 
 from .answers_avt import check_can_read, check_observed_alike, described_history, most_likely
 from .reader_avt import LONGEST_GAP, HistoryReader, pool
-from .temporal_avt import TIME_SLACK_S, sample_frame_times
+from .rules_avt import TOP_K
+from .temporal_avt import MAX_MOMENTS, TIME_SLACK_S, checked_every, sample_frame_times
 
 MAX_RATIO = 100  # of the reader's frame rate and the model's, either way
 
@@ -68,17 +69,15 @@ class AVTStream:
         elif config.backbone_config is not None:
             raise ValueError("video_processor is None: this model takes frames, give the AVTVideoProcessor beside it.")
         interval_s = 1 / config.frame_rate
-        every = interval_s if every is None else every
-        stride = round(interval_s / every) if every > 0 else 0
+        every = interval_s if every is None else checked_every(every)
+        stride = round(interval_s / every)
         if stride < 1 or abs(stride * every - interval_s) > TIME_SLACK_S:
             raise ValueError(
                 f"every is {every}: give the model's frame interval, {interval_s:g} s, or a whole fraction of it."
             )
-        if top_k < 1:
-            raise ValueError(f"top_k is {top_k}: give 1 or more.")
         if reader:
             check_can_read(model)
-        self.model, self.video_processor, self.top_k = model, video_processor, top_k
+        self.model, self.video_processor, self.top_k = model, video_processor, TOP_K("top_k", top_k)
         self.reader = None if reader is False or model.reader is None else model.reader.begin_video()
         # Moments of one grid: every `answer_stride`-th is answered, every `reading_stride`-th is read.
         read_per_frame = Fraction(1) if self.reader is None else _ratio(self.reader.settings.frame_rate, config)
@@ -88,6 +87,11 @@ class AVTStream:
         self.reading_stride = self.stride * read_per_frame.denominator // read_per_frame.numerator
         # Features of the last moments: enough for the window of the last answer.
         self._num_kept = (config.num_frames - 1) * self.stride + self.answer_stride
+        if self._num_kept > MAX_MOMENTS:
+            raise ValueError(
+                f"every is {every:g}, with which a stream keeps the features of {self._num_kept:,} moments in memory: "
+                f"at most {MAX_MOMENTS:,} are kept, so give a larger fraction of the frame interval, {interval_s:g} s."
+            )
         self.reset()
 
     def reset(self):

@@ -12,14 +12,30 @@ Two protocols:
 """
 
 import math
+from typing import Any
 
 import numpy as np
 import torch
 
+from .rules_avt import Number, WholeNumber
+
+# Far above any use, and far below what exhausts memory: 65,536 frames at 1 frame/s are 18 hours, 100,000 moments at one
+# a second more than a day.
+MAX_FRAMES = 65_536
+MAX_FRAME_RATE = 1000
+MAX_MOMENTS = 100_000
+NUM_FRAMES = WholeNumber(least=1, most=MAX_FRAMES)
+FRAME_RATE = Number(above=0, most=MAX_FRAME_RATE, unit="frames per second")
+# What a checkpoint keeps of the windows that it was trained on; training and inference agree in all of it.
+TIME_RULES = {
+    "num_frames": NUM_FRAMES,
+    "frame_rate": FRAME_RATE,
+    "tau_a": Number(least=0, unit="seconds"),
+    "tau_o": Number(above=0, unit="seconds"),
+}
+TIME_CONTRACT = tuple(TIME_RULES)
 # Moments are compared with a slack far below any frame interval: a time computed as i / fps must not fall into frame
 # i-1 by rounding.
-# What a checkpoint keeps of the windows that it was trained on; training and inference agree in all of it.
-TIME_CONTRACT = ("num_frames", "frame_rate", "tau_a", "tau_o")
 TIME_SLACK_S = 1e-6
 # Feature files of RULSTM, which the reference reads, are numbered at this rate whatever the video's own rate is.
 REFERENCE_FEATURE_FPS = 30.0
@@ -40,6 +56,40 @@ def observed_window(start_s: float, tau_a: float, tau_o: float) -> tuple[float, 
     """
     end_s = start_s - tau_a
     return end_s - tau_o, end_s
+
+
+def checked_every(every: Any) -> float:
+    """Returns the seconds between two moments of a timeline or stream.
+
+    Raises:
+        ValueError: for what is no number above 0, and for moments closer together than frames ever are.
+    """
+    every = Number(above=0, unit="seconds")("every", every)
+    if every < 1 / MAX_FRAME_RATE:
+        raise ValueError(
+            f"every is {every:g}, which asks for {1 / every:,.0f} moments in each second of video: at most "
+            f"{MAX_FRAME_RATE:,} are answered, so give {1 / MAX_FRAME_RATE:g} s or more."
+        )
+    return every
+
+
+def timeline_moments(end_s: float, every: float) -> list[float]:
+    """Returns the moments of a timeline in seconds: `every`, `2 * every` and so on, up to the end of the video.
+
+    Raises:
+        ValueError: where the video is shorter than `every`, or holds more than `MAX_MOMENTS` moments.
+    """
+    every = checked_every(every)
+    count = int(end_s / every + 1e-6)
+    if not count:
+        raise ValueError(f"every={every} is longer than the video, which ends at {end_s:.3f} s.")
+    if count > MAX_MOMENTS:
+        enough_s = math.ceil(1000 * end_s / MAX_MOMENTS) / 1000
+        raise ValueError(
+            f"every={every:g} asks for {count:,} moments of a video that ends at {end_s:g} s: at most {MAX_MOMENTS:,} "
+            f"are answered at once, so give {enough_s:g} s or more."
+        )
+    return (np.arange(1, count + 1) * every).tolist()
 
 
 def sample_frame_times(
@@ -100,9 +150,9 @@ def sample_frames(
     source: str = "video",
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Returns the times of `sample_frame_times`, the mask, and the numbers of `frame_indices`, `(T,)` each, at once."""
-    for name, value in (("video_fps", video_fps), ("frame_rate", frame_rate), ("num_frames", num_frames)):
-        if not value > 0:
-            raise ValueError(f"{name} is {value}: give a positive number.")
+    video_fps = Number(above=0, unit="frames per second")("video_fps", video_fps)
+    frame_rate = FRAME_RATE("frame_rate", frame_rate)
+    num_frames = NUM_FRAMES("num_frames", num_frames)
     if not window_start_s < window_end_s:
         raise ValueError(
             f"The window from {window_start_s} s to {window_end_s} s is empty: its start must lie before its end."

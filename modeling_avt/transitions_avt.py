@@ -10,7 +10,15 @@ import numpy as np
 import torch
 from torch import nn
 
+from .rules_avt import WholeNumber
+
 KINDS = ("ngram", "log_linear")
+MANY = WholeNumber(least=1, most=10_000_000)
+FEW = WholeNumber(least=1, most=1000)
+SIZES = {
+    "ngram": {"order": FEW, "num_contexts": MANY},
+    "log_linear": {"num_parts": MANY, "parts_per_action": FEW, "length": FEW},
+}
 
 
 class NGramTransitions(nn.Module):
@@ -139,14 +147,21 @@ def build_transitions(settings: dict, num_actions: int) -> NGramTransitions | Lo
     """Returns the transition model that `config.reader["transitions"]` describes, its buffers to be loaded.
 
     Raises:
-        ValueError: for another kind.
+        ValueError: for another kind, and for sizes that are none of it or out of range.
     """
+    kind = settings.get("kind")
+    if kind not in SIZES:
+        raise ValueError(f"transitions are of kind {kind!r}: give one of {KINDS}.")
+    rules = SIZES[kind]
     sizes = {name: value for name, value in settings.items() if name != "kind"}
-    if settings.get("kind") == "ngram":
-        return NGramTransitions(num_actions, **sizes)
-    if settings.get("kind") == "log_linear":
+    if unknown := sorted(set(sizes) - set(rules)):
+        raise ValueError(f"transitions of kind '{kind}' have '{unknown[0]}': give some of {list(rules)}.")
+    sizes = {name: rules[name](f"The transitions' {name}", value) for name, value in sizes.items()}
+    if kind == "log_linear":
         return LogLinearTransitions(num_actions, **sizes)
-    raise ValueError(f"transitions are of kind {settings.get('kind')!r}: give one of {KINDS}.")
+    if missing := sorted(set(rules) - set(sizes)):
+        raise ValueError(f"transitions of kind 'ngram' lack '{missing[0]}': let avt-distill fit_reader write them.")
+    return NGramTransitions(num_actions, **sizes)
 
 
 def text_state(

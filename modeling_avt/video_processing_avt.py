@@ -9,9 +9,11 @@ import torch
 from transformers.feature_extraction_utils import BatchFeature
 from transformers.video_processing_utils import VideoProcessorMixin
 
-from .temporal_avt import sample_frame_times
+from .rules_avt import Flag, Number, WholeNumber, shown
+from .temporal_avt import TIME_RULES, sample_frame_times
 from .video_io_avt import probe, read_frames, short_side_size
 
+SIDE_PX = WholeNumber(least=1, most=16_384)  # twice the longer side of 8K video
 FRAMES_AT_ONCE = 32  # bounds memory: as many decoded frames, or images in a backbone, at a time
 
 
@@ -34,7 +36,7 @@ class AVTVideoProcessor(VideoProcessorMixin):
         tau_o (`float`, *optional*, defaults to 10.0): Length of the observed window in seconds.
 
     Raises:
-        ValueError: where a crop would not fit into the resized frame.
+        ValueError: for values out of range, and where a crop would not fit into the resized frame.
     """
 
     model_input_names = ["pixel_values_videos", "frame_mask"]
@@ -54,14 +56,20 @@ class AVTVideoProcessor(VideoProcessorMixin):
         **kwargs,
     ):
         super().__init__(**kwargs)
-        self.size = {"shortest_edge": int(size["shortest_edge"] if isinstance(size, Mapping) else size)}
-        crop = crop_size if isinstance(crop_size, Mapping) else {"height": crop_size, "width": crop_size}
-        self.crop_size = {"height": int(crop["height"]), "width": int(crop["width"])}
-        self.train_size = [int(side) for side in train_size]
-        self.flip_probability = flip_probability
-        self.image_mean, self.image_std = list(image_mean), list(image_std)
-        self.antialias = antialias
-        self.num_frames, self.frame_rate, self.tau_o = num_frames, frame_rate, tau_o
+        self.size = _sides("size", size, ("shortest_edge",))
+        self.crop_size = _sides("crop_size", crop_size, ("height", "width"))
+        self.train_size = [SIDE_PX("train_size", side) for side in _of_length(2, "train_size", train_size)]
+        if self.train_size[0] > self.train_size[1]:
+            raise ValueError(
+                f"train_size is {shown(train_size)}: give the smallest short side first, then the largest."
+            )
+        self.flip_probability = Number(least=0, most=1)("flip_probability", flip_probability)
+        self.image_mean = [Number()("image_mean", mean) for mean in _of_length(3, "image_mean", image_mean)]
+        self.image_std = [Number()("image_std", std) for std in _of_length(3, "image_std", image_std)]
+        self.antialias = Flag()("antialias", antialias)
+        self.num_frames = TIME_RULES["num_frames"]("num_frames", num_frames)
+        self.frame_rate = TIME_RULES["frame_rate"]("frame_rate", frame_rate)
+        self.tau_o = TIME_RULES["tau_o"]("tau_o", tau_o)
         smallest = min(self.size["shortest_edge"], *self.train_size)
         if max(self.crop_size.values()) > smallest:
             raise ValueError(
@@ -226,6 +234,23 @@ class AVTVideoProcessor(VideoProcessorMixin):
         mean = 255 * torch.tensor(self.image_mean).view(3, 1, 1)
         std = 255 * torch.tensor(self.image_std).view(3, 1, 1)
         return (frames.float() - mean) / std
+
+
+def _sides(name: str, size, sides: tuple[str, ...]) -> dict[str, int]:
+    """Returns sides in pixels, given by name or as one number for all."""
+    given = size if isinstance(size, Mapping) else dict.fromkeys(sides, size)
+    if missing := [side for side in sides if side not in given]:
+        raise ValueError(
+            f"{name} is {shown(size)}: give a number of pixels, or a dict of them that has {' and '.join(missing)}."
+        )
+    return {side: SIDE_PX(name, given[side]) for side in sides}
+
+
+def _of_length(length: int, name: str, values) -> list:
+    values = values.tolist() if isinstance(values, (np.ndarray, torch.Tensor)) else values
+    if not isinstance(values, (list, tuple)) or len(values) != length:
+        raise ValueError(f"{name} is {shown(values)}: give {length} numbers.")
+    return list(values)
 
 
 def _as_list(videos) -> list:

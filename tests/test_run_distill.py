@@ -265,6 +265,10 @@ def test_several_tables_are_averaged(kitchen, tmp_path):
     [
         (["--soft_labels=nowhere.parquet"], "nowhere.parquet"),
         (['--model_options={"num_layers": 2}'], "model_options has 'num_layers', which is no field of AVTConfig"),
+        (['--model_options={"tau_a": 0.5}'], "model_options sets tau_a to 0.5, but the data set has 1.0: leave it out"),
+        (['--model_options={"head_num_layers": "two"}'], "head_num_layers is 'two': give a whole number"),
+        (["--num_frames=1000000000"], "num_frames is 1000000000: give a whole number from 1 to 65536"),
+        (["--tau_o=inf"], "tau_o is inf: give a finite number of seconds, above 0"),
         (["--backbone=x"], "features and backbone are both given"),
         (["--missing_soft_labels=skip"], "missing_soft_labels is 'skip': give 'raise' or 'mask'"),
         (["--evaluation_split=valid"], "evaluation_split is 'valid', but the splits are"),

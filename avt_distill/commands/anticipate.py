@@ -89,7 +89,12 @@ def parse(argv: Sequence[str]) -> argparse.Namespace:
 
 def load_pipeline(args: argparse.Namespace) -> "ActionAnticipationPipeline":
     from modeling_avt import ActionAnticipationPipeline, AVTForAnticipation, AVTVideoProcessor
+    from modeling_avt.rules_avt import TOP_K
+    from modeling_avt.temporal_avt import checked_every
 
+    TOP_K("top_k", args.top_k)  # refused now, and not after a model was loaded
+    if args.every is not None:
+        checked_every(args.every)
     model = AVTForAnticipation.from_pretrained(args.model, dtype=args.dtype)
     processor = None if model.config.backbone_config is None else AVTVideoProcessor.from_pretrained(args.model)
     return ActionAnticipationPipeline(model, video_processor=processor, device=args.device)

@@ -19,7 +19,7 @@ import datasets
 import pandas as pd
 import pyarrow as pa
 
-from modeling_avt.temporal_avt import sample_frames
+from modeling_avt.temporal_avt import TIME_RULES, sample_frames
 from modeling_avt.video_io_avt import probe
 
 from .labels import LabelSpace
@@ -88,6 +88,8 @@ class AnticipationBuilder(datasets.ArrowBasedBuilder):
             raise AnnotationError(f"data_dir '{data_dir}' is not a folder: give the folder of the annotation files.")
         if videos is not None:
             kwargs["videos"] = str(Path(videos).resolve())
+        # `datasets` sets options one by one on a configuration that exists.
+        kwargs |= {name: rule(name, kwargs[name]) for name, rule in TIME_RULES.items() if kwargs.get(name) is not None}
         super().__init__(*args, data_dir=str(folder), **{"hash": self._content_hash(folder), **kwargs})
 
     def read_annotations(self, folder: Path) -> Annotations:

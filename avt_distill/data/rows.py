@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 
-from modeling_avt.temporal_avt import observed_window, sample_frames
+from modeling_avt.temporal_avt import TIME_RULES, observed_window, sample_frames
 
 from .history import action_histories
 from .past_labels import label_frames
@@ -37,6 +37,10 @@ class RowOptions:
     protocol: str = "exact"
     source: str = "video"
     history_cutoff: str = "started"
+
+    def __post_init__(self):
+        for name, rule in TIME_RULES.items():
+            setattr(self, name, rule(name, getattr(self, name)))
 
 
 def can_be_anticipated(segments: pd.DataFrame, options: RowOptions) -> np.ndarray:

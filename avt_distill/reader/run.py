@@ -2,21 +2,23 @@
 
 import copy
 import shutil
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from dataclasses import asdict, replace
 from pathlib import Path
 
 import numpy as np
 
-from modeling_avt.configuration_avt import AVTConfig, actions_digest
+from modeling_avt.configuration_avt import actions_digest
 from modeling_avt.modeling_avt import AVTForAnticipation
 from modeling_avt.reader_avt import HistoryReader
 
+from ..data.builder import AnticipationBuilder
 from ..data.loading import choose_splits, dataset_builder
 from ..evaluation.benchmark_metrics import benchmark_metrics
 from ..evaluation.scores import ScoreTable
 from ..runs.folder import SETTINGS, check_processes, keep_settings, read_json, write_json, write_text
 from ..sharing.cards import READER_COMPARISON, student_card
+from ..student.building import check_as_it_is
 from ..student.run import hub_name, variants
 from ..student.training import RESULTS, student_data, table_metadata
 from ..teacher.log_linear import LogLinearModel
@@ -77,7 +79,7 @@ def fit_fold(args: ReaderArguments) -> FoldResult:
     with args.main_process_first(local=False):
         run = FoldRun(args, builder, student_data(args, builder))
     if run.is_given:
-        _check_given(args, run.builder.annotations.label_space.actions)
+        _check_given(args, run.builder)
     last = list(variants(args))[-1]
     students = [student_member(run, variant) for variant in variants(args)]
     folder = args.folder / "reader"
@@ -119,16 +121,13 @@ def fit_fold(args: ReaderArguments) -> FoldResult:
     return result
 
 
-def _check_given(args: ReaderArguments, actions: Sequence[str]):
+def _check_given(args: ReaderArguments, builder: AnticipationBuilder):
     """Refuses a checkpoint that is not to be trained, and cannot answer as it is."""
     if args.model_name_or_path is None:
         raise ValueError(
             "num_train_epochs is 0 without model_name_or_path: the student would be random, so give either."
         )
-    if AVTConfig.from_pretrained(args.model_name_or_path).action_names != list(actions):
-        raise ValueError(
-            f"{args.model_name_or_path} knows other actions than the data set: give a checkpoint of its label space."
-        )
+    check_as_it_is(args.model_name_or_path, builder)
 
 
 def _settings(run: FoldRun) -> dict:

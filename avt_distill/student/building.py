@@ -1,15 +1,17 @@
 """Students: from the options of a run to a model, and what it reads."""
 
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import datasets
 import numpy as np
 import torch
 
-from modeling_avt.configuration_avt import AVTConfig
+from modeling_avt.configuration_avt import FIELD_RULES, AVTConfig
 from modeling_avt.modeling_avt import AVTForAnticipation
+from modeling_avt.rules_avt import shown
 from modeling_avt.temporal_avt import TIME_CONTRACT
 from modeling_avt.video_processing_avt import AVTVideoProcessor
 
@@ -56,24 +58,30 @@ def student_input(args: StudentArguments, builder: AnticipationBuilder) -> Stude
     """Returns what the students of a run read.
 
     Raises:
-        ValueError: without features and without videos, and for features or processors that cannot be read.
+        ValueError: without features and without videos, for features or processors that cannot be read, and for options
+            that contradict the data set.
     """
     views = {"num_crops": args.evaluation_crops, "flip_views": args.evaluation_flips}
     if args.features is not None:
         store = open_feature_store(args.features, frame_rate=args.feature_frame_rate, missing=args.feature_missing)
         as_reference = builder.config.protocol == "avt" and builder.config.source == "features"
+        _check_model_options(args, _of_data(builder), store)
         width = mapping("model_options", args.model_options).get("head_feature_dim")
+        width = FIELD_RULES["head_feature_dim"]("head_feature_dim", width)
         return StudentInput(store, None, views, by_number=as_reference, head_feature_dim=width)
     if builder.config.videos is None:
         raise ValueError("A student needs something to see: give --features, or the data set's --videos, a folder.")
+    _check_model_options(args, _of_data(builder), None)
     times = {name: getattr(builder.config, name) for name in ("num_frames", "frame_rate", "tau_o")}
+    of_processor = mapping("processor_options", args.processor_options)
+    _refuse_contradiction("processor_options", of_processor, times, "the data set")
     if args.model_name_or_path is not None:
         processor = AVTVideoProcessor.from_pretrained(args.model_name_or_path)
     elif args.backbone is not None:
         processor = load_backbone_processor(args.backbone, load_backbone(args.backbone).config)
     else:
         processor = AVTVideoProcessor()
-    options = {**processor.to_dict(), **args.processor_options, **times}
+    options = {**processor.to_dict(), **of_processor, **times}
     return StudentInput(None, AVTVideoProcessor.from_dict(options), views)
 
 
@@ -83,8 +91,7 @@ def build_student(args: StudentArguments, builder: AnticipationBuilder, seen: St
     Raises:
         ValueError: where options are none of `AVTConfig`, or do not fit the data.
     """
-    fields = {name: getattr(builder.config, name) for name in TIME_CONTRACT}
-    fields |= builder.annotations.label_space.to_config()
+    fields = _of_data(builder)
     if args.model_name_or_path is not None:
         model = _from_checkpoint(args.model_name_or_path, fields)
     else:
@@ -98,26 +105,93 @@ def build_student(args: StudentArguments, builder: AnticipationBuilder, seen: St
 
 def _new_student(args: StudentArguments, fields: dict, seen: StudentInput) -> AVTForAnticipation:
     """Returns a student with new weights but those of its pretrained backbone."""
-    if unknown := sorted(set(args.model_options) - set(AVTConfig.__dataclass_fields__)):
-        raise ValueError(f"model_options has '{unknown[0]}', which is no field of AVTConfig: see its documentation.")
+    _check_model_options(args, fields, seen.store)
+    options = mapping("model_options", args.model_options)
     if seen.store is not None:
-        fields |= {"backbone_config": None, "feature_dim": seen.store.feature_dim}
+        fields |= _of_features(seen.store)
         fields["classify_last_frame"] = args.start_from_probe
     backbone = None if args.backbone is None else load_backbone(args.backbone)
     if backbone is not None:
         fields["backbone_config"] = backbone.config
-    model = AVTForAnticipation(AVTConfig(**{**fields, **args.model_options}))
+        _refuse_contradiction("model_options", options, {"backbone_config": backbone.config}, "the option backbone")
+    model = AVTForAnticipation(AVTConfig(**{**fields, **options}))
     if backbone is not None:
         model.avt.backbone = backbone
     return model
 
 
+def _of_data(builder: AnticipationBuilder) -> dict[str, Any]:
+    """Returns the fields of `AVTConfig` that are the data set's: times and labels."""
+    times = {name: getattr(builder.config, name) for name in TIME_CONTRACT}
+    return {**times, **builder.annotations.label_space.to_config()}
+
+
+def _of_features(store: FeatureStore) -> dict[str, Any]:
+    """Returns the fields of `AVTConfig` that are a feature store's."""
+    return {"backbone_config": None, "feature_dim": store.feature_dim}
+
+
+def _check_model_options(args: StudentArguments, of_data: Mapping[str, Any], store: FeatureStore | None):
+    """Raises `ValueError` for `model_options` that are no fields of `AVTConfig`, or decided by something else."""
+    options = mapping("model_options", args.model_options)
+    if unknown := sorted(set(options) - {*AVTConfig.__dataclass_fields__, *FIELD_RULES}):
+        raise ValueError(f"model_options has '{unknown[0]}', which is no field of AVTConfig: see its documentation.")
+    _refuse_contradiction("model_options", options, of_data, "the data set")
+    if store is not None:
+        _refuse_contradiction("model_options", options, _of_features(store), "the feature store")
+    if args.start_from_probe:
+        _refuse_contradiction("model_options", options, {"classify_last_frame": True}, "the option start_from_probe")
+
+
+def _refuse_contradiction(option: str, given: Mapping[str, Any], owned: Mapping[str, Any], owner: str):
+    """Raises `ValueError` where an option sets a field otherwise than what decides about it.
+
+    Args:
+        option (`str`): Name of the option.
+        given (`Mapping`): The fields that it sets.
+        owned (`Mapping`): Fields of `AVTConfig` that are decided already.
+        owner (`str`): What decides, for the message.
+    """
+    if "id2label" in owned:
+        labels = {name: index for index, name in owned["id2label"].items()}
+        owned = {**owned, "label2id": labels, "num_labels": len(labels)}
+    for name in (name for name in owned if name in given):
+        value, decided = (FIELD_RULES[name](name, fields[name]) for fields in (given, owned))
+        if value != decided:
+            how = f"leave it out or set --{name}" if name in TIME_CONTRACT else "leave it out"
+            raise ValueError(f"{option} sets {name} to {shown(value)}, but {owner} has {shown(decided)}: {how}.")
+
+
+def check_as_it_is(name_or_path: str, builder: AnticipationBuilder):
+    """Raises `ValueError` for a checkpoint that is not to be trained and is of other labels or times than the data."""
+    config = AVTConfig.from_pretrained(name_or_path)
+    if config.action_names != list(builder.annotations.label_space.actions):
+        raise ValueError(f"{name_or_path} knows other actions than the data set: give a checkpoint of its label space.")
+    for name, value in _other_times(config, _of_data(builder)).items():
+        own = getattr(config, name)
+        raise ValueError(
+            f"{name_or_path} was trained with {name}={own}, but the data set has {value}: give --{name} {own}, or "
+            "train it further."
+        )
+
+
+def _other_times(config: AVTConfig, fields: Mapping[str, Any]) -> dict[str, Any]:
+    """Returns the data set's times that a checkpoint was not trained with."""
+    return {name: fields[name] for name in TIME_CONTRACT if fields[name] != getattr(config, name)}
+
+
 def _from_checkpoint(name_or_path: str, fields: dict) -> AVTForAnticipation:
-    """Returns a checkpoint's student; of other labels than the data set's, with classifiers drawn anew."""
+    """Returns a checkpoint's student, to be trained with the times and labels of the data set.
+
+    Of other labels than the data set's, its classifiers are drawn anew.
+    """
     config = AVTConfig.from_pretrained(name_or_path)
     same_labels = config.id2label == fields["id2label"]
     if not same_labels:
         logger.warning("%s knows other actions than this data set: its classifiers are drawn anew.", name_or_path)
+    if changed := _other_times(config, fields):
+        own = {name: getattr(config, name) for name in changed}
+        logger.warning("%s was trained with %s, and is trained further with %s.", name_or_path, own, changed)
     if config.reader is not None:
         logger.warning(
             "The reader of %s is left out: fit another to the student with avt-distill fit_reader.", name_or_path
@@ -125,7 +199,6 @@ def _from_checkpoint(name_or_path: str, fields: dict) -> AVTForAnticipation:
         config.reader = None
     for name, value in fields.items():
         setattr(config, name, value)
-    config.label2id = {label: index for index, label in config.id2label.items()}
     model = AVTForAnticipation.from_pretrained(name_or_path, config=config, ignore_mismatched_sizes=not same_labels)
     if not same_labels:
         for layer in (model.classifiers, model.recognizer, model.last_frame_classifier):

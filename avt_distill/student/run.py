@@ -13,6 +13,7 @@ from ..runs.folder import ARGUMENTS, DECISIVE, check_processes, read_json, write
 from ..sharing.cards import student_card
 from ..sharing.hub import create_repository, push_folder, use_token
 from .arguments import RunArguments
+from .building import check_as_it_is
 from .training import RESULTS, StudentData, student_data, table_metadata, trained_student
 
 # Of `TrainingArguments`, what does not decide about the result but should be the same when a run is taken up.
@@ -41,6 +42,8 @@ def distill(args: RunArguments) -> str:
     check_processes(args.world_size)
     builder = dataset_builder(args)
     choose_splits(args, builder)
+    if args.model_name_or_path is not None and args.num_train_epochs == 0 and args.max_steps <= 0:
+        check_as_it_is(args.model_name_or_path, builder)
     use_token(args)
     if args.push_to_hub and args.should_save:  # now, and not after hours
         args.hub_model_id = create_repository(hub_name(args), private=bool(args.hub_private_repo))

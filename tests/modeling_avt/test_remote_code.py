@@ -11,10 +11,12 @@ from modeling_avt import ActionAnticipationPipeline
 REMOTE_CODE = {
     "answers_avt.py",
     "configuration_avt.py",
+    "labels_avt.py",
     "losses_avt.py",
     "modeling_avt.py",
     "pipeline_avt.py",
     "pipeline_inputs_avt.py",
+    "rules_avt.py",
     "streaming_avt.py",
     "temporal_avt.py",
     "video_io_avt.py",

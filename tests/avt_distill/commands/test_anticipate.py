@@ -178,11 +178,26 @@ def test_lines_of_what_was_recognized():
         (["--at", "-1"], "error: The window ends at -1.000 s, before the first frame"),
         (["--every", "9"], "error: every=9.0 is longer than the video"),
         (["--top_k", "0"], "error: top_k is 0"),
+        (["--every", "nan"], "error: every is nan: give a finite number of seconds"),
+        (["--every", "-1"], "error: every is -1"),
     ],
 )
 def test_refuses_with_one_line(model, video, options, message):
     with pytest.raises(SystemExit, match=message):
         avt_distill("anticipate", str(video), "--model", model, *options)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (["--every", "1e-5"], r"every is 1e-05, which asks for 100,000 moments .* so give 0\.001 s or more"),
+        (["--every", "0"], "every is 0"),
+        (["--top_k", "-1"], "top_k is -1"),
+    ],
+)
+def test_refuses_what_cannot_be_answered_before_it_loads_a_model(video, options, message):
+    with pytest.raises(SystemExit, match=message):
+        avt_distill("anticipate", str(video), "--model", "no_model", *options)
 
 
 def test_refuses_checkpoints_that_do_not_fit(model, video, tmp_path):

@@ -11,7 +11,7 @@ from helpers.videos import numbered_frames, write_video
 
 from avt_distill.data import LabelSpace, anticipation_builder, load_anticipation_dataset
 from avt_distill.data.benchmarks.epic_kitchens import read_official
-from avt_distill.data.rows import anticipation_rows
+from avt_distill.data.rows import RowOptions, anticipation_rows
 from avt_distill.data.segments import AnnotationError
 
 HEADER = "video_id,start_s,end_s,action"
@@ -366,3 +366,30 @@ def test_a_fold_that_is_not_there_is_refused_with_those_that_are(folder):
     write(folder, ["a,5,6,cut,1", "b,5,6,cut,2"], "video_id,start_s,end_s,action,fold")
     with pytest.raises(ValueError, match=r"has no fold '3' in its column 'fold', but \['1', '2'\]"):
         load(folder, fold=3)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"num_frames": 10**9}, "num_frames is 1000000000: give a whole number from 1 to 65536"),
+        ({"num_frames": 4.0}, "num_frames is 4.0"),
+        ({"frame_rate": float("inf")}, "frame_rate is inf"),
+        ({"tau_o": 0}, "tau_o is 0: give a finite number of seconds, above 0"),
+        ({"tau_a": -1.0}, "tau_a is -1.0: give a finite number of seconds, 0 or more"),  # it would see the action
+        ({"tau_a": "1"}, "tau_a is '1'"),
+    ],
+)
+def test_times_out_of_range_are_refused(folder, options, message):
+    write(folder)
+    with pytest.raises(ValueError, match=message):
+        load(folder, **options)
+    with pytest.raises(ValueError, match=message):
+        RowOptions(**options)
+
+
+def test_numpy_times_are_the_same_data_set(folder):
+    write(folder)
+    cache = str(folder.parent / "cache")
+    expected = anticipation_builder(str(folder), cache_dir=cache, tau_o=4.0, num_frames=4)
+    builder = anticipation_builder(str(folder), cache_dir=cache, tau_o=np.float64(4), num_frames=np.int64(4))
+    assert builder.cache_dir == expected.cache_dir

@@ -8,7 +8,7 @@ from helpers.tiny_models import tiny_config, tiny_model, tiny_vit_config
 from tiny_kitchen import ACTIONS, WIDTH, kitchen_builder, write_kitchen, write_tiny_vit, write_video_kitchen
 
 from avt_distill.data.collator import FeatureCollator
-from avt_distill.student.building import StudentArguments, build_student, student_input
+from avt_distill.student.building import StudentArguments, build_student, check_as_it_is, student_input
 from avt_distill.student.training import labelled
 from modeling_avt import AVTForAnticipation, AVTVideoProcessor
 
@@ -158,6 +158,84 @@ def test_rows_without_a_next_action_are_not_measured(kitchen, tmp_path):
     assert (np.asarray(labelled(rows)["action"]) >= 0).all()
 
 
+OTHER_LABELS = {str(index): name for index, name in enumerate(("cut", "mix", "peel", "stir"))}
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "decided"),
+    [
+        ("tau_a", 0.5, "but the data set has 1.0: leave it out or set --tau_a"),
+        ("tau_o", 5, "but the data set has 4.0: leave it out or set --tau_o"),
+        ("frame_rate", 2.0, "but the data set has 1.0: leave it out or set --frame_rate"),
+        ("num_frames", 8, "but the data set has 4: leave it out or set --num_frames"),
+        ("num_labels", 7, "but the data set has 4: leave it out"),
+        ("id2label", OTHER_LABELS, "but the data set has {0: 'cut_tomato'"),
+        ("id2label", {"0": "cut_tomato"}, "but the data set has {0: 'cut_tomato'"),
+        ("label2id", {name: index for index, name in OTHER_LABELS.items()}, "but the data set has {'cut_tomato': 0"),
+        ("verb_id2label", {0: "cut"}, "but the data set has None"),
+        ("noun_id2label", {0: "egg"}, "but the data set has None"),
+        ("action_to_verb_noun", [[0, 0]] * 4, "but the data set has None"),
+        ("feature_dim", 8, f"but the feature store has {WIDTH}"),
+        ("backbone_config", {"model_type": "vit"}, "but the feature store has None"),
+    ],
+    ids=str,
+)
+def test_model_options_that_contradict_the_data_are_refused_by_name(kitchen, name, value, decided):
+    args, builder = of_features(kitchen, model_options={**HEAD, name: value}), kitchen_builder(kitchen)
+    with pytest.raises(ValueError, match=rf"^model_options sets {name} to .*") as error:
+        student_input(args, builder)
+    assert decided in str(error.value)
+    seen = student_input(of_features(kitchen), builder)
+    with pytest.raises(ValueError, match=rf"^model_options sets {name} to .*"):
+        build_student(args, builder, seen)
+
+
+@pytest.mark.parametrize("name", ["tau_a", "tau_o", "frame_rate"])
+def test_a_contradiction_that_is_no_time_is_refused_too(kitchen, name):
+    with pytest.raises(ValueError, match=f"{name} is nan: give a finite number"):
+        build(of_features(kitchen, model_options={name: float("nan")}), kitchen_builder(kitchen))
+
+
+def test_model_options_may_repeat_the_data_set(kitchen):
+    labels = {str(index): name for index, name in enumerate(ACTIONS)}
+    same = {"tau_a": 1, "num_frames": 4, "num_labels": 4, "id2label": labels, "feature_dim": WIDTH}
+    config = build(of_features(kitchen, model_options={**HEAD, **same}), kitchen_builder(kitchen)).config
+    assert (config.tau_a, config.num_labels, config.id2label) == (1.0, 4, dict(enumerate(ACTIONS)))
+
+
+def test_model_options_that_contradict_other_options_are_refused(kitchen, video_kitchen, vit):
+    args = of_features(kitchen, start_from_probe=True, model_options={**HEAD, "classify_last_frame": False})
+    with pytest.raises(ValueError, match="classify_last_frame to False, but the option start_from_probe has True"):
+        build(args, kitchen_builder(kitchen))
+    args = StudentArguments(backbone=vit, model_options={**HEAD, "backbone_config": {"model_type": "vit"}})
+    with pytest.raises(ValueError, match=r"model_options sets backbone_config to .* but the option backbone has"):
+        build(args, kitchen_builder(video_kitchen))
+
+
+def test_processor_options_that_contradict_the_data_set_are_refused(video_kitchen, vit):
+    """They once had no effect."""
+    for name, value in {"num_frames": 8, "frame_rate": 2.0, "tau_o": 1.0}.items():
+        args = StudentArguments(backbone=vit, processor_options={name: value})
+        with pytest.raises(ValueError, match=f"processor_options sets {name} to {value}, but the data set has"):
+            student_input(args, kitchen_builder(video_kitchen))
+
+
+def test_a_checkpoint_that_is_trained_further_at_other_times_says_so(tmp_path, kitchen, checkpoint, caplog):
+    build(from_checkpoint(tmp_path, kitchen), kitchen_builder(kitchen))
+    assert "was trained with {'tau_a': 2.0}, and is trained further with {'tau_a': 1.0}" in caplog.text
+
+
+def test_a_checkpoint_that_is_not_trained_must_be_of_the_data_sets_times_and_labels(tmp_path, kitchen, checkpoint):
+    path = str(tmp_path / "checkpoint")
+    check_as_it_is(path, kitchen_builder(kitchen, tau_a=2.0))
+    message = r"was trained with tau_a=2.0, but the data set has 1.0: give --tau_a 2.0, or train it further"
+    with pytest.raises(ValueError, match=message):
+        check_as_it_is(path, kitchen_builder(kitchen))
+    tiny_model(tiny_config(num_labels=4)).save_pretrained(tmp_path / "other")
+    with pytest.raises(ValueError, match="knows other actions than the data set"):
+        check_as_it_is(str(tmp_path / "other"), kitchen_builder(kitchen))
+
+
 @pytest.mark.parametrize(
     ("options", "message"),
     [
@@ -178,6 +256,9 @@ def test_options_that_contradict_each_other_are_refused(options, message):
     [
         ({"features": None}, "A student needs something to see"),
         ({"model_options": {"num_layers": 2}}, "model_options has 'num_layers', which is no field of AVTConfig"),
+        ({"model_options": {**HEAD, "head_num_layers": -1}}, "head_num_layers is -1: give a whole number"),
+        ({"model_options": {**HEAD, "head_hidden_size": "32"}}, "head_hidden_size is '32': give a whole number"),
+        ({"model_options": {**HEAD, "head_feature_dim": "12"}}, "head_feature_dim is '12': give a whole number"),
         ({"freeze_backbone": True}, "has no frame encoder"),
         ({"features": "nowhere"}, "is no feature store"),
     ],
