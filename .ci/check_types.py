@@ -20,7 +20,7 @@ STRICT = (
     "avt_distill/evaluation",
     "avt_distill/runs",
 )
-CEILING = 233
+CEILING = 227
 
 
 def errors() -> list[tuple[Path, str]]:
