@@ -12,6 +12,7 @@ from transformers.video_processing_utils import VideoProcessorMixin
 from .temporal_avt import sample_frame_times
 from .video_io_avt import probe, read_frames, short_side_size
 
+SMALLEST_STD = 1e-6  # of pixels from 0 to 1: below, they become as large as an overflow
 FRAMES_AT_ONCE = 32  # bounds memory: as many decoded frames, or images in a backbone, at a time
 
 
@@ -34,7 +35,8 @@ class AVTVideoProcessor(VideoProcessorMixin):
         tau_o (`float`, *optional*, defaults to 10.0): Length of the observed window in seconds.
 
     Raises:
-        ValueError: where a crop would not fit into the resized frame.
+        ValueError: where a crop would not fit into the resized frame, and for an `image_mean` or `image_std` that is
+            not finite, not of three channels, or that pixels cannot be divided by.
     """
 
     model_input_names = ["pixel_values_videos", "frame_mask"]
@@ -59,9 +61,14 @@ class AVTVideoProcessor(VideoProcessorMixin):
         self.crop_size = {"height": int(crop["height"]), "width": int(crop["width"])}
         self.train_size = [int(side) for side in train_size]
         self.flip_probability = flip_probability
-        self.image_mean, self.image_std = list(image_mean), list(image_std)
+        self.image_mean, self.image_std = _channels("image_mean", image_mean), _channels("image_std", image_std)
         self.antialias = antialias
         self.num_frames, self.frame_rate, self.tau_o = num_frames, frame_rate, tau_o
+        if min(self.image_std) < SMALLEST_STD:
+            raise ValueError(
+                f"image_std is {self.image_std}: give a number above 0 for each of R, G and B, such as 0.5; pixels are "
+                "divided by it."
+            )
         smallest = min(self.size["shortest_edge"], *self.train_size)
         if max(self.crop_size.values()) > smallest:
             raise ValueError(
@@ -226,6 +233,17 @@ class AVTVideoProcessor(VideoProcessorMixin):
         mean = 255 * torch.tensor(self.image_mean).view(3, 1, 1)
         std = 255 * torch.tensor(self.image_std).view(3, 1, 1)
         return (frames.float() - mean) / std
+
+
+def _channels(name: str, values: Sequence[float]) -> list[float]:
+    """Returns the numbers of R, G and B."""
+    try:
+        channels = [float(value) for value in values]
+    except (TypeError, ValueError):
+        channels = []
+    if len(channels) != 3 or not np.isfinite(channels).all():
+        raise ValueError(f"{name} is {values}: give three finite numbers, of R, G and B.")
+    return channels
 
 
 def _as_list(videos) -> list:
