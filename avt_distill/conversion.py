@@ -10,6 +10,7 @@ import yaml
 from transformers import PreTrainedConfig, ViTConfig
 
 from modeling_avt import AVTConfig, AVTForAnticipation, AVTVideoProcessor
+from modeling_avt.numbers_avt import check_weights
 
 logger = logging.getLogger(__name__)
 
@@ -90,7 +91,7 @@ def convert_avt_checkpoint(
 
     Raises:
         ValueError: where the file holds keys that are not part of AVT (all are listed), where a head count is missing,
-            or where an override contradicts the weights.
+            where an override contradicts the weights, or where these are not finite.
     """
     state = _load_state(Path(path))
     weights, unknown = _rename(state)
@@ -110,6 +111,7 @@ def convert_avt_checkpoint(
         raise ValueError(
             f"{path} does not hold a whole AVT model; these weights found no counterpart: {', '.join(not_loaded)}."
         )
+    check_weights(model, str(path))
     return model.eval()
 
 

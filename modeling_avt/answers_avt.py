@@ -2,6 +2,8 @@
 
 import torch
 
+from .numbers_avt import check_scores
+
 
 def most_likely(logits: torch.Tensor, config, top_k: int) -> list[dict]:
     """Returns the most likely next actions, `{"label", "score", "verb", "noun", "starts_in_s"}` each, best first.
@@ -10,7 +12,11 @@ def most_likely(logits: torch.Tensor, config, top_k: int) -> list[dict]:
         logits (`torch.Tensor` of shape `(A,)`): Scores of the actions.
         config (`AVTConfig`): Names them.
         top_k (`int`): How many to return, at most.
+
+    Raises:
+        ValueError: where a score is not finite: softmax would answer NaN, or make one action certain.
     """
+    check_scores(logits)
     scores, actions = logits.float().softmax(-1).topk(min(top_k, len(logits)))
     return [_describe(action, score, config) for action, score in zip(actions.tolist(), scores.tolist(), strict=True)]
 

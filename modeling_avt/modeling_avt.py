@@ -15,7 +15,9 @@ from torch import nn
 from transformers import MODEL_MAPPING, AutoModel, GPT2Config, GPT2Model, PreTrainedModel
 
 from .configuration_avt import AVTConfig, ReaderSettings
+from .loading_avt import check_loaded, load_with_report
 from .losses_avt import IGNORED_LABEL, classification_loss, feature_prediction_loss, past_action_loss
+from .numbers_avt import compute_dtype
 from .outputs_avt import AVTAnticipationOutput, AVTModelOutput
 from .reader_avt import HistoryReader
 from .streaming_avt import AVTStream
@@ -25,6 +27,12 @@ if TYPE_CHECKING:
     # these, every saved model carries the files that its config names (auto_map, custom_pipelines).
     from .pipeline_avt import ActionAnticipationPipeline  # noqa: F401
     from .video_processing_avt import AVTVideoProcessor  # noqa: F401
+
+
+OTHER_LABELS = (
+    "label maps must have as many classes as it was trained with. To classify other labels, pass "
+    "ignore_mismatched_sizes=True, which draws new classifiers"
+)
 
 
 class AVTPreTrainedModel(PreTrainedModel):
@@ -40,6 +48,30 @@ class AVTPreTrainedModel(PreTrainedModel):
     _supports_attention_backend = True
     # A reader's arithmetic is in float64 on tables in float32, whatever the model computes in.
     _keep_in_fp32_modules_strict = ["reader"]
+
+    @classmethod
+    def from_pretrained(cls, pretrained_model_name_or_path, *args, output_loading_info: bool = False, **kwargs) -> Any:
+        """Returns a checkpoint's model, as in transformers, but only with all of its weights.
+
+        With `output_loading_info` it returns the model and the report of what was missing and left over, which are then
+        the caller's to judge.
+
+        Raises:
+            ValueError: where weights are missing, left over, of other sizes or not finite.
+            OSError: where a file is damaged, or missing.
+        """
+        model, report = load_with_report(
+            super().from_pretrained, pretrained_model_name_or_path, *args, advice=OTHER_LABELS, **kwargs
+        )
+        if output_loading_info:
+            return model, report
+        left_out = model._may_be_left_out(report, pretrained_model_name_or_path, **kwargs)
+        check_loaded(model, report, pretrained_model_name_or_path, left_out=left_out)
+        return model
+
+    def _may_be_left_out(self, report, source, **kwargs) -> tuple[str, ...] | None:
+        """Returns beginnings of names of a checkpoint's weights that this model does without, as in `load_whole`."""
+        return None  # the classifiers and the reader, for a model without them
 
     @torch.no_grad()
     def _init_weights(self, module):
@@ -112,7 +144,7 @@ class AVTModel(AVTPreTrainedModel):
             pixel_values (`torch.Tensor` of shape `(N, 3, H, W)`): Normalised frames.
 
         Returns:
-            `torch.Tensor` of shape `(N, D)`.
+            `torch.Tensor` of shape `(N, D)`, of the type that the backbone computes in, whatever the frames' is.
 
         Raises:
             ValueError: without a backbone, or where the backbone's features are not `config.feature_dim` wide.
@@ -121,7 +153,7 @@ class AVTModel(AVTPreTrainedModel):
             raise ValueError(
                 "This model has no backbone (config.backbone_config is None): give video_features (B, T, D)."
             )
-        outputs = self.backbone(pixel_values)
+        outputs = self.backbone(pixel_values.to(compute_dtype(self.backbone)))
         features = getattr(outputs, "pooler_output", None)
         if features is None:
             features = outputs.last_hidden_state
@@ -162,7 +194,10 @@ class AVTModel(AVTPreTrainedModel):
                 raise ValueError("Give either pixel_values_videos or video_features; got neither.")
             batch_size = pixel_values_videos.shape[0]
             video_features = self.encode_frames(pixel_values_videos.flatten(0, 1)).unflatten(0, (batch_size, -1))
-        observed = self.standardize(video_features).to(self.encoder.weight.dtype)
+        if frame_mask is not None:
+            # Nothing attends to an absent frame, but 0 times what it holds may be NaN.
+            video_features = video_features.masked_fill(~frame_mask[..., None], 0)
+        observed = self.standardize(video_features).to(compute_dtype(self.encoder, self.head))
         x = self.read_by_head(observed)
         if self.training and self.config.feature_dropout:
             x = x * nn.functional.dropout(torch.ones_like(x[:, :1]), self.config.feature_dropout)  # the same for all T
@@ -249,24 +284,12 @@ class AVTForAnticipation(AVTPreTrainedModel):
             self.reader = HistoryReader(ReaderSettings.from_config(config.reader), num_actions)
         self.post_init()
 
-    @classmethod
-    def from_pretrained(cls, *args, **kwargs):
-        try:
-            return super().from_pretrained(*args, **kwargs)
-        except Exception as error:
-            name = args[0] if args else kwargs.get("pretrained_model_name_or_path", "the checkpoint")
-            if type(error).__name__ == "SafetensorError":  # of a library that a checkpoint's code must not import
-                raise OSError(
-                    f"The weights of {name} cannot be read ({error}): the file is damaged, or was cut off while it was "
-                    "written, copied or downloaded. Fetch it again."
-                ) from error
-            if not isinstance(error, RuntimeError) or "ignore_mismatched_sizes" not in str(error):
-                raise
-            raise ValueError(
-                f"The weights of {name} do not fit its configuration (sizes in the report above): label maps must have "
-                "as many classes as it was trained with. To classify other labels, pass ignore_mismatched_sizes=True, "
-                "which draws new classifiers."
-            ) from error
+    def _may_be_left_out(self, report, source, **kwargs) -> tuple[str, ...]:
+        is_left_over = any(name.startswith("reader.") for name in report["unexpected_keys"])
+        if not is_left_over or self.config.reader is not None:
+            return ()
+        stored, _ = AVTConfig.get_config_dict(source, **kwargs)
+        return ("reader.",) if stored.get("reader") else ()  # the caller took it away: reader=None
 
     def get_input_embeddings(self):
         return self.avt.get_input_embeddings()
@@ -286,7 +309,7 @@ class AVTForAnticipation(AVTPreTrainedModel):
         """
         if self.recognizer is None:
             raise ValueError("config.recognizes_frames is not set: train a model with it to recognize frames.")
-        features = self.avt.standardize(features).to(self.recognizer.weight.dtype)
+        features = self.avt.standardize(features).to(compute_dtype(self.recognizer, self.avt.head))
         return self.recognizer(features[..., : self.recognizer.in_features]).float().log_softmax(-1)
 
     def attach_reader(self, reader: HistoryReader | None):

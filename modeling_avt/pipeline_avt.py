@@ -11,6 +11,7 @@ from transformers import Pipeline
 from transformers.pipelines.pt_utils import PipelineDataset, PipelineIterator
 
 from .answers_avt import check_can_read, check_observed_alike, described_history, most_likely
+from .numbers_avt import check_encoded, check_features, check_weights, compute_dtype
 from .pipeline_inputs_avt import ClockedArray, ObservedWindow, VideoArray, VideoFile, is_uint8, to_source
 from .reader_avt import pool
 from .rules_avt import SECONDS, SECONDS_AHEAD, TOP_K
@@ -44,8 +45,8 @@ class ActionAnticipationPipeline(Pipeline):
         kwargs: Further defaults of `__call__`.
 
     Raises:
-        ValueError: for a model of another kind, and for a video processor that is missing or samples other moments than
-            the model was trained on.
+        ValueError: for a model of another kind or with weights that are not finite, and for a video processor that is
+            missing or samples other moments than the model was trained on.
     """
 
     model: Any  # an `AVTForAnticipation`, whose module names this one
@@ -66,9 +67,10 @@ class ActionAnticipationPipeline(Pipeline):
         super().__init__(model, *args, **kwargs)
         if dtype not in (None, "auto"):  # transformers leaves a model alone that it did not load
             dtype = getattr(torch, dtype) if isinstance(dtype, str) else dtype
-            if dtype != model.dtype:
+            if dtype != compute_dtype(model):
                 model.to(dtype)
         model.eval()  # one that was not loaded but built is in training mode, where dropout makes answers random
+        check_weights(model, model.name_or_path or "the model")
         processor: Any = self.processor if self.video_processor is None else self.video_processor
         if processor is None and model.config.backbone_config is not None:
             processor = _processor_beside(model)
@@ -123,7 +125,8 @@ class ActionAnticipationPipeline(Pipeline):
 
         Raises:
             VideoDecodeError: where a file cannot be read, or ends before `at`.
-            ValueError: for arrays that are neither frames nor features of this model, and for moments outside of them.
+            ValueError: for arrays that are neither frames nor features of this model, for moments outside of them, and
+                where observed features or the model's scores are not finite.
         """
         is_array = isinstance(videos, (np.ndarray, torch.Tensor))
         is_batch = is_array and videos.ndim == (5 if is_uint8(videos) else 3)
@@ -298,8 +301,8 @@ class ActionAnticipationPipeline(Pipeline):
     def _prepare(self, rows: torch.Tensor, mask: torch.Tensor | None = None) -> dict[str, torch.Tensor]:
         rows = rows.cpu()
         if rows.is_floating_point():
-            if not (rows if mask is None else rows[mask]).isfinite().all():
-                raise ValueError("Observed features are not finite: extract them anew, or all scores would be NaN.")
+            observed = rows if mask is None else rows[mask]
+            check_features(observed, "Observed features", "extract them anew")
             return {"video_features": rows.float()}
         assert self.video_processor is not None  # see `_check_source`
         chunks = rows.split(FRAMES_AT_ONCE)
@@ -336,8 +339,9 @@ class ActionAnticipationPipeline(Pipeline):
         pixels = [video["pixel_values"] for video in videos if "pixel_values" in video]
         encoded = iter(())
         if pixels:
-            chunks = torch.cat(pixels).to(self.model.dtype).split(FRAMES_AT_ONCE)
+            chunks = torch.cat(pixels).split(FRAMES_AT_ONCE)
             features = torch.cat([self.model.encode_frames(chunk) for chunk in chunks])
+            check_encoded(features)
             encoded = iter(features.split([len(frames) for frames in pixels]))
         return [next(encoded) if "pixel_values" in video else video["video_features"] for video in videos]
 

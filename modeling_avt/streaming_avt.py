@@ -16,6 +16,7 @@ import numpy as np
 import torch
 
 from .answers_avt import check_can_read, check_observed_alike, described_history, most_likely
+from .numbers_avt import check_encoded, check_features, check_weights
 from .reader_avt import LONGEST_GAP, HistoryReader, pool
 from .rules_avt import TOP_K
 from .temporal_avt import MAX_MOMENTS, TIME_SLACK_S, checked_every, sample_frame_times
@@ -57,7 +58,7 @@ class AVTStream:
     The memory in use does not grow: one frame, the features of one window, and a reader's hypotheses.
 
     Raises:
-        ValueError: where processor and model disagree, or an argument is out of range.
+        ValueError: where processor and model disagree, an argument is out of range, or a weight is not finite.
     """
 
     def __init__(
@@ -77,6 +78,7 @@ class AVTStream:
             )
         if reader:
             check_can_read(model)
+        check_weights(model, model.name_or_path or "the model")
         self.model, self.video_processor, self.top_k = model, video_processor, TOP_K("top_k", top_k)
         self.reader = None if reader is False or model.reader is None else model.reader.begin_video()
         # Moments of one grid: every `answer_stride`-th is answered, every `reading_stride`-th is read.
@@ -121,8 +123,9 @@ class AVTStream:
         A second frame at the time of the one before (to a microsecond) is taken for a repetition and left out.
 
         Raises:
-            ValueError: for a frame of another type or shape, for a time that is no number, and for one before the last
-                frame's or before what `advance` was told. The stream is then as it was.
+            ValueError: for a frame of another type or shape, for features or scores that are not finite, for a time
+                that is no number, and for one before the last frame's or before what `advance` was told. The stream is
+                then as it was.
         """
         return self.push_together([self], [frame], [time_s])[0]
 
@@ -203,10 +206,7 @@ class AVTStream:
                     f"The features are {frame.dtype} of shape {tuple(frame.shape)}: this model takes floating point "
                     f"({config.feature_dim},)."
                 )
-            if not frame.isfinite().all():
-                raise ValueError(
-                    "The features hold NaN or infinity, which would spoil every answer that observes them."
-                )
+            check_features(frame, "The features", "leave the frame out, or extract them anew")
         elif frame.dtype != torch.uint8 or frame.ndim != 3 or 3 not in (frame.shape[0], frame.shape[-1]):
             raise ValueError(
                 f"The frame is {frame.dtype} of shape {tuple(frame.shape)}: give uint8 (H, W, 3) or (3, H, W)."
@@ -400,7 +400,8 @@ def _encode(model, new: list[tuple[AVTStream, _Frame]]):
         encoded = [frame.content.to(model.device) for _, frame in new]
     else:
         prepared = [stream._prepare(frame.content) for stream, frame in new]
-        encoded = model.encode_frames(torch.cat(prepared).to(model.device, model.dtype))
+        encoded = model.encode_frames(torch.cat(prepared).to(model.device))
+        check_encoded(encoded)
     for (_, frame), features in zip(new, encoded, strict=True):
         # A copy: a view would keep the features of all streams' frames in memory.
         frame.content, frame.is_encoded = features.clone(), True

@@ -14,6 +14,7 @@ from .temporal_avt import TIME_RULES, sample_frame_times
 from .video_io_avt import probe, read_frames, short_side_size
 
 SIDE_PX = WholeNumber(least=1, most=16_384)  # twice the longer side of 8K video
+SMALLEST_STD = 1e-6  # of pixels from 0 to 1: divided by less, they become as large as an overflow
 FRAMES_AT_ONCE = 32  # bounds memory: as many decoded frames, or images in a backbone, at a time
 
 
@@ -65,7 +66,7 @@ class AVTVideoProcessor(VideoProcessorMixin):
             )
         self.flip_probability = Number(least=0, most=1)("flip_probability", flip_probability)
         self.image_mean = [Number()("image_mean", mean) for mean in _of_length(3, "image_mean", image_mean)]
-        self.image_std = [Number()("image_std", std) for std in _of_length(3, "image_std", image_std)]
+        self.image_std = [Number(least=SMALLEST_STD)("image_std", std) for std in _of_length(3, "image_std", image_std)]
         self.antialias = Flag()("antialias", antialias)
         self.num_frames = TIME_RULES["num_frames"]("num_frames", num_frames)
         self.frame_rate = TIME_RULES["frame_rate"]("frame_rate", frame_rate)

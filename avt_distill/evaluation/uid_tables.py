@@ -38,7 +38,10 @@ def check_vectors(name: str, uids: Sequence, vectors: np.ndarray, *, harm: str) 
     finite = np.isfinite(vectors).all(axis=1)
     if not finite.all():
         uid = uids[int(np.argmin(finite))]
-        raise ValueError(f"{name} of '{uid}' are not finite in float32: {harm}, so give finite {name}.")
+        raise ValueError(
+            f"{name} of '{uid}' are not finite in float32: {harm}, so give finite {name}. A model returns others where "
+            "its weights or its input are not finite, or where float16 overflows: load it in float32 or bfloat16."
+        )
     return uids, vectors
 
 

@@ -10,6 +10,8 @@ from modeling_avt.configuration_avt import AVTConfig
 from modeling_avt.modeling_avt import AVTModel, backbone_class
 from modeling_avt.video_processing_avt import AVTVideoProcessor
 
+from ..runs.checkpoints import load_whole
+
 PROCESSOR_FILES = ("video_preprocessor_config.json", "preprocessor_config.json")
 AVT_CROP_PX, AVT_SIZE_PX = 224, 248
 
@@ -26,7 +28,7 @@ def load_backbone(model_name_or_path: str | Path, **kwargs) -> PreTrainedModel:
 
     Raises:
         ValueError: where there is no such model, where it does not see, and where the checkpoint lacks weights, which
-            would be random.
+            would be random, or holds more layers than its configuration says.
     """
     try:
         fields, _ = PreTrainedConfig.get_config_dict(model_name_or_path)
@@ -47,15 +49,8 @@ def load_backbone(model_name_or_path: str | Path, **kwargs) -> PreTrainedModel:
     model_class, arguments = backbone_class(config)
     if not model_class.main_input_name.startswith("pixel_values"):
         raise ValueError(f"'{model_name_or_path}' reads {model_class.main_input_name}: give an image or a video model.")
-    backbone, report = model_class.from_pretrained(
-        model_name_or_path, config=config, output_loading_info=True, **arguments, **kwargs
-    )
-    if report["missing_keys"]:
-        raise ValueError(
-            f"'{model_name_or_path}' lacks {len(report['missing_keys'])} weights of {model_class.__name__}, such as "
-            f"'{min(report['missing_keys'])}', which would be random: give a checkpoint that holds this model."
-        )
-    return backbone
+    options = {"config": config, **arguments, **kwargs}
+    return load_whole(model_class.from_pretrained, model_name_or_path, left_out=None, **options)
 
 
 def load_backbone_processor(model_name_or_path: str | Path, backbone_config: PreTrainedConfig) -> AVTVideoProcessor:

@@ -17,6 +17,7 @@ from modeling_avt.temporal_avt import TIME_SLACK_S
 from modeling_avt.video_io_avt import VideoDecodeError, probe
 from modeling_avt.video_processing_avt import AVTVideoProcessor
 
+from ..runs.checkpoints import check_encoded
 from ..runs.folder import keep_settings
 from .backbones import load_backbone
 from .stores import is_complete, write_features
@@ -56,7 +57,7 @@ class PretrainedEncoder:
         compile_model: bool = False,
     ):
         backbone = load_backbone(model_name_or_path, dtype=dtype)
-        self.config, self.dtype, self.device = backbone.config, dtype, torch.device(device)
+        self.config, self.device = backbone.config, torch.device(device)
         self.is_video_model = type(self.config) in MODEL_FOR_VIDEO_CLASSIFICATION_MAPPING
         self.num_frames = _clip_length(self.config) if self.is_video_model else 1
         if self.config.model_type == "vjepa2":
@@ -76,10 +77,15 @@ class PretrainedEncoder:
         Args:
             frames (`torch.Tensor` of shape `(F, 3, H, W)`): Normalised frames.
             positions (`torch.LongTensor` of shape `(B, T)`): The T of them that each moment's clip consists of.
+
+        Raises:
+            ValueError: where features are not finite.
         """
-        clips = frames.to(self.device, self.dtype)[positions.to(self.device)]  # (B, T, 3, H, W)
+        clips = frames.to(self.device)[positions.to(self.device)]  # (B, T, 3, H, W)
         inputs = clips if self.is_video_model else clips[:, 0]
-        return self.model.encode_frames(inputs).float().cpu().numpy()
+        features = self.model.encode_frames(inputs)
+        check_encoded(features)
+        return features.float().cpu().numpy()
 
 
 @dataclass(frozen=True)

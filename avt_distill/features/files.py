@@ -10,6 +10,8 @@ import numpy as np
 from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save
 
+from modeling_avt.numbers_avt import LARGEST
+
 from ..runs.folder import whole_file
 
 STORED_DTYPES = ("F32", "F16")
@@ -32,8 +34,10 @@ def write_features(path: str | Path, features: np.ndarray, frame_rate: float, st
     check_times(frame_rate, start_s)
     if path.suffix != ".safetensors":
         raise ValueError(f"path is {path}: give <video_id>.safetensors.")
-    if features.ndim != 2 or not features.size or not np.isfinite(features).all():
-        raise ValueError(f"The features for {path} have the shape {features.shape}: give finite numbers (N, D).")
+    if features.ndim != 2 or not features.size or not (np.abs(features).astype(np.float32) <= LARGEST).all():
+        raise ValueError(
+            f"The features for {path} have the shape {features.shape}: give finite numbers (N, D), of 1e12 at most."
+        )
     metadata = {"frame_rate": repr(float(frame_rate)), "start_s": repr(float(start_s))}
     with whole_file(path) as partial:
         partial.write_bytes(save({"features": features}, metadata=metadata))  # `save_file` hides files from the group

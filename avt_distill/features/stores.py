@@ -22,6 +22,7 @@ from pathlib import Path
 
 import numpy as np
 
+from modeling_avt.numbers_avt import LARGEST
 from modeling_avt.temporal_avt import REFERENCE_FEATURE_FPS, TIME_SLACK_S
 
 from .files import check_times, is_complete, open_feature_file, write_features
@@ -111,11 +112,11 @@ class FeatureStore(ABC):
                     f"video of {self.path} has features of width {self.feature_dim}: a store holds one width."
                 )
             features[position] = row
-        finite = np.isfinite(features).all(axis=1)  # (T,)
+        finite = (np.abs(features) <= LARGEST).all(axis=1)  # (T,); NaN compares as False
         if not finite.all():
             raise ValueError(
-                f"The feature of video '{video_id}' at {times[finite.argmin()]:.3f} s in {self.path} is not finite: "
-                "extract it anew."
+                f"The feature of video '{video_id}' at {times[finite.argmin()]:.3f} s in {self.path} is not finite, or "
+                "too large to compute with: extract it anew."
             )
         return features
 

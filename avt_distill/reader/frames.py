@@ -14,6 +14,7 @@ from modeling_avt.video_processing_avt import FRAMES_AT_ONCE, AVTVideoProcessor
 from ..data.labels import UNLABELLED
 from ..data.past_labels import label_frames
 from ..features.stores import FeatureStore
+from ..runs.checkpoints import check_encoded
 
 FrameSource = Callable[[str], tuple[np.ndarray, np.ndarray]]  # from a video's name to times (F,) and features (F, D)
 SEGMENT_WITHOUT_ACTION = -1
@@ -76,7 +77,8 @@ def encoded_frames(
         encoded = []
         for chunk in chunks:
             frames, positions = processor.read_moments(videos[video_id], chunk[None])
-            encoded.append(model.encode_frames(frames.to(model.device, model.dtype))[positions[0]])
+            encoded.append(model.encode_frames(frames.to(model.device))[positions[0]])
+        check_encoded(torch.cat(encoded))
         return times_s, torch.cat(encoded).float().cpu().numpy()
 
     return read

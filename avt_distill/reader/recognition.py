@@ -11,6 +11,7 @@ import torch
 
 from modeling_avt.modeling_avt import AVTForAnticipation
 
+from ..runs.checkpoints import check_scores
 from ..student.logistic import LinearClassifier, fit_logistic, labelled_log_loss
 from .frames import FrameSource, VideoFrames, encoded_frames, read_frames_of, stored_frames
 from .members import FoldRun
@@ -92,12 +93,14 @@ def recognition_of(run: FoldRun, variant: str) -> Recognition:
 
 
 def recognized(model: AVTForAnticipation, frames: dict[str, VideoFrames]) -> FrameLogProbs:
-    """Returns what a model says that frames show."""
+    """Returns what a model says that frames show; raises `ValueError` where that is not finite."""
+    recognized_frames = {}
     with torch.inference_mode():
-        return {
-            name: model.recognize_frames(torch.from_numpy(video.features).to(model.device)).double().cpu().numpy()
-            for name, video in frames.items()
-        }
+        for name, video in frames.items():
+            log_probs = model.recognize_frames(torch.from_numpy(video.features).to(model.device))
+            check_scores(log_probs)
+            recognized_frames[name] = log_probs.double().cpu().numpy()
+    return recognized_frames
 
 
 def share_right(log_probs: FrameLogProbs, frames: dict[str, VideoFrames]) -> float:

@@ -28,6 +28,7 @@ from transformers import (
 from transformers.trainer_utils import IntervalStrategy, SaveStrategy, SchedulerType
 
 from ..data.labels import UNLABELLED
+from ..runs.checkpoints import check_loaded, load_with_report
 from ..runs.folder import last_whole_checkpoint, read_json, refuse_other_settings, write_json
 from ..teacher.action_text import ActionText
 from ..teacher.language_models import is_causal, load_language_model_config, load_tokenizer
@@ -70,14 +71,9 @@ def load_masked_or_causal_model(name_or_path: str | Path) -> tuple[PreTrainedMod
     """
     config = load_language_model_config(name_or_path)
     auto_class = AutoModelForCausalLM if is_causal(config) else AutoModelForMaskedLM
-    model, loading = auto_class.from_pretrained(name_or_path, dtype=torch.float32, output_loading_info=True)
-    new = sorted(loading["missing_keys"])
-    lost = [name for name in new if name.startswith(f"{model.base_model_prefix}.")]
-    if lost:
-        raise ValueError(
-            f"'{name_or_path}' lacks weights of the model itself, such as {lost[0]}: give a whole checkpoint."
-        )
-    return model, new
+    model, report = load_with_report(auto_class.from_pretrained, name_or_path, dtype=torch.float32)
+    check_loaded(model, report, name_or_path, new=None, left_out=None)
+    return model, sorted(report["missing_keys"])
 
 
 def check_block_length(block_length: int, model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase):
@@ -206,8 +202,8 @@ def adapt(args: AdaptationArguments) -> dict:
     """
     checkpoint, earlier = _start(args)
     set_seed(args.seed)
-    model, new_weights = load_masked_or_causal_model(args.model_name_or_path)
     tokenizer = load_tokenizer(args.model_name_or_path)
+    model, new_weights = load_masked_or_causal_model(args.model_name_or_path)
     check_block_length(args.block_length, model, tokenizer)
     texts = load_recipe_texts(args.recipes, ActionText(args.text_form), args.held_out_fraction)
     setup = _data(args, model, tokenizer, texts)

@@ -17,6 +17,9 @@ from transformers.dynamic_module_utils import custom_object_save
 from modeling_avt.configuration_avt import AVTConfig
 from modeling_avt.modeling_avt import AVTForAnticipation
 
+from ..runs.folder import read_json
+from ..teacher.modeling_teacher import TextTeacherConfig
+from ..teacher.prediction import TeacherScorer
 from .cards import space_card
 
 NOT_FOR_THE_HUB = ("checkpoint-*", "training_args.bin")
@@ -61,9 +64,12 @@ def push_folder(
         commit_message (`str`): Of the one commit.
 
     Raises:
+        ValueError: for a student or teacher that lacks weights or tokenizer files; nothing is uploaded then.
         OSError: where the upload failed. The repository is then as it was before, and pushing once more sends only
             the large files that had not arrived.
     """
+    if repo_type == "model":
+        check_checkpoint(Path(folder))
     if repo_type != "space":  # which needs to know what it is built with
         repo_id = create_repository(repo_id, repo_type=repo_type, private=private, token=token)
     failed = f"{folder} did not get to {repo_id}, which is as it was; push again, and large files that arrived stay"
@@ -76,6 +82,17 @@ def push_folder(
             commit_message=commit_message,
         )
     return repo_id
+
+
+def check_checkpoint(folder: Path):
+    """Raises `ValueError` or `OSError` where a student or teacher is not whole: loaded from the Hub it would be no
+    better."""
+    config = folder / "config.json"
+    model_type = read_json(config).get("model_type") if config.exists() else None
+    if model_type == AVTConfig.model_type:
+        AVTForAnticipation.from_pretrained(folder)
+    elif model_type == TextTeacherConfig.model_type:
+        TeacherScorer.from_pretrained(folder)
 
 
 def push_space(

@@ -20,10 +20,13 @@ from ..data.collator import FeatureCollator, VideoCollator
 from ..features.backbones import load_backbone, load_backbone_processor
 from ..features.stores import FeatureStore, open_feature_store
 from ..runs.arguments import mapping
+from ..runs.checkpoints import check_loaded
 from .arguments import StudentArguments
 from .probe import Probe, last_frame_features
 
 logger = logging.getLogger(__name__)
+
+LAYERS_OF_LABELS = ("classifiers.", "recognizer.", "last_frame_classifier.")
 
 Collator = Callable[[Sequence[dict]], dict]
 
@@ -184,6 +187,9 @@ def _from_checkpoint(name_or_path: str, fields: dict) -> AVTForAnticipation:
     """Returns a checkpoint's student, to be trained with the times and labels of the data set.
 
     Of other labels than the data set's, its classifiers are drawn anew.
+
+    Raises:
+        ValueError: where the checkpoint lacks weights, or holds others than those of a student and its reader.
     """
     config = AVTConfig.from_pretrained(name_or_path)
     same_labels = config.id2label == fields["id2label"]
@@ -199,7 +205,9 @@ def _from_checkpoint(name_or_path: str, fields: dict) -> AVTForAnticipation:
         config.reader = None
     for name, value in fields.items():
         setattr(config, name, value)
-    model = AVTForAnticipation.from_pretrained(name_or_path, config=config, ignore_mismatched_sizes=not same_labels)
+    options = {"config": config, "ignore_mismatched_sizes": not same_labels}
+    model, report = AVTForAnticipation.from_pretrained(name_or_path, output_loading_info=True, **options)
+    check_loaded(model, report, name_or_path, left_out=("reader.",), other_sizes=LAYERS_OF_LABELS)
     if not same_labels:
         for layer in (model.classifiers, model.recognizer, model.last_frame_classifier):
             if layer is not None:

@@ -8,6 +8,7 @@ from transformers import PreTrainedModel, Trainer
 
 from ..data.labels import UNLABELLED
 from ..losses import distillation_loss
+from ..runs.checkpoints import check_features, check_scores
 from ..sharing.hub import PushedCheckpoint
 from ..teacher.soft_labels import SoftLabelTable
 from .arguments import DistillationArguments
@@ -223,11 +224,24 @@ class DistillationTrainer(Trainer):
         return output
 
     def prediction_step(self, model, inputs, prediction_loss_only, ignore_keys=None):
-        """Returns loss, action logits and labels of a batch; a row that a sampler repeats to fill it has no loss."""
+        """Returns loss, action logits and labels of a batch; a row that a sampler repeats to fill it has no loss.
+
+        Raises:
+            ValueError: where observed features or logits are not finite: every metric would be computed from NaN.
+        """
         inputs = self._prepare_inputs(inputs)
+        _check_observed_features(inputs)
         with torch.no_grad(), self.compute_loss_context_manager():
             outputs = self._run(model, inputs)
             counted = self._without_repeated_rows(inputs)
             of_counted = outputs if counted is inputs else self._run(model, counted)
             loss = self._total_loss(of_counted, counted, training=False)
+        check_scores(outputs.logits)
         return loss, outputs.logits.detach(), inputs["labels"]
+
+
+def _check_observed_features(batch: dict):
+    features, mask = batch.get("video_features"), batch.get("frame_mask")
+    if features is not None:
+        observed = features if mask is None else features[mask.bool()]
+        check_features(observed, "video_features of observed frames", "extract them anew")

@@ -11,6 +11,7 @@ import torch
 from transformers import AutoModelForCausalLM
 
 from ..data.builder import AnticipationBuilder
+from ..runs.checkpoints import load_whole
 from .action_text import ActionText
 from .arguments import TeacherArguments
 from .count_models import NGramModel
@@ -64,10 +65,11 @@ def label_zero_shot(
 ) -> Labels:
     """Returns the labels of a causal language model as it is; see `ZeroShotScorer`."""
     load_language_model_config(name)  # raises with one sentence
+    tokenizer = load_tokenizer(name)
     text, length = ActionText(args.text_form, builder.HEAD_NOUN_FIRST), args.num_past_actions
     scorer = ZeroShotScorer(
-        AutoModelForCausalLM.from_pretrained(name).to(args.device),
-        load_tokenizer(name),
+        load_whole(AutoModelForCausalLM.from_pretrained, name, left_out=None).to(args.device),
+        tokenizer,
         text.labels(builder.annotations.label_space.actions),
         text,
         instruction=instruction,

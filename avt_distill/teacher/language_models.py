@@ -15,6 +15,8 @@ from transformers import (
     PreTrainedTokenizerBase,
 )
 
+from ..runs.checkpoints import load_tokenizer_of, load_whole
+
 
 def is_causal(config: PreTrainedConfig) -> bool:
     """Returns whether a model reads from left to right (GPT-2, Llama) rather than both ways (BERT, RoBERTa).
@@ -56,9 +58,12 @@ def load_tokenizer(name_or_path: str | Path, config: PreTrainedConfig | None = N
     Args:
         name_or_path (`str` or `Path`): A model on the Hub, or a folder.
         config (`PreTrainedConfig`, *optional*): The language model's, where the folder holds that of a larger model.
+
+    Raises:
+        ValueError: where its files are missing or damaged.
     """
     sides = {"truncation_side": "left", "padding_side": "right"}
-    tokenizer = AutoTokenizer.from_pretrained(name_or_path, config=config, **sides)
+    tokenizer = load_tokenizer_of(name_or_path, AutoTokenizer.from_pretrained, config=config, **sides)
     if tokenizer.pad_token is None:  # GPT-2's kind; padding is masked, so any token will do
         tokenizer.pad_token = tokenizer.eos_token
     return tokenizer
@@ -71,9 +76,14 @@ def load_text_backbone(name_or_path: str | Path, *, random_weights: bool = False
         name_or_path (`str` or `Path`): A model on the Hub, or a folder.
         random_weights (`bool`, *optional*): Take the architecture alone; seed torch before.
         kwargs: For `from_pretrained`, such as `dtype` or `attn_implementation`.
+
+    Raises:
+        ValueError: where the checkpoint lacks weights of the model, or holds more of them; a head is left out.
     """
     config = load_language_model_config(name_or_path)
-    load: Callable[..., PreTrainedModel] = partial(AutoModel.from_pretrained, name_or_path)
+    # A pooler that cannot be left out is not read, so it may be new.
+    whole = {"new": ("pooler.",), "left_out": None}
+    load: Callable[..., PreTrainedModel] = partial(load_whole, AutoModel.from_pretrained, name_or_path, **whole)
     if random_weights:
         load = partial(AutoModel.from_config, config)
     if is_causal(config):

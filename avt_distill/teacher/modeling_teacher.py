@@ -6,6 +6,7 @@ is not installed.
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import Any
 
 import torch
 from huggingface_hub.dataclasses import strict
@@ -16,6 +17,7 @@ from transformers.utils import ModelOutput
 LABEL_TYPES = ("action", "verb", "noun")
 POOLINGS = ("first", "last", "mean")
 IGNORED_LABEL = -100
+UNREAD = "backbone.pooler."  # weights of a pooler, which some checkpoints hold
 
 
 @strict
@@ -100,6 +102,16 @@ class TextTeacherConfig(PreTrainedConfig):
         if self.history_length is not None and self.history_length < 0:
             raise ValueError(f"history_length is {self.history_length}: give a number of actions, or None for all.")
 
+    @classmethod
+    def from_dict(cls, config_dict, **kwargs):
+        # Transformers only warns, and makes a teacher without a language model of it.
+        if config_dict.get("model_type", cls.model_type) != cls.model_type:
+            raise ValueError(
+                f"The checkpoint is of type '{config_dict['model_type']}', not '{cls.model_type}': give a teacher that "
+                "avt-distill finetune_teacher wrote (a language model can be its backbone_config)."
+            )
+        return super().from_dict(config_dict, **kwargs)
+
     @property
     def num_classes(self) -> dict[str, int]:
         """The number of classes of each label type that has a classifier."""
@@ -159,6 +171,30 @@ class TextTeacher(PreTrainedModel):
         self.classifiers = nn.ModuleDict({kind: nn.Linear(width, n) for kind, n in config.num_classes.items()})
         self.register_buffer("class_weights", None, persistent=False)  # (A,), of the actions, in training alone
         self.post_init()
+
+    @classmethod
+    def from_pretrained(cls, pretrained_model_name_or_path, *args, output_loading_info: bool = False, **kwargs) -> Any:
+        """Returns a saved teacher, as in transformers, but only with all of its weights.
+
+        With `output_loading_info` it returns the model and the report of what was missing and left over, which are then
+        the caller's to judge.
+
+        Raises:
+            ValueError: where weights are missing or left over, with which answers would be random.
+        """
+        loaded: Any = super().from_pretrained(pretrained_model_name_or_path, *args, output_loading_info=True, **kwargs)
+        model, report = loaded
+        if output_loading_info:
+            return model, report
+        missing = sorted(report["missing_keys"])
+        others = sorted(name for name in report["unexpected_keys"] if not name.startswith(UNREAD))
+        if missing or others:
+            raise ValueError(
+                f"'{pretrained_model_name_or_path}' lacks {len(missing)} weights of {cls.__name__} {missing[:3]} and "
+                f"holds {len(others)} others {others[:3]}, so that its answers would be random: give a whole "
+                "checkpoint, as save_pretrained wrote it."
+            )
+        return model
 
     def forward(
         self,

@@ -6,11 +6,12 @@ from pathlib import Path
 import numpy as np
 import torch
 from tqdm.auto import tqdm
-from transformers import PreTrainedTokenizerBase
+from transformers import PreTrainedConfig, PreTrainedTokenizerBase
 
+from ..runs.checkpoints import check_scores, load_whole
 from .action_text import ActionText
 from .language_models import encode, load_tokenizer
-from .modeling_teacher import TextTeacher
+from .modeling_teacher import UNREAD, TextTeacher, TextTeacherConfig
 
 # Padded tokens of one batch: enough to keep two cores or a GPU at work, 30 MB of activations in a 384-wide encoder.
 TOKENS_AT_ONCE = 4096
@@ -38,16 +39,20 @@ class TeacherScorer:
         """Returns a saved teacher; `kwargs` go to `TextTeacher.from_pretrained`.
 
         Raises:
-            ValueError: for a folder that holds no teacher.
+            ValueError: for a folder that holds no teacher, or one without all of its weights or tokenizer files.
         """
+        backbone_config, reason = None, "its config.json is missing or is not that of a teacher"
         try:
-            model = TextTeacher.from_pretrained(name_or_path, **kwargs)
+            backbone_config = TextTeacherConfig.from_pretrained(name_or_path).backbone_config
         except OSError as error:
+            reason = str(error).splitlines()[0]
+        if not isinstance(backbone_config, PreTrainedConfig):
             raise ValueError(
-                f"Cannot read a teacher from '{name_or_path}' ({str(error).splitlines()[0]}): give a folder that "
-                "avt-distill finetune_teacher wrote."
-            ) from error
-        return cls(model, load_tokenizer(name_or_path, model.config.backbone_config))
+                f"Cannot read a teacher from '{name_or_path}' ({reason}): give a folder that avt-distill "
+                "finetune_teacher wrote."
+            )
+        tokenizer = load_tokenizer(name_or_path, backbone_config)  # first: it needs no weights
+        return cls(load_whole(TextTeacher.from_pretrained, name_or_path, left_out=(UNREAD,), **kwargs), tokenizer)
 
     def logits(self, histories: Sequence[Sequence[int]], *, progress: bool = False) -> np.ndarray:
         """Returns the logits of the next action after each history, float32 `(N, A)`.
@@ -55,6 +60,9 @@ class TeacherScorer:
         Args:
             histories (`Sequence[Sequence[int]]`): Action ids, oldest first; `config.history_length` are read.
             progress (`bool`, *optional*): Show a progress bar.
+
+        Raises:
+            ValueError: where logits are not finite.
         """
         config = self.model.config
         different, positions = different_histories(histories, config.history_length)
@@ -70,6 +78,7 @@ class TeacherScorer:
     def _batch_logits(self, ids: list[list[int]]) -> np.ndarray:
         batch = self.tokenizer.pad({"input_ids": ids}, return_tensors="pt").to(self.model.device)
         output = self.model(input_ids=batch["input_ids"], attention_mask=batch["attention_mask"])
+        check_scores(output.logits)
         return output.logits.float().cpu().numpy()
 
 

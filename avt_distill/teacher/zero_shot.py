@@ -9,6 +9,7 @@ import torch
 from torch.nn.functional import cross_entropy
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
+from ..runs.checkpoints import check_scores
 from .action_text import BETWEEN_ACTIONS, ActionText
 from .language_models import encode, is_causal
 
@@ -149,6 +150,7 @@ def score_names(
             loss = cross_entropy(logits.float().flatten(0, 1), tokens[:, 1:].flatten(), reduction="none")
             total = total - loss.view(len(batch), -1).sum(dim=1)
         scores[batch] = total.cpu().numpy()
+    check_scores(torch.from_numpy(scores))
     return scores
 
 

@@ -183,7 +183,7 @@ def test_checkpoints_that_lack_more_than_a_head_are_refused(tiny_encoder, tmp_pa
     model = AutoModelForMaskedLM.from_pretrained(tiny_encoder)
     weights = {name: value for name, value in model.state_dict().items() if "layer.1" not in name}
     model.save_pretrained(tmp_path / "broken", state_dict=weights)
-    with pytest.raises(ValueError, match=r"lacks weights of the model itself, such as bert\.encoder\.layer\.1"):
+    with pytest.raises(ValueError, match=r"lacks 16 weights of BertForMaskedLM, such as 'bert\.encoder\.layer\.1"):
         load_masked_or_causal_model(tmp_path / "broken")
 
 

@@ -1,0 +1,176 @@
+"""What every load goes through: a model has all weights of its checkpoint and no others, or it is not returned.
+
+Transformers draws weights that a checkpoint lacks at random and leaves out those that it does not know, both with no
+more than a warning: the answers would be random.
+"""
+
+import json
+import zipfile
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from transformers import PreTrainedModel
+from transformers.utils import CONFIG_NAME, cached_file
+
+from .numbers_avt import check_weights
+
+SHOWN = 3  # names of weights in a message
+OTHER_SIZES = "give the config.json that was saved with them"
+# What wraps a model while it is trained, by what it puts in front of the names of weights.
+WRAPPERS = {
+    "module.": "it was saved from DistributedDataParallel or DataParallel: save model.module",
+    "_orig_mod.": "it was saved from torch.compile: save model._orig_mod",
+}
+
+
+def load_whole(
+    load: Callable[..., Any],
+    source,
+    *args,
+    new: Sequence[str] | None = (),
+    left_out: Sequence[str] | None = (),
+    advice: str = OTHER_SIZES,
+    **kwargs,
+) -> Any:
+    """Returns the model of a checkpoint, of the class that `load` makes, with every weight from it.
+
+    Args:
+        load (`Callable`): `from_pretrained` of a model or auto class.
+        source (`str` or `Path`): A folder, or a name on the Hub.
+        args, kwargs: For `load`.
+        new (sequence of `str`, *optional*): Beginnings of names of weights that may be missing or of another size,
+            because the caller draws them anew or does not use them. `None`: all outside of the base model, such as the
+            head of a language model. Default: none.
+        left_out (sequence of `str`, *optional*): Beginnings of names of weights in the checkpoint that the caller does
+            without. `None`: all outside of the base model. Default: none.
+        advice (`str`, *optional*): The next step where weights have other sizes than the configuration says.
+
+    Raises:
+        ValueError: where weights are missing, left over, of other sizes or not finite.
+        OSError: where a file is damaged, naming it; and for what `load` does not find.
+    """
+    model, report = load_with_report(load, source, *args, advice=advice, **kwargs)
+    check_loaded(model, report, source, new=new, left_out=left_out)
+    return model
+
+
+def load_with_report(load: Callable[..., Any], source, *args, advice: str = OTHER_SIZES, **kwargs) -> tuple:
+    """Returns a model and transformers' report of its loading, which nobody has judged; see `load_whole`."""
+    try:
+        return load(source, *args, output_loading_info=True, **kwargs)
+    except Exception as error:
+        # `SafetensorError` is of a library that a checkpoint's code must not import; no reader's error names the file.
+        file = _damaged_file(source)
+        if type(error).__name__ == "SafetensorError" or file is not None:
+            why = _first_line(error) if file is None else f"{file.name}: {_first_line(error)}"
+            raise OSError(
+                f"The weights of {source} cannot be read ({why}): the file is damaged, or was cut off while it was "
+                "written, copied or downloaded. Fetch it again."
+            ) from error
+        if not isinstance(error, RuntimeError) or "ignore_mismatched_sizes" not in str(error):
+            raise
+        raise ValueError(
+            f"The weights of {source} do not fit its configuration (sizes in the report above): {advice}."
+        ) from error
+
+
+def check_loaded(
+    model: PreTrainedModel,
+    report: Mapping[str, Any],
+    source,
+    *,
+    new: Sequence[str] | None = (),
+    left_out: Sequence[str] | None = (),
+    other_sizes: Sequence[str] = ("",),
+):
+    """Raises `ValueError` unless a model has all weights of its checkpoint and no others, and they are finite.
+
+    Args:
+        model (`PreTrainedModel`): What was loaded.
+        report (mapping): What `from_pretrained(..., output_loading_info=True)` returns beside it.
+        source, new, left_out: See `load_whole`.
+        other_sizes (sequence of `str`, *optional*): Beginnings of names of weights that may have been drawn anew
+            because their sizes differ, where `ignore_mismatched_sizes` was asked for. Default: all.
+    """
+    missing = [name for name in sorted(report["missing_keys"]) if not _may_be_new(name, model, new)]
+    # (name, its size in the checkpoint, its size in the model) each
+    missing += sorted(name for name, *_ in report["mismatched_keys"] if not name.startswith(tuple(other_sizes)))
+    others = [name for name in sorted(report["unexpected_keys"]) if not _may_be_left_out(name, model, left_out)]
+    if not missing and not others:
+        check_weights(model, f"'{source}'")
+        return
+    kind, problems = type(model).__name__, []
+    if missing:
+        problems.append(f"lacks {_counted(missing)} of {kind}, such as {_some(missing)}, which would be random")
+    if others:
+        problems.append(f"holds {_counted(others)} that {kind} has no place for, such as {_some(others)}")
+    raise ValueError(f"'{source}' {', and '.join(problems)}: {_advice(missing, others)}.")
+
+
+def _may_be_new(name: str, model: PreTrainedModel, new: Sequence[str] | None) -> bool:
+    if new is not None:
+        return name.startswith(tuple(new))
+    return model.base_model is not model and not name.startswith(f"{model.base_model_prefix}.")
+
+
+def _may_be_left_out(name: str, model: PreTrainedModel, left_out: Sequence[str] | None) -> bool:
+    if left_out is not None:
+        return name.startswith(tuple(left_out))
+    base, prefix = model.base_model, f"{model.base_model_prefix}."
+    if base is not model and not name.startswith(prefix):
+        return True
+    part = name.removeprefix(prefix).partition(".")[0]
+    # What pretraining alone uses, such as a mask token, is often among a layer's own: it is neither weight nor bias.
+    return part not in dict(base.named_children()) or not name.endswith((".weight", ".bias"))
+
+
+def _advice(missing: list[str], others: list[str]) -> str:
+    """Returns the next step."""
+    for prefix, advice in WRAPPERS.items():
+        if others and all(prefix in name for name in others):
+            return f"{advice} with save_pretrained, or take '{prefix}' off the names"
+    if missing and any(name.endswith(f".{absent}") for name in others for absent in missing):
+        return "it was saved from what wraps the model: save the model itself with save_pretrained"
+    return "give a whole checkpoint, as save_pretrained wrote it, with its own config.json"
+
+
+def _counted(names: list[str]) -> str:
+    return f"{len(names)} {'weight' if len(names) == 1 else 'weights'}"
+
+
+def _some(names: list[str]) -> str:
+    return ", ".join(f"'{name}'" for name in names[:SHOWN])
+
+
+def _first_line(error: Exception) -> str:
+    return (str(error).splitlines() or [type(error).__name__])[0]
+
+
+def _damaged_file(source) -> Path | None:
+    """Returns the first weights file of a checkpoint that was cut off, if there is one."""
+    try:
+        folder = Path(source)
+        if not folder.is_dir():
+            folder = Path(str(cached_file(str(source), CONFIG_NAME, local_files_only=True))).parent
+        files = sorted(folder.glob("*.safetensors")) or sorted(folder.glob("pytorch_model*.bin"))
+        return next((path for path in files if not _is_complete(path)), None)
+    except (OSError, TypeError, ValueError):  # nothing is there to look at: the first error says so
+        return None
+
+
+def _is_complete(path: Path) -> bool:
+    """Whether a weights file has its end; of safetensors the header alone is read."""
+    if path.suffix == ".bin":
+        return zipfile.is_zipfile(path)  # its table of contents is at the end
+    size = path.stat().st_size
+    with open(path, "rb") as file:
+        header_size = int.from_bytes(file.read(8), "little")
+        if header_size > size - 8:
+            return False
+        try:
+            header = json.loads(file.read(header_size))
+            end = max((t["data_offsets"][1] for name, t in header.items() if name != "__metadata__"), default=0)
+        except (ValueError, KeyError, AttributeError, TypeError):
+            return False
+    return size == 8 + header_size + end
