@@ -15,6 +15,7 @@ REMOTE_CODE = {
     "modeling_avt.py",
     "pipeline_avt.py",
     "pipeline_inputs_avt.py",
+    "stream_inputs_avt.py",
     "streaming_avt.py",
     "temporal_avt.py",
     "video_io_avt.py",
