@@ -13,12 +13,12 @@ OUT_OF_ORDER_S = 1.0
 # Thirty years: no gap in a video, but a clock that was set. Far beyond it, floats do not tell frames apart.
 LONGEST_VIDEO_S = 1e9
 LEFT_OUT = (
-    "A frame of %s s was left out: it does not fit the stream's clock, which is at %s s. There is no other warning of "
-    "this kind: num_left_out counts such frames."
+    "A frame of %.3f s was left out: it does not fit the stream's clock, which is at %.3f s. There is no other warning "
+    "of this kind: num_left_out counts such frames."
 )
 RESTARTED = (
-    "The clock of the frames was set from %s s to %s s: a new video begins, and what was observed before is forgotten. "
-    "There is no other warning of this kind: num_restarts counts them."
+    "The clock of the frames was set from %.3f s to %.3f s: a new video begins, and what was observed before is "
+    "forgotten. There is no other warning of this kind: num_restarts counts them."
 )
 
 

@@ -65,7 +65,7 @@ def assert_equal(answers: dict, expected: dict):
 )
 def test_frames_stamped_far_off_are_as_if_they_had_never_come(model, outliers):
     """Set aside, and left out when the next frame goes on from the one before: no answer is lost, late or wrong."""
-    times_s = clock(10)
+    times_s = clock(7)
     expected = watch_rows(model.stream(), rows_of(times_s), times_s)
     stream, rows = model.stream(), rows_of(times_s)
     answers = watch_rows(stream, rows[:17], times_s[:17])
@@ -224,8 +224,10 @@ def test_what_was_done_is_logged_once_of_each_kind(model, caplog):
     with caplog.at_level(logging.WARNING):
         watch(stream, [*clock(5), HOUR_S, 5.0, HOUR_S, *clock(10, 5.25), *clock(5), *clock(5)])
     left_out, restarted = [record.getMessage() for record in caplog.records]
-    assert left_out.startswith("A frame of 3600.0 s was left out: it does not fit the stream's clock, which is at 4.75")
-    assert restarted.startswith("The clock of the frames was set from 9.75 s to 0.0 s: a new video begins")
+    assert left_out.startswith(
+        "A frame of 3600.000 s was left out: it does not fit the stream's clock, which is at 4.750"
+    )
+    assert restarted.startswith("The clock of the frames was set from 9.750 s to 0.000 s: a new video begins")
     assert (stream.num_left_out, stream.num_restarts) == (2, 2)
 
 
@@ -271,9 +273,9 @@ def test_streams_pushed_together_judge_each_their_own_clock(model):
 def test_no_clock_silences_a_stream():
     """Random clocks of four frames/s that jump at random: whatever happened, a clock that runs is soon answered."""
     model, random = tiny_model(), np.random.default_rng(0)
-    for _ in range(6):
+    for _ in range(4):
         stream, time_s = model.stream(), 0.0
-        for row in rows_of(range(60)):
+        for row in rows_of(range(40)):
             if random.random() < 0.2:
                 time_s += random.normal() * 10 ** random.uniform(-1, 6)
             time_s += 0.25
