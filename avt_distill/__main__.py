@@ -5,6 +5,8 @@
 
 import ast
 import importlib
+import os
+import signal
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -24,6 +26,7 @@ COMMANDS = {
     "share": ("convert_checkpoint", "export_model", "push_to_hub"),
     "see all of it": ("demo",),
 }
+BROKEN_PIPE = 141  # 128 + SIGPIPE, which Windows does not define
 
 
 def main(argv: Sequence[str] | None = None):
@@ -47,9 +50,19 @@ def main(argv: Sequence[str] | None = None):
 
 @contextmanager
 def errors_in_one_line() -> Iterator[None]:
-    """Ends the process with one line for errors that are the user's to correct: values, files, missing packages."""
+    """Ends the process with one line for errors that are the user's to correct: values, files, missing packages.
+
+    Ctrl-C ends it without a word, and so does a reader of the output that has read enough, both with the exit status
+    that shells give a process ended by the signal.
+    """
     try:
         yield
+        sys.stdout.flush()  # or the interpreter complains at its end
+    except KeyboardInterrupt:
+        sys.exit(128 + signal.SIGINT)
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # for what is still to be flushed
+        sys.exit(BROKEN_PIPE)
     except (ValueError, OSError, ImportError) as error:
         sys.exit(f"error: {error}")
 

@@ -328,10 +328,15 @@ class AVTForAnticipation(AVTPreTrainedModel):
         self.reader = reader
 
     def stream(
-        self, video_processor=None, every: float | None = None, top_k: int = 5, reader: bool | None = None
+        self,
+        video_processor=None,
+        every: float | None = None,
+        top_k: int = 5,
+        reader: bool | None = None,
+        max_gap_s: float = 60.0,
     ) -> AVTStream:
         """Returns a stream that anticipates from frames as they come, one at a time: see `AVTStream`."""
-        return AVTStream(self, video_processor, every=every, top_k=top_k, reader=reader)
+        return AVTStream(self, video_processor, every=every, top_k=top_k, reader=reader, max_gap_s=max_gap_s)
 
     def forward(
         self,

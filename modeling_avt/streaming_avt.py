@@ -5,10 +5,11 @@ grid share frames: each answer encodes one frame and runs the head over the T fe
 and values are not kept: its positions count within the window, so each feature is at another position in the next one.
 """
 
+import logging
 import math
 from collections import deque
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from fractions import Fraction
 from itertools import islice
 
@@ -16,12 +17,25 @@ import numpy as np
 import torch
 
 from .answers_avt import check_can_read, check_observed_alike, described_history, most_likely
-from .numbers_avt import check_encoded, check_features, check_weights
+from .numbers_avt import check_encoded, check_weights
 from .reader_avt import LONGEST_GAP, HistoryReader, pool
 from .rules_avt import TOP_K
+from .stream_inputs_avt import (
+    LEFT_OUT,
+    LONGEST_VIDEO_S,
+    RESTARTED,
+    PushedFrame,
+    Verdict,
+    as_seconds,
+    checked_frame,
+    confirms,
+    judge,
+)
 from .temporal_avt import MAX_MOMENTS, TIME_SLACK_S, checked_every, sample_frame_times
 
 MAX_RATIO = 100  # of the reader's frame rate and the model's, either way
+
+logger = logging.getLogger(__name__)
 
 
 class AVTStream:
@@ -41,6 +55,18 @@ class AVTStream:
     frame; one that lies between two frames is answered by the push of the second, as only then is it known that none
     came before, or by `advance`.
 
+    Clocks of cameras fail. A time is believed at once if it is at most `max_gap_s` after the last one. Any other is
+    set aside, unanswered, until the next frame decides:
+
+    - It goes on from the frame set aside: both are taken, as if there had been no delay. After a jump ahead, the video
+      goes on and the last frame before was shown during the gap. After a jump back, or one of more than 30 years, the
+      clock was set: a new video begins with the frame set aside, as after `reset`, and `at_s` counts on the new clock.
+    - Otherwise the frame set aside is left out, as if it had never come.
+
+    A frame that comes up to a second late is out of order and left out. No time that is a number therefore raises or
+    stops a stream, and on a clock that goes forward no frame is left out, whatever its gaps. The first frame that is
+    left out and the first clock that is set are logged as warnings.
+
     Args:
         model (`AVTForAnticipation`): In evaluation mode. It may be moved or cast between pushes.
         video_processor (`AVTVideoProcessor`, *optional*): Prepares frames, as in evaluation. Not needed by a model
@@ -50,19 +76,31 @@ class AVTStream:
         top_k (`int`, *optional*, defaults to 5): How many actions an answer holds.
         reader (`bool`, *optional*): Whether the checkpoint's `HistoryReader` answers together with the model. It reads
             a frame every `1 / reader.frame_rate` seconds, which is encoded for it. Default: where there is one.
+        max_gap_s (`float`, *optional*, defaults to 60.0): The longest gap between two frames, in seconds, after which
+            the second is taken without waiting for the next. `math.inf` for clocks that never jump ahead by mistake.
 
     Attributes:
         logits (`torch.Tensor` of shape `(A,)` or `None`): float32, on the CPU, of the last answer.
         reader (`HistoryReader` or `None`): What has read the stream up to the last frame.
+        start_s (`float` or `None`): When the video began, on the clock of the frames; `None` before the first frame.
+        time_s (`float` or `None`): Up to when the stream knows what was shown, likewise.
+        num_left_out (`int`): Frames left out because of their times since the last `reset`; repetitions are none.
+        num_restarts (`int`): How often a clock that was set began a new video since the last `reset`.
 
-    The memory in use does not grow: one frame, the features of one window, and a reader's hypotheses.
+    The memory in use does not grow: two frames, the features of one window, and a reader's hypotheses.
 
     Raises:
         ValueError: where processor and model disagree, an argument is out of range, or a weight is not finite.
     """
 
     def __init__(
-        self, model, video_processor=None, every: float | None = None, top_k: int = 5, reader: bool | None = None
+        self,
+        model,
+        video_processor=None,
+        every: float | None = None,
+        top_k: int = 5,
+        reader: bool | None = None,
+        max_gap_s: float = 60.0,
     ):
         config = model.config
         if video_processor is not None:
@@ -76,10 +114,13 @@ class AVTStream:
             raise ValueError(
                 f"every is {every}: give the model's frame interval, {interval_s:g} s, or a whole fraction of it."
             )
+        if not max_gap_s > 0:
+            raise ValueError(f"max_gap_s is {max_gap_s}: give seconds above 0, math.inf to believe every jump ahead.")
         if reader:
             check_can_read(model)
         check_weights(model, model.name_or_path or "the model")
-        self.model, self.video_processor, self.top_k = model, video_processor, TOP_K("top_k", top_k)
+        self.model, self.video_processor, self.max_gap_s = model, video_processor, max_gap_s
+        self.top_k = TOP_K("top_k", top_k)
         self.reader = None if reader is False or model.reader is None else model.reader.begin_video()
         # Moments of one grid: every `answer_stride`-th is answered, every `reading_stride`-th is read.
         read_per_frame = Fraction(1) if self.reader is None else _ratio(self.reader.settings.frame_rate, config)
@@ -99,11 +140,21 @@ class AVTStream:
     def reset(self):
         """Forgets everything seen: the next frame begins another video, on any clock."""
         self.logits: torch.Tensor | None = None
+        self.num_left_out = self.num_restarts = 0
         self._now: _Now | None = None  # `None` before the first frame
+        self._set_aside: PushedFrame | None = None
         self._num_moments = 0  # moments that are over: i / moments_per_s, i = 0..num_moments-1
         self._features: deque[torch.Tensor] = deque(maxlen=self._num_kept)  # of the frames shown then, `(D,)` each
         if self.reader is not None:
             self.reader.reset()
+
+    @property
+    def start_s(self) -> float | None:
+        return None if self._now is None else self._now.start_s
+
+    @property
+    def time_s(self) -> float | None:
+        return None if self._now is None else self._now.time_s
 
     def push(self, frame, time_s: float) -> list[dict] | None:
         """Takes the next frame, and returns the newest answer that it completes, or `None`.
@@ -111,42 +162,42 @@ class AVTStream:
         Args:
             frame (`np.ndarray`, `torch.Tensor` or image): uint8 `(H, W, 3)` or `(3, H, W)` RGB. It is copied. For a
                 model without backbone, its features: floating point `(D,)`.
-            time_s (`float`): When the frame begins, in seconds on any clock that goes forward.
+            time_s (`float`): When the frame begins, in seconds on the camera's clock. How times are judged that jump
+                by more than `max_gap_s` or go back is described in the class.
 
         Returns:
             A list of `{"label", "score", "verb", "noun", "starts_in_s", "at_s"}`, most likely first: as from the
             pipeline, and `at_s` is the moment of the answer on the clock of `time_s`, from which `starts_in_s` counts.
             With a reader also `history`, as from the pipeline but on the clock of `time_s`, and `expected_in_s`: in how
             many seconds the next action is expected to start, whichever it is. Where a gap between frames lets several
-            moments pass at once, the newest is answered.
+            moments pass at once, or a frame confirms the one set aside before it, the newest is answered.
 
         A second frame at the time of the one before (to a microsecond) is taken for a repetition and left out.
 
         Raises:
-            ValueError: for a frame of another type or shape, for features or scores that are not finite, for a time
-                that is no number, and for one before the last frame's or before what `advance` was told. The stream is
-                then as it was.
+            ValueError: for a frame of another type or shape, for features or scores that are not finite, and for a time
+                that is no number. The stream is then as it was.
         """
         return self.push_together([self], [frame], [time_s])[0]
 
     def advance(self, time_s: float) -> list[dict] | None:
         """Returns the newest answer due at or before `time_s`, now that no more frames will begin by then, or `None`.
 
-        For clocks that go on where frames do not, and for the end of a video, which its last frame does not tell.
+        For clocks that go on where frames do not, and for the end of a video, which its last frame does not tell. The
+        time is believed: it confirms a frame set aside that lies before it.
 
         Raises:
-            ValueError: before the first frame, and for a time before one that is already known. The stream is then as
-                it was.
+            ValueError: before the first frame, for a time before one that is already known, and for one more than 30
+                years after the first frame. The stream is then as it was.
         """
-        now = self._now
+        now, aside = self._now, self._set_aside
         if now is None:
             raise ValueError(f"The stream has no frames at {time_s} s: push one first, the video begins with it.")
-        elapsed_s = _as_seconds(time_s) - now.start_s
-        if elapsed_s < now.known_until_s - TIME_SLACK_S:
-            raise ValueError(f"time_s is {time_s}, but the stream is at {now.time_s} s already: times go forward.")
-        elapsed_s = max(elapsed_s, now.known_until_s)
-        num_passed = self._num_moments_by(elapsed_s) - self._num_moments
-        step = _Step(self, _Now(now.start_s, elapsed_s, now.shown), [(now.shown, num_passed)])
+        time_s = as_seconds(time_s)
+        step = _Step(self, now, set_aside=aside)
+        if aside is not None and confirms(time_s - aside.time_s, time_s - now.start_s - now.known_until_s):
+            step = self._taking_up(aside, now)
+        step.wait_until(time_s)
         return _take([step])[0]
 
     @staticmethod
@@ -175,45 +226,32 @@ class AVTStream:
 
     def _step(self, frame, time_s: float) -> "_Step | None":
         """Returns what a frame brings about, the stream itself unchanged; `None` for a repeated frame."""
-        time_s, frame = _as_seconds(time_s), self._checked(frame)
-        now = self._now
-        start_s = time_s if now is None else now.start_s
-        elapsed_s = time_s - start_s
-        if now is not None and elapsed_s <= now.known_until_s + TIME_SLACK_S:
-            if abs(elapsed_s - now.shown.begins_s) <= TIME_SLACK_S:
-                return None
-            raise ValueError(
-                f"A frame of {time_s} s comes late, the stream is at {now.time_s} s already: push frames in order, "
-                "leave late ones out, and call reset() before another video."
-            )
-        pushed = _Frame(frame, elapsed_s)
-        num_passed = self._num_moments_by(elapsed_s) - self._num_moments
-        newest_s = (self._num_moments + num_passed - 1) / self.moments_per_s
-        is_on_moment = num_passed > 0 and newest_s >= elapsed_s - TIME_SLACK_S
-        passed = [] if now is None else [(now.shown, num_passed - is_on_moment)]
-        return _Step(self, _Now(start_s, elapsed_s, pushed), [*passed, (pushed, int(is_on_moment))])
+        pushed = PushedFrame(checked_frame(frame, self.model.config), as_seconds(time_s))
+        now, aside = self._now, self._set_aside
+        if now is None:
+            return _Step(self).show(pushed)
+        elapsed_s = pushed.time_s - now.start_s
+        after_aside_s = None if aside is None else pushed.time_s - aside.time_s
+        after_s = (elapsed_s - now.shown.begins_s, elapsed_s - now.known_until_s, after_aside_s)
+        verdict = judge(*after_s, self.max_gap_s)
+        if verdict is Verdict.REPEATED:
+            return None
+        if verdict is Verdict.OUT_OF_ORDER:
+            return _Step(self, now, set_aside=aside, left_out=pushed)
+        if verdict is Verdict.GOES_ON:
+            return _Step(self, now, left_out=aside).show(pushed)
+        if aside is None or verdict is Verdict.JUMPS:
+            return _Step(self, now, set_aside=pushed, left_out=aside)
+        step = self._taking_up(aside, now)
+        if pushed.time_s - aside.time_s <= self.max_gap_s:
+            return step.show(pushed)
+        step.set_aside = pushed
+        return step
 
-    def _checked(self, frame) -> torch.Tensor:
-        """Returns a copy of a frame, on the CPU, or of its features."""
-        if not isinstance(frame, torch.Tensor):
-            frame = torch.from_numpy(_as_array(frame))
-        else:
-            frame = frame.detach().to("cpu", copy=True)
-        config = self.model.config
-        if config.backbone_config is None:
-            if not frame.is_floating_point() or frame.shape != (config.feature_dim,):
-                raise ValueError(
-                    f"The features are {frame.dtype} of shape {tuple(frame.shape)}: this model takes floating point "
-                    f"({config.feature_dim},)."
-                )
-            check_features(frame, "The features", "leave the frame out, or extract them anew")
-        elif frame.dtype != torch.uint8 or frame.ndim != 3 or 3 not in (frame.shape[0], frame.shape[-1]):
-            raise ValueError(
-                f"The frame is {frame.dtype} of shape {tuple(frame.shape)}: give uint8 (H, W, 3) or (3, H, W)."
-            )
-        elif not frame.numel():
-            raise ValueError(f"The frame has the shape {tuple(frame.shape)}: it holds no pixels.")
-        return frame
+    def _taking_up(self, aside: PushedFrame, now: "_Now") -> "_Step":
+        """Returns the step that takes the frame set aside: after a gap, or as the beginning of a new video."""
+        is_gap = now.known_until_s < aside.time_s - now.start_s <= LONGEST_VIDEO_S
+        return _Step(self, now if is_gap else None).show(aside)
 
     def _num_moments_by(self, elapsed_s: float) -> int:
         """The number of moments at or before a time."""
@@ -239,7 +277,7 @@ class _Now:
 
     start_s: float  # the first frame's time on the caller's clock; all others count from it
     known_until_s: float  # no frame that begins at or before this can come any more
-    shown: _Frame  # the last frame pushed
+    shown: _Frame  # the last frame taken
 
     @property
     def time_s(self) -> float:
@@ -251,34 +289,80 @@ class _Now:
 class _Step:
     """What a push or an advance brings about in a stream, which takes it on by `commit` and not before.
 
-    `now` is how far the stream is afterwards. `passed` holds the last frame and, after a push, the new one, each with
-    the number of moments that passed while it was shown.
+    `now` is how far the stream is, afterwards once `show` and `wait_until` have been called; `None` where a video
+    begins. `passed` holds the last frame and the new ones, each with the number of moments that passed while it was
+    shown.
     """
 
     stream: AVTStream
-    now: _Now
-    passed: list[tuple[_Frame, int]]
+    now: _Now | None = None
+    set_aside: PushedFrame | None = None
+    left_out: PushedFrame | None = None
+    passed: list[tuple[_Frame, int]] = field(default_factory=list)
     logits: torch.Tensor | None = None
     answer: list[dict] | None = None
     reader: HistoryReader | None = None
+
+    def __post_init__(self):
+        self.begins_video = self.now is None
+        self.first_moment = 0 if self.begins_video else self.stream._num_moments
+
+    @property
+    def start_s(self) -> float:
+        """On the caller's clock."""
+        assert self.now is not None  # what begins a video shows its first frame before anything is asked
+        return self.now.start_s
+
+    def show(self, pushed: PushedFrame) -> "_Step":
+        """Lets the frame before be shown until this one, and this one at the moment that falls on its time, if any."""
+        start_s = pushed.time_s if self.now is None else self.now.start_s
+        frame = _Frame(pushed.content, pushed.time_s - start_s)
+        num_passed = self.stream._num_moments_by(frame.begins_s) - self.num_moments()
+        newest_s = (self.num_moments() + num_passed - 1) / self.stream.moments_per_s
+        is_on_moment = num_passed > 0 and newest_s >= frame.begins_s - TIME_SLACK_S
+        if self.now is not None:
+            self._pass(self.now.shown, num_passed - is_on_moment)
+        self._pass(frame, int(is_on_moment))
+        self.now = _Now(start_s, frame.begins_s, frame)
+        return self
+
+    def wait_until(self, time_s: float):
+        """Lets the last frame be shown until a time on the caller's clock."""
+        now = self.now
+        assert now is not None
+        elapsed_s = time_s - now.start_s
+        if elapsed_s < now.known_until_s - TIME_SLACK_S:
+            raise ValueError(f"time_s is {time_s}, but the stream is at {now.time_s} s already: times go forward.")
+        if elapsed_s > LONGEST_VIDEO_S:
+            raise ValueError(f"time_s is {time_s}, more than 30 years after {now.start_s} s: give seconds.")
+        elapsed_s = max(elapsed_s, now.known_until_s)
+        self._pass(now.shown, self.stream._num_moments_by(elapsed_s) - self.num_moments())
+        self.now = _Now(now.start_s, elapsed_s, now.shown)
+
+    def _pass(self, frame: _Frame, num_moments: int):
+        if self.passed and self.passed[-1][0] is frame:
+            num_moments += self.passed.pop()[1]
+        self.passed.append((frame, num_moments))
 
     def observed(self) -> list[_Frame]:
         """The frames that are shown at the moments that passed."""
         return [frame for frame, num_moments in self.passed if num_moments]
 
     def num_moments(self) -> int:
-        return self.stream._num_moments + sum(num_moments for _, num_moments in self.passed)
+        return self.first_moment + sum(num_moments for _, num_moments in self.passed)
 
     def features(self) -> deque[torch.Tensor]:
         """The features in memory, with those of the moments that passed."""
         features = self.stream._features.copy()
+        if self.begins_video:
+            features.clear()
         for frame, num_moments in self.passed:
             features.extend([frame.content] * min(num_moments, self.stream._num_kept))
         return features
 
     def is_answered(self) -> bool:
         """Whether one of the moments that passed is due for an answer."""
-        return bool(self.observed()) and self.answered_moment() >= self.stream._num_moments
+        return bool(self.observed()) and self.answered_moment() >= self.first_moment
 
     def answered_moment(self) -> int:
         """The number of the newest moment that is due for an answer."""
@@ -311,8 +395,10 @@ class _Step:
         """
         assert self.stream.reader is not None
         reader, said = self.stream.reader.fork(), None
+        if self.begins_video:
+            reader.reset()
         self.reader = reader
-        first, counts = self.stream._num_moments, [num_moments for _, num_moments in self.passed if num_moments]
+        first, counts = self.first_moment, [num_moments for _, num_moments in self.passed if num_moments]
         for log_probs, count in zip(frame_log_probs, counts, strict=True):
             for moment in self._moments_to_read(first, count):
                 moment_s = moment / self.stream.moments_per_s
@@ -331,7 +417,7 @@ class _Step:
             yield self.answered_moment()
 
     def _said(self, reader: HistoryReader, moment_s: float) -> tuple[torch.Tensor, dict]:
-        config, start_s = self.stream.model.config, self.now.start_s
+        config, start_s = self.stream.model.config, self.start_s
         history = described_history(reader.history(), config)
         history = [{**entry, "start_s": start_s + entry["start_s"]} for entry in history]
         said = {"history": history, "expected_in_s": reader.expected_in_s(moment_s)}
@@ -339,6 +425,7 @@ class _Step:
 
     def commit(self):
         stream = self.stream
+        self._report()
         if self.observed():
             stream._features = self.features()
             stream._num_moments = self.num_moments()
@@ -346,7 +433,21 @@ class _Step:
             stream.logits = self.logits
         if self.reader is not None:
             stream.reader = self.reader
-        stream._now = self.now
+        stream._now, stream._set_aside = self.now, self.set_aside
+
+    def _report(self):
+        """Counts what was done because of unexpected times, and warns of the first of each kind."""
+        stream, before = self.stream, self.stream._now
+        if before is None:
+            return
+        if self.left_out is not None:
+            stream.num_left_out += 1
+            if stream.num_left_out == 1:
+                logger.warning(LEFT_OUT, self.left_out.time_s, before.time_s)
+        if self.begins_video:
+            stream.num_restarts += 1
+            if stream.num_restarts == 1:
+                logger.warning(RESTARTED, before.time_s, self.start_s)
 
 
 @torch.inference_mode()
@@ -388,7 +489,7 @@ def _answer(model, steps: list[_Step], said: dict[int, tuple[torch.Tensor, dict]
             scores = pool(scores, log_probs, model.reader.settings.fusion_weights)
         step.logits = scores.clone()
         best = most_likely(scores, model.config, step.stream.top_k)
-        at_s = step.now.start_s + step.at_s()
+        at_s = step.start_s + step.at_s()
         step.answer = [{**entry, "at_s": at_s, **of_reader} for entry in best]
 
 
@@ -416,24 +517,3 @@ def _ratio(frame_rate: float, config) -> Fraction:
             "of the two. Pass reader=False for the model alone."
         )
     return ratio
-
-
-def _as_seconds(time_s) -> float:
-    try:
-        seconds = float(time_s)
-    except (TypeError, ValueError):
-        seconds = np.nan
-    if not np.isfinite(seconds):
-        raise ValueError(f"time_s is {time_s!r}: give seconds, as a number.")
-    return seconds
-
-
-def _as_array(frame) -> np.ndarray:
-    """Returns a copy in ordinary memory order: torch takes no mirrored views, such as BGR turned RGB."""
-    try:
-        array = np.array(frame, order="C")
-    except (TypeError, ValueError):
-        array = np.array(None)
-    if array.dtype.kind not in "biuf" or not array.size:
-        raise ValueError(f"The frame is a {type(frame).__name__} of shape {array.shape}: give an array of its values.")
-    return array

@@ -148,7 +148,7 @@ def _first_picture(source: VideoSource) -> _FirstPicture:
                 raise VideoDecodeError(source.name, "it holds no key frame to begin with.")
             ticks = stream.ticks_of(frame)
             if ticks is not None:
-                height, width = _to_image(frame, None).shape[:2]
+                height, width = to_image(frame).shape[:2]
                 return _FirstPicture(ticks, num_packets - 1, height, width)
     raise VideoDecodeError(source.name, "it holds no picture that can be shown.")
 
@@ -193,7 +193,7 @@ class _VideoStream:
         """
         next_target = None if next_s is None else self._target(next_s)
         with naming_errors(self.name, time_s=time_s):
-            return _to_image(self._frame_at(self._target(time_s), next_target, time_s), resize_short_side)
+            return to_image(self._frame_at(self._target(time_s), next_target, time_s), resize_short_side)
 
     def ticks_of(self, frame) -> int | None:
         """Returns when a frame begins; `None` where that is not known."""
@@ -392,7 +392,8 @@ def _can_begin_with(frame, codec: str) -> bool:
     return codec not in UNCHECKED_CODECS or frame.pict_type == INTRA
 
 
-def _to_image(frame, resize_short_side: int | None) -> np.ndarray:
+def to_image(frame, resize_short_side: int | None = None) -> np.ndarray:
+    """Returns a decoded frame as it is displayed, uint8 `(H, W, 3)` RGB."""
     width, height = frame.width, frame.height
     if resize_short_side is not None:
         height, width = short_side_size(height, width, resize_short_side)

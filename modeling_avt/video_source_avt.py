@@ -119,9 +119,8 @@ def best_video_stream(container, name: str):
     """
     streams = [stream for stream in container.streams.video if not _is_picture(stream)]
     if not streams:
-        raise VideoDecodeError(
-            name, "it holds no video." if not container.streams.video else "it holds a picture only."
-        )
+        content = "no video, only a picture" if container.streams.video else "no video"
+        raise VideoDecodeError(name, f"it holds {content}.")
     best = max(streams, key=partial(_rank, container.streams.best("video")))
     if best.codec_context is None:
         raise VideoDecodeError(name, "its codec is unknown to FFmpeg: convert it, for example to H.264.")

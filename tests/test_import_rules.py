@@ -19,7 +19,7 @@ FLOORS = (
 # What the arithmetic needs of others: `cards` and the room of evaluation are numbers and text alone.
 ARITHMETIC = ("metrics.py", "evaluation/", "sharing/cards.py")
 DATA_OF_TEACHERS = ("builder", "labels", "history", "segments")
-MODEL_OF_DATA = ("temporal_avt", "video_io_avt", "video_processing_avt")
+MODEL_OF_DATA = ("temporal_avt", "video_io_avt", "video_processing_avt", "video_source_avt")
 
 
 def imports(path: Path, *, for_type_checkers: bool = False) -> list[tuple[str, ast.stmt, bool]]:

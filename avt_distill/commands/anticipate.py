@@ -1,9 +1,12 @@
-r"""Predicts which actions start next in a video: as a table, JSON, a picture or a video.
+r"""Predicts which actions start next in a video or a live stream: as a table, JSON or pictures.
 
     avt-distill anticipate cooking.mp4 --model checkpoint/
     avt-distill anticipate cooking.mp4 --model checkpoint/ --at 12.5 --top_k 3
     avt-distill anticipate cooking.mp4 --model checkpoint/ --every 1 --json out.json --timeline out.png \
         --video out.mp4
+    avt-distill anticipate /dev/video0 --model checkpoint/
+    avt-distill anticipate rtsp://camera/stream --model checkpoint/ --json - > answers.jsonl
+    ffmpeg -i anything -f mpegts - | avt-distill anticipate - --model checkpoint/
 
 The model is a folder or a name on the Hub; it runs with the code of this project, not with the checkpoint's. Picture
 and video need matplotlib: the extra `plots`.
@@ -11,11 +14,22 @@ and video need matplotlib: the extra `plots`.
 A checkpoint with a reader (`avt-distill fit_reader`) also reports what it has recognized so far. For this, even for one
 moment, it decodes and encodes every frame that the reader reads, from the beginning of the video on: `--read_from_s`
 makes that less, `--no_reader` leaves the reader out.
+
+Live sources are webcams (/dev/video0; on Windows video=NAME, on macOS video=NUMBER), rtsp://, http:// and https://
+URLs, and `-`, a pipe on standard input. Each answer is printed as it comes, `--every` seconds apart: the model's frame
+interval, which is the default, or a whole fraction of it. Frames of cameras that come while the model is busy are
+dropped; those of pipes and of videos over HTTP wait. Ctrl-C ends the command with status 130. A source that breaks off
+ends it with an error, after the answers so far.
 """
 
 import argparse
 import importlib.util
-from collections.abc import Mapping, Sequence
+import json
+import sys
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import closing, contextmanager
+from functools import partial
+from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -29,37 +43,28 @@ if TYPE_CHECKING:
 FILM_SHORT_SIDE_PX = 180
 SHOWN = 3  # actions of a moment that have a column, and a line in the annotated video
 RECOGNIZED = 5  # past actions that are printed
+STDOUT = Path("-")
+OF_WHOLE_FILES = ("at", "read_from_s", "timeline", "video")
+HEADER = "    observed (s)  starts at  likeliest first"
+WIDEST_LABEL = 30  # of a live table, whose columns are set before the answers come
 
 
 def main(argv: Sequence[str]):
     args = parse(argv)
 
-    from ..pictures.annotated_video import write_annotated_video
-    from ..pictures.timeline import draw_timeline
-    from ..runs.folder import write_json
+    from ..data.camera import is_live
 
-    anticipate = load_pipeline(args)
-    moments = ask(anticipate, args)
-    config = anticipate.model.config
-    print(f"{args.video_file}, answers of {args.model} (tau_a {config.tau_a:g} s, tau_o {config.tau_o:g} s)")
-    lines = table(moments, args.top_k) if args.every is not None else answer_lines(moments[0])
-    print("\n".join([*lines, *history_lines(moments[-1])]))
-    if args.json is not None:
-        source = {"video": str(args.video_file), "model": args.model, "tau_a": config.tau_a, "tau_o": config.tau_o}
-        write_json(args.json, {**source, "moments": moments})
-        print(f"written to {args.json}")
-    if args.timeline is not None:
-        title = f"{args.video_file.name}: what {Path(args.model).name} anticipates, {config.tau_a:g} s ahead"
-        draw_timeline(moments, film(args.video_file, moments), title, args.timeline)
-        print(f"drawn to {args.timeline}")
-    if args.video is not None:
-        write_annotated_video(args.video_file, moments, args.video, min(args.top_k, SHOWN))
-        print(f"Video saved to {args.video}")
+    if is_live(args.source):
+        watch(args)
+    else:
+        answer_file(args)
 
 
 def parse(argv: Sequence[str]) -> argparse.Namespace:
+    from ..data.camera import is_live, source_name
+
     parser = CommandParser("anticipate", __doc__)
-    parser.add_argument("video_file", type=Path, metavar="VIDEO", help="the video file")
+    parser.add_argument("source", metavar="VIDEO", help="the video file, a device, a URL, or - for standard input")
     parser.add_argument("--model", required=True, help="folder of a checkpoint, or its name on the Hub")
     moment = parser.add_mutually_exclusive_group()
     moment.add_argument("--at", type=float, help="end of the observed window in seconds; default: end of the video")
@@ -67,12 +72,19 @@ def parse(argv: Sequence[str]) -> argparse.Namespace:
     parser.add_argument("--top_k", type=int, default=5, help="how many actions")
     parser.add_argument("--no_reader", action="store_true", help="answer with the model alone, without its reader")
     parser.add_argument("--read_from_s", type=float, help="where its reader begins, in seconds; default: 0")
-    parser.add_argument("--json", type=Path, help="JSON to write")
+    parser.add_argument("--json", type=Path, help="JSON to write; - prints one object a moment, and nothing else")
     parser.add_argument("--timeline", type=Path, help="PNG to write; with --every")
     parser.add_argument("--video", type=Path, help="mp4 to write: the video and what was anticipated; with --every")
     parser.add_argument("--device", help="such as cpu or cuda:0; default: the first accelerator, else the CPU")
     parser.add_argument("--dtype", default="auto", help="such as bfloat16; default: as the checkpoint was saved")
     args = parser.parse(argv)
+    if is_live(args.source):
+        for name in OF_WHOLE_FILES:
+            if getattr(args, name) is not None:
+                raise ValueError(
+                    f"--{name} needs the whole file, but {source_name(args.source)} is watched as it comes: leave it "
+                    "out, or record the video first."
+                )
     if args.no_reader and args.read_from_s is not None:
         raise ValueError("--read_from_s sets where the reader begins, and --no_reader leaves it out: give one of them.")
     for name in ("json", "timeline", "video"):
@@ -85,6 +97,123 @@ def parse(argv: Sequence[str]) -> argparse.Namespace:
     if pictures and importlib.util.find_spec("matplotlib") is None:
         raise ValueError(f"{pictures[0]} needs matplotlib: pip install 'avt-distill[plots]'.")
     return args
+
+
+def answer_file(args: argparse.Namespace):
+    from ..pictures.annotated_video import write_annotated_video
+    from ..pictures.timeline import draw_timeline
+    from ..runs.folder import write_json
+
+    anticipate, video = load_pipeline(args), Path(args.source)
+    moments = ask(anticipate, args)
+    config, say = anticipate.model.config, messages_to(args)
+    say(title(args, config))
+    if args.json == STDOUT:
+        for moment in moments:
+            print_json(moment)
+    else:
+        lines = table(moments, args.top_k) if args.every is not None else answer_lines(moments[0])
+        print("\n".join([*lines, *history_lines(moments[-1])]))
+    if args.json not in (None, STDOUT):
+        write_json(args.json, {**origin(args, config), "moments": moments})
+        say(f"written to {args.json}")
+    if args.timeline is not None:
+        title_of_picture = f"{video.name}: what {Path(args.model).name} anticipates, {config.tau_a:g} s ahead"
+        draw_timeline(moments, film(video, moments), title_of_picture, args.timeline)
+        say(f"drawn to {args.timeline}")
+    if args.video is not None:
+        write_annotated_video(video, moments, args.video, min(args.top_k, SHOWN))
+        say(f"Video saved to {args.video}")
+
+
+def watch(args: argparse.Namespace):
+    """Answers a live source until it ends, breaks off or Ctrl-C is pressed."""
+    from ..data.camera import live_frames
+
+    frames = live_frames(args.source)
+    anticipate = load_pipeline(args)
+    config = anticipate.model.config
+    if config.backbone_config is None:
+        raise ValueError(f"{args.model} has no backbone: it takes features, and a live source brings frames.")
+    options = {"every": args.every, "top_k": args.top_k, "reader": False if args.no_reader else None}
+    stream = anticipate.model.stream(anticipate.video_processor, **options)
+    messages_to(args)(title(args, config))
+    time_s = 0.0
+    with closing(frames):
+        first = next(frames)  # a source that cannot be opened leaves files as they were
+        with live_output(args, config) as give:
+            for frame, time_s in chain([first], frames):
+                if answer := stream.push(frame, time_s):
+                    give(moment_of(answer, stream.start_s, config))
+            # The last frame is taken at its word, however long after the others it came.
+            if time_s > stream.time_s and (answer := stream.advance(time_s)):
+                give(moment_of(answer, stream.start_s, config))
+
+
+def moment_of(answer: Sequence[Mapping], start_s: float, config) -> dict:
+    """Returns an answer of a stream in the form of the pipeline's timelines, with `expected_in_s` if a reader reads."""
+    at_s, of_reader = answer[0]["at_s"], ("history", "expected_in_s")
+    times = {"observed_from_s": max(at_s - config.tau_o, start_s), "observed_until_s": at_s}
+    times["starts_at_s"] = at_s + config.tau_a
+    actions = [{key: entry[key] for key in entry if key not in ("at_s", *of_reader)} | times for entry in answer]
+    read = {key: answer[0][key] for key in of_reader if key in answer[0]}
+    return {"at_s": at_s, "starts_at_s": times["starts_at_s"], "anticipated": actions, **read}
+
+
+@contextmanager
+def live_output(args: argparse.Namespace, config) -> Iterator[Callable[[dict], None]]:
+    """Yields what each moment is given to as soon as it is answered; at the end, prints what was recognized."""
+    from ..runs.folder import growing_json
+
+    last = None
+    width = 8 + min(max(map(len, config.id2label.values())), WIDEST_LABEL)
+
+    def to_table(moment: dict):
+        nonlocal last
+        if last is None:
+            print(header(moment))
+        last = moment
+        print(table_line(moment, [width] * len(cells(moment))), flush=True)
+
+    if args.json == STDOUT:
+        yield print_json
+        return
+    try:
+        if args.json is None:
+            yield to_table
+        else:
+            with growing_json(args.json, origin(args, config), "moments") as append:
+
+                def to_both(moment: dict):
+                    append(moment)
+                    to_table(moment)
+
+                yield to_both
+    finally:
+        print("\n".join(history_lines(last or {})), end="\n" if last and "history" in last else "")
+        if args.json is not None:
+            print(f"written to {args.json}")
+
+
+def messages_to(args: argparse.Namespace) -> Callable[[str], None]:
+    """Returns what prints messages: to standard error where standard output is for JSON alone."""
+    return partial(print, file=sys.stderr if args.json == STDOUT else sys.stdout, flush=True)
+
+
+def print_json(moment: Mapping):
+    print(json.dumps(moment, ensure_ascii=False), flush=True)
+
+
+def title(args: argparse.Namespace, config) -> str:
+    from ..data.camera import source_name
+
+    return f"{source_name(args.source)}, answers of {args.model} (tau_a {config.tau_a:g} s, tau_o {config.tau_o:g} s)"
+
+
+def origin(args: argparse.Namespace, config) -> dict:
+    from ..data.camera import source_name
+
+    return {"video": source_name(args.source), "model": args.model, "tau_a": config.tau_a, "tau_o": config.tau_o}
 
 
 def load_pipeline(args: argparse.Namespace) -> "ActionAnticipationPipeline":
@@ -105,7 +234,7 @@ def ask(anticipate: "ActionAnticipationPipeline", args: argparse.Namespace) -> l
     if args.read_from_s is not None and anticipate.model.reader is None:
         raise ValueError(f"--read_from_s sets where the reader begins, but {args.model} has none: leave it out.")
     reading = {"reader": False if args.no_reader else None, "read_from_s": args.read_from_s}
-    answers = anticipate(args.video_file, at=args.at, every=args.every, top_k=args.top_k, **reading)
+    answers = anticipate(args.source, at=args.at, every=args.every, top_k=args.top_k, **reading)
     if args.every is not None:
         return answers
     read = {"history": answers[0]["history"]} if "history" in answers[0] else {}
@@ -137,20 +266,26 @@ def history_lines(moment: Mapping) -> list[str]:
 
 def table(moments: Sequence[Mapping], top_k: int) -> list[str]:
     """Returns a line a moment, with the likeliest actions side by side, and the last one recognized if any are."""
-    rows = [[f"{100 * a['score']:5.1f} % {a['label']}" for a in moment["anticipated"][:SHOWN]] for moment in moments]
-    header = "    observed (s)  starts at  likeliest first"
-    if "history" in moments[0]:
-        rows = [[*row, f"| {_last_recognized(moment)}"] for row, moment in zip(rows, moments, strict=True)]
-        header += "; after |: the last action recognized"
-    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    lines = [header]
-    for moment, row in zip(moments, rows, strict=True):
-        answers = "  ".join(words.ljust(width) for words, width in zip(row, widths, strict=True)).rstrip()
-        observed = f"{moment['anticipated'][0]['observed_from_s']:6.1f} to {moment['at_s']:6.1f}"
-        lines.append(f"{observed}  {moment['starts_at_s']:7.1f} s  {answers}")
+    widths = [max(map(len, column)) for column in zip(*map(cells, moments), strict=True)]
+    lines = [header(moments[0]), *(table_line(moment, widths) for moment in moments)]
     if min(top_k, len(moments[0]["anticipated"])) > SHOWN:
         lines.append(f"(the {SHOWN} likeliest; all {len(moments[0]['anticipated'])} are in the JSON)")
     return lines
+
+
+def header(moment: Mapping) -> str:
+    return f"{HEADER}; after |: the last action recognized" if "history" in moment else HEADER
+
+
+def cells(moment: Mapping) -> list[str]:
+    likeliest = [f"{100 * action['score']:5.1f} % {action['label']}" for action in moment["anticipated"][:SHOWN]]
+    return [*likeliest, f"| {_last_recognized(moment)}"] if "history" in moment else likeliest
+
+
+def table_line(moment: Mapping, widths: Sequence[int]) -> str:
+    answers = "  ".join(words.ljust(width) for words, width in zip(cells(moment), widths, strict=True)).rstrip()
+    observed = f"{moment['anticipated'][0]['observed_from_s']:6.1f} to {moment['at_s']:6.1f}"
+    return f"{observed}  {moment['starts_at_s']:7.1f} s  {answers}"
 
 
 def _last_recognized(moment: Mapping) -> str:

@@ -2,8 +2,9 @@
 
 import json
 import os
+import textwrap
 import uuid
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -66,6 +67,29 @@ def write_text(path: str | Path, text: str):
 def write_json(path: str | Path, content: Any):
     """Writes JSON, whole or not at all."""
     write_text(path, json.dumps(content, indent=1, ensure_ascii=False) + "\n")
+
+
+@contextmanager
+def growing_json(path: str | Path, content: dict, name: str) -> Iterator[Callable[[Any], None]]:
+    """Yields a function that appends to the list `name` of a JSON object, which otherwise holds `content`.
+
+    The file is valid JSON after each call, however the process ends.
+    """
+    empty = json.dumps({**content, name: []}, indent=1, ensure_ascii=False)
+    end = "]\n}\n"
+    with open(path, "wb", buffering=0) as file:
+        at = file.write(empty.removesuffix("]\n}").encode())
+        file.write(end.encode())
+        separator = "\n"
+
+        def append(item: Any):
+            nonlocal at, separator
+            text = separator + textwrap.indent(json.dumps(item, indent=1, ensure_ascii=False), "  ")
+            file.seek(at)
+            file.write(f"{text}\n {end}".encode())  # in one call, so that no interruption comes between its parts
+            at, separator = at + len(text.encode()), ",\n"
+
+        yield append
 
 
 def read_json(path: str | Path, **kwargs: Any) -> Any:

@@ -17,6 +17,7 @@ REMOTE_CODE = {
     "pipeline_avt.py",
     "pipeline_inputs_avt.py",
     "rules_avt.py",
+    "stream_inputs_avt.py",
     "streaming_avt.py",
     "temporal_avt.py",
     "video_io_avt.py",

@@ -1,8 +1,17 @@
 """The folder of a run: checkpoints that can be resumed, files that are whole, settings of the same run."""
 
+import json
+
 import pytest
 
-from avt_distill.runs.folder import keep_settings, last_whole_checkpoint, read_json, whole_file, write_json
+from avt_distill.runs.folder import (
+    growing_json,
+    keep_settings,
+    last_whole_checkpoint,
+    read_json,
+    whole_file,
+    write_json,
+)
 
 
 def test_checkpoints_that_a_kill_cut_off_are_passed_over(tmp_path):
@@ -34,6 +43,18 @@ def test_a_file_is_there_whole_or_not_at_all(tmp_path):
         write_half()
     assert read_json(path) == {"metrics": 1}
     assert list(tmp_path.iterdir()) == [path]
+
+
+def test_a_growing_file_is_json_after_each_item(tmp_path):
+    path = tmp_path / "moments.json"
+    path.write_text("of yesterday, and longer than what is written first " * 9)
+    items = [{"label": "Ei schlagen, ü"}, 2, [3, {"a": []}]]
+    with growing_json(path, {"video": "a"}, "moments") as append:
+        assert read_json(path) == {"video": "a", "moments": []}
+        for count, item in enumerate(items, start=1):
+            append(item)
+            assert read_json(path) == {"video": "a", "moments": items[:count]}
+    assert path.read_text() == json.dumps({"video": "a", "moments": items}, indent=1, ensure_ascii=False) + "\n"
 
 
 def test_a_file_that_is_not_json_is_named(tmp_path):

@@ -1,0 +1,113 @@
+"""What is pushed into a stream: frames or features, checked, and their times, judged."""
+
+from dataclasses import dataclass
+from enum import Enum, auto
+
+import numpy as np
+import torch
+
+from .numbers_avt import check_features
+from .temporal_avt import TIME_SLACK_S
+
+# Networks and decoders put frames out of order by less than this; a clock that is set back goes back farther.
+OUT_OF_ORDER_S = 1.0
+# Thirty years: no gap in a video, but a clock that was set. Far beyond it, floats do not tell frames apart.
+LONGEST_VIDEO_S = 1e9
+LEFT_OUT = (
+    "A frame of %.3f s was left out: it does not fit the stream's clock, which is at %.3f s. There is no other warning "
+    "of this kind: num_left_out counts such frames."
+)
+RESTARTED = (
+    "The clock of the frames was set from %.3f s to %.3f s: a new video begins, and what was observed before is "
+    "forgotten. There is no other warning of this kind: num_restarts counts them."
+)
+
+
+@dataclass
+class PushedFrame:
+    """A frame as it was pushed: pixels or features `(D,)`, and its time on the caller's clock."""
+
+    content: torch.Tensor
+    time_s: float
+
+
+class Verdict(Enum):
+    """What a frame's time says about the frame and about the one that was set aside before it, if any."""
+
+    GOES_ON = auto()  # it follows the last frame taken: take it, leave out the one set aside
+    REPEATED = auto()  # it has the time of the last frame taken or of the one set aside: leave it out
+    OUT_OF_ORDER = auto()  # it comes up to `OUT_OF_ORDER_S` late: leave it out
+    JUMPS = auto()  # it follows neither: set it aside in the place of the other
+    CONFIRMS = auto()  # it follows the one set aside: take that one, then judge this one after it
+
+
+def judge(after_shown_s: float, after_known_s: float, after_aside_s: float | None, max_gap_s: float) -> Verdict:
+    """Returns what becomes of a frame, by its time alone: how many seconds it comes after what came before.
+
+    Args:
+        after_shown_s (`float`): After the last frame taken.
+        after_known_s (`float`): After the time up to which it is known what was shown: that of the last frame taken or,
+            after an advance, a later one.
+        after_aside_s (`float` or `None`): After the frame set aside, if there is one.
+        max_gap_s (`float`): The longest gap that is believed at once.
+    """
+    if any(after_s is not None and abs(after_s) <= TIME_SLACK_S for after_s in (after_shown_s, after_aside_s)):
+        return Verdict.REPEATED
+    if -OUT_OF_ORDER_S <= after_known_s <= TIME_SLACK_S:
+        return Verdict.OUT_OF_ORDER
+    if after_aside_s is not None and confirms(after_aside_s, after_known_s):
+        return Verdict.CONFIRMS
+    return Verdict.GOES_ON if 0 < after_known_s <= max_gap_s else Verdict.JUMPS
+
+
+def confirms(after_aside_s: float, after_known_s: float) -> bool:
+    """Whether a time goes on from the frame set aside, on that side of what is known where the frame lies."""
+    aside_is_ahead = after_known_s > after_aside_s
+    return after_aside_s >= 0 and (aside_is_ahead or after_known_s < -OUT_OF_ORDER_S)
+
+
+def as_seconds(time_s) -> float:
+    try:
+        seconds = float(time_s)
+    except (TypeError, ValueError, OverflowError):
+        seconds = np.nan
+    if not np.isfinite(seconds):
+        raise ValueError(f"time_s is {time_s!r}: give seconds, as a number.")
+    return seconds
+
+
+def checked_frame(frame, config) -> torch.Tensor:
+    """Returns a copy of a frame, on the CPU, or of its features.
+
+    Raises:
+        ValueError: for what the model of `config` does not take.
+    """
+    if not isinstance(frame, torch.Tensor):
+        frame = torch.from_numpy(_as_array(frame))
+    else:
+        frame = frame.detach().to("cpu", copy=True)
+    if config.backbone_config is None:
+        if not frame.is_floating_point() or frame.shape != (config.feature_dim,):
+            raise ValueError(
+                f"The features are {frame.dtype} of shape {tuple(frame.shape)}: this model takes floating point "
+                f"({config.feature_dim},)."
+            )
+        check_features(frame, "The features", "leave the frame out, or extract them anew")
+    elif frame.dtype != torch.uint8 or frame.ndim != 3 or 3 not in (frame.shape[0], frame.shape[-1]):
+        raise ValueError(
+            f"The frame is {frame.dtype} of shape {tuple(frame.shape)}: give uint8 (H, W, 3) or (3, H, W)."
+        )
+    elif not frame.numel():
+        raise ValueError(f"The frame has the shape {tuple(frame.shape)}: it holds no pixels.")
+    return frame
+
+
+def _as_array(frame) -> np.ndarray:
+    """Returns a copy in ordinary memory order: torch takes no mirrored views, such as BGR turned RGB."""
+    try:
+        array = np.array(frame, order="C")
+    except (TypeError, ValueError):
+        array = np.array(None)
+    if array.dtype.kind not in "biuf" or not array.size:
+        raise ValueError(f"The frame is a {type(frame).__name__} of shape {array.shape}: give an array of its values.")
+    return array
