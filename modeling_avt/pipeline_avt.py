@@ -17,6 +17,7 @@ from .reader_avt import pool
 from .rules_avt import SECONDS, SECONDS_AHEAD, TOP_K
 from .temporal_avt import TIME_SLACK_S, checked_every, sample_frame_times, timeline_moments
 from .video_processing_avt import FRAMES_AT_ONCE, AVTVideoProcessor
+from .video_source_avt import is_video_source
 
 
 class ActionAnticipationPipeline(Pipeline):
@@ -85,7 +86,7 @@ class ActionAnticipationPipeline(Pipeline):
             videos: One video, or a list, a `torch.utils.data.Dataset` (`KeyDataset`), a generator, or an array with one
                 more dimension, of videos. A video is one of
 
-                - a file, `str` or `Path`, or its content, `bytes`;
+                - a file, `str` or `Path`, its content, `bytes`, or a file open for reading;
                 - its frames: uint8 `(N, H, W, 3)` or `(N, 3, H, W)`, or a list of `(H, W, 3)`;
                 - features of its frames: floating `(N, D)`, for a model with a backbone what `encode_frames` returns;
                 - `{"video": ...}` or `{"video_features": ...}`, holding one of these, and with arrays, if wanted,
@@ -130,9 +131,10 @@ class ActionAnticipationPipeline(Pipeline):
         """
         is_array = isinstance(videos, (np.ndarray, torch.Tensor))
         is_batch = is_array and videos.ndim == (5 if is_uint8(videos) else 3)
-        if is_batch or (isinstance(videos, Sequence) and not isinstance(videos, (str, bytes, bytearray))):
+        is_one = is_video_source(videos)  # an open file is an iterator of lines as well
+        if is_batch or (isinstance(videos, Sequence) and not is_one):
             videos = list(videos)
-        elif isinstance(videos, Iterator) and not isinstance(videos, GeneratorType):
+        elif isinstance(videos, Iterator) and not isinstance(videos, GeneratorType) and not is_one:
             videos = (video for video in videos)
         if isinstance(videos, list) and not videos:
             raise ValueError("videos is empty: give at least one.")

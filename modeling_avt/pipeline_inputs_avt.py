@@ -2,21 +2,21 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 import torch
 
 from .rules_avt import SECONDS, Number
 from .temporal_avt import TIME_SLACK_S
-from .video_io_avt import probe
+from .video_io_avt import VideoContent, probe
+from .video_source_avt import CONTENT, VideoSource, is_video_source
 
 
 @dataclass
 class VideoFile:
-    """A video file, or its content."""
+    """A video file, its content, or a file open for reading bytes."""
 
-    file: str | Path | bytes
+    file: VideoContent
 
     @property
     def end_s(self) -> float:
@@ -24,7 +24,8 @@ class VideoFile:
 
     @property
     def described(self) -> str:
-        return "<bytes>" if isinstance(self.file, bytes) else f"the file {self.file}"
+        name = VideoSource(self.file).name
+        return name if name == CONTENT else f"the file {name}"
 
 
 @dataclass
@@ -95,7 +96,7 @@ def to_source(video, frames_per_second: float | None) -> VideoFile | ObservedWin
             "with arrays, if wanted, frames_per_second, start_s or frame_mask."
         )
     (kind, content), *_ = given.items()
-    if isinstance(content, (str, Path, bytes)) and kind == "video":
+    if is_video_source(content) and kind == "video":
         if options or frames_per_second is not None:
             raise ValueError("A video file has a clock of its own: give frames_per_second with arrays only.")
         return VideoFile(content)

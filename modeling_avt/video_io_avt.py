@@ -31,7 +31,7 @@ UNCHECKED_CODECS = (
 FIRST_PYAV_WITH_THREADS = 17  # before, one thread converted a picture
 INTRA = 1  # av.video.frame.PictureType.I
 
-VideoFile = str | Path | bytes | bytearray | memoryview | BinaryIO
+VideoContent = str | Path | bytes | bytearray | memoryview | BinaryIO
 
 
 @dataclass(frozen=True)
@@ -53,7 +53,7 @@ class VideoInfo:
 
 
 def read_frames(
-    path_or_bytes: VideoFile, times_s: Sequence[float] | np.ndarray, *, resize_short_side: int | None = None
+    path_or_bytes: VideoContent, times_s: Sequence[float] | np.ndarray, *, resize_short_side: int | None = None
 ) -> np.ndarray:
     """Returns the frames shown at the given times, uint8 `(T, H, W, 3)` RGB, in the order of `times_s`.
 
@@ -89,7 +89,7 @@ def read_frames(
     return np.stack([images[time_s] for time_s in times])
 
 
-def probe(path_or_bytes: VideoFile) -> VideoInfo:
+def probe(path_or_bytes: VideoContent) -> VideoInfo:
     """Returns duration, frame rate, size and number of frames, decoding the first frame alone.
 
     Formats that do not state their frames (all but MP4) have their packets counted, which reads the file once.

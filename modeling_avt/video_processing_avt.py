@@ -2,7 +2,6 @@
 alone."""
 
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 
 import numpy as np
 import torch
@@ -11,7 +10,8 @@ from transformers.video_processing_utils import VideoProcessorMixin
 
 from .rules_avt import Flag, Number, WholeNumber, shown
 from .temporal_avt import TIME_RULES, sample_frame_times
-from .video_io_avt import probe, read_frames, short_side_size
+from .video_io_avt import VideoContent, probe, read_frames, short_side_size
+from .video_source_avt import is_video_source
 
 SIDE_PX = WholeNumber(least=1, most=16_384)  # twice the longer side of 8K video
 SMALLEST_STD = 1e-6  # of pixels from 0 to 1: divided by less, they become as large as an overflow
@@ -85,11 +85,11 @@ class AVTVideoProcessor(VideoProcessorMixin):
             at_s - self.tau_o, at_s, video_fps=self.frame_rate, frame_rate=self.frame_rate, num_frames=self.num_frames
         )
 
-    def read(self, video: str | Path | bytes, at_s: float | None = None) -> tuple[np.ndarray, np.ndarray]:
+    def read(self, video: VideoContent, at_s: float | None = None) -> tuple[np.ndarray, np.ndarray]:
         """Returns the observed frames of a file, uint8 `(T, H, W, 3)`, and their mask, bool `(T,)`.
 
         Args:
-            video (`str`, `Path` or `bytes`): A video file, or its content.
+            video (`str`, `Path`, `bytes` or open file): A video file, its content, or a file open for reading.
             at_s (`float`, *optional*): End of the observed window in seconds. Default: the end of the video.
 
         Moments before the video begins are black frames, `False` in the mask.
@@ -104,14 +104,14 @@ class AVTVideoProcessor(VideoProcessorMixin):
         return frames, mask
 
     def read_moments(
-        self, video: str | Path | bytes, times_s: np.ndarray, mask: np.ndarray | None = None
+        self, video: VideoContent, times_s: np.ndarray, mask: np.ndarray | None = None
     ) -> tuple[torch.Tensor, torch.Tensor]:
         """Returns the frames shown at many times, prepared, `(F, 3, crop, crop)`, and which of them each time shows.
 
         Windows and clips overlap: each frame is decoded and prepared once, a few at a time.
 
         Args:
-            video (`str`, `Path` or `bytes`): A video file, or its content.
+            video (`str`, `Path`, `bytes` or open file): A video file, its content, or a file open for reading.
             times_s (`np.ndarray` of shape `(M, T)`): Seconds from the first frame; told apart to the microsecond.
             mask (`np.ndarray` of bool, `(M, T)`, *optional*): `False`: not read; the index is 0 there.
 
@@ -141,9 +141,8 @@ class AVTVideoProcessor(VideoProcessorMixin):
         """Returns `pixel_values_videos`, float32 `(B, T, 3, crop, crop)`, and for files `frame_mask`, bool `(B, T)`.
 
         Args:
-            videos: One video or a list of them. A video is a file (`str`, `Path` or `bytes`), which is sampled, or its
-            frames,
-                which are all used: uint8 `(T, H, W, 3)` or `(T, 3, H, W)`, or a list of `(H, W, 3)`.
+            videos: One video or a list of them. A video is a file (`str`, `Path`, `bytes` or open), which is sampled,
+                or its frames, which are all used: uint8 `(T, H, W, 3)` or `(T, 3, H, W)`, or a list of `(H, W, 3)`.
             at_s (`float` or a list, *optional*): For files, the end of each observed window. Default: the end of the
                 video.
             training (`bool`, *optional*, defaults to `False`): Random short side, crop and mirroring, the same over a
@@ -174,7 +173,7 @@ class AVTVideoProcessor(VideoProcessorMixin):
             raise ValueError(f"at_s has {len(moments)} entries for {len(videos)} videos: give one for each.")
         clips, masks = [], []
         for video, moment in zip(videos, moments, strict=True):
-            if isinstance(video, (str, Path, bytes)):
+            if is_video_source(video):
                 video, mask = self.read(video, moment)
                 masks.append(torch.from_numpy(mask))
             frames = _to_frames(video)  # (T, 3, H, W)
@@ -256,7 +255,7 @@ def _of_length(length: int, name: str, values) -> list:
 
 def _as_list(videos) -> list:
     """Returns the videos of a batch: a file, an array of frames, or a list of frames `(H, W, 3)` is one video."""
-    if isinstance(videos, (str, Path, bytes)) or getattr(videos, "ndim", None) == 4:
+    if is_video_source(videos) or getattr(videos, "ndim", None) == 4:
         return [videos]
     videos = list(videos)
     if not videos:

@@ -17,6 +17,7 @@ FORMATS = (
 )
 FILE_PROTOCOLS, WEB_PROTOCOLS = "file", "http,https,tcp,tls,httpproxy"
 
+CONTENT = "<bytes>"  # how messages call the content of a file
 PICTURE_CODECS = ("mjpeg", "png", "bmp", "tiff", "webp")
 FOREIGN_ERRORS = (OSError, ValueError, LookupError, ArithmeticError, MemoryError, RuntimeError)  # beside FFmpeg's own
 
@@ -55,7 +56,7 @@ class VideoSource:
 
     def __init__(self, video):
         self.path = os.fspath(video) if isinstance(video, (str, os.PathLike)) else None
-        self.name = self.path if self.path is not None else str(getattr(video, "name", "<bytes>"))
+        self.name = self.path if self.path is not None else str(getattr(video, "name", CONTENT))
         if not is_video_source(video):
             kind = type(video).__name__
             raise VideoDecodeError(repr(video)[:80], f"it is a {kind}: give a path, bytes, or a file opened with 'rb'.")

@@ -1,6 +1,7 @@
 """`pipeline("action-anticipation")`: what it answers, when, to which inputs, and that a timeline equals single
 moments."""
 
+import io
 import json
 
 import numpy as np
@@ -68,6 +69,9 @@ def test_paths_bytes_and_lists(anticipate, video):
     assert len(expected) == 2
     assert anticipate(video, top_k=2) == expected
     assert anticipate(video.read_bytes(), top_k=2) == expected
+    for content in (io.BytesIO(video.read_bytes()), bytearray(video.read_bytes()), memoryview(video.read_bytes())):
+        assert anticipate(content, top_k=2) == expected
+        assert anticipate([content, {"video": content}], top_k=2) == [expected, expected]
     assert anticipate([str(video), video], top_k=2) == [expected, expected]
     assert len(anticipate(str(video), top_k=100)) == 5
 

@@ -174,6 +174,23 @@ def test_unreadable_videos_are_named_or_skipped(square_video, tmp_path, num_work
     assert [path.name for path in folder.iterdir()] == ["square.safetensors"]
 
 
+def test_no_kind_of_broken_video_ends_a_run_that_skips(square_video, tmp_path):
+    content = square_video.read_bytes()
+    broken = {
+        "a_codec.mp4": content.replace(b"mp4v", b"zzz9"),
+        "b_text.mp4": b"ffconcat version 1.0\nfile 'square.mp4'\n",
+        "c_empty.ts": b"",
+        "d_noise.mkv": bytes(range(256)) * 40,
+    }
+    for name, data in broken.items():
+        (tmp_path / name).write_bytes(data)
+    videos = {name: tmp_path / name for name in broken} | {"square": square_video}
+    results = list(
+        extract_features(videos, tmp_path / "f", read_numbers, WHOLE_FRAMES, frame_rate=1, skip_unreadable=True)
+    )
+    assert [result.error is None for result in results] == [False] * 4 + [True]
+
+
 def test_errors_in_the_middle_of_a_video_pass_through_workers(square_video, tmp_path, monkeypatch):
     def fail_late(video, times_s):
         if max(times_s) > 2:
