@@ -175,9 +175,9 @@ def test_unreadable_videos_are_named_or_skipped(square_video, tmp_path, num_work
 
 
 def test_no_kind_of_broken_video_ends_a_run_that_skips(square_video, tmp_path):
-    content = square_video.read_bytes()
+    known = write_video(tmp_path / "known.mp4", numbered_frames(10), codec="libx264").read_bytes()
     broken = {
-        "a_codec.mp4": content.replace(b"mp4v", b"zzz9"),
+        "a_codec.mp4": known.replace(b"avc1", b"zzz9"),
         "b_text.mp4": b"ffconcat version 1.0\nfile 'square.mp4'\n",
         "c_empty.ts": b"",
         "d_noise.mkv": bytes(range(256)) * 40,
