@@ -79,8 +79,8 @@ class VideoSource:
             else:
                 target = f"file:{self.path}"  # without it, "clip: take 2.mp4" would name a protocol
             try:
-                # Titles and comments in a file need not be UTF-8.
-                return import_av().open(target, "r", options=options, metadata_errors="replace")
+                # Titles need not be UTF-8. `options` would end the process for MPEG program streams (PyAV 15 to 17).
+                return import_av().open(target, "r", container_options=options, metadata_errors="replace")
             except import_av().FFmpegError as error:
                 if error.errno != errno.EINVAL:
                     raise

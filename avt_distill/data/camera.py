@@ -221,7 +221,12 @@ class _Decoder(threading.Thread):
         timeout = None if timeout_s is None else (timeout_s, timeout_s)
         try:
             return self.av.open(
-                source.file, "r", source.format, options=source.options, timeout=timeout, metadata_errors="replace"
+                source.file,
+                "r",
+                source.format,
+                container_options=source.options,
+                timeout=timeout,
+                metadata_errors="replace",
             )
         except (self.av.FFmpegError, OSError, ValueError) as error:
             raise self._error(f"it cannot be opened ({self._cause(error)}).{self._hint(error)}") from error

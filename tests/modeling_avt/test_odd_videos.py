@@ -91,9 +91,9 @@ def with_cover(path, video, *, is_marked: bool, codec="mjpeg"):
         cover = output.add_stream(codec, rate=25)
         cover.width, cover.height, cover.pix_fmt = 32, 32, {"mjpeg": "yuvj420p", "png": "rgb24"}[codec]
         if is_marked:
-            cover.disposition = av.stream.Disposition.attached_pic
+            cover.disposition = av.stream.Disposition.attached_pic.value
         copy = output.add_stream_from_template(source.streams.video[0])
-        copy.disposition = av.stream.Disposition.default
+        copy.disposition = av.stream.Disposition.default.value
         picture = av.VideoFrame.from_ndarray(np.full((32, 32, 3), 200, np.uint8), format="rgb24")
         picture = picture.reformat(format=cover.pix_fmt)
         picture.pts = 0
@@ -125,7 +125,7 @@ def test_of_two_videos_the_default_one_is_read(tmp_path):
             sources = [av.open(str(video)) for video in (small, large)]
             copies = [output.add_stream_from_template(source.streams.video[0]) for source in sources]
             for number, copy in enumerate(copies):
-                copy.disposition = av.stream.Disposition.default if number == default else av.stream.Disposition(0)
+                copy.disposition = av.stream.Disposition.default.value if number == default else 0
             for source, copy in zip(sources, copies, strict=True):
                 for packet in source.demux(video=0):
                     if packet.dts is not None:
@@ -141,7 +141,7 @@ def test_sound_with_a_cover_holds_no_video(mp4, tmp_path):
     with av.open(str(tmp_path / "song.mp4"), "w") as output:
         cover = output.add_stream("mjpeg", rate=25)
         cover.width = cover.height = 32
-        cover.pix_fmt, cover.disposition = "yuvj420p", av.stream.Disposition.attached_pic
+        cover.pix_fmt, cover.disposition = "yuvj420p", av.stream.Disposition.attached_pic.value
         picture = av.VideoFrame.from_ndarray(np.zeros((32, 32, 3), np.uint8), format="rgb24")
         output.mux(cover.encode(picture.reformat(format="yuvj420p")))
         output.mux(cover.encode())
