@@ -51,7 +51,10 @@ def fit_readers(args: ReaderArguments) -> str:
 
 
 def _fit_readers(args: ReaderArguments) -> str:
-    results = {name: fit_fold(of_fold) for name, of_fold in fold_arguments(args).items()}
+    results = {}
+    for name, of_fold in fold_arguments(args).items():
+        with locked(of_fold.folder):
+            results[name] = fit_fold(of_fold)
     if not args.should_save:
         return ""
     text = report(args.folder, results, args.seeds or [args.seed])

@@ -4,6 +4,7 @@ import errno
 import json
 import logging
 import os
+import re
 import shutil
 import socket
 import sys
@@ -21,6 +22,7 @@ logger = logging.getLogger(__name__)
 
 LOCK = "_avt_distill.lock"  # in a folder; `Trainer` pushes no file that begins with an underscore
 PARTIAL, UNFINISHED = ".partial", ".unfinished_"  # how names of half-written files end, and of folders begin
+OF_SAFETENSORS = re.compile(r"\.tmp[A-Za-z0-9]{6}")  # what `save_file` writes to
 NO_LOCKS_HERE = (errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP)  # of some network file systems
 _held: dict[Path, int] = {}  # this process's locks: the descriptor of each file
 
@@ -168,12 +170,25 @@ def remove_unfinished(place: str | Path):
         _remove_partial(place.with_name(f".{place.name}{PARTIAL}"))
         return
     for folder, subfolders, files in os.walk(place):
+        if LOCK in files and Path(folder) != place and _is_held(Path(folder) / LOCK):
+            subfolders.clear()  # another command writes there
+            continue
         for name in [name for name in subfolders if name.startswith(UNFINISHED)]:
             shutil.rmtree(Path(folder) / name, ignore_errors=True)
             subfolders.remove(name)
         for name in files:
-            if name.startswith(".") and name.endswith(PARTIAL):
+            if (name.startswith(".") and name.endswith(PARTIAL)) or OF_SAFETENSORS.fullmatch(name):
                 _remove_partial(Path(folder) / name)
+
+
+def _is_held(lock: Path) -> bool:
+    with suppress(OSError):
+        descriptor = os.open(lock, os.O_RDWR)
+        try:
+            return not lock_descriptor(descriptor)
+        finally:
+            os.close(descriptor)
+    return False
 
 
 def _remove_partial(partial: Path):

@@ -19,8 +19,8 @@ DEEPSPEED = "latest"  # in its checkpoints, which hold optimizer and scheduler i
 def last_whole_checkpoint(folder: str | Path, num_processes: int = 1) -> str | None:
     """Returns the newest of a `Trainer`'s checkpoints in a folder from which training resumes, or `None`.
 
-    Checkpoints that were interrupted mid-write are passed over: `Trainer` writes `trainer_state.json` after the
-    weights, the optimizer, the scheduler and the random state of its process.
+    Checkpoints that were interrupted mid-write or hold weights that are not finite are passed over. `Trainer` writes
+    `trainer_state.json` after the weights, the optimizer, the scheduler and the random state of its process.
 
     Args:
         folder (`str` or `Path`): The `output_dir`.
@@ -36,7 +36,7 @@ def last_whole_checkpoint(folder: str | Path, num_processes: int = 1) -> str | N
         problem = problem_of(checkpoint, num_processes)
         if problem is None:
             return str(checkpoint)
-        if problem.is_interruption:
+        if problem.is_passed_over:
             logger.warning("%s %s: an earlier one is used, or training starts again.", checkpoint, problem.reason)
         elif refused is None:
             refused = f"{checkpoint} {problem.reason}"
@@ -55,10 +55,10 @@ def check_resumable(checkpoint: str | Path, num_processes: int = 1):
 
 @dataclass(frozen=True)
 class Problem:
-    """Why a checkpoint cannot be resumed; `is_interruption` where its process was killed before it was whole."""
+    """Why a checkpoint cannot be resumed; `is_passed_over` where an earlier one, or a new start, is as good."""
 
     reason: str
-    is_interruption: bool
+    is_passed_over: bool
 
 
 def problem_of(checkpoint: Path, num_processes: int) -> Problem | None:
@@ -66,18 +66,18 @@ def problem_of(checkpoint: Path, num_processes: int) -> Problem | None:
     try:
         json.loads((checkpoint / STATE).read_text(encoding="utf-8"))
     except (OSError, ValueError):
-        return Problem("was interrupted mid-write and cannot be resumed", is_interruption=True)
+        return Problem("was interrupted mid-write and cannot be resumed", is_passed_over=True)
     for path in sorted(checkpoint.iterdir()):
         if not _is_whole(path):
-            return Problem(f"was cut off in {path.name} and cannot be resumed", is_interruption=True)
+            return Problem(f"was cut off in {path.name} and cannot be resumed", is_passed_over=True)
     states = {path.name for path in checkpoint.glob("rng_state*.pth")}
     wanted = {"rng_state.pth"} if num_processes == 1 else {f"rng_state_{rank}.pth" for rank in range(num_processes)}
     if states and states < wanted:
-        return Problem(f"lacks the random state of {len(wanted - states)} processes", is_interruption=True)
+        return Problem(f"lacks the random state of {len(wanted - states)} processes", is_passed_over=True)
     if states and states != wanted:
         return Problem(
             f"was saved by {len(states)} processes, not by {num_processes}, which would end with other weights",
-            is_interruption=False,
+            is_passed_over=False,
         )
     missing = [name for name in ("rng_state.pth",) if not states]
     if not (checkpoint / DEEPSPEED).exists():
@@ -86,8 +86,21 @@ def problem_of(checkpoint: Path, num_processes: int) -> Problem | None:
             missing.append("model.safetensors")
     if missing:
         reason = f"has no {', '.join(missing)} (save_only_model leaves them out): training would end with other weights"
-        return Problem(reason, is_interruption=False)
+        return Problem(reason, is_passed_over=False)
+    if not _is_finite(checkpoint):
+        return Problem("holds weights that are not finite", is_passed_over=True)
     return None
+
+
+def _is_finite(checkpoint: Path) -> bool:
+    """Returns whether all weights in safetensors files are finite."""
+    import torch  # seconds to import
+
+    for path in checkpoint.glob("*.safetensors"):
+        with safe_open(path, framework="pt") as file:
+            if not all(torch.isfinite(file.get_tensor(name)).all() for name in file.keys()):  # noqa: SIM118, no mapping
+                return False
+    return True
 
 
 def _is_whole(path: Path) -> bool:

@@ -37,6 +37,13 @@ def test_checkpoints_that_a_kill_cut_off_are_passed_over(tmp_path, caplog):
     assert "checkpoint-500 was cut off in model.safetensors" in caplog.text
 
 
+def test_a_checkpoint_that_is_not_finite_is_passed_over(tmp_path, caplog):
+    write_checkpoint(tmp_path, 2)
+    save_file({"weight": torch.tensor([1.0, torch.nan])}, write_checkpoint(tmp_path, 4) / "model.safetensors")
+    assert last_whole_checkpoint(tmp_path) == str(tmp_path / "checkpoint-2")
+    assert "checkpoint-4 holds weights that are not finite" in caplog.text
+
+
 def test_no_checkpoint_means_a_new_start(tmp_path):
     assert last_whole_checkpoint(tmp_path) is None
     assert last_whole_checkpoint(tmp_path / "nowhere") is None
