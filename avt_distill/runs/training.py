@@ -3,7 +3,7 @@
 from typing import Any
 
 import torch
-from transformers import Trainer
+from transformers import EarlyStoppingCallback, Trainer
 
 from .resuming import last_whole_checkpoint
 
@@ -13,6 +13,18 @@ class ResumableTrainer(Trainer):
 
     `trainer_state.json`, by which a checkpoint counts as whole, is written once every process has written its part.
     """
+
+    def _run_epoch(self, *args: Any, **kwargs: Any):
+        """Trains for an epoch, but not after the last step: transformers 5.23 takes one more where it resumes."""
+        if self._has_ended():
+            self.control.should_training_stop = True
+        else:
+            super()._run_epoch(*args, **kwargs)
+
+    def _has_ended(self) -> bool:
+        stops = [each for each in self.callback_handler.callbacks if isinstance(each, EarlyStoppingCallback)]
+        is_stopped = any(stop.early_stopping_patience_counter >= stop.early_stopping_patience for stop in stops)
+        return is_stopped or self.state.global_step >= self.state.max_steps
 
     def training_step(self, *args: Any, **kwargs: Any) -> torch.Tensor:
         loss = super().training_step(*args, **kwargs)
@@ -44,4 +56,5 @@ class ResumableTrainer(Trainer):
             ValueError: see `last_whole_checkpoint`; and where the loss is not finite, naming the step.
         """
         folder = str(self.args.output_dir)
+        self.args.restore_callback_states_from_checkpoint = True  # how long there was no improvement
         return self.train(resume_from_checkpoint=last_whole_checkpoint(folder, self.args.world_size))
