@@ -78,9 +78,9 @@ def all_commands(kitchen: Path, tmp_path: Path) -> dict[str, tuple[list, int]]:
     return {
         "prepare_dataset": (exported(kitchen, out / "rows"), 1),
         "export_soft_labels": (["export_soft_labels", *counts, "--splits", "train", "validation"], 1),
-        "distill": (["distill", *student, "--soft_labels", kitchen.parent / "soft.parquet"], 3),
-        "finetune_teacher": (["finetune_teacher", *teacher, "--output_dir", out / "teacher"], 3),
-        "adapt_language_model": (["adapt_language_model", *adapted], 2),
+        "distill": (["distill", *student, "--soft_labels", kitchen.parent / "soft.parquet"], 10),
+        "finetune_teacher": (["finetune_teacher", *teacher, "--output_dir", out / "teacher"], 10),
+        "adapt_language_model": (["adapt_language_model", *adapted], 8),
         "add_feature_memory": (["add_feature_memory", kitchen / "features", "--so_far", "--output", out / "mean"], 1),
     }
 

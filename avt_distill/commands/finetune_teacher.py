@@ -37,7 +37,7 @@ def main(argv: Sequence[str]):
     from ..runs.lock import locked
 
     check_processes(args.world_size)
-    with locked(args.output_dir):
+    with locked(args.output_dir or "."):
         train_and_measure(args)
 
 

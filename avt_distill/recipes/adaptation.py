@@ -203,7 +203,7 @@ def adapt(args: AdaptationArguments) -> dict:
     Raises:
         ValueError: for arguments, recipes or a model that cannot be meant, and a folder in use.
     """
-    with locked(args.output_dir):
+    with locked(args.output_dir or "."):
         return _adapt(args)
 
 

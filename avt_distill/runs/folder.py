@@ -64,6 +64,10 @@ def whole_file(path: str | Path) -> Iterator[Path]:
         try:
             yield partial
             move_whole(partial, path)
+        except OSError as error:
+            if error.errno is None or error.filename is not None:
+                raise
+            raise OSError(error.errno, error.strerror, str(path)) from error  # a full disk, which names no file
         finally:
             partial.unlink(missing_ok=True)
 

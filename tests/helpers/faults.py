@@ -53,7 +53,8 @@ class Faults:
         if len(self.operations) == self.fail_at:
             if self.kill:
                 os._exit(KILLED)
-            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(path))
+            named = () if name.startswith(("fsync", "write")) else (str(path),)  # as the system's own errors do
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), *named)
 
     def is_below(self, path: object) -> bool:
         try:
