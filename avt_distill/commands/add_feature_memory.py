@@ -16,6 +16,7 @@ from pathlib import Path
 import numpy as np
 
 from ..runs.arguments import CommandParser
+from ..runs.lock import locked
 
 
 def main(argv: Sequence[str]):
@@ -32,13 +33,14 @@ def main(argv: Sequence[str]):
             raise ValueError(f"{stores[0].path} and {store.path} differ in videos, such as '{different[0]}'.")
     if any(args.output.glob("*.safetensors")):
         raise ValueError(f"{args.output} holds features already: give another --output, or delete it.")
-    args.output.mkdir(parents=True, exist_ok=True)
     num_means, width = 0, 0
-    for video_id in tqdm(videos, desc="videos"):
-        features, rate, start_s = side_by_side([store.read_all(video_id) for store in stores], video_id)
-        means, evidence = with_memory(features, rate, args)
-        write_features(args.output / f"{video_id}.safetensors", np.concatenate([means, evidence], 1), rate, start_s)
-        num_means, width = means.shape[1], means.shape[1] + evidence.shape[1]
+    with locked(args.output):
+        for video_id in tqdm(videos, desc="videos"):
+            features, rate, start_s = side_by_side([store.read_all(video_id) for store in stores], video_id)
+            means, evidence = with_memory(features, rate, args)
+            path, joined = args.output / f"{video_id}.safetensors", np.concatenate([means, evidence], 1)
+            write_features(path, joined, rate, start_s)
+            num_means, width = means.shape[1], means.shape[1] + evidence.shape[1]
     print(f"{args.output}: {len(videos)} videos, features of width {width}, of which the first {num_means} are means")
 
 

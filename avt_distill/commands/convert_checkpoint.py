@@ -13,7 +13,8 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from ..runs.arguments import CommandParser, mapping
-from ..runs.folder import read_json
+from ..runs.folder import read_json, whole_files
+from ..runs.lock import locked
 
 
 def main(argv: Sequence[str]):
@@ -23,10 +24,11 @@ def main(argv: Sequence[str]):
 
     overrides, experiment = read_overrides(args), args.experiment_config
     model = convert_avt_checkpoint(args.checkpoint, config_overrides=overrides, experiment_config=experiment)
-    model.save_pretrained(args.output)
     config = model.config
-    if config.backbone_config is not None:
-        reference_processor(config).save_pretrained(args.output)
+    with locked(args.output), whole_files(args.output, last="config.json") as unfinished:
+        model.save_pretrained(unfinished)
+        if config.backbone_config is not None:
+            reference_processor(config).save_pretrained(unfinished)
     backbone = "no backbone (takes features)" if config.backbone_config is None else config.backbone_config.model_type
     print(f"{model.num_parameters() / 1e6:.1f} M parameters, {backbone}, {config.num_labels} actions")
     difference = largest_difference(model, args.output)

@@ -19,6 +19,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ..runs.arguments import CommandParser, parse_run
+from ..runs.folder import is_record
+from ..runs.lock import locked
 
 if TYPE_CHECKING:
     from ..data.builder import AnticipationBuilder
@@ -27,6 +29,7 @@ if TYPE_CHECKING:
 CROSS_FIT = 4  # teachers, each of which labels the training videos that it did not see
 INNER_FOLDS = 3  # of training videos, on which all about the reader is chosen
 NUM_MOMENTS = 6
+RECORDS = {"adaptation.json": "after", "results.json": "metrics"}  # results with a key that is written last
 # Of the stages, unless it is set already: one GPU at most; one thread, as models so small only lose by sharing their
 # work; no download, no progress bars.
 ENVIRONMENT = {
@@ -41,10 +44,15 @@ ENVIRONMENT = {
 
 def main(argv: Sequence[str]):
     args, student_options = parse(argv)
+    with locked(args.output_dir):
+        run_all(args, student_options)
+
+
+def run_all(args: argparse.Namespace, student_options: list[str]):
+    """Runs the stages that are not finished, and shows what came of all."""
     started, folder = time.perf_counter(), args.output_dir
-    folder.mkdir(parents=True, exist_ok=True)
     for title, result, command in stages(args, student_options):
-        if result is not None and (folder / result).exists():
+        if result is not None and is_finished(folder / result):
             print(f"\n== {title}: {folder / result} is there", flush=True)
         elif command is None:
             print(f"\n== {title}", flush=True)
@@ -66,6 +74,13 @@ def main(argv: Sequence[str]):
     comparison = read_json(folder / "students" / "comparison.json")
     print("Students without and with a teacher:", comparison_text(comparison["rows"], comparison["num_rows"]))
     print(f"\n{reader_row(read_json(folder / 'students' / 'reader_comparison.json'))}")
+
+
+def is_finished(result: Path) -> bool:
+    """Returns whether the file that the end of a stage leaves is there."""
+    if result.name in RECORDS:
+        return is_record(result, RECORDS[result.name])
+    return result.exists()
 
 
 def parse(argv: Sequence[str]) -> tuple[argparse.Namespace, list[str]]:
@@ -102,7 +117,7 @@ def stages(args: argparse.Namespace, student_options: list[str]) -> list[tuple[s
         ("Data", "kitchen/segments.csv", ["prepare_dataset", "demo", "--data_dir", data]),
         ("Recipes to actions", recipes.name, [*extract, "--num_proc", args.num_proc]),
         ("A small language model of random weights", "language_model/tokenizer.json", None),
-        ("It reads recipes", f"{adapted.name}/training_args.bin", adapt),
+        ("It reads recipes", f"{adapted.name}/adaptation.json", adapt),
         ("A teacher, beside counts", "teacher/results.json", [*finetune, "--evaluation_split", "test"]),
         ("Soft labels of training videos", "soft_labels/train.parquet", export),
         ("Students with and without them", None, students),

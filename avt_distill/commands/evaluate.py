@@ -124,5 +124,12 @@ def read_ids(path: Path | None) -> dict | list | None:
     """Returns class ids from JSON, or from text with one a line."""
     if path is None:
         return None
+    from ..runs.folder import read_json
+
     text = path.read_text().strip()
-    return json.loads(text) if text[:1] in ("[", "{") else [int(line) for line in text.split()]
+    if text[:1] in ("[", "{"):
+        return read_json(path)
+    try:
+        return [int(line) for line in text.split()]
+    except ValueError as error:
+        raise ValueError(f"{path} holds no class ids ({error}): give one action id a line, or JSON.") from error

@@ -69,12 +69,20 @@ class Arguments(DatasetArguments, TeacherArguments):
 def main(argv: Sequence[str]):
     args = parse_run(Arguments, argv, description=__doc__, command="export_soft_labels")
 
+    from ..runs.folder import check_processes
+    from ..runs.lock import locked
+
+    check_processes(args.world_size)
+    with locked(args.soft_labels):
+        export(args)
+
+
+def export(args: Arguments):
+    """Labels the rows of all splits, and writes a table of each."""
     import pandas as pd
 
     from ..data.loading import dataset_builder
-    from ..runs.folder import check_processes
 
-    check_processes(args.world_size)
     builder = dataset_builder(args)
     unknown = sorted({*args.splits, args.train_split} - set(builder.annotations.splits))
     if unknown:

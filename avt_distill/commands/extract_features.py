@@ -28,10 +28,13 @@ def main(argv: Sequence[str]):
     from accelerate import PartialState
 
     from ..runs.folder import check_processes
+    from ..runs.lock import locked
 
     state = PartialState(cpu=args.cpu)
     check_processes(state.num_processes, "--cpu")
-    if failures := extract(args, state):
+    with locked(args.output):
+        failures = extract(args, state)
+    if failures:
         sys.exit("\n".join(["error: these videos could not be read and are not in the store:", *failures]))
 
 

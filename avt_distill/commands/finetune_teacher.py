@@ -33,13 +33,21 @@ class Arguments(DatasetArguments, TeacherArguments):
 def main(argv: Sequence[str]):
     args = parse_run(Arguments, argv, description=__doc__, command="finetune_teacher")
 
+    from ..runs.folder import check_processes
+    from ..runs.lock import locked
+
+    check_processes(args.world_size)
+    with locked(args.output_dir or "."):
+        train_and_measure(args)
+
+
+def train_and_measure(args: Arguments):
+    """Trains the teacher unless it is there, measures it beside counts, and prints the metrics."""
     from ..data.loading import choose_splits, dataset_builder
     from ..evaluation.benchmark_metrics import models_table
-    from ..runs.folder import check_processes
     from ..teacher.fine_tuning import fine_tuned_teacher, history_rule
     from ..teacher.report import measure_teacher
 
-    check_processes(args.world_size)
     builder = dataset_builder(args)
     choose_splits(args, builder)
     rows = builder.rows(args.train_split)

@@ -41,6 +41,8 @@ def _with_options_of(folder: Path, options: list[str]) -> list[str]:
     """Returns the options of a run, from its folder or that of one of its students; or of a checkpoint as it is."""
     for place in (folder, folder.parent):
         if (place / ARGUMENTS).is_file():
+            if not (place / ARGUMENTS).read_text(encoding="utf-8").strip():
+                raise ValueError(f"{place / ARGUMENTS} is empty: rerun avt-distill distill, which writes it.")
             return [str(place / ARGUMENTS), *options]
     if not (folder / "config.json").is_file():
         raise ValueError(

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 
-from ..runs.folder import read_json, write_json
+from ..runs.folder import read_record, write_json
 
 UNLABELLED = -100  # instead of an id, where nothing is known; what torch's cross entropy leaves out
 
@@ -90,5 +90,6 @@ class LabelSpace:
     @classmethod
     def load(cls, path: str | Path) -> "LabelSpace":
         """Returns a label space that `save` wrote."""
-        content = read_json(path)
-        return cls(**{field.name: content[field.name] for field in fields(cls)})
+        names = [field.name for field in fields(cls)]
+        content = read_record(path, *names)
+        return cls(**{name: content[name] for name in names})

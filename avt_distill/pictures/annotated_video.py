@@ -9,6 +9,7 @@ import numpy as np
 
 from modeling_avt.video_io_avt import probe, read_frames
 
+from ..runs.folder import whole_file
 from .style import COLORS, OTHER, shortened
 
 SHORT_SIDE_PX, LINE_PX, DPI = 360, 24, 100
@@ -44,7 +45,7 @@ def write_annotated_video(video: str | Path, timeline: Sequence[Mapping], path: 
     at_s = [moment["at_s"] for moment in timeline]
     codec = next(name for name in CODECS if name in av.codecs_available)
     captions = {}
-    with av.open(str(path), "w", format="mp4") as container:
+    with whole_file(path) as partial, av.open(str(partial), "w", format="mp4") as container:
         stream = container.add_stream(codec, rate=fps)
         stream.pix_fmt = "yuv420p"
         for time_s, frame in _frames(video, times):

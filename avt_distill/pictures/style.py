@@ -5,6 +5,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from ..runs.folder import whole_file
+
 # Six of Okabe and Ito's colors, then colors of Paul Tol's and matplotlib's palettes, each the farthest from those so
 # far. Any two, and OTHER, differ by at least 0.058 in OKLab, also under protanopia and deuteranopia (tab20: 0.007). The
 # first seven and OTHER, which are visible on light and dark pages, are also those of space/timeline.py.
@@ -52,7 +54,8 @@ def picture(path: str | Path, width: float, height: float, title: str, text_pt: 
         figure.suptitle("\n".join(lines), x=0.004, ha="left")
         yield figure
         dpi = min(DPI, MAX_HEIGHT_PX / height)
-        figure.savefig(path, dpi=dpi, bbox_inches="tight", pad_inches=0.15, format="png")
+        with whole_file(path) as partial:
+            figure.savefig(partial, dpi=dpi, bbox_inches="tight", pad_inches=0.15, format="png")
 
 
 def shortened(name: str, length: int = 26) -> str:

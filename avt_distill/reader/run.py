@@ -1,7 +1,6 @@
 """Readers of a run: of one fold or of all, held against what reads no text, on rows that nothing was chosen on."""
 
 import copy
-import shutil
 from collections.abc import Iterable
 from dataclasses import asdict, replace
 from pathlib import Path
@@ -16,7 +15,8 @@ from ..data.builder import AnticipationBuilder
 from ..data.loading import choose_splits, dataset_builder
 from ..evaluation.benchmark_metrics import benchmark_metrics
 from ..evaluation.scores import ScoreTable
-from ..runs.folder import SETTINGS, check_processes, keep_settings, read_json, write_json, write_text
+from ..runs.folder import SETTINGS, check_processes, keep_settings, read_record, write_json, write_text
+from ..runs.lock import locked
 from ..sharing.cards import READER_COMPARISON, student_card
 from ..student.building import check_as_it_is
 from ..student.run import hub_name, variants
@@ -46,7 +46,15 @@ def fit_readers(args: ReaderArguments) -> str:
         ValueError: for data and options that do not fit together, and a folder of another run.
     """
     check_processes(args.world_size)
-    results = {name: fit_fold(of_fold) for name, of_fold in fold_arguments(args).items()}
+    with locked(args.folder):
+        return _fit_readers(args)
+
+
+def _fit_readers(args: ReaderArguments) -> str:
+    results = {}
+    for name, of_fold in fold_arguments(args).items():
+        with locked(of_fold.folder):
+            results[name] = fit_fold(of_fold)
     if not args.should_save:
         return ""
     text = report(args.folder, results, args.seeds or [args.seed])
@@ -205,7 +213,7 @@ def _save(run: FoldRun, variant: str, recognition: Recognition, reader: HistoryR
             if run.data.seen.processor is not None:
                 run.data.seen.processor.save_pretrained(folder)
             of_student = run.arguments(variant, seed).folder
-            shutil.copyfile(of_student / SETTINGS, folder / SETTINGS)
+            write_text(folder / SETTINGS, (of_student / SETTINGS).read_text(encoding="utf-8"))
             write_json(
                 folder / RESULTS, _results(run, model, of_student, _score_table(run, pool.name, seed, log_probs))
             )
@@ -214,7 +222,7 @@ def _save(run: FoldRun, variant: str, recognition: Recognition, reader: HistoryR
 
 def _results(run: FoldRun, model: AVTForAnticipation, student_folder: Path, table: ScoreTable) -> dict:
     """Returns the results of a student with its reader: its own scores, and how the student was trained."""
-    training = {k: v for k, v in read_json(student_folder / RESULTS).items() if k not in ("losses", "log")}
+    training = {k: v for k, v in read_record(student_folder / RESULTS, "metrics").items() if k not in ("losses", "log")}
     return training | {
         "scores": table.metadata,
         "metrics": benchmark_metrics(table, run.builder.annotations, verbs_and_nouns=True),
@@ -242,6 +250,6 @@ def _write_cards(args: ReaderArguments, results: Iterable[FoldResult]):
     """Writes the comparison beside each student with its reader, and a card for the first seed's of each fold."""
     for result in results:
         for folder in result.folders:
-            shutil.copyfile(args.folder / READER_COMPARISON, folder / READER_COMPARISON)
+            write_text(folder / READER_COMPARISON, (args.folder / READER_COMPARISON).read_text(encoding="utf-8"))
         first = result.folders[0]
         write_text(first / "README.md", str(student_card(first, hub_name(args))))

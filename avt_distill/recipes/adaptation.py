@@ -19,7 +19,6 @@ from transformers import (
     EvalPrediction,
     PreTrainedModel,
     PreTrainedTokenizerBase,
-    Trainer,
     TrainerCallback,
     TrainerState,
     TrainingArguments,
@@ -29,7 +28,10 @@ from transformers.trainer_utils import IntervalStrategy, SaveStrategy, Scheduler
 
 from ..data.labels import UNLABELLED
 from ..runs.checkpoints import check_loaded, load_with_report
-from ..runs.folder import last_whole_checkpoint, read_json, refuse_other_settings, write_json
+from ..runs.folder import read_record, refuse_other_settings, write_json
+from ..runs.lock import LOCK, locked
+from ..runs.resuming import check_resumable, last_whole_checkpoint
+from ..runs.training import ResumableTrainer
 from ..teacher.action_text import ActionText
 from ..teacher.language_models import is_causal, load_language_model_config, load_tokenizer
 from .arguments import AdaptationArguments
@@ -38,6 +40,7 @@ from .blocks import BlockCollator, RecipeTexts, load_recipe_texts, make_blocks
 logger = logging.getLogger(__name__)
 
 RESULT_FILE = "adaptation.json"
+BEFORE = ("head_was_new", "new_weights", "before_is_of", "before")  # what it holds of a run that began
 OTHER_ADAPTATION = (
     "The run in {place} began with {name}={found}, not {wanted}: continue with that, or give another output_dir."
 )
@@ -85,7 +88,7 @@ def check_block_length(block_length: int, model: PreTrainedModel, tokenizer: Pre
         raise ValueError(f"The tokenizer has {len(tokenizer)} tokens, more than the model has embeddings: they differ.")
 
 
-class AdaptationTrainer(Trainer):
+class AdaptationTrainer(ResumableTrainer):
     """A `Trainer` of masked and causal language models on blocks of recipes.
 
     The loss is the mean over all predicted tokens of an optimiser step, however these are spread over devices and
@@ -200,6 +203,11 @@ def adapt(args: AdaptationArguments) -> dict:
     Raises:
         ValueError: for arguments, recipes or a model that cannot be meant, and a folder in use.
     """
+    with locked(args.output_dir or "."):
+        return _adapt(args)
+
+
+def _adapt(args: AdaptationArguments) -> dict:
     checkpoint, earlier = _start(args)
     set_seed(args.seed)
     tokenizer = load_tokenizer(args.model_name_or_path)
@@ -240,20 +248,24 @@ def _start(args: AdaptationArguments) -> tuple[str | None, dict | None]:
     """Returns the checkpoint to continue from and what was found before training; nothing of either for a new run."""
     folder, resume = Path(args.output_dir), str(args.resume_from_checkpoint or "false")
     record = folder / RESULT_FILE
-    checkpoint = {"true": last_whole_checkpoint(folder), "false": None}.get(resume.lower(), resume)
+    checkpoint = None
+    if resume.lower() == "true":
+        checkpoint = last_whole_checkpoint(folder, args.world_size)
+    elif resume.lower() != "false":
+        check_resumable(checkpoint := resume, args.world_size)
     if checkpoint is None:
         begun = resume.lower() == "true" and record.exists()  # stopped before its first checkpoint: it starts again
-        if folder.is_dir() and any(folder.iterdir()) and not begun:
+        if folder.is_dir() and {path.name for path in folder.iterdir()} - {LOCK} and not begun:
             raise ValueError(
                 f"{folder} is not empty: give another output_dir, or --resume_from_checkpoint true to continue a run."
             )
         return None, None
     if not record.exists():
         raise ValueError(f"{folder} has no {RESULT_FILE} of the run that began: start anew in another output_dir.")
-    earlier, arguments = read_json(record), _arguments(args)
+    earlier, arguments = read_record(record, "arguments", *BEFORE), _arguments(args)
     settings = {name: arguments[name] for name in FIXED}
     refuse_other_settings(earlier["arguments"], settings, refusal=OTHER_ADAPTATION, place=folder)
-    return checkpoint, {name: earlier[name] for name in ("head_was_new", "new_weights", "before_is_of", "before")}
+    return checkpoint, {name: earlier[name] for name in BEFORE}
 
 
 def _data(

@@ -10,7 +10,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from huggingface_hub.utils import tqdm
 
-from ..runs.folder import keep_settings, whole_file
+from ..runs.folder import keep_settings, move_whole, whole_file
+from ..runs.lock import locked
 from .actions import extract_actions, load_parser
 from .files import read_actions, read_recipes
 
@@ -40,12 +41,20 @@ def extract_file(recipes: Path, output: Path, *, parser_name: str | None = None,
     """
     if output.suffix not in SUFFIXES:
         raise ValueError(f"--output {output}: give a name that ends in {' or '.join(SUFFIXES)}.")
+    with locked(output, is_file=True):
+        return _extract_file(recipes, output, parser_name, num_proc)
+
+
+def _extract_file(recipes: Path, output: Path, parser_name: str | None, num_proc: int) -> int:
+    unfinished = output.with_name(f"{output.name}.unfinished")
     if output.exists():
+        for path in (unfinished, _settings_file(unfinished)):
+            path.unlink(missing_ok=True)  # of a process that was killed after the output was whole
         raise ValueError(f"{output} is there and whole: remove it, or give another --output.")
     total = sum(1 for _ in read_recipes(recipes))  # refuses what cannot be read before hours are spent
     if not total:
         raise ValueError(f"{recipes} holds no recipes.")
-    unfinished, parser = output.with_name(f"{output.name}.unfinished"), load_parser(parser_name)
+    parser = load_parser(parser_name)
     model = f"{parser.meta['lang']}_{parser.meta['name']} {parser.meta['version']}"
     _keep_input(unfinished, {"recipes": _checksum(recipes), "parser": model})
     done = _drop_half_line(unfinished)
@@ -112,5 +121,5 @@ def _finish(unfinished: Path, output: Path):
                 writer.write_table(pa.Table.from_pylist(rows, schema=SCHEMA))
         unfinished.unlink()
     else:
-        unfinished.replace(output)
+        move_whole(unfinished, output)
     _settings_file(unfinished).unlink()

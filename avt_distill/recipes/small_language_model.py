@@ -7,6 +7,8 @@ import torch
 from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, processors
 from transformers import BertConfig, BertForMaskedLM, PreTrainedTokenizerFast
 
+from ..runs.folder import whole_files
+
 LOWER, SPLITTER = normalizers.Lowercase(), pre_tokenizers.BertPreTokenizer()
 SPECIAL_TOKENS = ("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]")
 
@@ -48,10 +50,11 @@ def write_language_model(
         max_position_embeddings=num_positions,
         initializer_range=0.1,
     )
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
-        BertForMaskedLM(config).save_pretrained(folder)
-    _word_tokenizer(vocabulary, num_positions).save_pretrained(folder)
+    with whole_files(folder, last="tokenizer.json") as unfinished:
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(seed)
+            BertForMaskedLM(config).save_pretrained(unfinished)
+        _word_tokenizer(vocabulary, num_positions).save_pretrained(unfinished)
     return words
 
 

@@ -1,13 +1,21 @@
 """The folder of a run: files that are there whole or not at all, settings by which only the same run resumes."""
 
+import errno
+import io
 import json
+import logging
 import os
+import tempfile
 import textwrap
 import uuid
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
+
+from .lock import PARTIAL, UNFINISHED, lock_descriptor, locked
+
+logger = logging.getLogger(__name__)
 
 SETTINGS = "settings.json"  # written when training starts
 ARGUMENTS = "arguments.yaml"  # the options of a run, with which other commands take it up
@@ -44,18 +52,67 @@ ANOTHER_RUN = (
 def whole_file(path: str | Path) -> Iterator[Path]:
     """Yields a path in the same folder to write to, and renames it to `path` when the block ends without an error.
 
-    Every file that is read again is written this way: an interrupted process leaves the old file, or none.
+    Every file that is read again is written this way: an interrupted process leaves the old file, or none. What a
+    killed process left of its own is overwritten by the next one.
     """
     path = Path(path)
-    # Not by `tempfile`, whose files only their owner may read; unique, as several processes may write at once.
-    partial = path.with_name(f".{path.name}.{uuid.uuid4().hex}.partial")
+    # Not by `tempfile`, whose files only their owner may read.
+    partial = path.with_name(f".{path.name}{PARTIAL}")
+    with _kept_from_others(partial) as is_free:
+        if not is_free:  # several processes may write the same file at once
+            partial = path.with_name(f".{path.name}.{uuid.uuid4().hex}{PARTIAL}")
+        try:
+            yield partial
+            move_whole(partial, path)
+        except OSError as error:
+            if error.errno is None or error.filename is not None:
+                raise
+            raise OSError(error.errno, error.strerror, str(path)) from error  # a full disk, which names no file
+        finally:
+            partial.unlink(missing_ok=True)
+
+
+@contextmanager
+def _kept_from_others(partial: Path) -> Iterator[bool]:
+    """Locks an unfinished file while the block runs; yields whether that worked."""
     try:
-        yield partial
-        with open(partial, "rb") as file:
-            os.fsync(file.fileno())
-        os.replace(partial, path)
+        descriptor = os.open(partial, os.O_RDWR | os.O_CREAT, 0o666)
+    except PermissionError:  # of another user
+        yield False
+        return
+    try:
+        yield lock_descriptor(descriptor)
     finally:
-        partial.unlink(missing_ok=True)
+        os.close(descriptor)
+
+
+def move_whole(partial: str | Path, path: str | Path):
+    """Renames a finished file, once its content is on the disk: a power cut leaves it whole, or the old one."""
+    with open(partial, "rb") as file:
+        os.fsync(file.fileno())
+    os.replace(partial, path)
+    with suppress(OSError):  # folders cannot be opened everywhere
+        folder = os.open(Path(path).parent, os.O_RDONLY)
+        try:
+            os.fsync(folder)
+        finally:
+            os.close(folder)
+
+
+@contextmanager
+def whole_files(folder: str | Path, last: str | None = None) -> Iterator[Path]:
+    """Yields an empty folder to write to, and moves its files to `folder` when the block ends without an error.
+
+    Args:
+        folder (`str` or `Path`): Where the files are to be.
+        last (`str`, *optional*): The file that is moved after all others, and by which the result is known to be whole.
+    """
+    folder = Path(folder)
+    folder.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=folder, prefix=UNFINISHED, ignore_cleanup_errors=True) as unfinished:
+        yield Path(unfinished)
+        for path in sorted(Path(unfinished).iterdir(), key=lambda path: (path.name == last, path.name)):
+            move_whole(path, folder / path.name)
 
 
 def write_text(path: str | Path, text: str):
@@ -73,23 +130,36 @@ def write_json(path: str | Path, content: Any):
 def growing_json(path: str | Path, content: dict, name: str) -> Iterator[Callable[[Any], None]]:
     """Yields a function that appends to the list `name` of a JSON object, which otherwise holds `content`.
 
-    The file is valid JSON after each call, however the process ends.
+    The file is valid JSON after each call, however the process ends. One process at a time writes it.
     """
     empty = json.dumps({**content, name: []}, indent=1, ensure_ascii=False)
     end = "]\n}\n"
-    with open(path, "wb", buffering=0) as file:
-        at = file.write(empty.removesuffix("]\n}").encode())
-        file.write(end.encode())
-        separator = "\n"
+    with locked(path, is_file=True):
+        write_text(path, f"{empty}\n")
+        with open(path, "r+b", buffering=0) as file:
+            at = len(empty.removesuffix("]\n}").encode())
+            separator = "\n"
 
-        def append(item: Any):
-            nonlocal at, separator
-            text = separator + textwrap.indent(json.dumps(item, indent=1, ensure_ascii=False), "  ")
-            file.seek(at)
-            file.write(f"{text}\n {end}".encode())  # in one call, so that no interruption comes between its parts
-            at, separator = at + len(text.encode()), ",\n"
+            def append(item: Any):
+                nonlocal at, separator
+                text = separator + textwrap.indent(json.dumps(item, indent=1, ensure_ascii=False), "  ")
+                _overwrite(file, at, f"{text}\n {end}".encode(), end.encode())
+                at, separator = at + len(text.encode()), ",\n"
 
-        yield append
+            yield append
+
+
+def _overwrite(file: io.FileIO, at: int, content: bytes, before: bytes):
+    """Writes at a position in one call, so that no interruption comes between its parts; puts back what fails."""
+    try:
+        file.seek(at)
+        if file.write(content) < len(content):
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), file.name)
+    except OSError:
+        file.seek(at)
+        file.write(before)
+        file.truncate()
+        raise
 
 
 def read_json(path: str | Path, **kwargs: Any) -> Any:
@@ -102,6 +172,36 @@ def read_json(path: str | Path, **kwargs: Any) -> Any:
         return json.loads(Path(path).read_text(encoding="utf-8"), **kwargs)
     except (json.JSONDecodeError, UnicodeDecodeError) as error:
         raise ValueError(f"{path} is not JSON ({error}): delete it and rerun the command that writes it.") from error
+
+
+def read_record(path: str | Path, *names: str, **kwargs: Any) -> dict:
+    """Returns what a command recorded as a JSON object.
+
+    Args:
+        path (`str` or `Path`): The file.
+        names (`str`): Keys that must be there.
+        kwargs: Of `json.loads`.
+
+    Raises:
+        ValueError: for a file that is not JSON, is no object or lacks a key, naming it.
+    """
+    content = read_json(path, **kwargs)
+    if not isinstance(content, dict) or (absent := [name for name in names if name not in content]):
+        lacking = f"lacks {absent}" if isinstance(content, dict) else f"holds a {type(content).__name__}"
+        raise ValueError(f"{path} {lacking} and is no record: delete it and rerun the command that writes it.")
+    return content
+
+
+def is_record(path: str | Path, *names: str) -> bool:
+    """Returns whether a record is there and whole; says so where there is a file that is not."""
+    try:
+        read_record(path, *names)
+    except FileNotFoundError:
+        return False
+    except ValueError as error:
+        logger.warning("%s It is written again.", error)
+        return False
+    return True
 
 
 def keep_settings(
@@ -121,7 +221,7 @@ def keep_settings(
     """
     path, settings = Path(path), json.loads(json.dumps(settings))
     if path.exists():
-        refuse_other_settings(read_json(path), settings, refusal=refusal, place=path.parent, **names)
+        refuse_other_settings(read_record(path), settings, refusal=refusal, place=path.parent, **names)
     elif should_save:
         path.parent.mkdir(parents=True, exist_ok=True)
         write_json(path, settings)
@@ -140,24 +240,6 @@ def refuse_other_settings(found: dict, settings: dict, *, refusal: str, **names)
         name = different[0]
         values = {"name": name, "found": found.get(name), "wanted": settings[name], "different": different}
         raise ValueError(refusal.format(**values, **names))
-
-
-def last_whole_checkpoint(folder: str | Path) -> str | None:
-    """Returns the newest of a `Trainer`'s checkpoints in a folder that was written to its end, or `None`.
-
-    `Trainer` writes `trainer_state.json` last. A checkpoint without it, or with half of it, was interrupted mid-write
-    and cannot be resumed.
-    """
-    from transformers.trainer import TRAINER_STATE_NAME  # seconds to import, and not every command needs it
-
-    checkpoints = [path for path in Path(folder).glob("checkpoint-*") if path.name.rpartition("-")[2].isdigit()]
-    for checkpoint in sorted(checkpoints, key=lambda path: int(path.name.rpartition("-")[2]), reverse=True):
-        try:
-            json.loads((checkpoint / TRAINER_STATE_NAME).read_text())
-        except (OSError, json.JSONDecodeError):
-            continue
-        return str(checkpoint)
-    return None
 
 
 def check_processes(num_processes: int, option: str = "--use_cpu"):

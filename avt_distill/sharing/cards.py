@@ -6,7 +6,7 @@ from pathlib import Path
 from huggingface_hub import CardData, DatasetCard, DatasetCardData, EvalResult, ModelCard, ModelCardData, RepoCard
 from jinja2 import Environment, StrictUndefined, UndefinedError
 
-from ..runs.folder import read_json
+from ..runs.folder import read_json, read_record
 from .shipped import shipped_folder
 
 RESULTS, SETTINGS, CONFIG = "results.json", "settings.json", "config.json"
@@ -213,7 +213,7 @@ class _Measured(dict):
 def _read(path: Path) -> dict:
     if not path.exists():
         raise ValueError(f"{path} is missing: a card is made of what a run wrote.")
-    return read_json(path, object_hook=_Measured)
+    return read_record(path, object_hook=_Measured)
 
 
 def _eval_results(

@@ -2,7 +2,6 @@
 
 import copy
 import json
-import tempfile
 from pathlib import Path
 
 import torch
@@ -13,6 +12,9 @@ from modeling_avt.modeling_avt import AVTForAnticipation
 from modeling_avt.reader_avt import HistoryReader
 from modeling_avt.temporal_avt import TIME_CONTRACT, sample_frame_times
 from modeling_avt.video_processing_avt import AVTVideoProcessor
+
+from ..runs.folder import whole_files
+from ..runs.lock import locked
 
 LARGEST_DIFFERENCE = 1e-4
 CONTRACT, READER = "programs.json", "reader.safetensors"
@@ -140,16 +142,14 @@ def export_model(
     programs = {"feature_model": FeatureModel(model), "streaming_step": StreamingStep(model, **crop)}
     folder, differences = Path(folder), {}
     folder.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=folder, prefix=".unfinished_") as unfinished, torch.random.fork_rng():
+    with locked(folder), whole_files(folder, last=CONTRACT) as unfinished, torch.random.fork_rng():
         torch.manual_seed(0)
         for name, program in programs.items():
-            for path in _write(program.eval(), Path(unfinished) / name, onnx):
+            for path in _write(program.eval(), unfinished / name, onnx):
                 differences[path.name] = _difference(program, path)
         description = _describe(programs, model.config, video_processor)
-        description["reader"] = None if reader is None else _write_reader(reader, model.config, Path(unfinished))
-        (Path(unfinished) / CONTRACT).write_text(json.dumps(description, indent=1) + "\n")
-        for path in Path(unfinished).iterdir():
-            path.replace(folder / path.name)
+        description["reader"] = None if reader is None else _write_reader(reader, model.config, unfinished)
+        (unfinished / CONTRACT).write_text(json.dumps(description, indent=1) + "\n")
     return differences
 
 

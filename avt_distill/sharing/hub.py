@@ -17,7 +17,7 @@ from transformers.dynamic_module_utils import custom_object_save
 from modeling_avt.configuration_avt import AVTConfig
 from modeling_avt.modeling_avt import AVTForAnticipation
 
-from ..runs.folder import read_json
+from ..runs.folder import read_json, write_text
 from ..teacher.modeling_teacher import TextTeacherConfig
 from ..teacher.prediction import TeacherScorer
 from .cards import space_card
@@ -142,7 +142,7 @@ class PushedCheckpoint(TrainerCallback):
             name = (args.hub_model_id or folder.name).rpartition("/")[2]
             data = ModelCardData(library_name="transformers", tags=["action-anticipation", "custom_code"])
             text = IN_TRAINING.format(name=name, step=state.global_step, steps=state.max_steps)
-            ModelCard(f"---\n{data.to_yaml()}\n---\n\n{text}").save(folder / "README.md")
+            write_text(folder / "README.md", str(ModelCard(f"---\n{data.to_yaml()}\n---\n\n{text}")))
 
 
 @contextmanager

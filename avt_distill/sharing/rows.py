@@ -8,6 +8,7 @@ from huggingface_hub import CommitOperationAdd, DatasetCard, DatasetCardData, Hf
 
 from ..data.builder import AnticipationBuilder
 from ..runs.folder import read_json, whole_file, write_text
+from ..runs.lock import locked
 from .cards import dataset_card
 from .hub import create_repository, hub_errors_in_one_line
 
@@ -17,7 +18,11 @@ def export_rows(splits: datasets.DatasetDict, builder: AnticipationBuilder, fold
 
     `labels.json` is the label space; `<split>_dropped.csv` names the actions without a row, `uid,action id`.
     """
-    folder.mkdir(parents=True, exist_ok=True)
+    with locked(folder):
+        _export_rows(splits, builder, folder)
+
+
+def _export_rows(splits: datasets.DatasetDict, builder: AnticipationBuilder, folder: Path):
     builder.annotations.label_space.save(folder / "labels.json")
     for name, uids in builder.dropped.items():
         actions = builder.annotations.splits[name].set_index("uid")["action"]

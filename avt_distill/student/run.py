@@ -9,7 +9,8 @@ from ..data.loading import choose_splits, dataset_builder
 from ..evaluation.benchmark_metrics import benchmark_metrics, models_table
 from ..evaluation.comparison import compare_tables, comparison_text
 from ..evaluation.scores import ScoreTable
-from ..runs.folder import ARGUMENTS, DECISIVE, check_processes, read_json, write_json, write_text
+from ..runs.folder import ARGUMENTS, DECISIVE, check_processes, read_record, write_json, write_text
+from ..runs.lock import locked
 from ..sharing.cards import student_card
 from ..sharing.hub import create_repository, push_folder, use_token
 from .arguments import RunArguments
@@ -40,6 +41,11 @@ def distill(args: RunArguments) -> str:
         OSError: where the Hub cannot be reached, before training.
     """
     check_processes(args.world_size)
+    with locked(args.folder):
+        return _distill(args)
+
+
+def _distill(args: RunArguments) -> str:
     builder = dataset_builder(args)
     choose_splits(args, builder)
     if args.model_name_or_path is not None and args.num_train_epochs == 0 and args.max_steps <= 0:
@@ -96,7 +102,7 @@ def hub_name(args: RunArguments) -> str:
 def report(args: RunArguments, data: StudentData, tables: dict[str, list[ScoreTable]]) -> str:
     """Returns each student's metrics and their comparison as text, and writes `comparison.json` and a card."""
     folder = args.folder
-    results = {path.parent.name: read_json(path) for path in sorted(folder.glob(f"*_seed*/{RESULTS}"))}
+    results = {path.parent.name: read_record(path, "metrics") for path in sorted(folder.glob(f"*_seed*/{RESULTS}"))}
     metrics = {name: result["metrics"] for name, result in results.items()}
     if (probe := probe_table(data, args.evaluation_split)) is not None:
         probe.save(folder / f"scores_{args.evaluation_split}_probe.parquet")

@@ -16,7 +16,7 @@ from modeling_avt.temporal_avt import TIME_CONTRACT
 from ..data.builder import AnticipationBuilder
 from ..evaluation.benchmark_metrics import benchmark_metrics
 from ..evaluation.scores import LABEL_SPACE_HASH, ScoreTable
-from ..runs.folder import DECISIVE, SETTINGS, keep_settings, last_whole_checkpoint, write_json
+from ..runs.folder import DECISIVE, SETTINGS, is_record, keep_settings, write_json
 from ..teacher.soft_labels import SoftLabelTable, rows_fingerprint
 from .arguments import DistillationArguments, RunArguments, StudentArguments
 from .building import StudentInput, build_student, prepare_for_features, student_input
@@ -108,14 +108,14 @@ def trained_student(args: RunArguments, data: StudentData) -> ScoreTable:
     """
     folder = args.folder
     scores = folder / f"scores_{args.evaluation_split}.parquet"
-    if (folder / RESULTS).exists() and scores.exists():
+    if is_record(folder / RESULTS, "metrics") and scores.exists():
         keep_settings(folder / SETTINGS, _settings(args, data), should_save=args.should_save, what="a student")
         return ScoreTable.load(scores, label_space=data.builder.annotations.label_space)
     set_seed(args.seed)
     trainer = _trainer(args, data)  # first: a student that cannot be built must not claim the folder
     keep_settings(folder / SETTINGS, _settings(args, data), should_save=args.should_save, what="a student")
     started = time.perf_counter()
-    trainer.train(resume_from_checkpoint=last_whole_checkpoint(folder))
+    trainer.resume()
     seconds = time.perf_counter() - started
     about = {"split": args.evaluation_split, "seed": args.seed, "distill_weight": args.distill_weight}
     table, losses = score_table(trainer, data.evaluation, table_metadata(data.builder, **about))

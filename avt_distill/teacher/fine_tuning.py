@@ -21,7 +21,9 @@ from transformers import (
 from ..data.builder import AnticipationBuilder
 from ..data.labels import LabelSpace
 from ..metrics import label_ranks
-from ..runs.folder import DECISIVE, SETTINGS, keep_settings, last_whole_checkpoint, write_json
+from ..runs.folder import DECISIVE, SETTINGS, is_record, keep_settings, write_json
+from ..runs.lock import locked
+from ..runs.training import ResumableTrainer
 from .action_text import ActionText
 from .arguments import TeacherArguments
 from .language_models import is_causal, load_language_model_config, load_text_backbone, load_tokenizer
@@ -72,9 +74,10 @@ def fine_tuned_teacher(
     if rows.empty:
         raise ValueError("No row has a label to learn: give the rows of a training split.")
     folder, settings = Path(args.output_dir), _settings(rows, label_space, args, history)
-    keep_settings(folder / SETTINGS, settings, should_save=args.should_save, what="a teacher")
-    if not (folder / RECORD).exists():
-        _train(rows, label_space, args, history)
+    with locked(folder):
+        keep_settings(folder / SETTINGS, settings, should_save=args.should_save, what="a teacher")
+        if not is_record(folder / RECORD, "videos"):
+            _train(rows, label_space, args, history)
     return TeacherScorer.from_pretrained(folder)
 
 
@@ -103,7 +106,7 @@ def _train(rows: pd.DataFrame, label_space: LabelSpace, args: TeacherArguments, 
         preprocess_logits_for_metrics=lambda outputs, labels: outputs[0],
         callbacks=[EarlyStoppingCallback(args.patience)] if len(held_out) else None,
     )
-    trainer.train(resume_from_checkpoint=last_whole_checkpoint(trainer_args.output_dir))
+    trainer.resume()
     if len(held_out):
         _check_best_is_loaded(trainer)
     if args.lora_rank:
@@ -117,8 +120,8 @@ def _train(rows: pd.DataFrame, label_space: LabelSpace, args: TeacherArguments, 
     trainer.accelerator.wait_for_everyone()
 
 
-class TeacherTrainer(Trainer):
-    """A `Trainer` whose classifiers may have a learning rate of their own."""
+class TeacherTrainer(ResumableTrainer):
+    """A trainer whose classifiers may have a learning rate of their own."""
 
     def create_optimizer(self, *args, **kwargs) -> torch.optim.Optimizer:
         optimizer = super().create_optimizer(*args, **kwargs)

@@ -9,7 +9,7 @@ import transformers
 from ..data.builder import AnticipationBuilder
 from ..evaluation.benchmark_metrics import benchmark_metrics
 from ..evaluation.scores import LABEL_SPACE_HASH, ScoreTable
-from ..runs.folder import SETTINGS, read_json, write_json
+from ..runs.folder import SETTINGS, read_record, write_json
 from .arguments import TeacherArguments
 from .count_models import NGramModel
 from .log_linear import LogLinearModel
@@ -63,7 +63,7 @@ def measure_teacher(
         "metrics": {name: benchmark_metrics(table, builder.annotations) for name, table in tables.items()},
         "training_s": round(training_s, 1),
         "scores": tables["teacher"].metadata,
-        "settings": read_json(folder / SETTINGS),
+        "settings": read_record(folder / SETTINGS),
         "versions": {library.__name__: library.__version__ for library in (torch, transformers)},
     }
     write_json(folder / "results.json", result)

@@ -13,7 +13,7 @@ from pathlib import Path
 import av
 import numpy as np
 
-from ...runs.folder import write_text
+from ...runs.folder import whole_file, write_text
 from ..segments import AnnotationError
 from .own_data import OwnData
 
@@ -102,7 +102,7 @@ def generate_demo(folder: str | Path, *, num_videos: int = 60, num_recipes: int 
     (folder / "videos").mkdir(parents=True, exist_ok=True)
     choose = random.Random(seed)
     recipes = [_recipe(number, choose) for number in range(num_recipes)]
-    (folder / "recipes.jsonl").write_text("".join(json.dumps(recipe) + "\n" for recipe in recipes))
+    write_text(folder / "recipes.jsonl", "".join(json.dumps(recipe) + "\n" for recipe in recipes))
     rows = ["video_id,start_s,end_s,action,verb,noun,split"]
     for number in range(num_videos):
         video_id = f"kitchen_{number:03d}"
@@ -142,7 +142,7 @@ def _film(path: Path, segments: list[tuple[float, float, str]], noise: np.random
     """Encodes one video: during an action its noun's blob and, most of the time, its verb's tool."""
     counter = noise.integers(90, 150, 3) + noise.normal(0, 12, (HEIGHT_PX, WIDTH_PX, 1))
     actions = {n: action for start, end, action in segments for n in range(round(start * FPS), round(end * FPS))}
-    with av.open(str(path), "w") as container:
+    with whole_file(path) as partial, av.open(str(partial), "w", format="mp4") as container:
         stream = container.add_stream("libx264", rate=FPS, options=ENCODING)
         stream.width, stream.height, stream.pix_fmt = WIDTH_PX, HEIGHT_PX, "yuv420p"
         for number in range(round((segments[-1][1] + 1) * FPS)):

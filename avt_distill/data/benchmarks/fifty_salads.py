@@ -1,11 +1,11 @@
 """50 Salads (mid granularity, 17 actions), five folds by user."""
 
-import json
 from itertools import groupby
 from pathlib import Path
 
 import pandas as pd
 
+from ...runs.folder import read_json
 from ..builder import Annotations, AnticipationBuilder, AnticipationConfig
 from ..labels import LabelSpace
 from ..segments import AnnotationError, read_csv, segment_table
@@ -58,7 +58,7 @@ class FiftySalads(AnticipationBuilder):
 
 def _read_segment_form(folder: Path, fold: str) -> tuple[LabelSpace, pd.DataFrame, list[str], float]:
     """Returns the labels, the segments in frames, a fold's test videos, and frames per second."""
-    meta = json.loads((folder / "meta.json").read_text(encoding="utf-8"))
+    meta = read_json(folder / "meta.json")
     table = read_csv(folder / "segments.csv", "video_id", "start_frame", "end_frame", "action_class")
     return LabelSpace(tuple(meta["actions"])), table, meta["test_videos_of_fold"][fold], float(meta["frame_rate"])
 

@@ -1,33 +1,20 @@
-"""The folder of a run: checkpoints that can be resumed, files that are whole, settings of the same run."""
+"""The folder of a run: files that are whole, settings of the same run."""
 
 import json
+import resource
+import signal
 
 import pytest
 
 from avt_distill.runs.folder import (
     growing_json,
+    is_record,
     keep_settings,
-    last_whole_checkpoint,
     read_json,
     whole_file,
+    whole_files,
     write_json,
 )
-
-
-def test_checkpoints_that_a_kill_cut_off_are_passed_over(tmp_path):
-    for step, state in ((9, "{}"), (100, "{}"), (200, None), (300, '{"epoch": 1')):
-        folder = tmp_path / f"checkpoint-{step}"
-        folder.mkdir()
-        (folder / "model.safetensors").write_bytes(b"")
-        if state is not None:
-            (folder / "trainer_state.json").write_text(state)
-    (tmp_path / "checkpoint-best").mkdir()
-    assert last_whole_checkpoint(tmp_path) == str(tmp_path / "checkpoint-100")
-
-
-def test_no_checkpoint_means_a_new_start(tmp_path):
-    assert last_whole_checkpoint(tmp_path) is None
-    assert last_whole_checkpoint(tmp_path / "nowhere") is None
 
 
 def test_a_file_is_there_whole_or_not_at_all(tmp_path):
@@ -43,6 +30,63 @@ def test_a_file_is_there_whole_or_not_at_all(tmp_path):
         write_half()
     assert read_json(path) == {"metrics": 1}
     assert list(tmp_path.iterdir()) == [path]
+
+
+def test_two_writers_of_a_file_do_not_write_into_each_other(tmp_path):
+    with whole_file(tmp_path / "a.json") as first:
+        first.write_text("first")
+        write_json(tmp_path / "a.json", "second")
+        assert read_json(tmp_path / "a.json") == "second"
+    assert (tmp_path / "a.json").read_text() == "first"
+    assert [path.name for path in tmp_path.iterdir()] == ["a.json"]
+
+
+def test_files_of_a_folder_appear_together_and_the_last_one_last(tmp_path):
+    def write(error: Exception | None = None):
+        with whole_files(tmp_path, last="config.json") as folder:
+            for name in ("config.json", "model.safetensors"):
+                (folder / name).write_text("")
+            assert not (tmp_path / "config.json").exists()
+            if error:
+                raise error
+
+    with pytest.raises(OSError, match="No space"):
+        write(OSError("No space left on device"))
+    assert not list(tmp_path.iterdir())
+    write()
+    times = [(tmp_path / name).stat().st_ctime_ns for name in ("model.safetensors", "config.json")]
+    assert times == sorted(times)
+
+
+def test_a_full_disk_leaves_a_growing_file_as_it_was(tmp_path):
+    path = tmp_path / "moments.json"
+    with growing_json(path, {"video": "a"}, "moments") as append:
+        append("fits")
+        limit = resource.getrlimit(resource.RLIMIT_FSIZE)
+        ignored = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+        resource.setrlimit(resource.RLIMIT_FSIZE, (path.stat().st_size + 100, limit[1]))
+        try:
+            with pytest.raises(OSError, match=r"moments\.json"):
+                append("does not fit" * 100)
+        finally:
+            resource.setrlimit(resource.RLIMIT_FSIZE, limit)
+            signal.signal(signal.SIGXFSZ, ignored)
+        assert read_json(path) == {"video": "a", "moments": ["fits"]}
+        append("fits, too")
+    assert read_json(path)["moments"] == ["fits", "fits, too"]
+
+
+@pytest.mark.parametrize("content", [b"", b"{", b"[]", b"null", b'{"other": 1}', b"\xff"])
+def test_a_record_that_cannot_be_read_is_named_and_written_again(tmp_path, content, caplog):
+    path = tmp_path / "results.json"
+    assert not is_record(path, "metrics")
+    assert not caplog.records
+    path.write_bytes(content)
+    assert not is_record(path, "metrics")
+    assert str(path) in caplog.text
+    assert "written again" in caplog.text
+    write_json(path, {"metrics": 1})
+    assert is_record(path, "metrics")
 
 
 def test_a_growing_file_is_json_after_each_item(tmp_path):

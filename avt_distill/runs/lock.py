@@ -1,0 +1,205 @@
+"""One command at a time writes to a folder or a file; the processes of one run share its lock."""
+
+import errno
+import json
+import logging
+import os
+import re
+import shutil
+import socket
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+try:
+    import fcntl
+except ImportError:  # Windows
+    fcntl = None
+
+logger = logging.getLogger(__name__)
+
+LOCK = "_avt_distill.lock"  # in a folder; `Trainer` pushes no file that begins with an underscore
+PARTIAL, UNFINISHED = ".partial", ".unfinished_"  # how names of half-written files end, and of folders begin
+OF_SAFETENSORS = re.compile(r"\.tmp[A-Za-z0-9]{6}")  # what `save_file` writes to
+NO_LOCKS_HERE = (errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP)  # of some network file systems
+_held: dict[Path, int] = {}  # this process's locks: the descriptor of each file
+
+
+class InUseError(ValueError):
+    """Another command writes to the same folder or file."""
+
+
+@contextmanager
+def locked(place: str | Path, *, is_file: bool = False) -> Iterator[None]:
+    """Keeps other commands from writing to a folder, or to a file, while the block runs.
+
+    The kernel releases the lock when the process ends, however it ends: the lock file of a killed process locks
+    nothing. Processes of one `accelerate launch` share the lock. A process can take a lock that it holds again.
+
+    Args:
+        place (`str` or `Path`): The folder, which is created, and removed if it is still empty at the end; or the file.
+        is_file (`bool`, *optional*, defaults to `False`): Lock the file of this name alone.
+
+    Raises:
+        InUseError: where another command holds the lock, naming it.
+    """
+    place = Path(place).resolve()
+    folder = place.parent if is_file else place
+    path = folder / (f"_{place.name}.lock" if is_file else LOCK)
+    if path in _held or fcntl is None:
+        yield
+        return
+    created = [parent for parent in (folder, *folder.parents) if not parent.exists()]
+    folder.mkdir(parents=True, exist_ok=True)
+    try:
+        _take(path, place)
+        try:
+            yield
+        finally:
+            _release(path)
+    finally:
+        for parent in created:
+            with suppress(OSError):  # not empty
+                parent.rmdir()
+
+
+def _take(path: Path, place: Path):
+    """Locks a file: for this process alone, or of several processes first for the main one, then for all."""
+    assert fcntl is not None
+    if int(os.environ.get("WORLD_SIZE", "1")) == 1:
+        _lock(path, place, fcntl.LOCK_EX)
+        remove_unfinished(place)
+        return
+    from accelerate import PartialState
+
+    state = PartialState()
+    with state.main_process_first():
+        if state.is_main_process:
+            _lock(path, place, fcntl.LOCK_EX)
+            remove_unfinished(place)
+        if state.num_processes > 1:
+            _lock(path, place, fcntl.LOCK_SH)
+
+
+def _lock(path: Path, place: Path, kind: int):
+    """Locks a file, which is created, and records who did; a lock that is held becomes one of the other kind."""
+    assert fcntl is not None
+    while True:
+        descriptor = _held.get(path)
+        descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o666) if descriptor is None else descriptor
+        try:
+            fcntl.flock(descriptor, kind | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            holder = _holder(descriptor)
+            _held.pop(path, None)
+            os.close(descriptor)
+            raise InUseError(
+                f"{place} is in use by {holder}: wait until it ends, or give another name, otherwise both would write "
+                "the same files."
+            ) from error
+        except OSError as error:
+            if error.errno not in NO_LOCKS_HERE:
+                os.close(descriptor)
+                raise
+            logger.warning("%s is on a file system without locks: start no second command there.", place)
+        _held[path] = descriptor
+        with suppress(FileNotFoundError):
+            if os.stat(path).st_ino == os.fstat(descriptor).st_ino:
+                break
+        os.close(_held.pop(path))  # removed by its holder between opening and locking
+    if kind == fcntl.LOCK_EX:
+        with suppress(OSError):  # who it is matters only to the message of others
+            os.ftruncate(descriptor, 0)
+            os.pwrite(descriptor, json.dumps(_this_process()).encode(), 0)
+
+
+def lock_descriptor(descriptor: int) -> bool:
+    """Locks an open file until it is closed; returns whether no other process holds it, as far as that is known."""
+    try:
+        if fcntl is not None:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    except OSError as error:
+        if error.errno not in NO_LOCKS_HERE:
+            raise
+    return True
+
+
+def _release(path: Path):
+    """Unlocks a file, and removes it unless another process of the run holds the lock, too."""
+    assert fcntl is not None
+    descriptor = _held.pop(path)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        path.unlink(missing_ok=True)
+    except OSError:
+        pass
+    finally:
+        os.close(descriptor)
+
+
+def _this_process() -> dict:
+    began = time.strftime("%Y-%m-%d %H:%M:%S")
+    return {"command": " ".join(sys.argv[1:2]), "pid": os.getpid(), "host": socket.gethostname(), "since": began}
+
+
+def _holder(descriptor: int) -> str:
+    """Returns who holds a lock, as a part of a sentence."""
+    try:
+        found = json.loads(os.pread(descriptor, 10_000, 0))
+        return "process {pid} on {host} ({command}, since {since})".format(**found)
+    except (ValueError, KeyError, TypeError):
+        return "another process"
+
+
+def _close_in_child():
+    """Closes the locks of a forked process's parent: a worker that outlives it must not hold them."""
+    for descriptor in _held.values():
+        with suppress(OSError):
+            os.close(descriptor)
+    _held.clear()
+
+
+def remove_unfinished(place: str | Path):
+    """Removes what killed processes left half-written in a folder, or beside a file; what is being written stays."""
+    place = Path(place)
+    if not place.is_dir():
+        _remove_partial(place.with_name(f".{place.name}{PARTIAL}"))
+        return
+    for folder, subfolders, files in os.walk(place):
+        if LOCK in files and Path(folder) != place and _is_held(Path(folder) / LOCK):
+            subfolders.clear()  # another command writes there
+            continue
+        for name in [name for name in subfolders if name.startswith(UNFINISHED)]:
+            shutil.rmtree(Path(folder) / name, ignore_errors=True)
+            subfolders.remove(name)
+        for name in files:
+            if (name.startswith(".") and name.endswith(PARTIAL)) or OF_SAFETENSORS.fullmatch(name):
+                _remove_partial(Path(folder) / name)
+
+
+def _is_held(lock: Path) -> bool:
+    with suppress(OSError):
+        descriptor = os.open(lock, os.O_RDWR)
+        try:
+            return not lock_descriptor(descriptor)
+        finally:
+            os.close(descriptor)
+    return False
+
+
+def _remove_partial(partial: Path):
+    with suppress(OSError):
+        descriptor = os.open(partial, os.O_RDWR)
+        try:
+            if lock_descriptor(descriptor):
+                partial.unlink()
+        finally:
+            os.close(descriptor)
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_close_in_child)
