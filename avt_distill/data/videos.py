@@ -3,6 +3,8 @@
 from collections.abc import Sequence
 from pathlib import Path
 
+from ..runs.texts import read_user_text
+
 # fmt: off
 VIDEO_SUFFIXES = {
     ".3g2", ".3gp", ".asf", ".avi", ".flv", ".gif", ".m2ts", ".m4v", ".mkv", ".mov", ".mp4", ".mpeg", ".mpg", ".mts",
@@ -37,7 +39,7 @@ def _expand(source: Path) -> list[Path]:
     if source.is_dir():
         return [path for path in sorted(source.rglob("*")) if _is_video(path)]
     if source.suffix == ".txt" and source.is_file():
-        return [source.parent / line.strip() for line in source.read_text().splitlines() if line.strip()]
+        return [source.parent / line.strip() for line in read_user_text(source).splitlines() if line.strip()]
     return [source]
 
 
