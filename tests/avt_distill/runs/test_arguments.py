@@ -191,3 +191,17 @@ def test_other_words_than_auto_are_refused():
         parse("--teacher", "bert", "--use_cpu", "--bf16", "perhaps")
     with pytest.raises(ValueError, match="fp16"):
         parse("--teacher", "bert", "--use_cpu", "--fp16", "auto")
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (["--gradient_accumulation_steps", "0"], "gradient_accumulation_steps is 0: give 1 or more"),
+        (["--per_device_train_batch_size", "-1"], "per_device_train_batch_size is -1: give 1 or more"),
+        (["--lr_scheduler_kwargs", "{"], "lr_scheduler_kwargs, '{', is no JSON"),
+        (["--accelerator_config", "{"], "accelerator_config, '{', is no JSON"),
+    ],
+)
+def test_training_options_that_cannot_be_meant_are_named(options, message):
+    with pytest.raises(ValueError, match=message):
+        parse("--teacher", "bert", "--use_cpu", *options)
