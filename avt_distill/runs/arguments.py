@@ -260,7 +260,7 @@ def _not_json(given: dict[str, Any]) -> str:
     return "An option"
 
 
-def _or_auto(parse_other: Callable[[str], Any]) -> Callable[[str], Any]:
+def _or_auto(parse_other: Any) -> Callable[[str], Any]:
     """Returns what parses the text of an option that may be `AUTO`."""
 
     def parse(text: str) -> Any:
