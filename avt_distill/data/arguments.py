@@ -18,6 +18,7 @@ class DatasetArguments:
     dataset: str | None = option(f"A benchmark ({', '.join(BENCHMARKS)}), or a folder with segments.csv.")
     data_dir: str | None = option("Folder of the benchmark's annotation files.")
     videos: str | None = option("Folder of the videos, searched in depth.")
+    past_end: str | None = option("Past a video's end: error, clip, skip.")
     config_name: str | None = option("Such as rulstm, split1_complete or fold1.")
     tau_a: float | None = option("Seconds from the observed window to the action.")
     tau_o: float | None = option("Length of the observed window in seconds.")

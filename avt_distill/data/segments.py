@@ -143,12 +143,12 @@ def _lines(columns: Iterable) -> pd.Index | None:
     return next(indexes, None)
 
 
-def _numbers(source, lines: pd.Index | None, table: pd.DataFrame, name: str, *, whole: bool) -> pd.Series:
-    numbers = pd.to_numeric(table[name], errors="coerce")
-    is_wrong = ~np.isfinite(numbers.to_numpy(dtype=float)) | (whole & (numbers % 1 != 0).to_numpy())
+def _numbers(source, lines: pd.Index | None, table: pd.DataFrame, name: str, *, whole: bool) -> np.ndarray:
+    numbers = np.asarray(pd.to_numeric(table[name], errors="coerce"), dtype=float)
+    is_wrong = ~np.isfinite(numbers) | (whole & (np.mod(np.nan_to_num(numbers), 1) != 0))
     if is_wrong.any():
         row = int(np.flatnonzero(is_wrong)[0])
-        accepted = "a number" if numbers.isna().iloc[row] else "a whole number" if whole else "a finite number"
+        accepted = "a number" if np.isnan(numbers[row]) else "a whole number" if whole else "a finite number"
         place = f"segment {row + 1}" if lines is None else f"line {lines[row]}"
         raise AnnotationError(f"{source}, {place}: {name} is '{table[name].iloc[row]}': give {accepted}.")
     return numbers

@@ -30,7 +30,7 @@ OFTEN_SET = {
     "per_device_train_batch_size": "Examples a device and step.",
     "seed": "Of initial weights and the order of rows.",
     "use_cpu": "Train on the CPU although there is a GPU; needed for several processes without one.",
-    "bf16": "Train in bfloat16; auto: where the accelerator computes in it.",
+    "bf16": "In bfloat16; auto: where it is native.",
     "push_to_hub": "Upload the result to the Hub, as hub_model_id.",
 }
 AUTO = "auto"

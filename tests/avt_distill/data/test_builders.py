@@ -459,3 +459,45 @@ def test_a_blank_fold_is_none(folder, fold, caplog):
     write(folder, ["a,5,6,cut"])
     with pytest.raises(AnnotationError, match="has no column 'fold'"):
         load(folder, fold=1)
+
+
+LATE = ["a,2,4,cut egg", "a,5,5.9,mix egg", "a,5.5,8,cut oil", "a,7,9,mix egg", "b,2,6.5,cut egg"]
+
+
+@pytest.mark.parametrize(
+    ("past_end", "ends", "history", "count"),
+    [
+        ("clip", {"a_0": 4.0, "a_1": 5.9, "a_2": 6.0, "b_0": 6.5}, [0, 2], "2 segments end after their video, 'a_2'"),
+        (
+            "skip",
+            {"a_0": 4.0, "a_1": 5.9, "b_0": 6.5},
+            [0],
+            "2 segments end after their video, 'a_2' first, and are left",
+        ),
+    ],
+)
+def test_segments_that_end_after_their_video(folder, caplog, capsys, past_end, ends, history, count):
+    (folder / "videos").mkdir()
+    for name in "ab":
+        write_video(folder / "videos" / f"{name}.mp4", numbered_frames(60), fps=10)
+    write(folder, LATE)
+    with pytest.raises(AnnotationError, match=r"a\.mp4 lasts 6\.0 s, .* 9\.0 s.*2 segments end after it, 'a_2' first"):
+        load(folder)
+    rows = load(folder, past_end=past_end)["train"]
+    assert list(rows["end_s"]) == list(ends.values())
+    assert count in caplog.text
+    builder = anticipation_builder(str(folder), past_end=past_end, cache_dir=str(folder))
+    assert len(builder.annotations.splits["train"]) == len(ends)
+    assert builder.late == {"train": list(builder.late["train"])}
+    assert len(builder.late["train"]) == 2
+    with pytest.raises(AnnotationError, match="past_end is 'cut': give one of"):
+        load(folder, past_end="cut")
+
+
+def test_a_video_that_was_encoded_anew_at_another_rate_is_never_served_stale(folder):
+    (folder / "videos").mkdir()
+    write(folder, ["a,3,4,cut egg"])
+    for fps, indices in ((10, [-10, 0, 10, 20]), (5, [-5, 0, 5, 10])):
+        write_video(folder / "videos" / "a.mp4", numbered_frames(6 * fps), fps=fps)
+        row = load(folder)["train"][0]
+        assert row["frame_indices"][1:] == indices[1:]
