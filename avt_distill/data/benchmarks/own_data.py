@@ -28,8 +28,9 @@ class OwnDataConfig(AnticipationConfig):
     Args:
         fold (`str` or number, *optional*): The value of the column `fold` that is held out as `test`; the others are
             `train`. Compared as text; 1, "1" and "1.0" are the same.
-        video_fps (`float`, *optional*): Frames per second of the videos. Default: read from `videos`, or `frame_rate`
-            where there are none; matters to `frame_indices`, and to protocol `"avt"`.
+        video_fps (`float`, *optional*): Frames per second of the videos, and of folders of pictures, which state none.
+            Default: read from `videos`, or `frame_rate` where there are none; matters to `frame_indices`, and to
+            protocol `"avt"`.
     """
 
     fold: str | float | None = None
