@@ -14,6 +14,7 @@ from importlib.metadata import version
 from pathlib import Path
 
 from .runs.arguments import closest
+from .runs.errors import sentence
 
 COMMANDS = {
     "watch a video": ("anticipate",),
@@ -50,7 +51,7 @@ def main(argv: Sequence[str] | None = None):
 
 @contextmanager
 def errors_in_one_line() -> Iterator[None]:
-    """Ends the process with one line for errors that are the user's to correct: values, files, missing packages.
+    """Ends the process with one line for errors that are the user's to correct: see `runs.errors.sentence`.
 
     Ctrl-C ends it without a word, and so does a reader of the output that has read enough, both with the exit status
     that shells give a process ended by the signal.
@@ -63,8 +64,11 @@ def errors_in_one_line() -> Iterator[None]:
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # for what is still to be flushed
         sys.exit(BROKEN_PIPE)
-    except (ValueError, OSError, ImportError) as error:
-        sys.exit(f"error: {error}")
+    except Exception as error:
+        message = sentence(error)
+        if message is None:
+            raise
+        sys.exit(f"error: {message}")
 
 
 def overview() -> str:

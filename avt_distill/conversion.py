@@ -12,6 +12,8 @@ from transformers import PreTrainedConfig, ViTConfig
 from modeling_avt import AVTConfig, AVTForAnticipation, AVTVideoProcessor
 from modeling_avt.numbers_avt import check_weights
 
+from .runs.texts import read_user_text
+
 logger = logging.getLogger(__name__)
 
 # Key of one experiment line -> AVTConfig field. Older releases name the feature loss "gpt2".
@@ -65,6 +67,7 @@ _ALWAYS_THERE = (
     "future_predictor.gpt_model.h.0.ln_1.weight",
     "classifiers.action.weight",
 )
+_MATRICES = (*_ALWAYS_THERE[:3], "mapper_to_inter.weight", "classifiers.action.weight", "patch_embed.proj.weight")
 # GPT-2's causal mask and its fill value are constants; the class maps become `action_to_verb_noun`.
 _NOT_WEIGHTS = r"future_predictor\.gpt_model\.h\.\d+\.attn\.(bias|masked_bias)|cls_map_(verb|noun)_action"
 
@@ -126,7 +129,7 @@ def read_experiment_config(path: str | Path) -> dict:
         ValueError: for a line without `=`, and for a sweep of several values where one is needed.
     """
     settings = {}
-    for number, line in enumerate(Path(path).read_text().splitlines(), start=1):
+    for number, line in enumerate(read_user_text(path).splitlines(), start=1):
         line = re.sub(r"(^|\s)#.*", "", line).strip()
         if not line or line.startswith("~"):
             continue
@@ -159,20 +162,36 @@ def _experiment_value(path, key: str, settings: dict[str, str]):
         raise ValueError(
             f"{path}: {key}={value} is a sweep of several values: keep the one that this checkpoint was trained with."
         )
-    return yaml.safe_load(value)
+    try:
+        return yaml.safe_load(value)
+    except yaml.YAMLError as error:
+        raise ValueError(f"{path}: the value of {key}={value} cannot be read: correct it.") from error
 
 
 def _load_state(path: Path) -> dict[str, torch.Tensor]:
     try:
         checkpoint = torch.load(path, map_location="cpu", weights_only=True)
-    except (pickle.UnpicklingError, RuntimeError, EOFError) as error:
-        raise ValueError(f"{path} cannot be read as a PyTorch checkpoint of plain tensors: {error}") from error
+    except OSError:
+        raise
+    except Exception as error:  # the unpickler fails on other files as it meets their bytes: with any error
+        known = isinstance(error, (RuntimeError, pickle.UnpicklingError))
+        reason = re.split(r"(?<=[a-z])[.:] |\n", str(error))[0] if known else "it is empty, or another kind of file"
+        raise ValueError(
+            f"{path} cannot be read as a PyTorch checkpoint of plain tensors ({reason}): it is damaged, was cut off or "
+            "holds Python objects."
+        ) from error
     if not isinstance(checkpoint, dict) or not isinstance(checkpoint.get("model"), dict):
         raise ValueError(f"{path} is not an AVT checkpoint: it has no 'model' entry with a state dict.")
     state = checkpoint["model"]
+    others = [key for key, tensor in state.items() if not isinstance(key, str) or not torch.is_tensor(tensor)]
+    if others:
+        raise ValueError(f"{path} is not an AVT checkpoint: its '{others[0]}' is no named tensor.")
     missing = [key for key in _ALWAYS_THERE if key not in state]
     if missing:
         raise ValueError(f"{path} is not an AVT checkpoint: it lacks {', '.join(missing)}.")
+    flat = [key for key, tensor in state.items() if key.endswith(_MATRICES) and tensor.ndim < 2]
+    if flat:
+        raise ValueError(f"{path} is not an AVT checkpoint: '{flat[0]}' has the shape {tuple(state[flat[0]].shape)}.")
     return state
 
 

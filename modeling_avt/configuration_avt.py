@@ -283,6 +283,8 @@ class AVTConfig(PreTrainedConfig):
 
     @classmethod
     def from_dict(cls, config_dict, **kwargs):
+        if not isinstance(config_dict, dict):
+            raise ValueError(f"config.json holds a {type(config_dict).__name__}: give the one that was saved.")
         # Transformers only warns, and fills a model of ours with random weights.
         if config_dict.get("model_type", cls.model_type) != cls.model_type:
             raise ValueError(

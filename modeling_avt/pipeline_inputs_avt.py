@@ -1,11 +1,14 @@
 """What the pipeline accepts as a video, brought into one form: a file, or an array with or without a clock."""
 
+import os
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
 
+from .picture_folder_avt import PictureFolder, picture_folder
 from .rules_avt import SECONDS, Number
 from .temporal_avt import TIME_SLACK_S
 from .video_io_avt import VideoContent, probe
@@ -24,6 +27,8 @@ class VideoFile:
 
     @property
     def described(self) -> str:
+        if (folder := picture_folder(self.file)) is not None:
+            return f"the pictures in {folder.path}"
         name = VideoSource(self.file).name
         return name if name == CONTENT else f"the file {name}"
 
@@ -95,8 +100,14 @@ def to_source(video, frames_per_second: float | None) -> VideoFile | ObservedWin
             f"A video has the keys {sorted(map(str, [*given, *options]))}: give either video or video_features, and "
             "with arrays, if wanted, frames_per_second, start_s or frame_mask."
         )
+    kind: str
+    content: Any
     (kind, content), *_ = given.items()
-    if is_video_source(content) and kind == "video":
+    if kind == "video" and isinstance(content, (str, os.PathLike)) and os.path.isdir(content):
+        rate = options.pop("frames_per_second", frames_per_second)
+        if rate is not None and not options:
+            return VideoFile(PictureFolder(os.fspath(content), Number(above=0)("frames_per_second", rate)))
+    if isinstance(content, PictureFolder) or (is_video_source(content) and kind == "video"):
         if options or frames_per_second is not None:
             raise ValueError("A video file has a clock of its own: give frames_per_second with arrays only.")
         return VideoFile(content)

@@ -18,9 +18,23 @@ from typing import BinaryIO
 
 import numpy as np
 
+from .picture_folder_avt import PictureFolder, numbered_pictures, picture_folder
 from .temporal_avt import TIME_SLACK_S
 from .video_packets_avt import MOST_REORDERED, SMALL_PICTURE_PX, ScannedPackets, of_file, open_packets
 from .video_source_avt import VideoDecodeError, VideoSource, import_av, naming_errors
+
+__all__ = [
+    "PictureFolder",
+    "VideoContent",
+    "VideoDecodeError",
+    "VideoInfo",
+    "as_displayed",
+    "numbered_pictures",
+    "probe",
+    "read_frames",
+    "short_side_size",
+    "to_image",
+]
 
 SKIPPABLE_CODECS = ("h264",)  # their frames say whether others need them, and leave the decoder alone if not
 
@@ -31,7 +45,7 @@ UNCHECKED_CODECS = (
 FIRST_PYAV_WITH_THREADS = 17  # before, one thread converted a picture
 INTRA = 1  # av.video.frame.PictureType.I
 
-VideoContent = str | Path | bytes | bytearray | memoryview | BinaryIO
+VideoContent = str | Path | bytes | bytearray | memoryview | BinaryIO | PictureFolder
 
 
 @dataclass(frozen=True)
@@ -63,7 +77,7 @@ def read_frames(
 
     Args:
         path_or_bytes (`str`, `Path`, `bytes`, `bytearray`, `memoryview` or `BinaryIO`): A video file or its `http(s)`
-            address, its content, or a file open for reading bytes.
+            address, its content, a file open for reading bytes, or a `PictureFolder`.
         times_s (`Sequence[float]`): Seconds from the first frame, in any order, repetitions allowed.
         resize_short_side (`int`, *optional*): Scale the shorter side to this many pixels while converting, keeping the
             aspect ratio.
@@ -73,20 +87,32 @@ def read_frames(
             or damaged, for times below 0 or beyond the end, for an empty list, and for moments that show pictures of
             different sizes.
     """
-    source = VideoSource(path_or_bytes)
-    times = [_as_seconds(time_s, source.name) for time_s in times_s]
+    folder = picture_folder(path_or_bytes)
+    source = None if folder is not None else VideoSource(path_or_bytes)
+    name = source.name if source is not None else str(path_or_bytes) if folder is None else folder.path
+    times = [_as_seconds(time_s, name) for time_s in times_s]
     if not times:
-        raise VideoDecodeError(source.name, "the list of times is empty; give at least one.")
+        raise VideoDecodeError(name, "the list of times is empty; give at least one.")
     images = {}
     ascending = sorted(set(times))
-    with _VideoStream(source) as stream:
-        for time_s, next_s in zip_longest(ascending, ascending[1:]):
-            images[time_s] = stream.image_at(time_s, resize_short_side, next_s)
-            (height, width, _), (first_height, first_width, _) = images[time_s].shape, images[ascending[0]].shape
-            if (height, width) != (first_height, first_width):
-                sizes = f"from {first_width} x {first_height} to {width} x {height} pixels"
-                raise VideoDecodeError(source.name, f"its pictures change {sizes}: convert it to one size.", time_s)
+    for time_s, image in _images(folder, source, ascending, resize_short_side):
+        images[time_s] = image
+        (height, width, _), (first_height, first_width, _) = image.shape, images[ascending[0]].shape
+        if (height, width) != (first_height, first_width):
+            sizes = f"from {first_width} x {first_height} to {width} x {height} pixels"
+            raise VideoDecodeError(name, f"its pictures change {sizes}: convert it to one size.", time_s)
     return np.stack([images[time_s] for time_s in times])
+
+
+def _images(folder: PictureFolder | None, source: VideoSource | None, ascending: list[float], short_side: int | None):
+    """Yields each time with the picture shown then."""
+    if folder is not None:
+        for time_s, frame in zip(ascending, folder.frames_at(ascending), strict=True):
+            yield time_s, to_image(frame, short_side)
+    if source is not None:
+        with _VideoStream(source) as stream:
+            for time_s, next_s in zip_longest(ascending, ascending[1:]):
+                yield time_s, stream.image_at(time_s, short_side, next_s)
 
 
 def probe(path_or_bytes: VideoContent) -> VideoInfo:
@@ -97,7 +123,11 @@ def probe(path_or_bytes: VideoContent) -> VideoInfo:
     Raises:
         VideoDecodeError: for a file that cannot be opened, holds no video, or has a clock that jumps back.
     """
-    return of_file(_info, VideoSource(path_or_bytes))
+    folder = picture_folder(path_or_bytes)
+    if folder is None:
+        return of_file(_info, VideoSource(path_or_bytes))
+    height, width = to_image(folder.frames_at([0.0])[0]).shape[:2]
+    return VideoInfo(folder.duration_s, folder.frames_per_second, width, height, len(folder.files()))
 
 
 def _as_seconds(time_s, name: str) -> float:

@@ -17,7 +17,9 @@ from accelerate.commands.launch import _validate_launch_command, launch_command_
 from helpers.places import PROJECT
 from helpers.tiny_models import tiny_model
 from transformers import ViTConfig, ViTModel
+from transformers.utils import is_torch_bf16_gpu_available
 
+from avt_distill.commands.export_soft_labels import Arguments as SoftLabelRun
 from avt_distill.commands.finetune_teacher import Arguments as TeacherRun
 from avt_distill.data.builder import Annotations
 from avt_distill.data.labels import LabelSpace
@@ -146,6 +148,25 @@ def annotated(monkeypatch, tmp_path):
         return dataset_builder(run)
 
     return builder_of
+
+
+TEXT_CONFIGS = [path for path in CONFIGS if path.stem in ("teacher", "adaptation")]
+
+
+@pytest.mark.parametrize("path", TEXT_CONFIGS, ids=lambda path: str(path.relative_to(FOLDER)))
+def test_a_run_parses_on_a_machine_without_bfloat16(path, tmp_path):
+    """Nothing says `use_cpu` here: the README's commands do not either."""
+    kind = kind_of(path)
+    run = parse_run(kind, [str(path), "--output_dir", str(tmp_path), *GIVEN[kind]], description="")
+    assert run.bf16 in (False, is_torch_bf16_gpu_available())
+    assert "bf16: true" not in path.read_text()
+
+
+def test_counting_asks_for_no_bfloat16(tmp_path):
+    (tmp_path / "teacher.yaml").write_text("dataset: egtea\nbf16: true\nbf16_full_eval: true\n")
+    argv = [str(tmp_path / "teacher.yaml"), "--output_dir", str(tmp_path)]
+    for counts in (["--ngram", "2"], ["--log_linear", "true", "--cross_fit", "5"]):
+        assert not parse_run(SoftLabelRun, [*argv, *counts], description="").bf16
 
 
 @pytest.fixture

@@ -47,7 +47,7 @@ def main(argv: Sequence[str]):
 def parse(argv: Sequence[str]) -> argparse.Namespace:
     parser = CommandParser("add_feature_memory", __doc__)
     parser.add_argument("features", type=Path, nargs="+", help="feature stores: folders, .npz files, or RULSTM's LMDB")
-    parser.add_argument("--frame_rate", type=float, help="rows per second of .npz files")
+    parser.add_argument("--frame_rate", type=float, help="rows per second of .npz and .npy files")
     parser.add_argument("--windows_s", type=float, nargs="*", default=[], help="length of each window in seconds")
     parser.add_argument("--so_far", action="store_true", help="add the mean over everything until then")
     parser.add_argument("--softmax", type=float, metavar="SHARPNESS", help="class scores to probabilities first")

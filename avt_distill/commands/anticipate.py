@@ -44,6 +44,7 @@ FILM_SHORT_SIDE_PX = 180
 SHOWN = 3  # actions of a moment that have a column, and a line in the annotated video
 RECOGNIZED = 5  # past actions that are printed
 STDOUT = Path("-")
+DTYPES = ("auto", "float32", "bfloat16", "float16", "float64")
 OF_WHOLE_FILES = ("at", "read_from_s", "timeline", "video")
 HEADER = "    observed (s)  starts at  likeliest first"
 WIDEST_LABEL = 30  # of a live table, whose columns are set before the answers come
@@ -76,7 +77,8 @@ def parse(argv: Sequence[str]) -> argparse.Namespace:
     parser.add_argument("--timeline", type=Path, help="PNG to write; with --every")
     parser.add_argument("--video", type=Path, help="mp4 to write: the video and what was anticipated; with --every")
     parser.add_argument("--device", help="such as cpu or cuda:0; default: the first accelerator, else the CPU")
-    parser.add_argument("--dtype", default="auto", help="such as bfloat16; default: as the checkpoint was saved")
+    as_saved = "default: auto, as the checkpoint was saved"
+    parser.add_argument("--dtype", choices=DTYPES, default="auto", help=f"numbers of the weights; {as_saved}")
     args = parser.parse(argv)
     if is_live(args.source):
         for name in OF_WHOLE_FILES:
@@ -221,12 +223,15 @@ def load_pipeline(args: argparse.Namespace) -> "ActionAnticipationPipeline":
     from modeling_avt.rules_avt import TOP_K
     from modeling_avt.temporal_avt import checked_every
 
+    from ..runs.devices import checked_device
+
     TOP_K("top_k", args.top_k)  # refused now, and not after a model was loaded
+    device = checked_device(args.device)
     if args.every is not None:
         checked_every(args.every)
     model = AVTForAnticipation.from_pretrained(args.model, dtype=args.dtype)
     processor = None if model.config.backbone_config is None else AVTVideoProcessor.from_pretrained(args.model)
-    return ActionAnticipationPipeline(model, video_processor=processor, device=args.device)
+    return ActionAnticipationPipeline(model, video_processor=processor, device=device)
 
 
 def ask(anticipate: "ActionAnticipationPipeline", args: argparse.Namespace) -> list[dict]:

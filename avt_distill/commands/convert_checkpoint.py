@@ -15,6 +15,7 @@ from pathlib import Path
 from ..runs.arguments import CommandParser, mapping
 from ..runs.folder import read_json, whole_files
 from ..runs.lock import locked
+from ..runs.texts import read_user_text
 
 
 def main(argv: Sequence[str]):
@@ -57,5 +58,5 @@ def read_overrides(args: argparse.Namespace) -> dict:
         ("noun_id2label", args.noun_names),
     ):
         if path is not None:
-            overrides[field] = dict(enumerate(path.read_text().splitlines()))
+            overrides[field] = dict(enumerate(read_user_text(path).splitlines()))
     return overrides

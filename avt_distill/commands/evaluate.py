@@ -2,6 +2,7 @@ r"""Measures score files, and writes challenge submissions from them.
 
     avt-distill evaluate scores.parquet --label_space labels.json --tail tail.json --unseen unseen_uids.txt \
         --output metrics.json
+    avt-distill evaluate scores.parquet --label_space labels.json --tail EPIC_100_tail_verbs.csv EPIC_100_tail_nouns.csv
     avt-distill evaluate rgb.parquet flow.parquet --weights 1 0.5 --label_space labels.json \
         --challenge ek100 --sls 1 4 3 --submission submission.json
 
@@ -29,6 +30,7 @@ def main(argv: Sequence[str]):
 
     from ..data.labels import UNLABELLED, LabelSpace
     from ..evaluation.challenge import build_submission
+    from ..evaluation.groups import read_dropped
     from ..evaluation.scores import ScoreTable
     from ..metrics import late_fuse_kinds
     from ..runs.folder import write_text
@@ -37,7 +39,7 @@ def main(argv: Sequence[str]):
     table, *others = [ScoreTable.load(path, label_space=label_space) for path in args.scores]
     models = [table.scores, *(other.aligned_to(table).scores for other in others)]
     scores = late_fuse_kinds(models, args.weights, label_space=label_space)
-    dropped = dict(read_rows(args.dropped, 2))
+    dropped = read_dropped(args.dropped)
     if both := sorted(set(dropped) & set(table.uids)):
         raise ValueError(f"{args.dropped} has '{both[0]}', which has scores: leave scored rows out of it.")
     if args.submission is not None:
@@ -54,9 +56,9 @@ def parse(argv: Sequence[str]) -> argparse.Namespace:
     parser.add_argument("scores", type=Path, nargs="+", help="score files of one split, as ScoreTable.save writes them")
     parser.add_argument("--weights", type=float, nargs="+", help="one a score file; default: 1 each")
     parser.add_argument("--label_space", type=Path, help="JSON that LabelSpace.save wrote; adds verbs, nouns and names")
-    ids = "class ids: one action id a line, or JSON, a list or {'action': [...], 'verb': [...], 'noun': [...]}"
-    parser.add_argument("--many_shot", type=Path, help=ids)
-    parser.add_argument("--tail", type=Path, help=ids)
+    ids = "class ids: CSV of the benchmark, one action id a line, or JSON, a list or {'action': [...], 'verb': [...]}"
+    parser.add_argument("--many_shot", type=Path, nargs="+", help=f"{ids}; of verbs and of nouns: actions of both")
+    parser.add_argument("--tail", type=Path, nargs="+", help=f"{ids}; of verbs and of nouns: actions of either")
     parser.add_argument("--unseen", type=Path, help="uids of rows of unseen participants, one a line")
     parser.add_argument(
         "--dropped", type=Path, help="uid,action id (-100: a test split) of rows without scores, one a line"
@@ -79,16 +81,19 @@ def measure(
 ) -> dict:
     """Returns what goes to `--output`; a metric of a group without a row is NaN."""
     from ..data.labels import UNLABELLED
+    from ..evaluation.groups import read_class_ids, read_rows
     from ..metrics import anticipation_metrics, per_class_table
 
+    many_shot = read_class_ids(args.many_shot, label_space, rule="and")  # as EPIC-Kitchens-55's own list
+    tail = read_class_ids(args.tail, label_space, rule="or")  # as EPIC-Kitchens-100's evaluation
     rows = table.labels != UNLABELLED if args.skip_unlabelled else np.ones(len(table.labels), dtype=bool)
     scores, labels = {name: kind_scores[rows] for name, kind_scores in scores.items()}, table.labels[rows]
-    options = {"label_space": label_space, "many_shot": read_ids(args.many_shot), "tail": read_ids(args.tail)}
+    options = {"label_space": label_space, "many_shot": many_shot, "tail": tail}
     if args.unseen is not None:
         unseen = {uid for (uid,) in read_rows(args.unseen, 1)}
         uids = [uid for uid, kept in zip(table.uids, rows, strict=True) if kept] + list(dropped)
         options["unseen_mask"] = np.array([uid in unseen for uid in uids])
-    dropped_labels = np.array([int(label) for label in dropped.values()], dtype=np.int64)
+    dropped_labels = np.array(list(dropped.values()), dtype=np.int64)
     metrics = anticipation_metrics(labels=labels, dropped_labels=dropped_labels, ks=args.ks, **options, **scores)
     result = {"scores": [str(path) for path in args.scores], "num_rows": len(labels), "num_dropped": len(dropped)}
     result["num_unlabelled"] = int(np.count_nonzero(~rows))
@@ -108,28 +113,3 @@ def report(args: argparse.Namespace, result: dict):
     if args.output is not None:
         metrics = {name: None if math.isnan(value) else value for name, value in result["metrics"].items()}
         write_json(args.output, {**result, "metrics": metrics})
-
-
-def read_rows(path: Path | None, num_fields: int) -> list[list[str]]:
-    """Returns the lines of a file of comma-separated fields."""
-    lines = [] if path is None else path.read_text().splitlines()
-    rows = [[field.strip() for field in line.split(",")] for line in lines if line.strip()]
-    for row in rows:
-        if len(row) != num_fields:
-            raise ValueError(f"{path} has a line '{','.join(row)}': give {num_fields} fields a line.")
-    return rows
-
-
-def read_ids(path: Path | None) -> dict | list | None:
-    """Returns class ids from JSON, or from text with one a line."""
-    if path is None:
-        return None
-    from ..runs.folder import read_json
-
-    text = path.read_text().strip()
-    if text[:1] in ("[", "{"):
-        return read_json(path)
-    try:
-        return [int(line) for line in text.split()]
-    except ValueError as error:
-        raise ValueError(f"{path} holds no class ids ({error}): give one action id a line, or JSON.") from error

@@ -52,6 +52,8 @@ class Arguments(DatasetArguments, TeacherArguments):
     soft_labels: str = option("Folder to write <split>.parquet to.", "soft_labels")
 
     def __post_init__(self):
+        if (self.ngram or self.log_linear) and not (self.teachers or self.zero_shot):  # counts alone
+            self.bf16 = self.fp16 = self.bf16_full_eval = self.fp16_full_eval = False
         super().__post_init__()
         if self.ngram and self.log_linear:
             raise ValueError("ngram and log_linear do not go together: give one of them.")

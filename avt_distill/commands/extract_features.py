@@ -44,6 +44,7 @@ def parse(argv: Sequence[str]) -> argparse.Namespace:
     parser.add_argument("videos", nargs="+", type=Path, help="video files, folders of them, or .txt lists of paths")
     parser.add_argument("--output", type=Path, required=True, help="folder to write <video name>.safetensors into")
     parser.add_argument("--frame_rate", type=float, default=1.0, help="features per second")
+    parser.add_argument("--picture_fps", type=float, help="take folders of numbered pictures for videos of this rate")
     clip = "video models: frames per second of the clip that ends at each feature"
     parser.add_argument("--clip_frame_rate", type=float, default=8.0, help=clip)
     parser.add_argument("--batch_size", type=int, default=32, help="features computed at once")
@@ -62,11 +63,11 @@ def extract(args: argparse.Namespace, state: "PartialState") -> list[str]:
     import torch
     from huggingface_hub.utils import tqdm
 
-    from ..data.videos import find_videos
+    from ..data.videos import videos_with_rate
     from ..features.backbones import load_backbone_processor
     from ..features.extraction import PretrainedEncoder, extract_features, keep_extraction
 
-    videos = find_videos(args.videos)
+    videos = videos_with_rate(args.videos, args.picture_fps)
     dtype = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}[args.dtype]
     encoder = PretrainedEncoder(args.model, dtype, state.device, args.compile)
     processor = load_backbone_processor(args.model, encoder.config)

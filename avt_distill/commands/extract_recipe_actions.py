@@ -31,7 +31,7 @@ def main(argv: Sequence[str]):
     if args.num_proc < 1:
         raise ValueError(f"--num_proc is {args.num_proc}: give 1 or more.")
 
-    from ..recipes.extraction import count_actions, extract_file
+    from ..recipes.extraction import count_actions, count_left_out, extract_file
 
     started = time.perf_counter()
     extracted = extract_file(args.recipes, args.output, parser_name=args.parser, num_proc=args.num_proc)
@@ -41,6 +41,9 @@ def main(argv: Sequence[str]):
     for (verb, _), count in pairs.items():
         verbs[verb] += count
     print(f"recipes: {recipes}, of which without an action: {without}; {rate:.0f} recipes/s")
+    left_out, total = count_left_out(args.recipes)
+    if left_out:
+        print(f"left out: {left_out} of {total} instructions, which are not English")
     print(f"actions: {pairs.total()}, {pairs.total() / recipes:.1f} a recipe; {len(pairs)} different")
     print("verbs:   " + ", ".join(f"{verb} {count}" for verb, count in verbs.most_common(10)))
     print("actions: " + ", ".join(f"{verb} {name} {count}" for (verb, name), count in pairs.most_common(10)))

@@ -47,6 +47,9 @@ def report(splits: "datasets.DatasetDict", builder: "AnticipationBuilder"):
     """Prints rows, dropped actions and unlabelled frames of each split."""
     from ..data.labels import UNLABELLED
 
+    late = sum(map(len, builder.late.values()))
+    if late:
+        print(f"{late} segments end after their video: past_end is {builder.config.past_end}")
     print(f"{'split':<12} {'rows':>7} {'left out':>8} {'videos':>6} {'frames unlabelled':>18}")
     for name, rows in splits.items():
         arrays = rows.with_format("numpy")

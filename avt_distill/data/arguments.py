@@ -18,6 +18,7 @@ class DatasetArguments:
     dataset: str | None = option(f"A benchmark ({', '.join(BENCHMARKS)}), or a folder with segments.csv.")
     data_dir: str | None = option("Folder of the benchmark's annotation files.")
     videos: str | None = option("Folder of the videos, searched in depth.")
+    past_end: str | None = option("Past a video's end: error, clip, skip.")
     config_name: str | None = option("Such as rulstm, split1_complete or fold1.")
     tau_a: float | None = option("Seconds from the observed window to the action.")
     tau_o: float | None = option("Length of the observed window in seconds.")
@@ -27,7 +28,7 @@ class DatasetArguments:
     source: str | None = option("What frame numbers count under protocol avt: video or features.")
     history_cutoff: str | None = option("Which past actions a teacher reads: started, ended or segment_start.")
     fold: str | None = option("Your own data: the value of column fold to test on.")
-    video_fps: float | None = option("Your own data: frames per second of its videos.")
+    video_fps: float | None = option("Frames per second: of your own data, of pictures.")
     cache_dir: str | None = option("Where data sets are cached.")
     # Until version 0.1 the options of rows were given as JSON; runs' files still may.
     dataset_options: dict | str | None = option(argparse.SUPPRESS)

@@ -25,7 +25,7 @@ from modeling_avt.video_io_avt import probe
 from .labels import LabelSpace
 from .rows import RowOptions, anticipation_rows, can_be_anticipated
 from .segments import AnnotationError
-from .videos import find_videos
+from .videos import find_videos, videos_with_rate
 
 logger = logging.getLogger(__name__)
 
@@ -33,6 +33,7 @@ logger = logging.getLogger(__name__)
 VIDEO_END_SLACK_S = 1.0
 # A video that lasts more than twice as long as its annotations, and this on top, may be another one.
 LONG_AFTER_S = 60.0
+PAST_END = ("error", "clip", "skip")  # what to do about segments that end after their video
 
 
 @dataclass
@@ -62,10 +63,16 @@ class AnticipationConfig(datasets.BuilderConfig, RowOptions):
     Args:
         videos (`str`, *optional*): Folder of the videos, searched in depth for `<video_id>.<suffix>`. Without it,
             `video` is `None` in every row.
+        video_fps (`float`, *optional*): Frames per second of folders of numbered pictures, which then are videos too.
+        past_end (`str`, *optional*, defaults to `"error"`): What to do about segments that end more than a second after
+            their video does: `"error"` refuses them; `"clip"` ends them with the video, and leaves out those that begin
+            after it; `"skip"` leaves all of them out. How many they are is logged, and which is in `late`.
     """
 
     version: datasets.Version = field(default_factory=lambda: datasets.Version("1.0.0"))
     videos: str | None = None
+    video_fps: float | None = None
+    past_end: str = "error"
 
 
 class AnticipationBuilder(datasets.ArrowBasedBuilder):
@@ -90,7 +97,12 @@ class AnticipationBuilder(datasets.ArrowBasedBuilder):
             kwargs["videos"] = str(Path(videos).resolve())
         # `datasets` sets options one by one on a configuration that exists.
         kwargs |= {name: rule(name, kwargs[name]) for name, rule in TIME_RULES.items() if kwargs.get(name) is not None}
-        super().__init__(*args, data_dir=str(folder), **{"hash": self._content_hash(folder), **kwargs})
+        if (past_end := kwargs.get("past_end", "error")) not in PAST_END:
+            raise AnnotationError(f"past_end is '{past_end}': give one of {PAST_END}.")
+        self.late: dict[str, list[str]] = {}
+        self._durations: dict[str, float] = {}
+        content = self._content_hash(folder, kwargs.get("videos"), pictures=kwargs.get("video_fps") is not None)
+        super().__init__(*args, data_dir=str(folder), **{"hash": content, **kwargs})
 
     def read_annotations(self, folder: Path) -> Annotations:
         """Returns what the files in `folder` say under `self.config`."""
@@ -98,7 +110,16 @@ class AnticipationBuilder(datasets.ArrowBasedBuilder):
 
     @cached_property
     def annotations(self) -> Annotations:
-        return self.read_annotations(Path(self.config.data_dir))
+        """What the files say; where `past_end` is given, without what is after the end of the videos."""
+        annotations = self.read_annotations(Path(self.config.data_dir))
+        if self.config.past_end != "error" and self.config.videos is not None:
+            found = videos_with_rate([self.config.videos], self.config.video_fps)
+            for name, segments in annotations.splits.items():
+                annotations.splits[name], self.late[name] = self._within_videos(segments, found)
+            for name, segments in annotations.history.items():
+                annotations.history[name], _ = self._within_videos(segments, found)
+            self._report_late()
+        return annotations
 
     @cached_property
     def dropped(self) -> dict[str, list[str]]:
@@ -167,34 +188,62 @@ class AnticipationBuilder(datasets.ArrowBasedBuilder):
         """Returns the file of each annotated video, having checked that it is there and long enough."""
         if self.config.videos is None:
             return dict.fromkeys(segments["video_id"])
-        found = find_videos([self.config.videos])
+        found = videos_with_rate([self.config.videos], self.config.video_fps)
         missing = sorted(set(segments["video_id"]) - set(found))
         if missing:
             raise AnnotationError(
                 f"{self.config.videos} lacks {len(missing)} videos of the annotations, '{missing[0]}' first."
             )
-        for video_id, last_end_s in segments.groupby("video_id")["end_s"].max().items():
-            _check_duration(found[video_id], last_end_s)
-        return {video_id: str(path) for video_id, path in found.items()}
+        for video_id, of_video in segments.groupby("video_id"):
+            _check_duration(found[video_id], self._duration_s(found[video_id]), of_video)
+        return dict(found)
+
+    def _duration_s(self, path: str) -> float:
+        if path not in self._durations:
+            self._durations[path] = probe(path).duration_s
+        return self._durations[path]
+
+    def _within_videos(self, segments: pd.DataFrame, found: dict[str, str]) -> tuple[pd.DataFrame, list[str]]:
+        """Returns segments as `past_end` says, and the uids of those that end after their video."""
+        present = [video_id for video_id in segments["video_id"].unique() if video_id in found]
+        durations = segments["video_id"].map({video_id: self._duration_s(found[video_id]) for video_id in present})
+        is_late = segments["end_s"] > durations + VIDEO_END_SLACK_S  # not where a video is missing, which is refused
+        left_out = is_late & ((segments["start_s"] >= durations) | (self.config.past_end == "skip"))
+        within = segments.assign(end_s=segments["end_s"].mask(is_late, durations))
+        return within[~left_out].reset_index(drop=True), segments["uid"][is_late].tolist()
+
+    def _report_late(self):
+        for split, uids in self.late.items():
+            if uids:
+                done = (
+                    "left out" if self.config.past_end == "skip" else "ended with it, or left out if they begin later"
+                )
+                message = "%s: %d segments end after their video, '%s' first, and are %s (past_end: %s)."
+                logger.warning(message, split, len(uids), uids[0], done, self.config.past_end)
 
     @classmethod
-    def _content_hash(cls, folder: Path) -> str:
-        """A digest of annotations and code: edited files are never served from an old cache."""
+    def _content_hash(cls, folder: Path, videos: str | None, pictures: bool) -> str:
+        """A digest of annotations, code and what distinguishes videos: what was edited is never served from a cache."""
         digest = hashlib.sha256()
         code = [*sorted(Path(__file__).parent.rglob("*.py")), Path(inspect.getfile(sample_frames))]
         annotations = sorted({path for pattern in cls.ANNOTATION_FILES for path in folder.glob(pattern)})
         for path in [*code, *annotations]:
             digest.update(path.name.encode() + b"\0" + path.read_bytes() + b"\0")
+        for path in [] if videos is None else find_videos([videos], pictures=pictures).values():
+            status = path.stat()
+            digest.update(f"{path}\0{status.st_size}\0{status.st_mtime_ns}\0".encode())
         return digest.hexdigest()[:16]
 
 
-def _check_duration(path: Path, last_end_s: float):
+def _check_duration(path: str, duration_s: float, segments: pd.DataFrame):
     """Refuses a video that ends before its annotations, and warns of one that goes on long after them."""
-    duration_s = probe(path).duration_s
-    if last_end_s > duration_s + VIDEO_END_SLACK_S:
+    last_end_s = segments["end_s"].max()
+    late = segments[segments["end_s"] > duration_s + VIDEO_END_SLACK_S]
+    if len(late):
         raise AnnotationError(
             f"{path} lasts {duration_s:.1f} s, but is annotated until {last_end_s:.1f} s: it is cut short, or another "
-            "video."
+            f"video ({len(late)} segments end after it, '{late['uid'].iloc[0]}' first). To do without them, give "
+            "past_end: clip or skip."
         )
     if duration_s > 2 * last_end_s + LONG_AFTER_S:
         logger.warning(

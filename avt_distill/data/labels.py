@@ -9,8 +9,12 @@ from pathlib import Path
 
 import numpy as np
 
-from ..runs.folder import read_record, write_json
+from ..runs.folder import read_json, write_json
 
+FORM = (
+    'write {"actions": ["cut egg", ...], "verbs": [...], "nouns": [...], "action_to_verb_noun": [[0, 0], ...]}, names '
+    "in the order of their ids, the last three empty or null where there are none"
+)
 UNLABELLED = -100  # instead of an id, where nothing is known; what torch's cross entropy leaves out
 
 
@@ -89,7 +93,33 @@ class LabelSpace:
 
     @classmethod
     def load(cls, path: str | Path) -> "LabelSpace":
-        """Returns a label space that `save` wrote."""
-        names = [field.name for field in fields(cls)]
-        content = read_record(path, *names)
-        return cls(**{name: content[name] for name in names})
+        """Returns a label space that `save` wrote.
+
+        Raises:
+            ValueError: for a file that is no JSON, or of another form, naming it.
+        """
+        content = read_json(path)
+        try:
+            return cls(**_checked_form(content))
+        except (TypeError, ValueError) as error:
+            raise ValueError(f"{path} is no label space ({str(error).rstrip('.')}): {FORM}.") from error
+
+
+def _checked_form(content) -> dict:
+    """Returns the fields of a label space that was read from JSON; raises `ValueError` for another form."""
+    if not isinstance(content, dict) or "actions" not in content:
+        raise ValueError(f"it holds a {type(content).__name__}" + " without 'actions'" * isinstance(content, dict))
+    known = {field.name: content.get(field.name) for field in fields(LabelSpace)}
+    names = {kind: known[kind] or [] for kind in ("actions", "verbs", "nouns")}
+    for kind, values in names.items():
+        if not isinstance(values, list) or not all(isinstance(value, str) for value in values):
+            raise ValueError(f"'{kind}' is no list of names")
+    pairs = known["action_to_verb_noun"]
+    if pairs is not None and not (isinstance(pairs, list) and all(map(_is_pair, pairs))):
+        raise ValueError("'action_to_verb_noun' is no list of pairs of ids")
+    return {**names, "action_to_verb_noun": pairs}
+
+
+def _is_pair(value) -> bool:
+    is_list = isinstance(value, list) and len(value) == 2
+    return is_list and all(isinstance(number, int) and not isinstance(number, bool) for number in value)

@@ -4,7 +4,11 @@ A segment table is a pandas DataFrame with one row a segment and the columns `ui
 `end_s` (float, seconds from the first frame), `action`, `verb`, `noun` (int, -100 where unlabelled), `narration` (str).
 """
 
+import csv
 import logging
+import unicodedata
+from collections import Counter
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 import numpy as np
@@ -15,6 +19,7 @@ from .labels import UNLABELLED, LabelSpace
 logger = logging.getLogger(__name__)
 
 SEGMENT_COLUMNS = ("uid", "video_id", "start_s", "end_s", "action", "verb", "noun", "narration")
+LINE = "line"  # name of the index of what `read_csv` returns: each row's line in the file
 
 
 class AnnotationError(ValueError):
@@ -22,30 +27,83 @@ class AnnotationError(ValueError):
 
 
 def read_csv(path: str | Path, *columns: str, header: int | None = 0) -> pd.DataFrame:
-    """Returns a CSV file as text columns, stripped of the blanks that some benchmarks put after their commas.
+    """Returns a CSV file as text columns, without blanks around the values; the index, `line`, is the line in the file.
 
     Args:
         path (`str` or `Path`): The file.
         columns (`str`): Columns that must be there.
-        header (`int`, *optional*, defaults to 0): The line of the column names; `None`: the file has none.
+        header (`int`, *optional*, defaults to 0): The line of the column names, 0; `None`: the file has none.
 
     Raises:
-        AnnotationError: for a file that is missing, empty, not UTF-8 or not a table, and for a missing column.
+        AnnotationError: for a file that is missing, empty, not UTF-8 or not a table, for a line with more or fewer
+            fields than the first, and for a column that is missing or stands twice.
     """
     try:
-        table = pd.read_csv(path, dtype=str, keep_default_na=False, skipinitialspace=True, header=header)
-    except FileNotFoundError as error:
-        raise AnnotationError(f"{path} does not exist: give the folder of the annotation files.") from error
+        numbered = list(_csv_lines(path))
+    except OSError as error:
+        advice = "give the folder of the annotation files"
+        reason = "does not exist" if isinstance(error, FileNotFoundError) else f"cannot be read ({error.strerror})"
+        raise AnnotationError(f"{path} {reason}: {advice}.") from error
     except UnicodeDecodeError as error:
         raise AnnotationError(f"{path} is not UTF-8 text ({error.reason}): save it as UTF-8.") from error
-    except (pd.errors.EmptyDataError, pd.errors.ParserError) as error:
-        raise AnnotationError(f"{path} cannot be read as CSV: {error}") from error
-    missing = [name for name in columns if name not in table]
+    except csv.Error as error:
+        raise AnnotationError(f"{path} cannot be read as CSV ({error}): correct it.") from error
+    if not numbered:
+        raise AnnotationError(f"{path} cannot be read as CSV: it is empty.")
+    first = numbered[0][1]
+    for line, fields in numbered:
+        if len(fields) != len(first):
+            raise AnnotationError(
+                f"{path}, line {line} has {len(fields)} fields, where the first line has {len(first)}: remove commas "
+                "at its end, put values that hold commas in quotes, or fill in what is missing."
+            )
+    names: list = list(range(len(first))) if header is None else _column_names(path, first)
+    lines, rows = zip(*numbered[header is not None :], strict=True) if numbered[header is not None :] else ((), ())
+    missing = [name for name in columns if name not in names]
     if missing:
-        raise AnnotationError(
-            f"{path} has the columns {list(table)} and lacks {missing}: add them, or give the right file."
-        )
-    return table.apply(lambda column: column.str.strip())
+        raise AnnotationError(f"{path} has the columns {names} and lacks {missing}: add them, or give the right file.")
+    return pd.DataFrame(list(rows), columns=names, index=pd.Index(lines, name=LINE), dtype=str)
+
+
+def _csv_lines(path: str | Path) -> Iterator[tuple[int, list[str]]]:
+    """Yields the number of each line that is not blank, where it begins, and its fields."""
+    with open(path, encoding="utf-8-sig", newline="") as file:  # spreadsheets begin files with a byte order mark
+        reader, begins = csv.reader(file, skipinitialspace=True, strict=True), 1
+        for fields in reader:
+            if any(fields) or len(fields) > 1:
+                yield begins, [field.strip() for field in fields]
+            begins = reader.line_num + 1
+
+
+def _column_names(path: str | Path, names: list[str]) -> list[str]:
+    """Returns the names of columns; one that has none, such as that of row numbers, is called by its place."""
+    repeated = sorted(name for name, count in Counter(names).items() if name and count > 1)
+    if repeated:
+        raise AnnotationError(f"{path} names the column '{repeated[0]}' twice: rename or remove one.")
+    return [name or f"column {number}" for number, name in enumerate(names, start=1)]
+
+
+def check_spellings(path: str | Path, table: pd.DataFrame, columns: Iterable[str]):
+    """Refuses names of one column that look the same and are written in different Unicode characters.
+
+    Args:
+        path (`str` or `Path`): The file that the table was read from, for messages.
+        table (`pd.DataFrame`): See `read_csv`.
+        columns (`Iterable[str]`): Which columns hold names; those that the table lacks are left out.
+
+    Raises:
+        AnnotationError: for two spellings of one name, such as with "é" as one character and as two.
+    """
+    for column in [name for name in columns if name in table]:
+        first_of = table[column].drop_duplicates()
+        seen: dict[str, tuple] = {}
+        for line, name in first_of[~first_of.map(str.isascii)].items():
+            earlier_line, earlier = seen.setdefault(unicodedata.normalize("NFC", name), (line, name))
+            if earlier != name:
+                raise AnnotationError(
+                    f"{path}, line {line}: the {column} '{name}' looks like the one of line {earlier_line}, but is "
+                    "written in other Unicode characters (NFC and NFD): write both alike, otherwise they are two."
+                )
 
 
 def segment_table(source: str | Path, label_space: LabelSpace, **columns) -> pd.DataFrame:
@@ -55,17 +113,19 @@ def segment_table(source: str | Path, label_space: LabelSpace, **columns) -> pd.
         source (`str` or `Path`): Where the annotations come from, for messages.
         label_space (`LabelSpace`): The labels that `action`, `verb` and `noun` are ids of.
         columns: The columns of `SEGMENT_COLUMNS` as sequences; `verb` and `noun` default to those of the action,
-            `narration` to the action's name.
+            `narration` to the action's name. Messages name the lines of columns that `read_csv` returned.
 
     Segments of one video may overlap; how many do is logged.
 
     Raises:
-        AnnotationError: for repeated uids, ids outside the label space, and segments that end before they start.
+        AnnotationError: for blank or repeated uids, blank video ids, ids outside the label space, times that are not
+            finite, and segments that end before they start.
     """
+    lines = _lines(columns.values())
     table = pd.DataFrame({name: np.asarray(values) for name, values in columns.items()})
     dtypes = {"start_s": float, "end_s": float, "action": np.int64, "verb": np.int64, "noun": np.int64}
     for name in [name for name in dtypes if name in table]:
-        table[name] = _numbers(source, table, name).astype(dtypes[name])
+        table[name] = _numbers(source, lines, table, name, whole=dtypes[name] is np.int64).astype(dtypes[name])
     for position, name in enumerate(("verb", "noun")):
         if name not in table:
             id_of = {action: pair[position] for action, pair in enumerate(label_space.action_to_verb_noun or ())}
@@ -73,25 +133,35 @@ def segment_table(source: str | Path, label_space: LabelSpace, **columns) -> pd.
     if "narration" not in table:
         table["narration"] = table["action"].map(dict(enumerate(label_space.actions))).fillna("")
     table = table[list(SEGMENT_COLUMNS)]
-    _check(source, table, label_space)
+    _check(source, lines, table, label_space)
     return table
 
 
-def _numbers(source, table: pd.DataFrame, name: str) -> pd.Series:
-    numbers = pd.to_numeric(table[name], errors="coerce")
-    if numbers.isna().any():
-        row = int(np.flatnonzero(numbers.isna())[0])
-        raise AnnotationError(f"{source}, segment {row + 1}: {name} is '{table[name].iloc[row]}': give a number.")
+def _lines(columns: Iterable) -> pd.Index | None:
+    """Returns each row's line in the file, where the columns come from `read_csv`."""
+    indexes = (values.index for values in columns if isinstance(values, pd.Series) and values.index.name == LINE)
+    return next(indexes, None)
+
+
+def _numbers(source, lines: pd.Index | None, table: pd.DataFrame, name: str, *, whole: bool) -> np.ndarray:
+    numbers = np.asarray(pd.to_numeric(table[name], errors="coerce"), dtype=float)
+    is_wrong = ~np.isfinite(numbers) | (whole & (np.mod(np.nan_to_num(numbers), 1) != 0))
+    if is_wrong.any():
+        row = int(np.flatnonzero(is_wrong)[0])
+        accepted = "a number" if np.isnan(numbers[row]) else "a whole number" if whole else "a finite number"
+        place = f"segment {row + 1}" if lines is None else f"line {lines[row]}"
+        raise AnnotationError(f"{source}, {place}: {name} is '{table[name].iloc[row]}': give {accepted}.")
     return numbers
 
 
-def _check(source, table: pd.DataFrame, label_space: LabelSpace):
+def _check(source, lines: pd.Index | None, table: pd.DataFrame, label_space: LabelSpace):
     if table.empty:
         raise AnnotationError(f"{source} holds no segments.")
-    backwards = table["end_s"] < table["start_s"]
     refusals = [
+        (_is_blank(table["video_id"]), "segment {number} has no video_id: name the video of each."),
+        (_is_blank(table["uid"]), "segment {number} has no uid: name each, or leave out the column uid."),
         (table["uid"].duplicated(), "uid '{uid}' stands in two rows: uids must differ."),
-        (backwards, "segment '{uid}' ends at {end_s} s, before it starts at {start_s} s."),
+        (table["end_s"] < table["start_s"], "segment '{uid}' ends at {end_s} s, before it starts at {start_s} s."),
         (table["start_s"] < 0, "segment '{uid}' starts at {start_s} s: times count from the first frame."),
     ]
     sizes = {"action": len(label_space.actions), "verb": len(label_space.verbs), "noun": len(label_space.nouns)}
@@ -100,7 +170,9 @@ def _check(source, table: pd.DataFrame, label_space: LabelSpace):
         refusals.append((unknown, f"segment '{{uid}}' has {name} {{{name}}}: there are {size} {name}s."))
     for is_wrong, message in refusals:
         if is_wrong.any():
-            raise AnnotationError(f"{source}: {message.format(**table[is_wrong].iloc[0])}")
+            row = int(np.flatnonzero(is_wrong)[0])
+            place = source if lines is None else f"{source}, line {lines[row]}"
+            raise AnnotationError(f"{place}: {message.format(number=row + 1, **table.iloc[row])}")
     ordered = table.sort_values(["video_id", "start_s"], kind="stable")
     latest_end_s = ordered.groupby("video_id")["end_s"].cummax()
     overlapping = int((ordered["start_s"] < latest_end_s.groupby(ordered["video_id"]).shift()).sum())
@@ -108,3 +180,7 @@ def _check(source, table: pd.DataFrame, label_space: LabelSpace):
         logger.info(
             "%s: %d of %d segments begin before an earlier one of their video ends.", source, overlapping, len(table)
         )
+
+
+def _is_blank(names: pd.Series) -> pd.Series:
+    return names.isna() | names.astype(str).str.strip().eq("")

@@ -3,6 +3,10 @@
 from collections.abc import Sequence
 from pathlib import Path
 
+from modeling_avt.video_io_avt import PictureFolder, numbered_pictures
+
+from ..runs.texts import read_user_text
+
 # fmt: off
 VIDEO_SUFFIXES = {
     ".3g2", ".3gp", ".asf", ".avi", ".flv", ".gif", ".m2ts", ".m4v", ".mkv", ".mov", ".mp4", ".mpeg", ".mpg", ".mts",
@@ -11,33 +15,53 @@ VIDEO_SUFFIXES = {
 # fmt: on
 
 
-def find_videos(sources: Sequence[str | Path]) -> dict[str, Path]:
+def find_videos(sources: Sequence[str | Path], *, pictures: bool = False) -> dict[str, Path]:
     """Returns video files by video id, the file's name without its suffix, in order of the ids.
 
     Args:
         sources (`Sequence[str | Path]`): Video files, folders (searched with their subfolders), and `.txt` files that
             name one video a line, relative to themselves.
+        pictures (`bool`, *optional*, defaults to `False`): Folders of numbered pictures are videos too, by their names.
 
     Raises:
         ValueError: for a file that does not exist, for two of one name, and where there is no video at all.
     """
     videos = {}
-    for path in [path for source in sources for path in _expand(Path(source))]:
-        if not path.is_file():
+    for path in [path for source in sources for path in _expand(Path(source), pictures)]:
+        if not path.is_file() and not (pictures and path.is_dir()):
             raise ValueError(f"The video {path} does not exist: correct the path.")
-        earlier = videos.setdefault(path.stem, path)
+        earlier = videos.setdefault(path.name if path.is_dir() else path.stem, path)
         if earlier.resolve() != path.resolve():
             raise ValueError(f"{earlier} and {path} have one name, and would be one video: rename one.")
     if not videos:
-        raise ValueError(f"There is no video in {', '.join(map(str, sources))}: known are {sorted(VIDEO_SUFFIXES)}.")
+        raise ValueError(
+            f"There is no video in {', '.join(map(str, sources))}: known are {sorted(VIDEO_SUFFIXES)}. Folders "
+            "of numbered pictures are videos where their rate is given: video_fps, or --picture_fps."
+        )
     return dict(sorted(videos.items()))
 
 
-def _expand(source: Path) -> list[Path]:
+def videos_with_rate(sources: Sequence[str | Path], picture_fps: float | None) -> dict[str, str]:
+    """Returns what `read_frames` takes for each video of `find_videos`: files, and folders of pictures at this rate.
+
+    Args:
+        sources (`Sequence[str | Path]`): See `find_videos`.
+        picture_fps (`float`, *optional*): Pictures per second; without it, folders of pictures are no videos.
+    """
+    found = find_videos(sources, pictures=picture_fps is not None)
+    return {
+        video_id: str(path) if picture_fps is None or path.is_file() else str(PictureFolder(str(path), picture_fps))
+        for video_id, path in found.items()
+    }
+
+
+def _expand(source: Path, pictures: bool) -> list[Path]:
     if source.is_dir():
-        return [path for path in sorted(source.rglob("*")) if _is_video(path)]
+        inside = sorted(source.rglob("*"))
+        folders = [path for path in (source, *inside) if pictures and path.is_dir() and numbered_pictures(path)]
+        return [*folders, *(path for path in inside if _is_video(path))]
     if source.suffix == ".txt" and source.is_file():
-        return [source.parent / line.strip() for line in source.read_text().splitlines() if line.strip()]
+        return [source.parent / line.strip() for line in read_user_text(source).splitlines() if line.strip()]
     return [source]
 
 

@@ -49,10 +49,15 @@ def compare_tables(
         `baseline_by_seed` and `candidate_by_seed`.
 
     Raises:
-        ValueError: for other numbers of baselines than of candidates, and tables of different rows.
+        ValueError: for other numbers of baselines than of candidates, tables of different rows, a k below 1 and a seed
+            below 0.
     """
     if len(baseline) != len(candidate) or not baseline:
         raise ValueError(f"There are {len(baseline)} baselines and {len(candidate)} candidates: give as many of each.")
+    if not ks or min(ks) < 1:
+        raise ValueError(f"ks is {tuple(ks)}: give at least one positive number.")
+    if seed < 0:
+        raise ValueError(f"seed is {seed}: give 0 or a positive number.")
     first, *others = [*baseline, *candidate]
     tables = [first, *(table.aligned_to(first) for table in others)]
     resampling = {"num_resamples": num_resamples, "seed": seed}

@@ -1,11 +1,12 @@
 """Feature stores: the stored feature of a video that is shown at each time.
 
-Three formats, one method, `read(video_id, times_s) -> (T, D)`:
+Four formats, one method, `read(video_id, times_s) -> (T, D)`:
 
 | store | what it reads |
 |---|---|
 | `SafetensorsFeatureStore` | a folder with one file a video, as `write_features` writes them |
 | `NpzFeatureStore` | one `.npz` file with one array a video |
+| `NpyFeatureStore` | a folder with one `.npy` file `(D, N)` a video, as MS-TCN (Farha and Gall, CVPR 2019) publishes |
 | `RulstmFeatureStore` | the LMDB folders that RULSTM (Furnari and Farinella, ICCV 2019) publishes and AVT trains on |
 
 Row `i` of a video is shown from `start_s + i / frame_rate` on. Stores are made to be copied into the worker processes
@@ -29,6 +30,7 @@ from .files import check_times, is_complete, open_feature_file, write_features
 
 __all__ = [
     "FeatureStore",
+    "NpyFeatureStore",
     "NpzFeatureStore",
     "RulstmFeatureStore",
     "SafetensorsFeatureStore",
@@ -259,6 +261,62 @@ class NpzFeatureStore(FeatureStore):
             raise ValueError(f"Cannot read {self.path} as an .npz file of plain arrays ({error}).") from error
 
 
+class NpyFeatureStore(FeatureStore):
+    """One file a video, `<video_id>.npy`, an array `(D, N)`, memory-mapped: features in columns, as MS-TCN has them.
+
+    Args:
+        path (`str` or `Path`): The folder of the files, or a folder that holds them in its `features/`.
+        frame_rate (`float`): Columns per second: MS-TCN's are at 15 (Breakfast, GTEA) and 30 (50 Salads).
+        start_s (`float`, *optional*, defaults to 0.0): When column 0 of each video is shown, in seconds.
+        missing, max_open: See `FeatureStore`.
+
+    Raises:
+        ValueError: for files that hold features in rows, `(N, D)`.
+    """
+
+    def __init__(
+        self,
+        path: str | Path,
+        frame_rate: float,
+        start_s: float = 0.0,
+        missing: str = "error",
+        max_open: int = MAX_OPEN,
+    ):
+        super().__init__(path, missing, max_open)
+        check_times(frame_rate, start_s)
+        self.frame_rate, self.start_s = float(frame_rate), float(start_s)
+        if not any(self.path.glob("*.npy")):
+            self.path = self.path / "features"
+        shapes = [self._load(video_id).shape for video_id in self.video_ids()[:2]]
+        if len(shapes) == 2 and shapes[0][0] != shapes[1][0] and shapes[0][1] == shapes[1][1]:
+            raise ValueError(
+                f"The files in {self.path} have shapes such as {shapes[0]} and {shapes[1]}, features in rows: "
+                "transpose them to (D, N), as MS-TCN has them, otherwise times and features would change places."
+            )
+
+    def _open(self, video_id: str) -> _Video:
+        if video_id not in self.video_ids():
+            raise KeyError(video_id)
+        features = self._load(video_id)
+        return _array_video(features.T, features.shape[1], self.frame_rate, self.start_s)
+
+    def video_ids(self) -> list[str]:
+        return sorted(path.stem for path in self.path.glob("*.npy"))
+
+    def _first_width(self) -> int:
+        return self._load(self.video_ids()[0]).shape[0]
+
+    def _load(self, video_id: str) -> np.ndarray:
+        path = self.path / f"{video_id}.npy"
+        try:
+            features = np.load(path, mmap_mode="r", allow_pickle=False)
+        except (OSError, EOFError, ValueError) as error:
+            raise ValueError(f"Cannot read {path} as an .npy file of a plain array ({error}).") from error
+        if features.ndim != 2 or not features.size or features.dtype.kind != "f":
+            raise ValueError(f"{path} is {features.dtype} of shape {features.shape}: store floats (D, N).")
+        return features
+
+
 class RulstmFeatureStore(FeatureStore):
     """RULSTM's LMDB: float32 features of frames at 30 per second, under the names of their images.
 
@@ -330,31 +388,39 @@ def open_feature_store(
     """Returns the feature store that lies at `path`.
 
     Args:
-        path (`str` or `Path`): A folder of `.safetensors` files (or one with these in its `features/`), an `.npz` file,
-            or an LMDB folder.
-        frame_rate (`float`, *optional*): Rows per second: needed for an `.npz` file, refused elsewhere, where the store
-            itself says it.
-        start_s (`float`, *optional*): When row 0 is shown, in seconds: for an `.npz` file only. Default: 0.
+        path (`str` or `Path`): A folder of `.safetensors` or of `.npy` files (or one with these in its `features/`), an
+            `.npz` file, or an LMDB folder.
+        frame_rate (`float`, *optional*): Rows per second: needed for `.npz` and `.npy` files, refused elsewhere, where
+            the store itself says it.
+        start_s (`float`, *optional*): When row 0 is shown, in seconds: for `.npz` and `.npy` files only. Default: 0.
         missing, max_open: See `FeatureStore`.
 
     Raises:
         ValueError: where nothing that is a feature store lies there.
     """
     path = Path(path)
-    if path.suffix == ".npz":
+    has_safetensors = _holds(path, "safetensors")
+    if path.suffix == ".npz" or (_holds(path, "npy") and not has_safetensors):
         if frame_rate is None:
-            raise ValueError(f"frame_rate is None: {path} does not tell its rows per second, so give them.")
-        return NpzFeatureStore(path, frame_rate, start_s or 0.0, missing, max_open)
+            raise ValueError(f"frame_rate is None: {path} does not store its rows per second, so pass them.")
+        store = NpzFeatureStore if path.suffix == ".npz" else NpyFeatureStore
+        return store(path, frame_rate, start_s or 0.0, missing, max_open)
     for name, value in (("frame_rate", frame_rate), ("start_s", start_s)):
         if value is not None:
-            raise ValueError(f"{name} is {value}, but only an .npz file needs it, and {path} is none: leave it out.")
+            raise ValueError(
+                f"{name} is {value}, but only an .npz file and .npy files need it: leave it out for {path}."
+            )
     if (path / "data.mdb").is_file():
         return RulstmFeatureStore(path, missing, max_open)
-    if any(path.glob("*.safetensors")) or any(path.glob("features/*.safetensors")):
+    if has_safetensors:
         return SafetensorsFeatureStore(path, missing, max_open)
     raise ValueError(
-        f"{path} is no feature store: give a folder of .safetensors files, an .npz file or an LMDB folder."
+        f"{path} is no feature store: give a folder of .safetensors or .npy files, an .npz file or an LMDB folder."
     )
+
+
+def _holds(path: Path, kind: str) -> bool:
+    return any(path.glob(f"*.{kind}")) or any(path.glob(f"features/*.{kind}"))
 
 
 def _array_video(rows, num_rows: int, frame_rate: float, start_s: float) -> _Video:

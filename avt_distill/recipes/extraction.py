@@ -14,6 +14,7 @@ from ..runs.folder import keep_settings, move_whole, whole_file
 from ..runs.lock import locked
 from .actions import extract_actions, load_parser
 from .files import read_actions, read_recipes
+from .language import are_english
 
 SUFFIXES = (".jsonl", ".parquet")
 SCHEMA = pa.schema({"id": pa.string(), "title": pa.string(), "actions": pa.list_(pa.list_(pa.string()))})
@@ -76,6 +77,15 @@ def count_actions(output: Path) -> tuple[int, int, Counter]:
         without += not actions
         pairs.update(actions)
     return recipes, without, pairs
+
+
+def count_left_out(recipes: Path) -> tuple[int, int]:
+    """Returns how many instructions of a file's recipes are not English and were left out, and how many there are."""
+    left_out = total = 0
+    for recipe in read_recipes(recipes):
+        english = are_english(recipe["instructions"])
+        left_out, total = left_out + english.count(False), total + len(english)
+    return left_out, total
 
 
 def _keep_input(unfinished: Path, settings: dict[str, str]):

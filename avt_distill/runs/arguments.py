@@ -13,7 +13,7 @@ import itertools
 import json
 import sys
 import typing
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -30,9 +30,11 @@ OFTEN_SET = {
     "per_device_train_batch_size": "Examples a device and step.",
     "seed": "Of initial weights and the order of rows.",
     "use_cpu": "Train on the CPU although there is a GPU; needed for several processes without one.",
-    "bf16": "Train in bfloat16.",
+    "bf16": "In bfloat16; auto: where it is native.",
     "push_to_hub": "Upload the result to the Hub, as hub_model_id.",
 }
+AUTO = "auto"
+OR_AUTO = ("bf16", "bf16_full_eval")  # of `TrainingArguments`, what may be `AUTO`
 PLACEHOLDERS = {int: "N", float: "X", Path: "PATH"}
 
 
@@ -187,7 +189,8 @@ def parse_run(
 
     The file's keys are fields of `arguments_class`. Each is turned into an option that stands before those of the
     command line: a later one wins, and both go through the same parser, so that YAML's `1e-3`, which it reads as text,
-    is a number here. A list gives several values, a mapping a JSON string; `null` leaves the field's default.
+    is a number here. A list gives several values, a mapping a JSON string; `null` leaves the field's default. `bf16:
+    auto` is bfloat16 where the accelerator computes in it, so that one file serves every machine.
 
     Args:
         arguments_class (`type`): A dataclass that `HfArgumentParser` takes, such as a subclass of `TrainingArguments`.
@@ -221,6 +224,8 @@ def parse_run(
                 if owner is TrainingArguments and not show_all:
                     self._option_string_actions[f"--{field.name}"].help = OFTEN_SET.get(field.name, argparse.SUPPRESS)
             for action in self._actions:
+                if action.dest in OR_AUTO and action.type is not None:
+                    action.type = _or_auto(action.type)
                 if action.nargs == 0 and not show_all:  # --no_x of each option x that is true by default
                     action.help = argparse.SUPPRESS
 
@@ -228,7 +233,51 @@ def parse_run(
     parser = RunParser(command, description, dataclass_types=arguments_class, epilog=epilog)
     if any(field.name == "dataset" for field in dataclasses.fields(arguments_class)):
         add_dataset_position(parser)
-    return arguments_class(**vars(parser.parse(options)))
+    given = vars(parser.parse(options))
+    computes = {name: computes_in_bfloat16(given["use_cpu"]) for name in OR_AUTO if given.get(name) == AUTO}
+    _check_training(given)
+    try:
+        return arguments_class(**given | computes)
+    except json.JSONDecodeError as error:  # of transformers, which does not name the option
+        raise ValueError(f'{_not_json(given)} is no JSON ({error}): give an object, such as {{"a": 1}}.') from error
+
+
+def _check_training(given: dict[str, Any]):
+    """Refuses options of `TrainingArguments` that would end training in an error that does not name them."""
+    for name in ("per_device_train_batch_size", "per_device_eval_batch_size", "gradient_accumulation_steps"):
+        if given[name] < 1:
+            raise ValueError(f"{name} is {given[name]}: give 1 or more.")
+
+
+def _not_json(given: dict[str, Any]) -> str:
+    """Returns which option begins as JSON and is none."""
+    for name, value in given.items():
+        if isinstance(value, str) and value.startswith("{"):
+            try:
+                json.loads(value)
+            except json.JSONDecodeError:
+                return f"{name}, '{value}',"
+    return "An option"
+
+
+def _or_auto(parse_other: Any) -> Callable[[str], Any]:
+    """Returns what parses the text of an option that may be `AUTO`."""
+
+    def parse(text: str) -> Any:
+        return AUTO if text.strip().lower() == AUTO else parse_other(text)
+
+    parse.__name__ = "bool or auto"  # how argparse's messages call it
+    return parse
+
+
+def computes_in_bfloat16(use_cpu: bool) -> bool:
+    """Returns whether training will run on an accelerator that computes in bfloat16, rather than emulates it."""
+    import torch
+    from transformers.utils import is_torch_bf16_gpu_available
+
+    if use_cpu or not is_torch_bf16_gpu_available():
+        return False
+    return not torch.cuda.is_available() or torch.cuda.is_bf16_supported(including_emulation=False)
 
 
 def add_dataset_position(parser: argparse.ArgumentParser):

@@ -1,5 +1,7 @@
 """Anticipation rows as Parquet with a card: in a folder, or on the Hub."""
 
+import csv
+import io
 import json
 from pathlib import Path
 
@@ -26,7 +28,9 @@ def _export_rows(splits: datasets.DatasetDict, builder: AnticipationBuilder, fol
     builder.annotations.label_space.save(folder / "labels.json")
     for name, uids in builder.dropped.items():
         actions = builder.annotations.splits[name].set_index("uid")["action"]
-        write_text(folder / f"{name}_dropped.csv", "".join(f"{uid},{actions[uid]}\n" for uid in uids))
+        lines = io.StringIO()
+        csv.writer(lines, lineterminator="\n").writerows((uid, actions[uid]) for uid in uids)
+        write_text(folder / f"{name}_dropped.csv", lines.getvalue())
     # Names the splits' files, so that those beside them are not taken for data.
     files = [{"split": name, "path": f"{name}.parquet"} for name in splits]
     data = DatasetCardData(configs=[{"config_name": "default", "data_files": files}])

@@ -22,7 +22,7 @@ class StudentArguments:
     freeze_backbone: bool = option("Train all but the frame encoder.", False)
     processor_options: dict | str | None = option('AVTVideoProcessor fields, such as {"size": 64, "crop_size": 56}.')
     features: str | None = option("Feature store of a student of features: a folder, .npz file or RULSTM's LMDB.")
-    feature_frame_rate: float | None = option("Rows per second of an .npz file.")
+    feature_frame_rate: float | None = option("Rows per second of .npz and .npy files.")
     feature_missing: str = option("error; or search_back for the row before one that is not stored.", "error")
     start_from_probe: bool = option(
         "Students of features: keep a probe's scores, and train the head on the rest.", False

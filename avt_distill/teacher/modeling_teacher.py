@@ -4,6 +4,7 @@ The file stands alone, so that a saved teacher carries it and loads, with `trust
 is not installed.
 """
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -92,7 +93,8 @@ class TextTeacherConfig(PreTrainedConfig):
             raise ValueError(
                 f"label_weights has {list(self.label_weights)}: give weights of 'action', and if wanted 'verb', 'noun'."
             )
-        if min(self.label_weights.values()) < 0:
+        weights = self.label_weights.values()
+        if not all(isinstance(weight, (int, float)) and 0 <= weight < math.inf for weight in weights):
             raise ValueError(f"label_weights is {self.label_weights}: give weights of 0 or more.")
         for kind in ("verb", "noun"):
             if kind in self.label_weights and not getattr(self, f"{kind}_id2label"):

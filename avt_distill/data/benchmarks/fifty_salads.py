@@ -6,6 +6,7 @@ from pathlib import Path
 import pandas as pd
 
 from ...runs.folder import read_json
+from ...runs.texts import read_user_text
 from ..builder import Annotations, AnticipationBuilder, AnticipationConfig
 from ..labels import LabelSpace
 from ..segments import AnnotationError, read_csv, segment_table
@@ -59,6 +60,9 @@ class FiftySalads(AnticipationBuilder):
 def _read_segment_form(folder: Path, fold: str) -> tuple[LabelSpace, pd.DataFrame, list[str], float]:
     """Returns the labels, the segments in frames, a fold's test videos, and frames per second."""
     meta = read_json(folder / "meta.json")
+    wanted = ("actions", "test_videos_of_fold", "frame_rate")
+    if not isinstance(meta, dict) or not set(wanted) <= set(meta) or fold not in meta["test_videos_of_fold"]:
+        raise AnnotationError(f"{folder / 'meta.json'} has not {', '.join(wanted)} with fold {fold}: add them.")
     table = read_csv(folder / "segments.csv", "video_id", "start_frame", "end_frame", "action_class")
     return LabelSpace(tuple(meta["actions"])), table, meta["test_videos_of_fold"][fold], float(meta["frame_rate"])
 
@@ -90,4 +94,4 @@ def _lines(path: Path) -> list[str]:
             f"{path} does not exist: give the folder of segments.csv, or of groundTruth, mapping.txt and splits."
         )
     # Blank lines at the end aside: within frame labels, leaving one out would shift all that follow.
-    return [line.strip() for line in path.read_text(encoding="utf-8").rstrip().splitlines()]
+    return [line.strip() for line in read_user_text(path).rstrip().splitlines()]

@@ -2,6 +2,7 @@
 
 import logging
 import re
+import unicodedata
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -11,7 +12,7 @@ from modeling_avt.video_io_avt import probe
 
 from ..builder import Annotations, AnticipationBuilder, AnticipationConfig
 from ..labels import UNLABELLED, LabelSpace
-from ..segments import AnnotationError, read_csv, segment_table
+from ..segments import AnnotationError, check_spellings, read_csv, segment_table
 from ..videos import find_videos
 
 logger = logging.getLogger(__name__)
@@ -27,8 +28,9 @@ class OwnDataConfig(AnticipationConfig):
     Args:
         fold (`str` or number, *optional*): The value of the column `fold` that is held out as `test`; the others are
             `train`. Compared as text; 1, "1" and "1.0" are the same.
-        video_fps (`float`, *optional*): Frames per second of the videos. Default: read from `videos`, or `frame_rate`
-            where there are none; matters to `frame_indices`, and to protocol `"avt"`.
+        video_fps (`float`, *optional*): Frames per second of the videos, and of folders of pictures, which state none.
+            Default: read from `videos`, or `frame_rate` where there are none; matters to `frame_indices`, and to
+            protocol `"avt"`.
     """
 
     fold: str | float | None = None
@@ -60,7 +62,11 @@ class OwnData(AnticipationBuilder):
         unused = sorted(set(table) - set(REQUIRED + OPTIONAL))
         if unused:
             logger.warning("%s: the columns %s are not used; known are %s.", path, unused, REQUIRED + OPTIONAL)
-        space = LabelSpace.load(folder / "labels.json") if (folder / "labels.json").exists() else _label_space(table)
+        check_spellings(path, table, [name for name in REQUIRED + OPTIONAL if name != "narration"])
+        pairs = _verbs_and_nouns(path, table)
+        has_labels = (folder / "labels.json").exists()
+        space = LabelSpace.load(folder / "labels.json") if has_labels else _label_space(table, pairs)
+        _check_pairs(path, pairs, space)
         named = {"action": space.actions, "verb": space.verbs, "noun": space.nouns}
         columns = {name: _ids(path, table[name], names) for name, names in named.items() if name in table}
         for name in ("uid", "video_id", "start_s", "end_s", "narration"):
@@ -78,15 +84,20 @@ class OwnData(AnticipationBuilder):
     def _divide(self, path: Path, table: pd.DataFrame, segments: pd.DataFrame) -> dict[str, pd.DataFrame]:
         if self.config.fold is not None:
             folds, fold = _folds(table), _fold_name(self.config.fold)
-            if fold not in set(folds):
-                raise AnnotationError(f"{path} has no fold '{fold}' in its column 'fold', but {sorted(set(folds))}.")
+            if "fold" not in table:
+                raise AnnotationError(f"{path} has no column 'fold': add it, or leave out fold={fold}.")
+            if fold not in (known := sorted(set(folds) - {""})):
+                raise AnnotationError(f"{path} has no fold '{fold}' in its column 'fold', but {known}.")
+            if folds.eq("").any():
+                logger.warning("%s: %d segments have no fold, and are trained on.", path, folds.eq("").sum())
             names = folds.eq(fold).map({True: "test", False: "train"})
         else:
             names = table["split"] if "split" in table else pd.Series("train", index=table.index)
         unusable = [name for name in names.unique() if not re.fullmatch(r"\w+", name)]
         if unusable:
             raise AnnotationError(f"{path} has a split '{unusable[0]}': name splits in letters, digits and '_'.")
-        return {name: segments[names == name].reset_index(drop=True) for name in names.unique()}
+        _warn_of_divided_videos(path, table["video_id"], names)
+        return {name: segments[(names == name).to_numpy()].reset_index(drop=True) for name in names.unique()}
 
     def _video_fps(self, segments: pd.DataFrame) -> dict[str, float]:
         if self.config.video_fps is not None or self.config.videos is None:
@@ -103,23 +114,78 @@ def _folds(table: pd.DataFrame) -> pd.Series:
 
 def _fold_name(fold) -> str:
     """Returns a fold as text, however it was written: whole numbers, which spreadsheets may give decimals, without."""
-    return re.sub(r"^(\d+)\.0+$", r"\1", str(fold).strip())
+    return re.sub(r"^(-?\d+)\.0*$", r"\1", str(fold).strip())
 
 
-def _label_space(table: pd.DataFrame) -> LabelSpace:
+def _warn_of_divided_videos(path: Path, video_ids: pd.Series, names: pd.Series):
+    """Warns where segments of one video are in several splits: what is tested on was then seen in training."""
+    num_splits = names.groupby(video_ids).nunique()
+    divided = num_splits[num_splits > 1]
+    if len(divided):
+        logger.warning(
+            "%s: %d of %d videos have segments in several of the splits %s, such as '%s': they are measured on videos "
+            "that were trained on; give all segments of a video one split or fold.",
+            path,
+            len(divided),
+            len(num_splits),
+            list(names.unique()),
+            divided.index[0],
+        )
+
+
+def _verbs_and_nouns(path: Path, table: pd.DataFrame) -> dict[str, dict[str, str]]:
+    """Returns the verb and the noun of each action that has them, `{"verb": {action: name}, "noun": ...}`.
+
+    Raises:
+        AnnotationError: for an action with two verbs or two nouns.
+    """
+    found = {}
+    for kind in ("verb", "noun"):
+        column = table[kind] if kind in table else pd.Series("", index=table.index)
+        named = table["action"].ne("") & column.ne("")
+        pairs = pd.DataFrame({"action": table["action"][named], "name": column[named]}).drop_duplicates()
+        if (again := pairs["action"].duplicated()).any():
+            line, (action, name) = pairs.index[again][0], pairs[again].iloc[0]
+            first = pairs[pairs["action"] == action]
+            raise AnnotationError(
+                f"{path}, line {line}: the action '{action}' has the {kind} '{name}', but in line {first.index[0]} "
+                f"'{first['name'].iloc[0]}': give an action one {kind}."
+            )
+        if incomplete := int((table["action"].isin(pairs["action"]) & ~named).sum()):
+            logger.warning("%s: %d segments lack the %s that their action has elsewhere.", path, incomplete, kind)
+        found[kind] = dict(zip(pairs["action"], pairs["name"], strict=True))
+    return found
+
+
+def _label_space(table: pd.DataFrame, of_action: dict[str, dict[str, str]]) -> LabelSpace:
     """Returns the names in a table, and each action's verb and noun where all actions have both."""
     table = table.reindex(columns=["action", "verb", "noun"], fill_value="")
     actions, verbs, nouns = (sorted(set(table[name]) - {""}) for name in table)
-    of_action = table.drop_duplicates("action").set_index("action").loc[actions]
     pairs = None
-    if of_action.ne("").all(axis=None):
-        pairs = [(verbs.index(verb), nouns.index(noun)) for verb, noun in of_action.itertuples(index=False)]
+    if all(action in of_action[kind] for action in actions for kind in of_action):
+        pairs = [(verbs.index(of_action["verb"][name]), nouns.index(of_action["noun"][name])) for name in actions]
     return LabelSpace(actions, verbs, nouns, pairs)
+
+
+def _check_pairs(path: Path, of_action: dict[str, dict[str, str]], space: LabelSpace):
+    """Refuses verbs and nouns of actions that are others in `labels.json`."""
+    for position, (kind, names) in enumerate((("verb", space.verbs), ("noun", space.nouns))):
+        for action, (*pair,) in zip(space.actions, space.action_to_verb_noun or (), strict=False):
+            written = of_action[kind].get(action, names[pair[position]])
+            if written != names[pair[position]]:
+                raise AnnotationError(
+                    f"{path}: the action '{action}' has the {kind} '{written}', but '{names[pair[position]]}' in "
+                    "labels.json: correct one of them."
+                )
 
 
 def _ids(path: Path, names: pd.Series, known: tuple[str, ...]) -> pd.Series:
     ids = names.map({name: index for index, name in enumerate(known)} | {"": UNLABELLED})
     if ids.isna().any():
-        unknown = names[ids.isna()].iloc[0]
-        raise AnnotationError(f"{path}: '{unknown}' is not in labels.json: add it there, or correct the name.")
+        line, unknown = ids.index[ids.isna()][0], names[ids.isna()].iloc[0]
+        alike = {unicodedata.normalize("NFC", name) for name in known}
+        other = " in these Unicode characters" if unicodedata.normalize("NFC", unknown) in alike else ""
+        raise AnnotationError(
+            f"{path}, line {line}: '{unknown}' is not in labels.json{other}: add it there, or correct the name."
+        )
     return ids

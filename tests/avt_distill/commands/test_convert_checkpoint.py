@@ -59,3 +59,21 @@ def test_errors_are_one_line(tmp_path):
         with pytest.raises(SystemExit, match=rf"^error: .*{name}.*{message}|^error: .*{message}.*{name}"):
             avt_distill("convert_checkpoint", tmp_path / name, tmp_path / "out")
         assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize("content", ["cut", "text", "empty", "objects", "numbers", "other shapes"])
+def test_checkpoints_that_are_none_are_refused_in_one_line(tmp_path, content):
+    recorded = load_file(PROJECT / "tests" / "parity" / "fixtures" / "i_feat_action.safetensors")
+    state = {key.removeprefix("checkpoint/"): value for key, value in recorded.items() if key.startswith("checkpoint/")}
+    path = tmp_path / "checkpoint.pth"
+    if content == "other shapes":
+        state["future_predictor.encoder.weight"] = torch.zeros(3)
+    torch.save({"model": dict.fromkeys(state, 1) if content == "numbers" else state}, path)
+    if content == "objects":
+        torch.save(torch.nn.Linear(2, 2), path)
+    elif content in ("cut", "text", "empty"):
+        path.write_bytes({"cut": path.read_bytes()[:-200], "text": b"hello", "empty": b""}[content])
+    result = run(path, tmp_path / "out", "--config_overrides", '{"head_num_heads": 4}')
+    assert result.returncode == 1
+    assert result.stderr.startswith(f"error: {path} ")
+    assert result.stderr.count("\n") == 1

@@ -153,3 +153,11 @@ def test_paths_that_cannot_be_meant(tmp_path):
     (tmp_path / "cut.gz").write_bytes(gzip.compress(json.dumps(RECIPES[0]).encode())[:-9])
     with pytest.raises(SystemExit, match=r"^error: .*cut\.gz cannot be read to its end"):
         avt_distill("extract_recipe_actions", str(tmp_path / "cut.gz"), "--output", str(tmp_path / "a.jsonl"))
+
+
+def test_instructions_that_are_not_english_are_counted(tmp_path, capsys):
+    foreign = {"id": "d", "instructions": ["Zwiebeln hacken.", "Mit Salz und Pfeffer w\u00fcrzen."]}
+    recipes = write_lines(tmp_path / "r.jsonl", [*RECIPES, foreign])
+    avt_distill("extract_recipe_actions", str(recipes), "--output", str(tmp_path / "a.jsonl"))
+    assert [row["actions"] for row in read_lines(tmp_path / "a.jsonl")] == [*ACTIONS, []]
+    assert "left out: 2 of 6 instructions, which are not English" in capsys.readouterr().out

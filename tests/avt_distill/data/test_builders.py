@@ -393,3 +393,111 @@ def test_numpy_times_are_the_same_data_set(folder):
     expected = anticipation_builder(str(folder), cache_dir=cache, tau_o=4.0, num_frames=4)
     builder = anticipation_builder(str(folder), cache_dir=cache, tau_o=np.float64(4), num_frames=np.int64(4))
     assert builder.cache_dir == expected.cache_dir
+
+
+CAFE = "saut\u00e9", "saute\u0301"  # NFC and NFD
+
+
+@pytest.mark.parametrize(
+    ("rows", "header", "message"),
+    [
+        (
+            ["a,5,6,cut egg,cut", "a,7,8,cut egg,chop"],
+            "verb",
+            "line 3: the action 'cut egg' has the verb 'chop', but in",
+        ),
+        (["a,5,6,cut egg,egg", "a,7,8,cut egg,jug"], "noun", "line 3: the action 'cut egg' has the noun 'jug', but in"),
+        ([f"a,5,6,{CAFE[0]},x", f"a,7,8,{CAFE[1]},x"], "split", "line 3: the action .* of line 2.*NFC and NFD"),
+        ([f"{CAFE[1]},5,6,cut,x", f"{CAFE[0]},7,8,cut,x"], "split", "line 3: the video_id .* of line 2"),
+        ([",5,6,cut,x"], "split", "line 2: segment 1 has no video_id"),
+        (["a,5,6,cut,u", "a,7,8,cut,"], "uid", "line 3: segment 2 has no uid"),
+        (["a,5,6,cut,x", "a,7,8,cut"], "split", "line 3 has 4 fields"),
+        (["a,5,6,cut,x", "a,7,8,cut,x,"], "split", "line 3 has 6 fields"),
+    ],
+)
+def test_own_data_that_contradicts_itself_is_refused_with_its_line(folder, rows, header, message):
+    write(folder, rows, f"{HEADER},{header}")
+    with pytest.raises(AnnotationError, match=message):
+        load(folder)
+
+
+def test_verbs_that_are_others_in_labels_json_are_refused(folder):
+    LabelSpace(("cut egg",), ("cut", "chop"), ("egg",), ((0, 0),)).save(folder / "labels.json")
+    write(folder, ["a,5,6,cut egg,chop"], f"{HEADER},verb")
+    with pytest.raises(AnnotationError, match=r"the action 'cut egg' has the verb 'chop', but 'cut' in labels\.json"):
+        load(folder)
+    write(folder, ["a,5,6,cut,chop"], f"{HEADER},verb")
+    with pytest.raises(AnnotationError, match=r"line 2: 'cut' is not in labels\.json"):
+        load(folder)
+
+
+def test_a_verb_that_is_missing_in_one_row_is_reported(folder, caplog):
+    write(folder, ["a,5,6,cut egg,,egg", "a,7,8,cut egg,cut,egg"], f"{HEADER},verb,noun")
+    builder = anticipation_builder(str(folder), cache_dir=str(folder))
+    assert builder.annotations.label_space.action_to_verb_noun == ((0, 0),)
+    assert "1 segments lack the verb that their action has elsewhere" in caplog.text
+
+
+@pytest.mark.parametrize(("column", "options"), [("split", {}), ("fold", {"fold": 1})])
+def test_splits_that_cut_through_videos_are_reported_with_their_number(folder, caplog, column, options):
+    write(folder, ["a,5,6,cut,1", "a,7,8,cut,2", "b,5,6,cut,2", "c,5,6,cut,1"], f"{HEADER},{column}")
+    load(folder, **options)
+    assert "1 of 3 videos have segments in several of the splits" in caplog.text
+    caplog.clear()
+    write(folder, ["a,5,6,cut,1", "a,7,8,cut,1", "b,5,6,cut,2"], f"{HEADER},{column}")
+    load(folder, **options)
+    assert "several of the splits" not in caplog.text
+
+
+@pytest.mark.parametrize("fold", ["", " "])
+def test_a_blank_fold_is_none(folder, fold, caplog):
+    write(folder, ["a,5,6,cut,1", "b,5,6,cut,"], f"{HEADER},fold")
+    with pytest.raises(AnnotationError, match=r"has no fold '' in its column 'fold', but \['1'\]"):
+        load(folder, fold=fold)
+    assert set(load(folder, fold="1")["train"]["video_id"]) == {"b"}
+    assert "1 segments have no fold" in caplog.text
+    write(folder, ["a,5,6,cut"])
+    with pytest.raises(AnnotationError, match="has no column 'fold'"):
+        load(folder, fold=1)
+
+
+LATE = ["a,2,4,cut egg", "a,5,5.9,mix egg", "a,5.5,8,cut oil", "a,7,9,mix egg", "b,2,6.5,cut egg"]
+
+
+@pytest.mark.parametrize(
+    ("past_end", "ends", "history", "count"),
+    [
+        ("clip", {"a_0": 4.0, "a_1": 5.9, "a_2": 6.0, "b_0": 6.5}, [0, 2], "2 segments end after their video, 'a_2'"),
+        (
+            "skip",
+            {"a_0": 4.0, "a_1": 5.9, "b_0": 6.5},
+            [0],
+            "2 segments end after their video, 'a_2' first, and are left",
+        ),
+    ],
+)
+def test_segments_that_end_after_their_video(folder, caplog, capsys, past_end, ends, history, count):
+    (folder / "videos").mkdir()
+    for name in "ab":
+        write_video(folder / "videos" / f"{name}.mp4", numbered_frames(60), fps=10)
+    write(folder, LATE)
+    with pytest.raises(AnnotationError, match=r"a\.mp4 lasts 6\.0 s, .* 9\.0 s.*2 segments end after it, 'a_2' first"):
+        load(folder)
+    rows = load(folder, past_end=past_end)["train"]
+    assert list(rows["end_s"]) == list(ends.values())
+    assert count in caplog.text
+    builder = anticipation_builder(str(folder), past_end=past_end, cache_dir=str(folder))
+    assert len(builder.annotations.splits["train"]) == len(ends)
+    assert builder.late == {"train": list(builder.late["train"])}
+    assert len(builder.late["train"]) == 2
+    with pytest.raises(AnnotationError, match="past_end is 'cut': give one of"):
+        load(folder, past_end="cut")
+
+
+def test_a_video_that_was_encoded_anew_at_another_rate_is_never_served_stale(folder):
+    (folder / "videos").mkdir()
+    write(folder, ["a,3,4,cut egg"])
+    for fps, indices in ((10, [-10, 0, 10, 20]), (5, [-5, 0, 5, 10])):
+        write_video(folder / "videos" / "a.mp4", numbered_frames(6 * fps), fps=fps)
+        row = load(folder)["train"][0]
+        assert row["frame_indices"][1:] == indices[1:]

@@ -1,5 +1,7 @@
 """LabelSpace: names, maps, and a hash that tells two of them apart."""
 
+import json
+
 import pytest
 
 from avt_distill.data.labels import LabelSpace
@@ -46,3 +48,31 @@ def test_config_fields_build_a_model_configuration():
 def test_refuses(fields, message):
     with pytest.raises(ValueError, match=message):
         LabelSpace(**fields)
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        ["cut egg"],
+        {"0": "cut egg"},
+        3,
+        None,
+        {"actions": "abc"},
+        {"actions": {"0": "cut egg"}},
+        {"actions": [None]},
+        {"actions": []},
+        {"actions": ["a"], "verbs": ["v"], "nouns": ["n"], "action_to_verb_noun": [[0]]},
+        {"actions": ["a"], "verbs": ["v"], "nouns": ["n"], "action_to_verb_noun": [["0", 0]]},
+        {"actions": ["a"], "verbs": ["v"], "nouns": ["n"], "action_to_verb_noun": 3},
+        {"actions": ["a"], "verbs": ["v"], "nouns": ["n"], "action_to_verb_noun": [[0, 1]]},
+    ],
+)
+def test_labels_json_of_another_form_is_refused_by_name(tmp_path, content):
+    (tmp_path / "labels.json").write_text(json.dumps(content))
+    with pytest.raises(ValueError, match=r"labels\.json is no label space \(.*\): write {\"actions\": "):
+        LabelSpace.load(tmp_path / "labels.json")
+
+
+def test_labels_json_without_verbs_and_nouns_is_read(tmp_path):
+    (tmp_path / "labels.json").write_text('{"actions": ["cut", "mix"], "verbs": null}')
+    assert LabelSpace.load(tmp_path / "labels.json") == LabelSpace(("cut", "mix"))

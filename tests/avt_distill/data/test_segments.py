@@ -78,3 +78,50 @@ def test_csv_values_are_text_without_the_blanks_around_them(tmp_path):
     path = tmp_path / "actions.csv"
     path.write_text("id, action\n007,  take pan \n008, NA\n")
     assert read_csv(path).to_dict("list") == {"id": ["007", "008"], "action": ["take pan", "NA"]}
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"video_id": ["a", " ", "b"]}, "segment 2 has no video_id"),
+        ({"uid": ["a0", "a1", ""]}, "segment 3 has no uid"),
+        ({"end_s": ["4", "inf", "2"]}, "segment 2: end_s is 'inf': give a finite number"),
+        ({"end_s": ["4", "6", "nan"]}, "segment 3: end_s is 'nan'"),
+        ({"start_s": ["1.5", "-1e999", "0"]}, "segment 2: start_s is '-1e999'"),
+        ({"action": ["0", "1.5", "1"]}, "segment 2: action is '1.5': give a whole number"),
+    ],
+)
+def test_refuses_blank_names_and_numbers_that_are_none(changes, message):
+    with pytest.raises(AnnotationError, match=message):
+        table(**changes)
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        ("id,action\n1,cut,\n", "line 2 has 3 fields, where the first line has 2"),
+        ("id,action\n1,cut\n\n2\n", "line 4 has 1 fields, where the first line has 2"),
+        ('id,action\n1,"cut\nit"\n2,a,b\n', "line 4 has 3 fields"),
+        ("id,action,id\n1,cut,2\n", "names the column 'id' twice"),
+        ('id,action\n1,"cut\n', "cannot be read as CSV"),
+    ],
+)
+def test_lines_of_another_length_are_refused_with_their_number(tmp_path, content, message):
+    path = tmp_path / "segments.csv"
+    path.write_text(content)
+    with pytest.raises(AnnotationError, match=message):
+        read_csv(path)
+
+
+def test_a_byte_order_mark_and_a_column_of_row_numbers_are_read(tmp_path):
+    path = tmp_path / "segments.csv"
+    path.write_bytes(b"\xef\xbb\xbfid,,action\r\n1,0,cut\r\n")
+    assert read_csv(path, "id").to_dict("list") == {"id": ["1"], "column 2": ["0"], "action": ["cut"]}
+
+
+def test_what_is_wrong_in_a_file_is_named_with_its_line(tmp_path):
+    path = tmp_path / "segments.csv"
+    path.write_text("uid,video_id,start_s,end_s,action\n\nx,a,1,2,0\ny,a,3,inf,0\n")
+    rows = read_csv(path)
+    with pytest.raises(AnnotationError, match=r"segments\.csv, line 4: end_s is 'inf'"):
+        segment_table(path, KITCHEN, **{name: rows[name] for name in rows})

@@ -366,3 +366,46 @@ def test_only_feature_files_are_written(tmp_path):
     with pytest.raises(ValueError, match="frame_rate is 0"):
         write_features(tmp_path / "a.safetensors", numbered_rows(3), frame_rate=0)
     assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("where", ["", "features"])
+def test_folders_of_ms_tcn_are_read_by_columns(tmp_path, where):
+    folder = tmp_path / where
+    folder.mkdir(exist_ok=True)
+    arrays = {name: np.random.default_rng(n).standard_normal((3, n), np.float32) for name, n in (("a", 5), ("b", 7))}
+    for name, array in arrays.items():
+        np.save(folder / f"{name}.npy", array)
+    with pytest.raises(ValueError, match="frame_rate is None"):
+        open_feature_store(tmp_path)
+    store = open_feature_store(tmp_path, frame_rate=15.0)
+    assert (store.video_ids(), store.feature_dim) == (["a", "b"], 3)
+    np.testing.assert_array_equal(store.read("b", [0.0, 0.2, 7 / 15]), arrays["b"].T[[0, 3, 6]])
+    np.testing.assert_array_equal(store.read_all("a")[0], arrays["a"].T)
+    np.testing.assert_array_equal(pickle.loads(pickle.dumps(store)).read("a", [0.1]), arrays["a"].T[[1]])
+    with pytest.raises(ValueError, match=r"holds no feature of video 'a' at 1\.000 s"):
+        store.read("a", [1.0])
+    with pytest.raises(ValueError, match="holds no features of video 'c'"):
+        store.read("c", [0.0])
+
+
+@pytest.mark.parametrize(
+    ("arrays", "message"),
+    [
+        ([np.ones((5, 3)), np.ones((7, 3))], "features in rows: *transpose them"),
+        ([np.ones(3)], r"a\.npy is float64 of shape \(3,\)"),
+        ([np.ones((2, 3), int)], r"a\.npy is int64"),
+        ([np.array([{}], object)], r"Cannot read .*a\.npy as an \.npy file of a plain array"),
+    ],
+)
+def test_npy_files_of_another_form_are_refused(tmp_path, arrays, message):
+    for name, array in zip("ab", arrays, strict=False):
+        np.save(tmp_path / f"{name}.npy", array, allow_pickle=True)
+    with pytest.raises(ValueError, match=message):
+        open_feature_store(tmp_path, frame_rate=15.0)
+
+
+def test_an_npy_file_that_was_cut_off_is_named(tmp_path):
+    np.save(tmp_path / "a.npy", np.ones((3, 500)))
+    (tmp_path / "a.npy").write_bytes((tmp_path / "a.npy").read_bytes()[:600])
+    with pytest.raises(ValueError, match=r"Cannot read .*a\.npy"):
+        open_feature_store(tmp_path, frame_rate=15.0)

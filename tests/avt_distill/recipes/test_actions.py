@@ -79,6 +79,21 @@ def test_agreement_with_annotations(parser, name, floor):
         ("Never wash mushrooms or rinse the berries.", ""),
         ("The onions are chopped finely.", ""),
         ("Makes 12 cookies.", ""),
+        ("Add 1 (14.5 ounce) can diced tomatoes.", "add tomato"),
+        ("Add 2 (8 oz.) packages cream cheese.", "add cream cheese"),
+        ("Stir-fry the beef 2-3 minutes.", "stir-fry beef"),
+        ("Cook the rice 20 minutes.", "cook rice"),
+        ("Bake cake 30\N{EN DASH}35 minutes, then chill 1 1/2 hours.", "bake cake"),
+        ("Cook pasta 8 - 10 minutes.", "cook pasta"),
+        ("saute till translucent", ""),
+        ("Saute the onions till translucent.", "saute onion"),
+        ("Fry the egg 'til crisp.", "fry egg"),
+        ("saut&eacute; the onions", "saut\u00e9 onion"),
+        ("saut&amp;eacute; the onions", "saut\u00e9 onion"),
+        ("Mix flour &amp; water.", "mix flour, mix water"),
+        ("Cut&nbsp;the onion. Heat the oil &lt; 350 degrees.", "cut onion, heat oil"),
+        ("<p>Add the <b>salt</b>.</p><p>Stir the soup<br/>Boil water</p>", "add salt, stir soup, boil water"),
+        ("&lt;li class='a'&gt;Peel the carrots&lt;/li&gt;", "peel carrot"),
     ],
 )
 def test_what_counts(parser, text, expected):
@@ -119,6 +134,14 @@ def test_recipes_are_read_as_needed(parser):
             yield ["Chop onions."]
 
     assert next(extract_actions(endless(), parser, batch_size=4)) == [("chop", "onion")]
+
+
+def test_instructions_that_are_not_english_are_left_out(parser):
+    recipes = [
+        ["Zwiebeln hacken.", "\u00d6l erhitzen und mit Salz w\u00fcrzen."],
+        ["Chop onions.", "Pelar las patatas."],
+    ]
+    assert list(extract_actions(recipes, parser)) == [[], [("chop", "onion")]]
 
 
 def test_importing_needs_no_spacy():

@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 import pytest
 from transformers import TrainingArguments
 
-from avt_distill.runs.arguments import CommandParser, parse_run
+from avt_distill.runs.arguments import CommandParser, computes_in_bfloat16, parse_run
 from avt_distill.runs.folder import check_processes
 
 
@@ -165,3 +165,43 @@ def test_help_of_training_shows_what_is_set_often_and_help_all_the_rest(capsys):
     assert "--adam_beta1 X" in shown["--help_all"]
     assert "this command:" in shown["--help"]
     assert shown["--help"].index("this command:") < shown["--help"].index("training:")
+
+
+@pytest.mark.parametrize(("has_bfloat16", "options"), [(False, []), (True, []), (True, ["--use_cpu"])])
+def test_auto_is_bfloat16_where_the_accelerator_computes_in_it(run_file, monkeypatch, has_bfloat16, options):
+    for place in ("transformers.utils", "transformers.training_args"):
+        monkeypatch.setattr(f"{place}.is_torch_bf16_gpu_available", lambda: has_bfloat16)
+    args = parse(run_file("teacher: bert\nbf16: auto\nbf16_full_eval: Auto\n"), *options)
+    expected = has_bfloat16 and not options
+    assert (args.bf16, args.bf16_full_eval) == (expected, expected)
+    assert parse("--teacher", "bert", "--bf16", "auto", *options).bf16 == expected
+    assert not parse("--teacher", "bert", "--use_cpu", "--bf16", "false").bf16
+    assert parse("--teacher", "bert", "--use_cpu", "--bf16").bf16
+
+
+def test_a_gpu_that_emulates_bfloat16_does_not_count(monkeypatch):
+    monkeypatch.setattr("transformers.utils.is_torch_bf16_gpu_available", lambda: True)
+    monkeypatch.setattr("torch.cuda.is_available", lambda: True)
+    monkeypatch.setattr("torch.cuda.is_bf16_supported", lambda including_emulation=True: including_emulation)
+    assert not computes_in_bfloat16(use_cpu=False)
+
+
+def test_other_words_than_auto_are_refused():
+    with pytest.raises(ValueError, match="bf16"):
+        parse("--teacher", "bert", "--use_cpu", "--bf16", "perhaps")
+    with pytest.raises(ValueError, match="fp16"):
+        parse("--teacher", "bert", "--use_cpu", "--fp16", "auto")
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (["--gradient_accumulation_steps", "0"], "gradient_accumulation_steps is 0: give 1 or more"),
+        (["--per_device_train_batch_size", "-1"], "per_device_train_batch_size is -1: give 1 or more"),
+        (["--lr_scheduler_kwargs", "{"], "lr_scheduler_kwargs, '{', is no JSON"),
+        (["--accelerator_config", "{"], "accelerator_config, '{', is no JSON"),
+    ],
+)
+def test_training_options_that_cannot_be_meant_are_named(options, message):
+    with pytest.raises(ValueError, match=message):
+        parse("--teacher", "bert", "--use_cpu", *options)

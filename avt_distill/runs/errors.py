@@ -1,0 +1,92 @@
+"""Errors that the user can correct, one sentence each, which the dispatcher prints instead of a traceback."""
+
+import errno
+import re
+from collections.abc import Iterator
+
+# Errors of other libraries that say what is wrong with a file, an address or a setting, by module and name: they are
+# recognized without importing anything. All else is a fault of this project, and keeps its traceback.
+OF_LIBRARIES = {
+    ("safetensors", "SafetensorError"),
+    ("pyarrow", "ArrowException"),
+    ("lmdb", "Error"),
+    ("yaml", "YAMLError"),
+    ("zipfile", "BadZipFile"),
+    ("_pickle", "UnpicklingError"),
+    ("av", "FFmpegError"),
+    ("huggingface_hub", "StrictDataclassError"),
+    ("httpx", "HTTPError"),
+    ("httpx2", "HTTPError"),
+    ("requests", "RequestException"),
+}
+WRAPPERS = {("datasets", "DatasetGenerationError")}  # say nothing; their cause does
+OUT_OF_MEMORY = {("torch", "OutOfMemoryError"), ("builtins", "MemoryError")}
+# What torch, which raises a plain RuntimeError, says of files that it cannot write or read to their end.
+_OF_TORCH_FILES = re.compile(r"PytorchStream(Writer|Reader)|iostream error|unexpected pos \d+ vs|inline_container")
+_FULL_DISK = re.compile(r"No space left on device|os error 28\b|Disk quota exceeded|os error 122\b")
+_PARTIAL = re.compile(r"\.([^/]+)\.[0-9a-f]{32}\.partial")  # what `whole_file` calls a file while it is written
+
+ADVICE = {
+    errno.ENOENT: "correct the path",
+    errno.ENOTDIR: "correct the path",
+    errno.EISDIR: "give a file",
+    errno.EEXIST: "give a folder, or another name",
+    errno.ENAMETOOLONG: "give a shorter name",
+    errno.EACCES: "change its permissions, or give another path",
+    errno.EPERM: "change its permissions, or give another path",
+    errno.EROFS: "give a path that can be written to",
+    errno.EMFILE: "raise the limit of open files (ulimit -n)",
+}
+FULL = (errno.ENOSPC, errno.EDQUOT)
+
+
+def sentence(error: BaseException) -> str | None:
+    """Returns what is wrong and what to do about it, or `None` for an error that is no user's.
+
+    Args:
+        error (`BaseException`): What ended a command.
+    """
+    if _is_one_of(error, WRAPPERS) and error.__cause__ is not None:
+        return sentence(error.__cause__)
+    text = _in_one_line(error)
+    if _FULL_DISK.search(text) or getattr(error, "errno", None) in FULL:
+        return _full_disk(error)
+    if isinstance(error, OSError) and error.errno is not None and error.strerror and error.filename is not None:
+        return _of_the_system(error)
+    if _is_one_of(error, OUT_OF_MEMORY):
+        return f"There is not enough memory ({text}): give smaller batches or fewer processes."
+    if isinstance(error, RuntimeError) and _OF_TORCH_FILES.search(text):
+        return f"A file cannot be written or read to its end ({text}): check that the disk is not full, and rerun."
+    if isinstance(error, (ValueError, OSError, ImportError)) or _is_one_of(error, OF_LIBRARIES):
+        return text
+    return None
+
+
+def _full_disk(error: BaseException) -> str:
+    name = _file_name(error)
+    place = f" for {name}" if name else ""
+    return f"The disk is full: there is no space left{place}. Free some, and rerun the command."
+
+
+def _of_the_system(error: OSError) -> str:
+    advice = ADVICE.get(error.errno or 0, "check the path, and rerun the command")
+    return f"Cannot read or write {_file_name(error)}: {error.strerror}; {advice}."
+
+
+def _file_name(error: BaseException) -> str:
+    name = getattr(error, "filename2", None) or getattr(error, "filename", None)
+    name = name.decode(errors="replace") if isinstance(name, bytes) else name
+    return "" if name is None else _PARTIAL.sub(r"\1", str(name))
+
+
+def _in_one_line(error: BaseException) -> str:
+    return " ".join(_PARTIAL.sub(r"\1", str(error)).split()) or type(error).__name__
+
+
+def _is_one_of(error: BaseException, names: set[tuple[str, str]]) -> bool:
+    return not names.isdisjoint(_names(type(error)))
+
+
+def _names(kind: type) -> Iterator[tuple[str, str]]:
+    for base in kind.__mro__:
+        yield base.__module__.split(".")[0], base.__name__

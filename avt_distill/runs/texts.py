@@ -1,0 +1,15 @@
+"""Text files that users wrote: read as UTF-8, or refused by name."""
+
+from pathlib import Path
+
+
+def read_user_text(path: str | Path) -> str:
+    """Returns the text of a file, without the byte order mark that spreadsheets and editors may put first.
+
+    Raises:
+        ValueError: for a file that is not UTF-8 text, naming it.
+    """
+    try:
+        return Path(path).read_text(encoding="utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise ValueError(f"{path} is not UTF-8 text ({error.reason}): save it as UTF-8.") from error

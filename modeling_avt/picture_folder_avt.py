@@ -1,0 +1,120 @@
+"""Folders of pictures as videos: a picture a frame, in the order of the numbers in their names, at a given rate.
+
+`frame_0000000001.jpg, frame_0000000002.jpg, ...` is how RULSTM and many benchmarks publish frames. Picture `i`, counted
+from 0, is shown from `i / frames_per_second` on.
+"""
+
+import math
+import os
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+from typing import Any
+
+from .temporal_avt import TIME_SLACK_S
+from .video_source_avt import VideoDecodeError, import_av, naming_errors
+
+CODECS = {".jpg": "mjpeg", ".jpeg": "mjpeg", ".png": "png", ".bmp": "bmp", ".webp": "webp"}
+RATE = "?frames_per_second="  # between folder and rate where a video has to be text, as in rows
+_NUMBERED = re.compile(r"(.*?)(\d+)(\.\w+)", re.DOTALL)
+
+
+@dataclass(frozen=True)
+class PictureFolder:
+    """A folder of pictures and their rate; `str` of it is text that stands for both.
+
+    Args:
+        path (`str`): The folder.
+        frames_per_second (`float`): Pictures per second, above 0.
+    """
+
+    path: str
+    frames_per_second: float
+
+    def __post_init__(self):
+        if not (math.isfinite(self.frames_per_second) and self.frames_per_second > 0):
+            raise VideoDecodeError(self.path, f"{self.frames_per_second} pictures per second: give a number above 0.")
+
+    def __str__(self) -> str:
+        return f"{self.path}{RATE}{self.frames_per_second!r}"
+
+    def files(self) -> list[str]:
+        """Returns the pictures in the order of their numbers.
+
+        Raises:
+            VideoDecodeError: for no pictures, pictures of several names or kinds, and numbers that are missing.
+        """
+        found = numbered_pictures(self.path)
+        kinds = sorted({(prefix, suffix) for _, prefix, suffix, _ in found})
+        if len(kinds) != 1:
+            several = ", ".join(f"{prefix}<number>{suffix}" for prefix, suffix in kinds) or "none"
+            raise VideoDecodeError(self.path, f"its pictures must have one name and a number each; found: {several}.")
+        numbers = [number for number, *_ in found]
+        for earlier, later in pairwise(numbers):
+            if later != earlier + 1:
+                raise VideoDecodeError(
+                    self.path, f"after picture {earlier} comes {later}: all others would be shifted."
+                )
+        return [os.path.join(self.path, name) for *_, name in found]
+
+    @property
+    def duration_s(self) -> float:
+        return len(self.files()) / self.frames_per_second
+
+    def frames_at(self, times_s: Sequence[float]) -> list:
+        """Returns the picture shown at each time, decoded (`av.VideoFrame`); the very end shows the last.
+
+        Raises:
+            VideoDecodeError: for times after the end, and for pictures that cannot be decoded.
+        """
+        files = self.files()
+        frames = {}
+        for time_s in times_s:
+            index = math.floor((time_s + TIME_SLACK_S) * self.frames_per_second)
+            end_s = len(files) / self.frames_per_second
+            if time_s > end_s + TIME_SLACK_S:
+                raise VideoDecodeError(self.path, f"it ends at {end_s:.3f} s.", time_s)
+            frames[time_s] = files[min(max(index, 0), len(files) - 1)]
+        decoded = {file: decode_picture(file) for file in set(frames.values())}
+        return [decoded[frames[time_s]] for time_s in times_s]
+
+
+def picture_folder(video) -> PictureFolder | None:
+    """Returns the folder of pictures that a video is, or `None` for other videos.
+
+    Raises:
+        VideoDecodeError: for a folder of pictures without a rate.
+    """
+    if isinstance(video, PictureFolder) or not isinstance(video, (str, os.PathLike)):
+        return video if isinstance(video, PictureFolder) else None
+    path, mark, rate = os.fspath(video).partition(RATE)
+    if not os.path.isdir(path) or not (mark or numbered_pictures(path)):
+        return None
+    if not mark:
+        raise VideoDecodeError(
+            path,
+            "it is a folder of pictures, which state no frame rate: give frames_per_second, or a data set's video_fps.",
+        )
+    try:
+        return PictureFolder(path, float(rate))
+    except ValueError:
+        raise VideoDecodeError(path, f"'{rate}' is no number of pictures per second.") from None
+
+
+def numbered_pictures(folder: str | os.PathLike) -> list[tuple[int, str, str, str]]:
+    """Returns number, beginning, suffix and name of each numbered picture in a folder, in the order of the numbers."""
+    matches = [(match, name) for name in os.listdir(folder) if (match := _NUMBERED.fullmatch(name))]
+    pictures = [(int(match[2]), match[1], match[3].lower(), name) for match, name in matches]
+    return sorted(picture for picture in pictures if picture[2] in CODECS and not picture[3].startswith("."))
+
+
+def decode_picture(path: str):
+    """Returns a picture, `av.VideoFrame`; raises `VideoDecodeError` where it cannot be decoded."""
+    av = import_av()
+    with naming_errors(path, "it is no picture that can be decoded"), open(path, "rb") as file:
+        codec: Any = av.CodecContext.create(CODECS[os.path.splitext(path)[1].lower()], "r")
+        frames = [*codec.decode(av.Packet(file.read())), *codec.decode(None)]
+    if not frames:
+        raise VideoDecodeError(path, "it is no picture that can be decoded.")
+    return frames[0]

@@ -1,0 +1,54 @@
+"""Folders of pictures wherever a video is taken: in data sets, collators and feature extraction."""
+
+from fractions import Fraction
+
+import av
+import numpy as np
+import pytest
+from helpers.videos import numbered_frames
+
+from avt_distill.data import anticipation_builder
+from avt_distill.data.videos import find_videos, videos_with_rate
+from modeling_avt.video_io_avt import read_frames
+
+FRAMES = numbered_frames(60)
+
+
+@pytest.fixture
+def folder(tmp_path):
+    for name in "ab":
+        pictures = tmp_path / "videos" / "kitchen" / name
+        pictures.mkdir(parents=True)
+        for number, frame in enumerate(FRAMES, start=1):
+            codec = av.CodecContext.create("png", "w")
+            codec.width, codec.height, codec.pix_fmt = frame.shape[1], frame.shape[0], "rgb24"
+            codec.time_base = Fraction(1, 10)
+            picture = av.VideoFrame.from_ndarray(np.ascontiguousarray(frame), format="rgb24")
+            packets = [*codec.encode(picture), *codec.encode(None)]
+            (pictures / f"img_{number:05d}.png").write_bytes(b"".join(bytes(packet) for packet in packets))
+    (tmp_path / "segments.csv").write_text("video_id,start_s,end_s,action\na,4,5,cut\nb,5,5.5,mix\n")
+    return tmp_path
+
+
+def test_rows_name_pictures_with_their_rate(folder):
+    rows = anticipation_builder(str(folder), video_fps=10.0, cache_dir=str(folder / "cache")).rows("train")
+    row = rows.iloc[0]
+    assert row["frame_indices"][-1] == 30
+    shown = read_frames(row["video"], row["frame_times"][row["frame_mask"]])
+    np.testing.assert_array_equal(shown[-1], FRAMES[30])
+
+
+def test_pictures_without_a_rate_are_no_videos(folder):
+    with pytest.raises(
+        ValueError, match="Folders of numbered pictures are videos where their rate is given: video_fps"
+    ):
+        anticipation_builder(str(folder), cache_dir=str(folder / "cache"))
+    with pytest.raises(ValueError, match="There is no video"):
+        find_videos([folder])
+    assert list(videos_with_rate([folder], 10.0)) == ["a", "b"]
+
+
+def test_pictures_that_end_before_their_annotations_are_refused(folder):
+    builder = anticipation_builder(str(folder), video_fps=30.0, cache_dir=str(folder / "cache"))
+    with pytest.raises(ValueError, match=r"lasts 2\.0 s, but is annotated until 5\.0 s"):
+        builder.rows("train")

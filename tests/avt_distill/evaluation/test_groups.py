@@ -1,0 +1,97 @@
+"""Files of classes and of rows, as benchmarks and commands write them."""
+
+import pytest
+from helpers.places import require_shared
+
+from avt_distill.data.labels import LabelSpace
+from avt_distill.evaluation.groups import read_class_ids, read_dropped, read_rows
+
+SPACE = LabelSpace(("cut egg", "cut oil", "mix egg"), ("cut", "mix"), ("egg", "oil"), ((0, 0), (0, 1), (1, 0)))
+
+
+@pytest.mark.parametrize(
+    ("content", "expected"),
+    [
+        ("0\n2\n", {"action": [0, 2]}),
+        ("[0, 2]", {"action": [0, 2]}),
+        ('{"verb": [1]}', {"verb": [1]}),
+        ("verb\n1\n", {"verb": [1]}),
+        ("\ufeffnoun\r\n1\r\n", {"noun": [1]}),
+        ("verb_class,verb\n1,mix\n", {"verb": [1]}),
+        ('action_class,noun,noun_class,verb,verb_class\n"(0, 1)",oil,1,cut,0\n', {"action": [1]}),
+        ("action\n2\n", {"action": [2]}),
+    ],
+)
+def test_class_ids_of_every_form(tmp_path, content, expected):
+    path = tmp_path / "ids.csv"
+    path.write_text(content)
+    assert read_class_ids([path], SPACE, rule="and") == expected
+
+
+@pytest.mark.parametrize(("rule", "actions"), [("and", [0]), ("or", [0, 1, 2])])
+def test_a_file_of_verbs_and_one_of_nouns_mean_actions(tmp_path, rule, actions):
+    for name, number in (("verb", 0), ("noun", 0)):
+        (tmp_path / f"{name}.csv").write_text(f"{name}\n{number}\n")
+    paths = [tmp_path / "verb.csv", tmp_path / "noun.csv"]
+    assert read_class_ids(paths, SPACE, rule=rule) == {"verb": [0], "noun": [0], "action": actions}
+    assert read_class_ids(paths, None, rule=rule) == {"verb": [0], "noun": [0]}
+
+
+def test_the_benchmarks_own_files_are_read():
+    folder = require_shared("data", "annotations", "ek100")
+    tail = read_class_ids([folder / f"EPIC_100_tail_{kind}s.csv" for kind in ("verb", "noun")], None, rule="or")
+    assert {kind: len(ids) for kind, ids in tail.items()} == {"verb": 86, "noun": 228}
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        ('{"action": [1,', "begins as JSON and is none"),
+        ('{"actions": [1]}', r"holds no lists of class ids .*'actions'"),
+        ("[1.5]", "holds no lists of class ids"),
+        ("P01_11_102\nP01_11_106\n", "begins with 'P01_11_102'.*Names of rows go to --unseen"),
+        ("1\nx\n", "line 2: 'x' is no class id"),
+        ("verb\n\n1.0\n", "line 2: '1.0' is no class id"),
+        ("", "is empty"),
+        ("verb_class,noun_class\n1,1\n", "verb 1 and noun 1, which no action of the labels is"),
+    ],
+)
+def test_other_files_are_refused_by_name(tmp_path, content, message):
+    path = tmp_path / "ids.csv"
+    path.write_text(content)
+    with pytest.raises(ValueError, match=rf"ids\.csv.*{message}"):
+        read_class_ids([path], SPACE, rule="and")
+
+
+def test_pairs_of_verbs_and_nouns_need_the_labels(tmp_path):
+    (tmp_path / "ids.csv").write_text("verb_class,noun_class\n1,0\n")
+    with pytest.raises(ValueError, match="give --label_space, which numbers their actions"):
+        read_class_ids([tmp_path / "ids.csv"], None, rule="and")
+
+
+def test_two_files_of_one_kind_are_refused(tmp_path):
+    for name in "ab":
+        (tmp_path / name).write_text("verb\n1\n")
+    with pytest.raises(ValueError, match="holds verb ids, as an earlier file does"):
+        read_class_ids([tmp_path / "a", tmp_path / "b"], SPACE, rule="and")
+
+
+def test_rows_hold_commas_in_quotes(tmp_path):
+    path = tmp_path / "dropped.csv"
+    path.write_text('"dinner, day 1_0",2\n"say ""hi""", -100\n\nplain,1\n')
+    assert read_dropped(path) == {"dinner, day 1_0": 2, 'say "hi"': -100, "plain": 1}
+    assert read_rows(None, 2) == []
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        ("a,b,1\n", "has a line 'a,b,1': give 2 fields a line"),
+        ("a,cut\n", "has 'cut' for 'a': give an action id"),
+        ("a,1\na,2\n", "names 'a' twice"),
+    ],
+)
+def test_dropped_rows_of_another_form_are_refused(tmp_path, content, message):
+    (tmp_path / "dropped.csv").write_text(content)
+    with pytest.raises(ValueError, match=rf"dropped\.csv {message}"):
+        read_dropped(tmp_path / "dropped.csv")
