@@ -16,6 +16,7 @@ from ..data.builder import AnticipationBuilder
 from ..data.loading import choose_splits, dataset_builder
 from ..evaluation.benchmark_metrics import benchmark_metrics
 from ..evaluation.scores import ScoreTable
+from ..runs.fingerprints import checkpoint_digest
 from ..runs.folder import SETTINGS, check_processes, keep_settings, read_json, write_json, write_text
 from ..sharing.cards import READER_COMPARISON, student_card
 from ..student.building import check_as_it_is
@@ -133,7 +134,8 @@ def _check_given(args: ReaderArguments, builder: AnticipationBuilder):
 def _settings(run: FoldRun) -> dict:
     """Returns what decides which readers come out, beside the students."""
     own = [name for name in ReaderArguments.__annotations__ if name not in ("TITLE", "folds")]
-    return {name: getattr(run.args, name) for name in own} | {"seeds": run.seeds, **run.data.fingerprint}
+    settings = {name: getattr(run.args, name) for name in own} | {"seeds": run.seeds}
+    return settings | {"teacher_content": checkpoint_digest(run.args.teacher), **run.data.fingerprint}
 
 
 def _training_videos(run: FoldRun, recognition: Recognition) -> TrainingVideos:
