@@ -124,11 +124,8 @@ def fit_fold(args: ReaderArguments) -> FoldResult:
 
 def _check_given(args: ReaderArguments, builder: AnticipationBuilder):
     """Refuses a checkpoint that is not to be trained, and cannot answer as it is."""
-    if args.model_name_or_path is None:
-        raise ValueError(
-            "num_train_epochs is 0 without model_name_or_path: the student would be random, so give either."
-        )
-    check_as_it_is(args.model_name_or_path, builder)
+    if args.model_name_or_path is not None:  # else the options are refused
+        check_as_it_is(args.model_name_or_path, builder)
 
 
 def _settings(run: FoldRun) -> dict:

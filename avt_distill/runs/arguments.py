@@ -11,6 +11,7 @@ import dataclasses
 import difflib
 import itertools
 import json
+import re
 import sys
 import typing
 from collections.abc import Iterable, Sequence
@@ -33,6 +34,7 @@ OFTEN_SET = {
     "bf16": "Train in bfloat16.",
     "push_to_hub": "Upload the result to the Hub, as hub_model_id.",
 }
+FLOAT = re.compile(r"[-+]?(\d+(\.\d*)?|\.\d+)[eE][-+]?\d+$")  # what YAML 1.1 does not take for a number
 PLACEHOLDERS = {int: "N", float: "X", Path: "PATH"}
 
 
@@ -260,8 +262,14 @@ def _is_yaml(word: str) -> bool:
 def _read_yaml(path: str) -> dict:
     import yaml
 
+    class NumberLoader(yaml.SafeLoader):
+        """Reads `1e-3` as a number, as YAML 1.2 and JSON do."""
+
+    NumberLoader.add_implicit_resolver("tag:yaml.org,2002:float", FLOAT, list("-+.0123456789"))
     try:
-        content = yaml.safe_load(Path(path).read_text(encoding="utf-8"))
+        text = Path(path).read_text(encoding="utf-8")
+        # Of options themselves the parser decides, by what they are: a name may be `1e3`.
+        content, with_numbers = yaml.safe_load(text), yaml.load(text, NumberLoader)
     except OSError as error:
         raise ValueError(
             f"Cannot read the run's file {path} ({error.strerror}): give a YAML file first, then --key value."
@@ -272,7 +280,7 @@ def _read_yaml(path: str) -> dict:
         return {}
     if not isinstance(content, dict):
         raise ValueError(f"{path} holds a {type(content).__name__}: write one `key: value` a line.")
-    return content
+    return {key: with_numbers[key] if isinstance(value, dict) else value for key, value in content.items()}
 
 
 def _text(value: Any) -> str:

@@ -5,7 +5,7 @@ from typing import ClassVar
 
 from transformers import TrainingArguments
 
-from ..runs.arguments import option
+from ..runs.arguments import mapping, option
 
 
 @dataclass
@@ -51,6 +51,11 @@ class TeacherArguments(TrainingArguments):
     _VALID_DICT_FIELDS = [*TrainingArguments._VALID_DICT_FIELDS, "label_weights"]
 
     def __post_init__(self):
+        from modeling_avt.rules_avt import Number, OrNone, WholeNumber  # torch, which --help does without
+
+        from ..runs.options import COUNT, RATE, SHARE, check_numbers, refuse_no_training, refuse_unused
+
+        refuse_unused(self, {"resume_from_checkpoint": (None, "a teacher resumes by itself")})
         if not 0 <= self.held_out_fraction < 1:
             raise ValueError(f"held_out_fraction is {self.held_out_fraction}: give a share of the videos, below 1.")
         if self.class_weights not in ("none", "balanced"):
@@ -64,6 +69,12 @@ class TeacherArguments(TrainingArguments):
             self.metric_for_best_model = self.metric_for_best_model or "loss"
         self.remove_unused_columns = False
         super().__post_init__()
+        own = {"classifier_learning_rate": OrNone(RATE), "classifier_dropout": SHARE, "max_length": COUNT}
+        own |= {"history_length": WholeNumber(least=-1), "patience": COUNT, "lora_rank": WholeNumber(least=0)}
+        check_numbers(self, own)
+        for name, weight in mapping("label_weights", self.label_weights).items():
+            Number(least=0)(f"label_weights.{name}", weight)
+        refuse_no_training(self, "the teacher's classifiers would be random")
 
     @property
     def num_past_actions(self) -> int | None:

@@ -177,3 +177,40 @@ def test_soft_labels_of_counted_rows_are_refused(finished, tmp_path):
                 f"--output_dir={tmp_path / 'run'}",
                 f"--missing_soft_labels={missing}",
             )
+
+
+def test_a_video_that_the_store_lacks_is_named_before_training(root, tmp_path):
+    """One of the last to be read: a test video."""
+    (root / "data" / "features" / "v7.safetensors").unlink()
+    with pytest.raises(SystemExit, match="holds no features of video 'v7'"):
+        distill(root, f"--output_dir={tmp_path / 'run'}")
+    assert not list((tmp_path / "run").rglob("*.json"))
+
+
+@pytest.mark.parametrize(
+    ("features", "message"),
+    [
+        (np.ones((20, 12), np.float32), "holds no feature of video 'v7' at"),
+        (np.ones((40, 11), np.float32), "of video 'v7' at .* has the shape"),
+    ],
+    ids=["short", "narrow"],
+)
+def test_a_test_video_with_other_features_is_named_before_training(root, tmp_path, features, message):
+    write_features(root / "data" / "features" / "v7.safetensors", features, 1.0)
+    with pytest.raises(SystemExit, match=message):
+        distill(root, f"--output_dir={tmp_path / 'run'}")
+    assert not list((tmp_path / "run").rglob("*.json"))
+
+
+def unlabelled(cells: list[str]) -> str:
+    return ",".join([*cells[:3], "" if cells[4] == "validation" else cells[3], cells[4]])
+
+
+def test_a_split_without_labels_is_refused_before_training(root, tmp_path):
+    rewrite_segments(root, unlabelled)
+    with pytest.raises(SystemExit, match="evaluation_split is 'validation', but none of its 12 rows has a label"):
+        distill(root, f"--output_dir={tmp_path / 'run'}")
+    given = ["--train_split=validation", "--evaluation_split=train", "--distill_weight=0"]
+    with pytest.raises(SystemExit, match="train_split is 'validation', but none of its 12 rows has a label to learn"):
+        distill(root, f"--output_dir={tmp_path / 'run'}", *given)
+    assert not list((tmp_path / "run").rglob("*.json"))
