@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from modeling_avt.rules_avt import Number, OrNone, WholeNumber, shown
+from modeling_avt.temporal_avt import TIME_RULES
 
 SEED = WholeNumber(least=0, most=2**32 - 1)
 RATE = Number(least=0)
@@ -60,7 +61,9 @@ def check_numbers(args: Any, rules: Mapping[str, Any] | None = None):
         rules (`Mapping`, *optional*): Rules of options beside those of `TrainingArguments`, by name.
     """
     for name, value in vars(args).items():
-        if not name.startswith("_"):
+        if name in TIME_RULES:  # of a data set, where they are given
+            OrNone(TIME_RULES[name])(name, value)
+        elif not name.startswith("_"):
             _check_finite(name, value)
     for name, rule in {**RULES, **(rules or {})}.items():
         rule(name, getattr(args, name))
