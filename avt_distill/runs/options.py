@@ -10,6 +10,9 @@ SEED = WholeNumber(least=0, most=2**32 - 1)
 RATE = Number(least=0)
 SHARE = Number(least=0, below=1)
 COUNT = WholeNumber(least=1)
+RATE_OR_NONE = OrNone(RATE)
+COUNT_OR_0 = WholeNumber(least=0)
+COUNT_OR_ALL = WholeNumber(least=-1)  # -1 for all
 # Of `TrainingArguments`.
 RULES = {
     "learning_rate": RATE,

@@ -51,9 +51,8 @@ class TeacherArguments(TrainingArguments):
     _VALID_DICT_FIELDS = [*TrainingArguments._VALID_DICT_FIELDS, "label_weights"]
 
     def __post_init__(self):
-        from modeling_avt.rules_avt import Number, OrNone, WholeNumber  # torch, which --help does without
-
-        from ..runs.options import COUNT, RATE, SHARE, check_numbers, refuse_no_training, refuse_unused
+        from ..runs import options  # torch, which --help does without
+        from ..runs.options import COUNT, check_numbers, refuse_no_training, refuse_unused
 
         refuse_unused(self, {"resume_from_checkpoint": (None, "a teacher resumes by itself")})
         if not 0 <= self.held_out_fraction < 1:
@@ -69,11 +68,15 @@ class TeacherArguments(TrainingArguments):
             self.metric_for_best_model = self.metric_for_best_model or "loss"
         self.remove_unused_columns = False
         super().__post_init__()
-        own = {"classifier_learning_rate": OrNone(RATE), "classifier_dropout": SHARE, "max_length": COUNT}
-        own |= {"history_length": WholeNumber(least=-1), "patience": COUNT, "lora_rank": WholeNumber(least=0)}
+        own = {
+            "classifier_learning_rate": options.RATE_OR_NONE,
+            "classifier_dropout": options.SHARE,
+            "max_length": COUNT,
+        }
+        own |= {"history_length": options.COUNT_OR_ALL, "patience": COUNT, "lora_rank": options.COUNT_OR_0}
         check_numbers(self, own)
         for name, weight in mapping("label_weights", self.label_weights).items():
-            Number(least=0)(f"label_weights.{name}", weight)
+            options.RATE(f"label_weights.{name}", weight)
         refuse_no_training(self, "the teacher's classifiers would be random")
 
     @property
