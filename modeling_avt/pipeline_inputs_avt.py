@@ -11,7 +11,7 @@ import torch
 from .picture_folder_avt import PictureFolder, picture_folder
 from .rules_avt import SECONDS, Number
 from .temporal_avt import TIME_SLACK_S
-from .video_io_avt import VideoContent, probe
+from .video_io_avt import probe
 from .video_source_avt import CONTENT, VideoSource, is_video_source
 
 
@@ -19,7 +19,7 @@ from .video_source_avt import CONTENT, VideoSource, is_video_source
 class VideoFile:
     """A video file, its content, or a file open for reading bytes."""
 
-    file: VideoContent
+    file: Any  # `VideoContent`
 
     @property
     def end_s(self) -> float:

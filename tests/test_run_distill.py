@@ -135,7 +135,10 @@ def test_finished_students_are_kept(kitchen, finished, monkeypatch, capsys):
         (["--learning_rate=5e-3"], "learning_rate 0.01, not 0.005"),
         (["--distill_temperature=4"], "distill_temperature 3.0, not 4.0"),
         (["--per_device_train_batch_size=6"], "batch_size 12, not 6"),
-        (["--tau_a=2.0"], "tau_a 1.0, not 2.0"),
+        (["--tau_a=2.0", "--accept_other_history=true"], "tau_a 1.0, not 2.0"),
+        (["--dataloader_drop_last=true"], "dataloader_drop_last False, not True"),
+        (["--eval_strategy=epoch"], "eval_strategy no, not epoch|eval_strategy 'no', not 'epoch'"),
+        (["--adam_beta2=0.9"], "adam_beta2 0.999, not 0.9"),
         (['--model_options={"head_num_layers": 1}'], "model_options"),
     ],
     ids=lambda value: value[0].split("=")[0].lstrip("-") if isinstance(value, list) else "",
@@ -244,7 +247,7 @@ def test_soft_labels_of_another_label_space_are_refused_before_training(kitchen,
 def test_rows_that_soft_labels_lack_are_refused_or_masked_and_counted(kitchen, tmp_path):
     write_soft_labels(tmp_path / "few.parquet", kitchen, num_missing=5)
     given = options(kitchen, tmp_path / "run", "--baseline=false", soft_labels=tmp_path / "few.parquet")
-    with pytest.raises(SystemExit, match="lack 5 of 36 uids, 'v0_0' first"):
+    with pytest.raises(SystemExit, match=r"lack 5 of 36 uids, 'v0_3\.000' first"):
         run_distill.main(given)
     assert not (tmp_path / "run").exists()
     run_distill.main([*given, "--missing_soft_labels=mask"])

@@ -116,7 +116,9 @@ def label(args: Arguments, builder: "AnticipationBuilder", rows: "pd.DataFrame")
 
 def save(args: Arguments, builder: "AnticipationBuilder", rows: "pd.DataFrame", tables: list["Labels"]):
     """Writes one table a split, and prints what it holds."""
-    from ..teacher.soft_labels import LABEL_SPACE_HASH, SoftLabelTable, rows_fingerprint
+    import numpy as np
+
+    from ..teacher.soft_labels import LABEL_SPACE_HASH, ROW_COLUMNS, SoftLabelTable, rows_fingerprint
 
     Path(args.soft_labels).mkdir(parents=True, exist_ok=True)
     shared = {
@@ -130,7 +132,8 @@ def save(args: Arguments, builder: "AnticipationBuilder", rows: "pd.DataFrame", 
         labelled = rows[of_split]
         shared |= {"split": split, "labelled": rows_fingerprint(labelled)}
         uids = list(labelled["uid"])
-        members = [SoftLabelTable(uids, logits[of_split], shared | metadata) for logits, metadata in tables]
+        columns = {name: np.asarray(labelled[name]) for name in ROW_COLUMNS}
+        members = [SoftLabelTable(uids, logits[of_split], shared | metadata, columns) for logits, metadata in tables]
         table = members[0] if len(members) == 1 else SoftLabelTable.average(members)
         path = Path(args.soft_labels) / f"{split}.parquet"
         table.save(path)

@@ -7,7 +7,12 @@ from .labels import UNLABELLED
 
 
 def label_frames(
-    video_ids: np.ndarray, frame_times: np.ndarray, segments: pd.DataFrame, *, protocol: str = "exact"
+    video_ids: np.ndarray,
+    frame_times: np.ndarray,
+    segments: pd.DataFrame,
+    *,
+    protocol: str = "exact",
+    before_s: np.ndarray | None = None,
 ) -> np.ndarray:
     """Returns the action at each time of each row, int64 `(N, T)`, -100 where nothing is annotated.
 
@@ -19,23 +24,27 @@ def label_frames(
             several do, the one whose centre is nearest. `"avt"`: `start_s <= t <= end_s`; where several do, the one
             whose half-duration is nearest to `t` (datasets/base_video_dataset.py:721-762 leaves out the start: in
             practice the longest wins). Ties go to the first in the table.
+        before_s (`np.ndarray` of shape `(N,)`, *optional*): Only segments that begin before this label a row: before
+            its action, of which a window that ends where it starts (`tau_a` 0) would otherwise show the label.
     """
     labels = np.full(frame_times.shape, UNLABELLED, dtype=np.int64)
     rows_of_video = pd.Series(np.arange(len(video_ids))).groupby(np.asarray(video_ids, dtype=object)).indices
     for video_id, annotated in segments.groupby("video_id", sort=False):
         rows = rows_of_video.get(video_id)
         if rows is not None:
-            labels[rows] = _label_video(frame_times[rows], annotated, protocol)
+            until = np.full(len(rows), np.inf) if before_s is None else before_s[rows]
+            labels[rows] = _label_video(frame_times[rows], annotated, protocol, until)
     return labels
 
 
-def _label_video(times: np.ndarray, segments: pd.DataFrame, protocol: str) -> np.ndarray:
+def _label_video(times: np.ndarray, segments: pd.DataFrame, protocol: str, before_s: np.ndarray) -> np.ndarray:
     start, end, action = (segments[name].to_numpy() for name in ("start_s", "end_s", "action"))
     times = times[..., None]  # (rows, T, 1) against (segments,)
     if protocol == "avt":
         inside, centre = (start <= times) & (times <= end), (end - start) / 2
     else:
         inside, centre = (start <= times) & (times < end), (start + end) / 2
+    inside &= start < before_s[:, None, None]
     distance = np.where(inside, np.abs(times - centre), np.inf)
     nearest = distance.argmin(-1)
     return np.where(inside.any(-1), action[nearest], UNLABELLED)

@@ -81,7 +81,11 @@ def anticipation_rows(
     times, masks, indices = _sample_all(rows, options, video_fps)
     label_from = rows if options.protocol == "avt" else segments
     labels = label_frames(
-        rows["video_id"].to_numpy(), np.where(masks, times, np.nan), label_from, protocol=options.protocol
+        rows["video_id"].to_numpy(),
+        np.where(masks, times, np.nan),
+        label_from,
+        protocol=options.protocol,
+        before_s=np.asarray(rows["start_s"]),
     )
     rows["frame_times"], rows["frame_indices"] = list(times), list(indices)
     rows["frame_mask"], rows["past_actions"] = list(masks), list(labels)

@@ -70,13 +70,16 @@ def _to_arrow(values: list | np.ndarray) -> pyarrow.Array:
     return pyarrow.array(values)
 
 
-def read_table(path: str | Path, kind: str, names: tuple[str, ...]) -> tuple[dict[str, Any], dict[str, str]]:
+def read_table(
+    path: str | Path, kind: str, names: tuple[str, ...], *, optional: tuple[str, ...] = ()
+) -> tuple[dict[str, Any], dict[str, str]]:
     """Returns the columns of a file that `write_table` wrote, a list of uids and arrays, and its metadata.
 
     Args:
         path (`str` or `Path`): The Parquet file.
         kind (`str`): What it should be, for messages: `"score table"`, which `ScoreTable.save` writes.
         names (`tuple[str, ...]`): Its columns; the first is `uid`, the last holds the vectors.
+        optional (`tuple[str, ...]`, *optional*): Further columns, which it has all or none of.
 
     Raises:
         ValueError: for a file that is not Parquet, is damaged, has other columns, or lacks values.
@@ -90,6 +93,8 @@ def read_table(path: str | Path, kind: str, names: tuple[str, ...]) -> tuple[dic
         reason = " ".join(str(error).split())
         raise ValueError(f"{path} is not a Parquet file ({reason}): give a {kind}, written to its end.") from error
     vectors = names[-1]
+    if set(optional) <= set(table.column_names):
+        names = (*names[:-1], *optional, vectors)
     if sorted(table.column_names) != sorted(names) or not pyarrow.types.is_fixed_size_list(
         table.schema.field(vectors).type
     ):

@@ -32,7 +32,15 @@ class ReaderArguments(RunArguments):
     followers: int | None = option("Likeliest next actions of each hypothesis to follow. Default: all, or 500 of more.")
 
     def __post_init__(self):
+        from modeling_avt.rules_avt import Number, OrNone  # torch, which --help does without
+
+        from ..runs.options import COUNT, SHARE
+
         super().__post_init__()
+        rules = {"reader_frame_rate": OrNone(Number(above=0)), "num_phases": COUNT, "beam": COUNT, "min_start": SHARE}
+        rules |= {"followers": OrNone(COUNT), "recognizer_feature_dim": OrNone(COUNT)}
+        for name, rule in rules.items():
+            rule(name, getattr(self, name))
         self.transitions = self.transitions or ["unigram", "bigram", LOG_LINEAR]
         if unknown := [kind for kind in self.transitions if kind not in TRANSITIONS]:
             raise ValueError(f"transitions has '{unknown[0]}': give some of {TRANSITIONS}.")

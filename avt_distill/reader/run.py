@@ -15,6 +15,7 @@ from ..data.builder import AnticipationBuilder
 from ..data.loading import choose_splits, dataset_builder
 from ..evaluation.benchmark_metrics import benchmark_metrics
 from ..evaluation.scores import ScoreTable
+from ..runs.fingerprints import checkpoint_digest
 from ..runs.folder import SETTINGS, check_processes, keep_settings, read_record, write_json, write_text
 from ..runs.lock import locked
 from ..sharing.cards import READER_COMPARISON, student_card
@@ -131,17 +132,15 @@ def fit_fold(args: ReaderArguments) -> FoldResult:
 
 def _check_given(args: ReaderArguments, builder: AnticipationBuilder):
     """Refuses a checkpoint that is not to be trained, and cannot answer as it is."""
-    if args.model_name_or_path is None:
-        raise ValueError(
-            "num_train_epochs is 0 without model_name_or_path: the student would be random, so give either."
-        )
-    check_as_it_is(args.model_name_or_path, builder)
+    if args.model_name_or_path is not None:  # else the options are refused
+        check_as_it_is(args.model_name_or_path, builder)
 
 
 def _settings(run: FoldRun) -> dict:
     """Returns what decides which readers come out, beside the students."""
     own = [name for name in ReaderArguments.__annotations__ if name not in ("TITLE", "folds")]
-    return {name: getattr(run.args, name) for name in own} | {"seeds": run.seeds, **run.data.fingerprint}
+    settings = {name: getattr(run.args, name) for name in own} | {"seeds": run.seeds}
+    return settings | {"teacher_content": checkpoint_digest(run.args.teacher), **run.data.fingerprint}
 
 
 def _training_videos(run: FoldRun, recognition: Recognition) -> TrainingVideos:

@@ -28,6 +28,7 @@ from transformers.trainer_utils import IntervalStrategy, SaveStrategy, Scheduler
 
 from ..data.labels import UNLABELLED
 from ..runs.checkpoints import check_loaded, load_with_report
+from ..runs.fingerprints import checkpoint_digest, decisive_options, files_digest
 from ..runs.folder import read_record, refuse_other_settings, write_json
 from ..runs.lock import LOCK, locked
 from ..runs.resuming import check_resumable, last_whole_checkpoint
@@ -45,10 +46,9 @@ OTHER_ADAPTATION = (
     "The run in {place} began with {name}={found}, not {wanted}: continue with that, or give another output_dir."
 )
 INHERITED = {field.name for field in fields(TrainingArguments)}
-# What a run that continues must share with the one that began: the perplexity before was measured under these.
-FIXED = (*(field.name for field in fields(AdaptationArguments) if field.name not in INHERITED), "seed")
 REPORTED = (
-    *FIXED,
+    *(field.name for field in fields(AdaptationArguments) if field.name not in INHERITED),
+    "seed",
     "learning_rate",
     "lr_scheduler_type",
     "weight_decay",
@@ -237,6 +237,7 @@ def _adapt(args: AdaptationArguments) -> dict:
         "blocks": {"train": len(setup["train_dataset"]), "held_out": len(setup["eval_dataset"])},
         "training": training,
         "arguments": _arguments(args),
+        "decisive": _decisive(args),
         "versions": {"python": platform.python_version()}
         | {library.__name__: library.__version__ for library in (torch, transformers, accelerate)},
     }
@@ -263,8 +264,9 @@ def _start(args: AdaptationArguments) -> tuple[str | None, dict | None]:
     if not record.exists():
         raise ValueError(f"{folder} has no {RESULT_FILE} of the run that began: start anew in another output_dir.")
     earlier, arguments = read_record(record, "arguments", *BEFORE), _arguments(args)
-    settings = {name: arguments[name] for name in FIXED}
-    refuse_other_settings(earlier["arguments"], settings, refusal=OTHER_ADAPTATION, place=folder)
+    settings = {**{name: arguments[name] for name in REPORTED[: REPORTED.index("seed")]}, **_decisive(args)}
+    found = {**earlier["arguments"], **earlier.get("decisive", {})}
+    refuse_other_settings(found, settings, refusal=OTHER_ADAPTATION, place=folder)
     return checkpoint, {name: earlier[name] for name in BEFORE}
 
 
@@ -304,7 +306,7 @@ class _Record(TrainerCallback):
     def on_evaluate(self, args, state, control, metrics, **kwargs):
         if state.global_step == 0:
             self.found["before"] = _held_out(metrics)
-            _write(self.args, {"arguments": _arguments(self.args), **self.found})
+            _write(self.args, {"arguments": _arguments(self.args), "decisive": _decisive(self.args), **self.found})
             self.started = time.perf_counter()
 
     def effort(self, state: TrainerState) -> dict:
@@ -358,6 +360,18 @@ def _held_out(metrics: dict) -> dict:
 def _arguments(args: AdaptationArguments) -> dict:
     values = {name: getattr(args, name) for name in REPORTED}
     return json.loads(json.dumps(values, default=str))
+
+
+def _decisive(args: AdaptationArguments) -> dict:
+    """Returns what a run that continues must share with the one that began; only for longer it may train.
+
+    The perplexity before was measured on these recipes, with this model.
+    """
+    options = decisive_options(args, leave_out=("max_steps", "num_train_epochs", "eval_on_start", "recipes"))
+    batch_size = args.per_device_train_batch_size * args.gradient_accumulation_steps * args.world_size
+    recipes = files_digest({"recipes": args.recipes})
+    model = checkpoint_digest(args.model_name_or_path)
+    return {**options, "batch_size": batch_size, "recipes_content": recipes, "model_content": model}
 
 
 def _write(args: AdaptationArguments, content: dict):

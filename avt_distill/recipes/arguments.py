@@ -35,13 +35,16 @@ class AdaptationArguments(TrainingArguments):
     save_total_limit: int | None = option("Checkpoints to keep.", 2)
 
     def __post_init__(self):
+        from ..runs.options import COUNT, RATE, check_numbers, refuse_no_training, refuse_unused
+
+        refuse_unused(self)
         super().__post_init__()
+        check_numbers(self, {"head_learning_rate": RATE, "block_length": COUNT})
+        refuse_no_training(self, "the language model would stay as it is")
         ActionText(self.text_form)
         for name in ("held_out_fraction", "mlm_probability"):
             if not 0 < getattr(self, name) < 1:
                 raise ValueError(f"{name} is {getattr(self, name)}: give a number between 0 and 1.")
         if self.head_warmup_steps < 0:
             raise ValueError(f"head_warmup_steps is {self.head_warmup_steps}: give 0 or more.")
-        if self.label_smoothing_factor:
-            raise ValueError("label_smoothing_factor is not used here: perplexity is that of the plain likelihood.")
         self.include_num_input_tokens_seen = "non_padding"

@@ -11,6 +11,7 @@ import dataclasses
 import difflib
 import itertools
 import json
+import re
 import sys
 import typing
 from collections.abc import Callable, Iterable, Sequence
@@ -35,6 +36,7 @@ OFTEN_SET = {
 }
 AUTO = "auto"
 OR_AUTO = ("bf16", "bf16_full_eval")  # of `TrainingArguments`, what may be `AUTO`
+FLOAT = re.compile(r"[-+]?(\d+(\.\d*)?|\.\d+)[eE][-+]?\d+$")  # what YAML 1.1 does not take for a number
 PLACEHOLDERS = {int: "N", float: "X", Path: "PATH"}
 
 
@@ -309,8 +311,14 @@ def _is_yaml(word: str) -> bool:
 def _read_yaml(path: str) -> dict:
     import yaml
 
+    class NumberLoader(yaml.SafeLoader):
+        """Reads `1e-3` as a number, as YAML 1.2 and JSON do."""
+
+    NumberLoader.add_implicit_resolver("tag:yaml.org,2002:float", FLOAT, list("-+.0123456789"))
     try:
-        content = yaml.safe_load(Path(path).read_text(encoding="utf-8"))
+        text = Path(path).read_text(encoding="utf-8")
+        # Of options themselves the parser decides, by what they are: a name may be `1e3`.
+        content, with_numbers = yaml.safe_load(text), yaml.load(text, NumberLoader)
     except OSError as error:
         raise ValueError(
             f"Cannot read the run's file {path} ({error.strerror}): give a YAML file first, then --key value."
@@ -321,7 +329,7 @@ def _read_yaml(path: str) -> dict:
         return {}
     if not isinstance(content, dict):
         raise ValueError(f"{path} holds a {type(content).__name__}: write one `key: value` a line.")
-    return content
+    return {key: with_numbers[key] if isinstance(value, dict) else value for key, value in content.items()}
 
 
 def _text(value: Any) -> str:

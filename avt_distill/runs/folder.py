@@ -8,7 +8,7 @@ import os
 import tempfile
 import textwrap
 import uuid
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
@@ -19,32 +19,14 @@ logger = logging.getLogger(__name__)
 
 SETTINGS = "settings.json"  # written when training starts
 ARGUMENTS = "arguments.yaml"  # the options of a run, with which other commands take it up
-# Of `TrainingArguments`, what changes the weights that come out.
-DECISIVE = (
-    "seed",
-    "data_seed",
-    "bf16",
-    "fp16",
-    "learning_rate",
-    "lr_scheduler_type",
-    "lr_scheduler_kwargs",
-    "warmup_steps",
-    "weight_decay",
-    "max_grad_norm",
-    "num_train_epochs",
-    "max_steps",
-    "adam_beta1",
-    "adam_beta2",
-    "adam_epsilon",
-    "optim",
-    "optim_args",
-    "train_sampling_strategy",
-    "metric_for_best_model",
-    "load_best_model_at_end",
-)
+LONGEST_LIST = 12  # names in an error message
 ANOTHER_RUN = (
     "{place} holds {what} with {name} {found!r}, not {wanted!r} (all that differ: {different}): give another "
     "output_dir, or delete that one."
+)
+NOT_RECORDED = (
+    "{place} was written by a version that did not record {names}: whether they have changed since cannot be checked, "
+    "so give another output_dir, or delete that one."
 )
 
 
@@ -234,12 +216,34 @@ def refuse_other_settings(found: dict, settings: dict, *, refusal: str, **names)
         found (`dict`): The settings of the run that began.
         settings (`dict`): Those of this run; what they do not name is not compared.
         refusal (`str`): The message, with the fields `{name}` of the first that differs, `{found}`, `{wanted}`,
-            `{different}`, the names of all that differ, and those of `names`.
+            `{different}`, the names of all that differ, and those of `names`. Of mappings the keys that differ are
+            named, as in `training_rows.start_s`.
     """
-    if different := [name for name in settings if found.get(name) != settings[name]]:
-        name = different[0]
-        values = {"name": name, "found": found.get(name), "wanted": settings[name], "different": different}
+    if not_recorded := [name for name in settings if name not in found and settings[name] not in (None, {})]:
+        different = [name for name in settings if name in found and found[name] != settings[name]]
+        if not different and "place" in names:
+            raise ValueError(NOT_RECORDED.format(place=names["place"], names=", ".join(not_recorded)))
+    if different := _differences(found, settings):
+        name, (value, wanted) = next(iter(different.items()))
+        values = {"name": name, "found": value, "wanted": wanted, "different": _first_of(list(different))}
         raise ValueError(refusal.format(**values, **names))
+
+
+def _differences(found: Mapping, wanted: Mapping, prefix: str = "") -> dict[str, tuple[Any, Any]]:
+    """Returns what was found and what is wanted of each setting that differs, by its name."""
+    different = {}
+    for name in wanted if not prefix else dict.fromkeys([*wanted, *found]):
+        value, other = found.get(name), wanted.get(name)
+        if isinstance(value, dict) and isinstance(other, dict):
+            different |= _differences(value, other, f"{prefix}{name}.")
+        elif value != other:
+            different[f"{prefix}{name}"] = (value, other)
+    return different
+
+
+def _first_of(names: list[str]) -> list[str]:
+    """Returns names as a message lists them: of many, the first and how many there are."""
+    return names if len(names) <= LONGEST_LIST else [*names[:LONGEST_LIST], f"and {len(names) - LONGEST_LIST} more"]
 
 
 def check_processes(num_processes: int, option: str = "--use_cpu"):

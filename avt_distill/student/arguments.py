@@ -33,6 +33,8 @@ class StudentArguments:
     def __post_init__(self):
         self.model_options = mapping("model_options", self.model_options)
         self.processor_options = mapping("processor_options", self.processor_options)
+        if self.evaluation_crops not in (1, 3):
+            raise ValueError(f"evaluation_crops is {self.evaluation_crops}: give 1 or 3.")
         if self.features is not None and self.backbone is not None:
             raise ValueError("features and backbone are both given: a student sees stored features, or videos.")
         if self.start_from_probe and self.features is None:
@@ -42,6 +44,16 @@ class StudentArguments:
                 "model_name_or_path is given with model_options, backbone or start_from_probe: a checkpoint brings its "
                 "own, so give either."
             )
+
+
+# Beside those that none of the trainers reads.
+UNUSED = {
+    "remove_unused_columns": (False, "the collator reads all columns"),
+    "include_num_input_tokens_seen": (False, "students read no tokens"),
+    "average_tokens_across_devices": (True, "each loss is a mean over all processes in any case"),
+    "use_liger_kernel": (False, "its kernels are not for students"),
+    "use_cache": (False, "students generate nothing"),
+}
 
 
 @dataclass
@@ -62,9 +74,19 @@ class DistillationArguments(TrainingArguments):
     remove_unused_columns: bool = option("Rows keep what the collator reads.", False)
 
     def __post_init__(self):
-        from ..losses import REDUCTIONS  # imports the model, which --help does without
+        # These import the model, which --help does without.
+        from modeling_avt.rules_avt import TOP_K, OrNone
 
+        from ..losses import REDUCTIONS
+        from ..runs.options import check_numbers, refuse_unused
+
+        refuse_unused(self, UNUSED)
+        if self.train_sampling_strategy == "group_by_length":
+            raise ValueError(
+                "train_sampling_strategy is 'group_by_length', but all windows are of one length: leave it out."
+            )
         super().__post_init__()
+        check_numbers(self, {"distill_top_k": OrNone(TOP_K)})
         if self.distill_weight < 0:
             raise ValueError(f"distill_weight is {self.distill_weight}: give 0 for none, or more.")
         if self.distill_temperature <= 0:
@@ -83,14 +105,28 @@ class RunArguments(DatasetArguments, StudentArguments, DistillationArguments):
 
     soft_labels: list[str] | None = option("Tables that avt-distill export_soft_labels wrote; several are averaged.")
     missing_soft_labels: str = option("raise; or mask: rows without any learn from labels alone.", "raise")
+    accept_other_history: bool = option("Accept soft labels of another history_cutoff or tau_a than the rows'.", False)
     seeds: list[int] | None = option("Seeds of the students, one pair each. Default: seed alone.")
     baseline: bool = option("Train an identical student without a teacher, too.", True)
     train_split: str = option("Split to train on.", "train")
     evaluation_split: str | None = option("Split to measure on. Default: validation, or else test.")
 
     def __post_init__(self):
+        from ..runs.options import SEED, refuse_unused
+
+        refuse_unused(self, {"resume_from_checkpoint": (None, "a run resumes by itself")})
         StudentArguments.__post_init__(self)
         DistillationArguments.__post_init__(self)
+        for seed in self.seeds or []:
+            SEED("seeds", seed)
+        if self.seeds and len(set(self.seeds)) < len(self.seeds):
+            raise ValueError(
+                f"seeds is {self.seeds}: give each seed once, as a student that is counted twice is no other."
+            )
+        if self.model_name_or_path is None and not self.num_train_epochs and self.max_steps <= 0:
+            raise ValueError(
+                "num_train_epochs is 0 without model_name_or_path: the student would be random, so give either."
+            )
         if self.missing_soft_labels not in ("raise", "mask"):
             raise ValueError(f"missing_soft_labels is '{self.missing_soft_labels}': give 'raise' or 'mask'.")
         if self.distill_weight and not self.soft_labels:

@@ -1,6 +1,7 @@
 """One run: for each seed a student and an identical baseline without a teacher, and their comparison."""
 
 import copy
+from dataclasses import fields
 
 import numpy as np
 from transformers.training_args import HubStrategy
@@ -9,7 +10,8 @@ from ..data.loading import choose_splits, dataset_builder
 from ..evaluation.benchmark_metrics import benchmark_metrics, models_table
 from ..evaluation.comparison import compare_tables, comparison_text
 from ..evaluation.scores import ScoreTable
-from ..runs.folder import ARGUMENTS, DECISIVE, check_processes, read_record, write_json, write_text
+from ..runs.fingerprints import decisive_options
+from ..runs.folder import ARGUMENTS, check_processes, read_record, write_json, write_text
 from ..runs.lock import locked
 from ..sharing.cards import student_card
 from ..sharing.hub import create_repository, push_folder, use_token
@@ -25,7 +27,9 @@ HOW_TRAINED = (
     "per_device_eval_batch_size",
     "gradient_accumulation_steps",
     "dataloader_num_workers",
+    "dataloader_persistent_workers",
     "save_strategy",
+    "save_steps",
     "logging_steps",
 )
 
@@ -68,8 +72,12 @@ def write_arguments(args: RunArguments):
     """Writes the options of a run, for commands that take it up."""
     own = [name for kind in RunArguments.__mro__ if "TITLE" in vars(kind) for name in vars(kind)["__annotations__"]]
     arguments = args.to_dict()
-    names = [name for name in (*own, *DECISIVE, *HOW_TRAINED) if name in arguments]
+    names = [name for name in dict.fromkeys((*own, *HOW_TRAINED)) if name in arguments]
     given = {name: arguments[name] for name in names if arguments[name] is not None and name != "dataset_options"}
+    decisive = {name: value for name, value in decisive_options(args).items() if name not in names}
+    defaults = {field.name: field.default for field in fields(args)}
+    # What transformers fills in of itself it fills in again.
+    given |= {name: value for name, value in decisive.items() if value not in (None, defaults[name], {}, [])}
     args.folder.mkdir(parents=True, exist_ok=True)
     write_json(args.folder / ARGUMENTS, given)  # JSON is YAML, too
 

@@ -11,7 +11,7 @@ from ..losses import distillation_loss
 from ..runs.checkpoints import check_features, check_scores
 from ..runs.training import ResumableTrainer
 from ..sharing.hub import PushedCheckpoint
-from ..teacher.soft_labels import SoftLabelTable
+from ..teacher.soft_labels import ROW_COLUMNS, SoftLabelTable
 from .arguments import DistillationArguments
 
 # Every loss, and how many examples, frames or pairs of frames each is a mean over.
@@ -40,6 +40,9 @@ class SoftLabelCollator:
     Returns:
         `dict`: The batch, with `teacher_logits` float32 `(B, A)` and `teacher_mask` bool `(B,)`.
 
+    Raises:
+        ValueError: for rows that are others than those that the teacher labelled under their uids.
+
     Attributes:
         num_masked (`int`): Rows without a teacher so far, in this process.
     """
@@ -50,6 +53,8 @@ class SoftLabelCollator:
 
     def __call__(self, rows: Sequence[dict]) -> dict:
         batch = self.collator(rows)
+        if all(name in row for row in rows for name in ("uid", *ROW_COLUMNS)):
+            self.table.check_rows({name: [row[name] for row in rows] for name in ("uid", *ROW_COLUMNS)})
         logits, mask = self.table.select(batch["uid"], missing=self.missing)
         self.num_masked += int((~mask).sum())
         return {**batch, "teacher_logits": torch.from_numpy(logits), "teacher_mask": torch.from_numpy(mask)}

@@ -1,12 +1,10 @@
 """Training one student of a run, or taking it up where it stopped."""
 
-import hashlib
 import time
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 
 import datasets
 import numpy as np
-import pandas as pd
 import torch
 import transformers
 from transformers import Trainer, set_seed
@@ -16,10 +14,12 @@ from modeling_avt.temporal_avt import TIME_CONTRACT
 from ..data.builder import AnticipationBuilder
 from ..evaluation.benchmark_metrics import benchmark_metrics
 from ..evaluation.scores import LABEL_SPACE_HASH, ScoreTable
-from ..runs.folder import DECISIVE, SETTINGS, is_record, keep_settings, write_json
-from ..teacher.soft_labels import SoftLabelTable, rows_fingerprint
-from .arguments import DistillationArguments, RunArguments, StudentArguments
+from ..runs.folder import SETTINGS, is_record, keep_settings, write_json
+from ..teacher.soft_labels import SoftLabelTable
+from .arguments import RunArguments
 from .building import StudentInput, build_student, prepare_for_features, student_input
+from .checks import check_labels, check_soft_labels, check_what_is_seen
+from .fingerprint import data_fingerprint, student_settings
 from .probe import Probe, fit_probe
 from .trainer import DistillationTrainer, SoftLabelCollator
 
@@ -52,23 +52,32 @@ def student_data(args: RunArguments, builder: AnticipationBuilder) -> StudentDat
     """Returns the data of a run, checked as far as that goes before training.
 
     Raises:
-        ValueError: for soft labels of another label space, or that lack rows of the training split while
-            `missing_soft_labels` is `"raise"`.
+        ValueError: for soft labels of another label space, of other rows or of another history rule, or that lack rows
+            of the training split while `missing_soft_labels` is `"raise"`; for a split without labels; and for features
+            and videos that are missing or not finite.
     """
     builder.download_and_prepare()
-    train, evaluation = builder.as_dataset(args.train_split), labelled(builder.as_dataset(args.evaluation_split))
-    columns = pd.DataFrame({name: train[name] for name in ("uid", "action", "history")})
-    fingerprint = {"label_space_hash": builder.annotations.label_space.content_hash}
-    fingerprint["trained_on"] = rows_fingerprint(columns)
-    fingerprint |= {name: getattr(builder.config, name) for name in (*TIME_CONTRACT, "protocol")}
+    train, evaluation = _split(builder, args.train_split), _split(builder, args.evaluation_split)
+    check_labels(args, train, evaluation)
+    evaluation = labelled(evaluation)
     soft_labels = None
     if args.soft_labels and args.distill_weight:
         tables = [SoftLabelTable.load(path, label_space=builder.annotations.label_space) for path in args.soft_labels]
+        for table, path in zip(tables, args.soft_labels, strict=True):
+            check_soft_labels(table, path, args, builder, train)
         soft_labels = SoftLabelTable.average(tables) if len(tables) > 1 else tables[0]
         soft_labels.select(train["uid"], missing=args.missing_soft_labels)
-        fingerprint["soft_labels"] = hashlib.sha256(soft_labels.logits.tobytes()).hexdigest()[:16]
     seen = student_input(args, builder)
+    if args.process_index == 0:
+        check_what_is_seen(seen, train, evaluation)
+    fingerprint = data_fingerprint(builder, train, evaluation, seen, soft_labels)
     return StudentData(builder, train, evaluation, seen, soft_labels, fingerprint, _probe(args, builder, train, seen))
+
+
+def _split(builder: AnticipationBuilder, name: str | None) -> datasets.Dataset:
+    rows = builder.as_dataset(name)
+    assert isinstance(rows, datasets.Dataset)
+    return rows
 
 
 def part_of(args: RunArguments, data: StudentData, train: np.ndarray, evaluation: np.ndarray, name: str) -> StudentData:
@@ -109,11 +118,15 @@ def trained_student(args: RunArguments, data: StudentData) -> ScoreTable:
     folder = args.folder
     scores = folder / f"scores_{args.evaluation_split}.parquet"
     if is_record(folder / RESULTS, "metrics") and scores.exists():
-        keep_settings(folder / SETTINGS, _settings(args, data), should_save=args.should_save, what="a student")
+        keep_settings(
+            folder / SETTINGS, student_settings(args, data.fingerprint), should_save=args.should_save, what="a student"
+        )
         return ScoreTable.load(scores, label_space=data.builder.annotations.label_space)
     set_seed(args.seed)
     trainer = _trainer(args, data)  # first: a student that cannot be built must not claim the folder
-    keep_settings(folder / SETTINGS, _settings(args, data), should_save=args.should_save, what="a student")
+    keep_settings(
+        folder / SETTINGS, student_settings(args, data.fingerprint), should_save=args.should_save, what="a student"
+    )
     started = time.perf_counter()
     trainer.resume()
     seconds = time.perf_counter() - started
@@ -174,18 +187,6 @@ def _trainer(args: RunArguments, data: StudentData) -> DistillationTrainer:
         eval_dataset=data.evaluation,
         processing_class=data.seen.processor,
     )
-
-
-def _settings(args: RunArguments, data: StudentData) -> dict:
-    """Returns what decides which student comes out."""
-    own = [option.name for option in fields(StudentArguments)]
-    own += [name for name in DistillationArguments.__annotations__ if name.startswith("distill_")]
-    arguments = args.to_dict()
-    settings = {name: arguments[name] for name in (*own, *DECISIVE)}
-    if not args.start_from_probe:
-        del settings["start_from_probe"]  # as in the folders of versions that did not have it
-    batch = args.per_device_train_batch_size * args.gradient_accumulation_steps * args.world_size
-    return {**settings, "batch_size": batch, **data.fingerprint}
 
 
 def _record(trainer: DistillationTrainer, data: StudentData, seconds: float) -> dict:

@@ -5,7 +5,7 @@ from typing import ClassVar
 
 from transformers import TrainingArguments
 
-from ..runs.arguments import option
+from ..runs.arguments import mapping, option
 
 
 @dataclass
@@ -51,6 +51,10 @@ class TeacherArguments(TrainingArguments):
     _VALID_DICT_FIELDS = [*TrainingArguments._VALID_DICT_FIELDS, "label_weights"]
 
     def __post_init__(self):
+        from ..runs import options  # torch, which --help does without
+        from ..runs.options import COUNT, check_numbers, refuse_no_training, refuse_unused
+
+        refuse_unused(self, {"resume_from_checkpoint": (None, "a teacher resumes by itself")})
         if not 0 <= self.held_out_fraction < 1:
             raise ValueError(f"held_out_fraction is {self.held_out_fraction}: give a share of the videos, below 1.")
         if self.class_weights not in ("none", "balanced"):
@@ -64,6 +68,16 @@ class TeacherArguments(TrainingArguments):
             self.metric_for_best_model = self.metric_for_best_model or "loss"
         self.remove_unused_columns = False
         super().__post_init__()
+        own = {
+            "classifier_learning_rate": options.RATE_OR_NONE,
+            "classifier_dropout": options.SHARE,
+            "max_length": COUNT,
+        }
+        own |= {"history_length": options.COUNT_OR_ALL, "patience": COUNT, "lora_rank": options.COUNT_OR_0}
+        check_numbers(self, own)
+        for name, weight in mapping("label_weights", self.label_weights).items():
+            options.RATE(f"label_weights.{name}", weight)
+        refuse_no_training(self, "the teacher's classifiers would be random")
 
     @property
     def num_past_actions(self) -> int | None:

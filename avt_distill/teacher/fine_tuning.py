@@ -2,7 +2,7 @@
 
 import copy
 import shutil
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 
 import datasets
@@ -21,7 +21,8 @@ from transformers import (
 from ..data.builder import AnticipationBuilder
 from ..data.labels import LabelSpace
 from ..metrics import label_ranks
-from ..runs.folder import DECISIVE, SETTINGS, is_record, keep_settings, write_json
+from ..runs.fingerprints import checkpoint_digest, columns_digest, decisive_options
+from ..runs.folder import SETTINGS, is_record, keep_settings, write_json
 from ..runs.lock import locked
 from ..runs.training import ResumableTrainer
 from .action_text import ActionText
@@ -31,6 +32,8 @@ from .modeling_teacher import TextTeacher, TextTeacherConfig
 from .prediction import TeacherScorer, encode_histories
 from .soft_labels import rows_fingerprint
 
+# Of the training rows: what is read, which videos are held out, and in which order rows are drawn.
+ROW_COLUMNS = ("uid", "video_id", "history", "action", "verb", "noun")
 RECORD = "training.json"  # written when all else is: the teacher is finished
 
 
@@ -137,15 +140,18 @@ class TeacherTrainer(ResumableTrainer):
 
 def _settings(rows: pd.DataFrame, label_space: LabelSpace, args: TeacherArguments, history: HistoryRule) -> dict:
     """Returns what decides which teacher comes out, as JSON holds it."""
-    arguments = args.to_dict()
-    names = {*TeacherArguments.__annotations__, *DECISIVE, "gradient_accumulation_steps"} - {
-        "per_device_eval_batch_size"
-    }
-    settings = {name: arguments[name] for name in sorted(names) if name in arguments}
-    return settings | {
+    # Of a command, what says where its data are, and what is measured or labelled afterwards.
+    elsewhere = {option.name for option in fields(args)} - {option.name for option in fields(TeacherArguments)}
+    if not args.held_out_fraction:  # evaluation decides when to stop
+        elsewhere |= {"bf16_full_eval", "fp16_full_eval"}
+    steps = ("per_device_train_batch_size", "gradient_accumulation_steps")
+    columns = {name: rows[name] for name in ROW_COLUMNS if name in rows}
+    return decisive_options(args, leave_out=elsewhere, add=steps) | {
+        "model_content": checkpoint_digest(args.model_name_or_path),
         "label_space_hash": label_space.content_hash,
-        "trained_on": rows_fingerprint(rows),
         **asdict(history),
+        "trained_on": rows_fingerprint(rows),
+        "training_rows": columns_digest(columns),
     }
 
 

@@ -2,10 +2,11 @@
 
 import hashlib
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -16,6 +17,9 @@ from ..data.labels import LabelSpace
 from ..evaluation.uid_tables import LABEL_SPACE_HASH, check_label_space, check_vectors, read_table, write_table
 
 COLUMNS = ("uid", "logits")
+# What each row is: by these, rows of other data under the same uids are recognized.
+ROW_COLUMNS = ("video_id", "start_s", "action")
+SAME_START_S = 1e-6
 REQUIRED_METADATA = (LABEL_SPACE_HASH, "model", "history_cutoff", "tau_a")
 # What the tables of an ensemble must agree in: they label the same rows, which know the same past.
 SHARED_METADATA = (LABEL_SPACE_HASH, "history_cutoff", "tau_a", "labelled", "split")
@@ -45,6 +49,9 @@ class SoftLabelTable:
             - `split`: name of the split that these rows are.
             - `average`: of an ensemble, what was averaged: `"probabilities"` or `"logits"`.
 
+        rows (`dict`, *optional*): `video_id` (text), `start_s` and `action` (numbers) of each row, N each. Tables that
+            versions before wrote have none, and are joined on uid alone.
+
     Raises:
         ValueError: for repeated uids, logits that are not finite, shapes that do not fit, no rows, and metadata that
             lack a required key or hold a cutoff or `tau_a` that cannot be meant.
@@ -53,6 +60,7 @@ class SoftLabelTable:
     uids: list[str]
     logits: np.ndarray
     metadata: dict[str, str]
+    rows: Mapping[str, Any] | None = None
 
     def __post_init__(self):
         harm = "the distillation loss would be NaN"
@@ -69,6 +77,8 @@ class SoftLabelTable:
                 f"metadata has history_cutoff '{self.metadata['history_cutoff']}': give one of {list(CUTOFFS)}."
             )
         self.metadata["tau_a"] = _seconds(self.metadata["tau_a"])
+        if self.rows is not None:
+            self.rows = _row_columns(self.rows, len(self.uids))
 
     def check_label_space(self, label_space: LabelSpace):
         """Raises a `ValueError` unless the logits are of this label space."""
@@ -98,13 +108,46 @@ class SoftLabelTable:
             )
         return np.where(mask[:, None], self.logits[rows], np.float32(0)), mask
 
+    def check_rows(self, rows: Mapping[str, Sequence], source: str = "given"):
+        """Raises a `ValueError` where a row of the table is another row of the data under the same uid.
+
+        Args:
+            rows (`Mapping`): `uid`, `video_id`, `start_s` and `action` of the data's rows.
+            source (`str`, *optional*): Where the table comes from, for the message.
+        """
+        if self.rows is None:
+            return
+        own = np.array([self._row_of.get(str(uid), -1) for uid in rows["uid"]], dtype=np.int64)
+        known = np.flatnonzero(own >= 0)
+        given, own = _row_columns({name: rows[name] for name in ROW_COLUMNS}, len(own)), own[known]
+        for name in ROW_COLUMNS:
+            labelled, asked = self.rows[name][own], given[name][known]
+            differ = np.abs(labelled - asked) > SAME_START_S if name == "start_s" else labelled != asked
+            if differ.any():
+                row = int(np.argmax(differ))
+                raise ValueError(
+                    f"The soft labels {source} are of other rows: of {int(differ.sum())} of {len(known)} the {name} "
+                    f"differs, '{rows['uid'][known[row]]}' first, with {labelled[row]}, not {asked[row]}: export them "
+                    "from this data set."
+                )
+
+    def check_shares_rows(self, uids: Sequence[str], source: str = "given"):
+        """Raises a `ValueError` where the table has none of the uids of the data."""
+        if not any(str(uid) in self._row_of for uid in uids):
+            raise ValueError(
+                f"The soft labels {source} have none of the {len(uids)} uids of the rows, but such as "
+                f"'{self.uids[0]}': export them from this data set; until version 0.1 uids of one's own data counted "
+                "rows."
+            )
+
     @cached_property
     def _row_of(self) -> dict[str, int]:
         return {uid: row for row, uid in enumerate(self.uids)}
 
     def save(self, path: str | Path):
-        """Writes the table as Parquet: columns `uid`, `logits`, and the metadata; whole or not at all."""
-        write_table(path, dict(zip(COLUMNS, (self.uids, self.logits), strict=True)), self.metadata)
+        """Writes the table as Parquet: `uid`, `logits`, those of `rows`, and the metadata; whole or not at all."""
+        rows = {} if self.rows is None else {**self.rows, "video_id": self.rows["video_id"].tolist()}
+        write_table(path, {"uid": self.uids, **rows, "logits": self.logits}, self.metadata)
 
     @classmethod
     def load(cls, path: str | Path, *, label_space: LabelSpace | None = None) -> "SoftLabelTable":
@@ -117,8 +160,9 @@ class SoftLabelTable:
         Raises:
             ValueError: for a file that is not a soft-label table, or is one of another label space.
         """
-        columns, metadata = read_table(path, "soft-label table", COLUMNS)
-        loaded = cls(columns["uid"], columns["logits"], metadata)
+        columns, metadata = read_table(path, "soft-label table", COLUMNS, optional=ROW_COLUMNS)
+        rows = {name: columns[name] for name in ROW_COLUMNS if name in columns}
+        loaded = cls(columns["uid"], columns["logits"], metadata, rows or None)
         if label_space is not None:
             loaded.check_label_space(label_space)
         return loaded
@@ -142,6 +186,7 @@ class SoftLabelTable:
         first = tables[0]
         for table in tables[1:]:
             _check_same_rows(first, table)
+        known = next((table for table in tables if table.rows is not None), first)
         rows_of = [[table._row_of[uid] for uid in first.uids] for table in tables]
         logits = np.empty_like(first.logits)
         for start in range(0, len(logits), ROWS_AT_ONCE):  # 60,000 rows of 4,000 actions are 2 GB a table in float64
@@ -151,7 +196,11 @@ class SoftLabelTable:
                 logits[part] = members.mean(axis=0)
             else:  # the logarithm of the mean of softmaxes, never leaving logarithms
                 logits[part] = logsumexp(log_softmax(members, axis=-1), axis=0) - np.log(len(tables))
-        return cls(first.uids, logits, {**_joined_metadata(tables), "average": of})
+        rows = None
+        if known.rows is not None:
+            order = [known._row_of[uid] for uid in first.uids]
+            rows = {name: known.rows[name][order] for name in ROW_COLUMNS}
+        return cls(first.uids, logits, {**_joined_metadata(tables), "average": of}, rows)
 
 
 def rows_fingerprint(rows: pd.DataFrame) -> str:
@@ -176,6 +225,20 @@ def rows_fingerprint(rows: pd.DataFrame) -> str:
         digest.update(np.array([len(uid), actions[row], len(histories[row])], dtype="<i8").tobytes() + uid)
         digest.update(np.asarray(histories[row], dtype="<i8").tobytes())
     return digest.hexdigest()[:16]
+
+
+def _row_columns(rows: Mapping[str, Any], num_rows: int) -> dict[str, np.ndarray]:
+    """Returns `ROW_COLUMNS` as arrays: text, seconds and action ids."""
+    columns = {
+        "video_id": np.array([str(video) for video in rows["video_id"]], dtype=object),
+        "start_s": np.asarray(rows["start_s"], dtype=np.float64),
+        "action": np.asarray(rows["action"], dtype=np.int64),
+    }
+    if wrong := [name for name, values in columns.items() if values.shape != (num_rows,)]:
+        raise ValueError(
+            f"rows has {wrong[0]} of shape {columns[wrong[0]].shape}: give one for each of {num_rows} uids."
+        )
+    return columns
 
 
 def _seconds(tau_a: str) -> str:
@@ -207,6 +270,8 @@ def _check_same_rows(first: SoftLabelTable, other: SoftLabelTable):
         raise ValueError(
             f"The soft labels differ in {len(different)} uids, such as '{different[0]}': give tables of the same rows."
         )
+    if other.rows is not None:
+        first.check_rows({"uid": other.uids, **other.rows}, f"of '{first.metadata['model']}'")
 
 
 def _joined_metadata(tables: Sequence[SoftLabelTable]) -> dict[str, str]:

@@ -1,8 +1,11 @@
 """Anyone's own data: a folder with `segments.csv`."""
 
+import hashlib
+import json
 import logging
 import re
 import unicodedata
+from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -42,8 +45,9 @@ class OwnData(AnticipationBuilder):
 
     Further columns are possible: `uid, verb, noun, split, fold, narration`. Times are seconds from the first frame.
     `action`, `verb` and `noun` are names; ids follow their alphabetical order, or `labels.json` (`LabelSpace.save`) in
-    the same folder where a fixed order is needed. An empty name is unlabelled. Splits: the values of `split`, or by
-    `fold`, or all in `train`. Videos in `videos/` are found without being named.
+    the same folder where a fixed order is needed. An empty name is unlabelled. Without `uid`, segments are named by
+    their video and start, so that names stay when other rows are added, moved or deleted. Splits: the values
+    of `split`, or by `fold`, or all in `train`. Videos in `videos/` are found without being named.
     """
 
     config: OwnDataConfig
@@ -72,8 +76,8 @@ class OwnData(AnticipationBuilder):
         for name in ("uid", "video_id", "start_s", "end_s", "narration"):
             if name in table:
                 columns[name] = table[name]
-        if "uid" not in table:  # the segments of each video are numbered in the order of the file
-            columns["uid"] = table["video_id"] + "_" + table.groupby("video_id").cumcount().astype(str)
+        if "uid" not in table:
+            columns["uid"] = _uids(table)
         segments = segment_table(path, space, **columns)
         return Annotations(space, self._divide(path, table, segments), self._video_fps(segments))
 
@@ -105,6 +109,25 @@ class OwnData(AnticipationBuilder):
         annotated = set(segments["video_id"])
         videos = find_videos([self.config.videos])
         return {video_id: probe(path).fps for video_id, path in videos.items() if video_id in annotated}
+
+
+def _uids(table: pd.DataFrame) -> list[str]:
+    """Returns a name for each segment that follows what it is, not where it stands: its video and its start in seconds.
+
+    Segments that start together are told apart by a digest of their end and action, and equal ones are numbered. The
+    names of others say nothing of what is anticipated.
+    """
+    numbers = table[["start_s", "end_s"]].apply(pd.to_numeric, errors="coerce").astype(float)
+    content = list(zip(numbers["start_s"], numbers["end_s"], table["action"], table["video_id"], strict=True))
+    digests = [hashlib.sha256(json.dumps(part).encode()).hexdigest()[:8] for part in content]
+    names = [f"{video_id}_{start_s:.3f}" for start_s, _, _, video_id in content]
+    count = Counter(names)
+    names = [name if count[name] == 1 else f"{name}_{digest}" for name, digest in zip(names, digests, strict=True)]
+    uids, seen = [], Counter()
+    for name in names:
+        seen[name] += 1
+        uids.append(name if seen[name] == 1 else f"{name}_{seen[name]}")
+    return uids
 
 
 def _folds(table: pd.DataFrame) -> pd.Series:

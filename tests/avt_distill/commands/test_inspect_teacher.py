@@ -21,7 +21,7 @@ a,13,14,fry,test
 b,5,6,salt,test
 c,5,6,peel,train
 """
-# a_1 cut: first; a_2 mix: third; a_3: unlabelled; a_4 fry: last; b_0 salt: first.
+# a_3.000 cut: first; a_2 mix: third; a_3: unlabelled; a_4 fry: last; b_5.000 salt: first.
 LOGITS = np.log([[6, 1, 1, 1, 1, 2], [3, 1, 2, 4, 1, 1], [1, 1, 1, 1, 1, 7], [6, 1, 2, 3, 4, 5], [1, 1, 1, 1, 8, 1]])
 
 
@@ -60,11 +60,11 @@ def test_the_table_says_what_was_before_and_how_right_the_teacher_was(folder, ca
     assert lines[0] == "teacher counts: history_cutoff started, tau_a 1.0 s, temperature 1"
     words = [" ".join(line.split()) for line in lines]
     assert words[1] == "start uid verdict rank truth past actions (the last 2)"
-    assert words[2] == "3.0 s a_1 top 1 1 cut wash"
+    assert words[2] == "3.0 s a_3.000 top 1 1 cut wash"
     assert lines[3].strip() == "50.0 % cut | 16.7 % wash | 8.3 % fry | 8.3 % mix | 8.3 % peel"
-    assert words[4] == "8.0 s a_2 top 5 3 mix wash > cut"
-    assert words[6] == "9.0 s a_3 unlabelled ? ? wash > cut"  # at 8 s mix had not begun before
-    assert words[8] == "13.0 s a_4 miss 6 fry ... > cut > mix"
+    assert words[4] == "8.0 s a_8.000 top 5 3 mix wash > cut"
+    assert words[6] == "9.0 s a_9.000 unlabelled ? ? wash > cut"  # at 8 s mix had not begun before
+    assert words[8] == "13.0 s a_13.000 miss 6 fry ... > cut > mix"
     assert lines[9].strip() == "28.6 % cut | 23.8 % wash | 19.0 % salt | 14.3 % peel | 9.5 % mix"
     assert lines[10] == "a: 4 rows, 1 unlabelled, top-1 33.3 %, top-5 66.7 %"
     assert printed.err == ""
@@ -74,7 +74,7 @@ def test_a_history_of_nothing_is_none_and_temperature_flattens(folder, capsys):
     save(folder)
     avt_distill("inspect_teacher", *options(folder, "--temperature", "2", video="b"))
     lines = capsys.readouterr().out.splitlines()
-    assert " ".join(lines[2].split()) == "5.0 s b_0 top 1 1 salt none"
+    assert " ".join(lines[2].split()) == "5.0 s b_5.000 top 1 1 salt none"
     share = 100 * np.sqrt(8) / (np.sqrt(8) + 5)
     assert lines[3].strip().startswith(f"{share:.1f} % salt | ")
 
@@ -132,7 +132,7 @@ def test_what_cannot_be_checked_is_warned_of(folder, capsys):
     save(folder, rows=slice(0, 4))
     avt_distill("inspect_teacher", *options(folder))
     assert capsys.readouterr().err.startswith("warning: the soft labels cover other rows than the split: check")
-    with pytest.raises(SystemExit, match=r"^error: The soft labels lack 1 of 1 uids, 'b_0' first"):
+    with pytest.raises(SystemExit, match=r"^error: The soft labels lack 1 of 1 uids, 'b_5.000' first"):
         avt_distill("inspect_teacher", *options(folder, video="b"))
 
 

@@ -16,10 +16,10 @@ def test_export_is_parquet_with_labels_and_what_was_left_out(tmp_path, capsys):
     printed = capsys.readouterr().out
     assert printed.splitlines()[1].split() == ["train", "2", "1", "1", "42.9", "%"]  # 3 of 7 frames, padding aside
     rows = datasets.load_dataset(str(tmp_path / "out"), cache_dir=str(tmp_path / "cache"))["train"]
-    assert rows["uid"][:] == ["a_1", "a_2"]
+    assert rows["uid"][:] == ["a_3.000", "a_8.000"]
     assert len(rows[0]["frame_times"]) == 4
     assert LabelSpace.load(tmp_path / "out" / "labels.json").actions == ("cut egg", "cut oil", "mix egg")
-    assert (tmp_path / "out" / "train_dropped.csv").read_text() == "a_0,0\n"
+    assert (tmp_path / "out" / "train_dropped.csv").read_text() == "a_0.500,0\n"
 
 
 def test_errors_are_one_line(tmp_path):

@@ -60,7 +60,7 @@ def test_rows_worked_out_by_hand(folder):
     write(folder)
     rows = load(folder)["train"]
     assert set(rows.column_names) == COLUMNS
-    assert rows["uid"][:] == ["a_1", "a_2", "b_0"]  # a_0 starts before anything can be observed
+    assert rows["uid"][:] == ["a_3.000", "a_8.000", "b_4.000"]  # a_0.500 starts before anything can be observed
     assert rows.features["action"].names == ["cut egg", "cut oil", "mix egg"]
     row = rows[1]  # cut oil at 8 s in video a
     assert (row["action"], row["start_s"], row["end_s"]) == (1, 8.0, 9.0)
@@ -75,7 +75,7 @@ def test_rows_worked_out_by_hand(folder):
     assert first["frame_times"] == [-1.0, 0.0, 1.0, 2.0]
     assert first["frame_mask"] == [False, True, True, True]
     assert first["past_actions"] == [-100, -100, 0, 0]
-    assert json.loads(rows.info.description)["dropped"] == {"train": ["a_0"]}
+    assert json.loads(rows.info.description)["dropped"] == {"train": ["a_0.500"]}
     by_name = load_anticipation_dataset("csv", data_dir=folder, cache_dir=str(folder), tau_o=4.0, num_frames=4)
     assert by_name["train"].to_list() == rows.to_list()
 
@@ -184,10 +184,13 @@ def test_splits_and_folds(folder):
         [f"{row},{split},{fold}" for row, split, fold in zip(SEGMENTS, "xxyy", "1122", strict=True)],
         HEADER + ",split,fold",
     )
-    assert {name: part["uid"][:] for name, part in load(folder).items()} == {"x": ["a_1"], "y": ["a_2", "b_0"]}
+    assert {name: part["uid"][:] for name, part in load(folder).items()} == {
+        "x": ["a_3.000"],
+        "y": ["a_8.000", "b_4.000"],
+    }
     assert {name: part["uid"][:] for name, part in load(folder, fold="1").items()} == {
-        "test": ["a_1"],
-        "train": ["a_2", "b_0"],
+        "test": ["a_3.000"],
+        "train": ["a_8.000", "b_4.000"],
     }
     with pytest.raises(AnnotationError, match="has no fold '7'"):
         load(folder, fold="7")
@@ -501,3 +504,26 @@ def test_a_video_that_was_encoded_anew_at_another_rate_is_never_served_stale(fol
         write_video(folder / "videos" / "a.mp4", numbered_frames(6 * fps), fps=fps)
         row = load(folder)["train"][0]
         assert row["frame_indices"][1:] == indices[1:]
+
+
+SHARED_START = ["a,3,6,mix egg", "a,3,6,mix egg", "a,3,5,cut oil", "a,8,9,cut oil", "b,4,5,mix egg"]
+
+
+@pytest.mark.parametrize("order", [[0, 1, 2, 3, 4], [4, 3, 2, 1, 0], [2, 4, 0, 1, 3]])
+def test_uids_follow_what_a_row_is_and_not_where_it_stands(folder, order):
+    def named(lines):
+        write(folder, lines)
+        rows = load(folder)["train"]
+        return sorted(zip(rows["uid"], rows["start_s"], rows["end_s"], rows["action"], strict=True))
+
+    expected = named(SHARED_START)
+    assert len({uid for uid, *_ in expected}) == 5
+    assert named([SHARED_START[row] for row in order]) == expected
+    without_a_row = [SHARED_START[row] for row in order if row != 4]
+    assert named(without_a_row) == [row for row in expected if not row[0].startswith("b")]
+    assert {"a_8.000", "b_4.000"} < {uid for uid, *_ in expected}
+
+
+def test_uids_that_are_given_are_kept(folder):
+    write(folder, [f"{row},{number}" for number, row in enumerate(SEGMENTS)], HEADER + ",uid")
+    assert load(folder)["train"]["uid"][:] == ["1", "2", "3"]

@@ -1,0 +1,96 @@
+"""What the options of every command that trains must be: numbers that can be meant, and none that does nothing."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from modeling_avt.rules_avt import Number, OrNone, WholeNumber, shown
+from modeling_avt.temporal_avt import TIME_RULES
+
+SEED = WholeNumber(least=0, most=2**32 - 1)
+RATE = Number(least=0)
+SHARE = Number(least=0, below=1)
+COUNT = WholeNumber(least=1)
+RATE_OR_NONE = OrNone(RATE)
+COUNT_OR_0 = WholeNumber(least=0)
+COUNT_OR_ALL = WholeNumber(least=-1)  # -1 for all
+# Of `TrainingArguments`.
+RULES = {
+    "learning_rate": RATE,
+    "weight_decay": RATE,
+    "max_grad_norm": OrNone(RATE),
+    "warmup_steps": Number(least=0),
+    "num_train_epochs": RATE,
+    "adam_beta1": SHARE,
+    "adam_beta2": SHARE,
+    "adam_epsilon": Number(above=0),
+    "per_device_train_batch_size": COUNT,
+    "per_device_eval_batch_size": COUNT,
+    "gradient_accumulation_steps": COUNT,
+    "seed": SEED,
+    "data_seed": OrNone(SEED),
+}
+# Options that none of our trainers reads, or that would change what is measured, and what they may be.
+UNUSED = {
+    "label_smoothing_factor": (0, "these losses are of the labels themselves, which a teacher softens"),
+    "label_names": (None, "the trainer knows its labels"),
+    "prediction_loss_only": (False, "metrics need predictions"),
+    "include_for_metrics": ([], "metrics are computed from scores"),
+    "batch_eval_metrics": (False, "metrics are of whole splits"),
+    "eval_do_concat_batches": (True, "metrics are of whole splits"),
+    "do_train": (False, "what is done is decided by the command"),
+    "do_eval": (False, "what is done is decided by the command"),
+    "do_predict": (False, "what is done is decided by the command"),
+}
+
+
+def refuse_unused(args: Any, more: Mapping[str, tuple[Any, str]] | None = None):
+    """Raises a `ValueError` for options that are set and do nothing. Called before transformers completes them.
+
+    Args:
+        args (`TrainingArguments`): All options, as they were given.
+        more (`Mapping`, *optional*): Beside `UNUSED`, for each option what it may be, and why it does nothing.
+    """
+    for name, (accepted, reason) in {**UNUSED, **(more or {})}.items():
+        value = getattr(args, name)
+        if value != accepted and value not in (None, [], "", "no"):
+            raise ValueError(f"{name} is not used here (given: {shown(value)}): {reason}, so leave it out.")
+
+
+def check_numbers(args: Any, rules: Mapping[str, Any] | None = None):
+    """Raises a `ValueError` for numbers that cannot be meant: not finite, in mappings and lists too, or out of bounds.
+
+    Args:
+        args (`TrainingArguments`): All options.
+        rules (`Mapping`, *optional*): Rules of options beside those of `TrainingArguments`, by name.
+    """
+    for name, value in vars(args).items():
+        if name in TIME_RULES:  # of a data set, where they are given
+            OrNone(TIME_RULES[name])(name, value)
+        elif not name.startswith("_"):
+            _check_finite(name, value)
+    for name, rule in {**RULES, **(rules or {})}.items():
+        rule(name, getattr(args, name))
+    if args.max_steps != -1:
+        COUNT("max_steps", args.max_steps)
+
+
+def refuse_no_training(args: Any, harm: str):
+    """Raises a `ValueError` where a run would not train at all.
+
+    Args:
+        args (`TrainingArguments`): All options.
+        harm (`str`): What the result would then be.
+    """
+    if not args.num_train_epochs and args.max_steps <= 0:
+        raise ValueError(f"num_train_epochs is {args.num_train_epochs:g}: {harm}, so give more than 0.")
+
+
+def _check_finite(name: str, value: Any):
+    if isinstance(value, float):
+        Number()(name, value)
+    elif isinstance(value, Mapping):
+        for key, item in value.items():
+            _check_finite(f"{name}.{key}", item)
+    elif isinstance(value, (list, tuple)):
+        for item in value:
+            _check_finite(name, item)

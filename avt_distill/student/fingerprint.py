@@ -1,0 +1,91 @@
+"""What decides which student comes out of a run, and what it is measured on: kept in its folder, compared on rerun."""
+
+from dataclasses import fields
+
+import datasets
+
+from modeling_avt.temporal_avt import TIME_CONTRACT
+
+from ..data.arguments import DatasetArguments
+from ..data.builder import AnticipationBuilder
+from ..features.stores import NpzFeatureStore
+from ..runs.fingerprints import (
+    archive_digest,
+    checkpoint_digest,
+    columns_digest,
+    decisive_options,
+    files_digest,
+    logits_digest,
+)
+from ..teacher.soft_labels import SoftLabelTable
+from .arguments import RunArguments, StudentArguments
+from .building import StudentInput
+
+# Columns of rows that decide: all but paths, whose content is compared, and narrations, which nothing reads.
+NOT_COMPARED = ("video", "narration")
+# Of `RunArguments`, what only says where things are, or which students are trained; their content is compared.
+ELSEWHERE = ("soft_labels", "missing_soft_labels", "seeds", "baseline", "train_split", "accept_other_history")
+# Where random crops are drawn: in workers by their own generators, else by the one that dropout draws from.
+DRAWING_CROPS = ("dataloader_num_workers", "dataloader_persistent_workers")
+
+
+def data_fingerprint(
+    builder: AnticipationBuilder,
+    train: datasets.Dataset,
+    evaluation: datasets.Dataset,
+    seen: StudentInput,
+    soft_labels: SoftLabelTable | None,
+) -> dict:
+    """Returns what the data of a run decide: rows of both splits column by column, soft labels, features or videos.
+
+    Args:
+        builder (`AnticipationBuilder`): The data set.
+        train, evaluation (`datasets.Dataset`): Its rows.
+        seen (`StudentInput`): What students read.
+        soft_labels (`SoftLabelTable`, *optional*): The teacher.
+    """
+    config = builder.config
+    rows = {"training_rows": train, "evaluation_rows": evaluation}
+    return {
+        "label_space_hash": builder.annotations.label_space.content_hash,
+        **{name: getattr(config, name) for name in (*TIME_CONTRACT, "protocol", "source", "history_cutoff")},
+        **{name: columns_digest(_compared(of_split)) for name, of_split in rows.items()},
+        "soft_labels": None if soft_labels is None else logits_digest(soft_labels.uids, soft_labels.logits),
+        "features_content" if seen.store is not None else "videos_content": _input_digest(seen, [train, evaluation]),
+    }
+
+
+def _compared(rows: datasets.Dataset) -> dict:
+    plain = rows.with_format(None)
+    return {name: plain[name] for name in rows.column_names if name not in NOT_COMPARED}
+
+
+def _input_digest(seen: StudentInput, splits: list[datasets.Dataset]) -> dict[str, str]:
+    """Returns the digests of what the videos of all splits show, by video; of an LMDB, of its one file."""
+    videos = {video: path for rows in splits for video, path in zip(rows["video_id"], rows["video"], strict=True)}
+    store = seen.store
+    if store is None:
+        return files_digest({video: path for video, path in videos.items() if path is not None})
+    if isinstance(store, NpzFeatureStore):
+        return archive_digest(store.path, videos)
+    if (store.path / "data.mdb").is_file():
+        return files_digest({"data.mdb": store.path / "data.mdb"})
+    files = {video: store.path / f"{video}.safetensors" for video in videos}
+    return files_digest({video: path for video, path in files.items() if path.is_file()})
+
+
+def student_settings(args: RunArguments, fingerprint: dict) -> dict:
+    """Returns all that decides which student comes out: options, and a run's `data_fingerprint`."""
+    elsewhere = {*ELSEWHERE, *(option.name for option in fields(DatasetArguments))}
+    settings = {option.name: getattr(args, option.name) for option in fields(StudentArguments)}  # cards show these
+    crops = DRAWING_CROPS if args.features is None else ()
+    settings |= decisive_options(args, leave_out=_of_readers(args) | elsewhere, add=crops)
+    settings["batch_size"] = args.per_device_train_batch_size * args.gradient_accumulation_steps * args.world_size
+    for name in ("model_name_or_path", "backbone"):
+        settings[f"{name}_content"] = checkpoint_digest(getattr(args, name))
+    return {**settings, **fingerprint}
+
+
+def _of_readers(args: RunArguments) -> set[str]:
+    """Returns the options that a subclass adds for what comes after the students."""
+    return {option.name for option in fields(args)} - {option.name for option in fields(RunArguments)}

@@ -1,0 +1,216 @@
+"""A folder of a run is served only where all that decided about it is as it was; what has changed is named."""
+
+import json
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+from safetensors.numpy import load_file
+from tiny_kitchen import kitchen_builder, write_kitchen, write_soft_labels
+
+import run_distill
+from avt_distill.features.stores import write_features
+from avt_distill.teacher.soft_labels import ROW_COLUMNS, SoftLabelTable
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory) -> Path:
+    """A folder of data, soft labels and a finished run of them."""
+    root = tmp_path_factory.mktemp("finished")
+    kitchen = write_kitchen(root / "data")
+    write_soft_labels(root / "soft.parquet", kitchen)
+    distill(root, "--num_train_epochs=1")
+    return root
+
+
+@pytest.fixture
+def root(finished, tmp_path) -> Path:
+    """A copy, whose paths are those of the original: what has changed is content."""
+    kept = shutil.copytree(finished, tmp_path / "kept")
+    yield finished
+    shutil.rmtree(finished)
+    shutil.copytree(kept, finished)
+
+
+def distill(root: Path, *more: str, features: str = "features"):
+    given = [f"--features={root / 'data' / features}", f"--soft_labels={root / 'soft.parquet'}"]
+    run_distill.main(
+        [str(root / "data" / "run.yaml"), *given, f"--output_dir={root / 'run'}", "--num_train_epochs=1", *more]
+    )
+
+
+def rewrite_segments(root: Path, change):
+    path = root / "data" / "segments.csv"
+    header, *lines = path.read_text().splitlines()
+    path.write_text("\n".join([header, *(change(line.split(",")) for line in lines)]) + "\n")
+
+
+def moved(cells: list[str]) -> str:
+    video, start, end, action, split = cells
+    return f"{video},{int(start) + 1},{int(end) + 1},{action},{split}"
+
+
+def corrected(cells: list[str]) -> str:
+    return ",".join([*cells[:3], "take_egg" if cells[4] == "validation" else cells[3], cells[4]])
+
+
+def longer(cells: list[str]) -> str:
+    return ",".join([*cells[:2], f"{float(cells[2]) + 0.5}", *cells[3:]])
+
+
+@pytest.mark.parametrize(
+    ("change", "named"),
+    [
+        (corrected, "evaluation_rows.action"),
+        (longer, "training_rows.end_s"),
+    ],
+)
+def test_students_of_corrected_annotations_are_not_served(root, change, named):
+    rewrite_segments(root, change)
+    with pytest.raises(SystemExit, match=rf"holds a student with .*{named}"):
+        distill(root)
+
+
+def test_students_of_moved_segments_are_not_served(root):
+    rewrite_segments(root, moved)
+    write_soft_labels(root / "soft.parquet", root / "data")
+    with pytest.raises(SystemExit, match=r"holds a student with .*evaluation_rows.start_s|training_rows.start_s"):
+        distill(root)
+
+
+@pytest.mark.parametrize("video", ["v0", "v7"])
+def test_students_of_overwritten_features_are_not_served(root, video):
+    path = root / "data" / "features" / f"{video}.safetensors"
+    write_features(path, load_file(path)["features"][::-1], 1.0)
+    with pytest.raises(SystemExit, match=rf"holds a student with features_content.{video} "):
+        distill(root)
+
+
+def test_the_features_of_other_videos_do_not_matter(root, capsys):
+    write_features(root / "data" / "features" / "other.safetensors", np.ones((3, 12)), 1.0)
+    distill(root)
+    assert "baseline and distilled" in capsys.readouterr().out
+
+
+def test_soft_labels_of_the_same_numbers_in_another_order_are_not_served(root):
+    table = SoftLabelTable.load(root / "soft.parquet")
+    SoftLabelTable(table.uids[::-1], table.logits, table.metadata).save(root / "soft.parquet")
+    with pytest.raises(SystemExit, match="holds a student with soft_labels"):
+        distill(root)
+
+
+@pytest.mark.parametrize(
+    "option",
+    [
+        "--dataloader_drop_last=true",
+        "--optim=sgd",
+        "--lr_scheduler_type=cosine",
+        "--data_seed=5",
+        "--eval_strategy=epoch",
+        "--neftune_noise_alpha=1",
+        "--auto_find_batch_size=true",
+        "--gradient_accumulation_steps=2",
+    ],
+)
+def test_every_option_that_moves_weights_decides(finished, option):
+    with pytest.raises(SystemExit, match="holds a student with"):
+        distill(finished, option)
+
+
+@pytest.mark.parametrize("option", ["--logging_steps=7", "--save_total_limit=3", "--per_device_eval_batch_size=2"])
+def test_other_options_do_not(finished, option):
+    distill(finished, option)
+
+
+def test_a_folder_of_a_version_that_recorded_less_is_refused_in_one_sentence(root):
+    path = root / "run" / "baseline_seed42" / "settings.json"
+    settings = json.loads(path.read_text())
+    for name in ("training_rows", "evaluation_rows", "features_content", "dataloader_drop_last"):
+        del settings[name]
+    path.write_text(json.dumps(settings))
+    with pytest.raises(SystemExit, match=r"did not record dataloader_drop_last, training_rows, .* another output_dir"):
+        distill(root)
+
+
+def of_rows(root: Path, **changes) -> SoftLabelTable:
+    builder = kitchen_builder(root / "data")
+    rows = {name: builder.rows("train")[name].to_numpy() for name in ROW_COLUMNS}
+    table = SoftLabelTable.load(root / "soft.parquet")
+    return SoftLabelTable(table.uids, table.logits, {**table.metadata, **changes}, rows)
+
+
+def test_soft_labels_of_other_rows_are_refused(finished, tmp_path):
+    table = of_rows(finished)
+    table.save(tmp_path / "soft.parquet")
+    loaded = SoftLabelTable.load(tmp_path / "soft.parquet")
+    assert loaded.rows["video_id"].tolist() == table.rows["video_id"].tolist()
+    for name, value in (("video_id", "v9"), ("start_s", 3.5), ("action", 3)):
+        other = {**loaded.rows, name: loaded.rows[name].copy()}
+        other[name][0] = value
+        SoftLabelTable(table.uids, table.logits, table.metadata, other).save(tmp_path / "other.parquet")
+        with pytest.raises(SystemExit, match=rf"of other rows: of 1 of 36 the {name} differs, 'v0_3.000' first, with"):
+            distill(finished, f"--soft_labels={tmp_path / 'other.parquet'}", f"--output_dir={tmp_path / 'run'}")
+
+
+@pytest.mark.parametrize(("name", "value"), [("history_cutoff", "segment_start"), ("tau_a", "0.5")])
+def test_another_history_is_named_and_accepted_by_an_option_alone(finished, tmp_path, name, value):
+    of_rows(finished, **{name: value}).save(tmp_path / "other.parquet")
+    given = [f"--soft_labels={tmp_path / 'other.parquet'}", f"--output_dir={tmp_path / 'run'}", "--baseline=false"]
+    with pytest.raises(SystemExit, match=rf"have {name} {value}, not .* --accept_other_history true"):
+        distill(finished, *given)
+    assert not (tmp_path / "run").exists()
+    distill(finished, *given, "--accept_other_history=true")
+    assert (tmp_path / "run" / "distilled_seed42" / "results.json").exists()
+
+
+def test_soft_labels_of_counted_rows_are_refused(finished, tmp_path):
+    """As versions before wrote them of one's own data: a mask would train without any teacher."""
+    table = SoftLabelTable.load(finished / "soft.parquet")
+    uids = [f"v{row // 6}_{row % 6}" for row in range(len(table.uids))]
+    SoftLabelTable(uids, table.logits, table.metadata).save(tmp_path / "old.parquet")
+    for missing in ("raise", "mask"):
+        with pytest.raises(SystemExit, match="have none of the 36 uids of the rows, but such as 'v0_0': export them"):
+            distill(
+                finished,
+                f"--soft_labels={tmp_path / 'old.parquet'}",
+                f"--output_dir={tmp_path / 'run'}",
+                f"--missing_soft_labels={missing}",
+            )
+
+
+def test_a_video_that_the_store_lacks_is_named_before_training(root, tmp_path):
+    """One of the last to be read: a test video."""
+    (root / "data" / "features" / "v7.safetensors").unlink()
+    with pytest.raises(SystemExit, match="holds no features of video 'v7'"):
+        distill(root, f"--output_dir={tmp_path / 'run'}")
+    assert not list((tmp_path / "run").rglob("*.json"))
+
+
+@pytest.mark.parametrize(
+    ("features", "message"),
+    [
+        (np.ones((20, 12), np.float32), "holds no feature of video 'v7' at"),
+        (np.ones((40, 11), np.float32), "of video 'v7' at .* has the shape"),
+    ],
+    ids=["short", "narrow"],
+)
+def test_a_test_video_with_other_features_is_named_before_training(root, tmp_path, features, message):
+    write_features(root / "data" / "features" / "v7.safetensors", features, 1.0)
+    with pytest.raises(SystemExit, match=message):
+        distill(root, f"--output_dir={tmp_path / 'run'}")
+    assert not list((tmp_path / "run").rglob("*.json"))
+
+
+def unlabelled(cells: list[str]) -> str:
+    return ",".join([*cells[:3], "" if cells[4] == "validation" else cells[3], cells[4]])
+
+
+def test_a_split_without_labels_is_refused_before_training(root, tmp_path):
+    rewrite_segments(root, unlabelled)
+    with pytest.raises(SystemExit, match="evaluation_split is 'validation', but none of its 12 rows has a label"):
+        distill(root, f"--output_dir={tmp_path / 'run'}")
+    given = ["--train_split=validation", "--evaluation_split=train", "--distill_weight=0"]
+    with pytest.raises(SystemExit, match="train_split is 'validation', but none of its 12 rows has a label to learn"):
+        distill(root, f"--output_dir={tmp_path / 'run'}", *given)
+    assert not list((tmp_path / "run").rglob("*.json"))
