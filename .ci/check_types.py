@@ -20,7 +20,7 @@ STRICT = (
     "avt_distill/evaluation",
     "avt_distill/runs",
 )
-CEILING = 193
+CEILING = 191
 
 
 def errors() -> list[tuple[Path, str]]:
