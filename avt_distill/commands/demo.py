@@ -78,7 +78,18 @@ def parse(argv: Sequence[str]) -> tuple[argparse.Namespace, list[str]]:
         from ..student.arguments import RunArguments
 
         parse_run(RunArguments, ["--soft_labels", "", *student_options], description="", command="distill")
-    return args, student_options
+    return args, without_token(student_options)
+
+
+def without_token(options: list[str]) -> list[str]:
+    """Returns options without a token, which `parse_run` has put where the stages find it: commands are printed."""
+    kept, words = [], iter(options)
+    for word in words:
+        if word.partition("=")[0].replace("-", "_") != "__hub_token":
+            kept.append(word)
+        elif "=" not in word:
+            next(words, None)
+    return kept
 
 
 def stages(args: argparse.Namespace, student_options: list[str]) -> list[tuple[str, str | None, list | None]]:

@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
+from ..runs.names import file_name
 from .labels import UNLABELLED, LabelSpace
 
 logger = logging.getLogger(__name__)
@@ -101,6 +102,11 @@ def _check(source, table: pd.DataFrame, label_space: LabelSpace):
     for is_wrong, message in refusals:
         if is_wrong.any():
             raise AnnotationError(f"{source}: {message.format(**table[is_wrong].iloc[0])}")
+    for video_id in table["video_id"].unique():  # features and videos are files of these names
+        try:
+            file_name(str(video_id))
+        except ValueError as error:
+            raise AnnotationError(f"{source}: {error}") from error
     ordered = table.sort_values(["video_id", "start_s"], kind="stable")
     latest_end_s = ordered.groupby("video_id")["end_s"].cummax()
     overlapping = int((ordered["start_s"] < latest_end_s.groupby(ordered["video_id"]).shift()).sum())

@@ -3,6 +3,8 @@
 from collections.abc import Sequence
 from pathlib import Path
 
+from ..runs.names import file_name
+
 # fmt: off
 VIDEO_SUFFIXES = {
     ".3g2", ".3gp", ".asf", ".avi", ".flv", ".gif", ".m2ts", ".m4v", ".mkv", ".mov", ".mp4", ".mpeg", ".mpg", ".mts",
@@ -25,7 +27,7 @@ def find_videos(sources: Sequence[str | Path]) -> dict[str, Path]:
     for path in [path for source in sources for path in _expand(Path(source))]:
         if not path.is_file():
             raise ValueError(f"The video {path} does not exist: correct the path.")
-        earlier = videos.setdefault(path.stem, path)
+        earlier = videos.setdefault(file_name(path.stem), path)
         if earlier.resolve() != path.resolve():
             raise ValueError(f"{earlier} and {path} have one name, and would be one video: rename one.")
     if not videos:

@@ -25,13 +25,14 @@ import numpy as np
 from modeling_avt.numbers_avt import LARGEST
 from modeling_avt.temporal_avt import REFERENCE_FEATURE_FPS, TIME_SLACK_S
 
-from .files import check_times, is_complete, open_feature_file, write_features
+from .files import check_times, feature_file, is_complete, open_feature_file, write_features
 
 __all__ = [
     "FeatureStore",
     "NpzFeatureStore",
     "RulstmFeatureStore",
     "SafetensorsFeatureStore",
+    "feature_file",
     "is_complete",
     "open_feature_store",
     "write_features",
@@ -192,7 +193,7 @@ class SafetensorsFeatureStore(FeatureStore):
             self.path = self.path / "features"
 
     def _open(self, video_id: str) -> _Video:
-        path = self.path / f"{video_id}.safetensors"
+        path = feature_file(self.path, video_id)
         if not path.is_file():
             raise KeyError(video_id)
         rows, frame_rate, start_s = open_feature_file(path)

@@ -28,8 +28,10 @@ from transformers import (
 from transformers.trainer_utils import IntervalStrategy, SaveStrategy, SchedulerType
 
 from ..data.labels import UNLABELLED
+from ..runs.arguments import use_token
 from ..runs.checkpoints import check_loaded, load_with_report
 from ..runs.folder import last_whole_checkpoint, read_json, refuse_other_settings, write_json
+from ..runs.outputs import check_output
 from ..teacher.action_text import ActionText
 from ..teacher.language_models import is_causal, load_language_model_config, load_tokenizer
 from .arguments import AdaptationArguments
@@ -200,6 +202,9 @@ def adapt(args: AdaptationArguments) -> dict:
     Raises:
         ValueError: for arguments, recipes or a model that cannot be meant, and a folder in use.
     """
+    use_token(args)
+    inputs = {"model_name_or_path": args.model_name_or_path, "recipes": args.recipes}
+    check_output("output_dir", str(args.output_dir), inputs, overwrite=True, writes=())  # `_start` refuses other files
     checkpoint, earlier = _start(args)
     set_seed(args.seed)
     tokenizer = load_tokenizer(args.model_name_or_path)

@@ -11,6 +11,7 @@ import dataclasses
 import difflib
 import itertools
 import json
+import os
 import sys
 import typing
 from collections.abc import Iterable, Sequence
@@ -228,7 +229,21 @@ def parse_run(
     parser = RunParser(command, description, dataclass_types=arguments_class, epilog=epilog)
     if any(field.name == "dataset" for field in dataclasses.fields(arguments_class)):
         add_dataset_position(parser)
-    return arguments_class(**vars(parser.parse(options)))
+    args = arguments_class(**vars(parser.parse(options)))
+    use_token(args)
+    return args
+
+
+def use_token(args: Any):
+    """Hands a token that was given as an option to the Hub's client, and takes it out of the arguments.
+
+    `Trainer` saves its arguments as `training_args.bin`, and commands write theirs down.
+
+    Args:
+        args (`TrainingArguments`): Those of a command; others without `hub_token` are left as they are.
+    """
+    if getattr(args, "hub_token", None):
+        os.environ["HF_TOKEN"], args.hub_token = args.hub_token, None
 
 
 def add_dataset_position(parser: argparse.ArgumentParser):

@@ -4,12 +4,12 @@ from collections.abc import Callable, Sequence
 from contextlib import contextmanager
 
 import torch
-from transformers import PreTrainedModel, Trainer
+from transformers import PreTrainedModel
 
 from ..data.labels import UNLABELLED
 from ..losses import distillation_loss
 from ..runs.checkpoints import check_features, check_scores
-from ..sharing.hub import PushedCheckpoint
+from ..sharing.hub import PushedCheckpoint, PushingTrainer
 from ..teacher.soft_labels import SoftLabelTable
 from .arguments import DistillationArguments
 
@@ -54,7 +54,7 @@ class SoftLabelCollator:
         return {**batch, "teacher_logits": torch.from_numpy(logits), "teacher_mask": torch.from_numpy(mask)}
 
 
-class DistillationTrainer(Trainer):
+class DistillationTrainer(PushingTrainer):
     """A `Trainer` of `AVTForAnticipation` on its own losses, and on soft labels where a batch has `teacher_logits`.
 
     Each loss is a mean over the labelled examples, frames or rows of an optimiser step, however these are spread over

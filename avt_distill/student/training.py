@@ -17,6 +17,7 @@ from ..data.builder import AnticipationBuilder
 from ..evaluation.benchmark_metrics import benchmark_metrics
 from ..evaluation.scores import LABEL_SPACE_HASH, ScoreTable
 from ..runs.folder import DECISIVE, SETTINGS, keep_settings, last_whole_checkpoint, write_json
+from ..runs.outputs import check_output, holds
 from ..teacher.soft_labels import SoftLabelTable, rows_fingerprint
 from .arguments import DistillationArguments, RunArguments, StudentArguments
 from .building import StudentInput, build_student, prepare_for_features, student_input
@@ -111,6 +112,8 @@ def trained_student(args: RunArguments, data: StudentData) -> ScoreTable:
     if (folder / RESULTS).exists() and scores.exists():
         keep_settings(folder / SETTINGS, _settings(args, data), should_save=args.should_save, what="a student")
         return ScoreTable.load(scores, label_space=data.builder.annotations.label_space)
+    inputs = {"model_name_or_path": args.model_name_or_path, "backbone": args.backbone, "features": args.features}
+    check_output("output_dir", folder, inputs, made_here=holds(SETTINGS), writes=("config.json", "model.safetensors"))
     set_seed(args.seed)
     trainer = _trainer(args, data)  # first: a student that cannot be built must not claim the folder
     keep_settings(folder / SETTINGS, _settings(args, data), should_save=args.should_save, what="a student")

@@ -22,6 +22,7 @@ from ..data.builder import AnticipationBuilder
 from ..data.labels import LabelSpace
 from ..metrics import label_ranks
 from ..runs.folder import DECISIVE, SETTINGS, keep_settings, last_whole_checkpoint, write_json
+from ..runs.outputs import check_output, holds
 from .action_text import ActionText
 from .arguments import TeacherArguments
 from .language_models import is_causal, load_language_model_config, load_text_backbone, load_tokenizer
@@ -72,6 +73,8 @@ def fine_tuned_teacher(
     if rows.empty:
         raise ValueError("No row has a label to learn: give the rows of a training split.")
     folder, settings = Path(args.output_dir), _settings(rows, label_space, args, history)
+    inputs = {"model_name_or_path": args.model_name_or_path}
+    check_output("output_dir", folder, inputs, made_here=holds(SETTINGS), writes=("config.json", "model.safetensors"))
     keep_settings(folder / SETTINGS, settings, should_save=args.should_save, what="a teacher")
     if not (folder / RECORD).exists():
         _train(rows, label_space, args, history)
