@@ -183,12 +183,16 @@ def reader_row(comparison: dict) -> str:
 
 
 def show_pipeline(model: Path, video: str, moment: "Moment"):
-    """Asks a student about a moment of a video, as anyone who has its folder can."""
+    """Asks a student about a moment of a video, with the code of this project; prints how others ask."""
     from transformers import pipeline
+
+    from modeling_avt import AVTForAnticipation, AVTVideoProcessor
 
     print(f"\n== The pipeline on one video\nanticipate = pipeline('action-anticipation', model='{model}', ", end="")
     print(f"trust_remote_code=True)\nanticipate('{video}', at={moment.at_s:.1f}, top_k=3)")
-    anticipate = pipeline("action-anticipation", model=str(model), trust_remote_code=True)
+    parts = {"model": AVTForAnticipation.from_pretrained(model)}
+    parts["video_processor"] = AVTVideoProcessor.from_pretrained(model)
+    anticipate = pipeline("action-anticipation", **parts)
     for answer in anticipate(video, at=moment.at_s, top_k=3):
         print(f"  {100 * answer['score']:5.1f} %  {answer['label']}, in {answer['starts_in_s']:g} s")
     print(f"  what came: {moment.truth}")

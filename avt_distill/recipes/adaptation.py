@@ -73,7 +73,9 @@ def load_masked_or_causal_model(name_or_path: str | Path) -> tuple[PreTrainedMod
     """
     config = load_language_model_config(name_or_path)
     auto_class = AutoModelForCausalLM if is_causal(config) else AutoModelForMaskedLM
-    model, report = load_with_report(auto_class.from_pretrained, name_or_path, dtype=torch.float32)
+    model, report = load_with_report(
+        auto_class.from_pretrained, name_or_path, dtype=torch.float32, trust_remote_code=False
+    )
     check_loaded(model, report, name_or_path, new=None, left_out=None)
     return model, sorted(report["missing_keys"])
 
