@@ -27,16 +27,16 @@ def main(argv: Sequence[str]):
     args.push_to_hub = False  # the Trainer would upload whatever lies in the folder
     result = adapt(args)
     if args.should_save:
-        print(summary(result, args.output_dir))
+        print(summary(result, str(args.output_dir)))
         if repo_id is not None:
-            print(f"Pushed to {push(args.output_dir, repo_id)}")
+            print(f"Pushed to {push(str(args.output_dir), repo_id)}")
 
 
 def repository(args: AdaptationArguments) -> str:
     """Returns the full name of the repository to push to, made in the first process unless it is there."""
     from ..sharing.hub import create_repository
 
-    name = args.hub_model_id or Path(args.output_dir).resolve().name
+    name = args.hub_model_id or Path(str(args.output_dir)).resolve().name
     return create_repository(name, private=bool(args.hub_private_repo)) if args.should_save else name
 
 

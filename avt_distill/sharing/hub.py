@@ -5,6 +5,7 @@ import tempfile
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 from huggingface_hub import CommitOperationAdd, HfApi, ModelCard, ModelCardData, create_commit
 
@@ -159,7 +160,8 @@ class PushingTrainer(Trainer):
     """
 
     def _push_from_checkpoint(self, checkpoint_folder: str):
-        args, pushing = self.args, self.push_in_progress
+        args = self.args
+        pushing: Any = self.push_in_progress  # which transformers declares to hold one job
         if not self.is_world_process_zero() or args.hub_strategy == HubStrategy.END:
             return
         if not args.hub_always_push and pushing is not None and not pushing.is_done():
@@ -169,7 +171,7 @@ class PushingTrainer(Trainer):
             shutil.copy(checkpoint / name, folder / name)
         self.callback_handler.on_push_begin(args, self.state, self.control)
         message = f"Training in progress, step {self.state.global_step}"
-        jobs = [self._commit(files_of_model(folder), message)]
+        jobs: Any = [self._commit(files_of_model(folder), message)]
         if args.hub_strategy in (HubStrategy.CHECKPOINT, HubStrategy.ALL_CHECKPOINTS):
             place = "last-checkpoint" if args.hub_strategy == HubStrategy.CHECKPOINT else checkpoint.name
             jobs.append(self._commit(files_of_checkpoint(checkpoint, place), f"{message}, checkpoint"))
@@ -180,9 +182,11 @@ class PushingTrainer(Trainer):
 
     def _commit(self, files: Mapping[str, Path | bytes], message: str):
         """Returns the future of an upload."""
-        commit = {"commit_message": message, "revision": self.args.hub_revision, "run_as_future": True}
+        commit: dict[str, Any] = {"commit_message": message, "revision": self.args.hub_revision}
         # The client that all share, whose single thread keeps the order of commits.
-        return create_commit(self.hub_model_id, additions(files), token=self.args.hub_token, **commit)
+        return create_commit(
+            str(self.hub_model_id), additions(files), token=self.args.hub_token, run_as_future=True, **commit
+        )
 
     def push_to_hub(self, commit_message: str | None = "End of training", blocking: bool = True, **kwargs):
         """Saves the model and uploads it with what belongs to it, in one commit; always waits until it is there."""
