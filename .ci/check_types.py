@@ -20,7 +20,7 @@ STRICT = (
     "avt_distill/evaluation",
     "avt_distill/runs",
 )
-CEILING = 222
+CEILING = 221
 
 
 def errors() -> list[tuple[Path, str]]:
