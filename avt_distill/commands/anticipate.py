@@ -93,7 +93,8 @@ def parse(argv: Sequence[str]) -> argparse.Namespace:
         path = getattr(args, name)
         if path is not None and not path.parent.is_dir():
             raise ValueError(f"--{name}: there is no folder {path.parent}.")
-    check_outputs(args)
+    if not is_live(args.source):
+        check_outputs(args)
     pictures = [f"--{name}" for name in ("timeline", "video") if getattr(args, name) is not None]
     if pictures and args.every is None:
         raise ValueError(f"{pictures[0]} shows moments along the video: give --every, such as --every 1.")
@@ -164,6 +165,7 @@ def watch(args: argparse.Namespace):
     time_s = 0.0
     with closing(frames):
         first = next(frames)  # a source that cannot be opened leaves files as they were
+        check_outputs(args)
         with live_output(args, config) as give:
             for frame, time_s in chain([first], frames):
                 if answer := stream.push(frame, time_s):
