@@ -15,6 +15,7 @@ from pathlib import Path
 
 from .runs.arguments import closest
 from .runs.errors import sentence
+from .runs.terminal import shown_as_text
 
 COMMANDS = {
     "watch a video": ("anticipate",),
@@ -40,7 +41,7 @@ def main(argv: Sequence[str] | None = None):
         SystemExit: with "error: " and one sentence, for what the user can correct.
     """
     name, *arguments = [*(sys.argv[1:] if argv is None else argv)] or ["--help"]
-    with errors_in_one_line():
+    with shown_as_text(), errors_in_one_line():
         if name in ("-h", "--help"):
             print(overview())
         elif name == "--version":

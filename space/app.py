@@ -14,6 +14,7 @@ import sys
 import gradio as gr
 from timeline import timeline_html
 from transformers import Pipeline, pipeline
+from uploads import CHECKED_EVERY_S, DELETED_AFTER_S, LARGEST_MB, LONGEST_S, check_length, forget
 
 TOP_K = 5
 THEME = gr.themes.Default(font=["system-ui", "sans-serif"], font_mono=["ui-monospace", "monospace"])  # none is fetched
@@ -34,21 +35,25 @@ def main(arguments: list[str] | None = None):
     if anticipate.model.config.backbone_config is None:
         sys.exit(f"error: {args.model} takes features and not videos: give a checkpoint with a backbone.")
     page = build_page(anticipate, os.path.basename(os.path.normpath(args.model)), args.every)
-    page.launch(server_port=args.port, theme=THEME)
+    page.launch(server_port=args.port, theme=THEME, max_file_size=f"{LARGEST_MB}mb")
 
 
 def build_page(anticipate: Pipeline, name: str, every: float) -> gr.Blocks:
-    """Returns the page. What a visitor uploads is kept in the visitor's own session alone."""
+    """Returns the page. What a visitor uploads is kept in the visitor's own session alone, and deleted after use."""
     config = anticipate.model.config
-    read_frames = code_beside(anticipate, "video_io_avt").read_frames
+    read_frames, probe = (getattr(code_beside(anticipate, "video_io_avt"), name) for name in ("read_frames", "probe"))
 
-    def watch(video: str | None):
-        """Works a video through, and shows its first moment."""
+    def watch(video: str | None, earlier: dict | None):
+        """Works a video through, shows its first moment, and deletes the visitor's earlier video."""
+        if earlier is not None and earlier["video"] != video:
+            forget(earlier["video"])
         if video is None:
             raise gr.Error("There is no video yet: upload one first.", print_exception=False)
         try:
+            check_length(probe(video).duration_s)
             moments = anticipate(video, every=every, top_k=TOP_K)
-        except ValueError as error:
+        except (ValueError, OSError) as error:
+            forget(video)
             said = str(error).replace(video, os.path.basename(video))
             raise gr.Error(said, print_exception=False) from error
         if not moments:
@@ -63,6 +68,8 @@ def build_page(anticipate: Pipeline, name: str, every: float) -> gr.Blocks:
             return [gr.skip()] * 4
         moments = seen["moments"]
         nearest = min(range(len(moments)), key=lambda index: abs(moments[index]["at_s"] - at_s))
+        if not os.path.exists(seen["video"]):
+            raise gr.Error("The video was deleted: upload it again.", print_exception=False)
         return show(seen["video"], moments, nearest)
 
     def show(video: str, moments: list[dict], chosen: int) -> tuple:
@@ -75,12 +82,18 @@ def build_page(anticipate: Pipeline, name: str, every: float) -> gr.Blocks:
 
     # Checkpoints whose code is older have no reader to ask for.
     band = " Below it: what had been recognized by the moment chosen." if getattr(config, "reader", None) else ""
-    with gr.Blocks(title=f"Action anticipation: {name}", analytics_enabled=False) as page:
+    # What a visitor leaves behind is deleted after a while, frames that were shown too.
+    kept = {"delete_cache": (CHECKED_EVERY_S, DELETED_AFTER_S), "analytics_enabled": False}
+    with gr.Blocks(title=f"Action anticipation: {name}", **kept) as page:
         gr.Markdown(
             f"# What happens next?\n`{name}` watches {config.tau_o:g} s of video at a time, and says which of "
-            f"{config.num_labels} actions starts {config.tau_a:g} s later."
+            f"{config.num_labels} actions starts {config.tau_a:g} s later.\n\nVideos of up to {LARGEST_MB} MB and "
+            f"{LONGEST_S:g} s. Yours is deleted when you upload another, when you close the page, or after "
+            f"{DELETED_AFTER_S // 60} minutes."
         )
-        seen = gr.State()
+        seen = gr.State(
+            time_to_live=DELETED_AFTER_S, delete_callback=lambda last: forget(last["video"] if last else None)
+        )
         video = gr.Video(label="Video", sources=["upload"], height=300)
         button = gr.Button("Anticipate", variant="primary", elem_id="anticipate")
         with gr.Column(visible=False) as results:
@@ -94,7 +107,7 @@ def build_page(anticipate: Pipeline, name: str, every: float) -> gr.Blocks:
                     best = gr.Label(label="What starts next", num_top_classes=TOP_K, show_heading=False, elem_id="best")
         shown = [line, frame, said, best]
         video.change(lambda: gr.Column(visible=False), None, results, api_name=False)
-        button.click(watch, video, [seen, moment, results, *shown], api_name=False)
+        button.click(watch, [video, seen], [seen, moment, results, *shown], api_name=False)
         moment.change(scrub, [seen, moment], shown, show_progress="hidden", trigger_mode="always_last", api_name=False)
     return page
 

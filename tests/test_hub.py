@@ -1,6 +1,7 @@
 """Pushing to a Hub and using what was pushed elsewhere, against a Hub on the loopback address."""
 
 import json
+import shutil
 import subprocess
 import venv
 from pathlib import Path
@@ -162,6 +163,8 @@ def test_what_is_pushed_in_training_loads(hub, kitchen, tmp_path):
     ]
     hub.run("".join(RUN.format(options=[*run, "--save_strategy=epoch", "--baseline=false"]) for run in runs), "here")
     for strategy in strategies:
+        commits = hub.history[f"models/user/{strategy}"]
+        assert not {"settings.json", "training_args.bin"} & {path.split("/")[-1] for files in commits for path in files}
         _, in_training, *_, finished = hub.history[f"models/user/{strategy}"]
         assert files_of_student() - set(in_training) == {"results.json", "scores_validation.parquet"}
         assert b"In training: step" in in_training["README.md"]
@@ -202,6 +205,81 @@ def test_an_interrupted_upload_changes_nothing_and_goes_on(hub, student):
     hub.large_files_left = 1  # the other of two
     assert hub.run(push, "here").endswith("pushed to user/kitchen\n")
     assert files_of_student() <= set(hub.repositories["models/user/kitchen"])
+
+
+def test_only_what_belongs_is_pushed(hub, student, tmp_path):
+    folder = tmp_path / "student"
+    shutil.copytree(student, folder)
+    (folder / "checkpoint-1").mkdir()
+    strays = (".env", "optimizer.pt", "scheduler.pt", "rng_state_0.pth", "model.safetensors.tmp", "notes.txt", "own.py")
+    strays += (
+        ".model.safetensors.1.partial",
+        "checkpoint-1/model.safetensors",
+        "results.json.bak",
+        "training_args.bin",
+    )
+    for name in strays:
+        (folder / name).write_text("hf_secret")
+    assert (folder / "settings.json").exists()
+    hub.run(command("push_to_hub", folder, "user/kitchen"), "here")
+    pushed = hub.repositories["models/user/kitchen"]
+    assert set(pushed) == files_of_student() | {".gitattributes"}
+    assert not any(str(student.parent).encode() in content for content in pushed.values())
+    assert json.loads(hub.run(LOAD_STUDENT, "elsewhere").splitlines()[-1])[0] == 4
+
+
+@pytest.mark.parametrize("cut", ["model.safetensors", "config.json"])
+def test_half_a_checkpoint_is_not_pushed(cut, hub, student, tmp_path):
+    folder = tmp_path / "student"
+    shutil.copytree(student, folder)
+    content = (folder / cut).read_bytes()
+    (folder / cut).write_bytes(content[: len(content) // 2])
+    assert "error: " in hub.run(command("push_to_hub", folder, "user/kitchen"), "here", fails=True)
+    assert "models/user/kitchen" not in hub.repositories
+
+
+def test_an_app_of_ones_own_is_pushed_without_secrets(hub, tmp_path):
+    for name in ("app.py", "pages/one.html", "requirements.txt", ".env", "data.tmp", ".git/config", "token.json"):
+        (tmp_path / "app" / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / "app" / name).write_text("x")
+    hub.run(command("push_to_hub", tmp_path / "app", "app", "--model", "user/kitchen"), "here")
+    pushed = set(hub.repositories["spaces/user/app"])
+    assert pushed == {".gitattributes", "README.md", "app.py", "pages/one.html", "requirements.txt"}
+
+
+def test_a_language_model_is_pushed_without_the_token(hub, tmp_path, tiny_encoder):
+    token = "hf_given_as_an_option"
+    actions = [[["crack", "egg"], ["cut", noun], ["stir", "batter"]] for noun in ("onion", "tomato", "butter", "milk")]
+    lines = [json.dumps({"id": str(n), "title": "", "actions": actions[n % 4] * (1 + n // 4)}) for n in range(40)]
+    (tmp_path / "recipes.jsonl").write_text("\n".join(lines) + "\n")
+    named = {"model_name_or_path": tiny_encoder, "recipes": tmp_path / "recipes.jsonl", "output_dir": tmp_path / "lm"}
+    named |= {"block_length": 32, "held_out_fraction": 0.1, "num_train_epochs": 1, "use_cpu": "true"}
+    named |= {"push_to_hub": "true", "hub_model_id": "user/lm", "hub_token": token}
+    options = [f"--{name}={value}" for name, value in named.items()]
+    printed = hub.run(command("adapt_language_model", *options), "here")
+    assert printed.splitlines()[-1] == "Pushed to user/lm"
+    assert token not in printed
+    assert hub.tokens == {token}
+    written = [path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()]
+    commits = [content for commit in hub.history["models/user/lm"] for content in commit.values()]
+    assert not any(token.encode() in content for content in [*written, *commits])
+    pushed = hub.repositories["models/user/lm"]
+    assert {"README.md", "config.json", "model.safetensors", "tokenizer.json", "adaptation.json"} <= set(pushed)
+    assert "training_args.bin" not in pushed
+    assert not any(str(place).encode() in content for content in pushed.values() for place in (tmp_path, tiny_encoder))
+
+
+def test_a_card_that_was_edited_is_pushed_and_kept(hub, student, tmp_path):
+    folder = tmp_path / "student"
+    shutil.copytree(student, folder)
+    filled = (folder / "README.md").read_text()
+    edited = filled.replace("Watches a video", "My student watches a video")
+    (folder / "README.md").write_text(edited)
+    hub.run(command("push_to_hub", folder, "user/kitchen"), "here")
+    assert (folder / "README.md").read_text() == edited
+    assert hub.repositories["models/user/kitchen"]["README.md"].decode() == edited
+    hub.run(command("push_to_hub", folder, "user/kitchen", "--overwrite"), "here")
+    assert (folder / "README.md").read_text() == filled
 
 
 def test_a_hub_that_does_not_answer_is_one_sentence(hub, student):

@@ -5,10 +5,12 @@ r"""Adapts a language model to sequences of actions in recipes.
     accelerate launch -m avt_distill adapt_language_model run.yaml --bf16 --output_dir bert_recipes
 
 The output folder loads with AutoModel, AutoModelForMaskedLM or AutoModelForCausalLM, and AutoTokenizer; its
-adaptation.json holds the perplexity before and after. If interrupted, rerun with --resume_from_checkpoint true.
+adaptation.json holds the perplexity before and after. --push_to_hub true uploads it at the end. If interrupted, rerun
+with --resume_from_checkpoint true.
 """
 
 from collections.abc import Sequence
+from pathlib import Path
 
 from ..recipes.arguments import AdaptationArguments
 from ..runs.arguments import parse_run
@@ -21,9 +23,30 @@ def main(argv: Sequence[str]):
     from ..runs.folder import check_processes
 
     check_processes(args.world_size)
+    repo_id = repository(args) if args.push_to_hub else None  # now, and not after hours
+    args.push_to_hub = False  # the Trainer would upload whatever lies in the folder
     result = adapt(args)
     if args.should_save:
-        print(summary(result, args.output_dir))
+        print(summary(result, str(args.output_dir)))
+        if repo_id is not None:
+            print(f"Pushed to {push(str(args.output_dir), repo_id)}")
+
+
+def repository(args: AdaptationArguments) -> str:
+    """Returns the full name of the repository to push to, made in the first process unless it is there."""
+    from ..sharing.hub import create_repository
+
+    name = args.hub_model_id or Path(str(args.output_dir)).resolve().name
+    return create_repository(name, private=bool(args.hub_private_repo)) if args.should_save else name
+
+
+def push(folder: str, repo_id: str) -> str:
+    """Uploads the language model with a card, unless somebody wrote one, and returns the repository's full name."""
+    from ..sharing.cards import language_model_card, write_card
+    from ..sharing.hub import push_folder
+
+    write_card(Path(folder), language_model_card(folder, repo_id))
+    return push_folder(folder, repo_id, commit_message="A language model that has read recipes, and its perplexity")
 
 
 def summary(result: dict, folder: str) -> str:

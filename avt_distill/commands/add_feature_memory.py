@@ -17,6 +17,7 @@ import numpy as np
 
 from ..runs.arguments import CommandParser
 from ..runs.lock import locked
+from ..runs.outputs import check_output
 
 
 def main(argv: Sequence[str]):
@@ -24,10 +25,11 @@ def main(argv: Sequence[str]):
 
     from huggingface_hub.utils import tqdm
 
-    from ..features.stores import open_feature_store, write_features
+    from ..features.stores import feature_file, open_feature_store, write_features
 
     stores = [open_feature_store(path, frame_rate=args.frame_rate) for path in args.features]
     videos = stores[0].video_ids()
+    paths = {video_id: feature_file(args.output, video_id) for video_id in videos}  # all checked before any is written
     for store in stores[1:]:
         if different := sorted(set(videos) ^ set(store.video_ids())):
             raise ValueError(f"{stores[0].path} and {store.path} differ in videos, such as '{different[0]}'.")
@@ -38,8 +40,7 @@ def main(argv: Sequence[str]):
         for video_id in tqdm(videos, desc="videos"):
             features, rate, start_s = side_by_side([store.read_all(video_id) for store in stores], video_id)
             means, evidence = with_memory(features, rate, args)
-            path, joined = args.output / f"{video_id}.safetensors", np.concatenate([means, evidence], 1)
-            write_features(path, joined, rate, start_s)
+            write_features(paths[video_id], np.concatenate([means, evidence], 1), rate, start_s)
             num_means, width = means.shape[1], means.shape[1] + evidence.shape[1]
     print(f"{args.output}: {len(videos)} videos, features of width {width}, of which the first {num_means} are means")
 
@@ -63,6 +64,7 @@ def parse(argv: Sequence[str]) -> argparse.Namespace:
         )
     if args.keep_scores and args.softmax is None:
         raise ValueError("--keep_scores is given without --softmax: the scores are kept then, and nothing else.")
+    check_output("--output", args.output, {"features": args.features}, overwrite=True, writes=())
     if not args.windows_s and not args.so_far and not args.evidence_s:
         raise ValueError("There is nothing to add: give --windows_s, --so_far or --evidence_s.")
     return args

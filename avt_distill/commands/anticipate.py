@@ -34,6 +34,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ..runs.arguments import CommandParser
+from ..runs.outputs import OVERWRITE, check_different, check_output, has_mark, is_json_with, mark_of
 
 if TYPE_CHECKING:
     from modeling_avt import ActionAnticipationPipeline
@@ -76,6 +77,7 @@ def parse(argv: Sequence[str]) -> argparse.Namespace:
     parser.add_argument("--json", type=Path, help="JSON to write; - prints one object a moment, and nothing else")
     parser.add_argument("--timeline", type=Path, help="PNG to write; with --every")
     parser.add_argument("--video", type=Path, help="mp4 to write: the video and what was anticipated; with --every")
+    parser.add_argument("--overwrite", action="store_true", help=OVERWRITE)
     parser.add_argument("--device", help="such as cpu or cuda:0; default: the first accelerator, else the CPU")
     as_saved = "default: auto, as the checkpoint was saved"
     parser.add_argument("--dtype", choices=DTYPES, default="auto", help=f"numbers of the weights; {as_saved}")
@@ -93,12 +95,34 @@ def parse(argv: Sequence[str]) -> argparse.Namespace:
         path = getattr(args, name)
         if path is not None and not path.parent.is_dir():
             raise ValueError(f"--{name}: there is no folder {path.parent}.")
+    if not is_live(args.source):
+        check_outputs(args)
     pictures = [f"--{name}" for name in ("timeline", "video") if getattr(args, name) is not None]
     if pictures and args.every is None:
         raise ValueError(f"{pictures[0]} shows moments along the video: give --every, such as --every 1.")
     if pictures and importlib.util.find_spec("matplotlib") is None:
         raise ValueError(f"{pictures[0]} needs matplotlib: pip install 'avt-distill[plots]'.")
     return args
+
+
+def check_outputs(args: argparse.Namespace):
+    """Refuses outputs that would replace the video, the model, each other or what another command made."""
+    from ..data.camera import source_name
+
+    outputs = {name: getattr(args, name) for name in ("json", "timeline", "video")}
+    check_different({f"--{name}": path for name, path in outputs.items()})
+    same = {"video": source_name(args.source), "model": args.model}
+    recognized = {"json": is_json_with("moments", **same)}
+    for name, path in outputs.items():
+        made_here = recognized.get(name, has_mark(mark(args)))
+        inputs = {"VIDEO": args.source, "--model": args.model}
+        check_output(f"--{name}", path, inputs, overwrite=args.overwrite, made_here=made_here)
+
+
+def mark(args: argparse.Namespace) -> str:
+    from ..data.camera import source_name
+
+    return mark_of("anticipate", source_name(args.source), args.model)
 
 
 def answer_file(args: argparse.Namespace):
@@ -121,10 +145,10 @@ def answer_file(args: argparse.Namespace):
         say(f"written to {args.json}")
     if args.timeline is not None:
         title_of_picture = f"{video.name}: what {Path(args.model).name} anticipates, {config.tau_a:g} s ahead"
-        draw_timeline(moments, film(video, moments), title_of_picture, args.timeline)
+        draw_timeline(moments, film(video, moments), title_of_picture, args.timeline, mark=mark(args))
         say(f"drawn to {args.timeline}")
     if args.video is not None:
-        write_annotated_video(video, moments, args.video, min(args.top_k, SHOWN))
+        write_annotated_video(video, moments, args.video, min(args.top_k, SHOWN), mark=mark(args))
         say(f"Video saved to {args.video}")
 
 
@@ -143,6 +167,7 @@ def watch(args: argparse.Namespace):
     time_s = 0.0
     with closing(frames):
         first = next(frames)  # a source that cannot be opened leaves files as they were
+        check_outputs(args)
         with live_output(args, config) as give:
             for frame, time_s in chain([first], frames):
                 if answer := stream.push(frame, time_s):

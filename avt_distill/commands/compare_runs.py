@@ -19,6 +19,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from ..runs.arguments import CommandParser
+from ..runs.outputs import OVERWRITE, check_output, is_json_with
 
 
 def main(argv: Sequence[str]):
@@ -40,8 +41,7 @@ def main(argv: Sequence[str]):
     num_rows = len(sides[0][0].uids)
     print(comparison_text(rows, num_rows, confidence=args.confidence))
     if args.output is not None:
-        files = {name: [str(path) for path in getattr(args, name)] for name in ("baseline", "candidate")}
-        write_json(args.output, {**files, **settings, "num_rows": num_rows, "rows": rows})
+        write_json(args.output, {**files_of(args), **settings, "num_rows": num_rows, "rows": rows})
 
 
 def parse(argv: Sequence[str]) -> argparse.Namespace:
@@ -55,9 +55,17 @@ def parse(argv: Sequence[str]) -> argparse.Namespace:
     parser.add_argument("--confidence", type=float, default=0.95, help="of the intervals")
     parser.add_argument("--seed", type=int, default=0, help="of the resamples")
     parser.add_argument("--output", type=Path, help="JSON to write")
+    parser.add_argument("--overwrite", action="store_true", help=OVERWRITE)
     args = parser.parse(argv)
     if len(args.baseline) != len(args.candidate):
         raise ValueError(
             f"There are {len(args.baseline)} baseline and {len(args.candidate)} candidate files: give as many of each."
         )
+    inputs = {"--baseline": args.baseline, "--candidate": args.candidate, "--label_space": args.label_space}
+    made_here = is_json_with("num_rows", "rows", **files_of(args))
+    check_output("--output", args.output, inputs, overwrite=args.overwrite, made_here=made_here)
     return args
+
+
+def files_of(args: argparse.Namespace) -> dict[str, list[str]]:
+    return {name: [str(path) for path in getattr(args, name)] for name in ("baseline", "candidate")}

@@ -13,9 +13,13 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from ..runs.arguments import CommandParser, mapping
-from ..runs.folder import read_json, whole_files
+from ..runs.folder import read_json, whole_files, write_json
 from ..runs.lock import locked
+from ..runs.outputs import OVERWRITE, check_output, is_json_with
 from ..runs.texts import read_user_text
+
+CONVERSION = "conversion.json"  # what a folder was converted from
+WRITES = ("config.json", "model.safetensors", "model.safetensors.index.json", "video_preprocessor_config.json")
 
 
 def main(argv: Sequence[str]):
@@ -27,6 +31,9 @@ def main(argv: Sequence[str]):
     model = convert_avt_checkpoint(args.checkpoint, config_overrides=overrides, experiment_config=experiment)
     config = model.config
     with locked(args.output), whole_files(args.output, last="config.json") as unfinished:
+        write_json(
+            args.output / CONVERSION, source_of(args.checkpoint)
+        )  # first: an interrupted conversion is run again
         model.save_pretrained(unfinished)
         if config.backbone_config is not None:
             reference_processor(config).save_pretrained(unfinished)
@@ -45,7 +52,19 @@ def parse(argv: Sequence[str]) -> argparse.Namespace:
     for label_type in ("action", "verb", "noun"):
         names = f"text file, one {label_type} a line, in order of id"
         parser.add_argument(f"--{label_type}_names", type=Path, help=names)
-    return parser.parse(argv)
+    parser.add_argument("--overwrite", action="store_true", help=OVERWRITE)
+    args = parser.parse(argv)
+    inputs = {"checkpoint": args.checkpoint, "--experiment_config": args.experiment_config}
+    inputs |= {f"--{kind}_names": getattr(args, f"{kind}_names") for kind in ("action", "verb", "noun")}
+    earlier = is_json_with(**source_of(args.checkpoint))
+    made_here = {"made_here": lambda folder: earlier(folder / CONVERSION), "writes": (CONVERSION, *WRITES)}
+    check_output("output", args.output, inputs, overwrite=args.overwrite, **made_here)
+    return args
+
+
+def source_of(checkpoint: Path) -> dict:
+    """Returns what tells a checkpoint's file from others: its name and its size in bytes."""
+    return {"checkpoint": checkpoint.name, "size": checkpoint.stat().st_size if checkpoint.exists() else None}
 
 
 def read_overrides(args: argparse.Namespace) -> dict:

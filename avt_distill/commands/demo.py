@@ -93,7 +93,18 @@ def parse(argv: Sequence[str]) -> tuple[argparse.Namespace, list[str]]:
         from ..student.arguments import RunArguments
 
         parse_run(RunArguments, ["--soft_labels", "", *student_options], description="", command="distill")
-    return args, student_options
+    return args, without_token(student_options)
+
+
+def without_token(options: list[str]) -> list[str]:
+    """Returns options without a token, which `parse_run` has put where the stages find it: commands are printed."""
+    kept, words = [], iter(options)
+    for word in words:
+        if word.partition("=")[0].replace("-", "_") != "__hub_token":
+            kept.append(word)
+        elif "=" not in word:
+            next(words, None)
+    return kept
 
 
 def stages(args: argparse.Namespace, student_options: list[str]) -> list[tuple[str, str | None, list | None]]:
@@ -187,12 +198,16 @@ def reader_row(comparison: dict) -> str:
 
 
 def show_pipeline(model: Path, video: str, moment: "Moment"):
-    """Asks a student about a moment of a video, as anyone who has its folder can."""
+    """Asks a student about a moment of a video, with the code of this project; prints how others ask."""
     from transformers import pipeline
+
+    from modeling_avt import AVTForAnticipation, AVTVideoProcessor
 
     print(f"\n== The pipeline on one video\nanticipate = pipeline('action-anticipation', model='{model}', ", end="")
     print(f"trust_remote_code=True)\nanticipate('{video}', at={moment.at_s:.1f}, top_k=3)")
-    anticipate = pipeline("action-anticipation", model=str(model), trust_remote_code=True)
+    parts = {"model": AVTForAnticipation.from_pretrained(model)}
+    parts["video_processor"] = AVTVideoProcessor.from_pretrained(model)
+    anticipate = pipeline("action-anticipation", **parts)
     for answer in anticipate(video, at=moment.at_s, top_k=3):
         print(f"  {100 * answer['score']:5.1f} %  {answer['label']}, in {answer['starts_in_s']:g} s")
     print(f"  what came: {moment.truth}")

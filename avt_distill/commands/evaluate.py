@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from ..runs.arguments import CommandParser
+from ..runs.outputs import OVERWRITE, check_different, check_output, is_json_with
 
 if TYPE_CHECKING:
     from ..data.labels import LabelSpace
@@ -70,9 +71,17 @@ def parse(argv: Sequence[str]) -> argparse.Namespace:
     parser.add_argument("--challenge", choices=("ek55", "ek100"), help="format of the submission")
     parser.add_argument("--submission", type=Path, help="submission JSON to write")
     parser.add_argument("--sls", type=int, nargs=3, metavar=("PT", "TL", "TD"), help="supervision levels, 0 to 5 each")
+    parser.add_argument("--overwrite", action="store_true", help=OVERWRITE)
     args = parser.parse(argv)
     if args.submission is not None and (args.challenge is None or args.label_space is None):
         raise ValueError("--submission needs --challenge and --label_space.")
+    check_different({"--output": args.output, "--submission": args.submission})
+    read = ("label_space", "many_shot", "tail", "unseen", "dropped")
+    inputs = {"scores": args.scores, **{f"--{name}": getattr(args, name) for name in read}}
+    results = is_json_with("num_rows", "metrics", scores=[str(path) for path in args.scores])
+    check_output("--output", args.output, inputs, overwrite=args.overwrite, made_here=results)
+    submission = is_json_with("challenge", "results", "version")
+    check_output("--submission", args.submission, inputs, overwrite=args.overwrite, made_here=submission)
     return args
 
 

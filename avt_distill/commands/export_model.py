@@ -13,6 +13,10 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from ..runs.arguments import CommandParser
+from ..runs.outputs import OVERWRITE, check_output, is_json_with
+
+PROGRAMS = ("feature_model", "streaming_step")
+WRITES = ("programs.json", "reader.safetensors", *(f"{name}{end}" for name in PROGRAMS for end in (".pt2", ".onnx")))
 
 
 def main(argv: Sequence[str]):
@@ -20,7 +24,11 @@ def main(argv: Sequence[str]):
     parser.add_argument("model", help="folder of a checkpoint, or its name on the Hub")
     parser.add_argument("output", type=Path, help="folder to write")
     parser.add_argument("--onnx", action="store_true", help="write ONNX files too")
+    parser.add_argument("--overwrite", action="store_true", help=OVERWRITE)
     args = parser.parse(argv)
+    programs = is_json_with("programs", "tau_a", "video_processor")
+    made_here = {"made_here": lambda folder: programs(folder / "programs.json"), "writes": WRITES}
+    check_output("output", args.output, {"model": args.model}, overwrite=args.overwrite, **made_here)
 
     from modeling_avt import AVTForAnticipation, AVTVideoProcessor
 

@@ -24,6 +24,7 @@ from typing import TYPE_CHECKING, ClassVar
 
 from ..data.arguments import DatasetArguments
 from ..runs.arguments import option, parse_run
+from ..runs.outputs import check_output
 from ..teacher.arguments import TeacherArguments
 
 if TYPE_CHECKING:
@@ -50,6 +51,7 @@ class Arguments(DatasetArguments, TeacherArguments):
     train_split: str = option("Split that teachers are trained on.", "train")
     splits: list[str] = option("Splits to label.", default_factory=lambda: ["train"])
     soft_labels: str = option("Folder to write <split>.parquet to.", "soft_labels")
+    overwrite: bool = option("Replace tables of other teachers or rows.", False)
 
     def __post_init__(self):
         if (self.ngram or self.log_linear) and not (self.teachers or self.zero_shot):  # counts alone
@@ -89,6 +91,7 @@ def export(args: Arguments):
     unknown = sorted({*args.splits, args.train_split} - set(builder.annotations.splits))
     if unknown:
         raise ValueError(f"There is no split '{unknown[0]}': give some of {list(builder.annotations.splits)}.")
+    check_soft_labels(args, builder)
     rows = pd.concat([builder.rows(split).assign(split=split) for split in args.splits], ignore_index=True)
     started = time.perf_counter()
     tables = label(args, builder, rows)
@@ -96,6 +99,42 @@ def export(args: Arguments):
     if args.should_save:
         print(f"{len(rows)} rows labelled in {seconds:.1f} s")
         save(args, builder, rows, tables)
+
+
+def check_soft_labels(args: Arguments, builder: "AnticipationBuilder"):
+    """Refuses to replace tables of other teachers, labels or histories."""
+    from ..teacher.soft_labels import SoftLabelTable
+
+    trained = f"{args.ngram}-gram" if args.ngram else "log-linear" if args.log_linear else ""
+    trained = trained or (args.model_name_or_path if args.cross_fit else "")
+    models = ", ".join(filter(None, [*(args.teachers or []), args.zero_shot, trained]))
+
+    def made_here(folder: Path) -> bool:
+        for path in (folder / name for name in writes):
+            try:
+                found = SoftLabelTable.load(path).metadata if path.exists() else None
+            except (ValueError, OSError):
+                return False
+            wanted = {**shared_metadata(builder), "model": models, "split": path.stem}
+            if found is not None and any(found.get(name) != str(value) for name, value in wanted.items()):
+                return False
+        return True
+
+    writes = [f"{split}.parquet" for split in args.splits]
+    inputs = {"teachers": args.teachers, "zero_shot": args.zero_shot, "model_name_or_path": args.model_name_or_path}
+    overwrite = {"overwrite": args.overwrite, "made_here": made_here, "writes": writes}
+    check_output("soft_labels", args.soft_labels, inputs, **overwrite)
+
+
+def shared_metadata(builder: "AnticipationBuilder") -> dict:
+    """Returns what tables of all teachers say of the rows that they label."""
+    from ..teacher.soft_labels import LABEL_SPACE_HASH
+
+    return {
+        LABEL_SPACE_HASH: builder.annotations.label_space.content_hash,
+        "history_cutoff": builder.config.history_cutoff,
+        "tau_a": float(builder.config.tau_a),
+    }
 
 
 def label(args: Arguments, builder: "AnticipationBuilder", rows: "pd.DataFrame") -> list["Labels"]:
@@ -118,15 +157,10 @@ def save(args: Arguments, builder: "AnticipationBuilder", rows: "pd.DataFrame", 
     """Writes one table a split, and prints what it holds."""
     import numpy as np
 
-    from ..teacher.soft_labels import LABEL_SPACE_HASH, ROW_COLUMNS, SoftLabelTable, rows_fingerprint
+    from ..teacher.soft_labels import ROW_COLUMNS, SoftLabelTable, rows_fingerprint
 
     Path(args.soft_labels).mkdir(parents=True, exist_ok=True)
-    shared = {
-        LABEL_SPACE_HASH: builder.annotations.label_space.content_hash,
-        "history_cutoff": builder.config.history_cutoff,
-        "tau_a": builder.config.tau_a,
-        "cross_fit": 0,
-    }
+    shared = {**shared_metadata(builder), "cross_fit": 0}
     for split in args.splits:
         of_split = (rows["split"] == split).to_numpy()
         labelled = rows[of_split]

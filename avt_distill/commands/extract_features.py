@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ..runs.arguments import CommandParser
+from ..runs.outputs import check_output
 
 if TYPE_CHECKING:
     from accelerate import PartialState
@@ -55,7 +56,10 @@ def parse(argv: Sequence[str]) -> argparse.Namespace:
     parser.add_argument("--cpu", action="store_true", help="do not use an accelerator; with several processes on CPU")
     unreadable = "continue after an unreadable video, list them and fail at the end"
     parser.add_argument("--skip_unreadable", action="store_true", help=unreadable)
-    return parser.parse(argv)
+    args = parser.parse(argv)
+    # Features of other settings are refused by `keep_extraction`.
+    check_output("--output", args.output, {"model": args.model}, overwrite=True, writes=())
+    return args
 
 
 def extract(args: argparse.Namespace, state: "PartialState") -> list[str]:

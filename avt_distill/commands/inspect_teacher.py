@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING
 
 from ..data.arguments import DatasetArguments
 from ..runs.arguments import CommandParser, add_dataset_position
+from ..runs.outputs import OVERWRITE, check_output, has_mark, mark_of
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -49,7 +50,8 @@ def main(argv: Sequence[str]):
     if args.plot is not None:
         all_segments = builder.annotations.history.get(args.split, builder.annotations.splits[args.split])
         segments = all_segments[all_segments["video_id"] == args.video]
-        draw_teacher_table(rows, segments, space, [summary(rows, args.video), teacher], args.plot)
+        title = [summary(rows, args.video), teacher]
+        draw_teacher_table(rows, segments, space, title, args.plot, mark=mark(args))
         print(f"drawn to {args.plot}")
 
 
@@ -62,6 +64,7 @@ def parse(argv: Sequence[str]) -> argparse.Namespace:
     parser.add_argument("--temperature", type=float, default=1.0, help="of the probabilities")
     parser.add_argument("--history", type=int, default=4, help="how many of the last past actions are shown")
     parser.add_argument("--plot", type=Path, help="PNG to write")
+    parser.add_argument("--overwrite", action="store_true", help=OVERWRITE)
     parser.add_fields(DatasetArguments)
     args = parser.parse(argv)
     if not 0 < args.temperature < math.inf:
@@ -70,7 +73,14 @@ def parse(argv: Sequence[str]) -> argparse.Namespace:
         raise ValueError(f"--history is {args.history}: give a positive number.")
     if args.plot is not None and importlib.util.find_spec("matplotlib") is None:
         raise ValueError("--plot needs matplotlib: pip install 'avt-distill[plots]'.")
+    inputs = {"soft_labels": args.soft_labels, "--dataset": args.dataset, "--data_dir": args.data_dir}
+    inputs["--videos"] = args.videos
+    check_output("--plot", args.plot, inputs, overwrite=args.overwrite, made_here=has_mark(mark(args)))
     return args
+
+
+def mark(args: argparse.Namespace) -> str:
+    return mark_of("inspect_teacher", args.soft_labels, args.split, args.video)
 
 
 def print_rows(rows: "pd.DataFrame", space: "LabelSpace", num_past: int):

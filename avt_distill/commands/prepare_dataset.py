@@ -7,12 +7,14 @@ The export is plain Parquet, a file a split, that `datasets.load_dataset("egtea_
 `labels.json` and `<split>_dropped.csv` for `avt-distill evaluate`.
 """
 
+import argparse
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ..data.arguments import DatasetArguments
 from ..runs.arguments import CommandParser, add_dataset_position
+from ..runs.outputs import OVERWRITE, check_output
 
 if TYPE_CHECKING:
     import datasets
@@ -26,6 +28,7 @@ def main(argv: Sequence[str]):
     parser.add_argument("--export", type=Path, help="folder to write Parquet files to")
     parser.add_argument("--push_to_hub", metavar="USER/NAME", help="data set repository on the Hub")
     parser.add_argument("--private", action="store_true", help="make that repository private")
+    parser.add_argument("--overwrite", action="store_true", help=OVERWRITE)
     parser.add_fields(DatasetArguments)
     args = parser.parse(argv)
 
@@ -33,14 +36,29 @@ def main(argv: Sequence[str]):
     from ..sharing.rows import export_rows, push_rows
 
     builder = dataset_builder(args)
+    check_export(args, list(builder.annotations.splits))
     builder.download_and_prepare()
     splits = builder.as_dataset()
     report(splits, builder)
     if args.export is not None:
-        export_rows(splits, builder, args.export)
+        export_rows(splits, builder, args.export, overwrite=args.overwrite)
         print(f"written to {args.export}")
     if args.push_to_hub is not None:
         print(f"pushed to {push_rows(splits, builder, args.push_to_hub, private=args.private)}")
+
+
+def check_export(args: argparse.Namespace, splits: list[str]):
+    """Refuses a folder that holds the data set itself, or files of another origin."""
+    from ..sharing.cards import is_filled_card
+
+    writes = [
+        "README.md",
+        "labels.json",
+        *(f"{split}{end}" for split in splits for end in (".parquet", "_dropped.csv")),
+    ]
+    inputs = {"--data_dir": args.data_dir, "--dataset": args.dataset, "--videos": args.videos}
+    made_here = {"made_here": lambda folder: is_filled_card(folder / "README.md"), "writes": writes}
+    check_output("--export", args.export, inputs, overwrite=args.overwrite, **made_here)
 
 
 def report(splits: "datasets.DatasetDict", builder: "AnticipationBuilder"):

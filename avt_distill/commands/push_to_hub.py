@@ -23,10 +23,10 @@ def main(argv: Sequence[str]):
     parser.add_argument("--private", action="store_true", help="make that repository private")
     parser.add_argument("--model", metavar="USER/MODEL", help="for a Space: the model that it shows")
     parser.add_argument("--leak_note", help="for a student's card: a sentence on what the data's own protocol leaks")
+    parser.add_argument("--overwrite", action="store_true", help="fill a card anew that was edited by hand")
     args = parser.parse(argv)
 
-    from ..runs.folder import write_text
-    from ..sharing.cards import checkpoint_card
+    from ..sharing.cards import ADAPTATION, RESULTS, checkpoint_card, write_card
     from ..sharing.hub import push_folder, push_space
     from ..sharing.shipped import shipped_folder
 
@@ -40,7 +40,9 @@ def main(argv: Sequence[str]):
     if args.model is not None:
         repo_id = push_space(folder, args.repo_id, model_id=args.model, private=args.private)
     else:
-        write_text(folder / "README.md", str(checkpoint_card(folder, args.repo_id, leak_note=args.leak_note)))
+        card = checkpoint_card(folder, args.repo_id, leak_note=args.leak_note)
+        if any((folder / name).exists() for name in (RESULTS, ADAPTATION)):  # or the card is the one that is there
+            write_card(folder, card, overwrite=args.overwrite)
         message = "Model, card and results"
         repo_id = push_folder(folder, args.repo_id, private=args.private, commit_message=message)
     print(f"pushed to {repo_id}")

@@ -14,6 +14,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
+from ..runs.names import file_name
 from .labels import UNLABELLED, LabelSpace
 
 logger = logging.getLogger(__name__)
@@ -173,6 +174,11 @@ def _check(source, lines: pd.Index | None, table: pd.DataFrame, label_space: Lab
             row = int(np.flatnonzero(is_wrong)[0])
             place = source if lines is None else f"{source}, line {lines[row]}"
             raise AnnotationError(f"{place}: {message.format(number=row + 1, **table.iloc[row])}")
+    for video_id in table["video_id"].unique():  # features and videos are files of these names
+        try:
+            file_name(str(video_id))
+        except ValueError as error:
+            raise AnnotationError(f"{source}: {error}") from error
     ordered = table.sort_values(["video_id", "start_s"], kind="stable")
     latest_end_s = ordered.groupby("video_id")["end_s"].cummax()
     overlapping = int((ordered["start_s"] < latest_end_s.groupby(ordered["video_id"]).shift()).sum())

@@ -5,6 +5,7 @@ from pathlib import Path
 
 from modeling_avt.video_io_avt import PictureFolder, numbered_pictures
 
+from ..runs.names import file_name
 from ..runs.texts import read_user_text
 
 # fmt: off
@@ -30,7 +31,7 @@ def find_videos(sources: Sequence[str | Path], *, pictures: bool = False) -> dic
     for path in [path for source in sources for path in _expand(Path(source), pictures)]:
         if not path.is_file() and not (pictures and path.is_dir()):
             raise ValueError(f"The video {path} does not exist: correct the path.")
-        earlier = videos.setdefault(path.name if path.is_dir() else path.stem, path)
+        earlier = videos.setdefault(file_name(path.name if path.is_dir() else path.stem), path)
         if earlier.resolve() != path.resolve():
             raise ValueError(f"{earlier} and {path} have one name, and would be one video: rename one.")
     if not videos:

@@ -42,7 +42,7 @@ def load_backbone(model_name_or_path: str | Path, **kwargs) -> PreTrainedModel:
         if backbone is None:
             raise ValueError(f"'{model_name_or_path}' is an AVT checkpoint that takes features: it has no backbone.")
         return backbone
-    config = AutoConfig.from_pretrained(model_name_or_path)
+    config = _config_of(model_name_or_path)
     config = getattr(config, "vision_config", config)
     if type(config) not in MODEL_MAPPING:
         raise ValueError(f"'{model_name_or_path}' has no vision model of its own: give an image or a video model.")
@@ -51,6 +51,17 @@ def load_backbone(model_name_or_path: str | Path, **kwargs) -> PreTrainedModel:
         raise ValueError(f"'{model_name_or_path}' reads {model_class.main_input_name}: give an image or a video model.")
     options = {"config": config, **arguments, **kwargs}
     return load_whole(model_class.from_pretrained, model_name_or_path, left_out=None, **options)
+
+
+def _config_of(model_name_or_path: str | Path) -> PreTrainedConfig:
+    """Returns the configuration of a model that transformers itself knows."""
+    try:
+        return AutoConfig.from_pretrained(model_name_or_path, trust_remote_code=False)
+    except ValueError as error:
+        raise ValueError(
+            f"The model '{model_name_or_path}' cannot be used ({str(error).splitlines()[0]}): give one that "
+            "transformers knows by itself; code that a checkpoint brings is never run."
+        ) from error
 
 
 def load_backbone_processor(model_name_or_path: str | Path, backbone_config: PreTrainedConfig) -> AVTVideoProcessor:

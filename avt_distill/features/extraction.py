@@ -20,7 +20,7 @@ from modeling_avt.video_processing_avt import AVTVideoProcessor
 from ..runs.checkpoints import check_encoded
 from ..runs.folder import keep_settings
 from .backbones import load_backbone
-from .stores import is_complete, write_features
+from .stores import feature_file, is_complete, write_features
 
 SETTINGS_FILE = "extraction.json"
 OTHER_FEATURES = (
@@ -129,7 +129,7 @@ def extract_features(
     """
     Path(folder).mkdir(parents=True, exist_ok=True)
     for video_id, video in videos.items():
-        path = Path(folder) / f"{video_id}.safetensors"
+        path = feature_file(folder, video_id)
         if is_complete(path):
             yield ExtractedVideo(video_id)
             continue

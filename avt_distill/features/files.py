@@ -13,6 +13,7 @@ from safetensors.numpy import save
 from modeling_avt.numbers_avt import LARGEST
 
 from ..runs.folder import whole_file
+from ..runs.names import file_name
 
 STORED_DTYPES = ("F32", "F16")
 
@@ -41,6 +42,15 @@ def write_features(path: str | Path, features: np.ndarray, frame_rate: float, st
     metadata = {"frame_rate": repr(float(frame_rate)), "start_s": repr(float(start_s))}
     with whole_file(path) as partial:
         partial.write_bytes(save({"features": features}, metadata=metadata))  # `save_file` hides files from the group
+
+
+def feature_file(folder: str | Path, video_id: str) -> Path:
+    """Returns the path of a video's features in a folder.
+
+    Raises:
+        ValueError: for a video id that would lead out of the folder.
+    """
+    return Path(folder) / f"{file_name(video_id)}.safetensors"
 
 
 def is_complete(path: str | Path) -> bool:

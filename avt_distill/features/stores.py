@@ -19,6 +19,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
+from itertools import islice
 from pathlib import Path
 
 import numpy as np
@@ -26,7 +27,8 @@ import numpy as np
 from modeling_avt.numbers_avt import LARGEST
 from modeling_avt.temporal_avt import REFERENCE_FEATURE_FPS, TIME_SLACK_S
 
-from .files import check_times, is_complete, open_feature_file, write_features
+from .files import check_times, feature_file, is_complete, open_feature_file, write_features
+from .lmdb_files import SAMPLED, check_complete, check_float32, video_and_frame
 
 __all__ = [
     "FeatureStore",
@@ -34,6 +36,7 @@ __all__ = [
     "NpzFeatureStore",
     "RulstmFeatureStore",
     "SafetensorsFeatureStore",
+    "feature_file",
     "is_complete",
     "open_feature_store",
     "write_features",
@@ -194,7 +197,7 @@ class SafetensorsFeatureStore(FeatureStore):
             self.path = self.path / "features"
 
     def _open(self, video_id: str) -> _Video:
-        path = self.path / f"{video_id}.safetensors"
+        path = feature_file(self.path, video_id)
         if not path.is_file():
             raise KeyError(video_id)
         rows, frame_rate, start_s = open_feature_file(path)
@@ -337,15 +340,16 @@ class RulstmFeatureStore(FeatureStore):
         _import_lmdb()
         if not (self.path / "data.mdb").is_file():
             raise ValueError(f"{self.path} is no LMDB folder: give the folder that holds data.mdb.")
+        self._is_checked = False
 
     def _open(self, video_id: str) -> _Video:
-        environment = _lmdb_environment(self.path)
+        environment = self._environment()
         prefix = f"{video_id}_frame_"
         with environment.begin() as transaction, transaction.cursor() as cursor:
             # The key before the first one that sorts behind all of the video's frames is its last frame.
             found = cursor.prev() if cursor.set_range(f"{prefix}~".encode()) else cursor.last()
-            last = cursor.key().decode() if found else ""
-        if not last.startswith(prefix):
+            last = cursor.key() if found else b""
+        if not last.startswith(prefix.encode()):
             raise KeyError(video_id)
 
         def row(index: int) -> np.ndarray | None:
@@ -353,23 +357,32 @@ class RulstmFeatureStore(FeatureStore):
                 content = transaction.get(f"{prefix}{index + 1:010d}.jpg".encode())
             return None if content is None else self._decode(content)
 
-        num_rows = int(last.removeprefix(prefix).removesuffix(".jpg"))
+        _, num_rows = video_and_frame(last, self.path)
         return _Video(row, REFERENCE_FEATURE_FPS, 0.0, num_rows)
 
     def video_ids(self) -> list[str]:
         names = []
-        with _lmdb_environment(self.path).begin() as transaction, transaction.cursor() as cursor:
+        with self._environment().begin() as transaction, transaction.cursor() as cursor:
             found = cursor.first()
             while found:
-                names.append(cursor.key().decode().rpartition("_frame_")[0])
+                names.append(video_and_frame(cursor.key(), self.path)[0])
                 found = cursor.set_range(f"{names[-1]}_frame_~".encode())  # behind this video's last frame
         return sorted(names)
 
     def _first_width(self) -> int:
-        with _lmdb_environment(self.path).begin() as transaction, transaction.cursor() as cursor:
+        with self._environment().begin() as transaction, transaction.cursor() as cursor:
             if not cursor.first():
                 raise ValueError(f"{self.path} holds no features: give RULSTM's LMDB folder.")
             return len(self._decode(cursor.value()))
+
+    def _environment(self):
+        """Returns the open LMDB, the first values of which are float32."""
+        environment = _lmdb_environment(self.path)
+        if not self._is_checked:
+            with environment.begin() as transaction, transaction.cursor() as cursor:
+                check_float32((value for _, value in islice(cursor, SAMPLED)), self.path)
+            self._is_checked = True
+        return environment
 
     def _decode(self, content: bytes) -> np.ndarray:
         if not content or len(content) % 4:
@@ -445,6 +458,7 @@ def _lmdb_environment(path: Path):
     for inherited in [other for other in _lmdb_environments if other[0] != os.getpid()]:
         _lmdb_environments.pop(inherited).close()  # in this process alone; the parent's stays open
     if key not in _lmdb_environments:
+        check_complete(path)
         try:
             _lmdb_environments[key] = lmdb.open(str(path), readonly=True, lock=False, readahead=False)
         except lmdb.Error as error:

@@ -20,7 +20,9 @@ FRAMES_AT_ONCE = 64
 CODECS = ("libx264", "mpeg4")  # the first that PyAV was built with; browsers play H.264
 
 
-def write_annotated_video(video: str | Path, timeline: Sequence[Mapping], path: str | Path, top_k: int = 3):
+def write_annotated_video(
+    video: str | Path, timeline: Sequence[Mapping], path: str | Path, top_k: int = 3, *, mark: str = ""
+):
     """Writes an mp4 that shows, below each frame, the last answers given by then, never later ones.
 
     Where a reader has read the video, a band at the bottom shows the last actions recognized by then.
@@ -31,6 +33,7 @@ def write_annotated_video(video: str | Path, timeline: Sequence[Mapping], path: 
         timeline (`Sequence[Mapping]`): The pipeline's answer with `every`: at least one moment.
         path (`str` or `Path`): mp4 to write.
         top_k (`int`, *optional*, defaults to 3): How many actions are shown.
+        mark (`str`, *optional*): By which `runs.outputs` recognizes who made the file.
 
     Raises:
         VideoDecodeError: if the video cannot be read.
@@ -46,6 +49,7 @@ def write_annotated_video(video: str | Path, timeline: Sequence[Mapping], path: 
     codec = next(name for name in CODECS if name in av.codecs_available)
     captions = {}
     with whole_file(path) as partial, av.open(str(partial), "w", format="mp4") as container:
+        container.metadata["comment"] = mark
         stream = container.add_stream(codec, rate=fps)
         stream.pix_fmt = "yuv420p"
         for time_s, frame in _frames(video, times):

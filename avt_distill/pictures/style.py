@@ -35,7 +35,9 @@ STYLE = {
 
 
 @contextmanager
-def picture(path: str | Path, width: float, height: float, title: str, text_pt: float = 9.5) -> Iterator:
+def picture(
+    path: str | Path, width: float, height: float, title: str, text_pt: float = 9.5, mark: str = ""
+) -> Iterator:
     """Yields an empty `Figure` in the shared style. On exit, saves it as a PNG, cropped to what was drawn.
 
     Args:
@@ -44,6 +46,7 @@ def picture(path: str | Path, width: float, height: float, title: str, text_pt: 
             otherwise exceed 64,000 pixels in height.
         title (`str`): Text above the picture. Long lines are wrapped.
         text_pt (`float`, *optional*, defaults to 9.5): Size of text, but for the title.
+        mark (`str`, *optional*): By which `runs.outputs` recognizes who made the file.
     """
     from matplotlib import rc_context  # of an extra
     from matplotlib.figure import Figure
@@ -54,8 +57,9 @@ def picture(path: str | Path, width: float, height: float, title: str, text_pt: 
         figure.suptitle("\n".join(lines), x=0.004, ha="left")
         yield figure
         dpi = min(DPI, MAX_HEIGHT_PX / height)
+        options = {"bbox_inches": "tight", "pad_inches": 0.15, "format": "png", "metadata": {"Source": mark}}
         with whole_file(path) as partial:
-            figure.savefig(partial, dpi=dpi, bbox_inches="tight", pad_inches=0.15, format="png")
+            figure.savefig(partial, dpi=dpi, **options)
 
 
 def shortened(name: str, length: int = 26) -> str:

@@ -19,7 +19,9 @@ HEADER, OVERVIEW = -0.9, -1.5  # above the first row, in rows
 TIME_STEPS_S = (1, 2, 5, 10, 15, 30, 60, 120, 300, 600, 900, 1800, 3600)
 
 
-def draw_teacher_table(rows: pd.DataFrame, segments: pd.DataFrame, space: LabelSpace, title: list[str], path: Path):
+def draw_teacher_table(
+    rows: pd.DataFrame, segments: pd.DataFrame, space: LabelSpace, title: list[str], path: Path, *, mark: str = ""
+):
     """Draws the video's actions over time and, for each row, the truth and the teacher's best as shaded cells.
 
     Args:
@@ -29,13 +31,14 @@ def draw_teacher_table(rows: pd.DataFrame, segments: pd.DataFrame, space: LabelS
         space (`LabelSpace`): Their labels.
         title (`list[str]`): Lines above the picture.
         path (`Path`): PNG to write.
+        mark (`str`, *optional*): See `picture`.
     """
     from matplotlib.patches import Patch  # of an extra
 
     colors, key = colors_of([*segments["action"], *rows["action"]], space)
     widths = (TIME_WIDTH, CELL * (TRUTH + len(rows["best"].iloc[0])))
     heights = (KEY_ROW * math.ceil(len(key) / KEY_COLUMNS), ROW * (len(rows) - OVERVIEW))
-    with picture(path, sum(widths), sum(heights) + REST, "\n".join(title), SMALL_PT) as figure:
+    with picture(path, sum(widths), sum(heights) + REST, "\n".join(title), SMALL_PT, mark) as figure:
         panels = [["key", "key"], ["times", "cells"]]
         axes = figure.subplot_mosaic(panels, width_ratios=widths, height_ratios=heights)
         patches = [Patch(color=color) for _, color in key]

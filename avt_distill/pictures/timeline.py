@@ -45,7 +45,7 @@ def film_times(timeline: Sequence[Mapping], duration_s: float, aspect: float) ->
     return times[times < duration_s]
 
 
-def draw_timeline(timeline: Sequence[Mapping], film: Film, title: str, path: str | Path):
+def draw_timeline(timeline: Sequence[Mapping], film: Film, title: str, path: str | Path, *, mark: str = ""):
     """Draws what was anticipated along a video as a PNG: frames above, and a row of bars for each action.
 
     The left edge of a bar is the anticipated start of the action and its height the probability; the likeliest action
@@ -57,6 +57,7 @@ def draw_timeline(timeline: Sequence[Mapping], film: Film, title: str, path: str
         film (`Film`): Frames of the video.
         title (`str`): Text above the picture.
         path (`str` or `Path`): PNG to write.
+        mark (`str`, *optional*): See `picture`.
 
     Raises:
         ValueError: without moments.
@@ -70,7 +71,7 @@ def draw_timeline(timeline: Sequence[Mapping], film: Film, title: str, path: str
     answers, actions, num_others = _rows(timeline)
     rows, history = ROW * len(actions), timeline[-1].get("history")
     heights = [FILM, rows] if history is None else [FILM, BAND, rows]
-    with picture(path, WIDTH, REST + sum(heights), title) as figure:
+    with picture(path, WIDTH, REST + sum(heights), title, mark=mark) as figure:
         strip, *band, axes = figure.subplots(len(heights), 1, sharex=True, height_ratios=heights)
         strip.axis("off")
         for frame, time_s in zip(film.frames, film.times_s, strict=True):

@@ -18,7 +18,8 @@ from ..evaluation.scores import ScoreTable
 from ..runs.fingerprints import checkpoint_digest
 from ..runs.folder import SETTINGS, check_processes, keep_settings, read_record, write_json, write_text
 from ..runs.lock import locked
-from ..sharing.cards import READER_COMPARISON, student_card
+from ..runs.outputs import check_output, holds
+from ..sharing.cards import READER_COMPARISON, student_card, write_card
 from ..student.building import check_as_it_is
 from ..student.run import hub_name, variants
 from ..student.training import RESULTS, student_data, table_metadata
@@ -90,6 +91,11 @@ def fit_fold(args: ReaderArguments) -> FoldResult:
     if run.is_given:
         _check_given(args, run.builder)
     last = list(variants(args))[-1]
+    inputs = {"model_name_or_path": args.model_name_or_path}
+    for seed in run.seeds:
+        folder = args.folder / f"reader_seed{seed}"
+        made_here = holds(f"../reader/{SETTINGS}")
+        check_output("output_dir", folder, inputs, made_here=made_here, writes=("config.json",))
     students = [student_member(run, variant) for variant in variants(args)]
     folder = args.folder / "reader"
     keep_settings(folder / SETTINGS, _settings(run), should_save=args.should_save, what="a reader")
@@ -251,4 +257,4 @@ def _write_cards(args: ReaderArguments, results: Iterable[FoldResult]):
         for folder in result.folders:
             write_text(folder / READER_COMPARISON, (args.folder / READER_COMPARISON).read_text(encoding="utf-8"))
         first = result.folders[0]
-        write_text(first / "README.md", str(student_card(first, hub_name(args))))
+        write_card(first, student_card(first, hub_name(args)))

@@ -27,10 +27,12 @@ from transformers import (
 from transformers.trainer_utils import IntervalStrategy, SaveStrategy, SchedulerType
 
 from ..data.labels import UNLABELLED
+from ..runs.arguments import use_token
 from ..runs.checkpoints import check_loaded, load_with_report
 from ..runs.fingerprints import checkpoint_digest, decisive_options, files_digest
 from ..runs.folder import read_record, refuse_other_settings, write_json
 from ..runs.lock import LOCK, locked
+from ..runs.outputs import check_output
 from ..runs.resuming import check_resumable, last_whole_checkpoint
 from ..runs.training import ResumableTrainer
 from ..teacher.action_text import ActionText
@@ -74,7 +76,9 @@ def load_masked_or_causal_model(name_or_path: str | Path) -> tuple[PreTrainedMod
     """
     config = load_language_model_config(name_or_path)
     auto_class = AutoModelForCausalLM if is_causal(config) else AutoModelForMaskedLM
-    model, report = load_with_report(auto_class.from_pretrained, name_or_path, dtype=torch.float32)
+    model, report = load_with_report(
+        auto_class.from_pretrained, name_or_path, dtype=torch.float32, trust_remote_code=False
+    )
     check_loaded(model, report, name_or_path, new=None, left_out=None)
     return model, sorted(report["missing_keys"])
 
@@ -203,6 +207,9 @@ def adapt(args: AdaptationArguments) -> dict:
     Raises:
         ValueError: for arguments, recipes or a model that cannot be meant, and a folder in use.
     """
+    use_token(args)
+    inputs = {"model_name_or_path": args.model_name_or_path, "recipes": args.recipes}
+    check_output("output_dir", str(args.output_dir), inputs, overwrite=True, writes=())  # `_start` refuses other files
     with locked(args.output_dir or "."):
         return _adapt(args)
 

@@ -11,6 +11,7 @@ import dataclasses
 import difflib
 import itertools
 import json
+import os
 import re
 import sys
 import typing
@@ -239,9 +240,11 @@ def parse_run(
     computes = {name: computes_in_bfloat16(given["use_cpu"]) for name in OR_AUTO if given.get(name) == AUTO}
     _check_training(given)
     try:
-        return arguments_class(**given | computes)
+        args = arguments_class(**given | computes)
     except json.JSONDecodeError as error:  # of transformers, which does not name the option
         raise ValueError(f'{_not_json(given)} is no JSON ({error}): give an object, such as {{"a": 1}}.') from error
+    use_token(args)
+    return args
 
 
 def _check_training(given: dict[str, Any]):
@@ -280,6 +283,18 @@ def computes_in_bfloat16(use_cpu: bool) -> bool:
     if use_cpu or not is_torch_bf16_gpu_available():
         return False
     return not torch.cuda.is_available() or torch.cuda.is_bf16_supported(including_emulation=False)
+
+
+def use_token(args: Any):
+    """Hands a token that was given as an option to the Hub's client, and takes it out of the arguments.
+
+    `Trainer` saves its arguments as `training_args.bin`, and commands write theirs down.
+
+    Args:
+        args (`TrainingArguments`): Those of a command; others without `hub_token` are left as they are.
+    """
+    if getattr(args, "hub_token", None):
+        os.environ["HF_TOKEN"], args.hub_token = args.hub_token, None
 
 
 def add_dataset_position(parser: argparse.ArgumentParser):

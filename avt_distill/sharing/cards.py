@@ -1,16 +1,23 @@
 """Cards, filled from what runs measured and wrote down. A number that is missing is an error, not a blank."""
 
+import hashlib
+import logging
 from collections.abc import Sequence
 from pathlib import Path
 
 from huggingface_hub import CardData, DatasetCard, DatasetCardData, EvalResult, ModelCard, ModelCardData, RepoCard
 from jinja2 import Environment, StrictUndefined, UndefinedError
 
-from ..runs.folder import read_json, read_record
+from ..runs.folder import read_json, read_record, write_text
+from ..runs.names import without_local_paths
+from .markdown import Markdown, escaped, table
 from .shipped import shipped_folder
 
-RESULTS, SETTINGS, CONFIG = "results.json", "settings.json", "config.json"
-READER_COMPARISON = "reader_comparison.json"
+logger = logging.getLogger(__name__)
+
+RESULTS, SETTINGS, CONFIG, README = "results.json", "settings.json", "config.json", "README.md"
+FILLED = "<!-- filled by avt-distill, {digest} -->"
+READER_COMPARISON, ADAPTATION = "reader_comparison.json", "adaptation.json"
 MEASURES = {
     "action_top1_accuracy": ("accuracy", "Top-1 accuracy"),
     "action_top5_accuracy": ("accuracy", "Top-5 accuracy"),
@@ -49,7 +56,7 @@ def student_card(
     folder = Path(folder)
     config, results, settings = (_read(folder / name) for name in (CONFIG, RESULTS, SETTINGS))
     about, labels = results["scores"], config["id2label"]
-    values = {**config, **results, **about, "num_actions": len(labels), "leak_note": leak_note}
+    values = {**config, **results, **about, "num_actions": len(labels), "leak_note": leak_note and Markdown(leak_note)}
     values |= {
         "takes_features": config["backbone_config"] is None,
         "features": settings["features"] if settings["features"] is None else Path(settings["features"]).name,
@@ -97,7 +104,7 @@ def teacher_card(folder: str | Path, repo_id: str) -> ModelCard:
         "num_actions": len(texts),
         "language_model": f"{Path(settings['model_name_or_path']).name} ({config['backbone_config']['model_type']})",
         "from_random": settings["random_weights"],
-        "results_table": _table(["", *(MEASURES[name][1] for name in columns)], rows),
+        "results_table": table(["", *(MEASURES[name][1] for name in columns)], rows),
         "settings_table": _settings_table(settings, TEACHER_SETTINGS),
         "knows_the_gap": config["history_cutoff"] == "segment_start",
         "actions": ", ".join(texts),
@@ -132,12 +139,37 @@ def checkpoint_card(folder: str | Path, repo_id: str, *, leak_note: str | None =
         is_read = bool(read_json(folder / CONFIG).get("reader"))  # then it has another one beside it
         comparison = read_json(comparison) if comparison.exists() and not is_read else None
         return student_card(folder, repo_id, comparison=comparison, leak_note=leak_note)
+    if (folder / ADAPTATION).exists():
+        return language_model_card(folder, repo_id)
     if (folder / "README.md").exists():
         return ModelCard.load(folder / "README.md")
     raise ValueError(
         f"{folder} has neither {RESULTS}, which avt-distill distill, fit_reader and finetune_teacher write, nor a "
         "README.md of your own: nothing is known of it that a card could say."
     )
+
+
+def language_model_card(folder: str | Path, repo_id: str) -> ModelCard:
+    """Returns the card of a language model that `avt-distill adapt_language_model` adapted.
+
+    Args:
+        folder (`str` or `Path`): Of the language model, with `adaptation.json`.
+        repo_id (`str`): Where it will be found: `user/name`.
+
+    Raises:
+        ValueError: where a file or a number is missing.
+    """
+    folder = Path(folder)
+    results, config = _read(folder / ADAPTATION), _read(folder / CONFIG)
+    values = {
+        **results,
+        "model_type": config["model_type"],
+        "base": Path(results["arguments"]["model_name_or_path"]).name,
+    }
+    data = ModelCardData(
+        library_name="transformers", tags=["action-anticipation", "recipes"], model_name=_name(repo_id)
+    )
+    return ModelCard(_filled("language_model_card.md", folder, repo_id, data, values))
 
 
 def dataset_card(configs: dict[str, dict], repo_id: str, data: DatasetCardData) -> DatasetCard:
@@ -165,8 +197,8 @@ def dataset_card(configs: dict[str, dict], repo_id: str, data: DatasetCardData) 
         "title": first["title"],
         "actions": ", ".join(first["actions"]),
         "num_actions": len(first["actions"]),
-        "options_table": _table(["configuration", *(f"`{name}`" for name in options)], rows),
-        "splits_table": _table(["configuration", "split", "rows", "videos", "left out"], splits),
+        "options_table": table(["configuration", *(Markdown(f"`{name}`") for name in options)], rows),
+        "splits_table": table(["configuration", "split", "rows", "videos", "left out"], splits),
         "default_config": next(iter(configs)),
         "first_split": next(iter(first["splits"])),
         "leaks": leaks,
@@ -187,9 +219,45 @@ def space_card(repo_id: str, model_id: str) -> RepoCard:
     return RepoCard(_filled("space_card.md", "the Space", repo_id, data, {"model_id": model_id}))
 
 
+def write_card(folder: Path, card: RepoCard, *, overwrite: bool = False) -> bool:
+    """Writes a card as `README.md`, unless somebody wrote or edited the one that is there; returns whether it did.
+
+    The last line of a card that a command wrote is a comment with a digest of the rest, which shows edits.
+
+    Args:
+        folder (`Path`): Where to.
+        card (`RepoCard`): The card.
+        overwrite (`bool`, *optional*): Write it in any case.
+    """
+    path = folder / README
+    if path.exists() and not overwrite and not _is_filled(path.read_text(encoding="utf-8", errors="replace")):
+        logger.warning("%s was written or edited by hand and is kept: give --overwrite, or delete it.", path)
+        return False
+    text = str(card).rstrip("\n")
+    write_text(path, f"{text}\n\n{FILLED.format(digest=_digest(text))}\n")
+    return True
+
+
+def is_filled_card(path: Path) -> bool:
+    """Whether a command wrote a card, edited since or not."""
+    begin, _, _ = FILLED.partition("{digest}")
+    return path.is_file() and begin in path.read_text(encoding="utf-8", errors="replace")
+
+
+def _is_filled(text: str) -> bool:
+    body, _, last = text.rstrip("\n").rpartition("\n\n")
+    return last == FILLED.format(digest=_digest(body))
+
+
+def _digest(text: str) -> str:
+    return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+
 def _filled(template: str, source: str | Path, repo_id: str, data: CardData, values: dict) -> str:
-    values = {**values, "repo_id": repo_id, "name": _name(repo_id), "card_data": data.to_yaml()}
-    environment = Environment(undefined=StrictUndefined, autoescape=False, trim_blocks=False)
+    values = {**values, "repo_id": repo_id, "name": _name(repo_id), "card_data": Markdown(data.to_yaml())}
+    # Text is escaped where it is put into the card, all but what is Markdown already.
+    options = {"undefined": StrictUndefined, "autoescape": False, "trim_blocks": False, "finalize": _shown}
+    environment = Environment(**options)
     try:
         text = (shipped_folder("hub_cards") / template).read_text(encoding="utf-8")
         return environment.from_string(text).render(values)
@@ -197,6 +265,10 @@ def _filled(template: str, source: str | Path, repo_id: str, data: CardData, val
         raise ValueError(
             f"The card of {source} cannot be filled ({error}): run the command that wrote its results again."
         ) from error
+
+
+def _shown(value: object) -> object:
+    return escaped(value) if isinstance(value, str) else value
 
 
 def _name(repo_id: str) -> str:
@@ -213,7 +285,7 @@ class _Measured(dict):
 def _read(path: Path) -> dict:
     if not path.exists():
         raise ValueError(f"{path} is missing: a card is made of what a run wrote.")
-    return read_record(path, object_hook=_Measured)
+    return without_local_paths(read_record(path, object_hook=_Measured))
 
 
 def _eval_results(
@@ -242,11 +314,11 @@ def _eval_results(
     ]
 
 
-def _settings_table(settings: dict, names: Sequence[str]) -> str:
-    return _table(["setting", "value"], [[name, settings[name]] for name in names if name in settings])
+def _settings_table(settings: dict, names: Sequence[str]) -> Markdown:
+    return table(["setting", "value"], [[name, settings[name]] for name in names if name in settings])
 
 
-def _results_table(metrics: dict[str, float], comparison: dict | None) -> str:
+def _results_table(metrics: dict[str, float], comparison: dict | None) -> Markdown:
     """Returns this model's metrics, and of the comparison both sides' means over seeds."""
     header, rows = ["", "this model"], []
     if comparison is not None:
@@ -257,7 +329,7 @@ def _results_table(metrics: dict[str, float], comparison: dict | None) -> str:
         if row := _compared(comparison, name):
             cells = [cell.format(**row) for cell in compared]
         rows.append([MEASURES[name][1], f"{metrics[name]:.2f}", *cells])
-    return _table(header, rows)
+    return table(header, rows)
 
 
 def _reader_values(folder: Path, config: dict, results: dict) -> dict:
@@ -282,7 +354,7 @@ def _reader_values(folder: Path, config: dict, results: dict) -> dict:
     }
 
 
-def _members_table(compared: dict, this: str) -> str:
+def _members_table(compared: dict, this: str) -> Markdown:
     """Returns the metrics of all that was compared, `this` in bold, and how far each is from the reference."""
     columns = list(compared["metrics"][this])
     difference = f"top-1 to {compared['reference']}, 95 % over videos"
@@ -294,8 +366,8 @@ def _members_table(compared: dict, this: str) -> str:
             numbers = {"difference": found["difference"], **found["over_videos"]}
             cells = ["{difference:+.2f} [{low:+.2f}, {high:+.2f}]".format(**numbers), "{p_value:.4f}".format(**numbers)]
         row = [name, _kind(name), *(f"{metrics[column]:.2f}" for column in columns), *cells]
-        rows.append([f"**{cell}**" if cell else "" for cell in row] if name == this else row)
-    return _table(["", "text", *columns, difference, "p"], rows)
+        rows.append([Markdown(f"**{escaped(cell)}**") if cell else "" for cell in row] if name == this else row)
+    return table(["", "text", *columns, difference, "p"], rows)
 
 
 def _kind(member: str) -> str:
@@ -324,8 +396,3 @@ def _gain(comparison: dict | None, name: str) -> dict:
     gain = {"low": row["low"], "mean": row["difference"], "high": row["high"]}
     rounded = {part: round(value, 2) for part, value in gain.items()}
     return {"compared_seeds": comparison["seeds"], "without_teacher": round(row["baseline"], 2), "gain": rounded}
-
-
-def _table(header: list[str], rows: list[list]) -> str:
-    lines = [header, ["---"] * len(header), *rows]
-    return "\n".join("| " + " | ".join(str(cell) for cell in line) + " |" for line in lines)

@@ -1,28 +1,34 @@
 """Uploads to the Hub: each one commit, which is there as a whole or has changed nothing."""
 
-import os
 import shutil
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
-from huggingface_hub import HfApi, ModelCard, ModelCardData
+from huggingface_hub import CommitOperationAdd, HfApi, ModelCard, ModelCardData, create_commit
 
 # The client's own base of all that can go wrong on the way, whichever HTTP library its version is built on.
 from huggingface_hub.errors import HTTPError
-from transformers import TrainerCallback, TrainingArguments
+from transformers import Trainer, TrainerCallback
 from transformers.dynamic_module_utils import custom_object_save
+from transformers.trainer_utils import HubStrategy
+from transformers.utils import PushInProgress
 
 from modeling_avt.configuration_avt import AVTConfig
 from modeling_avt.modeling_avt import AVTForAnticipation
+from modeling_avt.video_processing_avt import AVTVideoProcessor
 
-from ..runs.folder import read_json, write_text
+from ..recipes.adaptation import load_masked_or_causal_model
+from ..runs.folder import read_json
+from ..teacher.language_models import load_language_model_config, load_tokenizer
 from ..teacher.modeling_teacher import TextTeacherConfig
 from ..teacher.prediction import TeacherScorer
-from .cards import space_card
+from .belongings import files_of_checkpoint, files_of_model, files_of_space
+from .cards import space_card, write_card
+from .markdown import escaped
 
-NOT_FOR_THE_HUB = ("checkpoint-*", "training_args.bin")
 IN_TRAINING = """# {name}
 
 In training: step {step} of {steps}. Nothing was measured yet, so that there are no numbers here.
@@ -53,46 +59,57 @@ def push_folder(
     token: str | None = None,
     commit_message: str,
 ) -> str:
-    """Uploads a folder, but for the `Trainer`'s checkpoints in it, and returns the repository's full name.
+    """Uploads what of a folder belongs on the Hub, see `belongings`, and returns the repository's full name.
 
     Args:
-        folder (`str` or `Path`): What is to be uploaded.
+        folder (`str` or `Path`): Of a student, a teacher, a language model or a Space.
         repo_id (`str`): `user/name`, or `name` for one's own; made unless it is there.
-        repo_type (`str`, *optional*): `"model"`, `"dataset"` or `"space"`.
+        repo_type (`str`, *optional*): `"model"` or `"space"`.
         private (`bool`, *optional*): Whether a new repository is private.
         token (`str`, *optional*): By default the one that was logged in with.
         commit_message (`str`): Of the one commit.
 
     Raises:
-        ValueError: for a student or teacher that lacks weights or tokenizer files; nothing is uploaded then.
+        ValueError: for a model that does not load: it lacks weights or tokenizer files; nothing is uploaded then.
         OSError: where the upload failed. The repository is then as it was before, and pushing once more sends only
             the large files that had not arrived.
     """
+    folder = Path(folder)
     if repo_type == "model":
-        check_checkpoint(Path(folder))
+        check_checkpoint(folder)
+    files = files_of_space(folder) if repo_type == "space" else files_of_model(folder)
     if repo_type != "space":  # which needs to know what it is built with
         repo_id = create_repository(repo_id, repo_type=repo_type, private=private, token=token)
     failed = f"{folder} did not get to {repo_id}, which is as it was; push again, and large files that arrived stay"
     with hub_errors_in_one_line(failed):
-        HfApi(token=token).upload_folder(
-            repo_id=repo_id,
-            repo_type=repo_type,
-            folder_path=str(folder),
-            ignore_patterns=list(NOT_FOR_THE_HUB),
-            commit_message=commit_message,
-        )
+        HfApi(token=token).create_commit(repo_id, additions(files), repo_type=repo_type, commit_message=commit_message)
     return repo_id
 
 
+def additions(files: Mapping[str, Path | bytes]) -> list[CommitOperationAdd]:
+    """Returns a commit's part of each file, by its name in the repository."""
+    contents = {name: file if isinstance(file, bytes) else str(file) for name, file in files.items()}
+    return [CommitOperationAdd(name, content) for name, content in contents.items()]
+
+
 def check_checkpoint(folder: Path):
-    """Raises `ValueError` or `OSError` where a student or teacher is not whole: loaded from the Hub it would be no
-    better."""
+    """Raises `ValueError` or `OSError` where a student, teacher or language model does not load as a whole.
+
+    From the Hub it would be no better.
+    """
     config = folder / "config.json"
-    model_type = read_json(config).get("model_type") if config.exists() else None
+    if not config.exists():
+        raise ValueError(f"{folder} has no config.json: give the folder of a student, a teacher or a language model.")
+    model_type = read_json(config).get("model_type")
     if model_type == AVTConfig.model_type:
         AVTForAnticipation.from_pretrained(folder)
+        if (folder / "video_preprocessor_config.json").exists():
+            AVTVideoProcessor.from_pretrained(folder)
     elif model_type == TextTeacherConfig.model_type:
         TeacherScorer.from_pretrained(folder)
+    else:
+        load_tokenizer(folder, load_language_model_config(folder))
+        load_masked_or_causal_model(folder)
 
 
 def push_space(
@@ -118,15 +135,6 @@ def push_space(
         return push_folder(staged, made.repo_id, repo_type="space", token=token, commit_message=f"Shows {model_id}")
 
 
-def use_token(args: TrainingArguments):
-    """Hands a token that was given as an option to the Hub's client.
-
-    `Trainer` would save it with its arguments, and push those.
-    """
-    if args.hub_token:
-        os.environ["HF_TOKEN"], args.hub_token = args.hub_token, None
-
-
 class PushedCheckpoint(TrainerCallback):
     """Makes what a `Trainer` pushes while it trains usable: adds the model's code, and a card without numbers.
 
@@ -141,8 +149,55 @@ class PushedCheckpoint(TrainerCallback):
         if not (folder / "results.json").exists():
             name = (args.hub_model_id or folder.name).rpartition("/")[2]
             data = ModelCardData(library_name="transformers", tags=["action-anticipation", "custom_code"])
-            text = IN_TRAINING.format(name=name, step=state.global_step, steps=state.max_steps)
-            write_text(folder / "README.md", str(ModelCard(f"---\n{data.to_yaml()}\n---\n\n{text}")))
+            text = IN_TRAINING.format(name=escaped(name), step=state.global_step, steps=state.max_steps)
+            write_card(folder, ModelCard(f"---\n{data.to_yaml()}\n---\n\n{text}"))
+
+
+class PushingTrainer(Trainer):
+    """A `Trainer` that pushes what belongs on the Hub, see `belongings`.
+
+    `Trainer` itself uploads whole folders, its arguments included. This one keeps the meaning of each `hub_strategy`.
+    """
+
+    def _push_from_checkpoint(self, checkpoint_folder: str):
+        args = self.args
+        pushing: Any = self.push_in_progress  # which transformers declares to hold one job
+        if not self.is_world_process_zero() or args.hub_strategy == HubStrategy.END:
+            return
+        if not args.hub_always_push and pushing is not None and not pushing.is_done():
+            return
+        folder, checkpoint = Path(str(args.output_dir)), Path(checkpoint_folder)
+        for name in (name for name in files_of_model(checkpoint) if not name.endswith(".py")):
+            shutil.copy(checkpoint / name, folder / name)
+        self.callback_handler.on_push_begin(args, self.state, self.control)
+        message = f"Training in progress, step {self.state.global_step}"
+        jobs: Any = [self._commit(files_of_model(folder), message)]
+        if args.hub_strategy in (HubStrategy.CHECKPOINT, HubStrategy.ALL_CHECKPOINTS):
+            place = "last-checkpoint" if args.hub_strategy == HubStrategy.CHECKPOINT else checkpoint.name
+            jobs.append(self._commit(files_of_checkpoint(checkpoint, place), f"{message}, checkpoint"))
+        if pushing is None or pushing.is_done():
+            self.push_in_progress = PushInProgress(jobs)
+        else:
+            pushing.jobs.extend(jobs)
+
+    def _commit(self, files: Mapping[str, Path | bytes], message: str):
+        """Returns the future of an upload."""
+        commit: dict[str, Any] = {"commit_message": message, "revision": self.args.hub_revision}
+        # The client that all share, whose single thread keeps the order of commits.
+        return create_commit(
+            str(self.hub_model_id), additions(files), token=self.args.hub_token, run_as_future=True, **commit
+        )
+
+    def push_to_hub(self, commit_message: str | None = "End of training", blocking: bool = True, **kwargs):
+        """Saves the model and uploads it with what belongs to it, in one commit; always waits until it is there."""
+        self.callback_handler.on_push_begin(self.args, self.state, self.control)
+        if self.hub_model_id is None:
+            self.init_hf_repo(token=kwargs.get("token"))
+        self.save_model(_internal_call=True)
+        if self.is_world_process_zero():
+            self._finish_current_push()
+            message = commit_message or "End of training"
+            push_folder(str(self.args.output_dir), str(self.hub_model_id), commit_message=message)
 
 
 @contextmanager

@@ -11,20 +11,20 @@ from huggingface_hub import CommitOperationAdd, DatasetCard, DatasetCardData, Hf
 from ..data.builder import AnticipationBuilder
 from ..runs.folder import read_json, whole_file, write_text
 from ..runs.lock import locked
-from .cards import dataset_card
+from .cards import dataset_card, write_card
 from .hub import create_repository, hub_errors_in_one_line
 
 
-def export_rows(splits: datasets.DatasetDict, builder: AnticipationBuilder, folder: Path):
+def export_rows(splits: datasets.DatasetDict, builder: AnticipationBuilder, folder: Path, *, overwrite: bool = False):
     """Writes one Parquet file a split, each whole or not at all, and what evaluation needs.
 
     `labels.json` is the label space; `<split>_dropped.csv` names the actions without a row, `uid,action id`.
     """
     with locked(folder):
-        _export_rows(splits, builder, folder)
+        _export_rows(splits, builder, folder, overwrite)
 
 
-def _export_rows(splits: datasets.DatasetDict, builder: AnticipationBuilder, folder: Path):
+def _export_rows(splits: datasets.DatasetDict, builder: AnticipationBuilder, folder: Path, overwrite: bool):
     builder.annotations.label_space.save(folder / "labels.json")
     for name, uids in builder.dropped.items():
         actions = builder.annotations.splits[name].set_index("uid")["action"]
@@ -34,7 +34,7 @@ def _export_rows(splits: datasets.DatasetDict, builder: AnticipationBuilder, fol
     # Names the splits' files, so that those beside them are not taken for data.
     files = [{"split": name, "path": f"{name}.parquet"} for name in splits]
     data = DatasetCardData(configs=[{"config_name": "default", "data_files": files}])
-    write_text(folder / "README.md", str(dataset_card({"default": builder.facts()}, folder.resolve().name, data)))
+    write_card(folder, dataset_card({"default": builder.facts()}, folder.resolve().name, data), overwrite=overwrite)
     for name, rows in splits.items():
         with whole_file(folder / f"{name}.parquet") as partial:
             rows.to_parquet(partial)

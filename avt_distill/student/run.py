@@ -10,11 +10,12 @@ from ..data.loading import choose_splits, dataset_builder
 from ..evaluation.benchmark_metrics import benchmark_metrics, models_table
 from ..evaluation.comparison import compare_tables, comparison_text
 from ..evaluation.scores import ScoreTable
+from ..runs.arguments import use_token
 from ..runs.fingerprints import decisive_options
-from ..runs.folder import ARGUMENTS, check_processes, read_record, write_json, write_text
+from ..runs.folder import ARGUMENTS, check_processes, read_record, write_json
 from ..runs.lock import locked
-from ..sharing.cards import student_card
-from ..sharing.hub import create_repository, push_folder, use_token
+from ..sharing.cards import student_card, write_card
+from ..sharing.hub import create_repository, push_folder
 from .arguments import RunArguments
 from .building import check_as_it_is
 from .training import RESULTS, StudentData, student_data, table_metadata, trained_student
@@ -127,7 +128,7 @@ def report(args: RunArguments, data: StudentData, tables: dict[str, list[ScoreTa
         comparison = {"split": args.evaluation_split, "num_rows": num_rows, "seeds": seeds, "rows": rows}
         write_json(folder / "comparison.json", comparison)
     student = folder / pushed_student(args)
-    write_text(student / "README.md", str(student_card(student, hub_name(args), comparison=comparison)))
+    write_card(student, student_card(student, hub_name(args), comparison=comparison))
     lines.append(f"\nCheckpoints, scores and results: {folder}; the first student, with its model card: {student}")
     return "\n".join(lines)
 

@@ -10,7 +10,7 @@ from ..data.labels import UNLABELLED
 from ..losses import distillation_loss
 from ..runs.checkpoints import check_features, check_scores
 from ..runs.training import ResumableTrainer
-from ..sharing.hub import PushedCheckpoint
+from ..sharing.hub import PushedCheckpoint, PushingTrainer
 from ..teacher.soft_labels import ROW_COLUMNS, SoftLabelTable
 from .arguments import DistillationArguments
 
@@ -60,7 +60,7 @@ class SoftLabelCollator:
         return {**batch, "teacher_logits": torch.from_numpy(logits), "teacher_mask": torch.from_numpy(mask)}
 
 
-class DistillationTrainer(ResumableTrainer):
+class DistillationTrainer(PushingTrainer, ResumableTrainer):
     """A `Trainer` of `AVTForAnticipation` on its own losses, and on soft labels where a batch has `teacher_logits`.
 
     Each loss is a mean over the labelled examples, frames or rows of an optimiser step, however these are spread over

@@ -15,6 +15,7 @@ from ..data.builder import AnticipationBuilder
 from ..evaluation.benchmark_metrics import benchmark_metrics
 from ..evaluation.scores import LABEL_SPACE_HASH, ScoreTable
 from ..runs.folder import SETTINGS, is_record, keep_settings, write_json
+from ..runs.outputs import check_output, holds
 from ..teacher.soft_labels import SoftLabelTable
 from .arguments import RunArguments
 from .building import StudentInput, build_student, prepare_for_features, student_input
@@ -122,6 +123,8 @@ def trained_student(args: RunArguments, data: StudentData) -> ScoreTable:
             folder / SETTINGS, student_settings(args, data.fingerprint), should_save=args.should_save, what="a student"
         )
         return ScoreTable.load(scores, label_space=data.builder.annotations.label_space)
+    inputs = {"model_name_or_path": args.model_name_or_path, "backbone": args.backbone, "features": args.features}
+    check_output("output_dir", folder, inputs, made_here=holds(SETTINGS), writes=("config.json", "model.safetensors"))
     set_seed(args.seed)
     trainer = _trainer(args, data)  # first: a student that cannot be built must not claim the folder
     keep_settings(

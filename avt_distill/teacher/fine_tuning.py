@@ -24,6 +24,7 @@ from ..metrics import label_ranks
 from ..runs.fingerprints import checkpoint_digest, columns_digest, decisive_options
 from ..runs.folder import SETTINGS, is_record, keep_settings, write_json
 from ..runs.lock import locked
+from ..runs.outputs import check_output, holds
 from ..runs.training import ResumableTrainer
 from .action_text import ActionText
 from .arguments import TeacherArguments
@@ -77,6 +78,8 @@ def fine_tuned_teacher(
     if rows.empty:
         raise ValueError("No row has a label to learn: give the rows of a training split.")
     folder, settings = Path(args.output_dir), _settings(rows, label_space, args, history)
+    inputs = {"model_name_or_path": args.model_name_or_path}
+    check_output("output_dir", folder, inputs, made_here=holds(SETTINGS), writes=("config.json", "model.safetensors"))
     with locked(folder):
         keep_settings(folder / SETTINGS, settings, should_save=args.should_save, what="a teacher")
         if not is_record(folder / RECORD, "videos"):

@@ -68,7 +68,7 @@ def label_zero_shot(
     tokenizer = load_tokenizer(name)
     text, length = ActionText(args.text_form, builder.HEAD_NOUN_FIRST), args.num_past_actions
     scorer = ZeroShotScorer(
-        load_whole(AutoModelForCausalLM.from_pretrained, name, left_out=None).to(args.device),
+        load_whole(AutoModelForCausalLM.from_pretrained, name, left_out=None, trust_remote_code=False).to(args.device),
         tokenizer,
         text.labels(builder.annotations.label_space.actions),
         text,

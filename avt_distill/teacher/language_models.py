@@ -42,7 +42,7 @@ def load_language_model_config(name_or_path: str | Path) -> PreTrainedConfig:
         ValueError: where there is none, or where it is not a language model (see `is_causal`).
     """
     try:
-        config = AutoConfig.from_pretrained(name_or_path)
+        config = AutoConfig.from_pretrained(name_or_path, trust_remote_code=False)
     except (OSError, ValueError) as error:
         raise ValueError(
             f"Cannot read the language model '{name_or_path}' ({str(error).splitlines()[0]}): give its name on the "
@@ -63,7 +63,9 @@ def load_tokenizer(name_or_path: str | Path, config: PreTrainedConfig | None = N
         ValueError: where its files are missing or damaged.
     """
     sides = {"truncation_side": "left", "padding_side": "right"}
-    tokenizer = load_tokenizer_of(name_or_path, AutoTokenizer.from_pretrained, config=config, **sides)
+    tokenizer = load_tokenizer_of(
+        name_or_path, AutoTokenizer.from_pretrained, config=config, trust_remote_code=False, **sides
+    )
     if tokenizer.pad_token is None:  # GPT-2's kind; padding is masked, so any token will do
         tokenizer.pad_token = tokenizer.eos_token
     return tokenizer
@@ -83,9 +85,11 @@ def load_text_backbone(name_or_path: str | Path, *, random_weights: bool = False
     config = load_language_model_config(name_or_path)
     # A pooler that cannot be left out is not read, so it may be new.
     whole = {"new": ("pooler.",), "left_out": None}
-    load: Callable[..., PreTrainedModel] = partial(load_whole, AutoModel.from_pretrained, name_or_path, **whole)
+    load: Callable[..., PreTrainedModel] = partial(
+        load_whole, AutoModel.from_pretrained, name_or_path, trust_remote_code=False, **whole
+    )
     if random_weights:
-        load = partial(AutoModel.from_config, config)
+        load = partial(AutoModel.from_config, config, trust_remote_code=False)
     if is_causal(config):
         return load(**kwargs)
     try:

@@ -165,7 +165,7 @@ class TextTeacher(PreTrainedModel):
 
     def __init__(self, config: TextTeacherConfig):
         super().__init__(config)
-        self.backbone = AutoModel.from_config(config.backbone_config)
+        self.backbone = AutoModel.from_config(config.backbone_config, trust_remote_code=False)
         if getattr(self.backbone, "pooler", None) is not None:
             self.backbone.pooler = None  # BERT's kind adds one, which is never read
         width = config.backbone_config.hidden_size

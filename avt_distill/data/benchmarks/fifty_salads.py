@@ -6,6 +6,7 @@ from pathlib import Path
 import pandas as pd
 
 from ...runs.folder import read_json
+from ...runs.names import file_name
 from ...runs.texts import read_user_text
 from ..builder import Annotations, AnticipationBuilder, AnticipationConfig
 from ..labels import LabelSpace
@@ -73,7 +74,7 @@ def _read_frame_labels(folder: Path, fold: str) -> tuple[LabelSpace, pd.DataFram
     space = LabelSpace(tuple(name for name in names if name not in BACKGROUND))
     action_of = {name: action for action, name in enumerate(space.actions)}
     bundles = {split: folder / "splits" / f"{split}.split{fold}.bundle" for split in ("train", "test")}
-    videos = {split: [Path(line).stem for line in _lines(path)] for split, path in bundles.items()}
+    videos = {split: [file_name(Path(line).stem) for line in _lines(path)] for split, path in bundles.items()}
     rows = []
     for video_id in [*videos["train"], *videos["test"]]:
         first = 0

@@ -13,6 +13,7 @@ import pandas as pd
 
 from modeling_avt.video_io_avt import probe
 
+from ...runs.names import file_name
 from ..builder import Annotations, AnticipationBuilder, AnticipationConfig
 from ..labels import UNLABELLED, LabelSpace
 from ..segments import AnnotationError, check_spellings, read_csv, segment_table
@@ -83,7 +84,7 @@ class OwnData(AnticipationBuilder):
 
     def folds(self) -> dict[str, dict]:
         folds = _folds(read_csv(Path(self.config.data_dir) / "segments.csv", *REQUIRED))
-        return {f"fold{fold}": {"fold": fold} for fold in sorted(set(folds) - {""})}
+        return {f"fold{file_name(fold, 'fold')}": {"fold": fold} for fold in sorted(set(folds) - {""})}
 
     def _divide(self, path: Path, table: pd.DataFrame, segments: pd.DataFrame) -> dict[str, pd.DataFrame]:
         if self.config.fold is not None:

@@ -98,15 +98,18 @@ def test_a_saved_teacher_labels_any_split(kitchen, teacher, tmp_path):
 
 def test_several_teachers_are_averaged(kitchen, teacher, tmp_path):
     one = export(kitchen, tmp_path, "--dataset", str(kitchen), "--teachers", str(teacher))
-    two = export(kitchen, tmp_path, "--dataset", str(kitchen), "--teachers", str(teacher), str(teacher))
+    of_two = ["--dataset", str(kitchen), "--teachers", str(teacher), str(teacher)]
+    with pytest.raises(SystemExit, match="this command did not make it from the same inputs"):
+        export(kitchen, tmp_path, *of_two)
+    two = export(kitchen, tmp_path, *of_two, "--overwrite")
     np.testing.assert_allclose(softmax(two.logits), softmax(one.logits), rtol=1e-5)
     assert two.metadata["average"] == "probabilities"
 
 
 def test_counts_are_averaged_with_saved_teachers(kitchen, teacher, tmp_path):
     ways = ["--teachers", str(teacher)], ["--log_linear"]
-    alone = [export(kitchen, tmp_path, "--dataset", str(kitchen), *way) for way in ways]
-    both = export(kitchen, tmp_path, "--dataset", str(kitchen), *ways[0], *ways[1])
+    alone = [export(kitchen, tmp_path, "--dataset", str(kitchen), *way, "--overwrite") for way in ways]
+    both = export(kitchen, tmp_path, "--dataset", str(kitchen), *ways[0], *ways[1], "--overwrite")
     expected = sum(softmax(table.logits) for table in alone) / 2
     np.testing.assert_allclose(softmax(both.logits), expected, rtol=1e-5)
     assert both.metadata["model"] == f"{teacher}, log-linear"

@@ -409,3 +409,40 @@ def test_an_npy_file_that_was_cut_off_is_named(tmp_path):
     (tmp_path / "a.npy").write_bytes((tmp_path / "a.npy").read_bytes()[:600])
     with pytest.raises(ValueError, match=r"Cannot read .*a\.npy"):
         open_feature_store(tmp_path, frame_rate=15.0)
+
+
+@pytest.mark.parametrize("share", [0.02, 0.3, 0.6, 0.99])
+def test_half_a_download_of_lmdb_is_refused_and_kills_nothing(share, tmp_path):
+    names = frame_names("a", np.random.default_rng(0).normal(size=(400, 64)).astype(np.float32))
+    path = write_lmdb(tmp_path / "lmdb", names)
+    content = (path / "data.mdb").read_bytes()
+    (path / "data.mdb").write_bytes(content[: int(share * len(content))])
+    with pytest.raises(ValueError, match=r"Fetch it again\."):
+        RulstmFeatureStore(path).video_ids()
+
+
+@pytest.mark.parametrize("key", ["P01_01", "_frame_0000000001.jpg", "a_frame_x.jpg", "a_0000000001.jpg", "__len__"])
+def test_keys_of_another_form_end_with_an_error(key, tmp_path):
+    frames = {key: np.ones(4), "zz_frame_0000000001.jpg": np.ones(4)}
+    store = RulstmFeatureStore(write_lmdb(tmp_path, frames))
+    with pytest.raises(ValueError, match=r"RULSTM's are <video>_frame_<number>\.jpg"):
+        store.video_ids()
+
+
+@pytest.mark.parametrize("kind", ["random", "from float32", "halves"])
+def test_float64_is_not_read_as_float32(kind, tmp_path):
+    lmdb = pytest.importorskip("lmdb")
+    rows = np.random.default_rng(0).normal(size=(20, 32))
+    rows = {"random": rows, "from float32": rows.astype(np.float32), "halves": np.round(2 * rows) / 2 + 0.5}[kind]
+    with lmdb.open(str(tmp_path), map_size=2**22) as environment, environment.begin(write=True) as transaction:
+        for number, row in enumerate(rows, start=1):
+            transaction.put(f"a_frame_{number:010d}.jpg".encode(), row.astype(np.float64).tobytes())
+    for use in (lambda store: store.feature_dim, lambda store: store.read("a", [0.0])):
+        with pytest.raises(ValueError, match="holds float64 values"):
+            use(RulstmFeatureStore(tmp_path))
+
+
+@pytest.mark.parametrize("rows", [np.eye(64)[:, ::-1], np.zeros((64, 8)), np.arange(64.0).reshape(16, 4)])
+def test_sparse_and_small_float32_is_not_taken_for_float64(rows, tmp_path):
+    store = RulstmFeatureStore(write_lmdb(tmp_path, frame_names("a", rows.astype(np.float32))))
+    np.testing.assert_array_equal(store.read("a", [0.0])[0], rows[0])

@@ -282,3 +282,22 @@ def test_a_data_sets_card_counts_what_was_built(tmp_path):
     assert "A configuration here has `segment_start`" in text
     assert "cut_tomato, open_fridge" in text
     assert str(tmp_path) not in text
+
+
+HOSTILE = "<script>alert(1)</script> | `x`\n\n# [link](javascript:x) \x1b[2J"
+
+
+def test_names_in_cards_are_text_and_nothing_else(student):
+    config = json.loads((student / "config.json").read_text())
+    config["id2label"]["0"] = HOSTILE
+    (student / "config.json").write_text(json.dumps(config))
+    (student / "settings.json").write_text(json.dumps({**SETTINGS, "optim": HOSTILE, "features": f"/x/{HOSTILE[:12]}"}))
+    text = str(student_card(student, "user/kitchen"))
+    body = text.split("---", 2)[2]
+    assert "<script" not in body
+    assert "\x1b" not in body
+    assert "](javascript" not in body
+    assert "\n# [" not in body
+    shown = "&lt;script&gt;alert(1)&lt;/script&gt; &#124; &#96;x&#96; &#35; [link&#93;(javascript:x) &#92;u001b[2J"
+    assert shown in body
+    assert f"| optim | {shown} |" in body

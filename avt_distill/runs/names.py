@@ -1,0 +1,58 @@
+"""Names and texts that others chose: as part of a path, on a terminal, and in what is shared."""
+
+import re
+from pathlib import PurePosixPath, PureWindowsPath
+from typing import Any
+
+LONGEST_NAME = 200  # bytes; file systems take 255, of which suffixes need some
+# Control characters but for tab and line break, and those that turn the direction of writing.
+_INVISIBLE = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u200e\u200f\u2028-\u202e\u2066-\u2069]")
+_UNFIT_FOR_FILES = re.compile(r"[/\\\x00-\x1f\x7f]|^[A-Za-z]:|^\.{0,2}$")
+
+
+def file_name(name: str, what: str = "video") -> str:
+    """Returns a name that becomes part of a path, unless it would lead out of the folder.
+
+    Args:
+        name (`str`): Such as a `video_id` of a CSV file or a key of an `.npz` file.
+        what (`str`, *optional*, defaults to `"video"`): What it names, for the message.
+
+    Raises:
+        ValueError: for an empty name, `.` and `..`, and names with slashes, backslashes, control characters, a drive's
+            letter or more than 200 bytes.
+    """
+    if _UNFIT_FOR_FILES.search(name) or len(name.encode(errors="surrogateescape")) > LONGEST_NAME:
+        shown = printable(repr(name if len(name) <= LONGEST_NAME else name[:LONGEST_NAME] + "..."))
+        raise ValueError(
+            f"The {what} {shown} cannot be part of a file's name: rename it, without slashes, backslashes, control "
+            f"characters or a drive's letter, in {LONGEST_NAME} bytes at most; otherwise files outside of the folder "
+            "would be read or written."
+        )
+    return name
+
+
+def printable(text: str) -> str:
+    r"""Returns text with control characters written out, such as `\u001b`, so that a terminal does not obey them.
+
+    Tabs and line breaks stay. JSON stays JSON.
+    """
+    return _INVISIBLE.sub(lambda found: f"\\u{ord(found[0]):04x}", text)
+
+
+def without_local_paths(value: Any) -> Any:
+    """Returns what a JSON file holds with each absolute path shortened to its last part: other parts name a machine."""
+    if isinstance(value, dict):
+        return type(value)({key: without_local_paths(item) for key, item in value.items()})
+    if isinstance(value, list):
+        return [without_local_paths(item) for item in value]
+    if isinstance(value, str):
+        return ", ".join(map(_last_part, value.split(", ")))  # an ensemble's members are joined by commas
+    return value
+
+
+def _last_part(text: str) -> str:
+    for kind in (PurePosixPath, PureWindowsPath):
+        path = kind(text)
+        if path.name and (path.is_absolute() or text.startswith("~/")):
+            return path.name
+    return text
