@@ -20,7 +20,7 @@ STRICT = (
     "avt_distill/evaluation",
     "avt_distill/runs",
 )
-CEILING = 191
+CEILING = 190
 
 
 def errors() -> list[tuple[Path, str]]:
