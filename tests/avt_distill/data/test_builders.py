@@ -470,12 +470,12 @@ LATE = ["a,2,4,cut egg", "a,5,5.9,mix egg", "a,5.5,8,cut oil", "a,7,9,mix egg", 
 @pytest.mark.parametrize(
     ("past_end", "ends", "history", "count"),
     [
-        ("clip", {"a_0": 4.0, "a_1": 5.9, "a_2": 6.0, "b_0": 6.5}, [0, 2], "2 segments end after their video, 'a_2'"),
+        ("clip", {"a_2.000": 4.0, "a_5.000": 5.9, "a_5.500": 6.0, "b_2.000": 6.5}, [0, 2], "2 segments end after their video, 'a_5.500'"),
         (
             "skip",
-            {"a_0": 4.0, "a_1": 5.9, "b_0": 6.5},
+            {"a_2.000": 4.0, "a_5.000": 5.9, "b_2.000": 6.5},
             [0],
-            "2 segments end after their video, 'a_2' first, and are left",
+            "2 segments end after their video, 'a_5.500' first, and are left",
         ),
     ],
 )
@@ -484,7 +484,7 @@ def test_segments_that_end_after_their_video(folder, caplog, capsys, past_end, e
     for name in "ab":
         write_video(folder / "videos" / f"{name}.mp4", numbered_frames(60), fps=10)
     write(folder, LATE)
-    with pytest.raises(AnnotationError, match=r"a\.mp4 lasts 6\.0 s, .* 9\.0 s.*2 segments end after it, 'a_2' first"):
+    with pytest.raises(AnnotationError, match=r"a\.mp4 lasts 6\.0 s, .* 9\.0 s.*2 segments end after it, 'a_5.500' first"):
         load(folder)
     rows = load(folder, past_end=past_end)["train"]
     assert list(rows["end_s"]) == list(ends.values())
