@@ -10,6 +10,7 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import pairwise
+from typing import Any
 
 from .temporal_avt import TIME_SLACK_S
 from .video_source_avt import VideoDecodeError, import_av, naming_errors
@@ -112,7 +113,7 @@ def decode_picture(path: str):
     """Returns a picture, `av.VideoFrame`; raises `VideoDecodeError` where it cannot be decoded."""
     av = import_av()
     with naming_errors(path, "it is no picture that can be decoded"), open(path, "rb") as file:
-        codec = av.CodecContext.create(CODECS[os.path.splitext(path)[1].lower()], "r")
+        codec: Any = av.CodecContext.create(CODECS[os.path.splitext(path)[1].lower()], "r")
         frames = [*codec.decode(av.Packet(file.read())), *codec.decode(None)]
     if not frames:
         raise VideoDecodeError(path, "it is no picture that can be decoded.")

@@ -88,8 +88,8 @@ def read_frames(
             different sizes.
     """
     folder = picture_folder(path_or_bytes)
-    source = None if folder is not None else VideoSource(path_or_bytes)
-    name = folder.path if source is None else source.name
+    source = VideoSource(path_or_bytes) if folder is None else None
+    name = folder.path if folder is not None else VideoSource(path_or_bytes).name
     times = [_as_seconds(time_s, name) for time_s in times_s]
     if not times:
         raise VideoDecodeError(name, "the list of times is empty; give at least one.")
