@@ -103,7 +103,7 @@ def to_source(video, frames_per_second: float | None) -> VideoFile | ObservedWin
     kind: str
     content: Any
     (kind, content), *_ = given.items()
-    if kind == "video" and isinstance(content, (str, os.PathLike)) and os.path.isdir(content):
+    if kind == "video" and _is_folder(content):
         rate = options.pop("frames_per_second", frames_per_second)
         if rate is not None and not options:
             return VideoFile(PictureFolder(os.fspath(content), Number(above=0)("frames_per_second", rate)))
@@ -119,6 +119,10 @@ def to_source(video, frames_per_second: float | None) -> VideoFile | ObservedWin
     if mask is not None:
         raise ValueError("frame_mask is of an array that is the observed window: give it without frames_per_second.")
     return ClockedArray(rows, rate, SECONDS("start_s", options.get("start_s", 0.0)))
+
+
+def _is_folder(content) -> bool:
+    return isinstance(content, (str, os.PathLike)) and os.path.isdir(content)
 
 
 def _to_rows(content, kind: str) -> torch.Tensor:

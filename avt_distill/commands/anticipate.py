@@ -71,6 +71,8 @@ def parse(argv: Sequence[str]) -> argparse.Namespace:
     moment = parser.add_mutually_exclusive_group()
     moment.add_argument("--at", type=float, help="end of the observed window in seconds; default: end of the video")
     moment.add_argument("--every", type=float, help="seconds between the moments of a timeline")
+    rate = "of a folder of numbered pictures, which states no rate"
+    parser.add_argument("--frames_per_second", type=float, help=rate)
     parser.add_argument("--top_k", type=int, default=5, help="how many actions")
     parser.add_argument("--no_reader", action="store_true", help="answer with the model alone, without its reader")
     parser.add_argument("--read_from_s", type=float, help="where its reader begins, in seconds; default: 0")
@@ -89,6 +91,8 @@ def parse(argv: Sequence[str]) -> argparse.Namespace:
                     f"--{name} needs the whole file, but {source_name(args.source)} is watched as it comes: leave it "
                     "out, or record the video first."
                 )
+    if args.frames_per_second is not None:
+        args.source = with_rate(args.source, args.frames_per_second)
     if args.no_reader and args.read_from_s is not None:
         raise ValueError("--read_from_s sets where the reader begins, and --no_reader leaves it out: give one of them.")
     for name in ("json", "timeline", "video"):
@@ -123,6 +127,15 @@ def mark(args: argparse.Namespace) -> str:
     from ..data.camera import source_name
 
     return mark_of("anticipate", source_name(args.source), args.model)
+
+
+def with_rate(source: str, frames_per_second: float) -> str:
+    """Returns a folder of pictures with its rate; refuses other sources, which have a clock of their own."""
+    if not Path(source).is_dir():
+        raise ValueError(f"--frames_per_second is of folders of pictures, and {source} is none: leave it out.")
+    from modeling_avt.video_io_avt import PictureFolder
+
+    return str(PictureFolder(source, frames_per_second))
 
 
 def answer_file(args: argparse.Namespace):

@@ -104,7 +104,7 @@ class ExtractedVideo:
 
 
 def extract_features(
-    videos: Mapping[str, Path],
+    videos: Mapping[str, str | Path],
     folder: str | Path,
     encode: Callable[[torch.Tensor, torch.Tensor], np.ndarray],
     processor: AVTVideoProcessor,
@@ -118,7 +118,7 @@ def extract_features(
     Videos whose file is complete are not read again, so that an interrupted run continues where it stopped.
 
     Args:
-        videos (`Mapping[str, Path]`): Video files by video id; see `avt_distill.data.videos.find_videos`.
+        videos (mapping of `str` to `str` or `Path`): Videos by video id; see `avt_distill.data.videos`.
         folder (`str` or `Path`): Where `<video_id>.safetensors` are written.
         encode, processor, frame_rate, options: See `extract_video`.
         skip_unreadable (`bool`, *optional*, defaults to `False`): Yield the error of a video that cannot be read and go

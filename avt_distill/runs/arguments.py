@@ -238,20 +238,12 @@ def parse_run(
         add_dataset_position(parser)
     given = vars(parser.parse(options))
     computes = {name: computes_in_bfloat16(given["use_cpu"]) for name in OR_AUTO if given.get(name) == AUTO}
-    _check_training(given)
     try:
         args = arguments_class(**given | computes)
     except json.JSONDecodeError as error:  # of transformers, which does not name the option
         raise ValueError(f'{_not_json(given)} is no JSON ({error}): give an object, such as {{"a": 1}}.') from error
     use_token(args)
     return args
-
-
-def _check_training(given: dict[str, Any]):
-    """Refuses options of `TrainingArguments` that would end training in an error that does not name them."""
-    for name in ("per_device_train_batch_size", "per_device_eval_batch_size", "gradient_accumulation_steps"):
-        if given[name] < 1:
-            raise ValueError(f"{name} is {given[name]}: give 1 or more.")
 
 
 def _not_json(given: dict[str, Any]) -> str:

@@ -228,3 +228,21 @@ def test_pictures_need_moments_and_matplotlib(video, monkeypatch):
     monkeypatch.setitem(sys.modules, "matplotlib", None)
     with pytest.raises(SystemExit, match="--timeline needs matplotlib"):
         avt_distill("anticipate", video, "--model", "none", "--every", "1", "--timeline", "out.png")
+
+
+def test_a_folder_of_pictures_with_its_rate(model, video, tmp_path, capsys):
+    import av
+
+    pictures = tmp_path / "pictures"
+    pictures.mkdir()
+    with av.open(str(video)) as container:
+        for number, frame in enumerate(container.decode(video=0), start=1):
+            frame.to_image().save(pictures / f"img_{number:05d}.png")
+    avt_distill("anticipate", pictures, "--model", model, "--at", "5", "--frames_per_second", "10")
+    answers = capsys.readouterr().out.splitlines()[1:]
+    avt_distill("anticipate", video, "--model", model, "--at", "5")
+    assert answers == capsys.readouterr().out.splitlines()[1:]
+    with pytest.raises(SystemExit, match="state no frame rate: give frames_per_second"):
+        avt_distill("anticipate", pictures, "--model", model)
+    with pytest.raises(SystemExit, match="--frames_per_second is of folders of pictures"):
+        avt_distill("anticipate", video, "--model", model, "--frames_per_second", "10")

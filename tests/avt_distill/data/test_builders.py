@@ -470,7 +470,12 @@ LATE = ["a,2,4,cut egg", "a,5,5.9,mix egg", "a,5.5,8,cut oil", "a,7,9,mix egg", 
 @pytest.mark.parametrize(
     ("past_end", "ends", "history", "count"),
     [
-        ("clip", {"a_2.000": 4.0, "a_5.000": 5.9, "a_5.500": 6.0, "b_2.000": 6.5}, [0, 2], "2 segments end after their video, 'a_5.500'"),
+        (
+            "clip",
+            {"a_2.000": 4.0, "a_5.000": 5.9, "a_5.500": 6.0, "b_2.000": 6.5},
+            [0, 2],
+            "2 segments end after their video, 'a_5.500'",
+        ),
         (
             "skip",
             {"a_2.000": 4.0, "a_5.000": 5.9, "b_2.000": 6.5},
@@ -484,7 +489,9 @@ def test_segments_that_end_after_their_video(folder, caplog, capsys, past_end, e
     for name in "ab":
         write_video(folder / "videos" / f"{name}.mp4", numbered_frames(60), fps=10)
     write(folder, LATE)
-    with pytest.raises(AnnotationError, match=r"a\.mp4 lasts 6\.0 s, .* 9\.0 s.*2 segments end after it, 'a_5.500' first"):
+    with pytest.raises(
+        AnnotationError, match=r"a\.mp4 lasts 6\.0 s, .* 9\.0 s.*2 segments end after it, 'a_5.500' first"
+    ):
         load(folder)
     rows = load(folder, past_end=past_end)["train"]
     assert list(rows["end_s"]) == list(ends.values())
