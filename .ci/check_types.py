@@ -20,7 +20,7 @@ STRICT = (
     "avt_distill/evaluation",
     "avt_distill/runs",
 )
-CEILING = 190
+CEILING = 189
 
 
 def errors() -> list[tuple[Path, str]]:

@@ -28,7 +28,7 @@ class DatasetArguments:
     source: str | None = option("What frame numbers count under protocol avt: video or features.")
     history_cutoff: str | None = option("Which past actions a teacher reads: started, ended or segment_start.")
     fold: str | None = option("Your own data: the value of column fold to test on.")
-    video_fps: float | None = option("Frames per second: of your own data, of pictures.")
+    video_fps: float | None = option("Frames a second of own data and pictures.")
     cache_dir: str | None = option("Where data sets are cached.")
     # Until version 0.1 the options of rows were given as JSON; runs' files still may.
     dataset_options: dict | str | None = option(argparse.SUPPRESS)

@@ -229,7 +229,11 @@ class AnticipationBuilder(datasets.ArrowBasedBuilder):
         annotations = sorted({path for pattern in cls.ANNOTATION_FILES for path in folder.glob(pattern)})
         for path in [*code, *annotations]:
             digest.update(path.name.encode() + b"\0" + path.read_bytes() + b"\0")
-        for path in [] if videos is None else find_videos([videos], pictures=pictures).values():
+        try:
+            found = {} if videos is None else find_videos([videos], pictures=pictures)
+        except ValueError:  # nothing is there yet: rows that need a video say so
+            found = {}
+        for path in found.values():
             status = path.stat()
             digest.update(f"{path}\0{status.st_size}\0{status.st_mtime_ns}\0".encode())
         return digest.hexdigest()[:16]

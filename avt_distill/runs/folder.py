@@ -38,6 +38,8 @@ def whole_file(path: str | Path) -> Iterator[Path]:
     killed process left of its own is overwritten by the next one.
     """
     path = Path(path)
+    if not path.parent.is_dir():
+        raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), str(path))
     # Not by `tempfile`, whose files only their owner may read.
     partial = path.with_name(f".{path.name}{PARTIAL}")
     with _kept_from_others(partial) as is_free:

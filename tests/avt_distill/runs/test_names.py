@@ -76,7 +76,7 @@ def test_extraction_writes_nothing_outside(tmp_path, video):
         next(results)
 
 
-@pytest.mark.parametrize("name", ["../../x", "/x", "a\\b", ""])
+@pytest.mark.parametrize("name", ["../../x", "/x", "a\\b"])
 def test_annotations_of_videos_outside_are_refused(name, tmp_path):
     (tmp_path / "segments.csv").write_text(f"video_id,start_s,end_s,action\nok,1,2,cut\n{name},1,2,cut\n")
     with pytest.raises(ValueError, match=r"segments\.csv.*cannot be part of a file's name"):
