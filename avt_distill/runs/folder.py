@@ -40,6 +40,8 @@ def whole_file(path: str | Path) -> Iterator[Path]:
     path = Path(path)
     if not path.parent.is_dir():
         raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), str(path))
+    if path.exists() and not path.is_file():  # renaming onto a device would replace it
+        raise ValueError(f"{path} is a folder, a device or a pipe: give the name of a file.")
     # Not by `tempfile`, whose files only their owner may read.
     partial = path.with_name(f".{path.name}{PARTIAL}")
     with _kept_from_others(partial) as is_free:

@@ -1,6 +1,7 @@
 """The folder of a run: files that are whole, settings of the same run."""
 
 import json
+import os
 import resource
 import signal
 
@@ -117,3 +118,13 @@ def test_only_the_same_run_resumes(tmp_path):
     keep_settings(path, {"seed": 1}, what="a student")  # an older file may name more
     with pytest.raises(ValueError, match=r"run holds a student with shape \[2, 3\], not \[4\] .*\['shape', 'rate'\]"):
         keep_settings(path, {"seed": 1, "shape": [4], "rate": 0.1}, what="a student")
+
+
+@pytest.mark.parametrize("make", [os.mkdir, os.mkfifo])
+def test_what_is_no_file_is_never_replaced(tmp_path, make):
+    make(tmp_path / "place")
+    kind = (tmp_path / "place").stat().st_mode
+    with pytest.raises(ValueError, match="is a folder, a device or a pipe"):
+        write_json(tmp_path / "place", {})
+    assert (tmp_path / "place").stat().st_mode == kind
+    assert [path.name for path in tmp_path.iterdir()] == ["place"]
