@@ -196,8 +196,6 @@ def test_other_words_than_auto_are_refused():
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        (["--gradient_accumulation_steps", "0"], "gradient_accumulation_steps is 0: give a whole number"),
-        (["--per_device_train_batch_size", "-1"], "per_device_train_batch_size is -1: give a whole number"),
         (["--lr_scheduler_kwargs", "{"], "lr_scheduler_kwargs, '{', is no JSON"),
         (["--accelerator_config", "{"], "accelerator_config, '{', is no JSON"),
     ],
