@@ -109,7 +109,9 @@ def test_reader(output, capsys):
         ("pairs", 1),
     ]
     assert all(one["mean_hypotheses"] == 30 and one["p90_ms"] >= one["median_ms"] > 0 for one in result["updates"])
-    assert all(set(one["times"]) == {"reader", "no_reader"} and one["added_ms"] > 0 for one in result["answers"])
+    assert all(
+        set(one["times"]) == {"reader", "no_reader"} and np.isfinite(one["added_ms"]) for one in result["answers"]
+    )
     first, last = result["memory"]
     assert (first["frames"], last["frames"]) == (50, 150)
     assert first["state_kb"] == last["state_kb"] > 0
