@@ -39,6 +39,11 @@ class PictureFolder:
     def __str__(self) -> str:
         return f"{self.path}{RATE}{self.frames_per_second!r}"
 
+    @property
+    def name(self) -> str:
+        """What messages call it."""
+        return self.path
+
     def files(self) -> list[str]:
         """Returns the pictures in the order of their numbers.
 

@@ -61,7 +61,7 @@ def judge(after_shown_s: float, after_known_s: float, after_aside_s: float | Non
 
 
 def confirms(after_aside_s: float, after_known_s: float) -> bool:
-    """Whether a time goes on from the frame set aside, on that side of what is known where the frame lies."""
+    """Whether a frame continues from the one set aside: it is not earlier, and jumped in the same direction."""
     aside_is_ahead = after_known_s > after_aside_s
     return after_aside_s >= 0 and (aside_is_ahead or after_known_s < -OUT_OF_ORDER_S)
 

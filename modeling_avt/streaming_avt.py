@@ -55,13 +55,13 @@ class AVTStream:
     frame; one that lies between two frames is answered by the push of the second, as only then is it known that none
     came before, or by `advance`.
 
-    Clocks of cameras fail. A time is believed at once if it is at most `max_gap_s` after the last one. Any other is
-    set aside, unanswered, until the next frame decides:
+    Camera clocks fail. The stream accepts a frame at once if its time is at most `max_gap_s` after the last one.
+    Otherwise it holds the frame back, without an answer, until the next frame arrives:
 
-    - It goes on from the frame set aside: both are taken, as if there had been no delay. After a jump ahead, the video
-      goes on and the last frame before was shown during the gap. After a jump back, or one of more than 30 years, the
-      clock was set: a new video begins with the frame set aside, as after `reset`, and `at_s` counts on the new clock.
-    - Otherwise the frame set aside is left out, as if it had never come.
+    - If the next frame continues from the held frame, both are accepted without loss. After a jump ahead, the video
+      continues, and the frame before the jump counts as shown during the gap. After a jump back, or one of more than
+      30 years, a new video begins with the held frame, as after `reset`, and `at_s` counts on the new clock.
+    - Otherwise the held frame is skipped.
 
     A frame that comes up to a second late is out of order and left out. No time that is a number therefore raises or
     stops a stream, and on a clock that goes forward no frame is left out, whatever its gaps. The first frame that is

@@ -87,15 +87,14 @@ def read_frames(
             or damaged, for times below 0 or beyond the end, for an empty list, and for moments that show pictures of
             different sizes.
     """
-    folder = picture_folder(path_or_bytes)
-    source = None if folder is not None else VideoSource(path_or_bytes)
-    name = source.name if source is not None else str(path_or_bytes) if folder is None else folder.path
+    video = picture_folder(path_or_bytes) or VideoSource(path_or_bytes)
+    name = video.name
     times = [_as_seconds(time_s, name) for time_s in times_s]
     if not times:
         raise VideoDecodeError(name, "the list of times is empty; give at least one.")
     images = {}
     ascending = sorted(set(times))
-    for time_s, image in _images(folder, source, ascending, resize_short_side):
+    for time_s, image in _images(video, ascending, resize_short_side):
         images[time_s] = image
         (height, width, _), (first_height, first_width, _) = image.shape, images[ascending[0]].shape
         if (height, width) != (first_height, first_width):
@@ -104,21 +103,22 @@ def read_frames(
     return np.stack([images[time_s] for time_s in times])
 
 
-def _images(folder: PictureFolder | None, source: VideoSource | None, ascending: list[float], short_side: int | None):
+def _images(video: PictureFolder | VideoSource, ascending: list[float], short_side: int | None):
     """Yields each time with the picture shown then."""
-    if folder is not None:
-        for time_s, frame in zip(ascending, folder.frames_at(ascending), strict=True):
+    if isinstance(video, PictureFolder):
+        for time_s, frame in zip(ascending, video.frames_at(ascending), strict=True):
             yield time_s, to_image(frame, short_side)
-    if source is not None:
-        with _VideoStream(source) as stream:
-            for time_s, next_s in zip_longest(ascending, ascending[1:]):
-                yield time_s, stream.image_at(time_s, short_side, next_s)
+        return
+    with _VideoStream(video) as stream:
+        for time_s, next_s in zip_longest(ascending, ascending[1:]):
+            yield time_s, stream.image_at(time_s, short_side, next_s)
 
 
 def probe(path_or_bytes: VideoContent) -> VideoInfo:
-    """Returns duration, frame rate, size and number of frames, decoding the first frame alone.
+    """Returns duration, frame rate, size and number of frames, of most files by decoding the first frame alone.
 
-    Formats that do not state their frames (all but MP4) have their packets counted, which reads the file once.
+    Formats that do not state their frames (all but MP4) have their packets counted, which reads the file once. Of AVI
+    the last frames are decoded as well, and of files whose frames carry no times all of them.
 
     Raises:
         VideoDecodeError: for a file that cannot be opened, holds no video, or has a clock that jumps back.

@@ -23,7 +23,7 @@ BYTE_SEEK_FORMATS = ("mpegts", "mpeg")
 # One picture after the other, without a container. Their only clock is the frame rate in the codec's own header.
 BARE_FORMATS = ("mpegvideo", "m4v", "h263", "h264", "hevc", "vvc", "vc1", "mjpeg", "dnxhd")
 FORMATS_WITH_PAUSES = ("gif", "apng")  # a picture may stay as long as it likes
-KEPT_FACTS = 256  # of files; the table of an hour of video takes about 3 MB
+KEPT_FACTS = 256  # of files; the table of an hour of video at 25 frames/s takes about 4 MB
 # Pictures up to here are decoded by one thread. On two cores a second one brings nothing, and a third more processor
 # time goes to waking it; where many windows are read, loaders have several processes anyway.
 SMALL_PICTURE_PX = 1280 * 720
@@ -174,7 +174,7 @@ class PacketReader:
         )
 
     def _seek(self, offset: int, **options) -> bool:
-        """Seeks where the format can; says whether it did."""
+        """Seeks, and returns whether the format can."""
         try:
             self.container.seek(offset, **options)
         except (import_av().FFmpegError, OSError, ValueError, OverflowError):
@@ -358,7 +358,7 @@ class ScannedPackets(PacketReader):
         return int(keys[-1]) if len(keys) and keys[-1] > 0 else None
 
     def _seek_to(self, number: int, key: int) -> bool:
-        """Seeks to about a packet of the table, and goes on to a key frame; says whether it got there."""
+        """Seeks to about a packet of the table and reads on to a key frame; returns whether it was reached."""
         stated = np.flatnonzero(self.table.positions[: number + 1] != NONE)
         if self.container.format.name in BYTE_SEEK_FORMATS and len(stated):
             has_sought = self._seek(int(self.table.positions[stated[-1]]), unsupported_byte_offset=True)

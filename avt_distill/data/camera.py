@@ -100,7 +100,7 @@ def _frames_of(source: "_Source") -> Generator[tuple[np.ndarray, float], None, N
 
 @dataclass(frozen=True)
 class _Source:
-    """What FFmpeg is told to open, and how."""
+    """A source and the options with which FFmpeg opens it."""
 
     name: str
     file: Any

@@ -16,17 +16,20 @@ of a `DataLoader`: they open files late, once a process, and pickle without what
 import os
 import zipfile
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
 from itertools import islice
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 from modeling_avt.numbers_avt import LARGEST
 from modeling_avt.temporal_avt import REFERENCE_FEATURE_FPS, TIME_SLACK_S
 
+from ..runs.fingerprints import archive_digest, files_digest
+from ..runs.names import file_name
 from .files import check_times, feature_file, is_complete, open_feature_file, write_features
 from .lmdb_files import SAMPLED, check_complete, check_float32, video_and_frame
 
@@ -135,6 +138,15 @@ class FeatureStore(ABC):
         times = video.start_s + np.arange(video.num_rows) / video.frame_rate
         return self.read(video_id, times), video.frame_rate, video.start_s
 
+    def content_digest(self, video_ids: Iterable[str]) -> dict[str, str]:
+        """Returns short digests of what is stored of some videos, by video; of an LMDB, of its one file."""
+        files = {video_id: self._file(video_id) for video_id in video_ids}
+        return files_digest({name: path for name, path in files.items() if path.is_file()})
+
+    def _file(self, video_id: str) -> Path:
+        """Returns the file of a video, in a store that has one for each."""
+        raise NotImplementedError
+
     @abstractmethod
     def video_ids(self) -> list[str]:
         """Returns the names of all stored videos, sorted."""
@@ -196,8 +208,11 @@ class SafetensorsFeatureStore(FeatureStore):
         if (self.path / "features").is_dir():
             self.path = self.path / "features"
 
+    def _file(self, video_id: str) -> Path:
+        return feature_file(self.path, video_id)
+
     def _open(self, video_id: str) -> _Video:
-        path = feature_file(self.path, video_id)
+        path = self._file(video_id)
         if not path.is_file():
             raise KeyError(video_id)
         rows, frame_rate, start_s = open_feature_file(path)
@@ -213,18 +228,8 @@ class SafetensorsFeatureStore(FeatureStore):
         return open_feature_file(paths[0])[0].get_shape()[1]
 
 
-class NpzFeatureStore(FeatureStore):
-    """One `.npz` file with one array `(N, D)` a video.
-
-    A video's array is read as a whole, once, and kept in memory until `max_open` others were read since: a zip archive
-    cannot be memory-mapped. For long videos prefer a folder of `.safetensors` files.
-
-    Args:
-        path (`str` or `Path`): The file.
-        frame_rate (`float`): Rows per second.
-        start_s (`float`, *optional*, defaults to 0.0): When row 0 of each video is shown, in seconds.
-        missing, max_open: See `FeatureStore`.
-    """
+class _UnclockedStore(FeatureStore):
+    """Files that do not store how many rows per second they have, which the caller gives."""
 
     def __init__(
         self,
@@ -237,6 +242,23 @@ class NpzFeatureStore(FeatureStore):
         super().__init__(path, missing, max_open)
         check_times(frame_rate, start_s)
         self.frame_rate, self.start_s = float(frame_rate), float(start_s)
+
+
+class NpzFeatureStore(_UnclockedStore):
+    """One `.npz` file with one array `(N, D)` a video.
+
+    A video's array is read as a whole, once, and kept in memory until `max_open` others were read since: a zip archive
+    cannot be memory-mapped. For long videos prefer a folder of `.safetensors` files.
+
+    Args:
+        path (`str` or `Path`): The file.
+        frame_rate (`float`): Rows per second.
+        start_s (`float`, *optional*, defaults to 0.0): When row 0 of each video is shown, in seconds.
+        missing, max_open: See `FeatureStore`.
+    """
+
+    def content_digest(self, video_ids: Iterable[str]) -> dict[str, str]:
+        return archive_digest(self.path, video_ids)
 
     def _open(self, video_id: str) -> _Video:
         features = self._load(lambda archive: archive[video_id])
@@ -264,7 +286,7 @@ class NpzFeatureStore(FeatureStore):
             raise ValueError(f"Cannot read {self.path} as an .npz file of plain arrays ({error}).") from error
 
 
-class NpyFeatureStore(FeatureStore):
+class NpyFeatureStore(_UnclockedStore):
     """One file a video, `<video_id>.npy`, an array `(D, N)`, memory-mapped: features in columns, as MS-TCN has them.
 
     Args:
@@ -277,17 +299,8 @@ class NpyFeatureStore(FeatureStore):
         ValueError: for files that hold features in rows, `(N, D)`.
     """
 
-    def __init__(
-        self,
-        path: str | Path,
-        frame_rate: float,
-        start_s: float = 0.0,
-        missing: str = "error",
-        max_open: int = MAX_OPEN,
-    ):
-        super().__init__(path, missing, max_open)
-        check_times(frame_rate, start_s)
-        self.frame_rate, self.start_s = float(frame_rate), float(start_s)
+    def __init__(self, *args: Any, **kwargs: Any):
+        super().__init__(*args, **kwargs)
         if not any(self.path.glob("*.npy")):
             self.path = self.path / "features"
         shapes = [self._load(video_id).shape for video_id in self.video_ids()[:2]]
@@ -296,6 +309,9 @@ class NpyFeatureStore(FeatureStore):
                 f"The files in {self.path} have shapes such as {shapes[0]} and {shapes[1]}, features in rows: "
                 "transpose them to (D, N), as MS-TCN has them, otherwise times and features would change places."
             )
+
+    def _file(self, video_id: str) -> Path:
+        return self.path / f"{file_name(video_id)}.npy"
 
     def _open(self, video_id: str) -> _Video:
         if video_id not in self.video_ids():
@@ -310,7 +326,7 @@ class NpyFeatureStore(FeatureStore):
         return self._load(self.video_ids()[0]).shape[0]
 
     def _load(self, video_id: str) -> np.ndarray:
-        path = self.path / f"{video_id}.npy"
+        path = self._file(video_id)
         try:
             features = np.load(path, mmap_mode="r", allow_pickle=False)
         except (OSError, EOFError, ValueError) as error:
@@ -341,6 +357,9 @@ class RulstmFeatureStore(FeatureStore):
         if not (self.path / "data.mdb").is_file():
             raise ValueError(f"{self.path} is no LMDB folder: give the folder that holds data.mdb.")
         self._is_checked = False
+
+    def content_digest(self, video_ids: Iterable[str]) -> dict[str, str]:
+        return files_digest({"data.mdb": self.path / "data.mdb"})
 
     def _open(self, video_id: str) -> _Video:
         environment = self._environment()

@@ -24,7 +24,7 @@ OUT_OF_MEMORY = {("torch", "OutOfMemoryError"), ("builtins", "MemoryError")}
 # What torch, which raises a plain RuntimeError, says of files that it cannot write or read to their end.
 _OF_TORCH_FILES = re.compile(r"PytorchStream(Writer|Reader)|iostream error|unexpected pos \d+ vs|inline_container")
 _FULL_DISK = re.compile(r"No space left on device|os error 28\b|Disk quota exceeded|os error 122\b")
-_PARTIAL = re.compile(r"\.([^/]+)\.[0-9a-f]{32}\.partial")  # what `whole_file` calls a file while it is written
+_PARTIAL = re.compile(r"\.([^/]+?)(?:\.[0-9a-f]{32})?\.partial\b")  # what `whole_file` calls a file while it is written
 
 ADVICE = {
     errno.ENOENT: "correct the path",

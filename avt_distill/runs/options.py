@@ -57,7 +57,7 @@ def refuse_unused(args: Any, more: Mapping[str, tuple[Any, str]] | None = None):
 
 
 def check_numbers(args: Any, rules: Mapping[str, Any] | None = None):
-    """Raises a `ValueError` for numbers that cannot be meant: not finite, in mappings and lists too, or out of bounds.
+    """Raises a `ValueError` for numbers that are out of bounds or not finite, also inside mappings and lists.
 
     Args:
         args (`TrainingArguments`): All options.

@@ -7,6 +7,7 @@ import datasets
 import numpy as np
 
 from modeling_avt.temporal_avt import REFERENCE_FEATURE_FPS
+from modeling_avt.video_io_avt import picture_folder
 
 from ..data.builder import AnticipationBuilder
 from ..teacher.soft_labels import SoftLabelTable
@@ -63,7 +64,7 @@ def check_what_is_seen(seen: StudentInput, train: datasets.Dataset, evaluation: 
     """
     if seen.store is None:
         for video_id, path in {**_videos(train), **_videos(evaluation)}.items():
-            if path is None or not Path(path).is_file():
+            if path is None or not (Path(path).is_file() or picture_folder(path)):
                 raise ValueError(f"The video of '{video_id}' is missing ({path}): put it there, or leave its rows out.")
         return
     times_of = defaultdict(set)

@@ -1,16 +1,16 @@
 """What decides which student comes out of a run, and what it is measured on: kept in its folder, compared on rerun."""
 
 from dataclasses import fields
+from pathlib import Path
 
 import datasets
 
 from modeling_avt.temporal_avt import TIME_CONTRACT
+from modeling_avt.video_io_avt import picture_folder
 
 from ..data.arguments import DatasetArguments
 from ..data.builder import AnticipationBuilder
-from ..features.stores import NpzFeatureStore
 from ..runs.fingerprints import (
-    archive_digest,
     checkpoint_digest,
     columns_digest,
     decisive_options,
@@ -61,17 +61,17 @@ def _compared(rows: datasets.Dataset) -> dict:
 
 
 def _input_digest(seen: StudentInput, splits: list[datasets.Dataset]) -> dict[str, str]:
-    """Returns the digests of what the videos of all splits show, by video; of an LMDB, of its one file."""
+    """Returns the digests of what the videos of all splits show, by video."""
     videos = {video: path for rows in splits for video, path in zip(rows["video_id"], rows["video"], strict=True)}
-    store = seen.store
-    if store is None:
-        return files_digest({video: path for video, path in videos.items() if path is not None})
-    if isinstance(store, NpzFeatureStore):
-        return archive_digest(store.path, videos)
-    if (store.path / "data.mdb").is_file():
-        return files_digest({"data.mdb": store.path / "data.mdb"})
-    files = {video: store.path / f"{video}.safetensors" for video in videos}
-    return files_digest({video: path for video, path in files.items() if path.is_file()})
+    if seen.store is not None:
+        return seen.store.content_digest(videos)
+    files, of_pictures = {}, {}
+    for video, path in videos.items():
+        if (folder := picture_folder(path)) is not None:
+            of_pictures[video] = files_digest({Path(file).name: file for file in folder.files()}).items()
+        elif path is not None:
+            files[video] = path
+    return files_digest(files) | columns_digest(of_pictures)
 
 
 def student_settings(args: RunArguments, fingerprint: dict) -> dict:

@@ -43,3 +43,17 @@ def write_video(
             container.mux(stream.encode(frame))
         container.mux(stream.encode())
     return path
+
+
+def write_pictures(folder: Path, frames: np.ndarray, pattern: str = "img_%05d.png", first: int = 1) -> Path:
+    """Writes frames as numbered pictures, from number `first` on."""
+    folder.mkdir(parents=True, exist_ok=True)
+    is_png = pattern.endswith("png")
+    for number, frame in enumerate(frames, start=first):
+        codec = av.CodecContext.create("png" if is_png else "mjpeg", "w")
+        codec.width, codec.height, codec.pix_fmt = frame.shape[1], frame.shape[0], "rgb24" if is_png else "yuvj420p"
+        codec.time_base = Fraction(1, 10)
+        picture = av.VideoFrame.from_ndarray(np.ascontiguousarray(frame), format="rgb24").reformat(format=codec.pix_fmt)
+        packets = [*codec.encode(picture), *codec.encode(None)]
+        (folder / (pattern % number)).write_bytes(b"".join(bytes(packet) for packet in packets))
+    return folder

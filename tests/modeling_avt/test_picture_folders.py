@@ -1,12 +1,9 @@
 """Folders of pictures as videos: the same frames as the video that they were taken from."""
 
-from fractions import Fraction
-
-import av
 import numpy as np
 import pytest
 from helpers.tiny_models import tiny_model, tiny_processor, tiny_vit_config
-from helpers.videos import numbered_frames
+from helpers.videos import numbered_frames, write_pictures
 
 from modeling_avt import ActionAnticipationPipeline
 from modeling_avt.video_io_avt import PictureFolder, probe, read_frames
@@ -15,22 +12,9 @@ from modeling_avt.video_source_avt import VideoDecodeError
 FRAMES = numbered_frames(60)
 
 
-def write_pictures(folder, pattern="img_%05d.png", frames=FRAMES, first=1):
-    folder.mkdir(parents=True, exist_ok=True)
-    is_png = pattern.endswith("png")
-    for number, frame in enumerate(frames, start=first):
-        codec = av.CodecContext.create("png" if is_png else "mjpeg", "w")
-        codec.width, codec.height, codec.pix_fmt = frame.shape[1], frame.shape[0], "rgb24" if is_png else "yuvj420p"
-        codec.time_base = Fraction(1, 10)
-        picture = av.VideoFrame.from_ndarray(np.ascontiguousarray(frame), format="rgb24").reformat(format=codec.pix_fmt)
-        packets = [*codec.encode(picture), *codec.encode(None)]
-        (folder / (pattern % number)).write_bytes(b"".join(bytes(packet) for packet in packets))
-    return folder
-
-
 @pytest.mark.parametrize("first", [0, 1, 7])
 def test_pictures_are_shown_at_their_rate(tmp_path, first):
-    folder = PictureFolder(str(write_pictures(tmp_path / "p", first=first)), 10.0)
+    folder = PictureFolder(str(write_pictures(tmp_path / "p", FRAMES, first=first)), 10.0)
     times = [5.9, 0.0, 0.1, 0.19, 6.0, 0.0]
     shown = read_frames(folder, times)
     np.testing.assert_array_equal(shown, np.stack([FRAMES[i] for i in (59, 0, 1, 1, 59, 0)]))
@@ -41,7 +25,7 @@ def test_pictures_are_shown_at_their_rate(tmp_path, first):
 
 
 def test_jpeg_pictures_of_ten_digits(tmp_path):
-    folder = PictureFolder(str(write_pictures(tmp_path / "p", "frame_%010d.jpg")), 30.0)
+    folder = PictureFolder(str(write_pictures(tmp_path / "p", FRAMES, "frame_%010d.jpg")), 30.0)
     assert read_frames(folder, [1.0], resize_short_side=16).shape[1:3] == (
         16,
         16 * FRAMES[0].shape[1] // FRAMES[0].shape[0],
@@ -50,7 +34,7 @@ def test_jpeg_pictures_of_ten_digits(tmp_path):
 
 
 def test_a_folder_without_a_rate_is_refused(tmp_path):
-    folder = write_pictures(tmp_path / "p", frames=FRAMES[:2])
+    folder = write_pictures(tmp_path / "p", FRAMES[:2])
     for read in (lambda: read_frames(folder, [0.0]), lambda: probe(str(folder))):
         with pytest.raises(VideoDecodeError, match="state no frame rate: give frames_per_second"):
             read()
@@ -60,7 +44,7 @@ def test_a_folder_without_a_rate_is_refused(tmp_path):
 
 
 def test_folders_that_would_shift_frames_are_refused(tmp_path):
-    folder = write_pictures(tmp_path / "p", frames=FRAMES[:4])
+    folder = write_pictures(tmp_path / "p", FRAMES[:4])
     with pytest.raises(VideoDecodeError, match=r"it ends at 0\.400 s"):
         read_frames(PictureFolder(str(folder), 10.0), [0.5])
     (folder / "img_00002.png").rename(folder / "other_00002.png")
@@ -75,7 +59,7 @@ def test_folders_that_would_shift_frames_are_refused(tmp_path):
 
 
 def test_the_pipeline_answers_the_same_for_pictures_and_for_frames(tmp_path):
-    folder = write_pictures(tmp_path / "p")
+    folder = write_pictures(tmp_path / "p", FRAMES)
     model = tiny_model(tiny_vit_config(tau_a=0.5))
     anticipate = ActionAnticipationPipeline(model, video_processor=tiny_processor())
     expected = anticipate(np.stack(FRAMES), at=5.0, frames_per_second=10.0)

@@ -17,16 +17,6 @@ from avt_distill.pictures.annotated_video import SHORT_SIDE_PX, draw_caption
 from modeling_avt import ActionAnticipationPipeline, AVTForAnticipation, AVTVideoProcessor
 from modeling_avt.video_io_avt import probe, read_frames
 
-NAMES = ["cut egg", "cut oil", "mix egg", "mix oil", "mix flour"]
-
-
-@pytest.fixture(scope="module")
-def model(tmp_path_factory) -> str:
-    folder = tmp_path_factory.mktemp("checkpoint")
-    tiny_model(tiny_vit_config(id2label=dict(enumerate(NAMES)), tau_a=0.5)).save_pretrained(folder)
-    tiny_processor().save_pretrained(folder)
-    return str(folder)
-
 
 @pytest.fixture
 def anticipate(model) -> ActionAnticipationPipeline:

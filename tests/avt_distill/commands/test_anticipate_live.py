@@ -26,15 +26,6 @@ signal.signal(signal.SIGINT, signal.default_int_handler)
 from avt_distill.__main__ import main
 main(sys.argv[1:])
 """
-NAMES = ["cut egg", "cut oil", "mix egg", "mix oil", "mix flour"]
-
-
-@pytest.fixture(scope="module")
-def model(tmp_path_factory) -> str:
-    folder = tmp_path_factory.mktemp("checkpoint")
-    tiny_model(tiny_vit_config(id2label=dict(enumerate(NAMES)), tau_a=0.5)).save_pretrained(folder)
-    tiny_processor().save_pretrained(folder)
-    return str(folder)
 
 
 @pytest.fixture(scope="module")

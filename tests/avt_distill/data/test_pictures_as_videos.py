@@ -1,11 +1,8 @@
 """Folders of pictures wherever a video is taken: in data sets, collators and feature extraction."""
 
-from fractions import Fraction
-
-import av
 import numpy as np
 import pytest
-from helpers.videos import numbered_frames
+from helpers.videos import numbered_frames, write_pictures
 
 from avt_distill.data import anticipation_builder
 from avt_distill.data.videos import find_videos, videos_with_rate
@@ -17,15 +14,7 @@ FRAMES = numbered_frames(60)
 @pytest.fixture
 def folder(tmp_path):
     for name in "ab":
-        pictures = tmp_path / "videos" / "kitchen" / name
-        pictures.mkdir(parents=True)
-        for number, frame in enumerate(FRAMES, start=1):
-            codec = av.CodecContext.create("png", "w")
-            codec.width, codec.height, codec.pix_fmt = frame.shape[1], frame.shape[0], "rgb24"
-            codec.time_base = Fraction(1, 10)
-            picture = av.VideoFrame.from_ndarray(np.ascontiguousarray(frame), format="rgb24")
-            packets = [*codec.encode(picture), *codec.encode(None)]
-            (pictures / f"img_{number:05d}.png").write_bytes(b"".join(bytes(packet) for packet in packets))
+        write_pictures(tmp_path / "videos" / "kitchen" / name, FRAMES)
     (tmp_path / "segments.csv").write_text("video_id,start_s,end_s,action\na,4,5,cut\nb,5,5.5,mix\n")
     return tmp_path
 

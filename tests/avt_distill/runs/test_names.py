@@ -96,7 +96,7 @@ def test_no_terminal_obeys_a_name():
 
 def test_paths_of_the_machine_are_shortened():
     value = {
-        "a": "/home/me/teacher",
+        "a": "/a/b/teacher",
         "b": ["C:\\me\\x", "user/name", "/a/x, /b/y"],
         "c": 1.5,
         "d": "10/11",

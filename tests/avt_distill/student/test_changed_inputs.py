@@ -4,14 +4,19 @@ import json
 import shutil
 from pathlib import Path
 
+import datasets
 import numpy as np
 import pytest
+from helpers.videos import numbered_frames, write_pictures
 from safetensors.numpy import load_file
 from tiny_kitchen import kitchen_builder, write_kitchen, write_soft_labels
 
 import run_distill
 from avt_distill.features.stores import write_features
+from avt_distill.student.building import StudentInput
+from avt_distill.student.fingerprint import _input_digest
 from avt_distill.teacher.soft_labels import ROW_COLUMNS, SoftLabelTable
+from modeling_avt.video_io_avt import PictureFolder
 
 
 @pytest.fixture(scope="module")
@@ -85,6 +90,32 @@ def test_students_of_overwritten_features_are_not_served(root, video):
     write_features(path, load_file(path)["features"][::-1], 1.0)
     with pytest.raises(SystemExit, match=rf"holds a student with features_content.{video} "):
         distill(root)
+
+
+@pytest.mark.parametrize("kind", ["npz", "npy"])
+def test_overwritten_arrays_are_noticed_in_every_store(root, tmp_path, kind):
+    """Each store names what it holds: an `.npz` file by its checksums, a folder of `.npy` files by their content."""
+    stored = {path.stem: load_file(path)["features"] for path in (root / "data" / "features").glob("*.safetensors")}
+    place = tmp_path / ("features.npz" if kind == "npz" else "columns")
+
+    def store(arrays):
+        if kind == "npz":
+            np.savez(place, **arrays)
+            return
+        place.mkdir(exist_ok=True)
+        for name, rows in arrays.items():
+            np.save(place / f"{name}.npy", rows.T)
+
+    def run():
+        options = [f"--features={place}", "--feature_frame_rate=1", f"--soft_labels={root / 'soft.parquet'}"]
+        run_distill.main([str(root / "data" / "run.yaml"), *options, f"--output_dir={tmp_path / 'run'}"])
+
+    store(stored)
+    run()
+    run()  # of the same arrays: served
+    store({**stored, "v7": stored["v7"][::-1]})
+    with pytest.raises(SystemExit, match=r"holds a student with features_content\.v7 "):
+        run()
 
 
 def test_the_features_of_other_videos_do_not_matter(root, capsys):
@@ -214,3 +245,12 @@ def test_a_split_without_labels_is_refused_before_training(root, tmp_path):
     with pytest.raises(SystemExit, match="train_split is 'validation', but none of its 12 rows has a label to learn"):
         distill(root, f"--output_dir={tmp_path / 'run'}", *given)
     assert not list((tmp_path / "run").rglob("*.json"))
+
+
+def test_pictures_of_a_video_that_were_replaced_are_noticed(tmp_path):
+    folder = write_pictures(tmp_path / "v0", numbered_frames(3))
+    rows = datasets.Dataset.from_dict({"video_id": ["v0"], "video": [str(PictureFolder(str(folder), 2.0))]})
+    before = _input_digest(StudentInput(None, None, {}), [rows])
+    assert _input_digest(StudentInput(None, None, {}), [rows]) == before
+    write_pictures(folder, numbered_frames(3)[::-1])
+    assert _input_digest(StudentInput(None, None, {}), [rows]) != before
