@@ -99,6 +99,7 @@ print(*sys.modules)
     assert seconds < 1.5
 
 
+@pytest.mark.slow
 def test_run_distill_is_the_command(capsys):
     with pytest.raises(SystemExit):
         main(["distill", "--help"])

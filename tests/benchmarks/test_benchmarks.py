@@ -99,6 +99,7 @@ def test_scaling(tmp_path):
     assert measured["peak_mb"] >= measured["imports_mb"]
 
 
+@pytest.mark.slow
 def test_reader(output, capsys):
     options = ["--tiny", "--beam", "30", "--num_frames", "60", "--repeats", "2"]
     reader.main([*options, "--memory_frames", "50", "150", "--memory_beam", "20", "--output", str(output)])

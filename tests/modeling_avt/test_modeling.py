@@ -211,6 +211,7 @@ def test_attention_implementation_is_chosen_at_loading(tmp_path):
     assert model.avt.head.config._attn_implementation == model.avt.backbone.config._attn_implementation == "eager"
 
 
+@pytest.mark.slow
 def test_feature_path_compiles_into_one_graph():
     model, x = tiny_model(), features()
     labels = {"labels": torch.tensor([1, 2]), "past_labels": torch.zeros(2, 4).long()}

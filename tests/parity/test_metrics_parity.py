@@ -192,7 +192,9 @@ def test_means_over_all_classes_equal_the_reference(case):
         ("late_fusion_w_1_0.5_1.5_l2norm", [1, 0.5, 1.5], 2),
     ],
 )
-@pytest.mark.parametrize("case", ["egtea", "ek55", pytest.param("ek100", marks=pytest.mark.slow)], indirect=True)
+@pytest.mark.parametrize(
+    "case", ["egtea", *(pytest.param(name, marks=pytest.mark.slow) for name in ("ek55", "ek100"))], indirect=True
+)
 def test_late_fusion_equals_the_reference(case, name, weights, norm):
     recorded = case.recorded[name]
     assert recorded["seeds"] == case.recorded["late_fusion_equal"]["seeds"]

@@ -84,7 +84,11 @@ def test_rows_equal_the_reference(recorded):
             assert row["past_actions"].tolist() == [label if label >= 0 else -100 for label in sample["past_labels"]]
 
 
-@pytest.mark.parametrize("split", COUNTS, ids=lambda split: "-".join(split[1:]))
+@pytest.mark.parametrize(
+    "split",
+    [pytest.param(split, marks=pytest.mark.slow if "ek100" in split else ()) for split in COUNTS],
+    ids=lambda split: "-".join(split[1:]),
+)
 def test_counts_equal_the_reference(split, tmp_path):
     builder_class, folder, name = split
     annotations = require_shared("data", "annotations", folder)

@@ -153,6 +153,7 @@ def test_errors_are_one_line(options, tmp_path, tiny_encoder):
         assert "\n" not in stop.value.code
 
 
+@pytest.mark.slow
 def test_two_processes_train_as_one(options, tmp_path, tiny_decoder, fork_server):
     still = tmp_path / "still"
     model = AutoModelForCausalLM.from_pretrained(tiny_decoder, resid_pdrop=0.0, embd_pdrop=0.0, attn_pdrop=0.0)

@@ -78,6 +78,7 @@ def test_several_processes_write_the_same(tmp_path):
     assert [row["actions"] for row in read_lines(tmp_path / "a.jsonl")] == ACTIONS
 
 
+@pytest.mark.slow
 def test_a_killed_run_continues_to_the_same_file(tmp_path):
     many = [
         {**RECIPES[number % 3], "id": str(number), "title": "cr\N{LATIN SMALL LETTER E WITH GRAVE}me"}

@@ -82,6 +82,7 @@ def test_shortened():
     assert shortened("cut onions", 9) == "cut onio\N{HORIZONTAL ELLIPSIS}"
 
 
+@pytest.mark.slow
 def test_pictures_can_be_imported_without_matplotlib():
     modules = sorted(path.stem for path in (PROJECT / "avt_distill" / "pictures").glob("[!_]*.py"))
     imports = "".join(f"\nimport avt_distill.pictures.{module}" for module in modules)

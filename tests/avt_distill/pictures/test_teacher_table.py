@@ -19,6 +19,7 @@ def rows_of(actions: list[int], num_best: int = 5) -> pd.DataFrame:
     return rows
 
 
+@pytest.mark.slow
 def test_the_picture_grows_with_the_rows_alone(tmp_path):
     pytest.importorskip("matplotlib")
     from matplotlib.colors import to_rgb

@@ -219,6 +219,7 @@ def test_a_checkpoint_of_other_actions_is_refused(kitchen, tmp_path):
         fit(kitchen, tmp_path / "run", "--num_train_epochs", 0)
 
 
+@pytest.mark.slow
 def test_all_folds_of_ones_own_data(kitchen, tmp_path, capsys):
     """Folds are compared as text, as YAML's `fold: 1` is a number."""
     folder = shutil.copytree(kitchen, tmp_path / "data", ignore=shutil.ignore_patterns("cache"))

@@ -62,6 +62,7 @@ def test_actions_of_a_large_label_space_are_read_as_verb_and_noun(kitchen, tmp_p
     assert metrics["reader, log-linear"]["log loss"] < metrics["probe"]["log loss"]
 
 
+@pytest.mark.slow
 def test_a_language_model_is_distilled_and_compared(kitchen, tiny_encoder, tmp_path):
     given = ["--dataset", kitchen, "--model_name_or_path", tiny_encoder, "--output_dir", tmp_path / "teacher"]
     given += ["--cache_dir", kitchen / "cache", "--held_out_fraction", 0, "--num_train_epochs", 1, "--use_cpu", "true"]

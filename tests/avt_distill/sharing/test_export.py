@@ -141,6 +141,7 @@ def asked(model: AVTForAnticipation, features: torch.Tensor, at_s: float) -> dic
     return {entry["label"]: entry["score"] for entry in answers}
 
 
+@pytest.mark.slow
 def test_steps_and_a_loaded_reader_answer_as_the_pipeline(exported_reader):
     model, folder = exported_reader
     reader, description = loaded_reader(folder)
@@ -157,6 +158,7 @@ def test_steps_and_a_loaded_reader_answer_as_the_pipeline(exported_reader):
         assert found == pytest.approx(asked(model, features, time_s), abs=1e-5)
 
 
+@pytest.mark.slow
 def test_windows_and_a_loaded_reader_answer_as_the_pipeline(exported_reader):
     model, folder = exported_reader
     reader, description = loaded_reader(folder)
