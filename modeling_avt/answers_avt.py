@@ -3,6 +3,7 @@
 import torch
 
 from .numbers_avt import check_scores
+from .temporal_avt import CLIP_CONTRACT
 
 
 def most_likely(logits: torch.Tensor, config, top_k: int) -> list[dict]:
@@ -33,7 +34,7 @@ def _describe(action: int, score: float, config) -> dict:
 
 def check_observed_alike(video_processor, config):
     """Raises `ValueError` where a processor samples other moments than the model was trained on."""
-    for name in ("num_frames", "frame_rate", "tau_o"):
+    for name in ("num_frames", "frame_rate", "tau_o", *CLIP_CONTRACT):
         ours, models = getattr(video_processor, name), getattr(config, name)
         if ours != models:
             raise ValueError(

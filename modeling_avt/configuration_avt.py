@@ -5,14 +5,22 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import MISSING, dataclass, field, fields
 from typing import Any
 
-from huggingface_hub.errors import StrictDataclassError
-from transformers import CONFIG_MAPPING, AutoConfig, PreTrainedConfig
+from transformers import AutoConfig, PreTrainedConfig
 
+from .backbone_configuration_avt import (
+    backbone_width,
+    checked_backbone,
+    clip_length,
+    clip_problem,
+    has_predictor,
+    is_video_model,
+)
 from .labels_avt import NUM_LABELS, id_to_label, label_to_id, settled_labels, verb_noun_pairs, with_given
 from .rules_avt import Choice, Flag, Number, OrNone, WholeNumber, shown
-from .temporal_avt import FRAME_RATE, MAX_FRAMES, TIME_RULES
+from .temporal_avt import CLIP_FRAME_RATE, CLIP_RULES, FRAME_RATE, MAX_FRAMES, TIME_RULES, Clips, ClipWindow
 
 LABEL_TYPES = ("action", "verb", "noun")
+HEAD_TYPES = ("avt", "probe")
 # Far above any published model, GPT-3's 12,288 columns and 96 layers included, and far below what exhausts memory.
 HEAD_SIZE = WholeNumber(least=1, most=65_536)
 NUM_LAYERS = WholeNumber(least=1, most=1000)
@@ -126,12 +134,21 @@ class AVTConfig(PreTrainedConfig):
 
     Args:
         backbone_config (`PreTrainedConfig` or `dict`, *optional*, defaults to ViT-B/16 at 224 px): Configuration of any
-            Hugging Face image model, run on each frame. `None`: the model has no backbone and takes `video_features` of
-            width `feature_dim`.
-        feature_dim (`int`, *optional*): Width D of one frame's feature. Read off `backbone_config` where that names a
+            Hugging Face image model, run on each frame, or video model, run on the clip that ends there. `None`: the
+            model has no backbone and takes `video_features` of width `feature_dim`.
+        feature_dim (`int`, *optional*): Width D of one moment's feature. Read off `backbone_config` where that names a
             width; required without a backbone.
+        clip_num_frames (`int`, *optional*): Frames L of the clip that a video model sees at each sampled moment.
+            Default: as many as `backbone_config` says that it was trained on. `None` for image models.
+        clip_frame_rate (`float`, *optional*, defaults to 8.0): Frames per second within a clip.
+        use_predictor (`bool`, *optional*, defaults to `False`): Let V-JEPA 2's own predictor add what it expects to see
+            `tau_a` after the clip: the features' later half, or for a probe further tokens.
         intermediate_dim (`int`, *optional*):
             Width C of a bias-free linear map applied to the frame features first. `None`: no map, C = D.
+        head_type (`str`, *optional*, defaults to `"avt"`): What anticipates. `"avt"`: AVT's causal head over one
+            feature a moment. `"probe"`: an attentive probe over all tokens of the window, with one query for each label
+            type, as V-JEPA 2's evaluation does (Assran et al., 2025). It has none of the parts that the fields
+            `head_*`, `intermediate_dim`, `classify_last_frame` and `classify_past` describe.
         head_hidden_size (`int`, *optional*, defaults to 2048): Width of the causal head (GPT-2's `n_embd`).
         head_num_layers (`int`, *optional*, defaults to 6): Number of GPT-2 blocks.
         head_num_heads (`int`, *optional*, defaults to 4): Attention heads of each block.
@@ -139,6 +156,9 @@ class AVTConfig(PreTrainedConfig):
             rolled-out steps.
         head_dropout (`float`, *optional*, defaults to 0.1): GPT-2's residual, embedding and attention dropout.
         classifier_dropout (`float`, *optional*, defaults to 0.2): Dropout before the classifiers.
+        probe_num_layers (`int`, *optional*, defaults to 4): Layers of the probe, the last of which is the
+            cross-attention of its queries.
+        probe_num_heads (`int`, *optional*, defaults to 16): Attention heads of each.
         num_frames (`int`, *optional*, defaults to 10): Frames T in the observed window, at most 65,536.
         frame_rate (`float`, *optional*, defaults to 1.0): Frames sampled per second, at most 1,000.
         tau_a (`float`, *optional*, defaults to 1.0): Seconds between the end of the observed window and the start of
@@ -214,13 +234,19 @@ class AVTConfig(PreTrainedConfig):
         default_factory=lambda: {"model_type": "vit", "layer_norm_eps": 1e-6}
     )
     feature_dim: int | None = None
+    clip_num_frames: int | None = None
+    clip_frame_rate: float | int = CLIP_FRAME_RATE
+    use_predictor: bool = False
     intermediate_dim: int | None = None
+    head_type: str = "avt"
     head_hidden_size: int = 2048
     head_num_layers: int = 6
     head_num_heads: int = 4
     head_num_positions: int = 1024
     head_dropout: float | int = 0.1
     classifier_dropout: float | int = 0.2
+    probe_num_layers: int = 4
+    probe_num_heads: int = 16
     num_frames: int = 10
     frame_rate: float | int = 1.0
     tau_a: float | int = 1.0
@@ -268,9 +294,17 @@ class AVTConfig(PreTrainedConfig):
         # Transformers only warns where these contradict each other.
         self.id2label = settled_labels(self.id2label, self.label2id, kwargs.pop("num_labels", None))
         super().__post_init__(**kwargs)
+        if isinstance(self.backbone_config, PreTrainedConfig):
+            self._follow_backbone(self.backbone_config)
         self.check_consistency()
-        if self.feature_dim is None and isinstance(self.backbone_config, PreTrainedConfig):
-            self.feature_dim = _backbone_width(self.backbone_config)
+
+    def _follow_backbone(self, backbone_config: PreTrainedConfig):
+        """Sets the fields that were not given to what a backbone has."""
+        if self.clip_num_frames is None and is_video_model(backbone_config):
+            self.clip_num_frames = clip_length(backbone_config)
+        if self.feature_dim is None:
+            has_two_parts = self.use_predictor and self.head_type == "avt"
+            self.feature_dim = backbone_width(backbone_config) * (2 if has_two_parts else 1)
 
     def __setattr__(self, name: str, value: Any):
         """Checks a field by `FIELD_RULES` wherever it is set, by the constructor and from JSON too."""
@@ -317,7 +351,10 @@ class AVTConfig(PreTrainedConfig):
             rule(name, getattr(self, name))
         settled_labels(self.id2label, self.label2id, None)
         self._check_labels()
+        self._check_backbone()
         self._check_dimensions()
+        if self.head_type == "probe":
+            self._check_probe()
         if self.reader is not None:
             self._check_reader(ReaderSettings.from_config(self.reader))
 
@@ -371,6 +408,43 @@ class AVTConfig(PreTrainedConfig):
         """Names of the A actions, in order of id."""
         return [name for _, name in sorted((self.id2label or {}).items())]
 
+    @property
+    def num_queries(self) -> int:
+        """Q, the queries of a probe: one for each label type that has a classifier of its own."""
+        return 1 if self.use_class_mappings else len(self.label_types)
+
+    @property
+    def clips(self) -> Clips:
+        """What the encoder sees of each moment."""
+        return Clips(self.clip_num_frames, self.clip_frame_rate)
+
+    @property
+    def clip_window(self) -> ClipWindow:
+        """The frames that the clips of an observed window consist of."""
+        return self.clips.window(self.num_frames, self.frame_rate)
+
+    def _check_backbone(self):
+        backbone_config = self.backbone_config
+        if self.clip_num_frames is not None and not is_video_model(backbone_config):
+            kind = "there is no backbone" if backbone_config is None else f"a '{backbone_config.model_type}' is not one"
+            raise ValueError(f"clip_num_frames is {self.clip_num_frames}, but only video models see clips, and {kind}.")
+        if self.clip_num_frames is not None and (problem := clip_problem(backbone_config, self.clip_num_frames)):
+            raise ValueError(f"clip_num_frames is {self.clip_num_frames}: {problem}.")
+        if self.use_predictor and not has_predictor(backbone_config):
+            raise ValueError(
+                "use_predictor is set, but only V-JEPA 2 has a predictor: give a backbone_config of type 'vjepa2'."
+            )
+
+    def _check_probe(self):
+        if self.feature_dim is not None and self.feature_dim % self.probe_num_heads:
+            raise ValueError(
+                f"feature_dim={self.feature_dim} is not divisible by probe_num_heads={self.probe_num_heads}."
+            )
+        unused = ("intermediate_dim", "head_feature_dim", "standardize_features", "feature_dropout")
+        for name in (*unused, "classify_last_frame"):
+            if getattr(self, name):
+                raise ValueError(f"{name} is {getattr(self, name)}, but a probe has no such part: leave it out.")
+
     def _check_dimensions(self):
         if self.head_hidden_size % self.head_num_heads:
             raise ValueError(
@@ -390,49 +464,21 @@ class AVTConfig(PreTrainedConfig):
                 raise ValueError(f"{name} is {width}: give 1 to {feature_dim}, the width of the features.")
 
 
-def _backbone_config(name: str, value: Any) -> PreTrainedConfig | None:
-    """Returns the configuration of an image model, given as one or as a dict."""
-    if value is None or isinstance(value, PreTrainedConfig):
-        return value
-    if not isinstance(value, Mapping):
-        raise ValueError(f"{name} is {shown(value)}: give the configuration of a Hugging Face image model, or a dict.")
-    arguments = dict(value)
-    model_type = arguments.pop("model_type", None)
-    if model_type is None:
-        raise ValueError(f"{name} has no 'model_type': give the name of a Hugging Face image model, such as 'vit'.")
-    if model_type not in CONFIG_MAPPING:
-        raise ValueError(
-            f"{name} has the model_type {shown(model_type)}, which transformers does not know: give the name of a "
-            "Hugging Face image model, such as 'vit'."
-        )
-    try:
-        return AutoConfig.for_model(model_type, **arguments)
-    except StrictDataclassError as error:  # it is no `ValueError`
-        cause = str(error.__cause__).rstrip(".")
-        raise ValueError(f"{name} is no configuration of '{model_type}': {cause}.") from error
-
-
-def _backbone_width(backbone_config: PreTrainedConfig) -> int:
-    """The width of one image's pooled feature, as Hugging Face image configurations name it."""
-    if getattr(backbone_config, "hidden_size", None) is not None:
-        return backbone_config.hidden_size
-    if getattr(backbone_config, "hidden_sizes", None):
-        return backbone_config.hidden_sizes[-1]
-    raise ValueError(
-        f"The configuration of a '{backbone_config.model_type}' backbone names no width: give it as feature_dim."
-    )
-
-
 FIELD_RULES: dict[str, Callable[[str, Any], Any]] = {
-    "backbone_config": _backbone_config,
+    "backbone_config": checked_backbone,
     "feature_dim": FEATURE_DIM,
+    **CLIP_RULES,
+    "use_predictor": Flag(),
     "intermediate_dim": FEATURE_DIM,
+    "head_type": Choice(HEAD_TYPES),
     "head_hidden_size": HEAD_SIZE,
     "head_num_layers": NUM_LAYERS,
     "head_num_heads": HEAD_SIZE,
     "head_num_positions": WholeNumber(least=1, most=2 * MAX_FRAMES),  # room for frames and steps after them
     "head_dropout": DROPOUT,
     "classifier_dropout": DROPOUT,
+    "probe_num_layers": NUM_LAYERS,
+    "probe_num_heads": HEAD_SIZE,
     **TIME_RULES,
     "standardize_features": Flag(),
     "feature_dropout": DROPOUT,

@@ -1,24 +1,29 @@
 """The Anticipative Video Transformer (AVT, Girdhar and Grauman, ICCV 2021) on today's transformers.
 
-Data flow: frames -> `AVTModel.encode_frames` (any Hugging Face image model) -> frame features `x (B, T, D)` -> optional
-mapper `(B, T, C)` -> encoder `(B, T, H)` -> causal GPT-2 -> decoder `(B, T, C)`. Output t of the decoder predicts the
-feature of frame t+1, so its outputs 0..T-2 describe the observed frames 1..T-1 ("past"), and output T-1 the moment
-after the window ("future"), from which the next action is classified.
+Data flow: frames, or clips -> `AVTModel.encode_frames` (any Hugging Face image or video model) -> features `x (B, T,
+D)` of T moments -> optional mapper `(B, T, C)` -> encoder `(B, T, H)` -> causal GPT-2 -> decoder `(B, T, C)`. Output t
+of the decoder predicts the feature of frame t+1, so its outputs 0..T-2 describe the observed frames 1..T-1 ("past"),
+and output T-1 the moment after the window ("future"), from which the next action is classified.
+
+With `config.head_type = "probe"`: tokens `(B, T, S, D)` of T moments -> `probe_avt.AttentiveProbe` -> one vector for
+each label type `(B, Q, D)`, from which it is classified.
 """
 
-import inspect
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import nn
-from transformers import MODEL_MAPPING, AutoModel, GPT2Config, GPT2Model, PreTrainedModel
+from transformers import AutoModel, GPT2Config, GPT2Model, PreTrainedModel
 
 from .configuration_avt import AVTConfig, ReaderSettings
+from .encoders_avt import backbone_class, encode, encode_clips, has_class_token, leave_out_predictor
 from .loading_avt import check_loaded, load_with_report
-from .losses_avt import IGNORED_LABEL, classification_loss, feature_prediction_loss, past_action_loss
+from .losses_avt import classification_loss, feature_prediction_loss, past_action_loss
+from .model_inputs_avt import check_inputs, check_labels
 from .numbers_avt import compute_dtype
 from .outputs_avt import AVTAnticipationOutput, AVTModelOutput
+from .probe_avt import AttentiveProbe
 from .reader_avt import HistoryReader
 from .streaming_avt import AVTStream
 
@@ -80,6 +85,8 @@ class AVTPreTrainedModel(PreTrainedModel):
             nn.init.normal_(module.weight, mean=0.0, std=self.config.initializer_range)
             if module.bias is not None:
                 nn.init.zeros_(module.bias)
+        elif isinstance(module, AttentiveProbe):  # after its layers, which are drawn anew
+            module.draw_weights()
 
 
 class AVTHead(GPT2Model):
@@ -100,7 +107,7 @@ class AVTHead(GPT2Model):
 
 
 class AVTModel(AVTPreTrainedModel):
-    """Frame encoder and causal head, without classifiers."""
+    """Frame encoder, and causal head or probe, without classifiers."""
 
     feature_mean: torch.Tensor  # (D,), where `config.standardize_features`
     feature_deviation: torch.Tensor
@@ -112,16 +119,26 @@ class AVTModel(AVTPreTrainedModel):
         if config.backbone_config is not None:
             _, arguments = backbone_class(config.backbone_config)
             self.backbone = AutoModel.from_config(config.backbone_config, **arguments)
+            if not config.use_predictor:
+                leave_out_predictor(self.backbone)
             # The reference redraws the backbone's linear layers too, before it loads pretrained weights into it.
             self.backbone.apply(self._init_weights)
-            names = [name for name, _ in self.backbone.named_parameters()]
-            self.has_class_token = any(name.endswith(("cls_token", "class_embedding")) for name in names)
+            self.has_class_token = has_class_token(self.backbone)
         width = config.feature_dim
         assert width is not None  # the configuration reads it off the backbone where it is not given
         if config.standardize_features:
             self.register_buffer("feature_mean", torch.zeros(width))
             self.register_buffer("feature_deviation", torch.ones(width))
-        width = config.head_feature_dim or width
+        self.output_dim = width
+        self.probe = self.head = None
+        if config.head_type == "probe":
+            self.probe = AttentiveProbe(config)
+        else:
+            self._add_head(config, config.head_feature_dim or width)
+        self.post_init()
+
+    def _add_head(self, config: AVTConfig, width: int):
+        """Adds AVT's causal head over features of a width."""
         self.mapper = None
         if config.intermediate_dim is not None:
             self.mapper = nn.Linear(width, config.intermediate_dim, bias=False)
@@ -129,22 +146,21 @@ class AVTModel(AVTPreTrainedModel):
         self.encoder = nn.Linear(width, config.head_hidden_size, bias=False)
         self.head = AVTHead._from_config(_head_config(config), attn_implementation=config._attn_implementation)
         self.decoder = nn.Linear(config.head_hidden_size, width, bias=False)
-        self.post_init()
+        self.output_dim = width
 
     def get_input_embeddings(self):
-        return self.encoder
+        return self.encoder if self.probe is None else self.probe
 
     def encode_frames(self, pixel_values: torch.Tensor) -> torch.Tensor:
-        """Returns one feature per image: the backbone's own pooled output where it has one, else its class token, else
-        the mean.
-
-        The pooler that some models add on request (ViT's tanh layer) is left out, as in the reference.
+        """Returns one feature per image or clip; for a probe its tokens: see `encoders_avt.encode`.
 
         Args:
-            pixel_values (`torch.Tensor` of shape `(N, 3, H, W)`): Normalised frames.
+            pixel_values (`torch.Tensor` of shape `(N, 3, H, W)`, or `(N, L, 3, H, W)` for video models): Normalised
+                frames.
 
         Returns:
-            `torch.Tensor` of shape `(N, D)`, of the type that the backbone computes in, whatever the frames' is.
+            `torch.Tensor` of shape `(N, D)`, or `(N, S, D)` for a probe, of the type that the backbone computes in,
+            whatever the frames' is.
 
         Raises:
             ValueError: without a backbone, or where the backbone's features are not `config.feature_dim` wide.
@@ -153,21 +169,20 @@ class AVTModel(AVTPreTrainedModel):
             raise ValueError(
                 "This model has no backbone (config.backbone_config is None): give video_features (B, T, D)."
             )
-        outputs = self.backbone(pixel_values.to(compute_dtype(self.backbone)))
-        features = getattr(outputs, "pooler_output", None)
-        if features is None:
-            features = outputs.last_hidden_state
-            if features.ndim == 4:  # (N, D, h, w)
-                features = features.mean((-2, -1))
-            else:  # (N, tokens, D)
-                features = features[:, 0] if self.has_class_token else features.mean(1)
-        features = features.flatten(1)  # (N, D, 1, 1) -> (N, D)
+        features = encode(self.backbone, pixel_values, self.config, self.has_class_token)
         if features.shape[-1] != self.config.feature_dim:
             raise ValueError(
                 f"The '{self.config.backbone_config.model_type}' backbone gives features of width "
                 f"{features.shape[-1]}: set feature_dim to it (it is {self.config.feature_dim})."
             )
         return features
+
+    def _encode_windows(self, pixel_values_videos: torch.Tensor) -> torch.Tensor:
+        """Returns the features of the moments of windows, `(B, F, 3, H, W)` -> `(B, T, D)` or `(B, T, S, D)`."""
+        pixels = pixel_values_videos
+        if self.config.clip_num_frames is not None:
+            pixels = pixels[:, self.config.clip_window.clips.to(pixels.device)]  # (B, T, L, 3, H, W)
+        return self.encode_frames(pixels.flatten(0, 1)).unflatten(0, (len(pixels), -1))
 
     def forward(
         self,
@@ -181,9 +196,10 @@ class AVTModel(AVTPreTrainedModel):
         """Returns the observed frames' features and those that the head predicts.
 
         Args:
-            pixel_values_videos (`torch.Tensor` of shape `(B, T, 3, H, W)`, *optional*): Normalised frames, oldest
-                first.
-            video_features (`torch.Tensor` of shape `(B, T, D)`, *optional*): Frame features instead of frames.
+            pixel_values_videos (`torch.Tensor` of shape `(B, F, 3, H, W)`, *optional*): Normalised frames, oldest
+                first; see `AVTForAnticipation.forward`.
+            video_features (`torch.Tensor` of shape `(B, T, D)`, *optional*): Features instead of frames; for a probe
+                tokens `(B, T, S, D)`.
             frame_mask (`torch.BoolTensor` of shape `(B, T)`, *optional*): `False` marks left padding: moments before
                 the video.
             num_future_steps (`int`, *optional*, defaults to 1): K, how far to roll out.
@@ -192,11 +208,16 @@ class AVTModel(AVTPreTrainedModel):
         if video_features is None:
             if pixel_values_videos is None:
                 raise ValueError("Give either pixel_values_videos or video_features; got neither.")
-            batch_size = pixel_values_videos.shape[0]
-            video_features = self.encode_frames(pixel_values_videos.flatten(0, 1)).unflatten(0, (batch_size, -1))
+            video_features = self._encode_windows(pixel_values_videos)
         if frame_mask is not None:
             # Nothing attends to an absent frame, but 0 times what it holds may be NaN.
-            video_features = video_features.masked_fill(~frame_mask[..., None], 0)
+            absent = ~frame_mask[..., None] if video_features.ndim == 3 else ~frame_mask[..., None, None]
+            video_features = video_features.masked_fill(absent, 0)
+        if self.probe is not None:
+            tokens = video_features.to(compute_dtype(self.probe))
+            return AVTModelOutput(
+                future_features=self.probe(tokens, frame_mask), observed_features=self.of_moments(tokens)
+            )
         observed = self.standardize(video_features).to(compute_dtype(self.encoder, self.head))
         x = self.read_by_head(observed)
         if self.training and self.config.feature_dropout:
@@ -223,6 +244,10 @@ class AVTModel(AVTPreTrainedModel):
             hidden_states=head_output.hidden_states,
             attentions=head_output.attentions,
         )
+
+    def of_moments(self, features: torch.Tensor) -> torch.Tensor:
+        """Returns one feature a moment, `(..., D)`: of tokens `(..., S, D)`, which a probe has, their mean."""
+        return features if self.probe is None else features.mean(-2)
 
     def read_by_head(self, features: torch.Tensor) -> torch.Tensor:
         """Returns the columns of frame features `(..., D)` that are not the recognizer's alone."""
@@ -270,7 +295,7 @@ class AVTForAnticipation(AVTPreTrainedModel):
         num_classes = config.num_classes
         if config.use_class_mappings:
             num_classes = {"action": num_classes["action"]}
-        width = self.avt.decoder.out_features
+        width = self.avt.output_dim
         self.classifiers = nn.ModuleDict({name: nn.Linear(width, size) for name, size in num_classes.items()})
         num_actions = num_classes["action"]
         self.last_frame_classifier = self.recognizer = self.reader = None
@@ -295,21 +320,32 @@ class AVTForAnticipation(AVTPreTrainedModel):
         return self.avt.get_input_embeddings()
 
     def encode_frames(self, pixel_values: torch.Tensor) -> torch.Tensor:
-        """Returns one feature per image, `(N, 3, H, W)` -> `(N, D)`: see `AVTModel.encode_frames`."""
+        """Returns one feature per image, `(N, 3, H, W)` -> `(N, D)`, or per clip: see `AVTModel.encode_frames`."""
         return self.avt.encode_frames(pixel_values)
+
+    def encode_clips(self, frames: torch.Tensor, clips: torch.Tensor) -> torch.Tensor:
+        """Returns the features of N moments, `(N, D)` or for a probe tokens `(N, S, D)`, a few at a time.
+
+        Args:
+            frames (`torch.Tensor` of shape `(F, 3, H, W)`): Normalised frames, on any device.
+            clips (`torch.LongTensor` of shape `(N, L)`): Which of them each moment's clip consists of; for image models
+                L = 1.
+        """
+        return encode_clips(self, frames, clips)
 
     def recognize_frames(self, features: torch.Tensor) -> torch.Tensor:
         """Returns log probabilities of what frames show, float32 `(N, A + 1)`, the background last.
 
         Args:
-            features (`torch.Tensor` of shape `(N, D)`): Of `encode_frames`, or stored ones.
+            features (`torch.Tensor` of shape `(N, D)`, or for a probe `(N, S, D)`): Of `encode_frames`, or stored ones.
 
         Raises:
             ValueError: unless `config.recognizes_frames`.
         """
         if self.recognizer is None:
             raise ValueError("config.recognizes_frames is not set: train a model with it to recognize frames.")
-        features = self.avt.standardize(features).to(compute_dtype(self.recognizer, self.avt.head))
+        features = self.avt.standardize(self.avt.of_moments(features))
+        features = features.to(compute_dtype(self.recognizer, self.avt.probe or self.avt.head))
         return self.recognizer(features[..., : self.recognizer.in_features]).float().log_softmax(-1)
 
     def attach_reader(self, reader: HistoryReader | None):
@@ -358,9 +394,11 @@ class AVTForAnticipation(AVTPreTrainedModel):
         Args:
             pixel_values_videos (`torch.Tensor` of shape `(B, T, 3, H, W)` or `(B, V, T, 3, H, W)`, *optional*):
                 Normalised frames, oldest first. V views of one clip (crops, flips) are run each, their outputs
-                averaged.
+                averaged. For a video model there are F frames in place of T: each frame of the T overlapping clips
+                once, as `AVTVideoProcessor` samples them (`temporal_avt.ClipWindow`).
             video_features (`torch.Tensor` of shape `(B, T, D)`, *optional*):
-                Frame features instead of frames; for a model with a backbone, what `encode_frames` returns.
+                Features instead of frames, for a probe tokens `(B, T, S, D)`; for a model with a backbone, what
+                `encode_frames` returns.
             frame_mask (`torch.BoolTensor` of shape `(B, T)`, *optional*):
                 `False` marks left padding, moments before the video begins: nothing attends to them. The last frame
                 always has position T-1.
@@ -381,7 +419,7 @@ class AVTForAnticipation(AVTPreTrainedModel):
             ValueError: where inputs or labels do not fit the model, naming the argument, its shape or value and what is
                 accepted.
         """
-        self._check_inputs(pixel_values_videos, video_features, frame_mask, num_future_steps)
+        check_inputs(self.config, pixel_values_videos, video_features, frame_mask, num_future_steps)
         frame_mask = None if frame_mask is None else frame_mask.bool()
         num_views = 1
         if pixel_values_videos is not None and pixel_values_videos.ndim == 6:
@@ -398,7 +436,7 @@ class AVTForAnticipation(AVTPreTrainedModel):
         )
         past = _average_views(outputs.past_features, num_views)
         future = _average_views(outputs.future_features, num_views)
-        future_logits = {name: layer(self.dropout(future)) for name, layer in self.classifiers.items()}  # (B, K, .)
+        future_logits = self._classify(future)  # (B, K, .) each
         observed = _average_views(outputs.observed_features, num_views)
         if self.last_frame_classifier is not None:
             # Of every step: what the last observed frame shows is said of the moment after the window, and further.
@@ -411,11 +449,13 @@ class AVTForAnticipation(AVTPreTrainedModel):
         logits = {name: scores[:, -1] for name, scores in future_logits.items()}
         if self.config.use_class_mappings:
             logits.update(self._sum_action_logits(logits["action"]))
-        past_logits = self.classifiers["action"](self.dropout(past)) if self.config.classify_past else None  # (B, T, A)
+        past_logits = None
+        if past is not None and self.config.classify_past:
+            past_logits = self.classifiers["action"](self.dropout(past))  # (B, T, A)
 
         losses = self._classification_losses(logits, past_logits, labels, past_labels, verb_labels, noun_labels)
         if frame_labels is not None and frame_logits is not None:
-            _check_labels("frame_labels", frame_labels, frame_logits)
+            check_labels("frame_labels", frame_labels, frame_logits)
             losses["frame_loss"] = classification_loss(frame_logits, frame_labels)
         feature_loss = _feature_loss(outputs, frame_mask)
         output = AVTAnticipationOutput(
@@ -436,6 +476,13 @@ class AVTForAnticipation(AVTPreTrainedModel):
         return_dict = self.config.return_dict if return_dict is None else return_dict
         return output if return_dict else output.to_tuple()
 
+    def _classify(self, future: torch.Tensor) -> dict[str, torch.Tensor]:
+        """Returns scores `(B, K, .)` of each label type, of features `(B, K, C)`; of a probe each query has its own."""
+        if self.avt.probe is None:
+            return {name: layer(self.dropout(future)) for name, layer in self.classifiers.items()}
+        of_queries = zip(self.classifiers.items(), self.dropout(future).split(1, dim=1), strict=True)
+        return {name: layer(found) for (name, layer), found in of_queries}
+
     def _sum_action_logits(self, action_logits: torch.Tensor) -> dict[str, torch.Tensor]:
         """Returns verb and noun scores as sums of the raw scores of their actions (models/base_model.py:236)."""
         sums = {}
@@ -454,10 +501,10 @@ class AVTForAnticipation(AVTPreTrainedModel):
             ("noun", logits.get("noun"), noun_labels),
         ):
             if target is not None and scores is not None:
-                _check_labels("labels" if name == "action" else f"{name}_labels", target, scores)
+                check_labels("labels" if name == "action" else f"{name}_labels", target, scores)
                 losses[f"{name}_loss"] = classification_loss(scores, target)
         if past_labels is not None and past_logits is not None:
-            _check_labels("past_labels", past_labels, past_logits)
+            check_labels("past_labels", past_labels, past_logits)
             losses["past_loss"] = past_action_loss(
                 past_logits, past_labels, normalizer=self.config.past_loss_normalizer
             )
@@ -471,54 +518,6 @@ class AVTForAnticipation(AVTPreTrainedModel):
         if feature_loss is not None:
             terms.append(self.config.feature_loss_weight * feature_loss)
         return sum(terms[1:], start=terms[0])
-
-    def _check_inputs(self, pixel_values_videos, video_features, frame_mask, num_future_steps):
-        if (pixel_values_videos is None) == (video_features is None):
-            given = "neither" if pixel_values_videos is None else "both"
-            raise ValueError(f"Give either pixel_values_videos or video_features; got {given}.")
-        if video_features is None:
-            self._check_pixels(pixel_values_videos)
-            batch_size, num_frames = pixel_values_videos.shape[0], pixel_values_videos.shape[-4]
-        else:
-            width = self.config.feature_dim
-            if video_features.ndim != 3 or video_features.shape[-1] != width:
-                raise ValueError(
-                    f"video_features has the shape {tuple(video_features.shape)}: this model takes (B, T, {width})."
-                )
-            batch_size, num_frames = video_features.shape[:2]
-        if num_future_steps < 1:
-            raise ValueError(f"num_future_steps is {num_future_steps}: give 1 or more.")
-        num_positions = self.config.head_num_positions
-        if num_frames < 1 or num_frames + num_future_steps - 1 > num_positions:
-            raise ValueError(
-                f"{num_frames} frames and {num_future_steps} future steps do not fit: the head has {num_positions} "
-                "positions (head_num_positions) and needs one for each frame and for each step after the first."
-            )
-        if frame_mask is not None and tuple(frame_mask.shape) != (batch_size, num_frames):
-            raise ValueError(
-                f"frame_mask has the shape {tuple(frame_mask.shape)}: give (B, T) = {(batch_size, num_frames)}."
-            )
-        if frame_mask is not None and _can_be_read(frame_mask) and not frame_mask[:, -1].all():
-            raise ValueError("frame_mask hides a last frame: padding goes to the left, before the first real frame.")
-
-    def _check_pixels(self, pixel_values_videos):
-        if self.config.backbone_config is None:
-            raise ValueError(
-                "This model has no backbone (config.backbone_config is None): give video_features (B, T, D)."
-            )
-        if pixel_values_videos.ndim not in (5, 6) or pixel_values_videos.shape[-3] != 3:
-            raise ValueError(
-                f"pixel_values_videos has the shape {tuple(pixel_values_videos.shape)}: give (B, T, 3, H, W), "
-                "or (B, V, T, 3, H, W) for V views whose outputs are averaged."
-            )
-
-
-def backbone_class(backbone_config) -> tuple[type[PreTrainedModel], dict]:
-    """Returns the model class for a configuration, and the arguments that leave out its pooler where it allows to."""
-    found: Any = MODEL_MAPPING[type(backbone_config)]  # a class, or several, whatever its annotation says
-    model_class = found[0] if isinstance(found, (list, tuple)) else found
-    leave_out_pooler = "add_pooling_layer" in inspect.signature(model_class.__init__).parameters
-    return model_class, {"add_pooling_layer": False} if leave_out_pooler else {}
 
 
 def _head_config(config: AVTConfig) -> GPT2Config:
@@ -537,35 +536,19 @@ def _head_config(config: AVTConfig) -> GPT2Config:
     )
 
 
-def _average_views(features: torch.Tensor, num_views: int) -> torch.Tensor:
-    return features if num_views == 1 else features.unflatten(0, (-1, num_views)).mean(1)  # (B*V, ...) -> (B, ...)
+def _average_views(features: torch.Tensor | None, num_views: int) -> Any:
+    if features is None or num_views == 1:
+        return features
+    return features.unflatten(0, (-1, num_views)).mean(1)  # (B*V, ...) -> (B, ...)
 
 
 def _feature_loss(outputs: AVTModelOutput, frame_mask: torch.Tensor | None) -> torch.Tensor | None:
     """Returns the loss over frames 1..T-1 of all views (its mean over views is the reference's); `None` for a single
-    frame."""
-    if outputs.frame_features.shape[1] < 2:
+    frame, and for a probe."""
+    if outputs.frame_features is None or outputs.past_features is None or outputs.frame_features.shape[1] < 2:
         return None
     both_exist = None if frame_mask is None else frame_mask[:, 1:] & frame_mask[:, :-1]
     return feature_prediction_loss(outputs.past_features[:, 1:], outputs.frame_features[:, 1:], both_exist)
-
-
-def _check_labels(name: str, labels: torch.Tensor, scores: torch.Tensor):
-    if labels.shape != scores.shape[:-1]:
-        raise ValueError(f"{name} has the shape {tuple(labels.shape)}: give {tuple(scores.shape[:-1])}.")
-    if not _can_be_read(labels):
-        return  # cross_entropy asserts on the device
-    num_classes = scores.shape[-1]
-    wrong = labels[(labels != IGNORED_LABEL) & ((labels < 0) | (labels >= num_classes))]
-    if len(wrong):
-        raise ValueError(
-            f"{name} holds {wrong[0].item()}: give class ids 0..{num_classes - 1}, or {IGNORED_LABEL} where unlabelled."
-        )
-
-
-def _can_be_read(values: torch.Tensor) -> bool:
-    """Whether looking at values is free: it would stall an accelerator, and break a graph that is being compiled."""
-    return values.device.type == "cpu" and not torch.compiler.is_compiling()
 
 
 AVTModel.register_for_auto_class("AutoModel")

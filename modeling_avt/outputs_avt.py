@@ -14,17 +14,18 @@ class AVTModelOutput(ModelOutput):
     """What the frame encoder and the causal head compute.
 
     Args:
-        frame_features (`torch.Tensor` of shape `(B, T, C)`): The observed frames, after the mapper.
-        past_features (`torch.Tensor` of shape `(B, T, C)`):
-            What the head predicts for each observed frame from the frames before it; the first frame stands for itself.
-        future_features (`torch.Tensor` of shape `(B, K, C)`): The K moments after the observed window.
+        frame_features (`torch.Tensor` of shape `(B, T, C)`): The observed frames, after the mapper. `None` for a probe.
+        past_features (`torch.Tensor` of shape `(B, T, C)`): What the head predicts for each observed frame from the
+            frames before it; the first frame stands for itself. `None` for a probe.
+        future_features (`torch.Tensor` of shape `(B, K, C)`): The K moments after the observed window; of a probe what
+            its Q queries found, `(B, Q, D)`.
         observed_features (`torch.Tensor` of shape `(B, T, D)`): The observed frames before the mapper, standardized
-            where `config.standardize_features`.
+            where `config.standardize_features`; of a probe the mean over the tokens of each moment.
         hidden_states, attentions (`tuple[torch.Tensor]`, *optional*): Of the head over the observed frames.
     """
 
-    frame_features: torch.Tensor = _ALWAYS_SET
-    past_features: torch.Tensor = _ALWAYS_SET
+    frame_features: torch.Tensor | None = None
+    past_features: torch.Tensor | None = None
     future_features: torch.Tensor = _ALWAYS_SET
     observed_features: torch.Tensor = _ALWAYS_SET
     hidden_states: tuple[torch.Tensor, ...] | None = None
@@ -68,7 +69,7 @@ class AVTAnticipationOutput(ModelOutput):
     noun_logits: torch.Tensor | None = None
     future_logits: torch.Tensor | None = None
     future_features: torch.Tensor = _ALWAYS_SET
-    past_features: torch.Tensor = _ALWAYS_SET
+    past_features: torch.Tensor | None = None
     action_loss: torch.Tensor | None = None
     verb_loss: torch.Tensor | None = None
     noun_loss: torch.Tensor | None = None

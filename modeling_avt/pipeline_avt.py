@@ -16,7 +16,7 @@ from .pipeline_inputs_avt import ClockedArray, ObservedWindow, VideoArray, Video
 from .reader_avt import pool
 from .rules_avt import SECONDS, SECONDS_AHEAD, TOP_K
 from .temporal_avt import TIME_SLACK_S, checked_every, sample_frame_times, timeline_moments
-from .video_processing_avt import FRAMES_AT_ONCE, AVTVideoProcessor
+from .video_processing_avt import AVTVideoProcessor
 from .video_source_avt import is_video_source
 
 
@@ -195,9 +195,10 @@ class ActionAnticipationPipeline(Pipeline):
     ) -> dict:
         """Returns what is observed of a video once, and for each of M moments the T rows that are its window.
 
-        `pixel_values (F, 3, H, W)` or `video_features (F, D)`; `positions (M, T)` index into them; `frame_mask (M, T)`;
-        `at_s`, M floats, or `[None]` where there is no clock; `is_timeline`; and what the reader reads, `read_s`, G
-        floats, and `read_positions (G,)`, both empty where it does not.
+        `pixel_values (F, 3, H, W)`, with `clips (U, L)` that index into them, or `video_features (U, D)`; `positions
+        (M, T)`, which index into the U moments that are distinct; `frame_mask (M, T)`; `at_s`, M floats, or `[None]`
+        where there is no clock; `is_timeline`; and what the reader reads, `read_s`, G floats, and `read_positions
+        (G,)`, both empty where it does not.
         """
         source = to_source(video, frames_per_second)
         self._check_source(source)
@@ -251,15 +252,17 @@ class ActionAnticipationPipeline(Pipeline):
         return read_from_s + np.arange(int((moments[-1] - read_from_s + TIME_SLACK_S) * rate) + 1) / rate
 
     def _observed(self, source: VideoFile | ClockedArray, times: np.ndarray, mask: np.ndarray):
-        """Returns the frames, or features, shown at times, each once, and the place of each time among them."""
+        """Returns what is seen at times, each frame or feature once, and the place of each time among the moments."""
         if isinstance(source, VideoFile):
             assert self.video_processor is not None  # see `_check_source`
-            frames, positions = self.video_processor.read_moments(source.file, times, mask)
-            return {"pixel_values": frames}, positions
-        numbers = source.numbers_at(times, mask)
-        observed = np.unique(numbers[mask])
-        positions = torch.from_numpy(np.where(mask, np.searchsorted(observed, numbers), 0))
-        return self._prepare(source.rows[torch.from_numpy(observed)]), positions
+            frames, distinct = self.video_processor.read_moments(source.file, times, mask)
+            return {"pixel_values": frames, "clips": distinct.clips}, distinct.positions
+        if source.is_features:
+            numbers, positions = _distinct(source.numbers_at(times, mask), mask)
+            return self._prepare(source.rows[numbers]), positions
+        distinct = self.model.config.clips.distinct(times, mask)
+        numbers, places = _distinct(source.numbers_at(distinct.times_s, np.ones(len(distinct.times_s), dtype=bool)))
+        return {**self._prepare(source.rows[numbers]), "clips": places[distinct.clips]}, distinct.positions
 
     def _check_source(self, source: VideoFile | VideoArray):
         config = self.model.config
@@ -274,7 +277,10 @@ class ActionAnticipationPipeline(Pipeline):
 
     def _prepare_window(self, source: ObservedWindow, at: float | None, every: float | None) -> dict:
         """Returns the rows of an array without a clock as the one window that they are."""
-        num_frames, num_rows = self.model.config.num_frames, len(source.rows)
+        config, num_rows = self.model.config, len(source.rows)
+        num_moments = config.num_frames
+        clips = None if source.is_features else config.clip_window.clips
+        num_frames = num_moments if clips is None else len(config.clip_window.offsets_s)
         if at is not None or every is not None:
             raise ValueError(
                 f"{'at' if every is None else 'every'} needs a clock, and {source.described} has none: give "
@@ -285,14 +291,15 @@ class ActionAnticipationPipeline(Pipeline):
                 f"{source.described} is not the {num_frames} frames that the model observes: give frames_per_second, "
                 f"so that they can be picked, or exactly {num_frames}."
             )
-        mask = torch.ones(num_frames, dtype=torch.bool)
+        mask = torch.ones(num_moments, dtype=torch.bool)
         if source.frame_mask is not None:
             mask = torch.as_tensor(source.frame_mask).bool()
-            if mask.shape != (num_frames,):
-                raise ValueError(f"frame_mask has the shape {tuple(mask.shape)}: give ({num_frames},).")
+            if mask.shape != (num_moments,):
+                raise ValueError(f"frame_mask has the shape {tuple(mask.shape)}: give ({num_moments},).")
         return {
             **self._prepare(source.rows, mask),
-            "positions": torch.arange(num_frames)[None],
+            "clips": clips,
+            "positions": torch.arange(num_moments)[None],
             "frame_mask": mask[None],
             "at_s": [None],
             "is_timeline": False,
@@ -307,9 +314,7 @@ class ActionAnticipationPipeline(Pipeline):
             check_features(observed, "Observed features", "extract them anew")
             return {"video_features": rows.float()}
         assert self.video_processor is not None  # see `_check_source`
-        chunks = rows.split(FRAMES_AT_ONCE)
-        frames = [self.video_processor.preprocess(chunk)["pixel_values_videos"][0] for chunk in chunks]
-        return {"pixel_values": torch.cat(frames)}
+        return {"pixel_values": self.video_processor.prepare(rows.__getitem__, len(rows))}
 
     def _forward(self, videos: dict | list[dict]) -> dict | list[dict]:
         if isinstance(videos, dict):
@@ -338,13 +343,14 @@ class ActionAnticipationPipeline(Pipeline):
 
     def _features(self, videos: list[dict]) -> list[torch.Tensor]:
         """Returns each video's features, encoding all frames of a batch together."""
-        pixels = [video["pixel_values"] for video in videos if "pixel_values" in video]
+        seen = [video for video in videos if "pixel_values" in video]
         encoded = iter(())
-        if pixels:
-            chunks = torch.cat(pixels).split(FRAMES_AT_ONCE)
-            features = torch.cat([self.model.encode_frames(chunk) for chunk in chunks])
+        if seen:
+            firsts = np.cumsum([0, *(len(video["pixel_values"]) for video in seen[:-1])]).tolist()
+            clips = torch.cat([video["clips"] + first for video, first in zip(seen, firsts, strict=True)])
+            features = self.model.encode_clips(torch.cat([video["pixel_values"] for video in seen]), clips)
             check_encoded(features)
-            encoded = iter(features.split([len(frames) for frames in pixels]))
+            encoded = iter(features.split([len(video["clips"]) for video in seen]))
         return [next(encoded) if "pixel_values" in video else video["video_features"] for video in videos]
 
     def postprocess(self, outputs, top_k: int = 5) -> list[dict]:
@@ -384,6 +390,13 @@ def _processor_beside(model) -> Any:
         f"The action-anticipation pipeline needs a video_processor for a model with a backbone, and {reason}: pass "
         "video_processor=AVTVideoProcessor(...), or save one beside the model."
     )
+
+
+def _distinct(numbers: np.ndarray, mask: np.ndarray | None = None) -> tuple[torch.Tensor, torch.Tensor]:
+    """Returns the numbers that occur where the mask is `True`, in order, and the place of each among them."""
+    distinct = np.unique(numbers if mask is None else numbers[mask])
+    places = np.searchsorted(distinct, numbers)
+    return torch.from_numpy(distinct), torch.from_numpy(places if mask is None else np.where(mask, places, 0))
 
 
 class _Answers:

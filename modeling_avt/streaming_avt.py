@@ -1,8 +1,11 @@
 """Anticipation while a video is being watched: frames come one at a time, each is encoded at most once.
 
-The model observes T frames, `1 / frame_rate` apart, that end at the moment of the answer. Answers at moments of one
-grid share frames: each answer encodes one frame and runs the head over the T features in memory. The head's own keys
+The model observes T moments, `1 / frame_rate` apart, that end at the moment of the answer. Answers at moments of one
+grid share them: each answer encodes one frame and runs the head over the T features in memory. The head's own keys
 and values are not kept: its positions count within the window, so each feature is at another position in the next one.
+
+A video model encodes the clip that ends at each moment, anew for each: its tokens depend on all frames of a clip. What
+is kept between moments are frames, each once, however many clips they are in: see `stream_clips_avt`.
 """
 
 import logging
@@ -20,6 +23,7 @@ from .answers_avt import check_can_read, check_observed_alike, described_history
 from .numbers_avt import check_encoded, check_weights
 from .reader_avt import LONGEST_GAP, HistoryReader, pool
 from .rules_avt import TOP_K
+from .stream_clips_avt import Clip, ClipMemory, ShownFrame
 from .stream_inputs_avt import (
     LEFT_OUT,
     LONGEST_VIDEO_S,
@@ -87,7 +91,8 @@ class AVTStream:
         num_left_out (`int`): Frames left out because of their times since the last `reset`; repetitions are none.
         num_restarts (`int`): How often a clock that was set began a new video since the last `reset`.
 
-    The memory in use does not grow: two frames, the features of one window, and a reader's hypotheses.
+    The memory in use does not grow: two frames, the features of one window, and a reader's hypotheses; for a video
+    model also the prepared frames of one clip, or all that come during it where they are fewer than `every` asks for.
 
     Raises:
         ValueError: where processor and model disagree, an argument is out of range, or a weight is not finite.
@@ -123,11 +128,15 @@ class AVTStream:
         self.top_k = TOP_K("top_k", top_k)
         self.reader = None if reader is False or model.reader is None else model.reader.begin_video()
         # Moments of one grid: every `answer_stride`-th is answered, every `reading_stride`-th is read.
-        read_per_frame = Fraction(1) if self.reader is None else _ratio(self.reader.settings.frame_rate, config)
+        read_per_frame = Fraction(1) if self.reader is None else _read_per_frame(self.reader, config)
         self.stride = math.lcm(stride, read_per_frame.numerator)
         self.moments_per_s = config.frame_rate * self.stride
         self.answer_stride = self.stride // stride
         self.reading_stride = self.stride * read_per_frame.denominator // read_per_frame.numerator
+        # Frames of a clip are 1 / clip_frame_rate apart, moments 1 / moments_per_s: ticks are what both fall on.
+        ticks = _ticks_per_moment(config, self.moments_per_s)
+        self._clip_grid = (config.clips.length, ticks.numerator, ticks.denominator)
+        self.ticks_per_s = self.moments_per_s * ticks.numerator
         # Features of the last moments: enough for the window of the last answer.
         self._num_kept = (config.num_frames - 1) * self.stride + self.answer_stride
         if self._num_kept > MAX_MOMENTS:
@@ -143,8 +152,10 @@ class AVTStream:
         self.num_left_out = self.num_restarts = 0
         self._now: _Now | None = None  # `None` before the first frame
         self._set_aside: PushedFrame | None = None
-        self._num_moments = 0  # moments that are over: i / moments_per_s, i = 0..num_moments-1
-        self._features: deque[torch.Tensor] = deque(maxlen=self._num_kept)  # of the frames shown then, `(D,)` each
+        self._memory = ClipMemory(*self._clip_grid)  # of the frames shown so far
+        self._last_clip: Clip | None = None
+        # Of the moments that are over, i / moments_per_s, i = 0, 1, ...: `(D,)`, or for a probe `(S, D)`, each.
+        self._features: deque[torch.Tensor] = deque(maxlen=self._num_kept)
         if self.reader is not None:
             self.reader.reset()
 
@@ -204,7 +215,7 @@ class AVTStream:
     def push_together(streams: Sequence["AVTStream"], frames: Sequence, times_s: Sequence[float]) -> list:
         """Pushes one frame into each of several streams of one model, and returns what each `push` would.
 
-        All frames are encoded in one call of the backbone, all answers computed in one call of the head.
+        All frames are encoded together, 32 in one call of the backbone, all answers computed in one call of the head.
 
         Raises:
             ValueError: as `push`, and for streams of different models, a stream given twice or lists of different
@@ -253,22 +264,13 @@ class AVTStream:
         is_gap = now.known_until_s < aside.time_s - now.start_s <= LONGEST_VIDEO_S
         return _Step(self, now if is_gap else None).show(aside)
 
-    def _num_moments_by(self, elapsed_s: float) -> int:
-        """The number of moments at or before a time."""
-        return int((elapsed_s + TIME_SLACK_S) * self.moments_per_s) + 1
+    def _num_ticks_by(self, elapsed_s: float) -> int:
+        """The number of ticks at or before a time."""
+        return int((elapsed_s + TIME_SLACK_S) * self.ticks_per_s) + 1
 
     def _prepare(self, pixels: torch.Tensor) -> torch.Tensor:
         assert self.video_processor is not None  # the constructor demands it where frames have pixels
         return self.video_processor.preprocess(pixels[None])["pixel_values_videos"][0]
-
-
-@dataclass
-class _Frame:
-    """A frame of a stream: its pixels until it is encoded, its features `(D,)` from then on."""
-
-    content: torch.Tensor
-    begins_s: float
-    is_encoded: bool = False
 
 
 @dataclass
@@ -277,7 +279,7 @@ class _Now:
 
     start_s: float  # the first frame's time on the caller's clock; all others count from it
     known_until_s: float  # no frame that begins at or before this can come any more
-    shown: _Frame  # the last frame taken
+    shown: ShownFrame  # the last frame taken
 
     @property
     def time_s(self) -> float:
@@ -290,22 +292,23 @@ class _Step:
     """What a push or an advance brings about in a stream, which takes it on by `commit` and not before.
 
     `now` is how far the stream is, afterwards once `show` and `wait_until` have been called; `None` where a video
-    begins. `passed` holds the last frame and the new ones, each with the number of moments that passed while it was
-    shown.
+    begins. `passed` holds the clips that were shown at the moments that passed, each with the number of these.
     """
 
     stream: AVTStream
     now: _Now | None = None
     set_aside: PushedFrame | None = None
     left_out: PushedFrame | None = None
-    passed: list[tuple[_Frame, int]] = field(default_factory=list)
+    passed: list[tuple[Clip, int]] = field(default_factory=list)
     logits: torch.Tensor | None = None
     answer: list[dict] | None = None
     reader: HistoryReader | None = None
 
     def __post_init__(self):
         self.begins_video = self.now is None
-        self.first_moment = 0 if self.begins_video else self.stream._num_moments
+        self.memory = ClipMemory(*self.stream._clip_grid) if self.begins_video else self.stream._memory.copy()
+        self.last_clip = None if self.begins_video else self.stream._last_clip
+        self.first_moment = self.memory.num_moments()
 
     @property
     def start_s(self) -> float:
@@ -314,15 +317,15 @@ class _Step:
         return self.now.start_s
 
     def show(self, pushed: PushedFrame) -> "_Step":
-        """Lets the frame before be shown until this one, and this one at the moment that falls on its time, if any."""
+        """Lets the frame before be shown until this one, and this one at the tick that falls on its time, if any."""
         start_s = pushed.time_s if self.now is None else self.now.start_s
-        frame = _Frame(pushed.content, pushed.time_s - start_s)
-        num_passed = self.stream._num_moments_by(frame.begins_s) - self.num_moments()
-        newest_s = (self.num_moments() + num_passed - 1) / self.stream.moments_per_s
-        is_on_moment = num_passed > 0 and newest_s >= frame.begins_s - TIME_SLACK_S
+        frame = ShownFrame(pushed.content, pushed.time_s - start_s)
+        num_ticks = self.stream._num_ticks_by(frame.begins_s) - self.memory.num_ticks
+        newest_s = (self.memory.num_ticks + num_ticks - 1) / self.stream.ticks_per_s
+        is_on_tick = num_ticks > 0 and newest_s >= frame.begins_s - TIME_SLACK_S
         if self.now is not None:
-            self._pass(self.now.shown, num_passed - is_on_moment)
-        self._pass(frame, int(is_on_moment))
+            self._pass(self.now.shown, num_ticks - is_on_tick)
+        self._pass(frame, int(is_on_tick))
         self.now = _Now(start_s, frame.begins_s, frame)
         return self
 
@@ -336,29 +339,50 @@ class _Step:
         if elapsed_s > LONGEST_VIDEO_S:
             raise ValueError(f"time_s is {time_s}, more than 30 years after {now.start_s} s: give seconds.")
         elapsed_s = max(elapsed_s, now.known_until_s)
-        self._pass(now.shown, self.stream._num_moments_by(elapsed_s) - self.num_moments())
+        self._pass(now.shown, self.stream._num_ticks_by(elapsed_s) - self.memory.num_ticks)
         self.now = _Now(now.start_s, elapsed_s, now.shown)
 
-    def _pass(self, frame: _Frame, num_moments: int):
-        if self.passed and self.passed[-1][0] is frame:
-            num_moments += self.passed.pop()[1]
-        self.passed.append((frame, num_moments))
+    def _pass(self, frame: ShownFrame, num_ticks: int):
+        """Lets a frame be shown at the next ticks, and the moments among them pass."""
+        first = self.memory.num_moments()
+        self.memory.show(frame, num_ticks)
+        num_new = self.memory.num_moments() - first
+        num_distinct = min(num_new, self.memory.num_distinct())
+        for moment in range(first, first + num_distinct):
+            is_last = moment == first + num_distinct - 1
+            self._observe(self.memory.clip(moment), 1 + (num_new - num_distinct if is_last else 0))
 
-    def observed(self) -> list[_Frame]:
-        """The frames that are shown at the moments that passed."""
-        return [frame for frame, num_moments in self.passed if num_moments]
+    def _observe(self, frames: list[ShownFrame], num_moments: int):
+        if self.last_clip is None or not self.last_clip.shows(frames):
+            self.last_clip = Clip(frames)
+        if self.passed and self.passed[-1][0] is self.last_clip:
+            num_moments += self.passed.pop()[1]
+        self.passed.append((self.last_clip, num_moments))
+
+    def observed(self) -> list[Clip]:
+        """What is shown at the moments that passed."""
+        return [clip for clip, _ in self.passed]
 
     def num_moments(self) -> int:
-        return self.first_moment + sum(num_moments for _, num_moments in self.passed)
+        return self.memory.num_moments()
 
     def features(self) -> deque[torch.Tensor]:
         """The features in memory, with those of the moments that passed."""
         features = self.stream._features.copy()
         if self.begins_video:
             features.clear()
-        for frame, num_moments in self.passed:
-            features.extend([frame.content] * min(num_moments, self.stream._num_kept))
+        for clip, num_moments in self.passed:
+            assert clip.features is not None  # see `_take`
+            features.extend([clip.features] * min(num_moments, self.stream._num_kept))
         return features
+
+    def prepare(self):
+        """Prepares the frames that clips consist of, so that no other is kept as large as it came."""
+        if self.stream.model.config.backbone_config is not None:
+            for _, frame in self.memory.shown:
+                if not frame.is_prepared:
+                    (frame.content,) = self.stream._prepare(frame.content)
+                    frame.is_prepared = True
 
     def is_answered(self) -> bool:
         """Whether one of the moments that passed is due for an answer."""
@@ -369,7 +393,7 @@ class _Step:
         return (self.num_moments() - 1) // self.stream.answer_stride * self.stream.answer_stride
 
     def window(self) -> tuple[torch.Tensor, torch.Tensor]:
-        """The window of the answered moment: features `(T, D)` and mask `(T,)`."""
+        """The window of the answered moment: features `(T, D)`, or tokens `(T, S, D)`, and mask `(T,)`."""
         config, at_s = self.stream.model.config, self.at_s()
         _, mask = sample_frame_times(at_s - config.tau_o, at_s, config.frame_rate, config.frame_rate, config.num_frames)
         later = self.num_moments() - 1 - self.answered_moment()
@@ -387,7 +411,7 @@ class _Step:
         """Lets a copy of the stream's reader read the moments that passed.
 
         Args:
-            frame_log_probs (iterator of `np.ndarray` of shape `(A + 1,)`): Of the observed frames.
+            frame_log_probs (iterator of `np.ndarray` of shape `(A + 1,)`): Of what is observed.
 
         Returns:
             What it says at the answered moment: log probabilities `(A,)`, and what an answer has of it; `None` where
@@ -398,8 +422,8 @@ class _Step:
         if self.begins_video:
             reader.reset()
         self.reader = reader
-        first, counts = self.first_moment, [num_moments for _, num_moments in self.passed if num_moments]
-        for log_probs, count in zip(frame_log_probs, counts, strict=True):
+        first = self.first_moment
+        for log_probs, (_, count) in zip(frame_log_probs, self.passed, strict=True):
             for moment in self._moments_to_read(first, count):
                 moment_s = moment / self.stream.moments_per_s
                 if moment % self.stream.reading_stride == 0:
@@ -427,8 +451,9 @@ class _Step:
         stream = self.stream
         self._report()
         if self.observed():
-            stream._features = self.features()
-            stream._num_moments = self.num_moments()
+            stream._features, stream._last_clip = self.features(), self.last_clip
+        self.memory.forget(self.num_moments())
+        stream._memory = self.memory
         if self.answer is not None:
             stream.logits = self.logits
         if self.reader is not None:
@@ -454,12 +479,13 @@ class _Step:
 def _take(steps: list[_Step]) -> list[list[dict] | None]:
     """Computes the answers of steps in streams of one model, and only then lets the streams take them on."""
     observing = [step for step in steps if step.observed()]
+    for step in steps:
+        step.prepare()
     if observing:
         model = observing[0].stream.model
         if model.training:
             raise ValueError("The model is in training mode, where dropout makes answers random: call model.eval().")
-        frames = [(step.stream, frame) for step in observing for frame in step.observed()]
-        _encode(model, [(stream, frame) for stream, frame in frames if not frame.is_encoded])
+        _encode(model, [clip for step in observing for clip in step.observed() if clip.features is None])
         said = _read(model, [step for step in observing if step.stream.reader is not None])
         _answer(model, [step for step in observing if step.is_answered()], said)
     for step in steps:
@@ -471,8 +497,8 @@ def _read(model, steps: list[_Step]) -> dict[int, tuple[torch.Tensor, dict]]:
     """Lets readers read what is observed, and returns what they say, by the id of the step, where one is answered."""
     if not steps:
         return {}
-    frames = [frame.content for step in steps for frame in step.observed()]
-    recognized = iter(model.recognize_frames(torch.stack([f.to(model.device) for f in frames])).cpu().numpy())
+    features = [clip.features.to(model.device) for step in steps for clip in step.observed()]
+    recognized = iter(model.recognize_frames(torch.stack(features)).cpu().numpy())
     said = {id(step): step.read(islice(recognized, len(step.observed()))) for step in steps}
     return {key: value for key, value in said.items() if value is not None}
 
@@ -493,27 +519,46 @@ def _answer(model, steps: list[_Step], said: dict[int, tuple[torch.Tensor, dict]
         step.answer = [{**entry, "at_s": at_s, **of_reader} for entry in best]
 
 
-def _encode(model, new: list[tuple[AVTStream, _Frame]]):
-    """Computes the features of frames that are observed for the first time, in one call."""
+def _encode(model, new: list[Clip]):
+    """Computes the features of clips that are observed for the first time, all together."""
     if not new:
         return
     if model.config.backbone_config is None:
-        encoded = [frame.content.to(model.device) for _, frame in new]
+        encoded = [clip.frames[-1].content.to(model.device) for clip in new]
     else:
-        prepared = [stream._prepare(frame.content) for stream, frame in new]
-        encoded = model.encode_frames(torch.cat(prepared).to(model.device))
+        distinct = {id(frame): frame for clip in new for frame in clip.frames}
+        places = {key: place for place, key in enumerate(distinct)}
+        clips = torch.tensor([[places[id(frame)] for frame in clip.frames] for clip in new])
+        encoded = model.encode_clips(torch.stack([frame.content for frame in distinct.values()]), clips)
         check_encoded(encoded)
-    for (_, frame), features in zip(new, encoded, strict=True):
-        # A copy: a view would keep the features of all streams' frames in memory.
-        frame.content, frame.is_encoded = features.clone(), True
+    for clip, features in zip(new, encoded, strict=True):
+        clip.features = features.clone()  # a view would keep the features of all streams' clips in memory
 
 
-def _ratio(frame_rate: float, config) -> Fraction:
+def _read_per_frame(reader: HistoryReader, config) -> Fraction:
     """Returns how many frames are read for each one that the model observes."""
-    ratio = Fraction(frame_rate / config.frame_rate).limit_denominator(MAX_RATIO)
-    if not ratio or abs(float(ratio) * config.frame_rate / frame_rate - 1) > TIME_SLACK_S:
+    read, observed = reader.settings.frame_rate, config.frame_rate
+    if (ratio := _ratio(read, observed)) is None:
         raise ValueError(
-            f"The reader reads {frame_rate:g} frames/s, the model {config.frame_rate:g}: a stream needs a simple ratio "
-            "of the two. Pass reader=False for the model alone."
+            f"The reader reads {read:g} frames/s, the model {observed:g}: a stream needs a simple ratio of the two. "
+            "Pass reader=False for the model alone."
         )
     return ratio
+
+
+def _ticks_per_moment(config, moments_per_s: float) -> Fraction:
+    """Returns how many frames of a clip come for each moment; 1 for image models, whose clips have one frame."""
+    if config.clips.length == 1:
+        return Fraction(1)
+    if (ratio := _ratio(config.clip_frame_rate, moments_per_s)) is None:
+        raise ValueError(
+            f"A clip has {config.clip_frame_rate:g} frames/s, and there are {moments_per_s:g} moments/s: a stream "
+            "needs a simple ratio of the two. Give another `every`."
+        )
+    return ratio
+
+
+def _ratio(rate: float, other: float) -> Fraction | None:
+    """Returns the ratio of two rates if it is a simple one."""
+    ratio = Fraction(rate / other).limit_denominator(MAX_RATIO)
+    return ratio if ratio and abs(float(ratio) * other / rate - 1) <= TIME_SLACK_S else None

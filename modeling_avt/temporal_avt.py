@@ -9,21 +9,27 @@ Two protocols:
 - `"avt"`: the reference's arithmetic to the frame (datasets/base_video_dataset.py:537-656), for numbers that compare
   with published ones. It differs between video and pre-extracted features, spaces its times by slightly more than `1 /
   frame_rate`, and fills a short window by repeating its first frame, unmasked.
+
+Video models see a clip at each sampled moment: L frames, `1 / clip_frame_rate` apart, the last of them shown at the
+moment itself. Image models see that one frame, a clip of L = 1.
 """
 
 import math
+from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import numpy as np
 import torch
 
-from .rules_avt import Number, WholeNumber
+from .rules_avt import Number, OrNone, WholeNumber
 
 # Far above any use, and far below what exhausts memory: 65,536 frames at 1 frame/s are 18 hours, 100,000 moments at one
 # a second more than a day.
 MAX_FRAMES = 65_536
 MAX_FRAME_RATE = 1000
 MAX_MOMENTS = 100_000
+FRAMES_AT_ONCE = 32  # bounds memory: as many decoded frames, or images in a backbone, at a time
 NUM_FRAMES = WholeNumber(least=1, most=MAX_FRAMES)
 FRAME_RATE = Number(above=0, most=MAX_FRAME_RATE, unit="frames per second")
 # What a checkpoint keeps of the windows that it was trained on; training and inference agree in all of it.
@@ -34,6 +40,13 @@ TIME_RULES = {
     "tau_o": Number(above=0, unit="seconds"),
 }
 TIME_CONTRACT = tuple(TIME_RULES)
+# What the encoder sees of each moment, likewise.
+CLIP_FRAME_RATE = 8.0  # about what clip models were trained at: VideoMAE at 7.5, V-JEPA 2 at 4 to 8 frames per second
+CLIP_RULES = {
+    "clip_num_frames": OrNone(WholeNumber(least=1, most=1024)),
+    "clip_frame_rate": FRAME_RATE,
+}
+CLIP_CONTRACT = tuple(CLIP_RULES)
 # Moments are compared with a slack far below any frame interval: a time computed as i / fps must not fall into frame
 # i-1 by rounding.
 TIME_SLACK_S = 1e-6
@@ -41,6 +54,107 @@ TIME_SLACK_S = 1e-6
 REFERENCE_FEATURE_FPS = 30.0
 PROTOCOLS = ("exact", "avt")
 SOURCES = ("video", "features")
+
+
+@dataclass(frozen=True)
+class Clips:
+    """The clips that an encoder sees, one at each sampled moment.
+
+    Args:
+        num_frames (`int`, *optional*): L, frames of a clip. `None`: an image model sees one.
+        frame_rate (`float`, *optional*, defaults to 8.0): Frames per second within a clip.
+    """
+
+    num_frames: int | None = None
+    frame_rate: float = CLIP_FRAME_RATE
+
+    @property
+    def length(self) -> int:
+        """L."""
+        return self.num_frames or 1
+
+    @cached_property
+    def _before_s(self) -> np.ndarray:
+        """How long before the moment each frame of its clip is shown, `(L,)`, oldest first."""
+        return np.arange(self.length - 1, -1, -1) / self.frame_rate
+
+    def times(self, moments_s: np.ndarray) -> np.ndarray:
+        """Returns when the frames of the clips that end at moments `(...)` are shown, `(..., L)` in seconds.
+
+        Before the video begins its first frame is repeated, as V-JEPA 2's evaluation does.
+        """
+        return np.maximum(np.asarray(moments_s)[..., None] - self._before_s, 0.0)
+
+    def distinct(self, moments_s: np.ndarray, mask: np.ndarray | None = None) -> "DistinctClips":
+        """Returns the clips of many moments, each moment and each frame once; see `DistinctClips`.
+
+        Args:
+            moments_s (`np.ndarray` of shape `(...)`): Seconds from the first frame; told apart to the microsecond.
+            mask (`np.ndarray` of bool of the same shape, *optional*): `False`: the moment is left out.
+        """
+        mask = np.ones(np.shape(moments_s), dtype=bool) if mask is None else mask
+        ticks = np.round(moments_s * 1e6).astype(np.int64)
+        moments, first = np.unique(ticks[mask], return_index=True)
+        shown_s = self.times(moments_s[mask][first])  # (U, L), of the times as given: rounded once, not twice
+        frames, clips = np.unique(np.round(shown_s * 1e6).astype(np.int64), return_inverse=True)
+        positions = np.where(mask, np.searchsorted(moments, ticks), 0)
+        return DistinctClips(frames / 1e6, torch.from_numpy(clips.reshape(shown_s.shape)), torch.from_numpy(positions))
+
+    def window(self, num_frames: int, frame_rate: float) -> "ClipWindow":
+        """Returns which frames the clips of a window of T moments consist of; see `ClipWindow`."""
+        before_s = np.arange(num_frames - 1, -1, -1)[:, None] / frame_rate + self._before_s  # (T, L)
+        distinct, positions = np.unique(-np.round(before_s * 1e6).astype(np.int64), return_inverse=True)
+        return ClipWindow(distinct / 1e6, torch.from_numpy(positions.reshape(before_s.shape)))
+
+
+@dataclass(frozen=True)
+class DistinctClips:
+    """The clips of M moments, of which U are distinct, and of whose frames F are.
+
+    Args:
+        times_s (`np.ndarray` of shape `(F,)`): When the frames are shown, in order.
+        clips (`torch.LongTensor` of shape `(U, L)`): The frames of each distinct moment's clip, oldest first.
+        positions (`torch.LongTensor` of shape `(...)`): Which of the U each moment is; 0 where it is left out.
+    """
+
+    times_s: np.ndarray
+    clips: torch.Tensor
+    positions: torch.Tensor
+
+
+@dataclass(frozen=True)
+class ClipWindow:
+    """The frames F that the clips of a window of T moments, `1 / frame_rate` apart, consist of.
+
+    Clips overlap: `pixel_values_videos (B, F, 3, H, W)` holds each of their frames once. Of an image model F = T.
+
+    Args:
+        offsets_s (`np.ndarray` of shape `(F,)`): When each frame is shown, in seconds after the last moment: 0 or less.
+        clips (`torch.LongTensor` of shape `(T, L)`): The frames of each moment's clip.
+    """
+
+    offsets_s: np.ndarray
+    clips: torch.Tensor
+
+    def times(self, moments_s: np.ndarray, mask: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Returns when the window's frames are shown, `(F,)` in seconds, and which of them observed moments need.
+
+        Args:
+            moments_s (`np.ndarray` of shape `(T,)`): The moments, of `sample_frame_times`.
+            mask (`np.ndarray` of bool, `(T,)`): Which of them are observed.
+
+        Raises:
+            ValueError: for moments of protocol `"avt"`, which lie otherwise, where clips have several frames.
+        """
+        if self.clips.shape[1] == 1:
+            return moments_s, mask
+        spaced_s = moments_s[-1] + self.offsets_s[self.clips[:, -1]]
+        if np.abs(spaced_s - moments_s)[mask].max() > TIME_SLACK_S:
+            raise ValueError(
+                "The sampled moments are not evenly spaced, as under protocol 'avt': video models need 'exact'."
+            )
+        needed = np.isin(np.arange(len(self.offsets_s)), self.clips[torch.from_numpy(mask)])
+        return np.maximum(moments_s[-1] + self.offsets_s, 0.0), needed
 
 
 def observed_window(start_s: float, tau_a: float, tau_o: float) -> tuple[float, float]:

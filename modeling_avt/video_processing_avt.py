@@ -1,7 +1,8 @@
 """From a video, or its frames, to `pixel_values_videos`: sampling, resizing, cropping and normalising, with torch
 alone."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
 
 import numpy as np
 import torch
@@ -9,13 +10,20 @@ from transformers.feature_extraction_utils import BatchFeature
 from transformers.video_processing_utils import VideoProcessorMixin
 
 from .rules_avt import Flag, Number, WholeNumber, shown
-from .temporal_avt import TIME_RULES, sample_frame_times
+from .temporal_avt import (
+    CLIP_FRAME_RATE,
+    CLIP_RULES,
+    FRAMES_AT_ONCE,
+    TIME_RULES,
+    Clips,
+    DistinctClips,
+    sample_frame_times,
+)
 from .video_io_avt import VideoContent, probe, read_frames, short_side_size
 from .video_source_avt import is_video_source
 
 SIDE_PX = WholeNumber(least=1, most=16_384)  # twice the longer side of 8K video
 SMALLEST_STD = 1e-6  # of pixels from 0 to 1: divided by less, they become as large as an overflow
-FRAMES_AT_ONCE = 32  # bounds memory: as many decoded frames, or images in a backbone, at a time
 
 
 class AVTVideoProcessor(VideoProcessorMixin):
@@ -35,6 +43,7 @@ class AVTVideoProcessor(VideoProcessorMixin):
         num_frames (`int`, *optional*, defaults to 10): Frames T sampled from a video.
         frame_rate (`float`, *optional*, defaults to 1.0): Frames sampled per second.
         tau_o (`float`, *optional*, defaults to 10.0): Length of the observed window in seconds.
+        clip_num_frames, clip_frame_rate (*optional*): The clips that a video model sees: see `AVTConfig`.
 
     Raises:
         ValueError: for values out of range, and where a crop would not fit into the resized frame.
@@ -54,6 +63,8 @@ class AVTVideoProcessor(VideoProcessorMixin):
         num_frames: int = 10,
         frame_rate: float = 1.0,
         tau_o: float = 10.0,
+        clip_num_frames: int | None = None,
+        clip_frame_rate: float = CLIP_FRAME_RATE,
         **kwargs,
     ):
         super().__init__(**kwargs)
@@ -71,59 +82,86 @@ class AVTVideoProcessor(VideoProcessorMixin):
         self.num_frames = TIME_RULES["num_frames"]("num_frames", num_frames)
         self.frame_rate = TIME_RULES["frame_rate"]("frame_rate", frame_rate)
         self.tau_o = TIME_RULES["tau_o"]("tau_o", tau_o)
+        self.clip_num_frames = CLIP_RULES["clip_num_frames"]("clip_num_frames", clip_num_frames)
+        self.clip_frame_rate = CLIP_RULES["clip_frame_rate"]("clip_frame_rate", clip_frame_rate)
         smallest = min(self.size["shortest_edge"], *self.train_size)
         if max(self.crop_size.values()) > smallest:
             raise ValueError(
                 f"crop_size is {self.crop_size}, larger than a short side of {smallest}: raise size and train_size."
             )
 
+    @property
+    def clips(self) -> Clips:
+        """What a model sees of each moment."""
+        return Clips(self.clip_num_frames, self.clip_frame_rate)
+
     def sample_times(self, at_s: float) -> tuple[np.ndarray, np.ndarray]:
-        """Returns the times to observe, float64 `(T,)` in seconds, and their mask, bool `(T,)`, for a window that ends
-        at `at_s`."""
+        """Returns the moments to observe, float64 `(T,)` in seconds, and their mask, bool `(T,)`, for a window that
+        ends at `at_s`."""
         # The exact protocol samples moments, not frame numbers: the video's own rate does not matter.
         return sample_frame_times(
             at_s - self.tau_o, at_s, video_fps=self.frame_rate, frame_rate=self.frame_rate, num_frames=self.num_frames
         )
 
     def read(self, video: VideoContent, at_s: float | None = None) -> tuple[np.ndarray, np.ndarray]:
-        """Returns the observed frames of a file, uint8 `(T, H, W, 3)`, and their mask, bool `(T,)`.
+        """Returns the observed frames of a file, uint8 `(F, H, W, 3)`, and the mask of its moments, bool `(T,)`.
 
         Args:
             video (`str`, `Path`, `bytes` or open file): A video file, its content, or a file open for reading.
             at_s (`float`, *optional*): End of the observed window in seconds. Default: the end of the video.
 
-        Moments before the video begins are black frames, `False` in the mask.
+        Moments before the video begins are black frames, `False` in the mask. Of video models F is the number of frames
+        in the clips of T moments, otherwise T: see `temporal_avt.ClipWindow`.
 
         Raises:
             VideoDecodeError: where the file cannot be read, or ends before `at_s`.
         """
-        times, mask = self.sample_times(probe(video).duration_s if at_s is None else at_s)
-        shown = read_frames(video, times[mask])
+        moments, mask = self.sample_times(probe(video).duration_s if at_s is None else at_s)
+        return self.read_window(video, moments, mask), mask
+
+    def read_window(self, video: VideoContent, moments_s: np.ndarray, mask: np.ndarray) -> np.ndarray:
+        """Returns the frames of a file that the clips of a window consist of, uint8 `(F, H, W, 3)`.
+
+        Args:
+            video (`str`, `Path`, `bytes` or open file): A video file, its content, or a file open for reading.
+            moments_s (`np.ndarray` of shape `(T,)`): The sampled moments, in seconds.
+            mask (`np.ndarray` of bool, `(T,)`): Which of them are observed. Frames of no other moment are black.
+
+        Raises:
+            VideoDecodeError: where the file cannot be read, or ends before the last moment.
+        """
+        times, is_needed = self.clips.window(self.num_frames, self.frame_rate).times(moments_s, mask)
+        shown = read_frames(video, times[is_needed])
         frames = np.zeros((len(times), *shown.shape[1:]), dtype=np.uint8)
-        frames[mask] = shown
-        return frames, mask
+        frames[is_needed] = shown
+        return frames
 
     def read_moments(
-        self, video: VideoContent, times_s: np.ndarray, mask: np.ndarray | None = None
-    ) -> tuple[torch.Tensor, torch.Tensor]:
-        """Returns the frames shown at many times, prepared, `(F, 3, crop, crop)`, and which of them each time shows.
+        self, video: VideoContent, moments_s: np.ndarray, mask: np.ndarray | None = None
+    ) -> tuple[torch.Tensor, DistinctClips]:
+        """Returns the prepared frames `(F, 3, crop, crop)` of the clips of many moments, and which of them each shows.
 
         Windows and clips overlap: each frame is decoded and prepared once, a few at a time.
 
         Args:
             video (`str`, `Path`, `bytes` or open file): A video file, its content, or a file open for reading.
-            times_s (`np.ndarray` of shape `(M, T)`): Seconds from the first frame; told apart to the microsecond.
-            mask (`np.ndarray` of bool, `(M, T)`, *optional*): `False`: not read; the index is 0 there.
-
-        Returns:
-            `(frames, positions)`: `frames[positions[m, t]]` is shown at `times_s[m, t]`.
+            moments_s (`np.ndarray` of shape `(...)`): Seconds from the first frame.
+            mask (`np.ndarray` of bool of the same shape, *optional*): `False`: the moment is left out.
         """
-        ticks = np.round(times_s * 1e6).astype(np.int64)
-        mask = np.ones(ticks.shape, dtype=bool) if mask is None else mask
-        wanted = np.unique(ticks[mask])
-        chunks = np.split(np.maximum(wanted, 0) / 1e6, range(FRAMES_AT_ONCE, len(wanted), FRAMES_AT_ONCE))
-        frames = [self.preprocess(read_frames(video, chunk))["pixel_values_videos"][0] for chunk in chunks]
-        return torch.cat(frames), torch.from_numpy(np.where(mask, np.searchsorted(wanted, ticks), 0))
+        distinct = self.clips.distinct(moments_s, mask)
+        return self.prepare(
+            lambda numbers: read_frames(video, distinct.times_s[numbers]), len(distinct.times_s)
+        ), distinct
+
+    def prepare(self, frames: Callable[[slice], Any], num_frames: int) -> torch.Tensor:
+        """Returns frames, prepared as in evaluation, `(F, 3, crop, crop)`, a few at a time.
+
+        Args:
+            frames (`Callable`): From the numbers of frames to these, uint8 `(n, H, W, 3)`.
+            num_frames (`int`): F.
+        """
+        chunks = [slice(first, first + FRAMES_AT_ONCE) for first in range(0, num_frames, FRAMES_AT_ONCE)]
+        return torch.cat([self.preprocess(frames(chunk))["pixel_values_videos"][0] for chunk in chunks])
 
     def preprocess(
         self,
@@ -138,7 +176,9 @@ class AVTVideoProcessor(VideoProcessorMixin):
         do_sample_frames: bool = True,
         return_tensors: str | None = "pt",
     ) -> BatchFeature:
-        """Returns `pixel_values_videos`, float32 `(B, T, 3, crop, crop)`, and for files `frame_mask`, bool `(B, T)`.
+        """Returns `pixel_values_videos`, float32 `(B, F, 3, crop, crop)`, and for files `frame_mask`, bool `(B, T)`.
+
+        F is T, the moments sampled, or for video models the number of frames in their clips: see `read`.
 
         Args:
             videos: One video or a list of them. A video is a file (`str`, `Path`, `bytes` or open), which is sampled,
@@ -180,7 +220,7 @@ class AVTVideoProcessor(VideoProcessorMixin):
             clips.append(
                 self._training_clip(frames, generator) if training else self._views(frames, num_crops, flip_views)
             )
-        lengths = {len(mask) for mask in masks} | {clip.shape[-4] for clip in clips}
+        lengths = {clip.shape[-4] for clip in clips}
         if len(lengths) > 1:
             raise ValueError(f"The videos have {sorted(lengths)} frames: only videos of one length can be batched.")
         if 0 < len(masks) < len(videos):

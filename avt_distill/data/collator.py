@@ -6,7 +6,6 @@ import numpy as np
 import torch
 
 from modeling_avt.temporal_avt import REFERENCE_FEATURE_FPS
-from modeling_avt.video_io_avt import read_frames
 from modeling_avt.video_processing_avt import AVTVideoProcessor
 
 from ..features.stores import FeatureStore
@@ -58,7 +57,8 @@ class VideoCollator:
 
     Returns:
         `dict`: `pixel_values_videos` float32 `(B, T, 3, H, W)`, or `(B, V, T, 3, H, W)` of V views, black frames where
-        `frame_mask` is `False`; and the labels of `FeatureCollator`.
+        `frame_mask` is `False`; for video models F frames in place of T, see `AVTVideoProcessor.read`; and the labels
+        of `FeatureCollator`.
 
     Raises:
         ValueError: for rows without a video.
@@ -80,19 +80,15 @@ class VideoCollator:
     def __call__(self, rows: Sequence[dict]) -> dict:
         labels = _labels(rows, self.background)
         masks = labels["frame_mask"].numpy()  # (B, T)
-        clips = [_read_clip(row, mask) for row, mask in zip(rows, masks, strict=True)]
-        batch = self.processor(clips, training=self.training, **self.views)
+        windows = [self._read(row, mask) for row, mask in zip(rows, masks, strict=True)]
+        batch = self.processor(windows, training=self.training, **self.views)
         return {"pixel_values_videos": batch["pixel_values_videos"], **labels}
 
-
-def _read_clip(row: dict, mask: np.ndarray) -> np.ndarray:
-    """Returns the frames of a row, uint8 `(T, H, W, 3)`."""
-    if row["video"] is None:
-        raise ValueError(f"Row '{row['uid']}' has no video: give the data set's option videos, their folder.")
-    shown = read_frames(row["video"], np.asarray(row["frame_times"])[mask])
-    frames = np.zeros((len(mask), *shown.shape[1:]), dtype=np.uint8)
-    frames[mask] = shown
-    return frames
+    def _read(self, row: dict, mask: np.ndarray) -> np.ndarray:
+        """Returns the frames of a row's window, uint8 `(F, H, W, 3)`."""
+        if row["video"] is None:
+            raise ValueError(f"Row '{row['uid']}' has no video: give the data set's option videos, their folder.")
+        return self.processor.read_window(row["video"], np.asarray(row["frame_times"]), mask)
 
 
 def _labels(rows: Sequence[dict], background: int | None) -> dict:

@@ -8,8 +8,9 @@ import pandas as pd
 import torch
 
 from modeling_avt.modeling_avt import AVTForAnticipation
+from modeling_avt.temporal_avt import FRAMES_AT_ONCE
 from modeling_avt.video_io_avt import probe
-from modeling_avt.video_processing_avt import FRAMES_AT_ONCE, AVTVideoProcessor
+from modeling_avt.video_processing_avt import AVTVideoProcessor
 
 from ..data.labels import UNLABELLED
 from ..data.past_labels import label_frames
@@ -76,8 +77,9 @@ def encoded_frames(
         chunks = np.split(times_s, range(FRAMES_AT_ONCE, len(times_s), FRAMES_AT_ONCE))
         encoded = []
         for chunk in chunks:
-            frames, positions = processor.read_moments(videos[video_id], chunk[None])
-            encoded.append(model.encode_frames(frames.to(model.device))[positions[0]])
+            frames, distinct = processor.read_moments(videos[video_id], chunk)
+            features = model.encode_clips(frames, distinct.clips)[distinct.positions]
+            encoded.append(model.avt.of_moments(features))
         check_encoded(torch.cat(encoded))
         return times_s, torch.cat(encoded).float().cpu().numpy()
 

@@ -1,7 +1,7 @@
 """Tiny random models and their processor."""
 
 import torch
-from transformers import ViTConfig
+from transformers import CONFIG_MAPPING, ViTConfig
 
 from modeling_avt import AVTConfig, AVTForAnticipation, AVTVideoProcessor
 
@@ -43,6 +43,37 @@ def tiny_vit_config(**overrides) -> AVTConfig:
     return tiny_config(**{"backbone_config": vit, "feature_dim": None, **overrides})
 
 
+# Encoders of frames of 32 pixels, or of clips of 4 of them, 32 wide.
+TINY_ENCODERS = {
+    "vit": {"image_size": 32, "patch_size": 8},
+    "dinov2": {"image_size": 32, "patch_size": 8},
+    "videomae": {"image_size": 32, "patch_size": 8, "num_frames": 4},
+    "timesformer": {"image_size": 32, "patch_size": 8, "num_frames": 4},
+    "vivit": {"image_size": 32, "tubelet_size": [2, 8, 8], "num_frames": 4},
+    "vjepa2": {
+        "crop_size": 32,
+        "patch_size": 8,
+        "frames_per_clip": 4,
+        "pred_hidden_size": 24,
+        "pred_num_attention_heads": 2,
+        "pred_num_hidden_layers": 2,
+    },
+}
+VIDEO_ENCODERS = ("videomae", "timesformer", "vivit", "vjepa2")
+
+
+def tiny_encoder(kind: str, **overrides):
+    """The configuration of a tiny image or video model."""
+    sizes = {"hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 2, "intermediate_size": 64}
+    return CONFIG_MAPPING[kind](**{**sizes, **TINY_ENCODERS[kind], **overrides})
+
+
+def tiny_encoder_config(kind: str, **overrides) -> AVTConfig:
+    """A student with eyes of a kind of `TINY_ENCODERS`; clips have 2 frames a second, moments are a second apart."""
+    fields = {"backbone_config": tiny_encoder(kind), "feature_dim": None, "clip_frame_rate": 2.0}
+    return tiny_config(**{**fields, "probe_num_layers": 2, "probe_num_heads": 4, **overrides})
+
+
 def tiny_model(config: AVTConfig | None = None) -> AVTForAnticipation:
     torch.manual_seed(0)
     return AVTForAnticipation(config or tiny_config()).eval()
@@ -51,3 +82,9 @@ def tiny_model(config: AVTConfig | None = None) -> AVTForAnticipation:
 def tiny_processor(**overrides) -> AVTVideoProcessor:
     fields = {"size": 36, "crop_size": 32, "train_size": (36, 40), "num_frames": 4, "tau_o": 4.0}
     return AVTVideoProcessor(**{**fields, **overrides})
+
+
+def processor_of(model: AVTForAnticipation) -> AVTVideoProcessor:
+    """A tiny processor that samples what a model observes."""
+    names = ("num_frames", "frame_rate", "tau_o", "clip_num_frames", "clip_frame_rate")
+    return tiny_processor(**{name: getattr(model.config, name) for name in names})

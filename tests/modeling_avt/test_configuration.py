@@ -37,6 +37,19 @@ def test_saved_configuration_is_the_same(tmp_path):
         assert loaded.id2label == config.id2label
 
 
+def test_clips_are_as_long_as_the_video_model_was_trained_on():
+    assert AVTConfig(backbone_config={"model_type": "vjepa2"}).clip_num_frames == 64
+    assert AVTConfig(backbone_config={"model_type": "vjepa2"}, clip_num_frames=32).clip_num_frames == 32
+    assert AVTConfig(backbone_config={"model_type": "videomae"}).clip_num_frames == 16
+    assert AVTConfig().clip_num_frames is None
+
+
+def test_a_predictor_doubles_the_width_of_features_and_not_of_tokens():
+    vjepa2 = {"backbone_config": {"model_type": "vjepa2"}, "use_predictor": True}
+    assert AVTConfig(**vjepa2).feature_dim == 2048
+    assert AVTConfig(**vjepa2, head_type="probe").feature_dim == 1024
+
+
 def test_label_maps_are_kept_in_both_directions():
     config = tiny_config(id2label={0: "cut egg", 1: "mix egg"})
     assert config.label2id == {"cut egg": 0, "mix egg": 1}
@@ -74,8 +87,18 @@ def test_width_is_read_off_the_backbone_where_it_is_named():
         ({"past_loss_normalizer": "frames"}, "give 'labelled' or 'all'"),
         ({"recognizer_feature_dim": 13}, "recognizer_feature_dim is 13: give 1 to 12"),
         ({"reader": {"frame_rate": 1.0}}, "config.reader lacks"),
-        ({"backbone_config": "vit"}, "backbone_config is 'vit': give the configuration of a Hugging Face image model"),
+        (
+            {"backbone_config": "vit"},
+            "backbone_config is 'vit': give the configuration of a Hugging Face image model or",
+        ),
         ({"backbone_config": {"model_type": "vitt"}}, "has the model_type 'vitt', which transformers does not know"),
+        ({"clip_num_frames": 4}, "only video models see clips, and there is no backbone"),
+        ({"backbone_config": {"model_type": "vit"}, "clip_num_frames": 4}, "see clips, and a 'vit' is not one"),
+        ({"backbone_config": {"model_type": "videomae"}, "clip_num_frames": 8}, "this 'videomae' sees clips of 16"),
+        ({"backbone_config": {"model_type": "vjepa2"}, "clip_num_frames": 9}, "give a multiple of 2"),
+        ({"use_predictor": True}, "only V-JEPA 2 has a predictor"),
+        ({"head_type": "probe", "feature_dim": 24}, "feature_dim=24 is not divisible by probe_num_heads=16"),
+        ({"head_type": "probe", "feature_dim": 32, "intermediate_dim": 8}, "but a probe has no such part: leave it"),
         ({"backbone_config": {"model_type": "vit", "hidden_size": "8"}}, "is no configuration of 'vit': Field 'hidden"),
     ],
 )
@@ -85,17 +108,31 @@ def test_refuses(overrides, message):
 
 
 HEAD_SIZES = ("head_hidden_size", "head_num_layers", "head_num_heads", "head_num_positions", "num_frames")
+PROBE_SIZES = ("probe_num_layers", "probe_num_heads")
 WIDTHS = ("feature_dim", "intermediate_dim", "recognizer_feature_dim", "head_feature_dim")
 SHARES = ("head_dropout", "classifier_dropout", "feature_dropout")
-FLAGS = ("standardize_features", "classify_last_frame", "recognizes_frames", "classify_past", "use_class_mappings")
+FLAGS = (
+    "standardize_features",
+    "classify_last_frame",
+    "recognizes_frames",
+    "classify_past",
+    "use_class_mappings",
+    "use_predictor",
+)
 WEIGHTS = ("past_loss_weight", "feature_loss_weight", "frame_loss_weight", "initializer_range")
 OUT_OF_RANGE = {
-    **dict.fromkeys((*HEAD_SIZES, *WIDTHS), (0, -1, "4", 4.0, True, [4], float("inf"), 10**9)),
+    **dict.fromkeys(
+        (*HEAD_SIZES, *PROBE_SIZES, *WIDTHS, "clip_num_frames"), (0, -1, "4", 4.0, True, [4], float("inf"), 10**9)
+    ),
     **dict.fromkeys(SHARES, (-0.1, 1, 1.5, "0.1", True, None, float("nan"))),
-    **dict.fromkeys(("frame_rate", "tau_o"), (0, -1.0, float("inf"), float("nan"), "1", True, None, [1.0], 10**400)),
+    **dict.fromkeys(
+        ("frame_rate", "tau_o", "clip_frame_rate"),
+        (0, -1.0, float("inf"), float("nan"), "1", True, None, [1.0], 10**400),
+    ),
     "tau_a": (-0.5, float("inf"), float("nan"), "1", False, None),
     **dict.fromkeys(FLAGS, (0, 1, "true", None)),
     **dict.fromkeys(WEIGHTS, (-0.1, float("inf"), float("nan"), "1", True, None)),
+    "head_type": (None, 1, "gpt2"),
     "past_loss_normalizer": (None, 1, "mean"),
     "label_types": ("action", [1], None),
     "reader": ("reader", [1]),

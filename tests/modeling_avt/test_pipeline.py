@@ -101,7 +101,7 @@ def test_timeline_encodes_each_frame_once(anticipate, video, monkeypatch):
 
 def test_long_timelines_are_worked_through_in_chunks(anticipate, video, monkeypatch):
     whole = anticipate(str(video), every=1.0, top_k=1)
-    for module in ("pipeline_avt", "video_processing_avt"):
+    for module in ("encoders_avt", "video_processing_avt"):
         monkeypatch.setattr(f"modeling_avt.{module}.FRAMES_AT_ONCE", 3)
     chunked = anticipate(str(video), every=1.0, top_k=1)
     assert [x["anticipated"][0]["label"] for x in chunked] == [x["anticipated"][0]["label"] for x in whole]

@@ -1,0 +1,121 @@
+"""What a Hugging Face image or video model makes of frames or clips: its tokens, or one feature for each moment."""
+
+import inspect
+from typing import Any
+
+import torch
+from torch import nn
+from transformers import MODEL_MAPPING, PreTrainedModel
+
+from .backbone_configuration_avt import has_predictor
+from .configuration_avt import AVTConfig
+from .numbers_avt import compute_dtype
+from .temporal_avt import FRAMES_AT_ONCE
+
+CLASS_TOKENS = ("cls_token", "class_embedding")  # how the names of their parameters end
+
+
+def backbone_class(backbone_config) -> tuple[type[PreTrainedModel], dict]:
+    """Returns the model class for a configuration, and the arguments that leave out its pooler where it allows to."""
+    found: Any = MODEL_MAPPING[type(backbone_config)]  # a class, or several, whatever its annotation says
+    model_class = found[0] if isinstance(found, (list, tuple)) else found
+    leave_out_pooler = "add_pooling_layer" in inspect.signature(model_class.__init__).parameters
+    return model_class, {"add_pooling_layer": False} if leave_out_pooler else {}
+
+
+def leave_out_predictor(backbone: PreTrainedModel):
+    """Removes V-JEPA 2's predictor, whose weights would be saved and never trained; others have none."""
+    if has_predictor(backbone.config):
+        backbone.predictor = None
+
+
+def has_class_token(backbone: nn.Module) -> bool:
+    """Whether the first token of a backbone's output stands for the whole."""
+    return any(name.endswith(CLASS_TOKENS) for name, _ in backbone.named_parameters())
+
+
+def encode(
+    backbone: PreTrainedModel, pixel_values: torch.Tensor, config: AVTConfig, has_class_token: bool
+) -> torch.Tensor:
+    """Returns what a backbone makes of frames or clips: one feature for each, or for a probe its tokens.
+
+    A feature is the backbone's own pooled output where it has one, else its class token, else the mean over tokens. The
+    pooler that some models add on request (ViT's tanh layer) is left out, as in the reference. With
+    `config.use_predictor`, V-JEPA 2's predicted tokens come after its own: their mean is the later half of the feature.
+
+    Args:
+        backbone (`PreTrainedModel`): The model of `config.backbone_config`.
+        pixel_values (`torch.Tensor` of shape `(N, 3, H, W)`, or `(N, L, 3, H, W)` for video models): Normalised frames.
+        config (`AVTConfig`): What is wanted of it.
+        has_class_token (`bool`): See the function of this name.
+
+    Returns:
+        `torch.Tensor` of shape `(N, D)`, or `(N, S, D)` of S tokens, of the type that the backbone computes in,
+        whatever the frames' is.
+
+    Raises:
+        ValueError: for frames of a size that V-JEPA 2's positions are not for.
+    """
+    pixel_values = pixel_values.to(compute_dtype(backbone))
+    of_vjepa = has_predictor(backbone.config)
+    if of_vjepa:
+        _check_crop(backbone, pixel_values)
+        # `VJEPA2Model.forward` predicts only tokens that it has seen, and copies those that it does not predict.
+        outputs = backbone.encoder(pixel_values_videos=pixel_values)
+    else:
+        outputs = backbone(pixel_values)
+    tokens, pooled = outputs.last_hidden_state, getattr(outputs, "pooler_output", None)
+    if tokens.ndim == 4:
+        tokens = tokens.flatten(2).transpose(1, 2)  # (N, D, h, w) -> (N, h * w, D)
+    predicted = _predicted(backbone, tokens, config) if config.use_predictor else None
+    if config.head_type == "probe":
+        return tokens if predicted is None else torch.cat([tokens, predicted], dim=1)
+    if pooled is None:
+        pooled = tokens[:, 0] if has_class_token else tokens.mean(1)
+    pooled = pooled.flatten(1)  # (N, D, 1, 1) -> (N, D)
+    return pooled if predicted is None else torch.cat([pooled, predicted.mean(1)], dim=1)
+
+
+def encode_clips(model, frames: torch.Tensor, clips: torch.Tensor) -> torch.Tensor:
+    """Returns the features of moments, of frames `(F, 3, H, W)` and clips `(N, L)`, so many at a time as memory allows.
+
+    Args:
+        model (`AVTForAnticipation` or `AVTModel`): Its `encode_frames` encodes.
+        frames, clips (`torch.Tensor`): See `AVTForAnticipation.encode_clips`.
+    """
+    encoded = []
+    for some in clips.split(max(FRAMES_AT_ONCE // clips.shape[1], 1)):
+        pixel_values = frames[some.to(frames.device)].to(model.device)  # (n, L, 3, H, W)
+        is_clip = model.config.clip_num_frames is not None
+        encoded.append(model.encode_frames(pixel_values if is_clip else pixel_values[:, 0]))
+    return torch.cat(encoded)
+
+
+def _predicted(backbone: PreTrainedModel, tokens: torch.Tensor, config: AVTConfig) -> torch.Tensor:
+    """Returns the tokens `(N, S', D)` that V-JEPA 2's predictor expects `tau_a` after its clips: those of one tubelet.
+
+    Args:
+        backbone (`PreTrainedModel`): A V-JEPA 2 with its predictor.
+        tokens (`torch.Tensor` of shape `(N, S, D)`): Of its encoder, the predictor's context.
+        config (`AVTConfig`): Horizon and frame rate.
+
+    As in its EPIC-Kitchens-100 evaluation (evals/action_anticipation_frozen), the tubelet is `int(tau_a *
+    clip_frame_rate / tubelet_size)` tubelets after the end of the clip.
+    """
+    of_model = backbone.config
+    per_tubelet = (of_model.crop_size // of_model.patch_size) ** 2
+    num_ahead = int(config.tau_a * config.clip_frame_rate / of_model.tubelet_size)
+    num_clips, num_seen = tokens.shape[:2]
+    seen = torch.arange(num_seen, device=tokens.device)
+    ahead = num_seen + num_ahead * per_tubelet + torch.arange(per_tubelet, device=tokens.device)
+    context, target = (positions.expand(num_clips, -1) for positions in (seen, ahead))
+    return backbone.predictor(tokens, context_mask=[context], target_mask=[target]).last_hidden_state
+
+
+def _check_crop(backbone: PreTrainedModel, pixel_values: torch.Tensor):
+    crop = backbone.config.crop_size
+    if tuple(pixel_values.shape[-2:]) != (crop, crop):
+        raise ValueError(
+            f"The frames are {tuple(pixel_values.shape[-2:])} pixels, but this V-JEPA 2 has positions for {crop} x "
+            f"{crop} (crop_size): set the video processor's crop_size to it."
+        )
