@@ -143,6 +143,8 @@ class AVTConfig(PreTrainedConfig):
         clip_frame_rate (`float`, *optional*, defaults to 8.0): Frames per second within a clip.
         use_predictor (`bool`, *optional*, defaults to `False`): Let V-JEPA 2's own predictor add what it expects to see
             `tau_a` after the clip: the features' later half, or for a probe further tokens.
+        feature_encoder (`dict`, *optional*): Of a model without backbone, what made the features that it was trained
+            on, as the feature store records it: `avt-distill attach_encoder` makes it the backbone.
         intermediate_dim (`int`, *optional*):
             Width C of a bias-free linear map applied to the frame features first. `None`: no map, C = D.
         head_type (`str`, *optional*, defaults to `"avt"`): What anticipates. `"avt"`: AVT's causal head over one
@@ -237,6 +239,7 @@ class AVTConfig(PreTrainedConfig):
     clip_num_frames: int | None = None
     clip_frame_rate: float | int = CLIP_FRAME_RATE
     use_predictor: bool = False
+    feature_encoder: dict | None = None
     intermediate_dim: int | None = None
     head_type: str = "avt"
     head_hidden_size: int = 2048
@@ -469,6 +472,7 @@ FIELD_RULES: dict[str, Callable[[str, Any], Any]] = {
     "feature_dim": FEATURE_DIM,
     **CLIP_RULES,
     "use_predictor": Flag(),
+    "feature_encoder": _mapping_or_none,
     "intermediate_dim": FEATURE_DIM,
     "head_type": Choice(HEAD_TYPES),
     "head_hidden_size": HEAD_SIZE,

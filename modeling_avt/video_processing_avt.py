@@ -149,9 +149,11 @@ class AVTVideoProcessor(VideoProcessorMixin):
             mask (`np.ndarray` of bool of the same shape, *optional*): `False`: the moment is left out.
         """
         distinct = self.clips.distinct(moments_s, mask)
-        return self.prepare(
-            lambda numbers: read_frames(video, distinct.times_s[numbers]), len(distinct.times_s)
-        ), distinct
+        return self.read_prepared(video, distinct.times_s), distinct
+
+    def read_prepared(self, video: VideoContent, times_s: np.ndarray) -> torch.Tensor:
+        """Returns the frames shown at times `(F,)` in a file, prepared as in evaluation, `(F, 3, crop, crop)`."""
+        return self.prepare(lambda numbers: read_frames(video, times_s[numbers]), len(times_s))
 
     def prepare(self, frames: Callable[[slice], Any], num_frames: int) -> torch.Tensor:
         """Returns frames, prepared as in evaluation, `(F, 3, crop, crop)`, a few at a time.

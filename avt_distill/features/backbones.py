@@ -6,8 +6,10 @@ from pathlib import Path
 from transformers import MODEL_MAPPING, AutoConfig, PreTrainedConfig, PreTrainedModel
 from transformers.utils import cached_file
 
+from modeling_avt.backbone_configuration_avt import has_predictor
 from modeling_avt.configuration_avt import AVTConfig
-from modeling_avt.modeling_avt import AVTModel, backbone_class
+from modeling_avt.encoders_avt import backbone_class, leave_out_predictor
+from modeling_avt.modeling_avt import AVTModel
 from modeling_avt.video_processing_avt import AVTVideoProcessor
 
 from ..runs.checkpoints import load_whole
@@ -16,7 +18,7 @@ PROCESSOR_FILES = ("video_preprocessor_config.json", "preprocessor_config.json")
 AVT_CROP_PX, AVT_SIZE_PX = 224, 248
 
 
-def load_backbone(model_name_or_path: str | Path, **kwargs) -> PreTrainedModel:
+def load_backbone(model_name_or_path: str | Path, *, use_predictor: bool = False, **kwargs) -> PreTrainedModel:
     """Returns a pretrained vision model, without the pooler that some models add: AVT does not use it.
 
     `model.avt.backbone = load_backbone("facebook/dinov2-base")` starts AVT from its weights.
@@ -24,6 +26,8 @@ def load_backbone(model_name_or_path: str | Path, **kwargs) -> PreTrainedModel:
     Args:
         model_name_or_path (`str` or `Path`): A model on the Hub, or a folder. Of models that read text as well (CLIP,
             SigLIP) the vision side is taken, of an AVT checkpoint its backbone.
+        use_predictor (`bool`, *optional*, defaults to `False`): Whether V-JEPA 2 comes with its predictor, of which
+            then no weight may be missing.
         kwargs: For `from_pretrained`: `dtype`, `attn_implementation`, `revision` ...
 
     Raises:
@@ -49,8 +53,14 @@ def load_backbone(model_name_or_path: str | Path, **kwargs) -> PreTrainedModel:
     model_class, arguments = backbone_class(config)
     if not model_class.main_input_name.startswith("pixel_values"):
         raise ValueError(f"'{model_name_or_path}' reads {model_class.main_input_name}: give an image or a video model.")
+    if use_predictor and not has_predictor(config):
+        raise ValueError(f"'{model_name_or_path}' has no predictor: only V-JEPA 2 has one.")
     options = {"config": config, **arguments, **kwargs}
-    return load_whole(model_class.from_pretrained, model_name_or_path, left_out=None, **options)
+    unused = () if use_predictor else ("predictor.",)
+    backbone = load_whole(model_class.from_pretrained, model_name_or_path, new=unused, left_out=None, **options)
+    if not use_predictor:
+        leave_out_predictor(backbone)
+    return backbone
 
 
 def _config_of(model_name_or_path: str | Path) -> PreTrainedConfig:

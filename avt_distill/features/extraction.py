@@ -9,11 +9,10 @@ from pathlib import Path
 import numpy as np
 import torch
 from torch.utils.data import DataLoader
-from transformers import MODEL_FOR_VIDEO_CLASSIFICATION_MAPPING
 
 from modeling_avt.configuration_avt import AVTConfig
 from modeling_avt.modeling_avt import AVTModel
-from modeling_avt.temporal_avt import TIME_SLACK_S
+from modeling_avt.temporal_avt import CLIP_FRAME_RATE, TIME_SLACK_S, Clips
 from modeling_avt.video_io_avt import VideoDecodeError, probe
 from modeling_avt.video_processing_avt import AVTVideoProcessor
 
@@ -27,26 +26,30 @@ OTHER_FEATURES = (
     "{place} holds features made with {name}={found}, not {wanted}: give another folder, otherwise one store would "
     "hold two kinds of features."
 )
-# About what clip models were trained at: VideoMAE on every 4th frame at 30 fps, V-JEPA 2 on clips at 4 to 8 fps.
-CLIP_FRAME_RATE = 8.0
 
 
 class PretrainedEncoder:
     """A pretrained image or video model as a function from frames to one feature for each moment.
 
-    Features are pooled as `AVTModel.encode_frames` does: the model's own pooled output where it has one, else its class
-    token, else the mean over its tokens. Of V-JEPA 2 the encoder alone runs, without the predictor.
+    Features are those of `AVTModel.encode_frames`: the model's own pooled output where it has one, else its class
+    token, else the mean over its tokens. Of V-JEPA 2 the encoder alone runs, unless `predict_ahead_s` is given.
 
     Args:
         model_name_or_path (`str` or `Path`): See `load_backbone`.
         dtype (`torch.dtype`, *optional*, defaults to `torch.float32`): Of weights and activations.
         device (`str` or `torch.device`, *optional*, defaults to `"cpu"`): Where it runs.
         compile_model (`bool`, *optional*, defaults to `False`): Compile it: slow to begin, then faster.
+        clip_num_frames (`int`, *optional*), clip_frame_rate (`float`, *optional*, defaults to 8.0): See `AVTConfig`.
+        predict_ahead_s (`float`, *optional*): Let V-JEPA 2's predictor add what it expects that many seconds later: the
+            later half of the feature.
 
     Attributes:
         config (`PreTrainedConfig`): The model's configuration.
         is_video_model (`bool`): Whether a feature is computed from a clip.
-        num_frames (`int`): T, frames of a clip; 1 for image models.
+        num_frames (`int`): L, frames of a clip; 1 for image models.
+
+    Raises:
+        ValueError: for a model that cannot be loaded whole, see `load_backbone`, or has no predictor.
     """
 
     def __init__(
@@ -55,15 +58,25 @@ class PretrainedEncoder:
         dtype: torch.dtype = torch.float32,
         device: str | torch.device = "cpu",
         compile_model: bool = False,
+        clip_num_frames: int | None = None,
+        clip_frame_rate: float = CLIP_FRAME_RATE,
+        predict_ahead_s: float | None = None,
     ):
-        backbone = load_backbone(model_name_or_path, dtype=dtype)
+        use_predictor = predict_ahead_s is not None
+        backbone = load_backbone(model_name_or_path, use_predictor=use_predictor, dtype=dtype)
         self.config, self.device = backbone.config, torch.device(device)
-        self.is_video_model = type(self.config) in MODEL_FOR_VIDEO_CLASSIFICATION_MAPPING
-        self.num_frames = _clip_length(self.config) if self.is_video_model else 1
-        if self.config.model_type == "vjepa2":
-            backbone = backbone.encoder
         # Only `encode_frames` is used, with the pretrained model in place of an AVT's own: the rest takes no memory.
-        config = AVTConfig(backbone_config=self.config, head_hidden_size=1, head_num_heads=1, head_num_layers=1)
+        config = AVTConfig(
+            backbone_config=self.config,
+            clip_num_frames=clip_num_frames,
+            clip_frame_rate=clip_frame_rate,
+            use_predictor=use_predictor,
+            tau_a=predict_ahead_s or 0.0,
+            head_hidden_size=1,
+            head_num_heads=1,
+            head_num_layers=1,
+        )
+        self.is_video_model, self.num_frames = config.clip_num_frames is not None, config.clips.length
         with torch.device("meta"):
             self.model = AVTModel(config).eval()
         self.model.backbone = backbone.eval().to(self.device)
@@ -76,14 +89,13 @@ class PretrainedEncoder:
 
         Args:
             frames (`torch.Tensor` of shape `(F, 3, H, W)`): Normalised frames.
-            positions (`torch.LongTensor` of shape `(B, T)`): The T of them that each moment's clip consists of.
+            positions (`torch.LongTensor` of shape `(B, L)`): The L of them that each moment's clip consists of.
 
         Raises:
             ValueError: where features are not finite.
         """
-        clips = frames.to(self.device)[positions.to(self.device)]  # (B, T, 3, H, W)
-        inputs = clips if self.is_video_model else clips[:, 0]
-        features = self.model.encode_frames(inputs)
+        clips = frames.to(self.device)[positions.to(self.device)]  # (B, L, 3, H, W)
+        features = self.model.encode_frames(clips if self.is_video_model else clips[:, 0])
         check_encoded(features)
         return features.float().cpu().numpy()
 
@@ -159,11 +171,11 @@ def extract_video(
 
     Args:
         video (`str` or `Path`): The file.
-        encode (`Callable`): From frames `(F, 3, H, W)` and positions `(B, T)` to features `(B, D)`: a
+        encode (`Callable`): From frames `(F, 3, H, W)` and positions `(B, L)` to features `(B, D)`: a
             `PretrainedEncoder`.
         processor (`AVTVideoProcessor`): Resizes, crops and normalises the frames.
         frame_rate (`float`): Rows per second.
-        num_frames (`int`, *optional*, defaults to 1): T, frames of the clip that ends at each row's time. Before the
+        num_frames (`int`, *optional*, defaults to 1): L, frames of the clip that ends at each row's time. Before the
             video begins, its first frame is repeated.
         clip_frame_rate (`float`, *optional*, defaults to 8.0): Frames per second within a clip.
         batch_size (`int`, *optional*, defaults to 32): Rows that are computed at once.
@@ -177,10 +189,8 @@ def extract_video(
             raise ValueError(f"{name} is {value}: give a number above 0.")
     num_rows = max(math.ceil((probe(video).duration_s - TIME_SLACK_S) * frame_rate), 1)
     times = np.arange(num_rows) / frame_rate
-    clip_times = times[:, None] - np.arange(num_frames - 1, -1, -1) / clip_frame_rate  # (N, T)
-    clip_times = np.maximum(clip_times, 0.0)
-    batches = [clip_times[first : first + batch_size] for first in range(0, num_rows, batch_size)]
-    read = partial(_read_clips, video, processor)
+    batches = [times[first : first + batch_size] for first in range(0, num_rows, batch_size)]
+    read = partial(_read_clips, video, processor, Clips(num_frames, clip_frame_rate))
     features = []
     for batch in DataLoader(batches, batch_size=None, num_workers=num_workers, collate_fn=read):
         if isinstance(batch, VideoDecodeError):
@@ -190,14 +200,15 @@ def extract_video(
 
 
 def _read_clips(
-    video: str | Path, processor: AVTVideoProcessor, clip_times: np.ndarray
+    video: str | Path, processor: AVTVideoProcessor, clips: Clips, moments_s: np.ndarray
 ) -> tuple[torch.Tensor, torch.Tensor] | VideoDecodeError:
-    """Returns the frames of B clips, each decoded once however many clips it is in, and their positions `(B, T)`.
+    """Returns the frames of B clips, each decoded once however many clips it is in, and their positions `(B, L)`.
 
     An error is returned: a data loader would replace one that is raised by its text.
     """
+    distinct = clips.distinct(moments_s)
     try:
-        return processor.read_moments(video, clip_times)
+        return processor.read_prepared(video, distinct.times_s), distinct.clips
     except VideoDecodeError as error:
         return error
 
@@ -216,11 +227,3 @@ def keep_extraction(folder: str | Path, settings: dict):
     if not path.exists() and any(path.parent.glob("*.safetensors")):
         raise ValueError(f"{folder} holds features but no {SETTINGS_FILE} that tells how they were made: give another.")
     keep_settings(path, settings, refusal=OTHER_FEATURES)
-
-
-def _clip_length(config) -> int:
-    """Returns the number of frames that a video model was trained on, as Hugging Face configurations name it."""
-    for name in ("frames_per_clip", "num_frames"):
-        if getattr(config, name, None) is not None:
-            return getattr(config, name)
-    raise ValueError(f"The configuration of a '{config.model_type}' model names no number of frames.")
