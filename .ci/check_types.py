@@ -20,7 +20,7 @@ STRICT = (
     "avt_distill/evaluation",
     "avt_distill/runs",
 )
-CEILING = 189
+CEILING = 188
 
 
 def errors() -> list[tuple[Path, str]]:

@@ -75,6 +75,6 @@ def clip_problem(backbone_config: PreTrainedConfig, num_frames: int) -> str | No
     return None
 
 
-def has_predictor(backbone_config: PreTrainedConfig | None) -> bool:
+def has_predictor(backbone_config: Any) -> bool:
     """Whether a backbone brings a predictor of the tokens of moments that it has not seen."""
     return getattr(backbone_config, "model_type", None) == "vjepa2"

@@ -412,6 +412,11 @@ class AVTConfig(PreTrainedConfig):
         return [name for _, name in sorted((self.id2label or {}).items())]
 
     @property
+    def predicts_past(self) -> bool:
+        """Whether the actions of observed frames are predicted from the frames before them."""
+        return self.classify_past and self.head_type == "avt"
+
+    @property
     def num_queries(self) -> int:
         """Q, the queries of a probe: one for each label type that has a classifier of its own."""
         return 1 if self.use_class_mappings else len(self.label_types)
@@ -427,7 +432,7 @@ class AVTConfig(PreTrainedConfig):
         return self.clips.window(self.num_frames, self.frame_rate)
 
     def _check_backbone(self):
-        backbone_config = self.backbone_config
+        backbone_config: Any = self.backbone_config  # a dict no longer: see `FIELD_RULES`
         if self.clip_num_frames is not None and not is_video_model(backbone_config):
             kind = "there is no backbone" if backbone_config is None else f"a '{backbone_config.model_type}' is not one"
             raise ValueError(f"clip_num_frames is {self.clip_num_frames}, but only video models see clips, and {kind}.")

@@ -8,7 +8,6 @@ from torch import nn
 from transformers import MODEL_MAPPING, PreTrainedModel
 
 from .backbone_configuration_avt import has_predictor
-from .configuration_avt import AVTConfig
 from .numbers_avt import compute_dtype
 from .temporal_avt import FRAMES_AT_ONCE
 
@@ -23,7 +22,7 @@ def backbone_class(backbone_config) -> tuple[type[PreTrainedModel], dict]:
     return model_class, {"add_pooling_layer": False} if leave_out_pooler else {}
 
 
-def leave_out_predictor(backbone: PreTrainedModel):
+def leave_out_predictor(backbone: Any):
     """Removes V-JEPA 2's predictor, whose weights would be saved and never trained; others have none."""
     if has_predictor(backbone.config):
         backbone.predictor = None
@@ -34,9 +33,7 @@ def has_class_token(backbone: nn.Module) -> bool:
     return any(name.endswith(CLASS_TOKENS) for name, _ in backbone.named_parameters())
 
 
-def encode(
-    backbone: PreTrainedModel, pixel_values: torch.Tensor, config: AVTConfig, has_class_token: bool
-) -> torch.Tensor:
+def encode(backbone: Any, pixel_values: torch.Tensor, config: Any, has_class_token: bool) -> torch.Tensor:
     """Returns what a backbone makes of frames or clips: one feature for each, or for a probe its tokens.
 
     A feature is the backbone's own pooled output where it has one, else its class token, else the mean over tokens. The
@@ -91,7 +88,7 @@ def encode_clips(model, frames: torch.Tensor, clips: torch.Tensor) -> torch.Tens
     return torch.cat(encoded)
 
 
-def _predicted(backbone: PreTrainedModel, tokens: torch.Tensor, config: AVTConfig) -> torch.Tensor:
+def _predicted(backbone: Any, tokens: torch.Tensor, config: Any) -> torch.Tensor:
     """Returns the tokens `(N, S', D)` that V-JEPA 2's predictor expects `tau_a` after its clips: those of one tubelet.
 
     Args:
@@ -112,7 +109,7 @@ def _predicted(backbone: PreTrainedModel, tokens: torch.Tensor, config: AVTConfi
     return backbone.predictor(tokens, context_mask=[context], target_mask=[target]).last_hidden_state
 
 
-def _check_crop(backbone: PreTrainedModel, pixel_values: torch.Tensor):
+def _check_crop(backbone: Any, pixel_values: torch.Tensor):
     crop = backbone.config.crop_size
     if tuple(pixel_values.shape[-2:]) != (crop, crop):
         raise ValueError(

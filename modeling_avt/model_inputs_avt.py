@@ -2,12 +2,11 @@
 
 import torch
 
-from .configuration_avt import AVTConfig
 from .losses_avt import IGNORED_LABEL
 
 
 def check_inputs(
-    config: AVTConfig,
+    config,
     pixel_values_videos: torch.Tensor | None,
     video_features: torch.Tensor | None,
     frame_mask: torch.Tensor | None,
@@ -33,7 +32,7 @@ def check_inputs(
         raise ValueError("frame_mask hides a last frame: padding goes to the left, before the first real frame.")
 
 
-def _check_pixels(config: AVTConfig, pixel_values_videos: torch.Tensor):
+def _check_pixels(config, pixel_values_videos: torch.Tensor):
     if config.backbone_config is None:
         raise ValueError("This model has no backbone (config.backbone_config is None): give video_features (B, T, D).")
     if pixel_values_videos.ndim not in (5, 6) or pixel_values_videos.shape[-3] != 3:
@@ -50,7 +49,7 @@ def _check_pixels(config: AVTConfig, pixel_values_videos: torch.Tensor):
             )
 
 
-def _check_features(config: AVTConfig, video_features: torch.Tensor):
+def _check_features(config, video_features: torch.Tensor):
     width, shape = config.feature_dim, tuple(video_features.shape)
     if config.head_type == "probe" and (len(shape) != 4 or shape[-1] != width):
         raise ValueError(
@@ -61,7 +60,7 @@ def _check_features(config: AVTConfig, video_features: torch.Tensor):
         raise ValueError(f"video_features has the shape {shape}: this model takes (B, T, {width}).")
 
 
-def _check_steps(config: AVTConfig, num_frames: int, num_future_steps: int):
+def _check_steps(config, num_frames: int, num_future_steps: int):
     if num_future_steps < 1:
         raise ValueError(f"num_future_steps is {num_future_steps}: give 1 or more.")
     if config.head_type == "probe":

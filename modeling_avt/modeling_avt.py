@@ -111,6 +111,8 @@ class AVTModel(AVTPreTrainedModel):
 
     feature_mean: torch.Tensor  # (D,), where `config.standardize_features`
     feature_deviation: torch.Tensor
+    probe: AttentiveProbe | None
+    head: Any  # an `AVTHead`, or `None` beside a probe
 
     def __init__(self, config: AVTConfig):
         super().__init__(config)
@@ -172,7 +174,7 @@ class AVTModel(AVTPreTrainedModel):
         features = encode(self.backbone, pixel_values, self.config, self.has_class_token)
         if features.shape[-1] != self.config.feature_dim:
             raise ValueError(
-                f"The '{self.config.backbone_config.model_type}' backbone gives features of width "
+                f"The '{self.backbone.config.model_type}' backbone gives features of width "
                 f"{features.shape[-1]}: set feature_dim to it (it is {self.config.feature_dim})."
             )
         return features
@@ -450,7 +452,7 @@ class AVTForAnticipation(AVTPreTrainedModel):
         if self.config.use_class_mappings:
             logits.update(self._sum_action_logits(logits["action"]))
         past_logits = None
-        if past is not None and self.config.classify_past:
+        if self.config.predicts_past:
             past_logits = self.classifiers["action"](self.dropout(past))  # (B, T, A)
 
         losses = self._classification_losses(logits, past_logits, labels, past_labels, verb_labels, noun_labels)

@@ -1,5 +1,7 @@
 """An attentive probe: queries that attend to all tokens of an observed window, one for each label type."""
 
+from typing import Any
+
 import torch
 from torch import nn
 from transformers import VJEPA2Config
@@ -30,9 +32,9 @@ class AttentiveProbe(nn.Module):
             hidden_size=width,
             num_attention_heads=config.probe_num_heads,
             num_pooler_layers=config.probe_num_layers - 1,
-            attn_implementation="sdpa",
         )
-        self.pooler = VJEPA2AttentivePooler(of_pooler)
+        of_pooler._attn_implementation = "sdpa"
+        self.pooler: Any = VJEPA2AttentivePooler(of_pooler)
         self.pooler.query_tokens = nn.Parameter(torch.zeros(1, config.num_queries, width))
         self.moments = None
         if config.num_frames > 1:

@@ -497,8 +497,9 @@ def _read(model, steps: list[_Step]) -> dict[int, tuple[torch.Tensor, dict]]:
     """Lets readers read what is observed, and returns what they say, by the id of the step, where one is answered."""
     if not steps:
         return {}
-    features = [clip.features.to(model.device) for step in steps for clip in step.observed()]
-    recognized = iter(model.recognize_frames(torch.stack(features)).cpu().numpy())
+    observed = [clip.features for step in steps for clip in step.observed() if clip.features is not None]  # all
+    features = torch.stack([features.to(model.device) for features in observed])
+    recognized = iter(model.recognize_frames(features).cpu().numpy())
     said = {id(step): step.read(islice(recognized, len(step.observed()))) for step in steps}
     return {key: value for key, value in said.items() if value is not None}
 

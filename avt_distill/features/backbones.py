@@ -34,6 +34,57 @@ def load_backbone(model_name_or_path: str | Path, *, use_predictor: bool = False
         ValueError: where there is no such model, where it does not see, and where the checkpoint lacks weights, which
             would be random, or holds more layers than its configuration says.
     """
+    config = load_backbone_config(model_name_or_path)
+    if use_predictor and not has_predictor(config):
+        raise ValueError(f"'{model_name_or_path}' has no predictor: only V-JEPA 2 has one.")
+    if _is_avt(model_name_or_path):
+        backbone = AVTModel.from_pretrained(model_name_or_path, **kwargs).backbone
+        if use_predictor and backbone.predictor is None:
+            raise ValueError(f"'{model_name_or_path}' was saved without V-JEPA 2's predictor: give V-JEPA 2 itself.")
+    else:
+        model_class, arguments = backbone_class(config)
+        options = {"config": config, **arguments, **kwargs}
+        unused = () if use_predictor else ("predictor.",)
+        backbone = load_whole(model_class.from_pretrained, model_name_or_path, new=unused, left_out=None, **options)
+    if not use_predictor:
+        leave_out_predictor(backbone)
+    return backbone
+
+
+def load_backbone_config(model_name_or_path: str | Path) -> PreTrainedConfig:
+    """Returns the configuration of the vision model that `load_backbone` loads.
+
+    Raises:
+        ValueError: where there is no such model, and where it does not see.
+    """
+    if _is_avt(model_name_or_path):
+        config = AVTConfig.from_pretrained(model_name_or_path).backbone_config
+        if config is None:
+            raise ValueError(f"'{model_name_or_path}' is an AVT checkpoint that takes features: it has no backbone.")
+        return config
+    try:
+        # Of a model that transformers itself knows.
+        config = AutoConfig.from_pretrained(model_name_or_path, trust_remote_code=False)
+    except ValueError as error:
+        raise ValueError(
+            f"The model '{model_name_or_path}' cannot be used ({str(error).splitlines()[0]}): give one that "
+            "transformers knows by itself; code that a checkpoint brings is never run."
+        ) from error
+    config = getattr(config, "vision_config", config)
+    if type(config) not in MODEL_MAPPING:
+        raise ValueError(f"'{model_name_or_path}' has no vision model of its own: give an image or a video model.")
+    model_class, _ = backbone_class(config)
+    if not model_class.main_input_name.startswith("pixel_values"):
+        raise ValueError(f"'{model_name_or_path}' reads {model_class.main_input_name}: give an image or a video model.")
+    return config
+
+
+def _is_avt(model_name_or_path: str | Path) -> bool:
+    """Whether a model is an AVT checkpoint.
+
+    Raises:
+        ValueError: where there is no such model.
+    """
     try:
         fields, _ = PreTrainedConfig.get_config_dict(model_name_or_path)
     except (OSError, ValueError) as error:
@@ -41,37 +92,7 @@ def load_backbone(model_name_or_path: str | Path, *, use_predictor: bool = False
             f"Cannot read the model '{model_name_or_path}' ({str(error).splitlines()[0]}): give its name on the Hub, "
             "or a folder that save_pretrained wrote."
         ) from error
-    if fields.get("model_type") == AVTConfig.model_type:
-        backbone = AVTModel.from_pretrained(model_name_or_path, **kwargs).backbone
-        if backbone is None:
-            raise ValueError(f"'{model_name_or_path}' is an AVT checkpoint that takes features: it has no backbone.")
-        return backbone
-    config = _config_of(model_name_or_path)
-    config = getattr(config, "vision_config", config)
-    if type(config) not in MODEL_MAPPING:
-        raise ValueError(f"'{model_name_or_path}' has no vision model of its own: give an image or a video model.")
-    model_class, arguments = backbone_class(config)
-    if not model_class.main_input_name.startswith("pixel_values"):
-        raise ValueError(f"'{model_name_or_path}' reads {model_class.main_input_name}: give an image or a video model.")
-    if use_predictor and not has_predictor(config):
-        raise ValueError(f"'{model_name_or_path}' has no predictor: only V-JEPA 2 has one.")
-    options = {"config": config, **arguments, **kwargs}
-    unused = () if use_predictor else ("predictor.",)
-    backbone = load_whole(model_class.from_pretrained, model_name_or_path, new=unused, left_out=None, **options)
-    if not use_predictor:
-        leave_out_predictor(backbone)
-    return backbone
-
-
-def _config_of(model_name_or_path: str | Path) -> PreTrainedConfig:
-    """Returns the configuration of a model that transformers itself knows."""
-    try:
-        return AutoConfig.from_pretrained(model_name_or_path, trust_remote_code=False)
-    except ValueError as error:
-        raise ValueError(
-            f"The model '{model_name_or_path}' cannot be used ({str(error).splitlines()[0]}): give one that "
-            "transformers knows by itself; code that a checkpoint brings is never run."
-        ) from error
+    return fields.get("model_type") == AVTConfig.model_type
 
 
 def load_backbone_processor(model_name_or_path: str | Path, backbone_config: PreTrainedConfig) -> AVTVideoProcessor:
@@ -95,7 +116,7 @@ def load_backbone_processor(model_name_or_path: str | Path, backbone_config: Pre
             if fields.get("video_processor_type") == AVTVideoProcessor.__name__:
                 return AVTVideoProcessor.from_pretrained(model_name_or_path)
             return _like_image_processor(fields, path)
-    crop = getattr(backbone_config, "image_size", AVT_CROP_PX)
+    crop = getattr(backbone_config, "crop_size", None) or getattr(backbone_config, "image_size", AVT_CROP_PX)
     crop = crop if isinstance(crop, int) else max(crop)
     size = crop * AVT_SIZE_PX // AVT_CROP_PX
     return AVTVideoProcessor(size=size, crop_size=crop, train_size=(size, size))

@@ -1,6 +1,7 @@
 """Students: from the options of a run to a model, and what it reads."""
 
 import logging
+import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -12,12 +13,12 @@ import torch
 from modeling_avt.configuration_avt import FIELD_RULES, AVTConfig
 from modeling_avt.modeling_avt import AVTForAnticipation
 from modeling_avt.rules_avt import shown
-from modeling_avt.temporal_avt import TIME_CONTRACT
+from modeling_avt.temporal_avt import CLIP_CONTRACT, TIME_CONTRACT
 from modeling_avt.video_processing_avt import AVTVideoProcessor
 
 from ..data.builder import AnticipationBuilder
 from ..data.collator import FeatureCollator, VideoCollator
-from ..features.backbones import load_backbone, load_backbone_processor
+from ..features.backbones import load_backbone, load_backbone_config, load_backbone_processor
 from ..features.stores import FeatureStore, open_feature_store
 from ..runs.arguments import mapping
 from ..runs.checkpoints import check_loaded
@@ -76,16 +77,32 @@ def student_input(args: StudentArguments, builder: AnticipationBuilder) -> Stude
         raise ValueError("A student needs something to see: give --features, or the data set's --videos, a folder.")
     _check_model_options(args, _of_data(builder), None)
     times = {name: getattr(builder.config, name) for name in ("num_frames", "frame_rate", "tau_o")}
+    processor, clips = _processor_and_clips(args)
+    if clips["clip_num_frames"] is not None and builder.config.protocol != "exact":
+        raise ValueError(
+            f"protocol is '{builder.config.protocol}', but the reference's moments are those of image models: a video "
+            "model needs --protocol exact."
+        )
     of_processor = mapping("processor_options", args.processor_options)
     _refuse_contradiction("processor_options", of_processor, times, "the data set")
-    if args.model_name_or_path is not None:
-        processor = AVTVideoProcessor.from_pretrained(args.model_name_or_path)
-    elif args.backbone is not None:
-        processor = load_backbone_processor(args.backbone, load_backbone(args.backbone).config)
-    else:
-        processor = AVTVideoProcessor()
-    options = {**processor.to_dict(), **of_processor, **times}
+    _refuse_contradiction("processor_options", of_processor, clips, "the student")
+    options = {**processor.to_dict(), **of_processor, **times, **clips}
     return StudentInput(None, AVTVideoProcessor.from_dict(options), views)
+
+
+def _processor_and_clips(args: StudentArguments) -> tuple[AVTVideoProcessor, dict[str, Any]]:
+    """Returns how a student of videos prepares frames, and the fields of the clips that it sees at each moment."""
+    if args.model_name_or_path is not None:
+        config = AVTConfig.from_pretrained(args.model_name_or_path)
+        processor = AVTVideoProcessor.from_pretrained(args.model_name_or_path)
+    else:
+        given, processor = mapping("model_options", args.model_options), AVTVideoProcessor()
+        fields = {name: given[name] for name in ("backbone_config", "feature_dim", *CLIP_CONTRACT) if name in given}
+        if args.backbone is not None:
+            fields["backbone_config"] = load_backbone_config(args.backbone)
+            processor = load_backbone_processor(args.backbone, fields["backbone_config"])
+        config = AVTConfig(**fields)
+    return processor, {name: getattr(config, name) for name in CLIP_CONTRACT}
 
 
 def build_student(args: StudentArguments, builder: AnticipationBuilder, seen: StudentInput) -> AVTForAnticipation:
@@ -99,6 +116,11 @@ def build_student(args: StudentArguments, builder: AnticipationBuilder, seen: St
         model = _from_checkpoint(args.model_name_or_path, fields)
     else:
         model = _new_student(args, fields, seen)
+    if seen.store is not None and model.config.head_type == "probe":
+        raise ValueError(
+            "The student's head_type is 'probe', which attends to tokens, and stored features have none: give videos, "
+            "or head_type 'avt'."
+        )
     if args.freeze_backbone:
         if model.avt.backbone is None:
             raise ValueError("freeze_backbone is set, but the student sees features and has no frame encoder.")
@@ -113,11 +135,17 @@ def _new_student(args: StudentArguments, fields: dict, seen: StudentInput) -> AV
     if seen.store is not None:
         fields |= _of_features(seen.store)
         fields["classify_last_frame"] = args.start_from_probe
-    backbone = None if args.backbone is None else load_backbone(args.backbone)
-    if backbone is not None:
+    backbone = None
+    if args.backbone is not None:
+        backbone = load_backbone(args.backbone, use_predictor=bool(options.get("use_predictor")))
         fields["backbone_config"] = backbone.config
         _refuse_contradiction("model_options", options, {"backbone_config": backbone.config}, "the option backbone")
-    model = AVTForAnticipation(AVTConfig(**{**fields, **options}))
+    config = AVTConfig(**{**fields, **options})
+    if "head_hidden_size" not in options:
+        # As wide as what it reads: AVT-b's 2048 would be most of a student with a small encoder.
+        width = config.intermediate_dim or config.head_feature_dim or config.feature_dim or 0
+        config.head_hidden_size = config.head_num_heads * math.ceil(width / config.head_num_heads)
+    model = AVTForAnticipation(config)
     if backbone is not None:
         model.avt.backbone = backbone
     return model

@@ -95,7 +95,7 @@ class DistillationTrainer(PushingTrainer, ResumableTrainer):
         self.add_callback(PushedCheckpoint)
         self.eval_collator = self.data_collator if eval_collator is None else eval_collator
         kinds = [f"{kind}_" if kind != "action" else "" for kind in model.config.label_types]
-        self.label_names = [f"{kind}labels" for kind in kinds] + (["past_labels"] if model.config.classify_past else [])
+        self.label_names = [f"{kind}labels" for kind in kinds] + (["past_labels"] if model.config.predicts_past else [])
         self.label_names += ["frame_labels"] if model.config.recognizes_frames else []
         self._sums = {True: self._zeros(), False: self._zeros()}  # in training, in evaluation
 
