@@ -2,6 +2,7 @@
 
 import json
 from pathlib import Path
+from typing import Any
 
 from transformers import MODEL_MAPPING, AutoConfig, PreTrainedConfig, PreTrainedModel
 from transformers.utils import cached_file
@@ -38,7 +39,7 @@ def load_backbone(model_name_or_path: str | Path, *, use_predictor: bool = False
     if use_predictor and not has_predictor(config):
         raise ValueError(f"'{model_name_or_path}' has no predictor: only V-JEPA 2 has one.")
     if _is_avt(model_name_or_path):
-        backbone = AVTModel.from_pretrained(model_name_or_path, **kwargs).backbone
+        backbone: Any = AVTModel.from_pretrained(model_name_or_path, **kwargs).backbone
         if use_predictor and backbone.predictor is None:
             raise ValueError(f"'{model_name_or_path}' was saved without V-JEPA 2's predictor: give V-JEPA 2 itself.")
     else:
@@ -58,7 +59,7 @@ def load_backbone_config(model_name_or_path: str | Path) -> PreTrainedConfig:
         ValueError: where there is no such model, and where it does not see.
     """
     if _is_avt(model_name_or_path):
-        config = AVTConfig.from_pretrained(model_name_or_path).backbone_config
+        config: Any = AVTConfig.from_pretrained(model_name_or_path).backbone_config
         if config is None:
             raise ValueError(f"'{model_name_or_path}' is an AVT checkpoint that takes features: it has no backbone.")
         return config

@@ -20,6 +20,7 @@ class StudentArguments:
     model_options: dict | str | None = option('AVTConfig fields of a new student, such as {"head_num_layers": 2}.')
     backbone: str | None = option("Pretrained frame encoder of a student of videos: any image model.")
     freeze_backbone: bool = option("Train all but the frame encoder.", False)
+    encode_once: bool = option("A frozen encoder runs once a moment, on the centre; false: on each crop drawn.", True)
     processor_options: dict | str | None = option('AVTVideoProcessor fields, such as {"size": 64, "crop_size": 56}.')
     features: str | None = option("Feature store of a student of features: a folder, .npz file or RULSTM's LMDB.")
     feature_frame_rate: float | None = option("Rows per second of .npz and .npy files.")
@@ -35,6 +36,11 @@ class StudentArguments:
         self.processor_options = mapping("processor_options", self.processor_options)
         if self.evaluation_crops not in (1, 3):
             raise ValueError(f"evaluation_crops is {self.evaluation_crops}: give 1 or 3.")
+        if self.freeze_backbone and self.encode_once and (self.evaluation_crops > 1 or self.evaluation_flips):
+            raise ValueError(
+                "evaluation_crops and evaluation_flips ask for several views, but a frozen encoder runs once, on the "
+                "centre: leave them out, or give --encode_once false."
+            )
         if self.features is not None and self.backbone is not None:
             raise ValueError("features and backbone are both given: a student sees stored features, or videos.")
         if self.start_from_probe and self.features is None:

@@ -23,6 +23,7 @@ from ..features.stores import FeatureStore, open_feature_store
 from ..runs.arguments import mapping
 from ..runs.checkpoints import check_loaded
 from .arguments import StudentArguments
+from .frozen import FrozenFeatures
 from .probe import Probe, last_frame_features
 
 logger = logging.getLogger(__name__)
@@ -36,7 +37,8 @@ Collator = Callable[[Sequence[dict]], dict]
 class StudentInput:
     """What a student reads: a feature store, or videos through a processor; the other is `None`.
 
-    `by_number`: see `FeatureCollator`; `head_feature_dim`: see `AVTConfig`.
+    `frozen`: features of videos that a frozen encoder made once; `by_number`: see `FeatureCollator`;
+    `head_feature_dim`: see `AVTConfig`.
     """
 
     store: FeatureStore | None
@@ -44,6 +46,7 @@ class StudentInput:
     evaluation_views: dict
     by_number: bool = False
     head_feature_dim: int | None = None
+    frozen: FrozenFeatures | None = None
 
     def last_frames(self, rows: datasets.Dataset) -> np.ndarray:
         """Returns what a probe reads of rows, the stored feature of the last observed frame of each, `(N, D)`."""
@@ -52,6 +55,8 @@ class StudentInput:
 
     def collator(self, *, training: bool, background: int | None = None) -> Collator:
         """Returns what makes batches of rows; `background`: see `FeatureCollator`."""
+        if self.frozen is not None:
+            return FeatureCollator(self.frozen, background=background)
         if self.store is not None:
             return FeatureCollator(self.store, by_number=self.by_number, background=background)
         views = {} if training else self.evaluation_views

@@ -1,7 +1,8 @@
 """Training one student of a run, or taking it up where it stopped."""
 
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from pathlib import Path
 
 import datasets
 import numpy as np
@@ -9,6 +10,7 @@ import torch
 import transformers
 from transformers import Trainer, set_seed
 
+from modeling_avt.modeling_avt import AVTForAnticipation
 from modeling_avt.temporal_avt import TIME_CONTRACT
 
 from ..data.builder import AnticipationBuilder
@@ -21,9 +23,11 @@ from .arguments import RunArguments
 from .building import StudentInput, build_student, prepare_for_features, student_input
 from .checks import check_labels, check_soft_labels, check_what_is_seen
 from .fingerprint import data_fingerprint, student_settings
+from .frozen import FrozenFeatures, frozen_features
 from .probe import Probe, fit_probe
 from .trainer import DistillationTrainer, SoftLabelCollator
 
+FROZEN = "frozen_features"  # in the folder of a run
 RESULTS = "results.json"  # written when all else is: the student is finished
 
 
@@ -37,6 +41,7 @@ class StudentData:
         seen (`StudentInput`): What students read.
         soft_labels (`SoftLabelTable`, *optional*): The teacher, or the average of several.
         fingerprint (`dict`): What decides about the students, of all this.
+        folder (`Path`): Of the run.
         probe (`Probe`, *optional*): Of students of features: what they are held against, and may begin with.
     """
 
@@ -46,6 +51,7 @@ class StudentData:
     seen: StudentInput
     soft_labels: SoftLabelTable | None
     fingerprint: dict
+    folder: Path
     probe: Probe | None = None
 
 
@@ -72,7 +78,8 @@ def student_data(args: RunArguments, builder: AnticipationBuilder) -> StudentDat
     if args.process_index == 0:
         check_what_is_seen(seen, train, evaluation)
     fingerprint = data_fingerprint(builder, train, evaluation, seen, soft_labels)
-    return StudentData(builder, train, evaluation, seen, soft_labels, fingerprint, _probe(args, builder, train, seen))
+    probe = _probe(args, builder, train, seen)
+    return StudentData(builder, train, evaluation, seen, soft_labels, fingerprint, args.folder, probe)
 
 
 def _split(builder: AnticipationBuilder, name: str | None) -> datasets.Dataset:
@@ -94,7 +101,7 @@ def part_of(args: RunArguments, data: StudentData, train: np.ndarray, evaluation
     fingerprint = {**data.fingerprint, "part": name}
     held_out = labelled(data.train.select(evaluation))
     probe = _probe(args, data.builder, rows, data.seen) if args.start_from_probe else None
-    return StudentData(data.builder, rows, held_out, data.seen, data.soft_labels, fingerprint, probe)
+    return replace(data, train=rows, evaluation=held_out, fingerprint=fingerprint, probe=probe)
 
 
 def _probe(
@@ -173,23 +180,33 @@ def table_metadata(builder: AnticipationBuilder, **about) -> dict:
 
 
 def _trainer(args: RunArguments, data: StudentData) -> DistillationTrainer:
-    student = build_student(args, data.builder, data.seen)
+    student, seen = build_student(args, data.builder, data.seen), data.seen
+    if args.freeze_backbone and args.encode_once and student.avt.probe is None:
+        seen = replace(seen, frozen=_frozen_features(args, data, student))
     if data.seen.store is not None and args.model_name_or_path is None:
         probe = data.probe if args.start_from_probe else None
         prepare_for_features(student, data.seen.store, data.train["video_id"], probe)
     background = student.config.num_labels if student.config.recognizes_frames else None
-    collator = data.seen.collator(training=True, background=background)
+    collator = seen.collator(training=True, background=background)
     if data.soft_labels is not None and args.distill_weight:
         collator = SoftLabelCollator(collator, data.soft_labels, missing=args.missing_soft_labels)
     return DistillationTrainer(
         student,
         args,
         data_collator=collator,
-        eval_collator=data.seen.collator(training=False, background=background),
+        eval_collator=seen.collator(training=False, background=background),
         train_dataset=data.train,
         eval_dataset=data.evaluation,
         processing_class=data.seen.processor,
     )
+
+
+def _frozen_features(args: RunArguments, data: StudentData, student: AVTForAnticipation) -> FrozenFeatures:
+    """Returns what a student's frozen encoder sees in the rows of a run."""
+    assert data.seen.processor is not None
+    shows = data.fingerprint["videos_content"]
+    rows = (data.train, data.evaluation)
+    return frozen_features(student.to(args.device), data.seen.processor, rows, data.folder / FROZEN, shows)
 
 
 def _record(trainer: DistillationTrainer, data: StudentData, seconds: float) -> dict:

@@ -1,0 +1,149 @@
+"""A frozen encoder's features of the moments that rows observe: computed once, and kept in the folder of the run.
+
+Not a feature store: rows observe moments of their own, so that few of a grid's would be used, and none would fit.
+"""
+
+import hashlib
+import json
+from collections.abc import Iterator, Sequence
+from functools import lru_cache
+from pathlib import Path
+
+import datasets
+import numpy as np
+import torch
+from accelerate import PartialState
+from huggingface_hub.utils import tqdm
+from safetensors import SafetensorError, safe_open
+from safetensors.numpy import save
+
+from modeling_avt.modeling_avt import AVTForAnticipation
+from modeling_avt.temporal_avt import CLIP_CONTRACT, FRAMES_AT_ONCE
+from modeling_avt.video_processing_avt import AVTVideoProcessor
+
+from ..runs.checkpoints import check_encoded
+from ..runs.folder import whole_file
+from ..runs.names import file_name
+
+# What makes a frame's tensor, and an encoder's feature of it: beside the encoder's weights, these decide.
+OF_PROCESSOR = ("size", "crop_size", "image_mean", "image_std", "antialias", *CLIP_CONTRACT)
+OF_MODEL = ("use_predictor", "tau_a")
+SHOWS = "shows"  # in a file's metadata: the digest of the video
+MAX_OPEN = 128
+
+
+class FrozenFeatures:
+    """Features of videos at the moments that rows observe: what `FeatureCollator` reads of a `FeatureStore`.
+
+    Args:
+        folder (`str` or `Path`): One file a video, `<video_id>.safetensors`: `ticks (U,)`, the moments in whole
+            microseconds, in order, and `features (U, D)`, float32.
+        feature_dim (`int`): D.
+    """
+
+    def __init__(self, folder: str | Path, feature_dim: int):
+        self.folder, self.feature_dim = Path(folder), feature_dim
+
+    def read(self, video_id: str, times_s: Sequence[float] | np.ndarray) -> np.ndarray:
+        """Returns the features of moments `(T,)` in seconds, float32 `(T, D)`."""
+        ticks, features = _open(_file(self.folder, video_id))
+        return features[np.searchsorted(ticks, as_ticks(times_s))]
+
+
+def as_ticks(times_s: Sequence[float] | np.ndarray) -> np.ndarray:
+    """Returns times in whole microseconds, int64."""
+    return np.round(np.asarray(times_s, dtype=float) * 1e6).astype(np.int64)
+
+
+def frozen_features(
+    model: AVTForAnticipation,
+    processor: AVTVideoProcessor,
+    splits: Sequence[datasets.Dataset],
+    folder: str | Path,
+    shows: dict[str, str],
+) -> FrozenFeatures:
+    """Returns the features of all moments that rows observe, computed first where they are not in the folder yet.
+
+    Each process encodes a share of the videos; what an interrupted run has finished is kept.
+
+    Args:
+        model (`AVTForAnticipation`): Its encoder is in evaluation mode, and not trained.
+        processor (`AVTVideoProcessor`): Cuts out the centre, as in evaluation.
+        splits (sequence of `datasets.Dataset`): The rows.
+        folder (`str` or `Path`): Of the run; the features of each encoder have a folder in it.
+        shows (`dict`): A digest of each video's content, by its id: what changed is encoded anew.
+
+    Raises:
+        VideoDecodeError: for a video that cannot be read.
+        ValueError: for features that are not finite.
+    """
+    assert model.config.feature_dim is not None
+    place = Path(folder) / _encoder_digest(model, processor)
+    place.mkdir(parents=True, exist_ok=True)
+    state, videos = PartialState(), list(_observed(splits))
+    share = videos[state.process_index :: state.num_processes]
+    missing = [video for video in share if not _is_complete(_file(place, video[0]), video[2], shows[video[0]])]
+    is_training = model.training
+    model.eval()
+    for video_id, path, ticks in tqdm(missing, desc="encoding", unit="video", disable=not missing):
+        features = _encode(model, processor, path, ticks / 1e6)
+        with whole_file(_file(place, video_id)) as partial:
+            partial.write_bytes(save({"ticks": ticks, "features": features}, metadata={SHOWS: shows[video_id]}))
+    model.train(is_training)
+    state.wait_for_everyone()
+    _open.cache_clear()
+    return FrozenFeatures(place, model.config.feature_dim)
+
+
+def _observed(splits: Sequence[datasets.Dataset]) -> Iterator[tuple[str, str, np.ndarray]]:
+    """Yields id and file of each video, and its observed moments in microseconds, in order."""
+    ticks_of, path_of = {}, {}
+    for rows in splits:
+        times, masks = np.asarray(rows["frame_times"], dtype=float), np.asarray(rows["frame_mask"], dtype=bool)
+        for video_id, path, of_row, mask in zip(rows["video_id"], rows["video"], times, masks, strict=True):
+            ticks_of.setdefault(video_id, []).append(as_ticks(of_row[mask]))
+            path_of[video_id] = path
+    for video_id in sorted(ticks_of):
+        yield video_id, path_of[video_id], np.unique(np.concatenate(ticks_of[video_id]))
+
+
+@torch.inference_mode()
+def _encode(model: AVTForAnticipation, processor: AVTVideoProcessor, video: str, moments_s: np.ndarray) -> np.ndarray:
+    """Returns the features of a video's moments, float32 `(U, D)`, so many at a time as memory allows."""
+    encoded = []
+    for first in range(0, len(moments_s), FRAMES_AT_ONCE):
+        frames, distinct = processor.read_moments(video, moments_s[first : first + FRAMES_AT_ONCE])
+        features = model.encode_clips(frames, distinct.clips)[distinct.positions]
+        check_encoded(features)
+        encoded.append(features.float().cpu().numpy())
+    return np.concatenate(encoded)
+
+
+def _encoder_digest(model: AVTForAnticipation, processor: AVTVideoProcessor) -> str:
+    """Returns what tells encoders and their preprocessing apart."""
+    settings = {name: getattr(processor, name) for name in OF_PROCESSOR}
+    settings |= {name: getattr(model.config, name) for name in OF_MODEL}
+    digest = hashlib.sha256(json.dumps(settings, sort_keys=True).encode())
+    for name, weight in model.avt.backbone.state_dict().items():
+        digest.update(name.encode())
+        digest.update(weight.detach().cpu().flatten().view(torch.uint8).numpy().tobytes())
+    return digest.hexdigest()[:16]
+
+
+def _file(folder: Path, video_id: str) -> Path:
+    return folder / f"{file_name(video_id)}.safetensors"
+
+
+def _is_complete(path: Path, ticks: np.ndarray, shows: str) -> bool:
+    """Whether a file holds the features of all of these moments of a video that shows what it showed then."""
+    try:
+        with safe_open(path, "np") as file:
+            return file.metadata().get(SHOWS) == shows and bool(np.isin(ticks, file.get_tensor("ticks")).all())
+    except (OSError, SafetensorError):
+        return False
+
+
+@lru_cache(maxsize=MAX_OPEN)
+def _open(path: Path) -> tuple[np.ndarray, np.ndarray]:
+    with safe_open(path, "np") as file:
+        return file.get_tensor("ticks"), file.get_tensor("features")
