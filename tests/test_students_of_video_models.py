@@ -29,7 +29,7 @@ STUDENTS = {
 
 @pytest.fixture(scope="module")
 def kitchen(tmp_path_factory) -> Path:
-    folder = write_video_kitchen(tmp_path_factory.mktemp("videos") / "data")
+    folder = write_video_kitchen(tmp_path_factory.mktemp("videos") / "data", ("train", "train", "validation"))
     write_soft_labels(folder.parent / "soft.parquet", folder)
     return folder
 
@@ -122,10 +122,10 @@ def test_students_get_a_reader_and_are_pushed(kitchen, hub, tmp_path, name):
     given = run_options(kitchen, tmp_path / "run", name)
     place = given.index("--model_options") + 1
     given[place] = json.dumps({**json.loads(given[place]), "recognizes_frames": True})
-    avt_distill("fit_reader", *given, "--inner_folds", 1, "--beam", 20, "--reader_frame_rate", 1)
+    avt_distill("fit_reader", *given, "--inner_folds", 2, "--beam", 20, "--reader_frame_rate", 1)
     folder = tmp_path / "run" / "reader_seed42"
     model, processor = AVTForAnticipation.from_pretrained(folder), AVTVideoProcessor.from_pretrained(folder)
-    video = str(kitchen / "videos" / "v1.mp4")
+    video = str(kitchen / "videos" / "v2.mp4")
     here = ActionAnticipationPipeline(model, video_processor=processor)(video, at=6.0)
     assert here[0]["history"]
     hub.run(command("push_to_hub", folder, "user/eyes"), "here")

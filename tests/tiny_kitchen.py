@@ -1,6 +1,7 @@
 """A made-up kitchen of eight videos, small enough to train on in a test: annotations, features, soft labels."""
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -68,13 +69,13 @@ def write_soft_labels(
     SoftLabelTable(uids, logits, about).save(path)
 
 
-def write_video_kitchen(folder: Path) -> Path:
-    """Writes two videos of two actions each, one to train on and one to validate on, in `videos/`."""
+def write_video_kitchen(folder: Path, splits: Sequence[str] = ("train", "validation")) -> Path:
+    """Writes a video of two actions for each of the splits, in `videos/`."""
     (folder / "videos").mkdir(parents=True)
     lines = ["video_id,start_s,end_s,action,split"]
-    for video, split in (("v0", "train"), ("v1", "validation")):
-        write_video(folder / "videos" / f"{video}.mp4", numbered_frames(90))
-        lines += [f"{video},5,7,cut_tomato,{split}", f"{video},7,9,take_egg,{split}"]
+    for number, split in enumerate(splits):
+        write_video(folder / "videos" / f"v{number}.mp4", numbered_frames(90))
+        lines += [f"v{number},5,7,cut_tomato,{split}", f"v{number},7,9,take_egg,{split}"]
     (folder / "segments.csv").write_text("\n".join(lines) + "\n")
     return folder
 

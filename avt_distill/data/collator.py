@@ -1,7 +1,7 @@
 """From rows of a data set to a batch of frames, or of their features, and labels."""
 
 from collections.abc import Sequence
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 import torch
@@ -12,25 +12,12 @@ from modeling_avt.video_processing_avt import AVTVideoProcessor
 from .labels import UNLABELLED
 
 
-class ReadsFeatures(Protocol):
-    """What features are read from, such as a `FeatureStore`."""
-
-    @property
-    def feature_dim(self) -> int:
-        """D."""
-        ...
-
-    def read(self, video_id: str, times_s: Any) -> np.ndarray:
-        """Returns the features of a video at times `(T,)` in seconds, float32 `(T, D)`."""
-        ...
-
-
 class FeatureCollator:
     """Reads the observed frames' features of rows, and stacks them with the rows' labels.
 
     Args:
-        store (`FeatureStore` or `FrozenFeatures`): Where features are; copied into the worker processes of a
-            `DataLoader`.
+        store (`FeatureStore`, or another object with its `feature_dim` and `read`): Where features are; copied into the
+            worker processes of a `DataLoader`.
         by_number (`bool`, *optional*, defaults to `False`): Read the rows' `frame_indices`, numbers of frames at 30 a
             second, the first of them 1, in place of their `frame_times`: what the reference does with features. Its
             numbers are up to a frame behind its times.
@@ -44,7 +31,7 @@ class FeatureCollator:
         list of the rows' names.
     """
 
-    def __init__(self, store: ReadsFeatures, *, by_number: bool = False, background: int | None = None):
+    def __init__(self, store: Any, *, by_number: bool = False, background: int | None = None):
         self.store, self.by_number, self.background = store, by_number, background
 
     def __call__(self, rows: Sequence[dict]) -> dict:

@@ -97,6 +97,7 @@ def student_input(args: StudentArguments, builder: AnticipationBuilder) -> Stude
 
 def _processor_and_clips(args: StudentArguments) -> tuple[AVTVideoProcessor, dict[str, Any]]:
     """Returns how a student of videos prepares frames, and the fields of the clips that it sees at each moment."""
+    processor: Any
     if args.model_name_or_path is not None:
         config = AVTConfig.from_pretrained(args.model_name_or_path)
         processor = AVTVideoProcessor.from_pretrained(args.model_name_or_path)

@@ -8,6 +8,7 @@ import json
 from collections.abc import Iterator, Sequence
 from functools import lru_cache
 from pathlib import Path
+from typing import Any
 
 import datasets
 import numpy as np
@@ -124,7 +125,8 @@ def _encoder_digest(model: AVTForAnticipation, processor: AVTVideoProcessor) -> 
     settings = {name: getattr(processor, name) for name in OF_PROCESSOR}
     settings |= {name: getattr(model.config, name) for name in OF_MODEL}
     digest = hashlib.sha256(json.dumps(settings, sort_keys=True).encode())
-    for name, weight in model.avt.backbone.state_dict().items():
+    backbone: Any = model.avt.backbone
+    for name, weight in backbone.state_dict().items():
         digest.update(name.encode())
         digest.update(weight.detach().cpu().flatten().view(torch.uint8).numpy().tobytes())
     return digest.hexdigest()[:16]
