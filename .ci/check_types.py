@@ -20,7 +20,7 @@ STRICT = (
     "avt_distill/evaluation",
     "avt_distill/runs",
 )
-CEILING = 188
+CEILING = 187
 
 
 def errors() -> list[tuple[Path, str]]:
