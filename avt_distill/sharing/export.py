@@ -10,7 +10,7 @@ from torch import nn
 
 from modeling_avt.modeling_avt import AVTForAnticipation
 from modeling_avt.reader_avt import HistoryReader
-from modeling_avt.temporal_avt import TIME_CONTRACT, sample_frame_times
+from modeling_avt.temporal_avt import CLIP_CONTRACT, TIME_CONTRACT, sample_frame_times
 from modeling_avt.video_processing_avt import AVTVideoProcessor
 
 from ..runs.folder import whole_files
@@ -58,10 +58,10 @@ class FeatureModel(nn.Module):
 class StreamingStep(nn.Module):
     """One moment of a live stream: a frame, and the features of those before it, which are handed from step to step.
 
-    `forward` takes `pixel_values` float32 `(B, 3, H, W)`, frames as `AVTVideoProcessor` prepares them (or, for a model
-    without backbone, `features` `(B, D)`), `window` float32 `(B, T, D)` and `frame_mask` bool `(B, T)`. It returns
-    what `FeatureModel` does, of `frame_logits` those of the new frame, `(B, A + 1)`, and `next_window` and
-    `next_frame_mask`. A stream begins with zeros and `False`; frames
+    `forward` takes `pixel_values` float32 `(B, 3, H, W)`, frames as `AVTVideoProcessor` prepares them (for a video
+    model the clip that ends at the moment, `(B, L, 3, H, W)`; for one without backbone `features` `(B, D)`), `window`
+    float32 `(B, T, D)` and `frame_mask` bool `(B, T)`. It returns what `FeatureModel` does, of `frame_logits` those of
+    the new frame, `(B, A + 1)`, and `next_window` and `next_frame_mask`. A stream begins with zeros and `False`; frames
     come at the model's frame rate. The scores are those of `AVTStream` without a reader.
     """
 
@@ -92,7 +92,8 @@ class StreamingStep(nn.Module):
         window = torch.randn(batch_size, config.num_frames, config.feature_dim) * mask[..., None]
         name, shape = ("features", (config.feature_dim,))
         if config.backbone_config is not None:
-            name, shape = "pixel_values", (3, self.height, self.width)
+            length = () if config.clip_num_frames is None else (config.clip_num_frames,)
+            name, shape = "pixel_values", (*length, 3, self.height, self.width)
         return {name: torch.randn(batch_size, *shape), "window": window, "frame_mask": mask}
 
     def outputs(self) -> list[str]:
@@ -127,12 +128,17 @@ def export_model(
         `dict[str, float]`: The largest difference between each file's scores and the model's.
 
     Raises:
-        ValueError: without a processor that is needed, and where a program's scores differ by more than 1e-4.
+        ValueError: without a processor that is needed, for a probe, and where a program's scores differ by more than
+            1e-4.
         ImportError: where a package for ONNX is missing.
     """
     if model.config.backbone_config is not None and video_processor is None:
         raise ValueError(
             "video_processor is None: a model with a backbone takes frames as its processor prepares them."
+        )
+    if model.config.head_type == "probe":
+        raise ValueError(
+            "The checkpoint's head is a probe, whose tokens no program takes yet: export one with AVT's head."
         )
     if onnx:
         _check_onnx()
@@ -214,7 +220,7 @@ def _describe(programs: dict[str, nn.Module], config, video_processor: AVTVideoP
     labels = {"labels": config.id2label, "verb_labels": config.verb_id2label, "noun_labels": config.noun_id2label}
     return {
         "programs": described,
-        **{name: getattr(config, name) for name in TIME_CONTRACT},
+        **{name: getattr(config, name) for name in (*TIME_CONTRACT, *CLIP_CONTRACT)},
         **{name: None if value is None else [value[i] for i in sorted(value)] for name, value in labels.items()},
         "video_processor": None if video_processor is None else video_processor.to_dict(),
     }

@@ -9,7 +9,15 @@ import pytest
 import torch
 from helpers.commands import Result, avt_distill, run_command
 from helpers.readers import reading_model
-from helpers.tiny_models import VERB_NOUN, tiny_config, tiny_model, tiny_processor, tiny_vit_config
+from helpers.tiny_models import (
+    VERB_NOUN,
+    processor_of,
+    tiny_config,
+    tiny_encoder_config,
+    tiny_model,
+    tiny_processor,
+    tiny_vit_config,
+)
 from helpers.videos import numbered_frames
 from safetensors.torch import load_file
 
@@ -59,6 +67,29 @@ def test_a_step_answers_as_the_stream_does(exported):
         logits, _, _, window, mask = step(prepared, window, mask)
         stream.push(frame, float(time_s))
         torch.testing.assert_close(logits[0], stream.logits, rtol=1e-5, atol=1e-5)
+
+
+def test_a_step_of_a_video_model_takes_clips(tmp_path):
+    model = tiny_model(tiny_encoder_config("vjepa2", head_num_layers=1))
+    processor = processor_of(model)
+    export_model(model, tmp_path, video_processor=processor)
+    step = torch.export.load(tmp_path / "streaming_step.pt2").module()
+    stream, frames = model.stream(processor), numbered_frames(13)
+    prepared = processor.preprocess(frames)["pixel_values_videos"][0]
+    window, mask = torch.zeros(1, 4, 32), torch.zeros(1, 4, dtype=torch.bool)
+    for number, frame in enumerate(frames):  # 2 a second, as in a clip
+        stream.push(frame, number / 2)
+        if number % 2 == 0:
+            clip = prepared[[max(number - back, 0) for back in (3, 2, 1, 0)]]
+            logits, window, mask = step(clip[None], window, mask)
+            torch.testing.assert_close(logits[0], stream.logits, rtol=1e-5, atol=1e-5)
+
+
+def test_a_probe_is_refused(tmp_path):
+    model = tiny_model(tiny_encoder_config("vit", head_type="probe"))
+    with pytest.raises(ValueError, match="head is a probe, whose tokens no program takes yet"):
+        export_model(model, tmp_path / "out", video_processor=processor_of(model))
+    assert not (tmp_path / "out").exists()
 
 
 @pytest.mark.skipif(not HAS_ONNX, reason="needs the extra `export`")
