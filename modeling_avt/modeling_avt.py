@@ -339,14 +339,16 @@ class AVTForAnticipation(AVTPreTrainedModel):
         """Returns log probabilities of what frames show, float32 `(N, A + 1)`, the background last.
 
         Args:
-            features (`torch.Tensor` of shape `(N, D)`, or for a probe `(N, S, D)`): Of `encode_frames`, or stored ones.
+            features (`torch.Tensor` of shape `(N, D)`): Of `encode_frames`, or stored ones; of tokens `(N, S, D)`, which
+                a probe has, the mean is read.
 
         Raises:
             ValueError: unless `config.recognizes_frames`.
         """
         if self.recognizer is None:
             raise ValueError("config.recognizes_frames is not set: train a model with it to recognize frames.")
-        features = self.avt.standardize(self.avt.of_moments(features))
+        features = features.mean(1) if features.ndim == 3 else features  # of tokens
+        features = self.avt.standardize(features)
         features = features.to(compute_dtype(self.recognizer, self.avt.probe or self.avt.head))
         return self.recognizer(features[..., : self.recognizer.in_features]).float().log_softmax(-1)
 
