@@ -351,7 +351,8 @@ def train_head(model: PreTrainedModel, new_weights: list[str], args: AdaptationA
     arguments.save_strategy, arguments.eval_strategy = SaveStrategy.NO, IntervalStrategy.NO
     arguments.load_best_model_at_end = arguments.push_to_hub = arguments.eval_on_start = False
     arguments.max_steps, arguments.learning_rate = args.head_warmup_steps, args.head_learning_rate
-    arguments.lr_scheduler_type, arguments.warmup_steps = SchedulerType.LINEAR, 0
+    arguments.lr_scheduler_type, arguments.lr_scheduler_kwargs = SchedulerType.LINEAR, None
+    arguments.warmup_steps = 0
     parameters = dict(model.named_parameters(remove_duplicate=False))
     model.requires_grad_(False)
     for name in new_weights:

@@ -39,6 +39,13 @@ class ResumableTrainer(Trainer):
                 raise ValueError(self._not_finite(f"After step {self.state.global_step}, {name} is not finite"))
         super()._save_checkpoint(*args, **kwargs)
 
+    def _determine_best_metric(self, metrics: dict[str, float], *args: Any, **kwargs: Any) -> bool:
+        best = self.args.metric_for_best_model
+        if best is not None and f"eval_{best.removeprefix('eval_')}" not in metrics:
+            measured = sorted(name for name in metrics if name.startswith("eval_"))
+            raise ValueError(f"metric_for_best_model is '{best}', which is not measured: give one of {measured}.")
+        return super()._determine_best_metric(metrics, *args, **kwargs)
+
     def _save_rng_state(self, *args: Any, **kwargs: Any):
         super()._save_rng_state(*args, **kwargs)
         self.accelerator.wait_for_everyone()
