@@ -1,6 +1,7 @@
 """Pushing to a Hub and using what was pushed elsewhere, against a Hub on the loopback address."""
 
 import json
+import os
 import shutil
 import subprocess
 import venv
@@ -14,6 +15,7 @@ from helpers.tiny_models import tiny_model, tiny_processor, tiny_vit_config
 from tiny_kitchen import write_kitchen, write_soft_labels, write_tiny_vit, write_video_kitchen
 
 import run_distill
+from avt_distill.runs.lock import locked
 from modeling_avt import ActionAnticipationPipeline
 
 PUSH_MODEL = f"""{WITH_THE_PROJECT}
@@ -236,6 +238,17 @@ def test_half_a_checkpoint_is_not_pushed(cut, hub, student, tmp_path):
     (folder / cut).write_bytes(content[: len(content) // 2])
     assert "error: " in hub.run(command("push_to_hub", folder, "user/kitchen"), "here", fails=True)
     assert "models/user/kitchen" not in hub.repositories
+
+
+def test_a_folder_that_a_run_writes_to_is_not_pushed(hub, student):
+    card = (student / "README.md").read_text()
+    for folder in (student, student.parent):  # a run locks its output_dir, which holds its students
+        with locked(folder):
+            printed = hub.run(command("push_to_hub", student, "user/kitchen"), "here", fails=True)
+        assert f"error: {folder} is in use by process {os.getpid()} on" in printed
+    assert "models/user/kitchen" not in hub.repositories
+    assert (student / "README.md").read_text() == card
+    assert hub.run(command("push_to_hub", student, "user/kitchen"), "here").endswith("pushed to user/kitchen\n")
 
 
 def test_an_app_of_ones_own_is_pushed_without_secrets(hub, tmp_path):

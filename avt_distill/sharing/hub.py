@@ -22,6 +22,7 @@ from modeling_avt.video_processing_avt import AVTVideoProcessor
 
 from ..recipes.adaptation import load_masked_or_causal_model
 from ..runs.folder import read_json
+from ..runs.lock import unchanged
 from ..teacher.language_models import load_language_model_config, load_tokenizer
 from ..teacher.modeling_teacher import TextTeacherConfig
 from ..teacher.prediction import TeacherScorer
@@ -70,19 +71,22 @@ def push_folder(
         commit_message (`str`): Of the one commit.
 
     Raises:
-        ValueError: for a model that does not load: it lacks weights or tokenizer files; nothing is uploaded then.
+        ValueError: for a model that does not load: it lacks weights or tokenizer files; and for a folder to which
+            another command writes. Nothing is uploaded then.
         OSError: where the upload failed. The repository is then as it was before, and pushing once more sends only
             the large files that had not arrived.
     """
     folder = Path(folder)
-    if repo_type == "model":
-        check_checkpoint(folder)
-    files = files_of_space(folder) if repo_type == "space" else files_of_model(folder)
-    if repo_type != "space":  # which needs to know what it is built with
-        repo_id = create_repository(repo_id, repo_type=repo_type, private=private, token=token)
-    failed = f"{folder} did not get to {repo_id}, which is as it was; push again, and large files that arrived stay"
-    with hub_errors_in_one_line(failed):
-        HfApi(token=token).create_commit(repo_id, additions(files), repo_type=repo_type, commit_message=commit_message)
+    with unchanged(folder):
+        if repo_type == "model":
+            check_checkpoint(folder)
+        files = files_of_space(folder) if repo_type == "space" else files_of_model(folder)
+        if repo_type != "space":  # which needs to know what it is built with
+            repo_id = create_repository(repo_id, repo_type=repo_type, private=private, token=token)
+        failed = f"{folder} did not get to {repo_id}, which is as it was; push again, and large files that arrived stay"
+        commit = {"repo_type": repo_type, "commit_message": commit_message}
+        with hub_errors_in_one_line(failed):
+            HfApi(token=token).create_commit(repo_id, additions(files), **commit)
     return repo_id
 
 
