@@ -33,6 +33,7 @@ def main(argv: Sequence[str]):
     from ..evaluation.challenge import build_submission
     from ..evaluation.groups import read_dropped
     from ..evaluation.scores import ScoreTable
+    from ..evaluation.uid_tables import note_on_uids
     from ..metrics import late_fuse_kinds
     from ..runs.folder import write_text
 
@@ -43,6 +44,8 @@ def main(argv: Sequence[str]):
     dropped = read_dropped(args.dropped)
     if both := sorted(set(dropped) & set(table.uids)):
         raise ValueError(f"{args.dropped} has '{both[0]}', which has scores: leave scored rows out of it.")
+    if note := note_on_uids(dropped, table.uids):
+        raise ValueError(f"{args.dropped} and {args.scores[0]} name rows differently{note}.")
     result = None
     if args.submission is None or (table.labels != UNLABELLED).any():
         result = measure(args, table, scores, dropped, label_space)

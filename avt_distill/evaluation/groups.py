@@ -16,6 +16,7 @@ import numpy as np
 from ..data.labels import LabelSpace
 from ..metrics import many_shot_actions
 from ..runs.texts import read_user_text
+from .uid_tables import note_on_uids
 
 logger = logging.getLogger(__name__)
 
@@ -155,7 +156,7 @@ def read_unseen(path: Path, uids: Sequence[str]) -> np.ndarray:
         named = f"'{absent[0]}', which no row is of" if absent else "nothing"
         raise ValueError(
             f"{path} names {named}; rows have uids such as '{uids[0]}': give uids of rows, one a line, or participants "
-            f"with whom the uids begin, under the heading {PARTICIPANTS}."
+            f"with whom the uids begin, under the heading {PARTICIPANTS}{note_on_uids(names, uids)}."
         )
     if absent:
         logger.warning("%s names %d rows without scores, '%s' first.", path, len(absent), absent[0])

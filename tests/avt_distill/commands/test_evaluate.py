@@ -104,6 +104,17 @@ def test_unseen_participants_are_read_as_the_benchmark_publishes_them(folder):
     assert found == 2 * [anticipation_metrics(draw_scores(0), LABELS, unseen_mask=unseen, dropped_labels=[2])]
 
 
+def test_dropped_rows_of_before_uids_of_ones_own_data_changed_are_refused(folder):
+    """Each would be a row of its own, and count as an error."""
+    ScoreTable([f"v_{number}.000" for number in range(12)], draw_scores(0), LABELS).save(folder / "own.parquet")
+    (folder / "dropped.csv").write_text("v_0,1\n")
+    result = run(folder, "own.parquet", "--dropped", "dropped.csv")
+    assert "dropped.csv and own.parquet name rows differently; earlier versions numbered the rows" in result.stderr
+    (folder / "dropped.csv").write_text("v_20.000,1\n")
+    assert run(folder, "own.parquet", "--dropped", "dropped.csv").returncode == 0
+    assert run(folder, "own.parquet").returncode == 0
+
+
 def test_unseen_rows_without_a_label_are_left_out_with_the_others(folder):
     labels = np.where(LABELS == 1, -100, LABELS)
     ScoreTable(UIDS, draw_scores(0), labels).save(folder / "some.parquet")
