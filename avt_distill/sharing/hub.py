@@ -84,9 +84,9 @@ def push_folder(
         if repo_type != "space":  # which needs to know what it is built with
             repo_id = create_repository(repo_id, repo_type=repo_type, private=private, token=token)
         failed = f"{folder} did not get to {repo_id}, which is as it was; push again, and large files that arrived stay"
-        commit = {"repo_type": repo_type, "commit_message": commit_message}
+        api, operations = HfApi(token=token), additions(files)
         with hub_errors_in_one_line(failed):
-            HfApi(token=token).create_commit(repo_id, additions(files), **commit)
+            api.create_commit(repo_id, operations, repo_type=repo_type, commit_message=commit_message)
     return repo_id
 
 
