@@ -7,16 +7,25 @@ Any checkpoint of type `avt` that sees videos; it runs with the code that it bri
 """
 
 import argparse
+import base64
+import html
 import importlib
+import io
 import os
+import signal
 import sys
+import tempfile
+import threading
 
 import gradio as gr
+import numpy as np
+from PIL import Image
 from timeline import timeline_html
 from transformers import Pipeline, pipeline
-from uploads import CHECKED_EVERY_S, DELETED_AFTER_S, LARGEST_MB, LONGEST_S, check_length, forget
+from uploads import DELETED_AFTER_S, LARGEST_MB, LONGEST_S, Uploads, check_length
 
 TOP_K = 5
+DELETED = "The video was deleted: upload it again."
 THEME = gr.themes.Default(font=["system-ui", "sans-serif"], font_mono=["ui-monospace", "monospace"])  # none is fetched
 
 
@@ -34,43 +43,61 @@ def main(arguments: list[str] | None = None):
         sys.exit(f"error: {error}")
     if anticipate.model.config.backbone_config is None:
         sys.exit(f"error: {args.model} takes features and not videos: give a checkpoint with a backbone.")
-    page = build_page(anticipate, os.path.basename(os.path.normpath(args.model)), args.every)
-    page.launch(server_port=args.port, theme=THEME, max_file_size=f"{LARGEST_MB}mb")
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit())  # uploads are deleted then, too
+    parent = os.environ.get("GRADIO_TEMP_DIR") or tempfile.gettempdir()
+    os.makedirs(parent, exist_ok=True)
+    with tempfile.TemporaryDirectory(prefix="uploads-", dir=os.path.realpath(parent)) as folder:
+        os.environ["GRADIO_TEMP_DIR"] = folder  # by default gradio shares one with other programs
+        uploads = Uploads(folder)
+        threading.Thread(target=uploads.keep_deleting_old, daemon=True).start()
+        page = build_page(anticipate, os.path.basename(os.path.normpath(args.model)), args.every, uploads)
+        page.launch(server_port=args.port, theme=THEME, max_file_size=f"{LARGEST_MB}mb")
 
 
-def build_page(anticipate: Pipeline, name: str, every: float) -> gr.Blocks:
-    """Returns the page. What a visitor uploads is kept in the visitor's own session alone, and deleted after use."""
+def build_page(anticipate: Pipeline, name: str, every: float, uploads: Uploads) -> gr.Blocks:
+    """Returns the page. What a visitor uploads is for the visitor's own session alone, and deleted after use."""
     config = anticipate.model.config
     read_frames, probe = (getattr(code_beside(anticipate, "video_io_avt"), name) for name in ("read_frames", "probe"))
 
-    def watch(video: str | None, earlier: dict | None):
-        """Works a video through, shows its first moment, and deletes the visitor's earlier video."""
-        if earlier is not None and earlier["video"] != video:
-            forget(earlier["video"])
+    def take(video: str | None, request: gr.Request):
+        """Deletes the visitor's earlier video, and hides what was anticipated in it."""
+        uploads.hold(request.session_hash, video)
+        return gr.Column(visible=False)
+
+    def leave(request: gr.Request):
+        """Deletes the video of a visitor who has closed the page."""
+        uploads.hold(request.session_hash, None)
+
+    def watch(video: str | None, request: gr.Request):
+        """Works a video through, and shows its first moment."""
         if video is None:
             raise gr.Error("There is no video yet: upload one first.", print_exception=False)
         try:
-            check_length(probe(video).duration_s)
+            check_length(probe(video).duration_s, every)
             moments = anticipate(video, every=every, top_k=TOP_K)
+            first = show(video, moments, 0)
         except (ValueError, OSError) as error:
-            forget(video)
-            said = str(error).replace(video, os.path.basename(video))
-            raise gr.Error(said, print_exception=False) from error
-        if not moments:
-            raise gr.Error(f"The video is shorter than {every:g} s.", print_exception=False)
+            raise refused(video, error, request) from error
         times = [moment["at_s"] for moment in moments]
         slider = gr.Slider(minimum=times[0], maximum=max(times[-1], times[0] + every), step=every, value=times[0])
-        return {"video": video, "moments": moments}, slider, gr.Column(visible=True), *show(video, moments, 0)
+        return {"video": video, "moments": moments}, slider, gr.Column(visible=True), *first
 
-    def scrub(seen: dict | None, at_s: float):
+    def scrub(seen: dict | None, at_s: float, request: gr.Request):
         """Shows the moment that is nearest to a time."""
         if seen is None:
-            return [gr.skip()] * 4
+            raise gr.Error(DELETED, print_exception=False)
         moments = seen["moments"]
         nearest = min(range(len(moments)), key=lambda index: abs(moments[index]["at_s"] - at_s))
-        if not os.path.exists(seen["video"]):
-            raise gr.Error("The video was deleted: upload it again.", print_exception=False)
-        return show(seen["video"], moments, nearest)
+        try:
+            return show(seen["video"], moments, nearest)
+        except (ValueError, OSError) as error:
+            raise refused(seen["video"], error, request) from error
+
+    def refused(video: str, error: Exception, request: gr.Request) -> gr.Error:
+        """Deletes a video that cannot be shown, and returns the reason."""
+        reason = str(error).replace(video, os.path.basename(video)) if os.path.exists(video) else DELETED
+        uploads.refuse(request.session_hash, video)
+        return gr.Error(html.escape(reason), print_exception=False)  # it shows HTML
 
     def show(video: str, moments: list[dict], chosen: int) -> tuple:
         answers = moments[chosen]["anticipated"]
@@ -78,22 +105,23 @@ def build_page(anticipate: Pipeline, name: str, every: float) -> gr.Blocks:
         window = f"{first['observed_from_s']:g} s to {first['observed_until_s']:g} s"
         said = f"Saw **{window}**, and anticipates what starts at **{first['starts_at_s']:g} s**."
         (frame,) = read_frames(video, [first["observed_until_s"]], resize_short_side=360)
-        return timeline_html(moments, chosen), frame, said, {answer["label"]: answer["score"] for answer in answers}
+        return (
+            timeline_html(moments, chosen),
+            picture_html(frame),
+            said,
+            {answer["label"]: answer["score"] for answer in answers},
+        )
 
     # Checkpoints whose code is older have no reader to ask for.
     band = " Below it: what had been recognized by the moment chosen." if getattr(config, "reader", None) else ""
-    # What a visitor leaves behind is deleted after a while, frames that were shown too.
-    kept = {"delete_cache": (CHECKED_EVERY_S, DELETED_AFTER_S), "analytics_enabled": False}
-    with gr.Blocks(title=f"Action anticipation: {name}", **kept) as page:
+    with gr.Blocks(title=f"Action anticipation: {name}", analytics_enabled=False) as page:
         gr.Markdown(
             f"# What happens next?\n`{name}` watches {config.tau_o:g} s of video at a time, and says which of "
             f"{config.num_labels} actions starts {config.tau_a:g} s later.\n\nVideos of up to {LARGEST_MB} MB and "
             f"{LONGEST_S:g} s. Yours is deleted when you upload another, when you close the page, or after "
             f"{DELETED_AFTER_S // 60} minutes."
         )
-        seen = gr.State(
-            time_to_live=DELETED_AFTER_S, delete_callback=lambda last: forget(last["video"] if last else None)
-        )
+        seen = gr.State(time_to_live=DELETED_AFTER_S)
         video = gr.Video(label="Video", sources=["upload"], height=300)
         button = gr.Button("Anticipate", variant="primary", elem_id="anticipate")
         with gr.Column(visible=False) as results:
@@ -101,15 +129,28 @@ def build_page(anticipate: Pipeline, name: str, every: float) -> gr.Blocks:
             line = gr.HTML(elem_id="timeline")
             moment = gr.Slider(label="Seen until (s)", minimum=0, maximum=1, step=every, elem_id="moment")
             with gr.Row():
-                frame = gr.Image(label="The last frame seen", interactive=False, height=300, buttons=[])
+                with gr.Column():
+                    frame = gr.HTML(elem_id="frame")
                 with gr.Column():
                     said = gr.Markdown(elem_id="said")
                     best = gr.Label(label="What starts next", num_top_classes=TOP_K, show_heading=False, elem_id="best")
         shown = [line, frame, said, best]
-        video.change(lambda: gr.Column(visible=False), None, results, api_name=False)
-        button.click(watch, [video, seen], [seen, moment, results, *shown], api_name=False)
+        video.change(take, video, results, api_name=False)
+        page.unload(leave)  # gradio keeps a session for an hour after that
+        button.click(watch, video, [seen, moment, results, *shown], api_name=False)
         moment.change(scrub, [seen, moment], shown, show_progress="hidden", trigger_mode="always_last", api_name=False)
     return page
+
+
+def picture_html(frame: np.ndarray) -> str:
+    """Returns a frame `(H, W, 3)` as part of the page; gradio would keep a file of each frame shown."""
+    content = io.BytesIO()
+    Image.fromarray(frame).save(content, "webp")
+    data = base64.b64encode(content.getvalue()).decode()
+    return (
+        '<figure style="margin: 0"><figcaption>The last frame seen</figcaption><img alt="The last frame seen" '
+        f'style="max-width: 100%; max-height: 300px; margin: 0.5em auto" src="data:image/webp;base64,{data}"></figure>'
+    )
 
 
 def code_beside(anticipate: Pipeline, name: str):

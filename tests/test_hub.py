@@ -1,6 +1,7 @@
 """Pushing to a Hub and using what was pushed elsewhere, against a Hub on the loopback address."""
 
 import json
+import os
 import shutil
 import subprocess
 import venv
@@ -14,6 +15,7 @@ from helpers.tiny_models import tiny_model, tiny_processor, tiny_vit_config
 from tiny_kitchen import write_kitchen, write_soft_labels, write_tiny_vit, write_video_kitchen
 
 import run_distill
+from avt_distill.runs.lock import locked
 from modeling_avt import ActionAnticipationPipeline
 
 PUSH_MODEL = f"""{WITH_THE_PROJECT}
@@ -58,6 +60,13 @@ with av.open({video!r}) as container:
 offline = {{moment["at_s"]: [entry["score"] for entry in moment["anticipated"]] for moment in timeline}}
 print(json.dumps({{"stream": streamed, "timeline": offline, "modules": [n for n in sys.modules if "." not in n]}}))
 """
+LOAD_LANGUAGE_MODEL = """
+from transformers import AutoModelForMaskedLM, AutoTokenizer
+model, tokenizer = AutoModelForMaskedLM.from_pretrained("user/lm"), AutoTokenizer.from_pretrained("user/lm")
+print(type(model).__name__, model.config.vocab_size, "egg" in tokenizer.get_vocab())
+"""
+FILES_OF_LANGUAGE_MODEL = {"README.md", "config.json", "model.safetensors", "tokenizer.json", "adaptation.json"}
+TOKEN = "hf_given_as_an_option"
 LOAD_DATA = """
 import datasets, json
 streamed = list(datasets.load_dataset("user/salads", split="test", streaming=True))
@@ -238,6 +247,17 @@ def test_half_a_checkpoint_is_not_pushed(cut, hub, student, tmp_path):
     assert "models/user/kitchen" not in hub.repositories
 
 
+def test_a_folder_that_a_run_writes_to_is_not_pushed(hub, student):
+    card = (student / "README.md").read_text()
+    for folder in (student, student.parent):  # a run locks its output_dir, which holds its students
+        with locked(folder):
+            printed = hub.run(command("push_to_hub", student, "user/kitchen"), "here", fails=True)
+        assert f"error: {folder} is in use by process {os.getpid()} on" in printed
+    assert "models/user/kitchen" not in hub.repositories
+    assert (student / "README.md").read_text() == card
+    assert hub.run(command("push_to_hub", student, "user/kitchen"), "here").endswith("pushed to user/kitchen\n")
+
+
 def test_an_app_of_ones_own_is_pushed_without_secrets(hub, tmp_path):
     for name in ("app.py", "pages/one.html", "requirements.txt", ".env", "data.tmp", ".git/config", "token.json"):
         (tmp_path / "app" / name).parent.mkdir(parents=True, exist_ok=True)
@@ -247,26 +267,56 @@ def test_an_app_of_ones_own_is_pushed_without_secrets(hub, tmp_path):
     assert pushed == {".gitattributes", "README.md", "app.py", "pages/one.html", "requirements.txt"}
 
 
-def test_a_language_model_is_pushed_without_the_token(hub, tmp_path, tiny_encoder):
-    token = "hf_given_as_an_option"
+def adaptation(folder: Path, language_model: Path, repo_id: str, **more) -> str:
+    """Returns code that adapts a language model to recipes, which are written first, and pushes it."""
     actions = [[["crack", "egg"], ["cut", noun], ["stir", "batter"]] for noun in ("onion", "tomato", "butter", "milk")]
     lines = [json.dumps({"id": str(n), "title": "", "actions": actions[n % 4] * (1 + n // 4)}) for n in range(40)]
-    (tmp_path / "recipes.jsonl").write_text("\n".join(lines) + "\n")
-    named = {"model_name_or_path": tiny_encoder, "recipes": tmp_path / "recipes.jsonl", "output_dir": tmp_path / "lm"}
+    (folder / "recipes.jsonl").write_text("\n".join(lines) + "\n")
+    named = {"model_name_or_path": language_model, "recipes": folder / "recipes.jsonl", "output_dir": folder / repo_id}
     named |= {"block_length": 32, "held_out_fraction": 0.1, "num_train_epochs": 1, "use_cpu": "true"}
-    named |= {"push_to_hub": "true", "hub_model_id": "user/lm", "hub_token": token}
-    options = [f"--{name}={value}" for name, value in named.items()]
-    printed = hub.run(command("adapt_language_model", *options), "here")
+    named |= {"push_to_hub": "true", "hub_model_id": f"user/{repo_id}", "hub_token": TOKEN, **more}
+    return command("adapt_language_model", *(f"--{name}={value}" for name, value in named.items()))
+
+
+def check_nothing_leaks(hub, folder: Path, printed: str, *more: Path):
+    """Checks that no file and no commit holds the token, no commit names places of this machine, and it was used."""
+    assert TOKEN not in printed
+    assert hub.tokens == {TOKEN}
+    written = [path.read_bytes() for path in folder.rglob("*") if path.is_file()]
+    commits = [content for history in hub.history.values() for commit in history for content in commit.values()]
+    assert not any(TOKEN.encode() in content for content in [*written, *commits])
+    assert not any(str(place).encode() in content for content in commits for place in (folder, *more))
+    names = {path.split("/")[-1] for history in hub.history.values() for commit in history for path in commit}
+    assert not {"training_args.bin", "settings.json"} & names
+
+
+def test_a_language_model_is_pushed_once_at_the_end_and_without_the_token(hub, tmp_path, tiny_encoder):
+    printed = hub.run(adaptation(tmp_path, tiny_encoder, "lm", hub_strategy="end", save_steps=2), "here")
     assert printed.splitlines()[-1] == "Pushed to user/lm"
-    assert token not in printed
-    assert hub.tokens == {token}
-    written = [path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()]
-    commits = [content for commit in hub.history["models/user/lm"] for content in commit.values()]
-    assert not any(token.encode() in content for content in [*written, *commits])
-    pushed = hub.repositories["models/user/lm"]
-    assert {"README.md", "config.json", "model.safetensors", "tokenizer.json", "adaptation.json"} <= set(pushed)
-    assert "training_args.bin" not in pushed
-    assert not any(str(place).encode() in content for content in pushed.values() for place in (tmp_path, tiny_encoder))
+    check_nothing_leaks(hub, tmp_path, printed, tiny_encoder)
+    _, finished = hub.history["models/user/lm"]
+    assert set(finished) >= FILES_OF_LANGUAGE_MODEL
+    assert not any("/" in path for path in finished)
+
+
+def test_a_language_model_that_is_pushed_in_training_loads(hub, tmp_path, tiny_encoder):
+    strategies = ("every_save", "checkpoint", "all_checkpoints")
+    named = {"save_steps": 2, "max_steps": 4}
+    runs = [adaptation(tmp_path, tiny_encoder, strategy, hub_strategy=strategy, **named) for strategy in strategies]
+    check_nothing_leaks(hub, tmp_path, hub.run("".join(runs), "here"), tiny_encoder)
+    folders = {"every_save": set(), "checkpoint": {"last-checkpoint"}}
+    folders["all_checkpoints"] = {"checkpoint-2", "checkpoint-4"}
+    for strategy in strategies:
+        _, in_training, *_, finished = hub.history[f"models/user/{strategy}"]
+        assert set(in_training) >= FILES_OF_LANGUAGE_MODEL
+        assert b"In training: step 2 of 4" in in_training["README.md"]
+        assert b"after" not in in_training["adaptation.json"]
+        assert b"In training" not in finished["README.md"]
+        assert {path.split("/")[0] for path in finished if "/" in path} == folders[strategy]
+        for folder in folders[strategy]:
+            assert {f"{folder}/optimizer.pt", f"{folder}/trainer_state.json"} <= set(finished)
+    hub.repositories["models/user/lm"] = hub.history["models/user/every_save"][1]
+    assert hub.run(LOAD_LANGUAGE_MODEL, "elsewhere").splitlines()[-1] == "BertForMaskedLM 51 True"
 
 
 def test_a_card_that_was_edited_is_pushed_and_kept(hub, student, tmp_path):

@@ -5,8 +5,8 @@ r"""Adapts a language model to sequences of actions in recipes.
     accelerate launch -m avt_distill adapt_language_model run.yaml --bf16 --output_dir bert_recipes
 
 The output folder loads with AutoModel, AutoModelForMaskedLM or AutoModelForCausalLM, and AutoTokenizer; its
-adaptation.json holds the perplexity before and after. --push_to_hub true uploads it at the end. If interrupted, rerun
-with --resume_from_checkpoint true.
+adaptation.json holds the perplexity before and after. --push_to_hub true uploads it: when it is finished and, unless
+--hub_strategy end, whenever it is saved. If interrupted, rerun with --resume_from_checkpoint true.
 """
 
 from collections.abc import Sequence
@@ -19,13 +19,22 @@ from ..runs.arguments import parse_run
 def main(argv: Sequence[str]):
     args = parse_run(AdaptationArguments, argv, description=__doc__, command="adapt_language_model")
 
+    from accelerate import PartialState
+    from transformers.training_args import HubStrategy
+
     from ..recipes.adaptation import adapt
     from ..runs.folder import check_processes
 
     check_processes(args.world_size)
-    repo_id = repository(args) if args.push_to_hub else None  # now, and not after hours
-    args.push_to_hub = False  # the Trainer would upload whatever lies in the folder
-    result = adapt(args)
+    if args.push_to_hub:
+        from ..sharing.hub import PushingAdaptationTrainer
+
+        args.hub_model_id = repo_id = repository(args)  # now, and not after hours
+        args.push_to_hub = args.hub_strategy != HubStrategy.END  # while it trains
+        result = adapt(args, PushingAdaptationTrainer)
+    else:
+        repo_id, result = None, adapt(args)
+    PartialState().wait_for_everyone()  # until all have left the folder, which may be pushed
     if args.should_save:
         print(summary(result, str(args.output_dir)))
         if repo_id is not None:

@@ -28,6 +28,7 @@ def main(argv: Sequence[str]):
     from ..student.run import distill, push
 
     text = distill(args)
+    PartialState().wait_for_everyone()  # until all have left the folder, which may be pushed
     if args.should_save:
         print(f"\n{text}")
         if args.push_to_hub:

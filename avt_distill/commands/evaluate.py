@@ -33,6 +33,7 @@ def main(argv: Sequence[str]):
     from ..evaluation.challenge import build_submission
     from ..evaluation.groups import read_dropped
     from ..evaluation.scores import ScoreTable
+    from ..evaluation.uid_tables import note_on_uids
     from ..metrics import late_fuse_kinds
     from ..runs.folder import write_text
 
@@ -43,13 +44,27 @@ def main(argv: Sequence[str]):
     dropped = read_dropped(args.dropped)
     if both := sorted(set(dropped) & set(table.uids)):
         raise ValueError(f"{args.dropped} has '{both[0]}', which has scores: leave scored rows out of it.")
+    if note := note_on_uids(dropped, table.uids):
+        raise ValueError(f"{args.dropped} and {args.scores[0]} name rows differently{note}.")
+    result = None
+    if args.submission is None or (table.labels != UNLABELLED).any():
+        result = measure(args, table, scores, dropped, label_space)
+    else:
+        refuse_unmeasured(args)
     if args.submission is not None:
         submission = build_submission(
             args.challenge, table.uids, label_space=label_space, sls=args.sls, dropped_uids=list(dropped), **scores
         )
         write_text(args.submission, json.dumps(submission))
-    if args.submission is None or (table.labels != UNLABELLED).any():
-        report(args, measure(args, table, scores, dropped, label_space))
+    if result is not None:
+        report(args, result)
+
+
+def refuse_unmeasured(args: argparse.Namespace):
+    """Raises a `ValueError` for options of metrics where no row has a label to measure."""
+    for name in ("many_shot", "tail", "unseen", "output", "per_class"):
+        if getattr(args, name):
+            raise ValueError(f"--{name} is given, but no row of {args.scores[0]} has a label to measure: leave it out.")
 
 
 def parse(argv: Sequence[str]) -> argparse.Namespace:
@@ -60,7 +75,11 @@ def parse(argv: Sequence[str]) -> argparse.Namespace:
     ids = "class ids: CSV of the benchmark, one action id a line, or JSON, a list or {'action': [...], 'verb': [...]}"
     parser.add_argument("--many_shot", type=Path, nargs="+", help=f"{ids}; of verbs and of nouns: actions of both")
     parser.add_argument("--tail", type=Path, nargs="+", help=f"{ids}; of verbs and of nouns: actions of either")
-    parser.add_argument("--unseen", type=Path, help="uids of rows of unseen participants, one a line")
+    parser.add_argument(
+        "--unseen",
+        type=Path,
+        help="uids of rows of unseen participants, one a line, or participants under participant_id, as EPIC-Kitchens'",
+    )
     parser.add_argument(
         "--dropped", type=Path, help="uid,action id (-100: a test split) of rows without scores, one a line"
     )
@@ -90,7 +109,7 @@ def measure(
 ) -> dict:
     """Returns what goes to `--output`; a metric of a group without a row is NaN."""
     from ..data.labels import UNLABELLED
-    from ..evaluation.groups import read_class_ids, read_rows
+    from ..evaluation.groups import read_class_ids, read_unseen
     from ..metrics import anticipation_metrics, per_class_table
 
     many_shot = read_class_ids(args.many_shot, label_space, rule="and")  # as EPIC-Kitchens-55's own list
@@ -99,9 +118,8 @@ def measure(
     scores, labels = {name: kind_scores[rows] for name, kind_scores in scores.items()}, table.labels[rows]
     options = {"label_space": label_space, "many_shot": many_shot, "tail": tail}
     if args.unseen is not None:
-        unseen = {uid for (uid,) in read_rows(args.unseen, 1)}
-        uids = [uid for uid, kept in zip(table.uids, rows, strict=True) if kept] + list(dropped)
-        options["unseen_mask"] = np.array([uid in unseen for uid in uids])
+        unseen = read_unseen(args.unseen, [*table.uids, *dropped])
+        options["unseen_mask"] = unseen[np.append(rows, np.ones(len(dropped), dtype=bool))]
     dropped_labels = np.array(list(dropped.values()), dtype=np.int64)
     metrics = anticipation_metrics(labels=labels, dropped_labels=dropped_labels, ks=args.ks, **options, **scores)
     result = {"scores": [str(path) for path in args.scores], "num_rows": len(labels), "num_dropped": len(dropped)}

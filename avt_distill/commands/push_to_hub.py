@@ -7,6 +7,7 @@
 
 A folder without `results.json`, such as a converted checkpoint, is pushed with its own README.md. The token is that of
 `hf auth login`, or `HF_TOKEN`. Each upload is one commit: if it fails, the repository is unchanged; rerun the command.
+A folder to which a command still writes is refused.
 Data sets: `avt-distill prepare_dataset --push_to_hub`.
 """
 
@@ -26,6 +27,7 @@ def main(argv: Sequence[str]):
     parser.add_argument("--overwrite", action="store_true", help="fill a card anew that was edited by hand")
     args = parser.parse(argv)
 
+    from ..runs.lock import unchanged
     from ..sharing.cards import ADAPTATION, RESULTS, checkpoint_card, write_card
     from ..sharing.hub import push_folder, push_space
     from ..sharing.shipped import shipped_folder
@@ -40,9 +42,10 @@ def main(argv: Sequence[str]):
     if args.model is not None:
         repo_id = push_space(folder, args.repo_id, model_id=args.model, private=args.private)
     else:
-        card = checkpoint_card(folder, args.repo_id, leak_note=args.leak_note)
-        if any((folder / name).exists() for name in (RESULTS, ADAPTATION)):  # or the card is the one that is there
-            write_card(folder, card, overwrite=args.overwrite)
-        message = "Model, card and results"
-        repo_id = push_folder(folder, args.repo_id, private=args.private, commit_message=message)
+        with unchanged(folder):
+            card = checkpoint_card(folder, args.repo_id, leak_note=args.leak_note)
+            if any((folder / name).exists() for name in (RESULTS, ADAPTATION)):  # or the card is the one that is there
+                write_card(folder, card, overwrite=args.overwrite)
+            message = "Model, card and results"
+            repo_id = push_folder(folder, args.repo_id, private=args.private, commit_message=message)
     print(f"pushed to {repo_id}")

@@ -22,6 +22,7 @@ import pyarrow as pa
 from modeling_avt.temporal_avt import TIME_RULES, sample_frames
 from modeling_avt.video_io_avt import probe
 
+from ..runs.names import OTHER_SPELLING, has_other_spelling
 from .labels import LabelSpace
 from .rows import RowOptions, anticipation_rows, can_be_anticipated
 from .segments import AnnotationError
@@ -191,8 +192,9 @@ class AnticipationBuilder(datasets.ArrowBasedBuilder):
         found = videos_with_rate([self.config.videos], self.config.video_fps)
         missing = sorted(set(segments["video_id"]) - set(found))
         if missing:
+            advice = f", but has {OTHER_SPELLING}" if has_other_spelling(missing[0], found) else ""
             raise AnnotationError(
-                f"{self.config.videos} lacks {len(missing)} videos of the annotations, '{missing[0]}' first."
+                f"{self.config.videos} lacks {len(missing)} videos of the annotations, '{missing[0]}' first{advice}."
             )
         for video_id, of_video in segments.groupby("video_id"):
             _check_duration(found[video_id], self._duration_s(found[video_id]), of_video)

@@ -1,18 +1,27 @@
 """Groups that metrics are measured on, as files: classes (many-shot, tail), rows (unseen), and rows without scores.
 
 Classes come as text with one action id a line, as JSON, or as the CSV files of EPIC-Kitchens, such as
-`EPIC_100_tail_verbs.csv` and `EPIC_many_shot_actions.csv`.
+`EPIC_100_tail_verbs.csv` and `EPIC_many_shot_actions.csv`; rows as uids, or as the participants of
+`EPIC_100_unseen_participant_ids_validation.csv`.
 """
 
 import csv
 import json
+import logging
 from collections.abc import Sequence
 from pathlib import Path
+
+import numpy as np
 
 from ..data.labels import LabelSpace
 from ..metrics import many_shot_actions
 from ..runs.texts import read_user_text
+from .uid_tables import note_on_uids
 
+logger = logging.getLogger(__name__)
+
+PARTICIPANTS = "participant_id"  # the heading of a file of participants; EPIC-Kitchens-100's uids begin with theirs
+HEADINGS_OF_ROWS = ("uid", "narration_id")
 KINDS = ("action", "verb", "noun")
 ACCEPTED = "give one action id a line, JSON (a list, or {'action': [...], 'verb': [...], 'noun': [...]}), or CSV"
 
@@ -124,6 +133,34 @@ def read_rows(path: Path | None, num_fields: int) -> list[list[str]]:
         if any(row):
             rows.append([field.strip() for field in row])
     return rows
+
+
+def read_unseen(path: Path, uids: Sequence[str]) -> np.ndarray:
+    """Returns which rows are in a file of unseen rows or participants, bool `(N,)`.
+
+    Args:
+        path (`Path`): One uid a line, with or without the heading `uid` or `narration_id`; or under the heading
+            `participant_id` one participant a line, as EPIC-Kitchens-100 publishes them: theirs are the rows whose uids
+            begin with the participant and an underscore.
+        uids (sequence of `str`): Of the N rows.
+
+    Raises:
+        ValueError: for a file that names no row, and for a participant without one. Uids without a row are counted in
+            a warning, as published lists also name rows that start too early to be anticipated.
+    """
+    names = [name for (name,) in read_rows(path, 1)]
+    heading = names.pop(0) if names and names[0] in (PARTICIPANTS, *HEADINGS_OF_ROWS) else None
+    keys = [uid.partition("_")[0] if heading == PARTICIPANTS else uid for uid in uids]
+    absent = [name for name in dict.fromkeys(names) if name not in set(keys)]
+    if len(absent) == len(set(names)) or (absent and heading == PARTICIPANTS):
+        named = f"'{absent[0]}', which no row is of" if absent else "nothing"
+        raise ValueError(
+            f"{path} names {named}; rows have uids such as '{uids[0]}': give uids of rows, one a line, or participants "
+            f"with whom the uids begin, under the heading {PARTICIPANTS}{note_on_uids(names, uids)}."
+        )
+    if absent:
+        logger.warning("%s names %d rows without scores, '%s' first.", path, len(absent), absent[0])
+    return np.isin(keys, names)
 
 
 def read_dropped(path: Path | None) -> dict[str, int]:

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 
 from ..data.labels import UNLABELLED, LabelSpace
-from .uid_tables import LABEL_SPACE_HASH, check_label_space, check_vectors, read_table, write_table
+from .uid_tables import LABEL_SPACE_HASH, check_label_space, check_vectors, note_on_uids, read_table, write_table
 
 COLUMNS = ("uid", "label", "scores")
 
@@ -74,7 +74,7 @@ class ScoreTable:
         if different := sorted(set(self.uids) ^ set(other.uids)):
             raise ValueError(
                 f"The score tables differ in {len(different)} uids, such as '{different[0]}': give tables of the same "
-                "rows."
+                f"rows{note_on_uids(self.uids, other.uids)}."
             )
         row_of = {uid: row for row, uid in enumerate(self.uids)}
         rows = [row_of[uid] for uid in other.uids]

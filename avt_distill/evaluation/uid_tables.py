@@ -1,6 +1,7 @@
 """One vector of numbers a uid, as a Parquet file: what score tables and soft-label tables have in common."""
 
-from collections.abc import Sequence
+import re
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,24 @@ from ..data.labels import LabelSpace
 from ..runs.folder import whole_file
 
 LABEL_SPACE_HASH = "label_space_hash"
+# Uids of one's own data without a column of them: see `data.benchmarks.own_data`; and what they were before.
+OF_START, COUNTED = re.compile(r".+_\d+\.\d{3}(_[0-9a-f]{8})?(_\d+)?"), re.compile(r".+_\d+")
+UIDS_CHANGED = (
+    "; earlier versions numbered the rows of one's own data, whose uids are now <video>_<start>: write the older file "
+    "again with this version"
+)
+
+
+def note_on_uids(first: Iterable[str], second: Iterable[str]) -> str:
+    """Returns what a message about rows that differ adds where one side numbers rows, as earlier versions did.
+
+    Args:
+        first, second (iterables of `str`): The uids of each side.
+    """
+    sides = [list(first), list(second)]
+    is_new = [any(map(OF_START.fullmatch, uids)) for uids in sides]
+    is_old = [len(uids) > 0 and all(map(COUNTED.fullmatch, uids)) for uids in sides]
+    return UIDS_CHANGED if (is_new[0] != is_new[1]) and is_old[is_new.index(False)] else ""
 
 
 def check_vectors(name: str, uids: Sequence, vectors: np.ndarray, *, harm: str) -> tuple[list[str], np.ndarray]:

@@ -29,7 +29,7 @@ from modeling_avt.numbers_avt import LARGEST
 from modeling_avt.temporal_avt import REFERENCE_FEATURE_FPS, TIME_SLACK_S
 
 from ..runs.fingerprints import archive_digest, files_digest
-from ..runs.names import file_name
+from ..runs.names import OTHER_SPELLING, file_name, has_other_spelling
 from .files import check_times, feature_file, is_complete, open_feature_file, write_features
 from .lmdb_files import SAMPLED, check_complete, check_float32, video_and_frame
 
@@ -165,9 +165,11 @@ class FeatureStore(ABC):
         try:
             return self._opened(video_id)
         except KeyError as error:
+            advice = ": extract them, or leave the video out"
+            if has_other_spelling(video_id, self.video_ids()):
+                advice = f", but those of {OTHER_SPELLING}"
             raise ValueError(
-                f"{self.path} holds no features of video '{video_id}', asked for at {time_s:.3f} s: extract them, or "
-                "leave the video out."
+                f"{self.path} holds no features of video '{video_id}', asked for at {time_s:.3f} s{advice}."
             ) from error
 
     def _row(self, video: _Video, index: int, video_id: str, time_s: float) -> np.ndarray:

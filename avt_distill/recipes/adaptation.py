@@ -193,13 +193,18 @@ def reads_positions_alone(model: PreTrainedModel) -> bool:
     return chosen.shape == expected[None].shape and torch.allclose(chosen[0], expected, atol=1e-3, rtol=1e-3)
 
 
-def adapt(args: AdaptationArguments) -> dict:
+def adapt(args: AdaptationArguments, trainer_class: type[AdaptationTrainer] = AdaptationTrainer) -> dict:
     """Returns what a run came to, once the adapted model, with head and tokenizer, is in the output folder.
 
     Perplexity is measured on the recipes held out, before training and after it, with the same masks. Where the head is
     new, it is measured before on a random head, unless `head_warmup_steps` train this one first: only then does the
     difference say something about the language model. A run that was interrupted continues from its last checkpoint
     when `resume_from_checkpoint` is `true`.
+
+    Args:
+        args (`AdaptationArguments`): The run.
+        trainer_class (`type`, *optional*): What trains, such as `sharing.hub.PushingAdaptationTrainer`, which
+            `push_to_hub` needs.
 
     Returns:
         `dict`: Also written as `adaptation.json`; see `AdaptationTrainer` for its perplexities.
@@ -211,10 +216,10 @@ def adapt(args: AdaptationArguments) -> dict:
     inputs = {"model_name_or_path": args.model_name_or_path, "recipes": args.recipes}
     check_output("output_dir", str(args.output_dir), inputs, overwrite=True, writes=())  # `_start` refuses other files
     with locked(args.output_dir or "."):
-        return _adapt(args)
+        return _adapt(args, trainer_class)
 
 
-def _adapt(args: AdaptationArguments) -> dict:
+def _adapt(args: AdaptationArguments, trainer_class: type[AdaptationTrainer]) -> dict:
     checkpoint, earlier = _start(args)
     set_seed(args.seed)
     tokenizer = load_tokenizer(args.model_name_or_path)
@@ -227,7 +232,7 @@ def _adapt(args: AdaptationArguments) -> dict:
         earlier["before_is_of"] = _prepare_head(model, new_weights, args, setup)
     record = _Record(args, earlier)
     args.eval_on_start = checkpoint is None
-    trainer = AdaptationTrainer(model, args, callbacks=[record], **setup)
+    trainer = trainer_class(model, args, callbacks=[record], **setup)
     trainer.train(resume_from_checkpoint=checkpoint)
     training = record.effort(trainer.state)
     after = _held_out(trainer.evaluate())
@@ -351,7 +356,8 @@ def train_head(model: PreTrainedModel, new_weights: list[str], args: AdaptationA
     arguments.save_strategy, arguments.eval_strategy = SaveStrategy.NO, IntervalStrategy.NO
     arguments.load_best_model_at_end = arguments.push_to_hub = arguments.eval_on_start = False
     arguments.max_steps, arguments.learning_rate = args.head_warmup_steps, args.head_learning_rate
-    arguments.lr_scheduler_type, arguments.warmup_steps = SchedulerType.LINEAR, 0
+    arguments.lr_scheduler_type, arguments.lr_scheduler_kwargs = SchedulerType.LINEAR, None
+    arguments.warmup_steps = 0
     parameters = dict(model.named_parameters(remove_duplicate=False))
     model.requires_grad_(False)
     for name in new_weights:

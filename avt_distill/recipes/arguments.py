@@ -35,11 +35,14 @@ class AdaptationArguments(TrainingArguments):
     save_total_limit: int | None = option("Checkpoints to keep.", 2)
 
     def __post_init__(self):
+        from ..runs.library_options import check_built, check_given
         from ..runs.options import COUNT, RATE, check_numbers, refuse_no_training, refuse_unused
 
         refuse_unused(self)
+        check_given(self)
         super().__post_init__()
         check_numbers(self, {"head_learning_rate": RATE, "block_length": COUNT})
+        check_built(self)
         refuse_no_training(self, "the language model would stay as it is")
         ActionText(self.text_form)
         for name in ("held_out_fraction", "mlm_probability"):

@@ -238,23 +238,9 @@ def parse_run(
         add_dataset_position(parser)
     given = vars(parser.parse(options))
     computes = {name: computes_in_bfloat16(given["use_cpu"]) for name in OR_AUTO if given.get(name) == AUTO}
-    try:
-        args = arguments_class(**given | computes)
-    except json.JSONDecodeError as error:  # of transformers, which does not name the option
-        raise ValueError(f'{_not_json(given)} is no JSON ({error}): give an object, such as {{"a": 1}}.') from error
+    args = arguments_class(**given | computes)
     use_token(args)
     return args
-
-
-def _not_json(given: dict[str, Any]) -> str:
-    """Returns which option begins as JSON and is none."""
-    for name, value in given.items():
-        if isinstance(value, str) and value.startswith("{"):
-            try:
-                json.loads(value)
-            except json.JSONDecodeError:
-                return f"{name}, '{value}',"
-    return "An option"
 
 
 def _or_auto(parse_other: Any) -> Callable[[str], Any]:

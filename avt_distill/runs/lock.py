@@ -23,6 +23,7 @@ logger = logging.getLogger(__name__)
 LOCK = "_avt_distill.lock"  # in a folder; `Trainer` pushes no file that begins with an underscore
 PARTIAL, UNFINISHED = ".partial", ".unfinished_"  # how names of half-written files end, and of folders begin
 OF_SAFETENSORS = re.compile(r"\.tmp[A-Za-z0-9]{6}")  # what `save_file` writes to
+READ_ONLY = (errno.EACCES, errno.EPERM, errno.EROFS)
 NO_LOCKS_HERE = (errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP)  # of some network file systems
 _held: dict[Path, int] = {}  # this process's locks: the descriptor of each file
 
@@ -65,6 +66,39 @@ def locked(place: str | Path, *, is_file: bool = False) -> Iterator[None]:
                 parent.rmdir()
 
 
+@contextmanager
+def unchanged(folder: str | Path) -> Iterator[None]:
+    """Keeps commands from writing to a folder that is read, such as to be uploaded, while the block runs.
+
+    A command that writes to a folder above may write to this one, too. Where a folder cannot be written to, no lock can
+    be taken, and only locks that are held are seen. In several processes, the one that reads takes the lock alone.
+
+    Args:
+        folder (`str` or `Path`): The folder.
+
+    Raises:
+        InUseError: where another command writes to it, naming it.
+    """
+    folder = Path(folder).resolve()
+    for place in (folder, *folder.parents):
+        if place / LOCK not in _held and (holder := _holder_of(place / LOCK)) is not None:
+            raise _in_use(place, holder)
+    path = folder / LOCK
+    if path in _held or fcntl is None or not folder.is_dir():
+        yield
+        return
+    try:
+        _lock(path, folder, fcntl.LOCK_EX)
+    except OSError as error:
+        if error.errno not in READ_ONLY:
+            raise
+    try:
+        yield
+    finally:
+        if path in _held:
+            _release(path)
+
+
 def _take(path: Path, place: Path):
     """Locks a file: for this process alone, or of several processes first for the main one, then for all."""
     assert fcntl is not None
@@ -95,10 +129,7 @@ def _lock(path: Path, place: Path, kind: int):
             holder = _holder(descriptor)
             _held.pop(path, None)
             os.close(descriptor)
-            raise InUseError(
-                f"{place} is in use by {holder}: wait until it ends, or give another name, otherwise both would write "
-                "the same files."
-            ) from error
+            raise _in_use(place, holder) from error
         except OSError as error:
             if error.errno not in NO_LOCKS_HERE:
                 os.close(descriptor)
@@ -113,6 +144,13 @@ def _lock(path: Path, place: Path, kind: int):
         with suppress(OSError):  # who it is matters only to the message of others
             os.ftruncate(descriptor, 0)
             os.pwrite(descriptor, json.dumps(_this_process()).encode(), 0)
+
+
+def _in_use(place: Path, holder: str) -> InUseError:
+    return InUseError(
+        f"{place} is in use by {holder}: wait until it ends, or give another name, otherwise both would use the same "
+        "files."
+    )
 
 
 def lock_descriptor(descriptor: int) -> bool:
@@ -170,7 +208,7 @@ def remove_unfinished(place: str | Path):
         _remove_partial(place.with_name(f".{place.name}{PARTIAL}"))
         return
     for folder, subfolders, files in os.walk(place):
-        if LOCK in files and Path(folder) != place and _is_held(Path(folder) / LOCK):
+        if LOCK in files and Path(folder) != place and _holder_of(Path(folder) / LOCK) is not None:
             subfolders.clear()  # another command writes there
             continue
         for name in [name for name in subfolders if name.startswith(UNFINISHED)]:
@@ -181,14 +219,15 @@ def remove_unfinished(place: str | Path):
                 _remove_partial(Path(folder) / name)
 
 
-def _is_held(lock: Path) -> bool:
+def _holder_of(lock: Path) -> str | None:
+    """Returns who holds a lock, as a part of a sentence, or `None`; a lock file may be another user's."""
     with suppress(OSError):
-        descriptor = os.open(lock, os.O_RDWR)
+        descriptor = os.open(lock, os.O_RDONLY)
         try:
-            return not lock_descriptor(descriptor)
+            return None if lock_descriptor(descriptor) else _holder(descriptor)
         finally:
             os.close(descriptor)
-    return False
+    return None
 
 
 def _remove_partial(partial: Path):

@@ -1,12 +1,19 @@
 """Names and texts that others chose: as part of a path, on a terminal, and in what is shared."""
 
 import re
+import unicodedata
+from collections.abc import Iterable
 from pathlib import PurePosixPath, PureWindowsPath
 from typing import Any
 
 LONGEST_NAME = 200  # bytes; file systems take 255, of which suffixes need some
 # Control characters but for tab and line break, and those that turn the direction of writing.
 _INVISIBLE = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u200e\u200f\u2028-\u202e\u2066-\u2069]")
+# What a message says of a name that is missing where there is one for which `has_other_spelling`.
+OTHER_SPELLING = (
+    "one whose name looks the same, but is written in other Unicode characters (NFC and NFD, which macOS writes): "
+    "rename it, so that both are written alike"
+)
 _UNFIT_FOR_FILES = re.compile(r"[/\\\x00-\x1f\x7f]|^[A-Za-z]:|^\.{0,2}$")
 
 
@@ -29,6 +36,14 @@ def file_name(name: str, what: str = "video") -> str:
             "would be read or written."
         )
     return name
+
+
+def has_other_spelling(name: str, known: Iterable[str]) -> bool:
+    """Returns whether a name that is not among others looks like one of them, in other Unicode characters.
+
+    "é" may be one character, or an "e" and an accent: files that were copied from macOS often have the latter.
+    """
+    return unicodedata.normalize("NFC", name) in {unicodedata.normalize("NFC", other) for other in known}
 
 
 def printable(text: str) -> str:

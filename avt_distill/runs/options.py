@@ -26,6 +26,7 @@ RULES = {
     "per_device_train_batch_size": COUNT,
     "per_device_eval_batch_size": COUNT,
     "gradient_accumulation_steps": COUNT,
+    "dataloader_num_workers": COUNT_OR_0,
     "seed": SEED,
     "data_seed": OrNone(SEED),
 }

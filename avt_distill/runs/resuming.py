@@ -5,6 +5,7 @@ import logging
 import zipfile
 from dataclasses import dataclass
 from pathlib import Path
+from pickle import UnpicklingError
 
 from safetensors import SafetensorError, safe_open
 
@@ -13,6 +14,7 @@ logger = logging.getLogger(__name__)
 # As transformers names them; importing it takes seconds, and not every command needs it.
 STATE, STATES = "trainer_state.json", {"optimizer.pt": "optimizer*", "scheduler.pt": "scheduler.pt"}
 WEIGHTS = ("*model*.safetensors", "pytorch_model*", "adapter_model*")
+PICKLED = ("*.pt", "*.pth", "pytorch_model*.bin")
 DEEPSPEED = "latest"  # in its checkpoints, which hold optimizer and scheduler in a form of their own
 
 
@@ -35,6 +37,8 @@ def last_whole_checkpoint(folder: str | Path, num_processes: int = 1) -> str | N
     for checkpoint in sorted(checkpoints, key=lambda path: int(path.name.rpartition("-")[2]), reverse=True):
         problem = problem_of(checkpoint, num_processes)
         if problem is None:
+            if refused:
+                logger.warning("%s: %s is used.", refused, checkpoint)
             return str(checkpoint)
         if problem.is_passed_over:
             logger.warning("%s %s: an earlier one is used, or training starts again.", checkpoint, problem.reason)
@@ -70,6 +74,9 @@ def problem_of(checkpoint: Path, num_processes: int) -> Problem | None:
     for path in sorted(checkpoint.iterdir()):
         if not _is_whole(path):
             return Problem(f"was cut off in {path.name} and cannot be resumed", is_passed_over=True)
+        if any(path.match(pattern) for pattern in PICKLED) and path.is_file() and not _is_plain(path):
+            reason = f"holds more than tensors and numbers in {path.name}, which could run code and is not loaded"
+            return Problem(reason, is_passed_over=False)
     states = {path.name for path in checkpoint.glob("rng_state*.pth")}
     wanted = {"rng_state.pth"} if num_processes == 1 else {f"rng_state_{rank}.pth" for rank in range(num_processes)}
     if states and states < wanted:
@@ -100,6 +107,19 @@ def _is_finite(checkpoint: Path) -> bool:
         with safe_open(path, framework="pt") as file:
             if not all(torch.isfinite(file.get_tensor(name)).all() for name in file.keys()):  # noqa: SIM118, no mapping
                 return False
+    return True
+
+
+def _is_plain(path: Path) -> bool:
+    """Returns whether a file of torch holds tensors, numbers and texts alone; none of its code is run to find out."""
+    import torch  # seconds to import
+    from transformers.trainer_pt_utils import safe_globals
+
+    try:
+        with safe_globals():  # and the arrays of NumPy's random state
+            torch.load(path, map_location="meta", mmap=True, weights_only=True)
+    except UnpicklingError:
+        return False
     return True
 
 

@@ -11,7 +11,8 @@ from .resuming import last_whole_checkpoint
 class ResumableTrainer(Trainer):
     """A `Trainer` that stops where the loss is not finite, and saves no checkpoint that training cannot resume from.
 
-    `trainer_state.json`, by which a checkpoint counts as whole, is written once every process has written its part.
+    `trainer_state.json`, by which a checkpoint counts as whole, is written once every process has written its part. A
+    checkpoint that lacks weights of the model, or holds others, is refused: `Trainer` would go on with random ones.
     """
 
     def _run_epoch(self, *args: Any, **kwargs: Any):
@@ -39,9 +40,47 @@ class ResumableTrainer(Trainer):
                 raise ValueError(self._not_finite(f"After step {self.state.global_step}, {name} is not finite"))
         super()._save_checkpoint(*args, **kwargs)
 
+    def _determine_best_metric(self, metrics: dict[str, float], *args: Any, **kwargs: Any) -> bool:
+        best = self.args.metric_for_best_model
+        if best is not None and f"eval_{best.removeprefix('eval_')}" not in metrics:
+            measured = sorted(name for name in metrics if name.startswith("eval_"))
+            raise ValueError(f"metric_for_best_model is '{best}', which is not measured: give one of {measured}.")
+        return super()._determine_best_metric(metrics, *args, **kwargs)
+
     def _save_rng_state(self, *args: Any, **kwargs: Any):
         super()._save_rng_state(*args, **kwargs)
         self.accelerator.wait_for_everyone()
+
+    def _load_from_checkpoint(self, resume_from_checkpoint: str, *args: Any, **kwargs: Any):
+        self.loaded_from = resume_from_checkpoint
+        try:
+            super()._load_from_checkpoint(resume_from_checkpoint, *args, **kwargs)
+        except RuntimeError as error:
+            if "size mismatch" not in str(error):
+                raise
+            raise ValueError(self._of_another_model("holds weights of other sizes")) from error
+
+    def _load_best_model(self):
+        self.loaded_from = str(self.state.best_model_checkpoint)
+        super()._load_best_model()
+
+    def _issue_warnings_after_load(self, load_result: Any):
+        """Raises a `ValueError` where a checkpoint lacks weights, which would stay random, or holds others."""
+        model: torch.nn.Module = self.accelerator.unwrap_model(self.model)
+        own, missing = model.state_dict(keep_vars=True), set(load_result.missing_keys)
+        loaded = {id(weights) for name, weights in own.items() if name not in missing}
+        left_out = set(getattr(model, "_keys_to_ignore_on_save", None) or ())
+        missing = [name for name in missing - left_out if id(own[name]) not in loaded]  # tied weights are saved once
+        if missing:
+            raise ValueError(self._of_another_model(f"lacks {len(missing)} weights, such as '{min(missing)}'"))
+        if unexpected := load_result.unexpected_keys:
+            raise ValueError(self._of_another_model(f"holds {len(unexpected)} others, such as '{min(unexpected)}'"))
+
+    def _of_another_model(self, what: str) -> str:
+        return (
+            f"{self.loaded_from} is no whole checkpoint of this model: it {what}. Delete it and rerun, to resume from "
+            "an earlier one or to start again."
+        )
 
     def _not_finite(self, what: str) -> str:
         return (

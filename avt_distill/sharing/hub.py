@@ -11,7 +11,7 @@ from huggingface_hub import CommitOperationAdd, HfApi, ModelCard, ModelCardData,
 
 # The client's own base of all that can go wrong on the way, whichever HTTP library its version is built on.
 from huggingface_hub.errors import HTTPError
-from transformers import Trainer, TrainerCallback
+from transformers import Trainer, TrainerCallback, TrainerState, TrainingArguments
 from transformers.dynamic_module_utils import custom_object_save
 from transformers.trainer_utils import HubStrategy
 from transformers.utils import PushInProgress
@@ -20,8 +20,9 @@ from modeling_avt.configuration_avt import AVTConfig
 from modeling_avt.modeling_avt import AVTForAnticipation
 from modeling_avt.video_processing_avt import AVTVideoProcessor
 
-from ..recipes.adaptation import load_masked_or_causal_model
+from ..recipes.adaptation import AdaptationTrainer, load_masked_or_causal_model
 from ..runs.folder import read_json
+from ..runs.lock import unchanged
 from ..teacher.language_models import load_language_model_config, load_tokenizer
 from ..teacher.modeling_teacher import TextTeacherConfig
 from ..teacher.prediction import TeacherScorer
@@ -70,19 +71,22 @@ def push_folder(
         commit_message (`str`): Of the one commit.
 
     Raises:
-        ValueError: for a model that does not load: it lacks weights or tokenizer files; nothing is uploaded then.
+        ValueError: for a model that does not load: it lacks weights or tokenizer files; and for a folder to which
+            another command writes. Nothing is uploaded then.
         OSError: where the upload failed. The repository is then as it was before, and pushing once more sends only
             the large files that had not arrived.
     """
     folder = Path(folder)
-    if repo_type == "model":
-        check_checkpoint(folder)
-    files = files_of_space(folder) if repo_type == "space" else files_of_model(folder)
-    if repo_type != "space":  # which needs to know what it is built with
-        repo_id = create_repository(repo_id, repo_type=repo_type, private=private, token=token)
-    failed = f"{folder} did not get to {repo_id}, which is as it was; push again, and large files that arrived stay"
-    with hub_errors_in_one_line(failed):
-        HfApi(token=token).create_commit(repo_id, additions(files), repo_type=repo_type, commit_message=commit_message)
+    with unchanged(folder):
+        if repo_type == "model":
+            check_checkpoint(folder)
+        files = files_of_space(folder) if repo_type == "space" else files_of_model(folder)
+        if repo_type != "space":  # which needs to know what it is built with
+            repo_id = create_repository(repo_id, repo_type=repo_type, private=private, token=token)
+        failed = f"{folder} did not get to {repo_id}, which is as it was; push again, and large files that arrived stay"
+        api, operations = HfApi(token=token), additions(files)
+        with hub_errors_in_one_line(failed):
+            api.create_commit(repo_id, operations, repo_type=repo_type, commit_message=commit_message)
     return repo_id
 
 
@@ -147,10 +151,22 @@ class PushedCheckpoint(TrainerCallback):
         for part in (AVTConfig, AVTForAnticipation):
             custom_object_save(part, folder)
         if not (folder / "results.json").exists():
-            name = (args.hub_model_id or folder.name).rpartition("/")[2]
-            data = ModelCardData(library_name="transformers", tags=["action-anticipation", "custom_code"])
-            text = IN_TRAINING.format(name=escaped(name), step=state.global_step, steps=state.max_steps)
-            write_card(folder, ModelCard(f"---\n{data.to_yaml()}\n---\n\n{text}"))
+            _write_card_in_training(args, state, ["action-anticipation", "custom_code"])
+
+
+class PushedLanguageModel(TrainerCallback):
+    """Adds a card without numbers to what a `Trainer` pushes of a language model while it trains."""
+
+    def on_push_begin(self, args, state, control, **kwargs):
+        _write_card_in_training(args, state, ["action-anticipation", "recipes"])
+
+
+def _write_card_in_training(args: TrainingArguments, state: TrainerState, tags: list[str]):
+    folder = Path(str(args.output_dir))
+    name = (args.hub_model_id or folder.name).rpartition("/")[2]
+    data = ModelCardData(library_name="transformers", tags=tags)
+    text = IN_TRAINING.format(name=escaped(name), step=state.global_step, steps=state.max_steps)
+    write_card(folder, ModelCard(f"---\n{data.to_yaml()}\n---\n\n{text}"))
 
 
 class PushingTrainer(Trainer):
@@ -198,6 +214,14 @@ class PushingTrainer(Trainer):
             self._finish_current_push()
             message = commit_message or "End of training"
             push_folder(str(self.args.output_dir), str(self.hub_model_id), commit_message=message)
+
+
+class PushingAdaptationTrainer(PushingTrainer, AdaptationTrainer):
+    """An `AdaptationTrainer` that pushes the language model while it trains, as `hub_strategy` says."""
+
+    def __init__(self, *args: Any, **kwargs: Any):
+        super().__init__(*args, **kwargs)
+        self.add_callback(PushedLanguageModel)
 
 
 @contextmanager

@@ -84,15 +84,18 @@ class DistillationArguments(TrainingArguments):
         from modeling_avt.rules_avt import TOP_K, OrNone
 
         from ..losses import REDUCTIONS
+        from ..runs.library_options import check_built, check_given
         from ..runs.options import check_numbers, refuse_unused
 
         refuse_unused(self, UNUSED)
+        check_given(self)
         if self.train_sampling_strategy == "group_by_length":
             raise ValueError(
                 "train_sampling_strategy is 'group_by_length', but all windows are of one length: leave it out."
             )
         super().__post_init__()
         check_numbers(self, {"distill_top_k": OrNone(TOP_K)})
+        check_built(self)
         if self.distill_weight < 0:
             raise ValueError(f"distill_weight is {self.distill_weight}: give 0 for none, or more.")
         if self.distill_temperature <= 0:

@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from typing import ClassVar
 
-from transformers import TrainingArguments
+from transformers import SchedulerType, TrainingArguments
 
 from ..runs.arguments import mapping, option
 
@@ -40,7 +40,7 @@ class TeacherArguments(TrainingArguments):
     lora_rank: int = option("Rank of LoRA updates, merged when saved; 0 trains all weights.", 0)
 
     learning_rate: float = 1e-5
-    lr_scheduler_type: str = "constant"
+    lr_scheduler_type: SchedulerType | str = "constant"
     weight_decay: float = 1e-7
     max_grad_norm: float = 0.0
     per_device_train_batch_size: int = 16
@@ -52,9 +52,11 @@ class TeacherArguments(TrainingArguments):
 
     def __post_init__(self):
         from ..runs import options  # torch, which --help does without
+        from ..runs.library_options import check_built, check_given
         from ..runs.options import COUNT, check_numbers, refuse_no_training, refuse_unused
 
         refuse_unused(self, {"resume_from_checkpoint": (None, "a teacher resumes by itself")})
+        check_given(self)
         if not 0 <= self.held_out_fraction < 1:
             raise ValueError(f"held_out_fraction is {self.held_out_fraction}: give a share of the videos, below 1.")
         if self.class_weights not in ("none", "balanced"):
@@ -75,6 +77,7 @@ class TeacherArguments(TrainingArguments):
         }
         own |= {"history_length": options.COUNT_OR_ALL, "patience": COUNT, "lora_rank": options.COUNT_OR_0}
         check_numbers(self, own)
+        check_built(self)
         for name, weight in mapping("label_weights", self.label_weights).items():
             options.RATE(f"label_weights.{name}", weight)
         refuse_no_training(self, "the teacher's classifiers would be random")

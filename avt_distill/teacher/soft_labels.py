@@ -14,7 +14,14 @@ from scipy.special import log_softmax, logsumexp
 
 from ..data.history import CUTOFFS
 from ..data.labels import LabelSpace
-from ..evaluation.uid_tables import LABEL_SPACE_HASH, check_label_space, check_vectors, read_table, write_table
+from ..evaluation.uid_tables import (
+    LABEL_SPACE_HASH,
+    check_label_space,
+    check_vectors,
+    note_on_uids,
+    read_table,
+    write_table,
+)
 
 COLUMNS = ("uid", "logits")
 # What each row is: by these, rows of other data under the same uids are recognized.
@@ -104,7 +111,7 @@ class SoftLabelTable:
             raise ValueError(
                 f"The soft labels lack {np.count_nonzero(~mask)} of {len(uids)} uids, '{uids[int(np.argmin(mask))]}' "
                 "first: label these rows, or leave them out of distillation with missing='mask'; otherwise their KL "
-                "target would be uniform."
+                f"target would be uniform{note_on_uids(self.uids, uids)}."
             )
         return np.where(mask[:, None], self.logits[rows], np.float32(0)), mask
 
@@ -136,8 +143,7 @@ class SoftLabelTable:
         if not any(str(uid) in self._row_of for uid in uids):
             raise ValueError(
                 f"The soft labels {source} have none of the {len(uids)} uids of the rows, but such as "
-                f"'{self.uids[0]}': export them from this data set; until version 0.1 uids of one's own data counted "
-                "rows."
+                f"'{self.uids[0]}': export them from this data set{note_on_uids(self.uids, map(str, uids))}."
             )
 
     @cached_property
@@ -268,7 +274,8 @@ def _check_same_rows(first: SoftLabelTable, other: SoftLabelTable):
         )
     if different := sorted(set(first.uids) ^ set(other.uids)):
         raise ValueError(
-            f"The soft labels differ in {len(different)} uids, such as '{different[0]}': give tables of the same rows."
+            f"The soft labels differ in {len(different)} uids, such as '{different[0]}': give tables of the same rows"
+            f"{note_on_uids(first.uids, other.uids)}."
         )
     if other.rows is not None:
         first.check_rows({"uid": other.uids, **other.rows}, f"of '{first.metadata['model']}'")

@@ -6,6 +6,7 @@ import socket
 import subprocess
 import sys
 import time
+from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
@@ -15,32 +16,52 @@ from helpers.videos import numbered_frames, write_video
 
 pytestmark = pytest.mark.slow
 START_S = ANSWER_S = 60
+MARKUP = "<img src=x onerror=\"document.title='markup ran'\">"
 
 
-@pytest.fixture
-def page(tmp_path):
-    """The address of the running app."""
+@dataclass
+class App:
+    address: str
+    folder: Path  # of uploads, and what else gradio stores
+
+    def files(self) -> list[str]:
+        return sorted(path.name for path in self.folder.rglob("*") if path.is_file())
+
+
+@pytest.fixture(scope="module")
+def app(tmp_path_factory):
+    """The running app; nothing of an upload is left when it has ended."""
     pytest.importorskip("gradio")
-    names = {0: "cut tomato", 1: "open fridge", 2: "take egg", 3: "wash knife", 4: "a rather long name " * 4}
-    tiny_model(tiny_vit_config(id2label=names)).save_pretrained(tmp_path / "model")
-    tiny_processor().save_pretrained(tmp_path / "model")
+    folder = tmp_path_factory.mktemp("app")
+    names = {
+        0: "cut tomato",
+        1: "open fridge",
+        2: "take egg",
+        3: "${1+1} {{value}}",
+        4: MARKUP + " a rather long name" * 4,
+    }
+    tiny_model(tiny_vit_config(id2label=names)).save_pretrained(folder / "model")
+    tiny_processor().save_pretrained(folder / "model")
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
-    command = [sys.executable, PROJECT / "space" / "app.py", "--model", tmp_path / "model", "--port", str(port)]
-    app = subprocess.Popen(command, cwd=tmp_path, env={**os.environ, "HF_HOME": str(tmp_path / "hf_home")})
+    command = [sys.executable, PROJECT / "space" / "app.py", "--model", folder / "model", "--port", str(port)]
+    places = {"HF_HOME": str(folder / "hf_home"), "GRADIO_TEMP_DIR": str(folder / "gradio")}
+    process = subprocess.Popen(command, cwd=folder, env={**os.environ, **places})
     try:
         deadline = time.monotonic() + START_S
-        while time.monotonic() < deadline and app.poll() is None:
+        while time.monotonic() < deadline and process.poll() is None:
             with socket.socket() as probe:
                 if probe.connect_ex(("127.0.0.1", port)) == 0:
                     break
             time.sleep(0.5)
-        assert app.poll() is None, "the app ended"
-        yield f"http://127.0.0.1:{port}"
+        assert process.poll() is None, "the app ended"
+        app = App(f"http://127.0.0.1:{port}", folder / "gradio")
+        yield app
     finally:
-        app.terminate()
-        app.wait()
+        process.terminate()
+        process.wait()
+    assert not list(app.folder.glob("uploads-*"))
 
 
 @pytest.fixture
@@ -61,45 +82,131 @@ def browser(tmp_path):
     browser.quit()
 
 
-def test_a_visitor_sees_what_is_anticipated(page, browser, tmp_path):
-    video = write_video(tmp_path / "numbered.mp4", numbered_frames(60), codec="libx264")
-    broken = tmp_path / "broken.mp4"
-    broken.write_bytes(video.read_bytes()[:600])
-    browser.get(page)
+class Page:
+    """A visitor's page, in a tab of its own."""
 
-    def find(selector: str):
-        return wait_for(lambda: browser.find_element("css selector", selector))
+    def __init__(self, browser, app: App):
+        self.browser = browser
+        if browser.current_url.startswith("http"):
+            browser.switch_to.new_window("tab")
+        self.tab = browser.current_window_handle
+        browser.get(app.address)
 
-    def text_of(selector: str) -> str:
-        return find(selector).text
+    def find(self, selector: str):
+        self.browser.switch_to.window(self.tab)
+        return wait_for(lambda: self.browser.find_element("css selector", selector))
 
-    find("input[type=file]").send_keys(str(video))
-    wait_for(lambda: browser.find_element("css selector", "video"))
-    find("#anticipate").click()
-    wait_for(lambda: "1 s" in text_of("#said") and text_of("#said"))
-    assert text_of("#said") == "Saw 0 s to 1 s, and anticipates what starts at 2 s."
+    def text_of(self, selector: str) -> str:
+        return self.find(selector).text
+
+    def upload(self, video: Path):
+        self.find("body")
+        for remove in self.browser.find_elements("css selector", "button[aria-label='Clear']"):
+            remove.click()
+        self.find("input[type=file]").send_keys(str(video))
+        self.find("video")
+
+    def anticipate(self, video: Path):
+        self.upload(video)
+        self.find("#anticipate").click()
+        wait_for(lambda: "0 s to 1 s" in self.text_of("#said"))
+
+    def move_to(self, at_s: int):
+        number = self.find("#moment input[type=number]")
+        number.clear()
+        number.send_keys(f"{at_s}\t")
+        wait_for(lambda: f"to {at_s} s" in self.text_of("#said"))
+
+    def close(self):
+        self.browser.switch_to.window(self.tab)
+        self.browser.close()
+
+
+def test_a_visitor_sees_what_is_anticipated(app, browser, tmp_path):
+    page = Page(browser, app)
+    page.upload(write_video(tmp_path / "numbered.mp4", numbered_frames(60), codec="libx264"))
+    page.find("#anticipate").click()
+    wait_for(lambda: "1 s" in page.text_of("#said") and page.text_of("#said"))
+    assert page.text_of("#said") == "Saw 0 s to 1 s, and anticipates what starts at 2 s."
     bars = browser.find_elements("css selector", "#timeline .bars div[title]")
     assert len(bars) == 6
-    first, best = browser.find_element("css selector", "#timeline .cursor").get_attribute("style"), text_of("#best")
+    first = browser.find_element("css selector", "#timeline .cursor").get_attribute("style")
+    best = page.text_of("#best")
     assert best.count("%") == 5
     save(browser, tmp_path / "wide.png")
 
-    number = find("#moment input[type=number]")
-    number.clear()
-    number.send_keys("5\t")
-    wait_for(lambda: "1 s to 5 s" in text_of("#said"))
+    page.move_to(5)
+    assert page.text_of("#said").startswith("Saw 1 s to 5 s")
     assert browser.find_element("css selector", "#timeline .cursor").get_attribute("style") != first
+    width = "return document.querySelector('#frame img').naturalWidth"
+    assert wait_for(lambda: browser.execute_script(width)) == 480  # of 64 x 48 pixels, 360 high
     browser.set_window_size(420, 1600)
     browser.execute_script("document.body.classList.add('dark')")
     save(browser, tmp_path / "narrow_dark.png")
     assert browser.execute_script("return document.documentElement.scrollWidth <= window.innerWidth")
+    assert browser.execute_script("return document.querySelector('#frame img').clientWidth") > 300
 
-    browser.get(page)
-    find("input[type=file]").send_keys(str(broken))
-    time.sleep(2)
-    find("#anticipate").click()
-    wait_for(lambda: "Cannot read broken.mp4: it cannot be opened" in browser.find_element("css selector", "body").text)
-    save(browser, tmp_path / "broken.png")
+
+def test_names_of_actions_are_text(app, browser, tmp_path):
+    page = Page(browser, app)
+    page.anticipate(write_video(tmp_path / "numbered.mp4", numbered_frames(60), codec="libx264"))
+    for place in ("#timeline", "#best"):
+        assert MARKUP in page.text_of(place)
+        assert "${1+1} {{value}}" in page.text_of(place)
+    assert browser.title != "markup ran"
+
+
+def test_uploads_are_deleted_after_use_and_no_frame_is_stored(app, browser, tmp_path):
+    first = write_video(tmp_path / "first.mp4", numbered_frames(60), codec="libx264")
+    second = write_video(tmp_path / "second.mp4", numbered_frames(70), codec="libx264")
+    page, _ = Page(browser, app), Page(browser, app)  # of which one keeps the browser open
+    page.anticipate(first)
+    page.move_to(5)
+    assert app.files() == ["first.mp4"]
+    page.upload(second)
+    wait_for(lambda: app.files() == ["second.mp4"])
+    page.upload(first)  # without a look at the second
+    wait_for(lambda: app.files() == ["first.mp4"])
+    page.close()
+    wait_for(lambda: app.files() == [])
+
+
+def test_visitors_of_the_same_video_keep_it(app, browser, tmp_path):
+    shared = write_video(tmp_path / "shared.mp4", numbered_frames(60), codec="libx264")
+    other = write_video(tmp_path / "other.mp4", numbered_frames(70), codec="libx264")
+    ann, bob, _ = (Page(browser, app) for _ in range(3))
+    ann.anticipate(shared)
+    bob.anticipate(shared)
+    assert app.files() == ["shared.mp4"]
+    ann.anticipate(other)
+    bob.move_to(5)
+    ann.close()
+    wait_for(lambda: app.files() == ["shared.mp4"])
+    bob.move_to(3)
+    bob.close()
+    wait_for(lambda: app.files() == [])
+
+
+@pytest.mark.parametrize("name", ["broken.mp4", "long.mp4", "short.mp4", "&lt;b&gt; [a](b) \x1b[31m<img src=x>.mp4"])
+def test_what_cannot_be_used_is_refused_and_deleted(app, browser, tmp_path, name):
+    path, frames, fps = tmp_path / name, numbered_frames(610), {"long.mp4": 1, "short.mp4": 1000}.get(name, 10)
+    write_video(tmp_path / "written.mp4", frames, fps=fps, codec="libx264").rename(path)
+    reason = {"long.mp4": "lasts 610 s: upload one of 600 s at most", "short.mp4": "upload one of 1 s at least"}.get(
+        name
+    )
+    if reason is None:
+        path.write_bytes(path.read_bytes()[:600])
+        shown = name.replace("\x1b", "").replace("<", "").replace(">", "")  # gradio leaves these out
+        reason = f"Cannot read {shown}: it cannot be opened"
+    page = Page(browser, app)
+    page.upload(path)
+    wait_for(lambda: len(app.files()) == 1)
+    page.find("#anticipate").click()
+    wait_for(lambda: reason in page.text_of("body"))
+    wait_for(lambda: app.files() == [])
+    save(browser, tmp_path / "refused.png")
+    page.find("#anticipate").click()
+    wait_for(lambda: "The video was deleted: upload it again." in page.text_of("body"))
 
 
 def wait_for(condition):

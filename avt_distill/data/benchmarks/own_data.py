@@ -4,7 +4,6 @@ import hashlib
 import json
 import logging
 import re
-import unicodedata
 from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,7 +12,7 @@ import pandas as pd
 
 from modeling_avt.video_io_avt import probe
 
-from ...runs.names import file_name
+from ...runs.names import file_name, has_other_spelling
 from ..builder import Annotations, AnticipationBuilder, AnticipationConfig
 from ..labels import UNLABELLED, LabelSpace
 from ..segments import AnnotationError, check_spellings, read_csv, segment_table
@@ -207,8 +206,7 @@ def _ids(path: Path, names: pd.Series, known: tuple[str, ...]) -> pd.Series:
     ids = names.map({name: index for index, name in enumerate(known)} | {"": UNLABELLED})
     if ids.isna().any():
         line, unknown = ids.index[ids.isna()][0], names[ids.isna()].iloc[0]
-        alike = {unicodedata.normalize("NFC", name) for name in known}
-        other = " in these Unicode characters" if unicodedata.normalize("NFC", unknown) in alike else ""
+        other = " in these Unicode characters" if has_other_spelling(unknown, known) else ""
         raise AnnotationError(
             f"{path}, line {line}: '{unknown}' is not in labels.json{other}: add it there, or correct the name."
         )

@@ -131,6 +131,20 @@ def test_interrupted_runs_end_where_uninterrupted_ones_do(options, tmp_path, tin
         adapt(path, "--block_length", "16", *resume)
 
 
+def test_a_run_of_changed_recipes_is_not_continued(options, recipes, tmp_path, tiny_decoder):
+    changed = tmp_path / "recipes.jsonl"
+    changed.write_text(recipes.read_text())
+    path = options(tiny_decoder, recipes=changed, save_steps=2, max_steps=2)
+    adapt(path)
+    resume = ["--resume_from_checkpoint", "true", "--max_steps", "4"]
+    first, *others = recipes.read_text().splitlines()
+    changed.write_text("\n".join([first.replace("egg", "oil").replace("carrot", "onion"), *others]) + "\n")
+    with pytest.raises(SystemExit, match=r"began with recipes_content\.recipes=\w+, not \w+: continue with that"):
+        adapt(path, *resume)
+    changed.write_text(recipes.read_text())
+    adapt(path, *resume)
+
+
 def test_a_resumed_run_is_recorded_after_its_first_checkpoint_was_rotated_out(options, tmp_path, tiny_decoder):
     path = options(tiny_decoder, save_steps=2, save_total_limit=1)
     adapt(path, "--max_steps", "2")

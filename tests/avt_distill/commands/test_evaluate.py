@@ -79,10 +79,50 @@ def test_files_are_fused_by_uid_whatever_their_order(folder):
 
 
 def test_groups_without_a_row_are_null_in_the_output(folder):
-    (folder / "unseen.csv").write_text("P99_0\n")
-    result = run(folder, "rgb.parquet", "--unseen", "unseen.csv", "--output", "metrics.json")
+    ScoreTable(UIDS, draw_scores(0), LABELS % 2, {"label_space_hash": KITCHEN.content_hash}).save(
+        folder / "two.parquet"
+    )
+    (folder / "tail.csv").write_text("3\n")
+    result = run(folder, "two.parquet", "--tail", "tail.csv", "--output", "metrics.json")
     assert result.returncode == 0, result.stderr
-    assert json.loads((folder / "metrics.json").read_text())["metrics"]["action_top1_accuracy_unseen"] is None
+    assert json.loads((folder / "metrics.json").read_text())["metrics"]["action_top1_accuracy_tail"] is None
+
+
+def test_unseen_participants_are_read_as_the_benchmark_publishes_them(folder):
+    (folder / "participants.csv").write_text("participant_id\nP00\nP09\n")
+    (folder / "uids.csv").write_text(
+        "narration_id\n" + "".join(f"P00_{number}\n" for number in (0, 3, 6, 9)) + "P09_1\n"
+    )
+    (folder / "dropped.csv").write_text("P09_1, 2\n")
+    found = []
+    for name in ("participants.csv", "uids.csv"):
+        options = ["--unseen", name, "--dropped", "dropped.csv", "--output", f"{name}.json"]
+        result = run(folder, "rgb.parquet", *options)
+        assert result.returncode == 0, result.stderr
+        found.append(json.loads((folder / f"{name}.json").read_text())["metrics"])
+    unseen = np.append(np.arange(12) % 3 == 0, True)
+    assert found == 2 * [anticipation_metrics(draw_scores(0), LABELS, unseen_mask=unseen, dropped_labels=[2])]
+
+
+def test_dropped_rows_of_before_uids_of_ones_own_data_changed_are_refused(folder):
+    """Each would be a row of its own, and count as an error."""
+    ScoreTable([f"v_{number}.000" for number in range(12)], draw_scores(0), LABELS).save(folder / "own.parquet")
+    (folder / "dropped.csv").write_text("v_0,1\n")
+    result = run(folder, "own.parquet", "--dropped", "dropped.csv")
+    assert "dropped.csv and own.parquet name rows differently; earlier versions numbered the rows" in result.stderr
+    (folder / "dropped.csv").write_text("v_20.000,1\n")
+    assert run(folder, "own.parquet", "--dropped", "dropped.csv").returncode == 0
+    assert run(folder, "own.parquet").returncode == 0
+
+
+def test_unseen_rows_without_a_label_are_left_out_with_the_others(folder):
+    labels = np.where(LABELS == 1, -100, LABELS)
+    ScoreTable(UIDS, draw_scores(0), labels).save(folder / "some.parquet")
+    (folder / "unseen.csv").write_text(f"{UIDS[1]}\n{UIDS[2]}\n")  # the first has no label
+    run(folder, "some.parquet", "--skip_unlabelled", "--unseen", "unseen.csv", "--output", "metrics.json")
+    kept = labels >= 0
+    expected = anticipation_metrics(draw_scores(0)[kept], labels[kept], unseen_mask=(np.arange(12) == 2)[kept])
+    assert json.loads((folder / "metrics.json").read_text())["metrics"] == expected
 
 
 def test_unlabelled_rows_are_left_out_only_on_request(folder):
@@ -110,7 +150,13 @@ def test_unlabelled_test_split_is_written_as_a_submission(folder):
     assert (result.returncode, result.stdout) == (0, ""), result.stderr
     submission = json.loads((folder / "submission.json").read_text())
     check_submission(submission, "ek100", expected_uids=[*UIDS, "P09_0"])
+    rest = ["--submission", "other.json", "--sls", 1, 4, 3]
     assert (submission["sls_pt"], submission["sls_tl"], submission["sls_td"]) == (1, 4, 3)
+    (folder / "unseen.csv").write_text("P00_0\n")
+    for options in (["--unseen", "unseen.csv"], ["--output", "metrics.json"]):  # which nothing would come of
+        refused = run(folder, "test.parquet", "--label_space", "ek100.json", "--challenge", "ek100", *options, *rest)
+        assert f"{options[0]} is given, but no row of test.parquet has a label to measure" in refused.stderr
+    assert not (folder / "other.json").exists()
     best = max(submission["results"][UIDS[2]]["action"].items(), key=lambda item: item[1])[0]
     assert best == "{},{}".format(*pairs[draw_scores(0, 120)[2].argmax()])
 
@@ -118,10 +164,12 @@ def test_unlabelled_test_split_is_written_as_a_submission(folder):
 def test_errors_are_one_line(folder):
     LabelSpace(("cut", "mix", "pour", "wash")).save(folder / "others.json")
     (folder / "bad.csv").write_text("P00_0,1\n")
+    (folder / "others.csv").write_text("P99_0\n")
     for arguments, message in (
         (["rgb.parquet", "--label_space", "others.json"], "columns would stand for other actions"),
         (["missing.parquet"], "missing.parquet"),
         (["rgb.parquet", "--unseen", "bad.csv"], "bad.csv has a line 'P00_0,1': give 1 fields a line"),
+        (["rgb.parquet", "--unseen", "others.csv"], "others.csv names 'P99_0', which no row is of"),
         (["rgb.parquet", "--dropped", "bad.csv"], "bad.csv has 'P00_0', which has scores"),
         (["rgb.parquet", "--weights", 1, 2], "weights has 2 numbers for 1 models"),
     ):

@@ -7,7 +7,7 @@ import datasets
 import numpy as np
 import pytest
 from helpers.places import require_shared
-from helpers.videos import numbered_frames, write_video
+from helpers.videos import numbered_frames, write_pictures, write_video
 
 from avt_distill.data import LabelSpace, anticipation_builder, load_anticipation_dataset
 from avt_distill.data.benchmarks.epic_kitchens import read_official
@@ -220,6 +220,22 @@ def test_videos_are_found_and_give_the_frame_rate(folder):
     write(folder, [*SEGMENTS, "c,7.5,8,cut egg"])
     with pytest.raises(AnnotationError, match="lacks 1 videos of the annotations, 'c' first"):
         load(folder)
+
+
+@pytest.mark.parametrize("as_pictures", [False, True])
+@pytest.mark.parametrize(("annotated", "stored"), [(0, 1), (1, 0)], ids=["nfc", "nfd"])
+def test_a_video_whose_name_is_spelled_otherwise_is_told_from_a_missing_one(folder, as_pictures, annotated, stored):
+    (folder / "videos").mkdir()
+    if as_pictures:
+        write_pictures(folder / "videos" / CAFE[stored], numbered_frames(3))
+    else:
+        write_video(folder / "videos" / f"{CAFE[stored]}.mp4", numbered_frames(60), fps=10)
+    write(folder, [f"{CAFE[annotated]},5,6,cut egg"])
+    options = {"video_fps": 0.5} if as_pictures else {}
+    with pytest.raises(AnnotationError, match=rf"lacks 1 .*'{CAFE[annotated]}' first, but has one .*NFC and NFD"):
+        load(folder, **options)
+    write(folder, [f"{CAFE[stored]},5,6,cut egg"])
+    assert load(folder, **options)["train"]["video_id"] == [CAFE[stored]]
 
 
 def test_a_video_that_goes_on_long_after_its_annotations_is_pointed_out(folder, caplog):

@@ -4,7 +4,7 @@ import pytest
 from helpers.places import require_shared
 
 from avt_distill.data.labels import LabelSpace
-from avt_distill.evaluation.groups import read_class_ids, read_dropped, read_rows
+from avt_distill.evaluation.groups import read_class_ids, read_dropped, read_rows, read_unseen
 
 SPACE = LabelSpace(("cut egg", "cut oil", "mix egg"), ("cut", "mix"), ("egg", "oil"), ((0, 0), (0, 1), (1, 0)))
 
@@ -95,3 +95,44 @@ def test_dropped_rows_of_another_form_are_refused(tmp_path, content, message):
     (tmp_path / "dropped.csv").write_text(content)
     with pytest.raises(ValueError, match=rf"dropped\.csv {message}"):
         read_dropped(tmp_path / "dropped.csv")
+
+
+UIDS = ["P18_01_0", "P18_02_1", "P32_01_0", "P01_11_0"]
+
+
+@pytest.mark.parametrize(
+    ("content", "expected"),
+    [
+        ("P18_01_0\nP32_01_0\n", [1, 0, 1, 0]),
+        ("uid\nP18_01_0\n", [1, 0, 0, 0]),
+        ("\ufeffnarration_id\r\nP18_01_0\r\n", [1, 0, 0, 0]),
+        ("participant_id\nP18\nP32\n", [1, 1, 1, 0]),
+        ("participant_id\nP1\nP18\n", "names 'P1', which no row is of"),
+        ("P18\nP32\n", "names 'P18', .* under the heading participant_id"),
+        ("participant_id\n", "names nothing"),
+        ("", "names nothing"),
+    ],
+)
+def test_unseen_rows_are_those_of_uids_and_of_participants(tmp_path, content, expected):
+    path = tmp_path / "unseen.csv"
+    path.write_text(content)
+    if isinstance(expected, str):
+        with pytest.raises(ValueError, match=rf"unseen\.csv {expected}"):
+            read_unseen(path, UIDS)
+    else:
+        assert read_unseen(path, UIDS).tolist() == [bool(value) for value in expected]
+
+
+def test_uids_without_scores_are_counted(tmp_path, caplog):
+    (tmp_path / "unseen.csv").write_text("P18_01_0\nP18_01_7\nP18_01_8\n")
+    assert read_unseen(tmp_path / "unseen.csv", UIDS).sum() == 1
+    assert "names 2 rows without scores, 'P18_01_7' first" in caplog.text
+
+
+def test_the_published_participants_are_the_published_rows():
+    folder = require_shared("data", "annotations", "ek100")
+    uids = [line.split(",")[0] for line in (folder / "validation.csv").read_text().splitlines()]
+    names = ("EPIC_100_unseen_participant_ids_validation.csv", "validation_unseen_participants_ids.csv")
+    masks = [read_unseen(folder / name, uids) for name in names]
+    assert masks[0].sum() == 1065
+    assert (masks[0] == masks[1]).all()

@@ -128,3 +128,21 @@ def test_refuses_files_that_are_no_score_table(tmp_path):
     pyarrow.parquet.write_table(pyarrow.table({"uid": ["7"], "logits": [[1.0]]}), tmp_path / "other.parquet")
     with pytest.raises(ValueError, match=r"has columns \['uid', 'logits'\]"):
         ScoreTable.load(tmp_path / "other.parquet")
+
+
+@pytest.mark.parametrize(
+    ("first", "second", "is_noted"),
+    [
+        (["v_0", "v_1"], ["v_3.000", "v_7.250"], True),
+        (["v_3.000", "v_7.250_1a2b3c4d", "v_9.000_2"], ["v_0", "v_1", "v_2"], True),
+        (["v_3.000", "v_7.250"], ["v_3.000", "v_8.250"], False),
+        (["P01_11_0", "P01_11_1"], ["P01_11_0", "P01_11_2"], False),
+        (["00330", "00331"], ["v_3.000", "v_7.250"], False),
+    ],
+)
+def test_tables_of_before_uids_of_ones_own_data_changed_are_explained(first, second, is_noted):
+    tables = [ScoreTable(uids, np.zeros((len(uids), 2)), np.zeros(len(uids), dtype=int)) for uids in (first, second)]
+    with pytest.raises(ValueError, match="give tables of the same rows") as refused:
+        tables[0].aligned_to(tables[1])
+    noted = "earlier versions numbered the rows of one's own data, whose uids are now <video>_<start>: write the older"
+    assert (noted in str(refused.value)) == is_noted

@@ -224,6 +224,33 @@ def test_unknown_videos_are_refused_by_name(store):
         store.read("c", [1.5])
 
 
+CAFE = ("caf\u00e9", "cafe\u0301")  # NFC, and NFD as macOS writes it
+
+
+@pytest.mark.parametrize("kind", ["safetensors", "npz", "npy", "lmdb"])
+@pytest.mark.parametrize(("asked", "stored"), [CAFE, CAFE[::-1]], ids=["nfc", "nfd"])
+def test_a_video_that_is_stored_in_another_spelling_is_told_from_a_missing_one(kind, asked, stored, tmp_path):
+    rows, place, options = numbered_rows(4), tmp_path / "store", {"frame_rate": 1}
+    place.mkdir()
+    if kind == "safetensors":
+        write_features(place / f"{stored}.safetensors", rows, frame_rate=1)
+        options = {}
+    elif kind == "npz":
+        place = tmp_path / "store.npz"
+        np.savez(place, **{stored: rows})
+    elif kind == "npy":
+        np.save(place / f"{stored}.npy", rows.T)
+    else:
+        write_lmdb(place, frame_names(stored, rows))
+        options = {}
+    store = open_feature_store(place, **options)
+    np.testing.assert_array_equal(store.read(stored, [0.0]), rows[:1])
+    with pytest.raises(ValueError, match=rf"no features of video '{asked}', .*, but those of one .* \(NFC and NFD, .*"):
+        store.read(asked, [0.0])
+    with pytest.raises(ValueError, match=r"no features of video 'cafe', asked for at 0\.000 s: extract them"):
+        store.read("cafe", [0.0])
+
+
 @pytest.mark.parametrize("times", [[], [float("nan")], [[0.0]], 1.0])
 def test_times_must_be_a_list_of_seconds(folder, times):
     with pytest.raises(ValueError, match="for video 'a': give a list of seconds"):

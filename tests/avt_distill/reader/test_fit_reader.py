@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from helpers.checkpoints import change_weights
 from helpers.commands import avt_distill
 from helpers.processes import command
 from helpers.tiny_models import tiny_config, tiny_model
@@ -18,6 +19,10 @@ from avt_distill.features.stores import open_feature_store, write_features
 from avt_distill.metrics import softmax
 from avt_distill.runs.folder import read_json
 from avt_distill.sharing.cards import checkpoint_card
+from avt_distill.teacher.fine_tuning import HistoryRule
+from avt_distill.teacher.language_models import load_text_backbone, load_tokenizer
+from avt_distill.teacher.modeling_teacher import TextTeacher, TextTeacherConfig
+from avt_distill.teacher.soft_labels import SoftLabelTable
 from modeling_avt import ActionAnticipationPipeline, AVTForAnticipation, AVTVideoProcessor
 
 SMALL = ("--inner_folds", 3, "--beam", 50, "--distill_weight", 0, "--seeds", 0, 1)
@@ -190,6 +195,41 @@ def test_a_run_is_taken_up_and_its_students_are_kept(kitchen, tmp_path, capsys):
     assert "distilled + reader, log-linear" in capsys.readouterr().out
     with pytest.raises(SystemExit, match="holds a reader with beam 20, not 30"):
         avt_distill("fit_reader", tmp_path / "run", "--inner_folds", 2, "--beam", 30)
+
+
+def write_teacher(folder: Path, kitchen: Path, language_model: Path) -> Path:
+    """Writes a random teacher of the kitchen's actions."""
+    space, rule = kitchen_builder(kitchen).annotations.label_space, HistoryRule()
+    config = TextTeacherConfig(
+        backbone_config=load_text_backbone(language_model).config,
+        id2label=dict(enumerate(ACTIONS)),
+        action_texts=[name.replace("_", " ") for name in ACTIONS],
+        label_space_hash=space.content_hash,
+        history_cutoff=rule.history_cutoff,
+    )
+    TextTeacher(config).save_pretrained(folder)
+    load_tokenizer(language_model).save_pretrained(folder)
+    return folder
+
+
+def test_readers_of_a_teacher_that_was_overwritten_are_not_served(kitchen, tmp_path, language_models):
+    teacher = write_teacher(tmp_path / "teacher", kitchen, language_models["bert"])
+    given = ["--teacher", teacher, "--seeds", 0, "--inner_folds", 2, "--transitions", "unigram", "--max_steps", 1]
+    fit(kitchen, tmp_path / "run", *given)
+    change_weights(teacher, lambda weights: {name: 2 * value for name, value in weights.items()})
+    with pytest.raises(SystemExit, match=r"holds a reader with teacher_content\.model\.safetensors "):
+        fit(kitchen, tmp_path / "run", *given)
+
+
+def test_readers_of_other_soft_labels_are_not_served(kitchen, tmp_path):
+    write_soft_labels(tmp_path / "soft.parquet", kitchen)
+    given = ["--soft_labels", tmp_path / "soft.parquet", "--distill_weight", 1, "--baseline", "false"]
+    given += ["--seeds", 0, "--inner_folds", 2, "--transitions", "unigram"]
+    fit(kitchen, tmp_path / "run", *given)
+    table = SoftLabelTable.load(tmp_path / "soft.parquet")
+    SoftLabelTable(table.uids, 2 * table.logits, table.metadata).save(tmp_path / "soft.parquet")
+    with pytest.raises(SystemExit, match=r"holds a student with soft_labels '\w+', not '\w+'"):
+        fit(kitchen, tmp_path / "run", *given)
 
 
 def test_a_checkpoint_as_it_is_gets_a_reader_and_is_not_trained(kitchen, fitted, tmp_path):

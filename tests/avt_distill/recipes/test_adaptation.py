@@ -168,7 +168,8 @@ def test_new_heads_are_told(headless, tiny_encoder, tiny_decoder):
 def test_head_warmup_trains_the_new_head_alone(headless, tmp_path):
     model, new = load_masked_or_causal_model(headless)
     before = {name: parameter.detach().clone() for name, parameter in model.named_parameters()}
-    args = arguments(tmp_path, headless, head_warmup_steps=20, head_learning_rate=1e-2)
+    schedule = {"lr_scheduler_type": "cosine_with_min_lr", "lr_scheduler_kwargs": {"min_lr": 1e-6}}  # not the head's
+    args = arguments(tmp_path, headless, head_warmup_steps=20, head_learning_rate=1e-2, **schedule)
     data = setup(headless)
     loss = AdaptationTrainer(model, args, **data).evaluate()["eval_loss"]
     train_head(model, new, args, data)

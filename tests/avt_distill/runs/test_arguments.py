@@ -191,15 +191,3 @@ def test_other_words_than_auto_are_refused():
         parse("--teacher", "bert", "--use_cpu", "--bf16", "perhaps")
     with pytest.raises(ValueError, match="fp16"):
         parse("--teacher", "bert", "--use_cpu", "--fp16", "auto")
-
-
-@pytest.mark.parametrize(
-    ("options", "message"),
-    [
-        (["--lr_scheduler_kwargs", "{"], "lr_scheduler_kwargs, '{', is no JSON"),
-        (["--accelerator_config", "{"], "accelerator_config, '{', is no JSON"),
-    ],
-)
-def test_training_options_that_cannot_be_meant_are_named(options, message):
-    with pytest.raises(ValueError, match=message):
-        parse("--teacher", "bert", "--use_cpu", *options)

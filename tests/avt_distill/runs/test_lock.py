@@ -1,5 +1,6 @@
 """One command at a time writes to a folder: the second ends with a sentence, a killed one locks nothing."""
 
+import errno
 import multiprocessing
 import os
 import signal
@@ -12,7 +13,7 @@ from helpers.places import PROJECT
 from helpers.processes import WITH_THE_PROJECT, kept_port
 
 from avt_distill.runs.folder import whole_file
-from avt_distill.runs.lock import LOCK, InUseError, locked, remove_unfinished
+from avt_distill.runs.lock import LOCK, InUseError, locked, remove_unfinished, unchanged
 
 HOLDER = """
 import sys, time
@@ -50,9 +51,52 @@ def test_a_second_command_ends_with_the_folder_and_the_process(tmp_path, holder)
     assert (tmp_path / "run" / ".half.json.partial").exists()  # what is being written stays
 
 
+def test_a_folder_that_is_written_to_is_not_read(tmp_path, holder):
+    student = tmp_path / "run" / "distilled_seed0"
+    student.mkdir()
+    for folder in (tmp_path / "run", student):
+        with pytest.raises(InUseError, match=rf"run is in use by process {holder.pid} on .*: wait until it ends"):
+            unchanged(folder).__enter__()
+    with unchanged(tmp_path):  # whose own files are not written to
+        pass
+    assert not list(student.iterdir())
+
+
+def test_a_folder_that_is_read_is_not_written_to(tmp_path):
+    (tmp_path / "run").mkdir()
+    environment = {**os.environ, "PYTHONPATH": str(PROJECT)}
+    with unchanged(tmp_path / "run"), unchanged(tmp_path / "run"):
+        command = [sys.executable, "-c", HOLDER, str(tmp_path / "run")]
+        second = subprocess.run(command, env=environment, capture_output=True, text=True)
+    assert f"run is in use by process {os.getpid()} on" in second.stderr
+    assert not list((tmp_path / "run").iterdir())
+
+
+@pytest.mark.parametrize("number", [errno.EROFS, errno.EACCES])
+def test_a_folder_that_cannot_be_written_to_is_read_without_a_lock(tmp_path, monkeypatch, number):
+    def open_read_only(path, flags, *args, **kwargs):
+        if flags & os.O_CREAT:
+            raise OSError(number, os.strerror(number), str(path))
+        return real_open(path, flags, *args, **kwargs)
+
+    real_open = os.open
+    monkeypatch.setattr("os.open", open_read_only)
+    with unchanged(tmp_path):
+        assert not list(tmp_path.iterdir())
+
+
+def test_a_folder_that_cannot_be_written_to_is_refused_while_its_owner_writes(tmp_path, holder):
+    (tmp_path / "run" / LOCK).chmod(0o444)
+    with pytest.raises(InUseError, match=f"in use by process {holder.pid}"):
+        unchanged(tmp_path / "run").__enter__()
+
+
 def test_a_killed_process_locks_nothing_and_what_it_left_is_removed(tmp_path, holder):
     holder.send_signal(signal.SIGKILL)
     holder.wait()
+    with unchanged(tmp_path / "run"):
+        pass
+    (tmp_path / "run" / LOCK).touch()
     (tmp_path / "run" / "inner" / ".unfinished_x").mkdir(parents=True)
     (tmp_path / "run" / "inner" / ".tmpkRsAzA").touch()  # of safetensors
     assert (tmp_path / "run" / LOCK).exists()

@@ -1,22 +1,12 @@
 """Options that cannot be meant, or do nothing, are refused before anything is read or trained."""
 
 import pytest
+from helpers.options import ALL, parse
 
 from avt_distill.reader.arguments import ReaderArguments
 from avt_distill.recipes.arguments import AdaptationArguments
-from avt_distill.runs.arguments import parse_run
 from avt_distill.student.arguments import DistillationArguments, RunArguments
 from avt_distill.teacher.arguments import TeacherArguments
-
-REQUIRED = {AdaptationArguments: ["--recipes=r", "--model_name_or_path=m"]}
-REQUIRED |= {kind: ["--soft_labels=s"] for kind in (RunArguments, ReaderArguments)}
-ALL = (RunArguments, ReaderArguments, TeacherArguments, AdaptationArguments)
-
-
-def parse(kind, tmp_path, *options: str, text: str = ""):
-    (tmp_path / "run.yaml").write_text(text)
-    given = [str(tmp_path / "run.yaml"), *REQUIRED.get(kind, []), "--use_cpu=true", f"--output_dir={tmp_path}"]
-    return parse_run(kind, [*given, *options], description="")
 
 
 @pytest.mark.parametrize("kind", ALL)
@@ -32,6 +22,7 @@ def parse(kind, tmp_path, *options: str, text: str = ""):
         ("num_train_epochs: 0", "num_train_epochs is 0"),
         ("max_steps: 0", "max_steps is 0: give a whole number, 1 or more"),
         ("per_device_train_batch_size: 0", "per_device_train_batch_size is 0: give a whole number"),
+        ("dataloader_num_workers: -1", "dataloader_num_workers is -1: give a whole number, 0 or more"),
         ("gradient_accumulation_steps: 0", "gradient_accumulation_steps is 0: give a whole number"),
         ("seed: -1", "seed is -1: give a whole number"),
         ("lr_scheduler_kwargs: {min_lr: .nan}", "lr_scheduler_kwargs.min_lr is nan: give a finite number"),

@@ -1,5 +1,8 @@
 """Checkpoints from which training resumes to the same weights: whole, of every process; all others are refused."""
 
+import random
+
+import numpy as np
 import pytest
 import torch
 from safetensors.torch import save_file
@@ -72,7 +75,7 @@ def test_the_first_checkpoint_killed_between_processes_means_a_new_start(tmp_pat
         (["model.safetensors"], "has no model.safetensors"),
     ],
 )
-def test_a_checkpoint_without_all_states_is_not_resumed_silently(tmp_path, without, named):
+def test_a_checkpoint_without_all_states_is_not_resumed_silently(tmp_path, without, named, caplog):
     checkpoint = write_checkpoint(tmp_path, 4, without=without)
     with pytest.raises(ValueError, match=f"checkpoint-4 {named} .*: delete the checkpoints in"):
         last_whole_checkpoint(tmp_path)
@@ -80,6 +83,7 @@ def test_a_checkpoint_without_all_states_is_not_resumed_silently(tmp_path, witho
         check_resumable(checkpoint)
     write_checkpoint(tmp_path, 2)
     assert last_whole_checkpoint(tmp_path) == str(tmp_path / "checkpoint-2")
+    assert f"checkpoint-4 {named}" in caplog.text
 
 
 @pytest.mark.parametrize(("states", "num_processes"), [(TWO, 1), (ONE, 2), ((*TWO, "rng_state_2.pth"), 2)])
@@ -97,3 +101,30 @@ def test_a_checkpoint_that_is_given_is_checked(tmp_path):
     half = write_checkpoint(tmp_path, 4, state='{"epoch": 1')
     with pytest.raises(ValueError, match="checkpoint-4 was interrupted mid-write and cannot be resumed: give another"):
         check_resumable(half)
+
+
+class Code:
+    """Anything but tensors, numbers and texts."""
+
+
+@pytest.mark.parametrize("name", ["optimizer.pt", "scheduler.pt", "scaler.pt", "rng_state.pth", "pytorch_model.bin"])
+def test_states_of_objects_are_refused(tmp_path, name, caplog):
+    checkpoint = write_checkpoint(tmp_path, 4)
+    torch.save({"state": Code()}, checkpoint / name)
+    with pytest.raises(
+        ValueError, match=f"checkpoint-4 holds more than tensors and numbers in {name}, which could run"
+    ):
+        last_whole_checkpoint(tmp_path)
+    with pytest.raises(ValueError, match=f"more than tensors and numbers in {name}.*: give another checkpoint"):
+        check_resumable(checkpoint)
+    write_checkpoint(tmp_path, 2)
+    assert last_whole_checkpoint(tmp_path) == str(tmp_path / "checkpoint-2")
+    assert f"checkpoint-4 holds more than tensors and numbers in {name}" in caplog.text
+
+
+def test_random_states_of_numpy_are_plain(tmp_path):
+    checkpoint = write_checkpoint(tmp_path, 4)
+    states = {"numpy": np.random.get_state(), "python": random.getstate(), "cpu": torch.random.get_rng_state()}
+    torch.save(states, checkpoint / "rng_state.pth")
+    torch.save(Code(), checkpoint / "training_args.bin")  # which is not loaded
+    check_resumable(checkpoint)

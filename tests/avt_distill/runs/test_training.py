@@ -85,6 +85,12 @@ def test_patience_is_counted_on_after_an_interruption(tmp_path):
         assert last_whole_checkpoint(tmp_path / "killed").endswith("checkpoint-4")
 
 
+def test_a_metric_that_is_not_measured_is_named_with_those_that_are(tmp_path):
+    options = {"eval_strategy": "steps", "eval_steps": 1, "load_best_model_at_end": True, "prediction_loss_only": True}
+    with pytest.raises(ValueError, match=r"metric_for_best_model is 'foo', which is not measured: .*\['eval_loss', "):
+        train(tmp_path, [1.0, 1.0], metric_for_best_model="foo", **options)
+
+
 TWO_PROCESSES = """
 import os, sys, torch
 from avt_distill.runs.training import ResumableTrainer

@@ -1,15 +1,16 @@
 """A folder of a run is served only where all that decided about it is as it was; what has changed is named."""
 
 import json
+import os
 import shutil
 from pathlib import Path
 
 import datasets
 import numpy as np
 import pytest
-from helpers.videos import numbered_frames, write_pictures
+from helpers.videos import numbered_frames, write_pictures, write_video
 from safetensors.numpy import load_file
-from tiny_kitchen import kitchen_builder, write_kitchen, write_soft_labels
+from tiny_kitchen import kitchen_builder, write_kitchen, write_soft_labels, write_tiny_vit, write_video_kitchen
 
 import run_distill
 from avt_distill.features.stores import write_features
@@ -118,6 +119,49 @@ def test_overwritten_arrays_are_noticed_in_every_store(root, tmp_path, kind):
         run()
 
 
+def test_an_overwritten_lmdb_is_noticed(root, tmp_path):
+    lmdb = pytest.importorskip("lmdb")
+
+    def store(place, factor=1.0):
+        with lmdb.open(str(place), map_size=2**24) as environment, environment.begin(write=True) as transaction:
+            for path in (root / "data" / "features").glob("*.safetensors"):
+                for second, row in enumerate(factor * load_file(path)["features"]):
+                    name = f"{path.stem}_frame_{30 * second + 1:010d}.jpg"  # what is shown at each second
+                    transaction.put(name.encode(), row.astype("<f4").tobytes())
+        return place
+
+    def run():
+        options = [f"--features={tmp_path / 'lmdb'}", f"--soft_labels={root / 'soft.parquet'}"]
+        run_distill.main([str(root / "data" / "run.yaml"), *options, f"--output_dir={tmp_path / 'run'}"])
+
+    store(tmp_path / "lmdb")
+    run()
+    run()
+    os.replace(store(tmp_path / "other", 0.5) / "data.mdb", tmp_path / "lmdb" / "data.mdb")
+    with pytest.raises(SystemExit, match=r"holds a student with features_content\.data\.mdb "):
+        run()
+
+
+@pytest.mark.parametrize("video", ["v0", "v1"])
+def test_students_of_overwritten_videos_are_not_served(tmp_path, video):
+    data, vit = write_video_kitchen(tmp_path / "data"), write_tiny_vit(tmp_path / "vit")
+    head = json.dumps({"head_hidden_size": 32, "head_num_layers": 1, "head_num_positions": 16})
+    named = {"dataset": data, "num_frames": 4, "tau_o": 4.0, "cache_dir": tmp_path / "cache", "backbone": vit}
+    named |= {
+        "model_options": head,
+        "max_steps": 1,
+        "use_cpu": True,
+        "distill_weight": 0,
+        "output_dir": tmp_path / "run",
+    }
+    options = [f"--{name}={value}" for name, value in named.items()]
+    run_distill.main(options)
+    run_distill.main(options)
+    write_video(data / "videos" / f"{video}.mp4", numbered_frames(90)[::-1])
+    with pytest.raises(SystemExit, match=rf"holds a student with videos_content\.{video} "):
+        run_distill.main(options)
+
+
 def test_the_features_of_other_videos_do_not_matter(root, capsys):
     write_features(root / "data" / "features" / "other.safetensors", np.ones((3, 12)), 1.0)
     distill(root)
@@ -201,7 +245,9 @@ def test_soft_labels_of_counted_rows_are_refused(finished, tmp_path):
     uids = [f"v{row // 6}_{row % 6}" for row in range(len(table.uids))]
     SoftLabelTable(uids, table.logits, table.metadata).save(tmp_path / "old.parquet")
     for missing in ("raise", "mask"):
-        with pytest.raises(SystemExit, match="have none of the 36 uids of the rows, but such as 'v0_0': export them"):
+        with pytest.raises(
+            SystemExit, match=r"'v0_0': export them .* one's own data, whose uids are now <video>_<start>"
+        ):
             distill(
                 finished,
                 f"--soft_labels={tmp_path / 'old.parquet'}",

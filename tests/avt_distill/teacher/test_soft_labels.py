@@ -270,6 +270,20 @@ def test_tables_that_do_not_belong_together_are_not_averaged(changes, message):
         SoftLabelTable.average([table(), table(**changes)])
 
 
+def test_tables_of_before_uids_of_ones_own_data_changed_are_explained():
+    old, new = table(uids=["v_0", "v_1", "v_2"]), table(uids=["v_3.000", "v_7.000", "v_9.500"])
+    explained = "one's own data, whose uids are now <video>_<start>: write the older file again"
+    for refused in (
+        lambda: SoftLabelTable.average([old, new]),
+        lambda: old.select(new.uids),
+        lambda: old.check_shares_rows(new.uids),
+    ):
+        with pytest.raises(ValueError, match=explained):
+            refused()
+    with pytest.raises(ValueError, match=r"lack 1 of 1 uids, 'v_4\.000' first: .* would be uniform\.$"):
+        new.select(["v_4.000"])
+
+
 def test_averages_of_nothing_and_of_anything_else_are_refused():
     with pytest.raises(ValueError, match="tables is empty"):
         SoftLabelTable.average([])

@@ -1,0 +1,145 @@
+"""Options that go to other libraries: what these would refuse with a traceback, or ignore, is refused by its name.
+
+`check_given` looks at mappings, and the files that may stand for them, before transformers completes them;
+`check_built` builds the optimizer and the learning rate's schedule of one weight, before anything is read or trained.
+"""
+
+import copy
+import json
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import fields
+from pathlib import Path
+from typing import Any
+
+import torch
+from accelerate.utils import GradientAccumulationPlugin
+from torch.optim.lr_scheduler import LambdaLR
+from torch.utils.checkpoint import checkpoint
+from transformers import SchedulerType, Trainer, TrainingArguments, get_scheduler
+from transformers.integrations import is_deepspeed_available
+from transformers.trainer_pt_utils import AcceleratorConfig
+
+from .arguments import closest, mapping
+from .texts import read_user_text
+
+OF_FILES = ("accelerator_config", "deepspeed", "fsdp_config")  # whose text is JSON or a file's name
+FLAGS = (True, False, None, "true", "false")  # transformers turns the words of JSON into flags
+WITHOUT_ARGUMENTS = (SchedulerType.CONSTANT, SchedulerType.CONSTANT_WITH_WARMUP)  # leave out what they are given
+OF_WHOLE_MODELS = ("galore", "apollo", "lomo", "adalomo")  # beginnings of optimizers that are made of a model's layers
+STEPS = 4  # of a schedule, which computes some of its parts late
+UNREADABLE = "?"  # as the value of an optimizer's argument
+
+
+def check_given(args: TrainingArguments):
+    """Raises a `ValueError` for mappings that are none, files that are missing, and names that are not known.
+
+    Args:
+        args (`TrainingArguments`): All options, as they were given.
+    """
+    given = {name: _mapping_of(name, getattr(args, name, None)) for name in args._VALID_DICT_FIELDS}
+    if args.deepspeed and not is_deepspeed_available():
+        raise ValueError(f"deepspeed is {args.deepspeed!r}, but DeepSpeed is not installed: pip install deepspeed.")
+    if args.fsdp_config and not args.fsdp:
+        raise ValueError(f"fsdp_config is {args.fsdp_config!r}, which is not used without fsdp: give both, or neither.")
+    accelerator = given["accelerator_config"]
+    _check_names("accelerator_config", accelerator, [field.name for field in fields(AcceleratorConfig)])
+    for name, value in accelerator.items():
+        if name != "gradient_accumulation_kwargs" and value not in FLAGS:
+            raise ValueError(f"accelerator_config.{name} is {value!r}: give true or false.")
+    name = "accelerator_config.gradient_accumulation_kwargs"
+    accumulation = mapping(name, accelerator.get("gradient_accumulation_kwargs"))
+    _check_names(name, accumulation, [field.name for field in fields(GradientAccumulationPlugin)])
+
+
+def check_built(args: TrainingArguments):
+    """Raises a `ValueError` for an optimizer, a schedule and ways to recompute that cannot be built, or ignore options.
+
+    Args:
+        args (`TrainingArguments`): All options, as transformers completed them.
+    """
+    _check_schedule(args)
+    _check_optimizer(args)
+    recomputing = mapping("activation_checkpointing_kwargs", args.activation_checkpointing_kwargs)
+    if recomputing:
+        with _named(f"activation_checkpointing_kwargs is {recomputing}"):
+            checkpoint(
+                torch.nn.Identity(), torch.zeros(1, requires_grad=True), **{"use_reentrant": False, **recomputing}
+            )
+
+
+def _mapping_of(name: str, value: Any) -> dict[str, Any]:
+    """Returns what an option holds, itself, as JSON or in a file; of a finished configuration, nothing."""
+    if not isinstance(value, (dict, str)):
+        return {}
+    if name not in OF_FILES or isinstance(value, dict) or value.startswith("{"):
+        return mapping(name, value)
+    if not Path(value).is_file():
+        raise ValueError(f"{name} is '{value}', and there is no such file: give a JSON file, or a JSON object.")
+    try:
+        return mapping(name, json.loads(read_user_text(value)))
+    except json.JSONDecodeError as error:
+        raise ValueError(f"{name} is '{value}', which is no JSON ({error}): correct the file.") from error
+
+
+def _check_names(option: str, given: Iterable[str], known: list[str]):
+    for name in given:
+        if name not in known:
+            raise ValueError(f"{option} has '{name}': {closest(name, known, otherwise=f'known are {known}.')}")
+
+
+def _check_schedule(args: TrainingArguments):
+    kind, given = SchedulerType(args.lr_scheduler_type), mapping("lr_scheduler_kwargs", args.lr_scheduler_kwargs)
+    if given and kind in WITHOUT_ARGUMENTS:
+        raise ValueError(
+            f"lr_scheduler_kwargs is {given}, but lr_scheduler_type '{kind.value}' takes none: leave it out."
+        )
+    optimizer = torch.optim.SGD([torch.zeros(1)], lr=args.learning_rate)
+    with _named(f"lr_scheduler_type is '{kind.value}' with lr_scheduler_kwargs {given}"):
+        schedule = get_scheduler(
+            kind, optimizer, num_warmup_steps=0, num_training_steps=STEPS, scheduler_specific_kwargs=given
+        )
+        for _ in range(STEPS if isinstance(schedule, LambdaLR) else 0):  # others follow a metric
+            optimizer.step()
+            schedule.step()
+
+
+def _check_optimizer(args: TrainingArguments):
+    names = _names_of_arguments(args.optim_args)
+    name = getattr(args.optim, "value", args.optim)
+    if name.startswith(OF_WHOLE_MODELS):
+        return
+    with _named(f"optim is '{name}' with optim_args {args.optim_args!r}"):
+        optimizer, arguments = Trainer.get_optimizer_cls_and_kwargs(args)
+        if names:
+            optimizer([torch.nn.Parameter(torch.zeros(1))], **arguments)
+    for argument in names:
+        if not _is_read(args, argument):
+            raise ValueError(f"optim_args has '{argument}', which optim '{name}' does not read: leave it out.")
+
+
+def _names_of_arguments(text: str | None) -> list[str]:
+    pairs = [pair.split("=") for pair in text.replace(" ", "").split(",")] if text else []
+    if any(len(pair) != 2 or not all(pair) for pair in pairs):
+        raise ValueError(f"optim_args is '{text}': give name=value, several separated by commas.")
+    return [name for name, _ in pairs]
+
+
+def _is_read(args: TrainingArguments, name: str) -> bool:
+    """Returns whether an argument of the optimizer makes a difference, or is refused, when it cannot be meant."""
+    alone, without = copy.copy(args), copy.copy(args)
+    alone.optim_args, without.optim_args = f"{name}={UNREADABLE}", None
+    try:
+        return Trainer.get_optimizer_cls_and_kwargs(alone) != Trainer.get_optimizer_cls_and_kwargs(without)
+    except (TypeError, ValueError, AttributeError):
+        return True
+
+
+@contextmanager
+def _named(options: str) -> Iterator[None]:
+    """Raises what another library says of options as a `ValueError` that names them."""
+    try:
+        yield
+    except (TypeError, ValueError, ArithmeticError, AttributeError, LookupError, ImportError) as error:
+        reason = " ".join(str(error).split()).rstrip(".")
+        raise ValueError(f"{options}, which cannot be used ({reason}): correct it, or leave it out.") from error
