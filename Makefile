@@ -5,13 +5,14 @@ PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
 
-.PHONY: help venv lint format test test-all demo bench clean
+.PHONY: help venv lint format test test-all demo bench gpu clean
 
 help:
 	@echo "make test      install into $(VENV), lint, check types, run the default suite (offline, CPU, about four minutes in all)"
 	@echo "make test-all  the same with the slow tests"
 	@echo "make demo      install into $(VENV), run the whole method on a made-up kitchen into demo_run/ (under ten minutes)"
 	@echo "make bench     run the short benchmarks, results into bench_results/ (about three minutes)"
+	@echo "make gpu       run all that needs a GPU, results and a table into bench_results/ (under eight minutes)"
 	@echo "make lint      check style, formatting and types only"
 	@echo "make format    apply formatting"
 	@echo "make clean     remove $(VENV), caches and demo_run"
@@ -58,6 +59,10 @@ bench: venv
 	$(BIN)/python -m benchmarks.streaming --num_layers 2 --num_frames 10 --repeats 3 --output bench_results/streaming.json
 	$(BIN)/python -m benchmarks.step --models egtea_features --ways plain ours --repeats 2 --output bench_results/step.json
 	$(BIN)/python -m benchmarks.imports --output bench_results/imports.json
+
+# On a CPU it runs with tiny models, which shows only that it works.
+gpu: venv
+	$(BIN)/python -m benchmarks.gpu --output bench_results/gpu.json
 
 clean:
 	rm -rf $(VENV) bench_results demo_run build dist *.egg-info .pytest_cache .ruff_cache

@@ -34,6 +34,7 @@ if TYPE_CHECKING:
     from .video_processing_avt import AVTVideoProcessor  # noqa: F401
 
 
+MAX_FLASH_COLUMNS = 256  # of an attention head; AVT-b's have 512
 OTHER_LABELS = (
     "label maps must have as many classes as it was trained with. To classify other labels, pass "
     "ignore_mismatched_sizes=True, which draws new classifiers"
@@ -339,8 +340,8 @@ class AVTForAnticipation(AVTPreTrainedModel):
         """Returns log probabilities of what frames show, float32 `(N, A + 1)`, the background last.
 
         Args:
-            features (`torch.Tensor` of shape `(N, D)`): Of `encode_frames`, or stored ones; of tokens `(N, S, D)`, which
-                a probe has, the mean is read.
+            features (`torch.Tensor` of shape `(N, D)`): Of `encode_frames`, or stored ones; of a probe's tokens `(N, S,
+                D)` the mean is read.
 
         Raises:
             ValueError: unless `config.recognizes_frames`.
@@ -525,6 +526,13 @@ class AVTForAnticipation(AVTPreTrainedModel):
 
 
 def _head_config(config: AVTConfig) -> GPT2Config:
+    per_head = config.head_hidden_size // config.head_num_heads
+    if "flash" in (config._attn_implementation or "") and per_head > MAX_FLASH_COLUMNS:
+        raise ValueError(
+            f"attn_implementation is '{config._attn_implementation}', which computes heads of up to {MAX_FLASH_COLUMNS} "
+            f"columns, but AVT's head has {per_head} (head_hidden_size / head_num_heads): load it with "
+            "attn_implementation='sdpa'."
+        )
     return GPT2Config(
         vocab_size=1,  # there are no tokens: see AVTHead
         bos_token_id=None,

@@ -10,6 +10,7 @@ import numpy as np
 import torch
 from torch.utils.data import DataLoader
 
+from modeling_avt.backbone_configuration_avt import has_predictor
 from modeling_avt.configuration_avt import AVTConfig
 from modeling_avt.modeling_avt import AVTModel
 from modeling_avt.temporal_avt import CLIP_FRAME_RATE, TIME_SLACK_S, Clips
@@ -80,8 +81,8 @@ class PretrainedEncoder:
         with torch.device("meta"):
             self.model = AVTModel(config).eval()
         self.model.backbone = backbone.eval().to(self.device)
-        if compile_model:
-            self.model.backbone.compile()
+        if compile_model:  # of V-JEPA 2 the encoder is called, not the model around it
+            backbone.get_submodule("encoder" if has_predictor(self.config) else "").compile()
 
     @torch.inference_mode()
     def __call__(self, frames: torch.Tensor, positions: torch.Tensor) -> np.ndarray:

@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from tiny_kitchen import write_kitchen
+from torch.utils.flop_counter import FlopCounterMode
 
 from benchmarks import (
     adaptation,
@@ -20,6 +21,7 @@ from benchmarks import (
     step,
     streaming,
 )
+from modeling_avt import AVTForAnticipation
 
 
 @pytest.fixture
@@ -58,6 +60,40 @@ def test_a_step_of_the_plain_architecture_is_ours():
         assert measured["peak_mb"]["training"] > 0
     assert losses[1] == pytest.approx(losses[0], abs=1e-5)
     assert losses[2] == pytest.approx(losses[0], abs=0.1)
+
+
+@pytest.mark.parametrize("name", ["tiny", "tiny_video"])
+def test_operations_are_those_of_the_plain_architecture(name):
+    config = step.make_config(name)
+    model = step.plain_copy(AVTForAnticipation(config))
+    with FlopCounterMode(display=False) as counter:
+        model(**step.make_batch(config, 1)).loss.backward()
+    assert step.training_tflop(config) == pytest.approx(counter.get_total_flops() / 1e12)
+
+
+def test_throughput_is_of_all_clips_of_a_batch(monkeypatch):
+    monkeypatch.setattr(step, "training_tflop", lambda config: 2.0)
+    measured = step.throughput(step.make_config("tiny"), batch_size=3, seconds=0.5, peak_tflops=48)
+    assert measured == {"clips_per_s": 6.0, "frames_per_s": 60.0, "tflops": 12.0, "share_of_peak": 0.25}
+    assert "share_of_peak" not in step.throughput(step.make_config("tiny"), 3, 0.5, None)
+
+
+def test_flash_attention_is_measured_where_it_is_alone(monkeypatch):
+    assert step.unavailable("avt_b", "ours_bf16", "cpu") is None
+    assert "256 columns" in step.unavailable("egtea_features", "ours_bf16_flash", "cuda:0")
+    monkeypatch.setattr(step, "is_flash_attn_2_available", lambda: True)
+    assert step.unavailable("avt_b", "ours_bf16_flash", "cuda:0") is None
+    with pytest.raises(ValueError, match="needs an NVIDIA GPU and the package flash-attn"):
+        step.run(step.parse_arguments(["--models", "tiny_video", "--ways", "ours_bf16_flash"]))
+
+
+@pytest.mark.slow
+def test_a_compiled_step_has_the_same_loss():
+    losses = []
+    for way in ("ours_bf16", "ours_bf16_compiled"):
+        options = ["--models", "tiny_video", "--ways", way, "--steps", "training", "--repeats", "1"]
+        losses.append(step.run(step.parse_arguments([*options, "--compile_backend", "aot_eager"]))["loss"])
+    assert losses[1] == pytest.approx(losses[0], abs=1e-3)
 
 
 def test_data_pipeline(tmp_path, output):

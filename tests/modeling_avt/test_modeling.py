@@ -19,6 +19,7 @@ from transformers import (
 from transformers.pytorch_utils import Conv1D
 
 from modeling_avt import AVTConfig, AVTForAnticipation, AVTModel
+from modeling_avt.modeling_avt import _head_config
 
 SMALL = {"hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 2, "image_size": 32, "patch_size": 8}
 BACKBONES = {
@@ -271,6 +272,15 @@ def test_initial_weights_follow_the_reference():
             assert module.bias is None or module.bias.abs().max() == 0, name
         elif isinstance(module, Conv1D):  # not scaled down by depth
             assert module.weight.std().item() == pytest.approx(0.02, rel=0.05), name
+
+
+def test_flash_attention_of_heads_too_wide_for_it_is_refused_by_name():
+    config = tiny_config(head_hidden_size=1028, head_num_heads=4)
+    config._attn_implementation = "flash_attention_2"
+    with pytest.raises(ValueError, match="computes heads of up to 256 columns, but AVT's head has 257"):
+        _head_config(config)
+    config.head_hidden_size = 1024
+    assert _head_config(config).n_embd == 1024
 
 
 @pytest.mark.parametrize(

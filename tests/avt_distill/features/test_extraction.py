@@ -121,6 +121,20 @@ def test_bfloat16_is_near_float32(tmp_path, model):
     assert 0 < abs(rounded - exact).max() < 0.1
 
 
+@pytest.mark.parametrize("model", [ViTModel(tiny_vit_config().backbone_config), VJEPA2Model(VJEPA2)])
+def test_what_is_compiled_is_what_computes(tmp_path, monkeypatch, model):
+    calls = []
+
+    def compiled(function, **options):
+        return lambda *args, **inputs: calls.append(function) or function(*args, **inputs)
+
+    monkeypatch.setattr(torch, "compile", compiled)
+    model.save_pretrained(tmp_path)
+    encoder = PretrainedEncoder(tmp_path, compile_model=True)
+    encoder(torch.randn(4, 3, 32, 32), torch.arange(encoder.num_frames)[None])
+    assert len(calls) == 1
+
+
 @pytest.mark.slow
 def test_compiled_models_compute_the_same(tmp_path):
     ViTModel(tiny_vit_config().backbone_config).save_pretrained(tmp_path)
