@@ -530,8 +530,8 @@ def _head_config(config: AVTConfig) -> GPT2Config:
     attention = config._attn_implementation or ""
     if "flash" in attention and per_head > MAX_FLASH_COLUMNS:
         raise ValueError(
-            f"attn_implementation is '{attention}', which computes heads of up to {MAX_FLASH_COLUMNS} columns, but AVT's "
-            f"head has {per_head} (head_hidden_size / head_num_heads): load it with attn_implementation='sdpa'."
+            f"attn_implementation is '{attention}', which computes heads of up to {MAX_FLASH_COLUMNS} columns, but "
+            f"AVT's head has {per_head} (head_hidden_size / head_num_heads): load it with attn_implementation='sdpa'."
         )
     return GPT2Config(
         vocab_size=1,  # there are no tokens: see AVTHead
