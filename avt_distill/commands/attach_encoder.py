@@ -1,4 +1,4 @@
-r"""Makes a student of features watch videos: gives it the encoder that its features were made with.
+r"""Gives a student of features the encoder that they were made with, so that it takes videos.
 
     avt-distill attach_encoder runs/mine/distilled_seed0                 # writes runs/mine/distilled_seed0_video
     avt-distill attach_encoder user/student --encoder facebook/dinov2-base --features features/ \
@@ -35,7 +35,8 @@ def main(argv: Sequence[str]):
     check_output("--output", args.output, named, overwrite=args.overwrite, **made_here)
     device = checked_device(args.device) or torch.device(available_devices()[:2][-1])
     with locked(args.output):
-        attached = attach_encoder(**inputs, unchecked=args.unchecked, device=device)
+        options = {"feature_frame_rate": args.feature_frame_rate, "unchecked": args.unchecked, "device": device}
+        attached = attach_encoder(**inputs, **options)
         save_attached(attached, args.student, args.output)
     check, video = attached.check, "VIDEO"
     if check is not None:
@@ -50,6 +51,7 @@ def parse(argv: Sequence[str]) -> argparse.Namespace:
     parser.add_argument("student", help="folder of a checkpoint that takes features, or its name on the Hub")
     parser.add_argument("--encoder", help="the encoder's name on the Hub, or its folder; default: as it was recorded")
     parser.add_argument("--features", type=Path, help="the student's feature store; default: as its run recorded it")
+    parser.add_argument("--feature_frame_rate", type=float, help="rows per second of .npz and .npy files")
     parser.add_argument("--video", help="a video of that store, to compare; default: the first recorded one")
     parser.add_argument("--output", type=Path, help="folder to write; default: STUDENT_video, beside it")
     parser.add_argument("--unchecked", action="store_true", help="compare nothing, where there is no video or store")

@@ -87,7 +87,7 @@ def extract(args: argparse.Namespace, state: "PartialState") -> list[str]:
         predict_ahead_s=args.predict_ahead_s,
     )
     processor = load_backbone_processor(args.model, encoder.config)
-    record = EncoderRecord.of(args.model, encoder.model.config, processor, args.dtype)
+    record = EncoderRecord.of(args.model, encoder.avt_config, processor, args.dtype)
     keep_extraction(args.output, {**asdict(record), "frame_rate": args.frame_rate})
     if state.is_main_process:
         keep_videos(args.output, videos)

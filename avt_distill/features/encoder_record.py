@@ -55,7 +55,7 @@ class EncoderRecord:
 
         Args:
             model (`str` or `Path`): Its name on the Hub, or its folder.
-            config (`AVTConfig`): Of a `PretrainedEncoder`'s model: what is seen of each moment, and D.
+            config (`AVTConfig`): What is seen of each moment, and D: `PretrainedEncoder.avt_config`.
             processor (`AVTVideoProcessor`): How frames are resized, cropped and normalised.
             dtype (`str`): The precision that it computes in.
         """
@@ -120,6 +120,7 @@ COMPARED = ("revision", *PREPROCESSING, "clip_num_frames", "clip_frame_rate", "p
 def revision_of(model: str | Path) -> str | None:
     """Returns the commit of a model on the Hub; of a folder, a digest of its weights and configuration."""
     if not Path(model).is_dir():
+        # Of transformers 5.23 on, configurations no longer carry it: it is in the path of the cached file.
         return extract_commit_hash(cached_file(str(model), CONFIG_NAME), None)
     return hashlib.sha256(json.dumps(checkpoint_digest(model)).encode()).hexdigest()[:DIGEST_LENGTH]
 

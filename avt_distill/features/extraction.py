@@ -48,6 +48,7 @@ class PretrainedEncoder:
 
     Attributes:
         config (`PreTrainedConfig`): The model's configuration.
+        avt_config (`AVTConfig`): What it sees of each moment, and D, the width of what it makes of it.
         is_video_model (`bool`): Whether a feature is computed from a clip.
         num_frames (`int`): L, frames of a clip; 1 for image models.
 
@@ -80,6 +81,7 @@ class PretrainedEncoder:
             head_num_heads=1,
             head_num_layers=1,
         )
+        self.avt_config = config
         self.is_video_model, self.num_frames = config.clip_num_frames is not None, config.clips.length
         with torch.device("meta"):
             self.model = AVTModel(config).eval()

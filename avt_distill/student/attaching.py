@@ -10,11 +10,12 @@ import torch
 from modeling_avt.backbone_configuration_avt import backbone_width
 from modeling_avt.configuration_avt import AVTConfig
 from modeling_avt.modeling_avt import AVTForAnticipation
+from modeling_avt.temporal_avt import CLIP_CONTRACT
 from modeling_avt.video_io_avt import picture_folder
 from modeling_avt.video_processing_avt import AVTVideoProcessor
 
 from ..features.backbones import load_backbone, load_backbone_processor
-from ..features.encoder_record import EncoderRecord, encoder_of, recorded_videos, revision_of
+from ..features.encoder_record import PREPROCESSING, EncoderRecord, encoder_of, recorded_videos, revision_of
 from ..features.stores import FeatureStore, open_feature_store
 from ..runs.folder import SETTINGS, read_record, whole_files, write_json
 from ..sharing.cards import ATTACHED, READER_COMPARISON, README, checkpoint_card, is_filled_card, write_card
@@ -25,7 +26,8 @@ logger = logging.getLogger(__name__)
 
 CHECKED_ROWS = 8  # spread over the video
 # How far features that are computed anew may be from the stored ones, as a share of their size, by the precision of
-# their extraction. Float32 on a GPU rounds the products of convolutions to 11 bits (TF32).
+# their extraction. GPUs round what goes into float32 convolutions to 11 bits (TF32), which moves a ViT's features by up
+# to 5e-4.
 TOLERANCES = {"float32": 2e-3, "float16": 1e-2, "bfloat16": 5e-2}
 OF_PROCESSOR = ("num_frames", "frame_rate", "tau_o")
 WRITES = (
@@ -74,6 +76,7 @@ def attach_encoder(
     *,
     encoder: str | None = None,
     features: Path | None = None,
+    feature_frame_rate: float | None = None,
     video: str | None = None,
     unchecked: bool = False,
     device: str | torch.device = "cpu",
@@ -84,6 +87,7 @@ def attach_encoder(
         student (`str`): Folder or name on the Hub of a checkpoint that takes features.
         encoder (`str`, *optional*): The encoder. Default: the one that the student or its feature store records.
         features (`Path`, *optional*): The student's feature store. Default: the one that it was trained on.
+        feature_frame_rate (`float`, *optional*): Rows per second, where `features` is an `.npz` file or `.npy` files.
         video (`str`, *optional*): A video whose features are stored. Default: the first that is there of those that the
             store records.
         unchecked (`bool`, *optional*, defaults to `False`): Compare nothing.
@@ -96,7 +100,9 @@ def attach_encoder(
     model = AVTForAnticipation.from_pretrained(student)
     if model.config.backbone_config is not None:
         raise ValueError(f"{student} has a backbone, a '{model.config.backbone_config.model_type}': it takes videos.")
-    store = _store_of(student, features)
+    store = (
+        _recorded_store(student) if features is None else open_feature_store(features, frame_rate=feature_frame_rate)
+    )
     record = _record_of(student, model.config, store)
     name = encoder if encoder is not None else _recorded_encoder(student, record, has_store=store is not None)
     attached, processor = _with_encoder(model, name, record, student, is_given=encoder is not None)
@@ -113,17 +119,19 @@ def attach_encoder(
                 f"The feature store that {student} was trained on is not found: give --features and --video to compare "
                 "what the encoder computes with what is stored, or --unchecked to write the checkpoint without that."
             )
+        torch.nn.Module.to(attached.eval(), device)  # transformers' own has no type
         dtype = "float32" if record is None else record.dtype
-        check = _compared(attached.eval().to(device), processor, store, video, TOLERANCES[dtype], name)
-    return Attached(attached.cpu(), processor, Path(name).name if Path(name).is_dir() else name, check)
+        check = _compared(attached, processor, store, video, TOLERANCES[dtype], name)
+        attached.cpu()
+    return Attached(attached, processor, Path(name).name if Path(name).is_dir() else name, check)
 
 
-def _store_of(student: str, features: Path | None) -> FeatureStore | None:
-    """Returns the feature store that is given, or else the one that a student's run recorded, if it is there."""
+def _recorded_store(student: str) -> FeatureStore | None:
+    """Returns the feature store that a student's run recorded, if it is there."""
     settings = Path(student) / SETTINGS
     recorded = read_record(settings) if settings.is_file() else {}
-    place = features if features is not None else recorded.get("features")
-    if place is None or (features is None and not Path(place).exists()):
+    place = recorded.get("features")
+    if place is None or not Path(place).exists():
         return None
     return open_feature_store(place, frame_rate=recorded.get("feature_frame_rate"))
 
@@ -206,9 +214,10 @@ def _with_encoder(
     times = {time: getattr(config, time) for time in OF_PROCESSOR}
     if record is not None:
         return attached, record.processor(**times)
-    of_frames = load_backbone_processor(name, backbone.config).to_dict()
-    clips = {field: getattr(attached.config, field) for field in ("clip_num_frames", "clip_frame_rate")}
-    return attached, AVTVideoProcessor.from_dict({**of_frames, **times, **clips})
+    of_frames = load_backbone_processor(name, backbone.config)
+    prepared = {field: getattr(of_frames, field) for field in (*PREPROCESSING, "train_size")}
+    clips = {field: getattr(attached.config, field) for field in CLIP_CONTRACT}
+    return attached, AVTVideoProcessor(**prepared, **times, **clips)
 
 
 def _compared(

@@ -16,9 +16,11 @@ from helpers.tiny_models import tiny_config, tiny_model, tiny_vit_config
 from helpers.videos import numbered_frames, write_video
 from tiny_kitchen import write_video_kitchen
 
+from avt_distill.features.backbones import load_backbone
 from avt_distill.features.encoder_record import encoder_of
 from avt_distill.features.stores import open_feature_store, write_features
 from avt_distill.sharing.belongings import files_of_model
+from avt_distill.student import attaching
 from modeling_avt import ActionAnticipationPipeline, AVTConfig, AVTForAnticipation, AVTVideoProcessor
 
 CPU = {"extract_features": ["--cpu", "--num_workers", "0"], "distill": ["--use_cpu", "true"]}
@@ -216,6 +218,22 @@ def test_an_unchecked_checkpoint_says_so(kitchen, tmp_path, caplog):
     assert "Nothing was compared: whether " in caplog.text
 
 
+def test_an_encoder_on_the_hub_is_loaded_at_its_commit(kitchen, copy, monkeypatch):
+    commit, asked = "0123456789abcdef0123456789abcdef01234567", []
+    record = json.loads((copy / "features" / "extraction.json").read_text())
+    (copy / "features" / "extraction.json").write_text(json.dumps({**record, "model": "user/vit", "revision": commit}))
+
+    def load(name, revision=None, **options):
+        asked.append((name, revision))
+        return load_backbone(kitchen / "encoder", **options)
+
+    monkeypatch.setattr(attaching, "load_backbone", load)
+    student = write_student(copy / "of_hub", copy / "features")
+    assert run_command("attach_encoder", student).returncode == 0
+    assert run_command("attach_encoder", student, "--encoder", "user/other").returncode == 0
+    assert asked == [("user/vit", commit), ("user/other", None)]
+
+
 def test_features_of_other_tools_need_the_encoder(kitchen, copy):
     for name in ("extraction.json", "videos.json"):
         (copy / "features" / name).unlink()
@@ -227,6 +245,12 @@ def test_features_of_other_tools_need_the_encoder(kitchen, copy):
     given = ["--encoder", kitchen / "encoder", "--video", kitchen / "video.mp4"]
     result = run_command("attach_encoder", student, *given)
     assert result.returncode == 0, result.stderr
+    features, rate, _ = open_feature_store(copy / "features").read_all("video")
+    np.savez(copy / "features.npz", video=features)
+    given += ["--features", copy / "features.npz"]
+    result = run_command("attach_encoder", student, *given, "--feature_frame_rate", rate)
+    assert result.returncode == 0, result.stderr
+    assert "differs from the feature stored in" in refused(student, *given, "--feature_frame_rate", 2 * rate)
 
 
 def test_no_encoder_alone_computes_memory(kitchen, tmp_path):
