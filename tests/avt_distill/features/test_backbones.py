@@ -90,7 +90,7 @@ def test_the_backbone_of_a_student_comes_with_its_predictor_where_that_is_asked_
     assert load_backbone(tmp_path / "with", use_predictor=True).predictor is not None
     assert load_backbone(tmp_path / "with").predictor is None
     tiny_model(tiny_encoder_config("vjepa2")).save_pretrained(tmp_path / "without")
-    with pytest.raises(ValueError, match=r"without' is an AVT checkpoint without a predictor: give V-JEPA 2 itself"):
+    with pytest.raises(ValueError, match=r"without. was saved without V-JEPA 2.s predictor: give V-JEPA 2 itself"):
         load_backbone(tmp_path / "without", use_predictor=True)
 
 
