@@ -23,6 +23,7 @@ from avt_distill.sharing.belongings import files_of_model
 from avt_distill.student import attaching
 from modeling_avt import ActionAnticipationPipeline, AVTConfig, AVTForAnticipation, AVTVideoProcessor
 
+LARGER_WEIGHTS = '{"initializer_range": 0.1, "head_num_layers": 2}'  # at AVT's own, a tiny student answers alike
 CPU = {"extract_features": ["--cpu", "--num_workers", "0"], "distill": ["--use_cpu", "true"]}
 
 
@@ -35,12 +36,11 @@ def commands_of_readme() -> list[list[str]]:
 
 def run_readme(folder: Path, encoder: Path, more: dict[str, list]) -> dict:
     """Runs README's commands in a folder with `my_data/`, with another encoder, and returns the answers."""
-    more = {**CPU, **more}
-    more["distill"] = [*CPU["distill"], "--cache_dir", folder / "cache", *more.get("distill", [])]
-    more["anticipate"] = ["--json", "answers.json"]
+    here = {"distill": ["--cache_dir", folder / "cache"], "anticipate": ["--json", "answers.json"]}
     for name, *words in commands_of_readme():
         words = [str(encoder) if word == "facebook/dinov2-base" else word for word in words]
-        result = run_command(name, *words, *more.get(name, []), folder=folder)
+        options = [option for given in (CPU, here, more) for option in given.get(name, [])]
+        result = run_command(name, *words, *options, folder=folder)
         assert result.returncode == 0, result.stderr
     return json.loads((folder / "answers.json").read_text())
 
@@ -67,13 +67,14 @@ def answers_of_features(folder: Path, video: str) -> list[dict]:
 def test_a_student_of_features_watches_videos_by_the_commands_of_the_readme(tmp_path, kind, of_encoder):
     write_video_kitchen(tmp_path / "my_data")
     encoder = write_encoder(tmp_path / "encoder", kind)
-    answers = run_readme(tmp_path, encoder, {"extract_features": [*CPU["extract_features"], *of_encoder]})
+    more = {"extract_features": of_encoder, "distill": ["--model_options", LARGER_WEIGHTS]}
+    answers = run_readme(tmp_path, encoder, more)
     expected = answers_of_features(tmp_path, "v1")
     # At 9 s, the end of the video, the store has the row of 8.75 s, and the video its last frame.
     moments, expected = answers["moments"][:-1], expected[:-1]
     assert [moment["at_s"] for moment in moments] == [moment["at_s"] for moment in expected] == [*range(1, 9)]
     np.testing.assert_allclose(scores(moments), scores(expected), atol=1e-4, rtol=0)
-    assert scores(expected).std(0).max() > 5e-4  # moments differ: equal scores say something
+    assert scores(expected).std(0).max() > 0.01  # moments differ: equal scores say something
 
     student, attached = (tmp_path / "runs" / "mine" / name for name in ("baseline_seed0", "baseline_seed0_video"))
     recorded = AVTConfig.from_pretrained(student).feature_encoder
