@@ -35,7 +35,7 @@ def load_backbone(model_name_or_path: str | Path, *, use_predictor: bool = False
         ValueError: where there is no such model, where it does not see, and where the checkpoint lacks weights, which
             would be random, or holds more layers than its configuration says.
     """
-    revision = kwargs.get("revision")
+    revision = kwargs.get("revision", "main")
     config = load_backbone_config(model_name_or_path, revision)
     if use_predictor and not has_predictor(config):
         raise ValueError(f"'{model_name_or_path}' has no predictor: only V-JEPA 2 has one.")
@@ -53,7 +53,7 @@ def load_backbone(model_name_or_path: str | Path, *, use_predictor: bool = False
     return backbone
 
 
-def load_backbone_config(model_name_or_path: str | Path, revision: str | None = None) -> PreTrainedConfig:
+def load_backbone_config(model_name_or_path: str | Path, revision: str = "main") -> PreTrainedConfig:
     """Returns the configuration of the vision model that `load_backbone` loads; `revision`: of one on the Hub.
 
     Raises:
@@ -81,7 +81,7 @@ def load_backbone_config(model_name_or_path: str | Path, revision: str | None = 
     return config
 
 
-def _is_avt(model_name_or_path: str | Path, revision: str | None) -> bool:
+def _is_avt(model_name_or_path: str | Path, revision: str) -> bool:
     """Whether a model is an AVT checkpoint.
 
     Raises:
