@@ -32,9 +32,22 @@ def check_inputs(
         raise ValueError("frame_mask hides a last frame: padding goes to the left, before the first real frame.")
 
 
+def without_backbone(config, advice: str) -> str:
+    """Returns the sentence that refuses frames and videos for a model of features.
+
+    Args:
+        config (`AVTConfig`): The model's.
+        advice (`str`): What to give it instead.
+    """
+    return (
+        f"This model has no backbone (config.backbone_config is None): {advice}; or write a checkpoint that takes "
+        f"videos, with its encoder: avt-distill attach_encoder {config.name_or_path or 'CHECKPOINT'}."
+    )
+
+
 def _check_pixels(config, pixel_values_videos: torch.Tensor):
     if config.backbone_config is None:
-        raise ValueError("This model has no backbone (config.backbone_config is None): give video_features (B, T, D).")
+        raise ValueError(without_backbone(config, "give video_features (B, T, D)"))
     if pixel_values_videos.ndim not in (5, 6) or pixel_values_videos.shape[-3] != 3:
         raise ValueError(
             f"pixel_values_videos has the shape {tuple(pixel_values_videos.shape)}: give (B, T, 3, H, W), "

@@ -20,7 +20,7 @@ from .configuration_avt import AVTConfig, ReaderSettings
 from .encoders_avt import backbone_class, encode, encode_clips, has_class_token, leave_out_predictor
 from .loading_avt import check_loaded, load_with_report
 from .losses_avt import classification_loss, feature_prediction_loss, past_action_loss
-from .model_inputs_avt import check_inputs, check_labels
+from .model_inputs_avt import check_inputs, check_labels, without_backbone
 from .numbers_avt import compute_dtype
 from .outputs_avt import AVTAnticipationOutput, AVTModelOutput
 from .probe_avt import AttentiveProbe
@@ -169,9 +169,7 @@ class AVTModel(AVTPreTrainedModel):
             ValueError: without a backbone, or where the backbone's features are not `config.feature_dim` wide.
         """
         if self.backbone is None:
-            raise ValueError(
-                "This model has no backbone (config.backbone_config is None): give video_features (B, T, D)."
-            )
+            raise ValueError(without_backbone(self.config, "give video_features (B, T, D)"))
         features = encode(self.backbone, pixel_values, self.config, self.has_class_token)
         if features.shape[-1] != self.config.feature_dim:
             raise ValueError(

@@ -11,6 +11,7 @@ from transformers import Pipeline
 from transformers.pipelines.pt_utils import PipelineDataset, PipelineIterator
 
 from .answers_avt import check_can_read, check_observed_alike, described_history, most_likely
+from .model_inputs_avt import without_backbone
 from .numbers_avt import check_encoded, check_features, check_weights, compute_dtype
 from .pipeline_inputs_avt import ClockedArray, ObservedWindow, VideoArray, VideoFile, is_uint8, to_source
 from .reader_avt import pool
@@ -270,10 +271,8 @@ class ActionAnticipationPipeline(Pipeline):
             if source.rows.shape[1] != config.feature_dim:
                 raise ValueError(f"The features are {source.described}: this model takes (N, {config.feature_dim}).")
         elif config.backbone_config is None:
-            raise ValueError(
-                "This model has no backbone (config.backbone_config is None): give features of frames, floating (N, "
-                f"{config.feature_dim}), instead of {source.described}."
-            )
+            advice = f"give features of frames, floating (N, {config.feature_dim}), instead of {source.described}"
+            raise ValueError(without_backbone(config, advice))
 
     def _prepare_window(self, source: ObservedWindow, at: float | None, every: float | None) -> dict:
         """Returns the rows of an array without a clock as the one window that they are."""

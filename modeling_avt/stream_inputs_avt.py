@@ -6,6 +6,7 @@ from enum import Enum, auto
 import numpy as np
 import torch
 
+from .model_inputs_avt import without_backbone
 from .numbers_avt import check_features
 from .temporal_avt import TIME_SLACK_S
 
@@ -87,6 +88,8 @@ def checked_frame(frame, config) -> torch.Tensor:
     else:
         frame = frame.detach().to("cpu", copy=True)
     if config.backbone_config is None:
+        if frame.dtype == torch.uint8 and frame.ndim == 3:
+            raise ValueError(without_backbone(config, f"give features of frames, floating ({config.feature_dim},)"))
         if not frame.is_floating_point() or frame.shape != (config.feature_dim,):
             raise ValueError(
                 f"The features are {frame.dtype} of shape {tuple(frame.shape)}: this model takes floating point "

@@ -42,7 +42,8 @@ def main(arguments: list[str] | None = None):
     except (ValueError, OSError) as error:
         sys.exit(f"error: {error}")
     if anticipate.model.config.backbone_config is None:
-        sys.exit(f"error: {args.model} takes features and not videos: give a checkpoint with a backbone.")
+        attach = f"avt-distill attach_encoder {args.model}"
+        sys.exit(f"error: {args.model} takes features and not videos: give the checkpoint that `{attach}` writes.")
     signal.signal(signal.SIGTERM, lambda *_: sys.exit())  # uploads are deleted then, too
     parent = os.environ.get("GRADIO_TEMP_DIR") or tempfile.gettempdir()
     os.makedirs(parent, exist_ok=True)

@@ -7,6 +7,7 @@ optimisers are compared with what the literature says, written down here.
 import json
 import shlex
 from dataclasses import dataclass
+from pathlib import Path
 from types import SimpleNamespace
 
 import pandas as pd
@@ -191,7 +192,7 @@ def built(run, builder, published: Published):
     if published.feature_dim is None:
         seen = student_input(run, builder)
     else:
-        seen = StudentInput(SimpleNamespace(feature_dim=published.feature_dim), None, {})
+        seen = StudentInput(SimpleNamespace(feature_dim=published.feature_dim, path=Path("x")), None, {})
     with torch.device("meta"):
         return build_student(run, builder, seen), seen
 

@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -148,6 +149,16 @@ def test_another_setting_in_the_same_folder_is_refused(kitchen, finished, change
     with pytest.raises(SystemExit, match=f"holds a student with .*{named}"):
         run_distill.main(options(kitchen, finished, "--seeds", "0", "1", *changed))
     assert equal(weights(finished / "baseline_seed0"), before)
+
+
+def test_a_student_that_was_given_its_encoder_is_no_student_of_the_run(kitchen, tmp_path, capsys):
+    arguments = baseline_options(kitchen, tmp_path / "run", "--num_train_epochs=1", "--seed=0")
+    run_distill.main(arguments)
+    shutil.copytree(tmp_path / "run" / "baseline_seed0", tmp_path / "run" / "baseline_seed0_video")
+    run_distill.main(arguments)
+    printed = capsys.readouterr().out
+    assert "baseline_seed0 " in printed
+    assert "baseline_seed0_video" not in printed
 
 
 def test_other_soft_labels_in_the_same_folder_are_refused(kitchen, finished, tmp_path):

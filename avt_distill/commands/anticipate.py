@@ -173,7 +173,10 @@ def watch(args: argparse.Namespace):
     anticipate = load_pipeline(args)
     config = anticipate.model.config
     if config.backbone_config is None:
-        raise ValueError(f"{args.model} has no backbone: it takes features, and a live source brings frames.")
+        raise ValueError(
+            f"{args.model} has no backbone: it takes features, and a live source brings frames. Write a checkpoint "
+            f"that takes these, with its encoder: avt-distill attach_encoder {args.model}."
+        )
     options = {"every": args.every, "top_k": args.top_k, "reader": False if args.no_reader else None}
     stream = anticipate.model.stream(anticipate.video_processor, **options)
     messages_to(args)(title(args, config))

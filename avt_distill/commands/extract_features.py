@@ -5,12 +5,13 @@ r"""Extracts features of videos with any pretrained image or video model.
         --frame_rate 4 --dtype bfloat16 --batch_size 8
 
 Each process takes every n-th video. If interrupted, rerun the command to resume. Each folder holds features from one
-model and one set of settings.
+model and one set of settings, and records both: `avt-distill attach_encoder` gives the encoder to students of them.
 """
 
 import argparse
 import sys
 from collections.abc import Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -19,8 +20,6 @@ from ..runs.outputs import check_output
 
 if TYPE_CHECKING:
     from accelerate import PartialState
-
-PREPROCESSING = ("size", "crop_size", "image_mean", "image_std", "antialias")
 
 
 def main(argv: Sequence[str]):
@@ -46,8 +45,12 @@ def parse(argv: Sequence[str]) -> argparse.Namespace:
     parser.add_argument("--output", type=Path, required=True, help="folder to write <video name>.safetensors into")
     parser.add_argument("--frame_rate", type=float, default=1.0, help="features per second")
     parser.add_argument("--picture_fps", type=float, help="take folders of numbered pictures for videos of this rate")
-    clip = "video models: frames per second of the clip that ends at each feature"
-    parser.add_argument("--clip_frame_rate", type=float, default=8.0, help=clip)
+    frames = "video models: frames of the clip that ends at each feature; default: as it was trained on"
+    parser.add_argument("--clip_num_frames", type=int, help=frames)
+    rate = "video models: frames per second of that clip"
+    parser.add_argument("--clip_frame_rate", type=float, default=8.0, help=rate)
+    ahead = "V-JEPA 2: add what its predictor expects this many seconds later, such as the student's tau_a"
+    parser.add_argument("--predict_ahead_s", type=float, help=ahead)
     parser.add_argument("--batch_size", type=int, default=32, help="features computed at once")
     parser.add_argument("--num_workers", type=int, default=2, help="processes that decode ahead")
     precision = "the model's precision; float32 is stored"
@@ -69,17 +72,25 @@ def extract(args: argparse.Namespace, state: "PartialState") -> list[str]:
 
     from ..data.videos import videos_with_rate
     from ..features.backbones import load_backbone_processor
+    from ..features.encoder_record import EncoderRecord, keep_videos
     from ..features.extraction import PretrainedEncoder, extract_features, keep_extraction
 
     videos = videos_with_rate(args.videos, args.picture_fps)
     dtype = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}[args.dtype]
-    encoder = PretrainedEncoder(args.model, dtype, state.device, args.compile)
+    encoder = PretrainedEncoder(
+        args.model,
+        dtype,
+        state.device,
+        args.compile,
+        clip_num_frames=args.clip_num_frames,
+        clip_frame_rate=args.clip_frame_rate,
+        predict_ahead_s=args.predict_ahead_s,
+    )
     processor = load_backbone_processor(args.model, encoder.config)
-    settings = {name: getattr(processor, name) for name in PREPROCESSING}
-    settings.update(model=args.model, dtype=args.dtype, frame_rate=args.frame_rate)
-    if encoder.is_video_model:
-        settings.update(num_frames=encoder.num_frames, clip_frame_rate=args.clip_frame_rate)
-    keep_extraction(args.output, settings)
+    record = EncoderRecord.of(args.model, encoder.avt_config, processor, args.dtype)
+    keep_extraction(args.output, {**asdict(record), "frame_rate": args.frame_rate})
+    if state.is_main_process:
+        keep_videos(args.output, videos)
     share = {video_id: videos[video_id] for video_id in list(videos)[state.process_index :: state.num_processes]}
     results = extract_features(
         share,

@@ -35,10 +35,11 @@ def load_backbone(model_name_or_path: str | Path, *, use_predictor: bool = False
         ValueError: where there is no such model, where it does not see, and where the checkpoint lacks weights, which
             would be random, or holds more layers than its configuration says.
     """
-    config = load_backbone_config(model_name_or_path)
+    revision = kwargs.get("revision", "main")
+    config = load_backbone_config(model_name_or_path, revision)
     if use_predictor and not has_predictor(config):
         raise ValueError(f"'{model_name_or_path}' has no predictor: only V-JEPA 2 has one.")
-    if _is_avt(model_name_or_path):
+    if _is_avt(model_name_or_path, revision):
         backbone: Any = AVTModel.from_pretrained(model_name_or_path, **kwargs).backbone
         if use_predictor and backbone.predictor is None:
             raise ValueError(f"'{model_name_or_path}' was saved without V-JEPA 2's predictor: give V-JEPA 2 itself.")
@@ -52,20 +53,20 @@ def load_backbone(model_name_or_path: str | Path, *, use_predictor: bool = False
     return backbone
 
 
-def load_backbone_config(model_name_or_path: str | Path) -> PreTrainedConfig:
-    """Returns the configuration of the vision model that `load_backbone` loads.
+def load_backbone_config(model_name_or_path: str | Path, revision: str = "main") -> PreTrainedConfig:
+    """Returns the configuration of the vision model that `load_backbone` loads; `revision`: of one on the Hub.
 
     Raises:
         ValueError: where there is no such model, and where it does not see.
     """
-    if _is_avt(model_name_or_path):
-        config: Any = AVTConfig.from_pretrained(model_name_or_path).backbone_config
+    if _is_avt(model_name_or_path, revision):
+        config: Any = AVTConfig.from_pretrained(model_name_or_path, revision=revision).backbone_config
         if config is None:
             raise ValueError(f"'{model_name_or_path}' is an AVT checkpoint that takes features: it has no backbone.")
         return config
     try:
         # Of a model that transformers itself knows.
-        config = AutoConfig.from_pretrained(model_name_or_path, trust_remote_code=False)
+        config = AutoConfig.from_pretrained(model_name_or_path, trust_remote_code=False, revision=revision)
     except ValueError as error:
         raise ValueError(
             f"The model '{model_name_or_path}' cannot be used ({str(error).splitlines()[0]}): give one that "
@@ -80,14 +81,14 @@ def load_backbone_config(model_name_or_path: str | Path) -> PreTrainedConfig:
     return config
 
 
-def _is_avt(model_name_or_path: str | Path) -> bool:
+def _is_avt(model_name_or_path: str | Path, revision: str) -> bool:
     """Whether a model is an AVT checkpoint.
 
     Raises:
         ValueError: where there is no such model.
     """
     try:
-        fields, _ = PreTrainedConfig.get_config_dict(model_name_or_path)
+        fields, _ = PreTrainedConfig.get_config_dict(model_name_or_path, revision=revision)
     except (OSError, ValueError) as error:
         raise ValueError(
             f"Cannot read the model '{model_name_or_path}' ({str(error).splitlines()[0]}): give its name on the Hub, "

@@ -13,16 +13,18 @@ from torch.utils.data import DataLoader
 from modeling_avt.backbone_configuration_avt import has_predictor
 from modeling_avt.configuration_avt import AVTConfig
 from modeling_avt.modeling_avt import AVTModel
-from modeling_avt.temporal_avt import CLIP_FRAME_RATE, TIME_SLACK_S, Clips
+from modeling_avt.rules_avt import OrNone
+from modeling_avt.temporal_avt import CLIP_FRAME_RATE, TIME_RULES, TIME_SLACK_S, Clips
 from modeling_avt.video_io_avt import VideoDecodeError, probe
 from modeling_avt.video_processing_avt import AVTVideoProcessor
 
 from ..runs.checkpoints import check_encoded
-from ..runs.folder import keep_settings
+from ..runs.folder import keep_settings, read_record
 from .backbones import load_backbone
+from .encoder_record import EXTRACTION
 from .stores import feature_file, is_complete, write_features
 
-SETTINGS_FILE = "extraction.json"
+PREDICT_AHEAD_S = OrNone(TIME_RULES["tau_a"])
 OTHER_FEATURES = (
     "{place} holds features made with {name}={found}, not {wanted}: give another folder, otherwise one store would "
     "hold two kinds of features."
@@ -46,6 +48,7 @@ class PretrainedEncoder:
 
     Attributes:
         config (`PreTrainedConfig`): The model's configuration.
+        avt_config (`AVTConfig`): What it sees of each moment, and D, the width of what it makes of it.
         is_video_model (`bool`): Whether a feature is computed from a clip.
         num_frames (`int`): L, frames of a clip; 1 for image models.
 
@@ -64,6 +67,7 @@ class PretrainedEncoder:
         predict_ahead_s: float | None = None,
     ):
         use_predictor = predict_ahead_s is not None
+        predict_ahead_s = PREDICT_AHEAD_S("predict_ahead_s", predict_ahead_s)
         backbone = load_backbone(model_name_or_path, use_predictor=use_predictor, dtype=dtype)
         self.config, self.device = backbone.config, torch.device(device)
         # Only `encode_frames` is used, with the pretrained model in place of an AVT's own: the rest takes no memory.
@@ -77,6 +81,7 @@ class PretrainedEncoder:
             head_num_heads=1,
             head_num_layers=1,
         )
+        self.avt_config = config
         self.is_video_model, self.num_frames = config.clip_num_frames is not None, config.clips.length
         with torch.device("meta"):
             self.model = AVTModel(config).eval()
@@ -219,12 +224,16 @@ def keep_extraction(folder: str | Path, settings: dict):
 
     Args:
         folder (`str` or `Path`): The feature store.
-        settings (`dict`): Anything that JSON holds. Kept in `extraction.json`.
+        settings (`dict`): Anything that JSON holds. Kept in `extraction.json`. Where a model lies (`model`) is not
+            compared for models of one `revision`.
 
     Raises:
         ValueError: where the folder holds features with other settings, or of unknown origin.
     """
-    path = Path(folder) / SETTINGS_FILE
+    path = Path(folder) / EXTRACTION
     if not path.exists() and any(path.parent.glob("*.safetensors")):
-        raise ValueError(f"{folder} holds features but no {SETTINGS_FILE} that tells how they were made: give another.")
+        raise ValueError(f"{folder} holds features but no {EXTRACTION} that tells how they were made: give another.")
+    revision = settings.get("revision")
+    if revision is not None and path.exists() and read_record(path).get("revision") == revision:
+        settings = {name: value for name, value in settings.items() if name != "model"}
     keep_settings(path, settings, refusal=OTHER_FEATURES)

@@ -18,6 +18,7 @@ logger = logging.getLogger(__name__)
 RESULTS, SETTINGS, CONFIG, README = "results.json", "settings.json", "config.json", "README.md"
 FILLED = "<!-- filled by avt-distill, {digest} -->"
 READER_COMPARISON, ADAPTATION = "reader_comparison.json", "adaptation.json"
+ATTACHED = "attached.json"  # of a student of features that was given its encoder
 MEASURES = {
     "action_top1_accuracy": ("accuracy", "Top-1 accuracy"),
     "action_top5_accuracy": ("accuracy", "Top-5 accuracy"),
@@ -59,6 +60,7 @@ def student_card(
     values = {**config, **results, **about, "num_actions": len(labels), "leak_note": leak_note and Markdown(leak_note)}
     values |= {
         "takes_features": config["backbone_config"] is None,
+        "attached": _read(folder / ATTACHED) if (folder / ATTACHED).exists() else None,
         "features": settings["features"] if settings["features"] is None else Path(settings["features"]).name,
         "results_table": _results_table(results["metrics"], comparison),
         "compared_seeds": None if comparison is None else comparison["seeds"],

@@ -19,6 +19,7 @@ from modeling_avt.video_processing_avt import AVTVideoProcessor
 from ..data.builder import AnticipationBuilder
 from ..data.collator import FeatureCollator, VideoCollator
 from ..features.backbones import load_backbone, load_backbone_config, load_backbone_processor
+from ..features.encoder_record import EncoderRecord, encoder_of, refuse_other_encoder
 from ..features.stores import FeatureStore, open_feature_store
 from ..runs.arguments import mapping
 from ..runs.checkpoints import check_loaded
@@ -75,6 +76,8 @@ def student_input(args: StudentArguments, builder: AnticipationBuilder) -> Stude
         store = open_feature_store(args.features, frame_rate=args.feature_frame_rate, missing=args.feature_missing)
         as_reference = builder.config.protocol == "avt" and builder.config.source == "features"
         _check_model_options(args, _of_data(builder), store)
+        if args.model_name_or_path is not None:
+            check_same_encoder(args.model_name_or_path, AVTConfig.from_pretrained(args.model_name_or_path), store)
         width = mapping("model_options", args.model_options).get("head_feature_dim")
         width = FIELD_RULES["head_feature_dim"]("head_feature_dim", width)
         return StudentInput(store, None, views, by_number=as_reference, head_feature_dim=width)
@@ -165,7 +168,23 @@ def _of_data(builder: AnticipationBuilder) -> dict[str, Any]:
 
 def _of_features(store: FeatureStore) -> dict[str, Any]:
     """Returns the fields of `AVTConfig` that are a feature store's."""
-    return {"backbone_config": None, "feature_dim": store.feature_dim}
+    encoder = encoder_of(store)
+    record = None if encoder is None else encoder.to_config()
+    return {"backbone_config": None, "feature_dim": store.feature_dim, "feature_encoder": record}
+
+
+def check_same_encoder(student: str, config: AVTConfig, store: FeatureStore):
+    """Raises `ValueError` where it is known that a store holds features of another encoder than a student's.
+
+    Args:
+        student (`str`): Where it is from, for the message.
+        config (`AVTConfig`): The student's.
+        store (`FeatureStore`): What it is to read.
+    """
+    encoder = encoder_of(store)
+    if encoder is not None and config.feature_encoder is not None:
+        own = EncoderRecord.from_fields(config.feature_encoder, f"The feature_encoder of {student}")
+        refuse_other_encoder(own, encoder, student, store.path)
 
 
 def _check_model_options(args: StudentArguments, of_data: Mapping[str, Any], store: FeatureStore | None):

@@ -111,7 +111,9 @@ def hub_name(args: RunArguments) -> str:
 def report(args: RunArguments, data: StudentData, tables: dict[str, list[ScoreTable]]) -> str:
     """Returns each student's metrics and their comparison as text, and writes `comparison.json` and a card."""
     folder = args.folder
-    results = {path.parent.name: read_record(path, "metrics") for path in sorted(folder.glob(f"*_seed*/{RESULTS}"))}
+    results = {
+        path.parent.name: read_record(path, "metrics") for path in sorted(folder.glob(f"*_seed*[0-9]/{RESULTS}"))
+    }
     metrics = {name: result["metrics"] for name, result in results.items()}
     if (probe := probe_table(data, args.evaluation_split)) is not None:
         probe.save(folder / f"scores_{args.evaluation_split}_probe.parquet")

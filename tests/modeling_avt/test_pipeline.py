@@ -393,8 +393,16 @@ def test_refuses_features_that_are_not_finite(anticipate_features):
 
 
 def test_a_model_of_features_refuses_files_before_it_opens_them(anticipate_features):
-    with pytest.raises(ValueError, match=r"has no backbone .* floating \(N, 12\), instead of the file missing.mp4"):
+    advice = r"floating \(N, 12\), instead of the file missing.mp4; or write a checkpoint that takes videos, .*"
+    with pytest.raises(ValueError, match=rf"has no backbone .* {advice}: avt-distill attach_encoder CHECKPOINT\.$"):
         anticipate_features("missing.mp4")
+
+
+def test_a_model_of_features_names_the_command_that_gives_it_a_backbone(tmp_path, video):
+    tiny_model(tiny_config()).save_pretrained(tmp_path)
+    anticipate = pipeline("action-anticipation", model=str(tmp_path), trust_remote_code=True)
+    with pytest.raises(ValueError, match=rf"avt-distill attach_encoder {tmp_path}\.$"):
+        anticipate(str(video))
 
 
 def test_a_model_with_a_backbone_needs_a_processor(tmp_path):

@@ -340,6 +340,7 @@ def test_features_instead_of_frames():
 @pytest.mark.parametrize(
     ("features", "message"),
     [
+        (torch.zeros(4, 4, 3, dtype=torch.uint8), r"no backbone .*: give features of frames, .* attach_encoder CHECK"),
         (torch.zeros(11), r"The features are torch\.float32 of shape \(11,\): this model takes floating point \(12,\)"),
         (torch.zeros(1, 12), r"of shape \(1, 12\)"),
         (torch.zeros(12, dtype=torch.int64), r"torch\.int64"),

@@ -8,11 +8,14 @@ import numpy as np
 import pytest
 import torch
 from helpers.commands import Result, run_command
+from helpers.encoders import write_encoder
 from helpers.processes import command
 from helpers.tiny_models import tiny_vit_config
 from helpers.videos import numbered_frames, write_video
 from transformers import VideoMAEConfig, VideoMAEModel, ViTModel
 
+from avt_distill.features.encoder_record import encoder_of, recorded_videos, revision_of
+from avt_distill.features.extraction import PretrainedEncoder
 from avt_distill.features.stores import open_feature_store
 
 ON_THE_CPU = ("--cpu", "--num_workers", "0")
@@ -93,7 +96,49 @@ def test_video_models_run_in_bfloat16(videos, tmp_path):
     assert result.returncode == 0, result.stderr
     assert open_feature_store(tmp_path / "out").read("v2", [0.0, 1.0]).shape == (2, 32)
     settings = json.loads((tmp_path / "out" / "extraction.json").read_text())
-    assert (settings["num_frames"], settings["clip_frame_rate"], settings["dtype"]) == (4, 5.0, "bfloat16")
+    assert (settings["clip_num_frames"], settings["clip_frame_rate"], settings["dtype"]) == (4, 5.0, "bfloat16")
+
+
+def test_a_store_records_its_encoder_and_its_videos(model, videos, tmp_path):
+    assert run(model, videos / "v1.mp4", "--output", tmp_path / "out").returncode == 0
+    assert run(model, videos / "v2.mp4", "--output", tmp_path / "out").returncode == 0
+    record = encoder_of(open_feature_store(tmp_path / "out"))
+    assert record is not None
+    assert (record.model, record.revision) == (str(model), revision_of(model))
+    assert (record.feature_dim, record.image_std, record.crop_size) == (32, [0.25] * 3, {"height": 32, "width": 32})
+    assert (record.clip_num_frames, record.clip_frame_rate, record.predict_ahead_s) == (None, None, None)
+    assert recorded_videos(tmp_path / "out") == {name: str(videos / f"{name}.mp4") for name in ("v1", "v2")}
+
+
+def test_clips_and_the_predictor_are_options(videos, tmp_path):
+    encoder = write_encoder(tmp_path / "encoder", "vjepa2")
+    arguments = [encoder, videos / "v2.mp4", "--output", tmp_path / "out", "--clip_num_frames", 2]
+    assert run(*arguments, "--predict_ahead_s", 0.5).returncode == 0
+    store = open_feature_store(tmp_path / "out")
+    record = encoder_of(store)
+    assert record is not None
+    assert (record.clip_num_frames, record.clip_frame_rate, record.predict_ahead_s) == (2, 8.0, 0.5)
+    assert (record.feature_dim, store.feature_dim) == (64, 64)
+    expected = PretrainedEncoder(encoder, clip_num_frames=2, predict_ahead_s=0.5)
+    frames, clips = record.processor().read_moments(videos / "v2.mp4", np.array([1.0]))
+    np.testing.assert_allclose(store.read("v2", [1.0]), expected(frames, clips.clips), atol=1e-5)
+    assert "holds features made with feature_dim=64, not 32" in run(*arguments).stderr
+    assert "made with predict_ahead_s=0.5, not 1.0" in run(*arguments, "--predict_ahead_s", 1.0).stderr
+    assert "predict_ahead_s is -1.0: give a finite number of seconds" in run(*arguments, "--predict_ahead_s", -1).stderr
+
+
+def test_a_model_of_another_content_is_refused_wherever_it_lies(videos, tmp_path):
+    encoder = write_encoder(tmp_path / "encoder", "vit")
+    arguments = [videos / "v1.mp4", "--output", tmp_path / "out"]
+    assert run(encoder, *arguments).returncode == 0
+    encoder = encoder.rename(tmp_path / "moved")
+    assert run(encoder, *arguments).returncode == 0
+    write_encoder(encoder, "vit", seed=1)
+    result = run(encoder, *arguments)
+    assert result.returncode == 1
+    assert f"{tmp_path / 'out'} holds features made with model={tmp_path / 'encoder'}" in result.stderr
+    write_encoder(tmp_path / "encoder", "vit", seed=1)
+    assert "holds features made with revision=" in run(tmp_path / "encoder", *arguments).stderr
 
 
 def test_unreadable_videos_stop_the_run_or_are_listed_at_its_end(model, videos, tmp_path):

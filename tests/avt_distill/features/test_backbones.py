@@ -4,7 +4,7 @@ import json
 
 import pytest
 import torch
-from helpers.tiny_models import tiny_config, tiny_model, tiny_processor, tiny_vit_config
+from helpers.tiny_models import tiny_config, tiny_encoder_config, tiny_model, tiny_processor, tiny_vit_config
 from transformers import BertConfig, BertModel, CLIPConfig, CLIPModel, ViTConfig, ViTForImageClassification, ViTModel
 
 from avt_distill.features.backbones import load_backbone, load_backbone_processor
@@ -83,6 +83,15 @@ def test_models_that_see_nothing_are_refused(tmp_path):
     tiny_model(tiny_config()).save_pretrained(tmp_path / "avt")
     with pytest.raises(ValueError, match="has no backbone"):
         load_backbone(tmp_path / "avt")
+
+
+def test_the_backbone_of_a_student_comes_with_its_predictor_where_that_is_asked_for(tmp_path):
+    tiny_model(tiny_encoder_config("vjepa2", use_predictor=True)).save_pretrained(tmp_path / "with")
+    assert load_backbone(tmp_path / "with", use_predictor=True).predictor is not None
+    assert load_backbone(tmp_path / "with").predictor is None
+    tiny_model(tiny_encoder_config("vjepa2")).save_pretrained(tmp_path / "without")
+    with pytest.raises(ValueError, match=r"without. was saved without V-JEPA 2.s predictor: give V-JEPA 2 itself"):
+        load_backbone(tmp_path / "without", use_predictor=True)
 
 
 @pytest.mark.parametrize(

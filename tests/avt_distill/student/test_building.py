@@ -1,5 +1,9 @@
 """Students: what is built of which options, what it sees, and whose weights it begins with."""
 
+import json
+import shutil
+from pathlib import Path
+
 import numpy as np
 import pytest
 import torch
@@ -278,3 +282,44 @@ def test_a_checkpoints_reader_is_left_out_of_a_student_that_is_trained_further(k
     assert student.config.reader is None
     assert "The reader of" in caplog.text
     assert student.recognizer.out_features == len(ACTIONS) + 1
+
+
+def with_record(kitchen, place: Path, **changes) -> dict:
+    """Copies a kitchen's features, with the record of an encoder, and returns what a student keeps of it."""
+    shutil.copytree(kitchen / "features", place)
+    frames = {"size": {"shortest_edge": 36}, "crop_size": {"height": 32, "width": 32}, "antialias": True}
+    record = {
+        "model": "/home/me/vit",
+        "revision": "0123456789abcdef",
+        "dtype": "float32",
+        "feature_dim": WIDTH,
+        **frames,
+    }
+    record |= {"image_mean": [0.5] * 3, "image_std": [0.5] * 3, **changes}
+    (place / "extraction.json").write_text(json.dumps({**record, "frame_rate": 1.0}))
+    return {**record, "model": "vit", "clip_num_frames": None, "clip_frame_rate": None, "predict_ahead_s": None}
+
+
+def test_a_student_carries_the_encoder_of_its_features(tmp_path, kitchen):
+    expected = with_record(kitchen, tmp_path / "store")
+    model = build(of_features(kitchen, features=str(tmp_path / "store")), kitchen_builder(kitchen))
+    model.save_pretrained(tmp_path / "student")
+    assert AVTForAnticipation.from_pretrained(tmp_path / "student").config.feature_encoder == expected
+    assert build(of_features(kitchen), kitchen_builder(kitchen)).config.feature_encoder is None
+
+
+def test_a_student_is_not_trained_further_on_features_of_another_encoder(tmp_path, kitchen):
+    expected = with_record(kitchen, tmp_path / "store")
+    with_record(kitchen, tmp_path / "same", model="/moved/vit", dtype="bfloat16")
+    with_record(kitchen, tmp_path / "other", revision="fedcba9876543210")
+    args = of_features(kitchen, features=str(tmp_path / "store"))
+    build(args, kitchen_builder(kitchen)).save_pretrained(tmp_path / "student")
+    for name in ("same", "other"):
+        args = StudentArguments(features=str(tmp_path / name), model_name_or_path=str(tmp_path / "student"))
+        if name == "same":
+            assert build(args, kitchen_builder(kitchen)).config.feature_encoder == expected
+        else:
+            with pytest.raises(
+                ValueError, match=r"other holds features of another encoder than .*student was trained on"
+            ):
+                student_input(args, kitchen_builder(kitchen))
