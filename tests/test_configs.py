@@ -177,12 +177,13 @@ def vit_of_the_hub(monkeypatch, tmp_path):
     (tmp_path / "preprocessor_config.json").write_text(json.dumps({"rescale_factor": 1 / 255, **square}))
     asked_for = []
 
-    def load_backbone(name):
+    def load_backbone(name, use_predictor):
         asked_for.append(name)
         with torch.device("meta"):
             return ViTModel(ViTConfig(), add_pooling_layer=False)
 
     monkeypatch.setattr(building, "load_backbone", load_backbone)
+    monkeypatch.setattr(building, "load_backbone_config", lambda name: ViTConfig())
     monkeypatch.setattr(building, "load_backbone_processor", lambda name, vit: load_backbone_processor(tmp_path, vit))
     return asked_for
 

@@ -18,9 +18,9 @@ class StudentArguments:
 
     model_name_or_path: str | None = option("An AVT checkpoint to start from, on the Hub or in a folder.")
     model_options: dict | str | None = option('AVTConfig fields of a new student, such as {"head_num_layers": 2}.')
-    backbone: str | None = option("Pretrained frame encoder of a student of videos: any image model.")
+    backbone: str | None = option("Pretrained encoder: an image or video model.")
     freeze_backbone: bool = option("Train all but the frame encoder.", False)
-    encode_once: bool = option("A frozen encoder runs once a moment, on the centre; false: on each crop drawn.", True)
+    encode_once: bool = option("Run a frozen encoder once for each moment.", True)
     processor_options: dict | str | None = option('AVTVideoProcessor fields, such as {"size": 64, "crop_size": 56}.')
     features: str | None = option("Feature store of a student of features: a folder, .npz file or RULSTM's LMDB.")
     feature_frame_rate: float | None = option("Rows per second of .npz and .npy files.")

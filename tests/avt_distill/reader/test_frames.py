@@ -29,6 +29,6 @@ def test_video_frames_are_encoded_as_the_model_encodes_them(video):
     model, processor = tiny_model(tiny_vit_config()), tiny_processor()
     times, found = encoded_frames(model, processor, {"numbered": str(video)}, 2.0)("numbered")
     np.testing.assert_allclose(times, np.arange(13) / 2)
-    frames, positions = processor.read_moments(video, times[None])
-    expected = model.encode_frames(frames)[positions[0]].detach()
+    frames, distinct = processor.read_moments(video, times)
+    expected = model.encode_frames(frames)[distinct.positions].detach()
     np.testing.assert_allclose(found, expected, atol=1e-5)
