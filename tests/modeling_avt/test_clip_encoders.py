@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 import torch
+from helpers.processes import WITH_THE_PROJECT, run_python
 from helpers.tiny_models import (
     TINY_ENCODERS,
     VERB_NOUN,
@@ -279,3 +280,34 @@ def test_auto_model_of_a_tiny_encoder_is_the_backbone():
     for kind in TINY_ENCODERS:
         model = tiny_model(tiny_config(backbone_config=tiny_encoder(kind), feature_dim=None))
         assert type(model.avt.backbone) is type(AutoModel.from_config(tiny_encoder(kind)))
+
+
+LARGE = """
+import resource, time
+import numpy as np, torch
+from modeling_avt import AVTConfig, AVTForAnticipation, AVTVideoProcessor
+of_clips = {"clip_num_frames": 64, "clip_frame_rate": 8.0, "num_frames": 1, "frame_rate": 0.125, "tau_o": 8.0}
+config = AVTConfig(backbone_config={"model_type": "vjepa2"}, head_type="probe", num_labels=106, **of_clips)
+model = AVTForAnticipation(config).eval()
+processor = AVTVideoProcessor(size=256, crop_size=256, train_size=(256, 256), **of_clips)
+stream, frame = model.stream(processor), np.zeros((720, 1280, 3), dtype=np.uint8)
+seconds = []
+for number in range(65):  # 8 s: answers at its beginning and at its end
+    began = time.perf_counter()
+    frame[:] = number
+    answer = stream.push(frame, number / 8)
+    if answer:
+        seconds.append(time.perf_counter() - began)
+millions = sum(weight.numel() for weight in model.avt.backbone.parameters()) / 1e6
+print(millions, len(stream._memory.shown), seconds, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20)
+"""
+
+
+@pytest.mark.slow
+def test_a_stream_of_v_jepa_2_large_stays_under_4_gb(tmp_path):
+    """Clips of 64 frames of 256 px: 8,192 tokens through 24 layers for each answer, and 65 frames of 0.8 MB between."""
+    millions, shown, *seconds, gib = run_python(f"{WITH_THE_PROJECT}{LARGE}", tmp_path).replace("[", "").split()
+    print(f"{millions} million weights, answers in {seconds} s, {gib} GiB at most")
+    assert float(millions) == pytest.approx(304, abs=3)
+    assert int(shown) <= 65
+    assert float(gib) < 4

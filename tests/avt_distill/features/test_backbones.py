@@ -1,11 +1,29 @@
 """Pretrained vision models as frame encoders: their weights, without poolers, and the preprocessing they expect."""
 
 import json
+from pathlib import Path
 
 import pytest
 import torch
-from helpers.tiny_models import tiny_config, tiny_encoder_config, tiny_model, tiny_processor, tiny_vit_config
-from transformers import BertConfig, BertModel, CLIPConfig, CLIPModel, ViTConfig, ViTForImageClassification, ViTModel
+from helpers.tiny_models import (
+    tiny_config,
+    tiny_encoder,
+    tiny_encoder_config,
+    tiny_model,
+    tiny_processor,
+    tiny_vit_config,
+)
+from safetensors.torch import load_file, save_file
+from transformers import (
+    BertConfig,
+    BertModel,
+    CLIPConfig,
+    CLIPModel,
+    ViTConfig,
+    ViTForImageClassification,
+    ViTModel,
+    VJEPA2Model,
+)
 
 from avt_distill.features.backbones import load_backbone, load_backbone_processor
 
@@ -92,6 +110,36 @@ def test_the_backbone_of_a_student_comes_with_its_predictor_where_that_is_asked_
     tiny_model(tiny_encoder_config("vjepa2")).save_pretrained(tmp_path / "without")
     with pytest.raises(ValueError, match=r"without. was saved without V-JEPA 2.s predictor: give V-JEPA 2 itself"):
         load_backbone(tmp_path / "without", use_predictor=True)
+
+
+def without_predictor(folder: Path) -> Path:
+    """A V-JEPA 2 of which only half of the predictor's weights are there."""
+    VJEPA2Model(tiny_encoder("vjepa2")).save_pretrained(folder)
+    weights = load_file(folder / "model.safetensors")
+    half = {name: weight for name, weight in weights.items() if not name.startswith("predictor.layer.1.")}
+    assert len(half) < len(weights)
+    save_file(half, folder / "model.safetensors", metadata={"format": "pt"})
+    return folder
+
+
+def test_half_a_predictor_is_refused_and_nobodys_loss_where_it_is_not_used(tmp_path):
+    half = without_predictor(tmp_path)
+    with pytest.raises(ValueError, match=r"lacks \d+ weights of VJEPA2Model, such as 'predictor.layer.1"):
+        load_backbone(half, use_predictor=True)
+    assert load_backbone(half).predictor is None
+
+
+def test_a_predictor_of_another_size_is_refused(tmp_path):
+    VJEPA2Model(tiny_encoder("vjepa2")).save_pretrained(tmp_path)
+    config = json.loads((tmp_path / "config.json").read_text())
+    (tmp_path / "config.json").write_text(json.dumps({**config, "pred_hidden_size": 48}))
+    with pytest.raises(ValueError, match="do not fit its configuration"):
+        load_backbone(tmp_path, use_predictor=True)
+
+
+def test_only_v_jepa_2_has_a_predictor(vit):
+    with pytest.raises(ValueError, match="has no predictor: only V-JEPA 2 has one"):
+        load_backbone(vit[1], use_predictor=True)
 
 
 @pytest.mark.parametrize(
