@@ -1,11 +1,22 @@
 """A `Trainer` whose checkpoints can be resumed: of finite numbers, and with every process's part."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import torch
-from transformers import EarlyStoppingCallback, Trainer
+from transformers import EarlyStoppingCallback, PreTrainedModel, Trainer
+from transformers.core_model_loading import revert_weight_conversion
 
 from .resuming import last_whole_checkpoint
+
+
+def names_by_saved_ones(model: PreTrainedModel) -> dict[str, str]:
+    """Returns the names of those weights that transformers saves under other ones, by these."""
+    weights = model.state_dict()
+    names = {id(weight): name for name, weight in weights.items()}
+    saved = revert_weight_conversion(model, weights)
+    return {name: names[id(weight)] for name, weight in saved.items() if names.get(id(weight), name) != name}
 
 
 class ResumableTrainer(Trainer):
@@ -54,7 +65,8 @@ class ResumableTrainer(Trainer):
     def _load_from_checkpoint(self, resume_from_checkpoint: str, *args: Any, **kwargs: Any):
         self.loaded_from = resume_from_checkpoint
         try:
-            super()._load_from_checkpoint(resume_from_checkpoint, *args, **kwargs)
+            with self._loading_by_saved_names():
+                super()._load_from_checkpoint(resume_from_checkpoint, *args, **kwargs)
         except RuntimeError as error:
             if "size mismatch" not in str(error):
                 raise
@@ -62,7 +74,28 @@ class ResumableTrainer(Trainer):
 
     def _load_best_model(self):
         self.loaded_from = str(self.state.best_model_checkpoint)
-        super()._load_best_model()
+        with self._loading_by_saved_names():
+            super()._load_best_model()
+
+    @contextmanager
+    def _loading_by_saved_names(self) -> Iterator[None]:
+        """Makes the model load weights by the names under which transformers saves them, as `from_pretrained` does.
+
+        `Trainer` (transformers 5.23) does not: it would leave the encoder of a ViT as it is.
+        """
+        model: torch.nn.Module = self.accelerator.unwrap_model(self.model)
+        names = names_by_saved_ones(model) if isinstance(model, PreTrainedModel) else {}
+
+        def rename(module: torch.nn.Module, weights: dict[str, Any], *args: Any):
+            renamed = {names.get(name, name): weight for name, weight in weights.items()}
+            weights.clear()
+            weights.update(renamed)
+
+        hook = model.register_load_state_dict_pre_hook(rename)
+        try:
+            yield
+        finally:
+            hook.remove()
 
     def _issue_warnings_after_load(self, load_result: Any):
         """Raises a `ValueError` where a checkpoint lacks weights, which would stay random, or holds others."""

@@ -4,7 +4,7 @@ import pytest
 import torch
 from helpers.processes import WITH_THE_PROJECT
 from safetensors.torch import load_file
-from transformers import EarlyStoppingCallback, TrainerCallback, TrainingArguments
+from transformers import EarlyStoppingCallback, TrainerCallback, TrainingArguments, ViTConfig, ViTModel
 
 from avt_distill.runs.resuming import last_whole_checkpoint
 from avt_distill.runs.training import ResumableTrainer
@@ -89,6 +89,25 @@ def test_a_metric_that_is_not_measured_is_named_with_those_that_are(tmp_path):
     options = {"eval_strategy": "steps", "eval_steps": 1, "load_best_model_at_end": True, "prediction_loss_only": True}
     with pytest.raises(ValueError, match=r"metric_for_best_model is 'foo', which is not measured: .*\['eval_loss', "):
         train(tmp_path, [1.0, 1.0], metric_for_best_model="foo", **options)
+
+
+@pytest.mark.parametrize("load", ["best", "last"])
+def test_weights_that_are_saved_under_other_names_are_loaded(tmp_path, load):
+    """As those of a ViT's encoder are, which `Trainer` would leave as they are."""
+    sizes = {"hidden_size": 8, "num_hidden_layers": 1, "num_attention_heads": 1, "intermediate_size": 8}
+    model = ViTModel(ViTConfig(image_size=8, patch_size=4, **sizes), add_pooling_layer=False)
+    trainer = ResumableTrainer(model, TrainingArguments(tmp_path, use_cpu=True, report_to=[]))
+    trainer.save_model(tmp_path / "checkpoint-1")
+    assert load_file(tmp_path / "checkpoint-1" / "model.safetensors").keys() != model.state_dict().keys()
+    saved = {name: weight.clone() for name, weight in model.state_dict().items()}
+    for weight in model.parameters():
+        torch.nn.init.zeros_(weight)
+    if load == "best":
+        trainer.state.best_model_checkpoint = str(tmp_path / "checkpoint-1")
+        trainer._load_best_model()
+    else:
+        trainer._load_from_checkpoint(str(tmp_path / "checkpoint-1"))
+    assert all(weight.equal(saved[name]) for name, weight in model.state_dict().items())
 
 
 TWO_PROCESSES = """
