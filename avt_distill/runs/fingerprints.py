@@ -19,7 +19,8 @@ NUM_BLOCKS = 32
 BLOCK_BYTES = 2**16
 CONFIGURATION = (".json", ".yaml", ".txt", ".model")  # beside weights, of a checkpoint
 # Of `TrainingArguments`, what moves no weight: where results go, what is logged and pushed, how processes talk. All
-# others decide, also those that later versions of transformers add. How rows are spread over processes and accumulated
+# others decide, also those that later versions of transformers add, and `dataloader_persistent_workers`, with which
+# fewer seeds of workers come between the draws of dropout. How rows are spread over processes and accumulated
 # batches is counted as one number, `batch_size`: see the README on what dropout makes of it.
 HARMLESS = frozenset(
     {
@@ -74,7 +75,6 @@ HARMLESS = frozenset(
         "local_rank",
         "dataloader_num_workers",
         "dataloader_pin_memory",
-        "dataloader_persistent_workers",
         "dataloader_prefetch_factor",
         "dataloader_multiprocessing_context",
         "remove_unused_columns",

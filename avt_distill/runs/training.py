@@ -1,13 +1,16 @@
-"""A `Trainer` whose checkpoints can be resumed: of finite numbers, and with every process's part."""
+"""A `Trainer` whose checkpoints can be resumed: of finite numbers, with every process's part, to the same weights."""
 
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from typing import Any
 
 import torch
+from torch.utils.data import DataLoader
 from transformers import EarlyStoppingCallback, PreTrainedModel, Trainer
 from transformers.core_model_loading import revert_weight_conversion
+from transformers.trainer_pt_utils import BatchRebalanceSampler
 
+from .batches import EpochOrder, EpochRows, SeededCollator
 from .resuming import last_whole_checkpoint
 
 
@@ -24,14 +27,54 @@ class ResumableTrainer(Trainer):
 
     `trainer_state.json`, by which a checkpoint counts as whole, is written once every process has written its part. A
     checkpoint that lacks weights of the model, or holds others, is refused: `Trainer` would go on with random ones.
+
+    Batches, and what a collator draws from torch's generator for them, follow from seed, epoch and rows: see `batches`.
     """
+
+    def get_train_dataloader(self) -> DataLoader:
+        rows, collator = self.train_dataset, self.data_collator
+        if not hasattr(rows, "__len__"):
+            raise ValueError(f"train_dataset is a {type(rows).__name__}, which has no length: give rows by number.")
+        self.train_dataset = self.epoch_rows = EpochRows(rows, self.args.seed)
+        self.data_collator = SeededCollator(self._get_collator_with_removed_columns(collator))
+        try:
+            return super().get_train_dataloader()
+        finally:
+            self.train_dataset, self.data_collator = rows, collator
+
+    def _get_train_sampler(self, *args: Any, **kwargs: Any) -> EpochOrder | BatchRebalanceSampler:
+        sampler = super()._get_train_sampler(self.epoch_rows.rows)
+        if not isinstance(sampler, BatchRebalanceSampler):  # which has a seed, and is recognized by its class
+            assert sampler is not None  # rows have a length
+            seed = self.args.seed if self.args.data_seed is None else self.args.data_seed
+            sampler = EpochOrder(sampler, seed)
+        self.order = sampler
+        return sampler
 
     def _run_epoch(self, *args: Any, **kwargs: Any):
         """Trains for an epoch, but not after the last step: transformers 5.23 takes one more where it resumes."""
         if self._has_ended():
             self.control.should_training_stop = True
         else:
+            self.epoch_rows.epoch.fill_(kwargs["epoch"])
+            self.order.set_epoch(kwargs["epoch"])
             super()._run_epoch(*args, **kwargs)
+
+    def get_batch_samples(self, *args: Any, **kwargs: Any):
+        with self._without_seeds_of_workers():
+            return super().get_batch_samples(*args, **kwargs)
+
+    def evaluation_loop(self, *args: Any, **kwargs: Any):
+        with self._without_seeds_of_workers():
+            return super().evaluation_loop(*args, **kwargs)
+
+    def _without_seeds_of_workers(self) -> AbstractContextManager[None]:
+        """Returns a context in which persistent workers do not move the generator that dropout draws from.
+
+        Their loader draws a seed from it when they start: once in a run, and once more where the run resumes. Other
+        loaders draw one each time that they are read.
+        """
+        return torch.random.fork_rng(devices=[], enabled=self.args.dataloader_persistent_workers)
 
     def _has_ended(self) -> bool:
         stops = [each for each in self.callback_handler.callbacks if isinstance(each, EarlyStoppingCallback)]
