@@ -303,6 +303,7 @@ RACER = """
 import time
 from pathlib import Path
 from avt_distill.__main__ import main
+{makes}
 Path("ready.{number}").touch()
 while not Path("ready.0").exists() or not Path("ready.1").exists():
     time.sleep(0.001)
@@ -315,16 +316,17 @@ main({words!r})
 @pytest.mark.parametrize(("commands", "name"), [(group, name) for group, names in GROUPS.items() for name in names])
 def test_of_two_commands_at_once_one_wins_or_both_end_equal(kitchen, tmp_path, fork_server, commands, name):
     command, out = commands(kitchen, tmp_path)[name], tmp_path / "out"
-    words, outcomes = list(map(str, command.words)), Counter()
+    given, outcomes = {"words": list(map(str, command.words)), "makes": command.makes}, Counter()
     out.mkdir()
-    assert run_command(*words).returncode == 0
+    (tmp_path / "ready.1").touch()
+    fork_server.run(WITH_THE_PROJECT + RACER.format(number=0, delay_s=0, **given), tmp_path, HF_HUB_OFFLINE="1")
     expected = contents(out)
     for delay_s in (0, 0.05, 0.2, 0.8):
         shutil.rmtree(out)
         out.mkdir()
         for number in (0, 1):
             (tmp_path / f"ready.{number}").unlink(missing_ok=True)
-        codes = [RACER.format(number=n, delay_s=n * delay_s, words=words) for n in (0, 1)]
+        codes = [RACER.format(number=n, delay_s=n * delay_s, **given) for n in (0, 1)]
         racers = [fork_server.start(WITH_THE_PROJECT + code, tmp_path, HF_HUB_OFFLINE="1") for code in codes]
         for racer in racers:
             racer.wait()
