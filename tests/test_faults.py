@@ -89,7 +89,7 @@ def exported(kitchen: Path, output: Path) -> Command:
 
 SMALL_DEMO = """
 from avt_distill.data.benchmarks.demo import generate_demo
-generate_demo.__kwdefaults__.update(num_videos=10, num_recipes=20)
+generate_demo.__kwdefaults__.update(num_videos=20, num_recipes=20)
 """
 
 
