@@ -82,7 +82,7 @@ def rows_of(kitchen: Path) -> list:
 
 
 def exported(kitchen: Path, output: Path) -> Command:
-    return Command(["prepare_dataset", kitchen, *rows_of(kitchen), "--export", output])
+    return Command(["prepare_dataset", kitchen, *rows_of(kitchen), "--export", output], every=2)
 
 
 # Of all commands
@@ -102,7 +102,7 @@ def commands_of_rows(kitchen: Path, place: Path) -> dict[str, Command]:
     shown = ["--split", "train", "--video", "v0", "--plot", out / "teacher.png"]
     return {
         "prepare_dataset": exported(kitchen, out / "rows"),
-        "prepare_dataset of demo": Command(["prepare_dataset", "demo", "--data_dir", out / "kitchen"], 1, SMALL_DEMO),
+        "prepare_dataset of demo": Command(["prepare_dataset", "demo", "--data_dir", out / "kitchen"], 3, SMALL_DEMO),
         "export_soft_labels": Command(["export_soft_labels", *counts]),
         "add_feature_memory": Command(memory),
         "inspect_teacher": Command(["inspect_teacher", kitchen.parent / "soft.parquet", kitchen, *rows, *shown]),
@@ -122,12 +122,12 @@ def commands_that_train(kitchen: Path, place: Path) -> dict[str, Command]:
     folds = ["--cross_fit", 2, "--soft_labels", out / "soft", "--output_dir", out / "folds"]
     reader = ["--inner_folds", 2, "--beam", 50, "--distill_weight", 0, "--max_steps", 12, "--save_steps", 6]
     return {
-        "distill": Command(["distill", *student, "--soft_labels", kitchen.parent / "soft.parquet"], every=7),
+        "distill": Command(["distill", *student, "--soft_labels", kitchen.parent / "soft.parquet"], every=3),
         "finetune_teacher": Command(
-            ["finetune_teacher", *teacher, "--output_dir", out / "teacher", "--evaluation_split", "validation"], every=7
+            ["finetune_teacher", *teacher, "--output_dir", out / "teacher", "--evaluation_split", "validation"]
         ),
-        "export_soft_labels of folds": Command(["export_soft_labels", *teacher, *folds], every=7),
-        "adapt_language_model": Command(["adapt_language_model", *adapted], every=7),
+        "export_soft_labels of folds": Command(["export_soft_labels", *teacher, *folds], every=2),
+        "adapt_language_model": Command(["adapt_language_model", *adapted]),
         "fit_reader": Command(["fit_reader", *student, *reader], every=17),
     }
 
@@ -253,7 +253,7 @@ demo.run = run
 
 @pytest.mark.slow
 def test_faults_in_the_demo(kitchen, tmp_path, fork_server):
-    command = Command(["demo", "--output_dir", tmp_path / "out" / "run", "--seeds", 0], 101, DEMO_IN_ONE_PROCESS)
+    command = Command(["demo", "--output_dir", tmp_path / "out" / "run", "--seeds", 0], 307, DEMO_IN_ONE_PROCESS)
     assert other(faults(fork_server, tmp_path, command, every=EVERY)) == []
 
 
