@@ -1,6 +1,6 @@
 """Training AVT beside a text teacher: a `Trainer` whose loss adds the teacher's soft labels to AVT's own."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Sequence, Sized
 from contextlib import contextmanager
 
 import torch
@@ -135,6 +135,7 @@ class DistillationTrainer(PushingTrainer, ResumableTrainer):
 
         Accelerate's own number is lost where training resumes within an epoch.
         """
+        assert isinstance(self.train_dataset, Sized)
         processes = 1 if self.accelerator.split_batches else self.accelerator.num_processes
         return 0 if self.args.dataloader_drop_last else len(self.train_dataset) % (self._train_batch_size * processes)
 
