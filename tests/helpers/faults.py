@@ -258,7 +258,8 @@ def _outcome(command: list, folder: Path, makes: str, fault: Faults, expected: d
     failed = _forked(command, fault)
     if failed["returncode"] == 0 and (lost := set(different(contents(folder), expected)) & set(expected)):
         return f"ended well with another result: {sorted(lost)}", ""
-    problem = problem_of(failed["stderr"]) if failed["returncode"] not in (0, KILLED) else None
+    is_as_meant = failed["returncode"] in (0, KILLED if fault.kill else 0)
+    problem = None if is_as_meant else problem_of(failed["stderr"])
     again = _forked(command, Faults(folder))
     if again["returncode"]:
         return problem or problem_of(again["stderr"]), "".join(errors_in(again["stderr"])[-1:])
@@ -294,7 +295,7 @@ def _forked(command: list, faults: Faults) -> dict:
         report.write_text(json.dumps(found | {"modules": list(sys.modules)}))
         os._exit(0)
     os.waitpid(pid, 0)
-    return json.loads(report.read_text()) if report.exists() else {"returncode": KILLED}
+    return json.loads(report.read_text()) if report.exists() else {"returncode": KILLED, "stderr": ""}
 
 
 def problem_of(stderr: str) -> str | None:
