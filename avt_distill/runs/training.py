@@ -81,6 +81,15 @@ class ResumableTrainer(Trainer):
         is_stopped = any(stop.early_stopping_patience_counter >= stop.early_stopping_patience for stop in stops)
         return is_stopped or self.state.global_step >= self.state.max_steps
 
+    def _maybe_log_save_evaluate(self, *args: Any, **kwargs: Any):
+        """Logs losses wherever a checkpoint may be saved: those since the last time are lost when training resumes."""
+        self.control.should_log |= self.control.should_save or self.control.should_evaluate
+        return super()._maybe_log_save_evaluate(*args, **kwargs)
+
+    def log(self, logs: dict[str, float], *args: Any, **kwargs: Any):
+        """Logs all but the mean loss of all steps, which would be that of the steps since training was resumed."""
+        super().log({name: value for name, value in logs.items() if name != "train_loss"}, *args, **kwargs)
+
     def training_step(self, *args: Any, **kwargs: Any) -> torch.Tensor:
         loss = super().training_step(*args, **kwargs)
         if not torch.isfinite(loss).all():

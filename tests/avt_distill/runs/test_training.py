@@ -31,8 +31,16 @@ class Kill(TrainerCallback):
             raise KeyboardInterrupt
 
 
-def train(folder, values, *, num_steps=None, patience=None, dies_at=None, **options):
+def train(folder, values, **options):
     """Returns the weight after one step for each value, of fewer where `num_steps` says so."""
+    return trained(folder, values, **options).model.weight.item()
+
+
+def train_and_log(folder, values, **options) -> list[dict]:
+    return trained(folder, values, **options).state.log_history
+
+
+def trained(folder, values, *, num_steps=None, patience=None, dies_at=None, **options) -> ResumableTrainer:
     options = {"learning_rate": 0.1, "optim": "sgd", "lr_scheduler_type": "constant", "max_grad_norm": 0, **options}
     options |= {"max_steps": num_steps or len(values), "save_steps": 1, "per_device_train_batch_size": 1}
     args = TrainingArguments(
@@ -43,7 +51,7 @@ def train(folder, values, *, num_steps=None, patience=None, dies_at=None, **opti
     callbacks += [] if dies_at is None else [Kill(dies_at)]
     trainer = ResumableTrainer(Scale(), args, train_dataset=rows, eval_dataset=rows[:1], callbacks=callbacks)
     trainer.resume()
-    return trainer.model.weight.item()
+    return trainer
 
 
 @pytest.mark.parametrize("value", [float("nan"), float("inf")])
@@ -70,6 +78,24 @@ def test_a_training_that_was_killed_after_its_last_step_takes_no_further_one(tmp
     assert train(tmp_path, values, num_steps=2) == weight
     assert not (tmp_path / "checkpoint-3").exists()
     assert train(tmp_path, values, num_steps=3) == pytest.approx(1 - 0.1 * 6)  # a longer run goes on
+
+
+def test_a_resumed_run_logs_what_an_undisturbed_one_logs(tmp_path):
+    """Losses are logged every three steps, and saved after each: what was trained before an interruption counts."""
+    values, options = [1.0, 2.0, 3.0, 4.0], {"logging_steps": 3}
+    times = ("train_runtime", "train_samples_per_second", "train_steps_per_second")
+
+    def logged(folder) -> list[dict]:
+        log = train_and_log(folder, values, **options)
+        return [{name: value for name, value in entry.items() if name not in times} for entry in log]
+
+    expected = logged(tmp_path / "undisturbed")
+    assert [entry["step"] for entry in expected if "loss" in entry] == [1, 2, 3, 4]
+    assert expected[1]["loss"] == pytest.approx(2 * 0.9)
+    assert "train_loss" not in expected[-1]
+    with pytest.raises(KeyboardInterrupt):
+        train(tmp_path / "killed", values, dies_at=2, **options)
+    assert logged(tmp_path / "killed") == expected
 
 
 def test_patience_is_counted_on_after_an_interruption(tmp_path):
