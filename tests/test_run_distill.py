@@ -352,6 +352,46 @@ def test_a_frozen_backbone_keeps_its_weights(video_options, tmp_path, frozen):
     assert equal(trained.state_dict(), began.state_dict()) == frozen
 
 
+WORKERS = ["--dataloader_num_workers=2"]
+PERSISTENT = [*WORKERS, "--dataloader_persistent_workers=true"]
+
+
+SLOW_CASES = [
+    ([], 2),
+    ([], 3),
+    *((more, step) for more in (["--gradient_accumulation_steps=2"], WORKERS, PERSISTENT) for step in (3, 4)),
+    ([*WORKERS, "--gradient_accumulation_steps=2"], 3),
+]
+
+
+@pytest.mark.parametrize(
+    ("more", "step"), [([], 4), *(pytest.param(*case, marks=pytest.mark.slow) for case in SLOW_CASES)]
+)
+def test_random_crops_are_the_same_after_a_kill(video_options, tmp_path, monkeypatch, more, step):
+    """In epochs of 2 steps, or of 1: killed before a step's checkpoint is written, in the second epoch or elsewhere."""
+    crops = '--processor_options={"size": 36, "crop_size": 32, "train_size": [36, 48]}'
+    given = [*video_options, crops, "--max_steps=4", "--per_device_train_batch_size=1", "--save_strategy=steps"]
+    given += ["--save_steps=1", *more]
+    run_distill.main([*given, f"--output_dir={tmp_path / 'undisturbed'}"])
+    killed = [*given, f"--output_dir={tmp_path / 'killed'}"]
+    with monkeypatch.context() as patches:
+        watched(patches, lambda trainer, args: trainer.add_callback(Kill(step)))
+        with pytest.raises(KilledError):
+            run_distill.main(killed)
+    run_distill.main(killed)
+    assert equal(*(weights(tmp_path / run / "baseline_seed42") for run in ("undisturbed", "killed")))
+
+
+@pytest.mark.slow
+def test_random_crops_do_not_depend_on_workers(video_options, tmp_path):
+    given = [*video_options, "--max_steps=2", "--save_strategy=no", "--seeds=1"]
+    run_distill.main([*given, f"--output_dir={tmp_path}"])
+    trained = weights(tmp_path / "baseline_seed1")
+    (tmp_path / "baseline_seed1" / "results.json").unlink()
+    run_distill.main([*given, f"--output_dir={tmp_path}", *WORKERS])  # the folder is the same run's
+    assert equal(weights(tmp_path / "baseline_seed1"), trained)
+
+
 @pytest.fixture
 def launched(fork_server, tmp_path) -> dict[str, str]:
     """The variables that `accelerate launch` sets for Accelerate in the two processes of the configuration for CPUs."""

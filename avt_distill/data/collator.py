@@ -52,7 +52,7 @@ class VideoCollator:
     Args:
         processor (`AVTVideoProcessor`): How frames are resized, cropped and normalised.
         training (`bool`, *optional*, defaults to `False`): Random short side, crop and mirroring, drawn from torch's
-            own generator, which a `DataLoader` seeds anew in each worker and epoch.
+            own generator, which this package's trainers seed for each batch, and other loaders once in each worker.
         num_crops, flip_views (*optional*): Views to average over in evaluation: see `AVTVideoProcessor.preprocess`.
         background (`int`, *optional*): See `FeatureCollator`.
 

@@ -3,6 +3,7 @@
 Its metadata hold `frame_rate` (rows per second) and `start_s` (when row 0 is shown, in seconds), as text.
 """
 
+import json
 import math
 from pathlib import Path
 
@@ -41,7 +42,15 @@ def write_features(path: str | Path, features: np.ndarray, frame_rate: float, st
         )
     metadata = {"frame_rate": repr(float(frame_rate)), "start_s": repr(float(start_s))}
     with whole_file(path) as partial:
-        partial.write_bytes(save({"features": features}, metadata=metadata))  # `save_file` hides files from the group
+        # `save_file` hides files from the group.
+        partial.write_bytes(_in_order(save({"features": features}, metadata=metadata)))
+
+
+def _in_order(content: bytes) -> bytes:
+    """Returns a safetensors file with its header in order: safetensors writes metadata in another order each time."""
+    begin = 8 + int.from_bytes(content[:8], "little")
+    header = json.dumps(json.loads(content[8:begin]), sort_keys=True, separators=(",", ":")).encode()
+    return content[:8] + header.ljust(begin - 8) + content[begin:]
 
 
 def feature_file(folder: str | Path, video_id: str) -> Path:

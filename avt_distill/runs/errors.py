@@ -1,8 +1,10 @@
 """Errors that the user can correct, one sentence each, which the dispatcher prints instead of a traceback."""
 
 import errno
+import os
 import re
 from collections.abc import Iterator
+from pathlib import Path
 
 # Errors of other libraries that say what is wrong with a file, an address or a setting, by module and name: they are
 # recognized without importing anything. All else is a fault of this project, and keeps its traceback.
@@ -23,6 +25,8 @@ WRAPPERS = {("datasets", "DatasetGenerationError")}  # say nothing; their cause 
 OUT_OF_MEMORY = {("torch", "OutOfMemoryError"), ("builtins", "MemoryError")}
 # What torch, which raises a plain RuntimeError, says of files that it cannot write or read to their end.
 _OF_TORCH_FILES = re.compile(r"PytorchStream(Writer|Reader)|iostream error|unexpected pos \d+ vs|inline_container")
+_OF_TORCH_WRITING = re.compile(r"PytorchStreamWriter|iostream error|unexpected pos \d+ vs")
+_OF_RUST = re.compile(r"\(os error (\d+)\)")  # how libraries in Rust name the system's error, without an `OSError`
 _FULL_DISK = re.compile(r"No space left on device|os error 28\b|Disk quota exceeded|os error 122\b")
 _PARTIAL = re.compile(r"\.([^/]+?)(?:\.[0-9a-f]{32})?\.partial\b")  # what `whole_file` calls a file while it is written
 
@@ -36,6 +40,7 @@ ADVICE = {
     errno.EPERM: "change its permissions, or give another path",
     errno.EROFS: "give a path that can be written to",
     errno.EMFILE: "raise the limit of open files (ulimit -n)",
+    errno.EFBIG: "give a path on a file system that takes larger files, or raise their limit (ulimit -f)",
 }
 FULL = (errno.ENOSPC, errno.EDQUOT)
 
@@ -60,6 +65,22 @@ def sentence(error: BaseException) -> str | None:
     if isinstance(error, (ValueError, OSError, ImportError)) or _is_one_of(error, OF_LIBRARIES):
         return text
     return None
+
+
+def naming_place(error: Exception, place: str | Path) -> Exception:
+    """Returns what to raise for an error of a command that writes to a folder or file, which may name no place.
+
+    A full disk fails in the midst of a file, of which neither the system nor torch, safetensors and tokenizers say the
+    name. Errors that name a file, or have other causes, are returned as they are.
+    """
+    text = _in_one_line(error)
+    of_rust = _OF_RUST.search(text)
+    number = int(of_rust[1]) if of_rust else getattr(error, "errno", None)
+    if number in (*FULL, errno.EFBIG) and getattr(error, "filename", None) is None:
+        return OSError(number, os.strerror(number), str(place))
+    if isinstance(error, RuntimeError) and _OF_TORCH_WRITING.search(text):
+        return OSError(f"{place} cannot be written to its end ({text}): check that the disk is not full, and rerun.")
+    return error
 
 
 def _full_disk(error: BaseException) -> str:

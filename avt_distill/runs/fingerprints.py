@@ -18,8 +18,12 @@ WHOLE_BYTES = 2**30
 NUM_BLOCKS = 32
 BLOCK_BYTES = 2**16
 CONFIGURATION = (".json", ".yaml", ".txt", ".model")  # beside weights, of a checkpoint
+# How it was made and what it measures, with times: no part of the model.
+RECORDS = ("adaptation.json", "reader_comparison.json", "results.json", "settings.json", "training.json")
+RECORDS += ("trainer_state.json", "training_args.bin")
 # Of `TrainingArguments`, what moves no weight: where results go, what is logged and pushed, how processes talk. All
-# others decide, also those that later versions of transformers add. How rows are spread over processes and accumulated
+# others decide, also those that later versions of transformers add, and `dataloader_persistent_workers`, with which
+# fewer seeds of workers come between the draws of dropout. How rows are spread over processes and accumulated
 # batches is counted as one number, `batch_size`: see the README on what dropout makes of it.
 HARMLESS = frozenset(
     {
@@ -74,7 +78,6 @@ HARMLESS = frozenset(
         "local_rank",
         "dataloader_num_workers",
         "dataloader_pin_memory",
-        "dataloader_persistent_workers",
         "dataloader_prefetch_factor",
         "dataloader_multiprocessing_context",
         "remove_unused_columns",
@@ -151,9 +154,7 @@ def checkpoint_digest(name_or_path: str | Path | None) -> dict[str, str]:
     if name_or_path is None or not Path(name_or_path).is_dir():
         return {}
     weights = (".safetensors", ".bin", *CONFIGURATION)
-    # Records of earlier runs are no part of the model.
-    other = ("results.json", "settings.json", "trainer_state.json", "training_args.bin", "training.json")
-    files = [path for path in Path(name_or_path).iterdir() if path.suffix in weights and path.name not in other]
+    files = [path for path in Path(name_or_path).iterdir() if path.suffix in weights and path.name not in RECORDS]
     return files_digest({path.name: path for path in files})
 
 

@@ -13,6 +13,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
+from .errors import naming_place
+
 try:
     import fcntl
 except ImportError:  # Windows
@@ -36,6 +38,8 @@ class InUseError(ValueError):
 def locked(place: str | Path, *, is_file: bool = False) -> Iterator[None]:
     """Keeps other commands from writing to a folder, or to a file, while the block runs.
 
+    Errors of writing that name no file, such as those of a full disk, name the folder or file instead.
+
     The kernel releases the lock when the process ends, however it ends: the lock file of a killed process locks
     nothing. Processes of one `accelerate launch` share the lock. A process can take a lock that it holds again.
 
@@ -58,6 +62,10 @@ def locked(place: str | Path, *, is_file: bool = False) -> Iterator[None]:
         _take(path, place)
         try:
             yield
+        except Exception as error:
+            if (named := naming_place(error, place)) is error:
+                raise
+            raise named from error
         finally:
             _release(path)
     finally:

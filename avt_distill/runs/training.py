@@ -1,11 +1,25 @@
-"""A `Trainer` whose checkpoints can be resumed: of finite numbers, and with every process's part."""
+"""A `Trainer` whose checkpoints can be resumed: of finite numbers, with every process's part, to the same weights."""
 
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, contextmanager
 from typing import Any
 
 import torch
-from transformers import EarlyStoppingCallback, Trainer
+from torch.utils.data import DataLoader
+from transformers import EarlyStoppingCallback, PreTrainedModel, Trainer
+from transformers.core_model_loading import revert_weight_conversion
+from transformers.trainer_pt_utils import BatchRebalanceSampler
 
+from .batches import EpochOrder, EpochRows, SeededCollator
 from .resuming import last_whole_checkpoint
+
+
+def names_by_saved_ones(model: PreTrainedModel) -> dict[str, str]:
+    """Returns the names of those weights that transformers saves under other ones, by these."""
+    weights = model.state_dict()
+    names = {id(weight): name for name, weight in weights.items()}
+    saved = revert_weight_conversion(model, weights)
+    return {name: names[id(weight)] for name, weight in saved.items() if names.get(id(weight), name) != name}
 
 
 class ResumableTrainer(Trainer):
@@ -13,19 +27,68 @@ class ResumableTrainer(Trainer):
 
     `trainer_state.json`, by which a checkpoint counts as whole, is written once every process has written its part. A
     checkpoint that lacks weights of the model, or holds others, is refused: `Trainer` would go on with random ones.
+
+    Batches, and what a collator draws from torch's generator for them, follow from seed, epoch and rows: see `batches`.
     """
+
+    def get_train_dataloader(self) -> DataLoader:
+        rows, collator = self.train_dataset, self.data_collator
+        if not hasattr(rows, "__len__"):
+            raise ValueError(f"train_dataset is a {type(rows).__name__}, which has no length: give rows by number.")
+        self.train_dataset = self.epoch_rows = EpochRows(rows, self.args.seed)
+        self.data_collator = SeededCollator(self._get_collator_with_removed_columns(collator))
+        try:
+            return super().get_train_dataloader()
+        finally:
+            self.train_dataset, self.data_collator = rows, collator
+
+    def _get_train_sampler(self, *args: Any, **kwargs: Any) -> EpochOrder | BatchRebalanceSampler:
+        sampler = super()._get_train_sampler(self.epoch_rows.rows)
+        if not isinstance(sampler, BatchRebalanceSampler):  # which has a seed, and is recognized by its class
+            assert sampler is not None  # rows have a length
+            seed = self.args.seed if self.args.data_seed is None else self.args.data_seed
+            sampler = EpochOrder(sampler, seed)
+        self.order = sampler
+        return sampler
 
     def _run_epoch(self, *args: Any, **kwargs: Any):
         """Trains for an epoch, but not after the last step: transformers 5.23 takes one more where it resumes."""
         if self._has_ended():
             self.control.should_training_stop = True
         else:
+            self.epoch_rows.epoch.fill_(kwargs["epoch"])
+            self.order.set_epoch(kwargs["epoch"])
             super()._run_epoch(*args, **kwargs)
+
+    def get_batch_samples(self, *args: Any, **kwargs: Any):
+        with self._without_seeds_of_workers():
+            return super().get_batch_samples(*args, **kwargs)
+
+    def evaluation_loop(self, *args: Any, **kwargs: Any):
+        with self._without_seeds_of_workers():
+            return super().evaluation_loop(*args, **kwargs)
+
+    def _without_seeds_of_workers(self) -> AbstractContextManager[None]:
+        """Returns a context in which persistent workers do not move the generator that dropout draws from.
+
+        Their loader draws a seed from it when they start: once in a run, and once more where the run resumes. Other
+        loaders draw one each time that they are read.
+        """
+        return torch.random.fork_rng(devices=[], enabled=self.args.dataloader_persistent_workers)
 
     def _has_ended(self) -> bool:
         stops = [each for each in self.callback_handler.callbacks if isinstance(each, EarlyStoppingCallback)]
         is_stopped = any(stop.early_stopping_patience_counter >= stop.early_stopping_patience for stop in stops)
         return is_stopped or self.state.global_step >= self.state.max_steps
+
+    def _maybe_log_save_evaluate(self, *args: Any, **kwargs: Any):
+        """Logs losses wherever a checkpoint may be saved: those since the last time are lost when training resumes."""
+        self.control.should_log |= self.control.should_save or self.control.should_evaluate
+        return super()._maybe_log_save_evaluate(*args, **kwargs)
+
+    def log(self, logs: dict[str, float], *args: Any, **kwargs: Any):
+        """Logs all but the mean loss of all steps, which would be that of the steps since training was resumed."""
+        super().log({name: value for name, value in logs.items() if name != "train_loss"}, *args, **kwargs)
 
     def training_step(self, *args: Any, **kwargs: Any) -> torch.Tensor:
         loss = super().training_step(*args, **kwargs)
@@ -54,7 +117,8 @@ class ResumableTrainer(Trainer):
     def _load_from_checkpoint(self, resume_from_checkpoint: str, *args: Any, **kwargs: Any):
         self.loaded_from = resume_from_checkpoint
         try:
-            super()._load_from_checkpoint(resume_from_checkpoint, *args, **kwargs)
+            with self._loading_by_saved_names():
+                super()._load_from_checkpoint(resume_from_checkpoint, *args, **kwargs)
         except RuntimeError as error:
             if "size mismatch" not in str(error):
                 raise
@@ -62,7 +126,28 @@ class ResumableTrainer(Trainer):
 
     def _load_best_model(self):
         self.loaded_from = str(self.state.best_model_checkpoint)
-        super()._load_best_model()
+        with self._loading_by_saved_names():
+            super()._load_best_model()
+
+    @contextmanager
+    def _loading_by_saved_names(self) -> Iterator[None]:
+        """Makes the model load weights by the names under which transformers saves them, as `from_pretrained` does.
+
+        `Trainer` (transformers 5.23) does not: it would leave the encoder of a ViT as it is.
+        """
+        model: torch.nn.Module = self.accelerator.unwrap_model(self.model)
+        names = names_by_saved_ones(model) if isinstance(model, PreTrainedModel) else {}
+
+        def rename(module: torch.nn.Module, weights: dict[str, Any], *args: Any):
+            renamed = {names.get(name, name): weight for name, weight in weights.items()}
+            weights.clear()
+            weights.update(renamed)
+
+        hook = model.register_load_state_dict_pre_hook(rename)
+        try:
+            yield
+        finally:
+            hook.remove()
 
     def _issue_warnings_after_load(self, load_result: Any):
         """Raises a `ValueError` where a checkpoint lacks weights, which would stay random, or holds others."""

@@ -25,8 +25,6 @@ from .building import StudentInput
 NOT_COMPARED = ("video", "narration")
 # Of `RunArguments`, what only says where things are, or which students are trained; their content is compared.
 ELSEWHERE = ("soft_labels", "missing_soft_labels", "seeds", "baseline", "train_split", "accept_other_history")
-# Where random crops are drawn: in workers by their own generators, else by the one that dropout draws from.
-DRAWING_CROPS = ("dataloader_num_workers", "dataloader_persistent_workers")
 
 
 def data_fingerprint(
@@ -78,8 +76,7 @@ def student_settings(args: RunArguments, fingerprint: dict) -> dict:
     """Returns all that decides which student comes out: options, and a run's `data_fingerprint`."""
     elsewhere = {*ELSEWHERE, *(option.name for option in fields(DatasetArguments))}
     settings = {option.name: getattr(args, option.name) for option in fields(StudentArguments)}  # cards show these
-    crops = DRAWING_CROPS if args.features is None else ()
-    settings |= decisive_options(args, leave_out=_of_readers(args) | elsewhere, add=crops)
+    settings |= decisive_options(args, leave_out=_of_readers(args) | elsewhere)
     settings["batch_size"] = args.per_device_train_batch_size * args.gradient_accumulation_steps * args.world_size
     for name in ("model_name_or_path", "backbone"):
         settings[f"{name}_content"] = checkpoint_digest(getattr(args, name))

@@ -1,6 +1,6 @@
 """Training AVT beside a text teacher: a `Trainer` whose loss adds the teacher's soft labels to AVT's own."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Sequence, Sized
 from contextlib import contextmanager
 
 import torch
@@ -125,20 +125,30 @@ class DistillationTrainer(PushingTrainer, ResumableTrainer):
     def get_batch_samples(self, epoch_iterator, num_batches, device):
         """Returns the batches of an optimiser step, and what the losses of all processes in it are means over."""
         batches, _ = super().get_batch_samples(epoch_iterator, num_batches, device)
-        batches = batches[:-1] + [self._without_repeated_rows(batch) for batch in batches[-1:]]
+        remainder = self._remaining_rows()
+        batches = batches[:-1] + [self._without_repeated_rows(batch, remainder) for batch in batches[-1:]]
         counts = sum((self._counts(batch) for batch in batches), torch.zeros(len(COMPONENTS)))
         return batches, self.accelerator.reduce(counts.to(device), reduction="sum")
 
-    def _without_repeated_rows(self, batch: dict) -> dict:
+    def _remaining_rows(self) -> int:
+        """Returns how many rows are left for the last batches of an epoch, of all processes together; 0: they are full.
+
+        Accelerate's own number is lost where training resumes within an epoch.
+        """
+        assert isinstance(self.train_dataset, Sized)
+        processes = 1 if self.accelerator.split_batches else self.accelerator.num_processes
+        return 0 if self.args.dataloader_drop_last else len(self.train_dataset) % (self._train_batch_size * processes)
+
+    def _without_repeated_rows(self, batch: dict, remainder: int) -> dict:
         """Returns a batch without the rows that Accelerate repeats, from the beginning of the data set, to fill the
         last batches of several processes.
 
         Where all are repeated one is kept, since every process must compute gradients, and marked as not to count.
         """
         state, size = self.accelerator.gradient_state, len(batch["labels"])
-        if self.accelerator.num_processes == 1 or not state.end_of_dataloader or state.remainder <= 0:
+        if self.accelerator.num_processes == 1 or not state.end_of_dataloader or remainder <= 0:
             return batch
-        real = min(max(state.remainder - self.accelerator.process_index * size, 0), size)
+        real = min(max(remainder - self.accelerator.process_index * size, 0), size)
         if real == size:
             return batch
         batch = {name: value[: max(real, 1)] for name, value in batch.items()}
@@ -239,7 +249,7 @@ class DistillationTrainer(PushingTrainer, ResumableTrainer):
         _check_observed_features(inputs)
         with torch.no_grad(), self.compute_loss_context_manager():
             outputs = self._run(model, inputs)
-            counted = self._without_repeated_rows(inputs)
+            counted = self._without_repeated_rows(inputs, self.accelerator.gradient_state.remainder)
             of_counted = outputs if counted is inputs else self._run(model, counted)
             loss = self._total_loss(of_counted, counted, training=False)
         check_scores(outputs.logits)

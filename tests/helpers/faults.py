@@ -2,79 +2,165 @@
 
 import builtins
 import errno
+import gc
+import importlib
 import io
 import json
 import os
+import pkgutil
+import re
+import resource
 import shutil
+import signal
 import sys
 import traceback
+from collections.abc import Callable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from helpers.commands import run_command
 
 KILLED = 9  # the exit status of a process that the injector ends
-CALLS = ("open", "os.rename", "os.remove", "os.mkdir")  # audit events
+# Audit events of calls that take a path, and which of their arguments is the descriptor of its folder.
+CALLS = {"open": None, "os.rename": 2, "os.remove": 1, "os.mkdir": 2, "os.rmdir": 1, "os.truncate": None}
+OF_DESCRIPTORS = ("fsync", "write", "pwrite")  # functions of `os`
+# What writes in another language, unseen by Python, and which of its arguments names the file.
+NATIVE = {
+    "torch.save": 1,
+    "torch.export.save": 1,
+    "safetensors.torch.serialize_file": 1,
+    "safetensors.numpy.serialize_file": 1,
+    "tokenizers.Tokenizer.save": 1,
+    "pyarrow.parquet.core.ParquetWriter.__init__": 1,
+    "av.open": 0,
+}
+OF_CARDS = re.compile(rb"[\d.]+ s\b|(?<=filled by avt-distill, )\w+")  # how long training was, and a digest of it
 
 
 @dataclass
 class Faults:
     """Counts the file operations below a folder, and lets the n-th fail.
 
-    Operations are: opening to write, each write before and after its first half, fsync, rename, remove and mkdir.
+    Operations are: opening to write, each write before and after its first half, fsync, rename, truncate, remove, mkdir
+    and rmdir, and calls of libraries that write in another language.
 
     Args:
         folder (`Path`): What is below it counts.
         fail_at (`int`, *optional*): The operation that fails, from 1 on.
         kill (`bool`, *optional*, defaults to `False`): End the process there, in place of an `OSError` (no space).
+        limit (`int`, *optional*): From that operation on, no file grows beyond this size in bytes, whatever writes it.
+            The write that would exceed it ends after a part, with an error or the process's end.
     """
 
     folder: Path
     fail_at: int | None = None
     kill: bool = False
+    limit: int | None = None
     operations: list[str] = field(default_factory=list)
+    native: dict[int, Path] = field(default_factory=dict)
+    sizes: dict[int, int] = field(default_factory=dict)
+    named: set[str] = field(default_factory=set)
     is_active: bool = False
 
     def __enter__(self) -> "Faults":
         sys.addaudithook(self._audit)
-        self._saved = (builtins.open, io.open, os.fsync)
+        self._saved = {"builtins.open": builtins.open, "io.open": io.open}
         builtins.open = io.open = self._open
-        os.fsync = self._fsync
+        for name in OF_DESCRIPTORS:
+            self._replace(f"os.{name}", lambda call, name=name: self._of_descriptor(name, call))
+        for target, position in NATIVE.items():
+            self._replace(target, lambda call, target=target, position=position: self._native(target, position, call))
         self.is_active = True
         return self
 
     def __exit__(self, *_):
         self.is_active = False  # an audit hook stays
-        builtins.open, io.open, os.fsync = self._saved
+        for target, call in self._saved.items():
+            owner, _, name = target.rpartition(".")
+            setattr(pkgutil.resolve_name(owner), name, call)
+        self._measure()
+        _, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+        resource.setrlimit(resource.RLIMIT_FSIZE, (hard, hard))
 
-    def operation(self, name: str, path: object):
+    def _replace(self, target: str, wrapped: Callable[[Callable], Callable]):
+        owner, _, name = target.rpartition(".")
+        owner = pkgutil.resolve_name(owner)
+        self._saved[target] = getattr(owner, name)
+        setattr(owner, name, wrapped(self._saved[target]))
+
+    def operation(self, name: str, path: str):
         """Counts an operation, which fails if it is its turn."""
+        self._measure()
         self.operations.append(f"{name} {path}")
-        if len(self.operations) == self.fail_at:
-            if self.kill:
-                os._exit(KILLED)
-            named = () if name.startswith(("fsync", "write")) else (str(path),)  # as the system's own errors do
+        if len(self.operations) != self.fail_at:
+            return
+        if self.limit is not None:
+            signal.signal(signal.SIGXFSZ, signal.SIG_DFL if self.kill else signal.SIG_IGN)
+            resource.setrlimit(resource.RLIMIT_FSIZE, (self.limit, resource.getrlimit(resource.RLIMIT_FSIZE)[1]))
+        elif self.kill:
+            os._exit(KILLED)
+        else:
+            named = () if name.startswith((*OF_DESCRIPTORS, "write")) else (path,)  # as the system's own errors do
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), *named)
 
-    def is_below(self, path: object) -> bool:
+    def _measure(self):
+        """Notes how large each file that is written in another language has become."""
+        for number, path in self.native.items():
+            with suppress(OSError):  # it has another name by now
+                self.sizes[number] = max(os.stat(path).st_size, self.sizes.get(number, 0))
+
+    def below(self, path: object, folder: int | None = None) -> str | None:
+        """Returns a path, or that of a descriptor, where it is below the folder."""
+        if isinstance(path, int) or (isinstance(folder, int) and folder >= 0):
+            try:
+                descriptor = os.readlink(f"/proc/self/fd/{path if isinstance(path, int) else folder}")
+            except OSError:
+                return None
+            path = descriptor if isinstance(path, int) else os.path.join(descriptor, os.fsdecode(path))
         try:
-            return Path(os.fsdecode(path)).absolute().is_relative_to(self.folder)
-        except TypeError:  # a descriptor
-            return False
+            path = Path(os.fsdecode(path)).absolute()
+        except TypeError:  # an open file, whose writes are counted
+            return None
+        return str(path) if path.is_relative_to(self.folder) else None
 
     def _audit(self, event: str, arguments: tuple):
-        if not self.is_active or event not in CALLS or not self.is_below(arguments[0]):
+        if not self.is_active or event not in CALLS:
             return
+        folder = None if CALLS[event] is None else arguments[CALLS[event]]
+        if (path := self.below(arguments[0], folder)) is None:
+            return
+        if event == "os.rename":
+            self._rename(path, str(Path(os.fsdecode(arguments[1])).absolute()))
         if event != "open" or arguments[2] & (os.O_WRONLY | os.O_RDWR | os.O_CREAT):
-            self.operation(event, arguments[0])
+            self.named.add(path)
+            self.operation(event, path)
+
+    def _rename(self, old: str, new: str):
+        self.named |= {new + path.removeprefix(old) for path in self.named if Path(path).is_relative_to(old)}
 
     def _open(self, file, *arguments, **options):
-        opened = self._saved[0](file, *arguments, **options)
-        return Written(opened, self) if self.is_active and opened.writable() and self.is_below(file) else opened
+        opened = self._saved["builtins.open"](file, *arguments, **options)
+        return Written(opened, self) if self.is_active and opened.writable() and self.below(file) else opened
 
-    def _fsync(self, descriptor: int):
-        self.operation("fsync", descriptor)
-        self._saved[2](descriptor)
+    def _of_descriptor(self, name: str, call: Callable) -> Callable:
+        def counted(descriptor, *arguments):
+            if self.is_active and (path := self.below(descriptor)) is not None:
+                self.operation(name, path)
+            return call(descriptor, *arguments)
+
+        return counted
+
+    def _native(self, target: str, position: int, call: Callable) -> Callable:
+        def counted(*arguments, **options):
+            path = self.below(arguments[position]) if self.is_active else None
+            if path is not None and (target != "av.open" or "w" in arguments[1:]):
+                self.native[len(self.operations) + 1] = Path(path)
+                self.named.add(path)
+                self.operation(target, path)
+            return call(*arguments, **options)
+
+        return counted
 
 
 class Written:
@@ -110,48 +196,86 @@ class Outcomes:
     """How commands ended when they were run again after a fault; `other` lists what must not happen."""
 
     equal: int = 0
-    clear_error: int = 0
+    clear_errors: dict[str, int] = field(default_factory=dict)
     other: list[str] = field(default_factory=list)
 
 
-def inject(command: list, folder: Path, *, every: int = 1, makes: str = "") -> Outcomes:
-    """Returns the outcomes of faults at every file operation of a command, and of the same command after them.
+def inject(command: list, folder: Path, *, every: int = 1, makes: str = "") -> dict:
+    """Returns what faults at the file operations of a command lead to, and the same command after them.
 
-    Call it where forks are safe: in a process without threads that has imported what the command needs.
+    Call it where forks are safe, in a process without threads.
 
     Args:
         command (`list`): Its name and options.
         folder (`Path`): Where it writes; emptied before each fault.
-        every (`int`, *optional*, defaults to 1): Of the operations, each n-th.
+        every (`int`, *optional*, defaults to 1): Of all faults, each n-th.
         makes (`str`, *optional*): Code that prepares the folder.
+
+    Returns:
+        `dict`: `operations` and, of these, `native`: their numbers; `disks_and_kills` and `limits`: the `Outcomes` of
+        full disks and kills at each operation, and of limits at native ones, which end a file in its middle.
     """
-    outcomes, counted = Outcomes(), _anew(command, folder, makes, Faults(folder))
+    _prepare(folder, makes)
+    made = _files(folder)
+    counted = _forked(command, Faults(folder))
     assert counted["returncode"] == 0, counted["stderr"]
+    for name in counted["modules"]:  # once, in place of once a fault
+        with suppress(Exception):  # some are made as others are imported
+            importlib.import_module(name)
+    gc.collect()
+    gc.freeze()  # a collection in a child would copy every page
     expected = contents(folder)
+    written = {path for path, _ in _files(folder) - made}
+    assert written <= set(counted["named"]), f"written unseen: {sorted(written - set(counted['named']))}"
+    outcomes = {"disks_and_kills": Outcomes(), "limits": Outcomes()}
+    for fault in [*_faults(folder, counted["operations"], counted["sizes"])][::every]:
+        of_kind = outcomes["disks_and_kills" if fault.limit is None else "limits"]
+        problem, error = _outcome(command, folder, makes, fault, expected)
+        if problem:
+            where = f"at {fault.fail_at}, {counted['operations'][fault.fail_at - 1]}"
+            what = "kill" if fault.kill else "full disk"
+            what = what if fault.limit is None else f"{what} after {fault.limit} bytes"
+            of_kind.other.append(f"{what} {where}: {problem}")
+        elif error:
+            of_kind.clear_errors[error] = of_kind.clear_errors.get(error, 0) + 1
+        else:
+            of_kind.equal += 1
+    return {"operations": len(counted["operations"]), "native": len(counted["sizes"]), **outcomes}
+
+
+def _faults(folder: Path, operations: list, sizes: dict[str, int]) -> Iterator[Faults]:
     for kill in (False, True):
-        for number in range(1, len(counted["operations"]) + 1, every):
-            failed = _anew(command, folder, makes, Faults(folder, number, kill))
-            fault = f"{'kill' if kill else 'full disk'} at {number}, {counted['operations'][number - 1]}"
-            problem = None if kill or not failed["returncode"] else problem_of(failed["stderr"])
-            again = _forked(command, Faults(folder))
-            if again["returncode"]:
-                problem = problem or problem_of(again["stderr"])
-            elif contents(folder) != expected:
-                problem = problem or f"another result: {different(contents(folder), expected)}"
-            if problem:
-                outcomes.other.append(f"{fault}: {problem}")
-            elif again["returncode"]:
-                outcomes.clear_error += 1
-            else:
-                outcomes.equal += 1
-    return outcomes
+        for number in range(1, len(operations) + 1):
+            yield Faults(folder, number, kill)
+        for number, size in sizes.items():
+            for limit in sorted({size // 2, max(size - 1, 0)}):
+                yield Faults(folder, int(number), kill, limit)
 
 
-def _anew(command: list, folder: Path, makes: str, faults: Faults) -> dict:
+def _outcome(command: list, folder: Path, makes: str, fault: Faults, expected: dict) -> tuple[str | None, str]:
+    """Returns what must not happen, if it does, and the error of the command, if any, when it is run after a fault."""
+    _prepare(folder, makes)
+    failed = _forked(command, fault)
+    if failed["returncode"] == 0 and (lost := set(different(contents(folder), expected)) & set(expected)):
+        return f"ended well with another result: {sorted(lost)}", ""
+    is_as_meant = failed["returncode"] in (0, KILLED if fault.kill else 0)
+    problem = None if is_as_meant else problem_of(failed["stderr"])
+    again = _forked(command, Faults(folder))
+    if again["returncode"]:
+        return problem or problem_of(again["stderr"]), "".join(errors_in(again["stderr"])[-1:])
+    if found := different(contents(folder), expected):
+        problem = problem or f"another result: {found}"
+    return problem, ""
+
+
+def _prepare(folder: Path, makes: str):
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir()
     exec(makes, {"folder": folder})
-    return _forked(command, faults)
+
+
+def _files(folder: Path) -> set[tuple[str, int]]:
+    return {(str(path), path.stat().st_mtime_ns) for path in folder.rglob("*") if path.is_file()}
 
 
 def _forked(command: list, faults: Faults) -> dict:
@@ -159,33 +283,42 @@ def _forked(command: list, faults: Faults) -> dict:
     report = faults.folder.with_name("report.json")
     report.unlink(missing_ok=True)
     if (pid := os.fork()) == 0:
+        for output in (1, 2):  # files, to which a limit would apply, too
+            os.dup2(os.open(os.devnull, os.O_WRONLY), output)
         try:
             with faults:
                 result = run_command(*command)
-            found = {"returncode": result.returncode, "stderr": result.stderr, "operations": faults.operations}
+            found = {"returncode": result.returncode, "stderr": result.stderr}
         except BaseException:
-            found = {"returncode": 1, "stderr": traceback.format_exc(), "operations": faults.operations}
-        report.write_text(json.dumps(found))
+            found = {"returncode": 1, "stderr": traceback.format_exc()}
+        found |= {"operations": faults.operations, "sizes": faults.sizes, "named": sorted(faults.named)}
+        report.write_text(json.dumps(found | {"modules": list(sys.modules)}))
         os._exit(0)
     os.waitpid(pid, 0)
-    return json.loads(report.read_text()) if report.exists() else {"returncode": KILLED}
+    return json.loads(report.read_text()) if report.exists() else {"returncode": KILLED, "stderr": ""}
 
 
 def problem_of(stderr: str) -> str | None:
     """Returns what keeps a failed command's message from being one clear sentence that names a file."""
-    lines = [line for line in stderr.splitlines() if line.startswith("error: ")]
+    lines = errors_in(stderr)
     if len(lines) != 1:
         return f"no error in one line: {stderr[-700:]}"
     return None if "/" in lines[0] else f"names no file: {lines[0]}"
 
 
+def errors_in(stderr: str) -> list[str]:
+    return [line for line in stderr.splitlines() if line.startswith("error: ")]
+
+
 def contents(folder: Path) -> dict:
-    """Returns what is in a folder: JSON without times, other files as bytes; no checkpoints or pickled arguments."""
+    """Returns what is in a folder: JSON and cards without times, other files as bytes; no checkpoints, no pickles."""
     found = {}
     for path in sorted(folder.rglob("*")):
         name = str(path.relative_to(folder))
         if path.is_file() and not name.endswith(".bin") and "checkpoint-" not in name:
-            found[name] = without_times(json.loads(path.read_bytes())) if path.suffix == ".json" else path.read_bytes()
+            content = path.read_bytes()
+            found[name] = without_times(json.loads(content)) if path.suffix == ".json" else content
+            found[name] = OF_CARDS.sub(b"", content) if path.suffix == ".md" else found[name]
     return found
 
 

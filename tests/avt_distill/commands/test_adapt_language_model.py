@@ -2,11 +2,13 @@
 
 import json
 import random
+import shutil
 
 import pytest
 import torch
 from helpers.commands import avt_distill
 from helpers.processes import command
+from safetensors.torch import load_file
 from transformers import AutoModel, AutoModelForCausalLM, AutoModelForMaskedLM, AutoTokenizer
 
 HEADED = {"tiny_encoder": AutoModelForMaskedLM, "tiny_decoder": AutoModelForCausalLM}
@@ -129,6 +131,24 @@ def test_interrupted_runs_end_where_uninterrupted_ones_do(options, tmp_path, tin
         adapt(path, "--max_steps", "8")
     with pytest.raises(SystemExit, match="began with block_length=32, not 16"):
         adapt(path, "--block_length", "16", *resume)
+
+
+@pytest.mark.parametrize("workers", [0, pytest.param(2, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("accumulated", [1, pytest.param(2, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("step", [3, 6])
+def test_masks_are_the_same_after_an_interruption(options, tmp_path, tiny_encoder, step, accumulated, workers):
+    """Masks and dropout, within the first epoch, of 4 or 2 steps, and within the second or at the end of one."""
+    steps = {"max_steps": 7, "save_steps": 1, "save_total_limit": 9, "per_device_train_batch_size": 36}
+    spread = {"gradient_accumulation_steps": accumulated, "dataloader_num_workers": workers}
+    path = options(tiny_encoder, **steps, **spread)
+    adapt(path)
+    killed = shutil.copytree(tmp_path / "out", tmp_path / "killed")
+    for later in range(step + 1, 8):
+        shutil.rmtree(killed / f"checkpoint-{later}")
+    adapt(path, "--output_dir", killed, "--resume_from_checkpoint", "true")
+    assert result(killed)["training"]["continued_from_step"] == step
+    undisturbed, resumed = (load_file(folder / "model.safetensors") for folder in (tmp_path / "out", killed))
+    assert all(resumed[name].equal(weight) for name, weight in undisturbed.items())
 
 
 def test_a_run_of_changed_recipes_is_not_continued(options, recipes, tmp_path, tiny_decoder):

@@ -7,6 +7,7 @@ import sys
 import numpy as np
 import pytest
 import torch
+from safetensors import safe_open
 from safetensors.numpy import save_file
 from torch.utils.data import DataLoader, Dataset
 
@@ -377,6 +378,15 @@ def test_a_write_that_fails_leaves_the_earlier_file_and_nothing_else(folder, mon
         write_features(folder / "a.safetensors", numbered_rows(4), frame_rate=1)
     assert sorted(folder.iterdir()) == before
     assert SafetensorsFeatureStore(folder).read("a", [14.5])[0, 0] == 19
+
+
+def test_the_same_features_are_the_same_file(tmp_path):
+    """Runs recognize their features by the content of the files, and safetensors orders metadata at random."""
+    for number in range(12):
+        write_features(tmp_path / f"{number}.safetensors", numbered_rows(3), frame_rate=2, start_s=1.5)
+    first, *others = [path.read_bytes() for path in tmp_path.iterdir()]
+    assert all(content == first for content in others)
+    assert safe_open(tmp_path / "0.safetensors", "numpy").metadata() == {"frame_rate": "2.0", "start_s": "1.5"}
 
 
 def test_files_are_as_readable_as_any_other(folder):

@@ -3,6 +3,7 @@
 import errno
 import multiprocessing
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -11,7 +12,9 @@ import time
 import pytest
 from helpers.places import PROJECT
 from helpers.processes import WITH_THE_PROJECT, kept_port
+from safetensors import SafetensorError
 
+from avt_distill.runs.errors import sentence
 from avt_distill.runs.folder import whole_file
 from avt_distill.runs.lock import LOCK, InUseError, locked, remove_unfinished, unchanged
 
@@ -117,6 +120,35 @@ def test_a_refused_run_leaves_no_folder(tmp_path):
     with pytest.raises(ValueError, match="refused"), locked(tmp_path / "a" / "b"):
         raise ValueError("refused")
     assert not list(tmp_path.iterdir())
+
+
+FULL = "No space left on device"
+
+
+@pytest.mark.parametrize(
+    ("error", "message"),
+    [
+        (OSError(errno.ENOSPC, FULL), "^The disk is full: there is no space left for {place}. Free some, and rerun"),
+        (Exception(f"{FULL} (os error 28)"), "^The disk is full: there is no space left for {place}. Free some"),
+        (SafetensorError("I/O error: File too large (os error 27)"), "write {place}: File too large; .*ulimit -f"),
+        (OSError(errno.EFBIG, "File too large"), "write {place}: File too large; give a path on a file system that"),
+        (RuntimeError("PytorchStreamWriter failed writing file data/3: file write failed"), "^{place} cannot be writt"),
+        (RuntimeError("basic_ios::clear: iostream error"), r"^{place} cannot be written to its end \(basic_ios"),
+    ],
+)
+def test_errors_of_writing_that_name_no_file_name_the_place(tmp_path, error, message):
+    with pytest.raises(OSError) as raised, locked(tmp_path / "run"):  # noqa: PT011, the sentence is compared below
+        raise error
+    assert re.search(message.format(place=re.escape(str(tmp_path / "run"))), sentence(raised.value))
+
+
+@pytest.mark.parametrize(
+    "error", [OSError(errno.ENOSPC, FULL, "x.json"), OSError(errno.EIO, "Input/output error"), KeyError("actions")]
+)
+def test_other_errors_stay_as_they_are(tmp_path, error):
+    with pytest.raises(type(error)) as raised, locked(tmp_path / "run"):
+        raise error
+    assert raised.value is error
 
 
 def test_a_process_takes_its_own_lock_again_and_files_are_locked_one_by_one(tmp_path):

@@ -4,7 +4,8 @@ import pytest
 import torch
 from helpers.processes import WITH_THE_PROJECT
 from safetensors.torch import load_file
-from transformers import EarlyStoppingCallback, TrainerCallback, TrainingArguments
+from torch.nn.utils.rnn import pad_sequence
+from transformers import EarlyStoppingCallback, TrainerCallback, TrainingArguments, ViTConfig, ViTModel
 
 from avt_distill.runs.resuming import last_whole_checkpoint
 from avt_distill.runs.training import ResumableTrainer
@@ -30,8 +31,16 @@ class Kill(TrainerCallback):
             raise KeyboardInterrupt
 
 
-def train(folder, values, *, num_steps=None, patience=None, dies_at=None, **options):
+def train(folder, values, **options):
     """Returns the weight after one step for each value, of fewer where `num_steps` says so."""
+    return trained(folder, values, **options).model.weight.item()
+
+
+def train_and_log(folder, values, **options) -> list[dict]:
+    return trained(folder, values, **options).state.log_history
+
+
+def trained(folder, values, *, num_steps=None, patience=None, dies_at=None, **options) -> ResumableTrainer:
     options = {"learning_rate": 0.1, "optim": "sgd", "lr_scheduler_type": "constant", "max_grad_norm": 0, **options}
     options |= {"max_steps": num_steps or len(values), "save_steps": 1, "per_device_train_batch_size": 1}
     args = TrainingArguments(
@@ -42,7 +51,7 @@ def train(folder, values, *, num_steps=None, patience=None, dies_at=None, **opti
     callbacks += [] if dies_at is None else [Kill(dies_at)]
     trainer = ResumableTrainer(Scale(), args, train_dataset=rows, eval_dataset=rows[:1], callbacks=callbacks)
     trainer.resume()
-    return trainer.model.weight.item()
+    return trainer
 
 
 @pytest.mark.parametrize("value", [float("nan"), float("inf")])
@@ -71,6 +80,24 @@ def test_a_training_that_was_killed_after_its_last_step_takes_no_further_one(tmp
     assert train(tmp_path, values, num_steps=3) == pytest.approx(1 - 0.1 * 6)  # a longer run goes on
 
 
+def test_a_resumed_run_logs_what_an_undisturbed_one_logs(tmp_path):
+    """Losses are logged every three steps, and saved after each: what was trained before an interruption counts."""
+    values, options = [1.0, 2.0, 3.0, 4.0], {"logging_steps": 3}
+    times = ("train_runtime", "train_samples_per_second", "train_steps_per_second")
+
+    def logged(folder) -> list[dict]:
+        log = train_and_log(folder, values, **options)
+        return [{name: value for name, value in entry.items() if name not in times} for entry in log]
+
+    expected = logged(tmp_path / "undisturbed")
+    assert [entry["step"] for entry in expected if "loss" in entry] == [1, 2, 3, 4]
+    assert expected[1]["loss"] == pytest.approx(2 * 0.9)
+    assert "train_loss" not in expected[-1]
+    with pytest.raises(KeyboardInterrupt):
+        train(tmp_path / "killed", values, dies_at=2, **options)
+    assert logged(tmp_path / "killed") == expected
+
+
 def test_patience_is_counted_on_after_an_interruption(tmp_path):
     """The weight falls with each step, and so does the loss, but the metric never improves."""
     options = {"eval_strategy": "steps", "eval_steps": 1, "load_best_model_at_end": True, "num_steps": 9}
@@ -91,6 +118,115 @@ def test_a_metric_that_is_not_measured_is_named_with_those_that_are(tmp_path):
         train(tmp_path, [1.0, 1.0], metric_for_best_model="foo", **options)
 
 
+@pytest.mark.parametrize("load", ["best", "last"])
+def test_weights_that_are_saved_under_other_names_are_loaded(tmp_path, load):
+    """As those of a ViT's encoder are, which `Trainer` would leave as they are."""
+    sizes = {"hidden_size": 8, "num_hidden_layers": 1, "num_attention_heads": 1, "intermediate_size": 8}
+    model = ViTModel(ViTConfig(image_size=8, patch_size=4, **sizes), add_pooling_layer=False)
+    trainer = ResumableTrainer(model, TrainingArguments(tmp_path, use_cpu=True, report_to=[]))
+    trainer.save_model(tmp_path / "checkpoint-1")
+    assert load_file(tmp_path / "checkpoint-1" / "model.safetensors").keys() != model.state_dict().keys()
+    saved = {name: weight.clone() for name, weight in model.state_dict().items()}
+    for weight in model.parameters():
+        torch.nn.init.zeros_(weight)
+    if load == "best":
+        trainer.state.best_model_checkpoint = str(tmp_path / "checkpoint-1")
+        trainer._load_best_model()
+    else:
+        trainer._load_from_checkpoint(str(tmp_path / "checkpoint-1"))
+    assert all(weight.equal(saved[name]) for name, weight in model.state_dict().items())
+
+
+class Dropped(torch.nn.Module):
+    """Its loss depends on its input's number, noise and order, and with dropout on what is drawn in training."""
+
+    def __init__(self, dropout: float):
+        super().__init__()
+        self.weight, self.dropout = torch.nn.Parameter(torch.ones(20)), dropout
+
+    def forward(self, input_ids, noise, labels=None):
+        weight = torch.nn.functional.dropout(self.weight, self.dropout, self.training)
+        return {"loss": ((weight * noise.mean()) ** 2 * input_ids.float().mean()).mean()}
+
+
+def padded_with_noise(rows: list[dict]) -> dict:
+    return {"input_ids": pad_sequence([row["input_ids"] for row in rows]), "noise": torch.rand(len(rows))}
+
+
+def train_on_noise(folder, *, dropout=0.0, dies_at=None, **options) -> torch.Tensor:
+    """Returns the weights after 6 steps of 10 rows, 5 batches."""
+    defaults = {"max_steps": 6, "save_steps": 1, "per_device_train_batch_size": 2, "learning_rate": 0.02, "seed": 1}
+    defaults |= {"use_cpu": True, "report_to": [], "disable_tqdm": True, "logging_strategy": "no"}
+    args = TrainingArguments(folder, **{**defaults, "prediction_loss_only": True, **options})
+    rows = [{"input_ids": torch.full((1 + number % 3,), number)} for number in range(10)]
+    callbacks, data = [] if dies_at is None else [Kill(dies_at)], {"train_dataset": rows, "eval_dataset": rows[:2]}
+    trainer = ResumableTrainer(Dropped(dropout), args, data_collator=padded_with_noise, callbacks=callbacks, **data)
+    trainer.resume()
+    return trainer.model.weight.detach().clone()
+
+
+def assert_kills_change_nothing(folder, *, dying_at=(1, 3, 5), **options):
+    expected = train_on_noise(folder / "undisturbed", **options)
+    for step in dying_at:
+        with pytest.raises(KeyboardInterrupt):
+            train_on_noise(folder / f"{step}", dies_at=step, **options)
+        assert train_on_noise(folder / f"{step}", **options).equal(expected), step
+
+
+WORKERS = {"dataloader_num_workers": 2}
+PERSISTENT = {**WORKERS, "dataloader_persistent_workers": True}
+
+
+@pytest.mark.parametrize("dropout", [0.0, 0.3])
+@pytest.mark.parametrize("accumulated", [1, 2])
+def test_what_collators_draw_is_the_same_after_a_kill(tmp_path, accumulated, dropout):
+    """Killed within the first epoch, at its end, and within the second one, 5 or 3 steps long each."""
+    assert_kills_change_nothing(tmp_path, gradient_accumulation_steps=accumulated, dropout=dropout)
+
+
+def test_what_workers_draw_is_the_same_after_a_kill(tmp_path):
+    assert_kills_change_nothing(tmp_path, dying_at=[2], max_steps=3, **WORKERS)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("accumulated", [1, 2])
+@pytest.mark.parametrize("workers", [WORKERS, PERSISTENT], ids=["workers", "persistent"])
+def test_kills_change_nothing_with_workers_dropout_and_evaluation(tmp_path, workers, accumulated):
+    """Persistent workers, too, which draw their seed from the generator of dropout, but once."""
+    options = {"eval_strategy": "steps", "eval_steps": 2, "gradient_accumulation_steps": accumulated}
+    assert_kills_change_nothing(tmp_path, dropout=0.3, **options, **workers)
+
+
+@pytest.mark.parametrize("strategy", ["group_by_length", "batch_rebalance", "sequential"])
+def test_the_order_of_rows_is_the_same_after_a_kill(tmp_path, strategy):
+    assert_kills_change_nothing(tmp_path, dying_at=[3, 6], max_steps=7, train_sampling_strategy=strategy)
+
+
+def test_workers_draw_what_one_process_draws(tmp_path):
+    alone = train_on_noise(tmp_path / "alone", dropout=0.3)
+    assert train_on_noise(tmp_path / "workers", dropout=0.3, **WORKERS).equal(alone)
+
+
+def test_persistent_workers_draw_anew_in_each_epoch(tmp_path):
+    alone = train_on_noise(tmp_path / "alone")
+    assert train_on_noise(tmp_path / "workers", **PERSISTENT).equal(alone)
+
+
+def test_draws_follow_the_seed(tmp_path):
+    weights = [train_on_noise(tmp_path / f"{seed}", seed=seed, data_seed=0) for seed in (1, 2)]
+    assert not weights[0].equal(weights[1])
+
+
+def test_rows_without_numbers_are_refused(tmp_path):
+    class Stream(torch.utils.data.IterableDataset):
+        def __iter__(self):
+            return iter([])
+
+    args = TrainingArguments(tmp_path, use_cpu=True, report_to=[], max_steps=1)
+    with pytest.raises(ValueError, match="train_dataset is a Stream, which has no length: give rows by number"):
+        ResumableTrainer(Scale(), args, train_dataset=Stream()).train()
+
+
 TWO_PROCESSES = """
 import os, sys, torch
 from avt_distill.runs.training import ResumableTrainer
@@ -101,18 +237,22 @@ class Noisy(torch.nn.Module):
         super().__init__()
         self.weight = torch.nn.Parameter(torch.ones(50))
     def forward(self, x):
-        return {"loss": (torch.nn.functional.dropout(self.weight * x) ** 2).mean()}
+        return {"loss": (torch.nn.functional.dropout(self.weight * x.mean()) ** 2).mean()}
+
+def noisy(rows):
+    return {"x": torch.stack([row["x"] for row in rows]) + torch.rand(len(rows))}
 
 def killed(content, path, save=torch.save):
-    if DYING and str(path).endswith("checkpoint-4/rng_state_1.pth"):
+    if DYING and str(path).endswith("checkpoint-8/rng_state_1.pth"):
         os._exit(9)
     save(content, path)
 
 torch.save = killed
 set_seed(1)
-args = TrainingArguments(FOLDER, use_cpu=True, max_steps=6, save_steps=2, save_total_limit=1, report_to=[],
+args = TrainingArguments(FOLDER, use_cpu=True, max_steps=8, save_steps=2, save_total_limit=1, report_to=[],
     learning_rate=0.1, per_device_train_batch_size=1, disable_tqdm=True)
-trainer = ResumableTrainer(Noisy(), args, train_dataset=[{"x": torch.tensor(float(n))} for n in range(12)])
+rows = [{"x": torch.tensor(float(n))} for n in range(8)]
+trainer = ResumableTrainer(Noisy(), args, train_dataset=rows, data_collator=noisy)
 trainer.resume()
 trainer.save_model()
 """
@@ -120,6 +260,8 @@ trainer.save_model()
 
 @pytest.mark.slow
 def test_a_kill_between_the_parts_of_two_processes_ends_with_the_same_weights(tmp_path, fork_server):
+    """Within the second epoch, of 4 steps: its order and its draws are not those of the first."""
+
     def run(folder, dying):
         settings = f"FOLDER, DYING = {str(tmp_path / folder)!r}, {dying}\n"
         options = {"ACCELERATE_USE_CPU": "true"}
@@ -128,8 +270,8 @@ def test_a_kill_between_the_parts_of_two_processes_ends_with_the_same_weights(tm
     run("undisturbed", dying=False)
     with pytest.raises(AssertionError):
         run("killed", dying=True)
-    assert last_whole_checkpoint(tmp_path / "killed", 2) == str(tmp_path / "killed" / "checkpoint-2")
-    assert not (tmp_path / "killed" / "checkpoint-4" / "trainer_state.json").exists()
+    assert last_whole_checkpoint(tmp_path / "killed", 2) == str(tmp_path / "killed" / "checkpoint-6")
+    assert not (tmp_path / "killed" / "checkpoint-8" / "trainer_state.json").exists()
     run("killed", dying=False)
     weights = [load_file(tmp_path / run / "model.safetensors")["weight"] for run in ("undisturbed", "killed")]
     assert weights[0].equal(weights[1])

@@ -186,6 +186,7 @@ def test_soft_labels_of_the_same_numbers_in_another_order_are_not_served(root):
         "--neftune_noise_alpha=1",
         "--auto_find_batch_size=true",
         "--gradient_accumulation_steps=2",
+        "--dataloader_persistent_workers=true",
     ],
 )
 def test_every_option_that_moves_weights_decides(finished, option):
@@ -193,7 +194,10 @@ def test_every_option_that_moves_weights_decides(finished, option):
         distill(finished, option)
 
 
-@pytest.mark.parametrize("option", ["--logging_steps=7", "--save_total_limit=3", "--per_device_eval_batch_size=2"])
+@pytest.mark.parametrize(
+    "option",
+    ["--logging_steps=7", "--save_total_limit=3", "--per_device_eval_batch_size=2", "--dataloader_num_workers=1"],
+)
 def test_other_options_do_not(finished, option):
     distill(finished, option)
 
