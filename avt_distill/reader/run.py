@@ -128,6 +128,11 @@ def fit_fold(args: ReaderArguments) -> FoldResult:
         "evaluation_frames_right": right,
     }
     reader = readers[args.kinds[-1]]
+    if not any(weights[fused[-1].name]):
+        raise ValueError(
+            f"Of the {len(labels)} held-out training rows neither the student nor the reader says more than chance, so "
+            "that there is nothing to pool: train the student for longer, or on more videos."
+        )
     reader.settings = replace(reader.settings, fusion_weights=weights[fused[-1].name])
     folders = _save(run, last, recognition, reader, fused[-1])
     result = FoldResult(run.rows, answers, chosen, students[-1].name, fused[-1].name, folders)

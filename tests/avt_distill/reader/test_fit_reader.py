@@ -17,6 +17,7 @@ from tiny_kitchen import ACTIONS, kitchen_builder, write_kitchen, write_soft_lab
 from avt_distill.evaluation.scores import ScoreTable
 from avt_distill.features.stores import open_feature_store, write_features
 from avt_distill.metrics import softmax
+from avt_distill.reader import members
 from avt_distill.runs.folder import read_json
 from avt_distill.sharing.cards import checkpoint_card
 from avt_distill.teacher.fine_tuning import HistoryRule
@@ -49,6 +50,13 @@ def scores(folder: Path, name: str, seed: int = 0) -> ScoreTable:
 
 
 STAYS = "student_+_reader_log-linear"
+
+
+def test_a_student_and_a_reader_that_say_nothing_are_refused_in_a_sentence(kitchen, tmp_path, monkeypatch):
+    monkeypatch.setattr(members, "fit_weights", lambda of_members, labels: [0.0] * len(of_members))
+    with pytest.raises(SystemExit, match="neither the student nor the reader says more than chance"):
+        fit(kitchen, tmp_path / "run")
+    assert not (tmp_path / "run" / "reader_seed0").exists()
 
 
 def test_all_that_is_compared_is_in_the_table(kitchen, tmp_path, capsys):
