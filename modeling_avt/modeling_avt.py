@@ -168,7 +168,7 @@ class AVTModel(AVTPreTrainedModel):
         Raises:
             ValueError: without a backbone, or where the backbone's features are not `config.feature_dim` wide.
         """
-        if self.backbone is None:
+        if self.backbone is None or self.config.backbone_config is None:
             raise ValueError(without_backbone(self.config, "give video_features (B, T, D)"))
         features = encode(self.backbone, pixel_values, self.config, self.has_class_token)
         if features.shape[-1] != self.config.feature_dim:
