@@ -4,6 +4,8 @@
 PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
+# One thread a process: tests' models are tiny, and processes would take each other's cores.
+PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest
 
 .PHONY: help venv lint format test test-all demo bench gpu clean
 
@@ -35,10 +37,10 @@ format: venv
 	$(BIN)/ruff format .
 
 test: lint
-	$(BIN)/python -m pytest -m "not slow and not gpu and not network"
+	$(PYTEST) -n auto --dist loadfile -m "not slow and not gpu and not network"
 
 test-all: lint
-	$(BIN)/python -m pytest -m "not gpu and not network"
+	$(PYTEST) -m "not gpu and not network"
 
 # All of it under one clock, installation included.
 demo:
