@@ -255,7 +255,7 @@ def test_a_backbone_that_is_only_put_into_a_model_of_features_is_refused():
     """`config.backbone_config` says what frames are encoded from: without it nothing would be saved or sampled right."""
     model = tiny_model()
     model.avt.backbone = AutoModel.from_config(tiny_encoder("vit"))
-    with pytest.raises(ValueError, match="has no backbone .*: avt-distill attach_encoder"):
+    with pytest.raises(ValueError, match=r"has no backbone .*: avt-distill attach_encoder"):
         model.encode_frames(torch.randn(1, 3, 32, 32))
 
 
