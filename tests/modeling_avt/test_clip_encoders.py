@@ -252,7 +252,7 @@ def test_what_does_not_fit_is_refused():
 
 
 def test_a_backbone_that_is_only_put_into_a_model_of_features_is_refused():
-    """`config.backbone_config` says what frames are encoded from: without it nothing would be saved or sampled right."""
+    """`config.backbone_config` says what frames are encoded from: without it a checkpoint would lose the backbone."""
     model = tiny_model()
     model.avt.backbone = AutoModel.from_config(tiny_encoder("vit"))
     with pytest.raises(ValueError, match=r"has no backbone .*: avt-distill attach_encoder"):
