@@ -15,8 +15,10 @@ import pytest
 import torch
 from accelerate.commands.config.config_args import load_config_from_file
 from accelerate.commands.launch import _validate_launch_command, launch_command_parser
+from helpers.commands import avt_distill
 from helpers.places import PROJECT
 from helpers.tiny_models import tiny_model
+from tiny_kitchen import WIDTH, write_kitchen, write_tiny_vit, write_video_kitchen
 from transformers import ViTConfig, ViTModel
 from transformers.utils import is_torch_bf16_gpu_available
 
@@ -46,6 +48,8 @@ KINDS = {
     "student": StudentRun,
     "avt": StudentRun,
     "reader": ReaderArguments,
+    "video": StudentRun,
+    "features": StudentRun,
 }
 SCRIPTS = {
     TeacherRun: "avt-distill finetune_teacher",
@@ -314,3 +318,20 @@ def test_the_blocks_that_are_divided_exist():
     with torch.device("meta"):
         modules = {type(module).__name__ for module in AVTForAnticipation(AVTConfig(head_num_layers=1)).modules()}
     assert set(config.fsdp_config["fsdp_transformer_layer_cls_to_wrap"].split(",")) <= modules
+
+
+@pytest.mark.parametrize("kind", ["features", "video"])
+def test_ones_own_data_needs_a_folder_and_what_is_seen(kind, tmp_path):
+    if kind == "features":
+        folder = write_kitchen(tmp_path / "my_data")
+        seen, width = ["--features", folder / "features"], WIDTH
+    else:
+        folder = write_video_kitchen(tmp_path / "my_data")
+        seen, width = ["--backbone", write_tiny_vit(tmp_path / "vit")], 32
+    options = ["--data_dir", folder, *seen, "--cache_dir", tmp_path / "cache", "--num_train_epochs", 1, "--seeds", 0]
+    avt_distill("distill", FOLDER / "own" / f"{kind}.yaml", *options, "--output_dir", tmp_path / "run", "--use_cpu")
+    student = AVTForAnticipation.from_pretrained(tmp_path / "run" / "baseline_seed0")
+    config = student.config
+    assert (config.feature_dim, config.intermediate_dim, config.head_hidden_size) == (width, 64, 64)
+    assert student.num_parameters() < 300_000
+    assert (tmp_path / "run" / "frozen_features").exists() == (kind == "video")

@@ -1,6 +1,7 @@
 """Pretrained vision models as AVT's frame encoder, and the preprocessing that each was trained with."""
 
 import json
+import logging
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,8 @@ from modeling_avt.modeling_avt import AVTModel
 from modeling_avt.video_processing_avt import AVTVideoProcessor
 
 from ..runs.checkpoints import load_whole
+
+logger = logging.getLogger(__name__)
 
 PROCESSOR_FILES = ("video_preprocessor_config.json", "preprocessor_config.json")
 AVT_CROP_PX, AVT_SIZE_PX = 224, 248
@@ -102,7 +105,8 @@ def load_backbone_processor(model_name_or_path: str | Path, backbone_config: Pre
 
     Size, crop, mean and standard deviation are read from the model's `preprocessor_config.json`. Frames keep their
     shape: where an image processor would squeeze them into a square, the centre is cut out; they are resized
-    bilinearly with antialiasing. A model without that file gets AVT's own preprocessing at its image size.
+    bilinearly with antialiasing. A model without that file gets AVT's own preprocessing at its image size, with a
+    warning: a pretrained model's features are worth less under another mean and size than it was trained with.
 
     Args:
         model_name_or_path (`str` or `Path`): A model on the Hub, or a folder.
@@ -121,7 +125,17 @@ def load_backbone_processor(model_name_or_path: str | Path, backbone_config: Pre
     crop = getattr(backbone_config, "crop_size", None) or getattr(backbone_config, "image_size", AVT_CROP_PX)
     crop = crop if isinstance(crop, int) else max(crop)
     size = crop * AVT_SIZE_PX // AVT_CROP_PX
-    return AVTVideoProcessor(size=size, crop_size=crop, train_size=(size, size))
+    processor = AVTVideoProcessor(size=size, crop_size=crop, train_size=(size, size))
+    logger.warning(
+        "%s has no %s: frames are cut to %d px and normalized with mean %s and deviation %s. If the model was trained "
+        "otherwise, save its preprocessor_config.json beside it.",
+        model_name_or_path,
+        " or ".join(PROCESSOR_FILES),
+        crop,
+        processor.image_mean,
+        processor.image_std,
+    )
+    return processor
 
 
 def _like_image_processor(fields: dict, path: str) -> AVTVideoProcessor:

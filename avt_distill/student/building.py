@@ -149,15 +149,32 @@ def _new_student(args: StudentArguments, fields: dict, seen: StudentInput) -> AV
         backbone = load_backbone(args.backbone, use_predictor=bool(options.get("use_predictor")))
         fields["backbone_config"] = backbone.config
         _refuse_contradiction("model_options", options, {"backbone_config": backbone.config}, "the option backbone")
-    config = AVTConfig(**{**fields, **options})
-    if "head_hidden_size" not in options:
-        # As wide as what it reads: AVT-b's 2048 would be most of a student with a small encoder.
-        width = config.intermediate_dim or config.head_feature_dim or config.feature_dim or 0
-        config.head_hidden_size = config.head_num_heads * math.ceil(width / config.head_num_heads)
+    config = student_config({**fields, **options})
     model = AVTForAnticipation(config)
     if backbone is not None:
         model.avt.backbone = backbone
     return model
+
+
+def student_config(fields: Mapping[str, Any]) -> AVTConfig:
+    """Returns a new student's configuration, its head as wide as what it reads unless `head_hidden_size` is given.
+
+    AVT-b's 2,048 would be most of a student with a small encoder. The width is rounded up to a multiple of the head's
+    attention heads.
+
+    Args:
+        fields (`Mapping`): Fields of `AVTConfig`.
+
+    Raises:
+        ValueError: see `AVTConfig`.
+    """
+    if "head_hidden_size" in fields:
+        return AVTConfig(**fields)
+    config = AVTConfig(**{**fields, "head_num_heads": 1})  # which divides the default width, too
+    config.head_num_heads = fields.get("head_num_heads", AVTConfig.head_num_heads)
+    width = config.intermediate_dim or config.head_feature_dim or config.feature_dim or 0
+    config.head_hidden_size = config.head_num_heads * math.ceil(width / config.head_num_heads)
+    return config
 
 
 def _of_data(builder: AnticipationBuilder) -> dict[str, Any]:

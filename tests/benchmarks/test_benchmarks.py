@@ -6,13 +6,15 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from tiny_kitchen import write_kitchen
+import torch
+from tiny_kitchen import write_kitchen, write_tiny_vit, write_video_kitchen
 from torch.utils.flop_counter import FlopCounterMode
 
 from benchmarks import (
     adaptation,
     data_pipeline,
     decoding,
+    dinov2,
     imports,
     large_label_space,
     reader,
@@ -37,6 +39,26 @@ def test_streaming(output, capsys):
     assert window["smallest_change_between_answers"] > 1e-5
     assert set(window["times"]) == {"stream", "whole_model", "whole_model_prepared"}
     assert "1.00" in capsys.readouterr().out
+
+
+def test_dinov2(tmp_path):
+    """Of 9 s of video, 10 frames a second: 18 moments, 17 of which end a whole window of two."""
+    video = write_video_kitchen(tmp_path / "kitchen", ("train",)) / "videos" / "v0.mp4"
+    encoder = write_tiny_vit(tmp_path / "vit")
+    (encoder / "preprocessor_config.json").write_text('{"size": 32, "image_mean": [0, 0, 0], "image_std": [1, 1, 1]}')
+    args = dinov2.parse_arguments([str(encoder), str(video), "--num_frames", "2", "--repeats", "1"])
+    for dtype in (torch.float32, torch.bfloat16):
+        extracted = dinov2.extraction(args, dtype)
+        assert extracted["frames"] == 18
+        assert extracted["per_s"] == pytest.approx(18 / extracted["median_s"])
+    assert dinov2.timeline(args)["answers"] == 18
+    streamed = dinov2.stream(args)
+    assert (streamed["answers"], streamed["other_pushes"]) == (17, 90 - 18)  # and one answer that pads its window
+    assert streamed["answer"]["fastest_ms"] > streamed["other_push"]["median_ms"] > 0
+    assert dinov2.student(args)[0].config.head_hidden_size == 64
+    args.num_frames = 20
+    with pytest.raises(ValueError, match=r"v0.mp4 is shorter than a window of 9.5 s"):
+        dinov2.stream(args)
 
 
 def test_decoding(output, monkeypatch):

@@ -163,10 +163,16 @@ def test_preprocessing_is_read_from_the_model(vit, fields, short_side, crop):
     assert (processor.image_mean, processor.image_std) == ([0.1, 0.2, 0.3], [0.4, 0.5, 0.6])
 
 
-def test_models_without_preprocessing_get_avts_own_at_their_size(vit):
+def test_models_without_preprocessing_get_avts_own_at_their_size_with_a_warning(vit, caplog):
+    """A DINOv2 without its file is else run at 518 px, of another mean, and nothing says why it is slow and poor."""
     processor = load_backbone_processor(vit[1], VIT)
     assert (processor.size, processor.crop_size["width"]) == ({"shortest_edge": 35}, 32)
     assert processor.image_mean == [0.5, 0.5, 0.5]
+    assert "cut to 32 px and normalized with mean [0.5, 0.5, 0.5] and deviation [0.5, 0.5, 0.5]" in caplog.text
+    caplog.clear()
+    processor.save_pretrained(vit[1])
+    load_backbone_processor(vit[1], VIT)
+    assert not caplog.text
 
 
 @pytest.mark.parametrize(

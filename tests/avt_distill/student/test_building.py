@@ -63,6 +63,31 @@ def test_model_options_are_fields_of_the_configuration(kitchen):
     assert not model.config.classify_past
 
 
+@pytest.mark.parametrize(
+    ("options", "width"),
+    [
+        ({}, WIDTH),
+        ({"head_num_heads": 5}, 15),  # which once had to divide 2,048
+        ({"intermediate_dim": 8}, 8),
+        ({"head_feature_dim": 6}, 8),
+        ({"head_feature_dim": 6, "intermediate_dim": 16}, 16),
+        ({"head_hidden_size": 64, "intermediate_dim": 8}, 64),
+    ],
+    ids=str,
+)
+def test_a_head_is_as_wide_as_what_it_reads_unless_its_width_is_given(kitchen, options, width):
+    """It once was 2,048 wide whatever it read: 1.2 GB for an encoder 32 wide."""
+    args = of_features(kitchen, model_options={"head_num_layers": 1, **options})
+    model = build(args, kitchen_builder(kitchen))
+    assert model.config.head_hidden_size == model.avt.head.wpe.embedding_dim == width
+
+
+def test_a_head_is_as_wide_as_its_pretrained_encoder(video_kitchen, vit):
+    model = build(StudentArguments(backbone=vit), kitchen_builder(video_kitchen))
+    assert model.config.head_hidden_size == model.config.feature_dim == 32
+    assert model.num_parameters() < 200_000
+
+
 def test_a_student_of_features_reads_them(kitchen):
     builder = kitchen_builder(kitchen)
     seen = student_input(of_features(kitchen), builder)
