@@ -20,7 +20,7 @@ STRICT = (
     "avt_distill/evaluation",
     "avt_distill/runs",
 )
-CEILING = 187
+CEILING = 186
 
 
 def errors() -> list[tuple[Path, str]]:

@@ -56,7 +56,7 @@ def encode(backbone: Any, pixel_values: torch.Tensor, config: Any, has_class_tok
     pixel_values = pixel_values.to(compute_dtype(backbone))
     of_vjepa = has_predictor(backbone.config)
     if of_vjepa:
-        _check_crop(backbone, pixel_values)
+        check_crop(backbone.config, *pixel_values.shape[-2:])
         # `VJEPA2Model.forward` predicts only tokens that it has seen, and copies those that it does not predict.
         outputs = backbone.encoder(pixel_values_videos=pixel_values)
     else:
@@ -109,10 +109,14 @@ def _predicted(backbone: Any, tokens: torch.Tensor, config: Any) -> torch.Tensor
     return backbone.predictor(tokens, context_mask=[context], target_mask=[target]).last_hidden_state
 
 
-def _check_crop(backbone: Any, pixel_values: torch.Tensor):
-    crop = backbone.config.crop_size
-    if tuple(pixel_values.shape[-2:]) != (crop, crop):
+def check_crop(backbone_config, height: int, width: int):
+    """Raises `ValueError` for frames of a size that V-JEPA 2's positions are not for; others say so themselves.
+
+    Its positions are rotations that any number of tokens gets, without an error: those of another grid would be wrong.
+    """
+    if has_predictor(backbone_config) and (height, width) != (backbone_config.crop_size,) * 2:
+        crop = backbone_config.crop_size
         raise ValueError(
-            f"The frames are {tuple(pixel_values.shape[-2:])} pixels, but this V-JEPA 2 has positions for {crop} x "
-            f"{crop} (crop_size): set the video processor's crop_size to it."
+            f"The frames are {height} x {width} pixels, but this V-JEPA 2 has positions for {crop} x {crop}: set the "
+            "video processor's crop_size to it."
         )

@@ -11,6 +11,7 @@ import numpy as np
 import torch
 
 from modeling_avt.configuration_avt import FIELD_RULES, AVTConfig
+from modeling_avt.encoders_avt import check_crop
 from modeling_avt.modeling_avt import AVTForAnticipation
 from modeling_avt.rules_avt import shown
 from modeling_avt.temporal_avt import CLIP_CONTRACT, TIME_CONTRACT
@@ -30,6 +31,8 @@ from .probe import Probe, last_frame_features
 logger = logging.getLogger(__name__)
 
 LAYERS_OF_LABELS = ("classifiers.", "recognizer.", "last_frame_classifier.")
+
+NO_TOKENS = "{what}, which attends to tokens, and stored features have none: give videos, or a student with AVT's head."
 
 Collator = Callable[[Sequence[dict]], dict]
 
@@ -85,7 +88,7 @@ def student_input(args: StudentArguments, builder: AnticipationBuilder) -> Stude
         raise ValueError("A student needs something to see: give --features, or the data set's --videos, a folder.")
     _check_model_options(args, _of_data(builder), None)
     times = {name: getattr(builder.config, name) for name in ("num_frames", "frame_rate", "tau_o")}
-    processor, clips = _processor_and_clips(args)
+    processor, backbone_config, clips = _processor_and_clips(args)
     if clips["clip_num_frames"] is not None and builder.config.protocol != "exact":
         raise ValueError(
             f"protocol is '{builder.config.protocol}', but the reference's moments are those of image models: a video "
@@ -94,12 +97,13 @@ def student_input(args: StudentArguments, builder: AnticipationBuilder) -> Stude
     of_processor = mapping("processor_options", args.processor_options)
     _refuse_contradiction("processor_options", of_processor, times, "the data set")
     _refuse_contradiction("processor_options", of_processor, clips, "the student")
-    options = {**processor.to_dict(), **of_processor, **times, **clips}
-    return StudentInput(None, AVTVideoProcessor.from_dict(options), views)
+    prepared: Any = AVTVideoProcessor.from_dict({**processor.to_dict(), **of_processor, **times, **clips})
+    check_crop(backbone_config, **prepared.crop_size)
+    return StudentInput(None, prepared, views)
 
 
-def _processor_and_clips(args: StudentArguments) -> tuple[AVTVideoProcessor, dict[str, Any]]:
-    """Returns how a student of videos prepares frames, and the fields of the clips that it sees at each moment."""
+def _processor_and_clips(args: StudentArguments) -> tuple[AVTVideoProcessor, Any, dict[str, Any]]:
+    """Returns how a student of videos prepares frames, its encoder's configuration, and the fields of its clips."""
     processor: Any
     if args.model_name_or_path is not None:
         config = AVTConfig.from_pretrained(args.model_name_or_path)
@@ -111,7 +115,7 @@ def _processor_and_clips(args: StudentArguments) -> tuple[AVTVideoProcessor, dic
             fields["backbone_config"] = load_backbone_config(args.backbone)
             processor = load_backbone_processor(args.backbone, fields["backbone_config"])
         config = AVTConfig(**fields)
-    return processor, {name: getattr(config, name) for name in CLIP_CONTRACT}
+    return processor, config.backbone_config, {name: getattr(config, name) for name in CLIP_CONTRACT}
 
 
 def build_student(args: StudentArguments, builder: AnticipationBuilder, seen: StudentInput) -> AVTForAnticipation:
@@ -126,10 +130,7 @@ def build_student(args: StudentArguments, builder: AnticipationBuilder, seen: St
     else:
         model = _new_student(args, fields, seen)
     if seen.store is not None and model.config.head_type == "probe":
-        raise ValueError(
-            "The student's head_type is 'probe', which attends to tokens, and stored features have none: give videos, "
-            "or head_type 'avt'."
-        )
+        raise ValueError(NO_TOKENS.format(what=f"{args.model_name_or_path} has a probe"))
     if args.freeze_backbone:
         if model.avt.backbone is None:
             raise ValueError("freeze_backbone is set, but the student sees features and has no frame encoder.")
@@ -211,6 +212,8 @@ def _check_model_options(args: StudentArguments, of_data: Mapping[str, Any], sto
         raise ValueError(f"model_options has '{unknown[0]}', which is no field of AVTConfig: see its documentation.")
     _refuse_contradiction("model_options", options, of_data, "the data set")
     if store is not None:
+        if options.get("head_type") == "probe":
+            raise ValueError(NO_TOKENS.format(what="model_options sets head_type to 'probe'"))
         _refuse_contradiction("model_options", options, _of_features(store), "the feature store")
     if args.start_from_probe:
         _refuse_contradiction("model_options", options, {"classify_last_frame": True}, "the option start_from_probe")

@@ -8,8 +8,9 @@ import numpy as np
 import pytest
 import torch
 from helpers.readers import reading_model
-from helpers.tiny_models import tiny_config, tiny_model, tiny_vit_config
+from helpers.tiny_models import tiny_config, tiny_encoder, tiny_model, tiny_vit_config
 from tiny_kitchen import ACTIONS, WIDTH, kitchen_builder, write_kitchen, write_tiny_vit, write_video_kitchen
+from transformers import AutoModel
 
 from avt_distill.data.collator import FeatureCollator
 from avt_distill.student.building import StudentArguments, build_student, check_as_it_is, student_input
@@ -247,6 +248,49 @@ def test_processor_options_that_contradict_the_data_set_are_refused(video_kitche
         args = StudentArguments(backbone=vit, processor_options={name: value})
         with pytest.raises(ValueError, match=f"processor_options sets {name} to {value}, but the data set has"):
             student_input(args, kitchen_builder(video_kitchen))
+
+
+def video_student(tmp_path, kind: str, processor: dict | None = None, **model) -> StudentArguments:
+    AutoModel.from_config(tiny_encoder(kind)).save_pretrained(tmp_path / kind)
+    crop = {"size": 36, "crop_size": 32, "train_size": [36, 36], **(processor or {})}
+    return StudentArguments(backbone=str(tmp_path / kind), processor_options=crop, model_options=model)
+
+
+def test_the_processor_samples_the_clips_that_the_student_sees(video_kitchen, tmp_path):
+    args = video_student(
+        tmp_path, "vjepa2", clip_num_frames=8, clip_frame_rate=4.0, head_type="probe", probe_num_heads=4
+    )
+    processor = student_input(args, kitchen_builder(video_kitchen)).processor
+    assert (processor.clip_num_frames, processor.clip_frame_rate) == (8, 4.0)
+    model = build(args, kitchen_builder(video_kitchen))
+    assert (model.config.clip_num_frames, model.config.clip_frame_rate) == (8, 4.0)
+
+
+@pytest.mark.parametrize(
+    ("kind", "processor", "model", "message"),
+    [
+        ("vjepa2", {"size": 40, "crop_size": 40, "train_size": [40, 40]}, {}, "has positions for 32 x 32"),
+        ("videomae", {}, {"clip_num_frames": 8}, "this 'videomae' sees clips of 4"),
+        ("vjepa2", {}, {"clip_num_frames": 5}, "joins 2 frames into one, so give a multiple of 2"),
+        ("videomae", {"clip_num_frames": 2}, {}, "processor_options sets clip_num_frames to 2, but the student has 4"),
+        ("vit", {}, {"use_predictor": True}, "has no predictor: only V-JEPA 2 has one"),
+    ],
+)
+def test_clips_and_crops_that_do_not_fit_are_refused_before_training(
+    video_kitchen, tmp_path, kind, processor, model, message
+):
+    with pytest.raises(ValueError, match=message):
+        build(video_student(tmp_path, kind, processor, **model), kitchen_builder(video_kitchen))
+
+
+def test_a_video_model_at_the_references_moments_is_refused(video_kitchen, tmp_path):
+    with pytest.raises(ValueError, match=r"protocol is 'avt', but .* a video model needs --protocol exact"):
+        build(video_student(tmp_path, "videomae"), kitchen_builder(video_kitchen, protocol="avt"))
+
+
+def test_a_probe_of_stored_features_is_refused(kitchen):
+    with pytest.raises(ValueError, match="attends to tokens, and stored features have none: give videos"):
+        build(of_features(kitchen, model_options={"head_type": "probe"}), kitchen_builder(kitchen))
 
 
 def test_a_checkpoint_that_is_trained_further_at_other_times_says_so(tmp_path, kitchen, checkpoint, caplog):
