@@ -23,7 +23,7 @@ from .losses_avt import classification_loss, feature_prediction_loss, past_actio
 from .model_inputs_avt import check_inputs, check_labels, without_backbone
 from .numbers_avt import compute_dtype
 from .outputs_avt import AVTAnticipationOutput, AVTModelOutput
-from .probe_avt import AttentiveProbe
+from .probe_avt import PROBE_LAYERS, AttentiveProbe
 from .reader_avt import HistoryReader
 from .streaming_avt import AVTStream
 
@@ -74,6 +74,15 @@ class AVTPreTrainedModel(PreTrainedModel):
         left_out = model._may_be_left_out(report, pretrained_model_name_or_path, **kwargs)
         check_loaded(model, report, pretrained_model_name_or_path, left_out=left_out)
         return model
+
+    def post_init(self):
+        """Ends the construction, and names the layers that FSDP wraps: of those a backbone names, the ones that exist.
+
+        Accelerate refuses a model without a layer of each name, and V-JEPA 2 names its predictor's and its pooler's.
+        """
+        super().post_init()
+        layers = {type(module).__name__ for module in self.modules()}
+        self._no_split_modules = {*(self._no_split_modules or ()), *PROBE_LAYERS} & layers
 
     def _may_be_left_out(self, report, source, **kwargs) -> tuple[str, ...] | None:
         """Returns beginnings of names of a checkpoint's weights that this model does without, as in `load_whole`."""

@@ -9,6 +9,7 @@ from transformers.models.vjepa2.modeling_vjepa2 import VJEPA2AttentivePooler
 
 from .configuration_avt import AVTConfig
 
+PROBE_LAYERS = ("VJEPA2PoolerSelfAttentionLayer", "VJEPA2PoolerCrossAttentionLayer")
 INITIALIZER_RANGE = 0.02  # V-JEPA 2's, of weights drawn from a normal distribution cut at two deviations
 
 

@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 import torch
+from accelerate import FullyShardedDataParallelPlugin
 from helpers.processes import WITH_THE_PROJECT, run_python
 from helpers.tiny_models import (
     TINY_ENCODERS,
@@ -18,6 +19,7 @@ from helpers.videos import numbered_frames, write_video
 from transformers import AutoModel, VJEPA2ForVideoClassification
 
 from modeling_avt import ActionAnticipationPipeline, AVTForAnticipation, AVTStream
+from modeling_avt.probe_avt import PROBE_LAYERS
 from modeling_avt.temporal_avt import Clips
 
 HEADS = ("avt", "probe")
@@ -210,6 +212,20 @@ def test_predicted_tokens_are_those_of_v_jepa_2s_predictor():
     assert not torch.equal(features[:, 32:], backbone.predictor(tokens, [seen], [seen]).last_hidden_state.mean(1))
     probing = student("vjepa2", "probe", use_predictor=True)
     assert probing.encode_frames(clips).shape == (2, num_seen + per_tubelet, 32)
+
+
+@pytest.mark.parametrize(
+    ("kind", "head", "layers"),
+    [
+        ("vjepa2", "avt", {"VJEPA2Layer", "GPT2Block"}),
+        ("vjepa2", "probe", {"VJEPA2Layer", *PROBE_LAYERS}),
+        ("videomae", "probe", {"VideoMAEEmbeddings", "VideoMAELayer", *PROBE_LAYERS}),
+    ],
+)
+def test_fsdp_wraps_the_layers_that_are_there(kind, head, layers):
+    model = student(kind, head)
+    assert set(model._no_split_modules) == layers
+    FullyShardedDataParallelPlugin(auto_wrap_policy="transformer_based_wrap").set_auto_wrap_policy(model)
 
 
 def test_a_predictor_that_is_not_used_is_no_part_of_the_model():
