@@ -126,7 +126,7 @@ def _names_of_arguments(text: str | None) -> list[str]:
 
 
 def _is_read(args: TrainingArguments, name: str) -> bool:
-    """Returns whether an argument of the optimizer makes a difference, or is refused, when it cannot be meant."""
+    """Returns whether the optimizer uses an argument: an unreadable value of it is then refused, or has an effect."""
     alone, without = copy.copy(args), copy.copy(args)
     alone.optim_args, without.optim_args = f"{name}={UNREADABLE}", None
     try:

@@ -123,7 +123,7 @@ def _take(path: Path, place: Path):
             remove_unfinished(place)
         if state.num_processes > 1:
             _lock(path, place, fcntl.LOCK_SH)
-    state.wait_for_everyone()  # none goes on, and perhaps ends, before all hold the lock
+    state.wait_for_everyone()  # no process may end before all hold the lock
 
 
 def _lock(path: Path, place: Path, kind: int):
