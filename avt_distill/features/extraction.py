@@ -12,9 +12,9 @@ from torch.utils.data import DataLoader
 
 from modeling_avt.backbone_configuration_avt import has_predictor
 from modeling_avt.configuration_avt import AVTConfig
-from modeling_avt.modeling_avt import AVTModel
+from modeling_avt.modeling_avt import AVTForAnticipation, AVTModel
 from modeling_avt.rules_avt import OrNone
-from modeling_avt.temporal_avt import CLIP_FRAME_RATE, TIME_RULES, TIME_SLACK_S, Clips
+from modeling_avt.temporal_avt import CLIP_FRAME_RATE, FRAMES_AT_ONCE, TIME_RULES, TIME_SLACK_S, Clips
 from modeling_avt.video_io_avt import VideoDecodeError, probe
 from modeling_avt.video_processing_avt import AVTVideoProcessor
 
@@ -203,6 +203,31 @@ def extract_video(
             raise batch
         features.append(encode(*batch))
     return np.concatenate(features)
+
+
+@torch.inference_mode()
+def encode_moments(
+    model: AVTForAnticipation, processor: AVTVideoProcessor, video: str, moments_s: np.ndarray
+) -> np.ndarray:
+    """Returns a student's features of moments of a video, float32 `(U, D)`, encoded a few at a time.
+
+    Args:
+        model (`AVTForAnticipation`): The student. Of a probe's tokens the mean is returned.
+        processor (`AVTVideoProcessor`): Cuts out the centre, as in evaluation.
+        video (`str`): The file.
+        moments_s (`np.ndarray` of shape `(U,)`): Seconds from the first frame.
+
+    Raises:
+        VideoDecodeError: where the file cannot be read.
+        ValueError: where features are not finite.
+    """
+    encoded = []
+    for first in range(0, len(moments_s), FRAMES_AT_ONCE):
+        frames, distinct = processor.read_moments(video, moments_s[first : first + FRAMES_AT_ONCE])
+        features = model.avt.of_moments(model.encode_clips(frames, distinct.clips)[distinct.positions])
+        check_encoded(features)
+        encoded.append(features.float().cpu().numpy())
+    return np.concatenate(encoded)
 
 
 def _read_clips(

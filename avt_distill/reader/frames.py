@@ -5,17 +5,15 @@ from dataclasses import dataclass
 
 import numpy as np
 import pandas as pd
-import torch
 
 from modeling_avt.modeling_avt import AVTForAnticipation
-from modeling_avt.temporal_avt import FRAMES_AT_ONCE
 from modeling_avt.video_io_avt import probe
 from modeling_avt.video_processing_avt import AVTVideoProcessor
 
 from ..data.labels import UNLABELLED
 from ..data.past_labels import label_frames
+from ..features.extraction import encode_moments
 from ..features.stores import FeatureStore
-from ..runs.checkpoints import check_encoded
 
 FrameSource = Callable[[str], tuple[np.ndarray, np.ndarray]]  # from a video's name to times (F,) and features (F, D)
 SEGMENT_WITHOUT_ACTION = -1
@@ -71,16 +69,8 @@ def encoded_frames(
 ) -> FrameSource:
     """Returns the frames of video files at `frame_rate`, encoded by a model."""
 
-    @torch.inference_mode()
     def read(video_id: str) -> tuple[np.ndarray, np.ndarray]:
         times_s = np.arange(int(probe(videos[video_id]).duration_s * frame_rate) + 1) / frame_rate
-        chunks = np.split(times_s, range(FRAMES_AT_ONCE, len(times_s), FRAMES_AT_ONCE))
-        encoded = []
-        for chunk in chunks:
-            frames, distinct = processor.read_moments(videos[video_id], chunk)
-            features = model.encode_clips(frames, distinct.clips)[distinct.positions]
-            encoded.append(model.avt.of_moments(features))
-        check_encoded(torch.cat(encoded))
-        return times_s, torch.cat(encoded).float().cpu().numpy()
+        return times_s, encode_moments(model, processor, videos[video_id], times_s)
 
     return read

@@ -19,15 +19,16 @@ from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save
 
 from modeling_avt.modeling_avt import AVTForAnticipation
-from modeling_avt.temporal_avt import CLIP_CONTRACT, FRAMES_AT_ONCE
+from modeling_avt.temporal_avt import CLIP_CONTRACT
 from modeling_avt.video_processing_avt import AVTVideoProcessor
 
-from ..runs.checkpoints import check_encoded
+from ..features.encoder_record import PREPROCESSING
+from ..features.extraction import encode_moments
 from ..runs.folder import whole_file
 from ..runs.names import file_name
 
 # What makes a frame's tensor, and an encoder's feature of it: beside the encoder's weights, these decide.
-OF_PROCESSOR = ("size", "crop_size", "image_mean", "image_std", "antialias", *CLIP_CONTRACT)
+OF_PROCESSOR = (*PREPROCESSING, *CLIP_CONTRACT)
 OF_MODEL = ("use_predictor", "tau_a")
 SHOWS = "shows"  # in a file's metadata: the digest of the video
 MAX_OPEN = 128
@@ -87,7 +88,7 @@ def frozen_features(
     is_training = model.training
     model.eval()
     for video_id, path, ticks in tqdm(missing, desc="encoding", unit="video", disable=not missing):
-        features = _encode(model, processor, path, ticks / 1e6)
+        features = encode_moments(model, processor, path, ticks / 1e6)
         with whole_file(_file(place, video_id)) as partial:
             partial.write_bytes(save({"ticks": ticks, "features": features}, metadata={SHOWS: shows[video_id]}))
     model.train(is_training)
@@ -106,18 +107,6 @@ def _observed(splits: Sequence[datasets.Dataset]) -> Iterator[tuple[str, str, np
             path_of[video_id] = path
     for video_id in sorted(ticks_of):
         yield video_id, path_of[video_id], np.unique(np.concatenate(ticks_of[video_id]))
-
-
-@torch.inference_mode()
-def _encode(model: AVTForAnticipation, processor: AVTVideoProcessor, video: str, moments_s: np.ndarray) -> np.ndarray:
-    """Returns the features of a video's moments, float32 `(U, D)`, so many at a time as memory allows."""
-    encoded = []
-    for first in range(0, len(moments_s), FRAMES_AT_ONCE):
-        frames, distinct = processor.read_moments(video, moments_s[first : first + FRAMES_AT_ONCE])
-        features = model.encode_clips(frames, distinct.clips)[distinct.positions]
-        check_encoded(features)
-        encoded.append(features.float().cpu().numpy())
-    return np.concatenate(encoded)
 
 
 def _encoder_digest(model: AVTForAnticipation, processor: AVTVideoProcessor) -> str:

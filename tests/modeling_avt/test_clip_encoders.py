@@ -6,11 +6,9 @@ import torch
 from accelerate import FullyShardedDataParallelPlugin
 from helpers.processes import WITH_THE_PROJECT, run_python
 from helpers.tiny_models import (
-    TINY_ENCODERS,
     VERB_NOUN,
     VIDEO_ENCODERS,
     processor_of,
-    tiny_config,
     tiny_encoder,
     tiny_encoder_config,
     tiny_model,
@@ -296,12 +294,6 @@ def test_a_camera_that_stands_still_shows_the_same_clip(frames, monkeypatch):
     assert sum(encoded) == 2  # the clips of 1.5, 2, 2, 2 s and of 2, 2, 2, 2 s
     still = np.concatenate([frames[:9], np.repeat(frames[8:9], 40, axis=0)])
     torch.testing.assert_close(stream.logits, on_window(model, still, 12.0), atol=1e-5, rtol=0)
-
-
-def test_auto_model_of_a_tiny_encoder_is_the_backbone():
-    for kind in TINY_ENCODERS:
-        model = tiny_model(tiny_config(backbone_config=tiny_encoder(kind), feature_dim=None))
-        assert type(model.avt.backbone) is type(AutoModel.from_config(tiny_encoder(kind)))
 
 
 LARGE = """
