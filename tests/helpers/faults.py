@@ -15,9 +15,10 @@ import signal
 import sys
 import traceback
 from collections.abc import Callable, Iterator
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import ClassVar
 
 from helpers.commands import run_command
 
@@ -62,8 +63,10 @@ class Faults:
     sizes: dict[int, int] = field(default_factory=dict)
     named: set[str] = field(default_factory=set)
     is_active: bool = False
+    current: ClassVar["Faults"]
 
     def __enter__(self) -> "Faults":
+        Faults.current = self
         sys.addaudithook(self._audit)
         self._saved = {"builtins.open": builtins.open, "io.open": io.open}
         builtins.open = io.open = self._open
@@ -103,6 +106,14 @@ class Faults:
         else:
             named = () if name.startswith((*OF_DESCRIPTORS, "write")) else (path,)  # as the system's own errors do
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), *named)
+
+    @contextmanager
+    def one_operation(self, name: str):
+        """Counts all that is done within as one operation, which fails before it begins."""
+        self.operation(name, str(self.folder))
+        self.is_active = False
+        yield
+        self.is_active = True
 
     def _measure(self):
         """Notes how large each file that is written in another language has become."""
