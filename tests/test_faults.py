@@ -252,8 +252,8 @@ def test_faults_while_a_student_is_pushed(kitchen, tmp_path, fork_server, hub):
     assert all(commit == pushed[0] for commit in pushed)
 
 
-# The demo's stages, whose own faults are tested above, count as one operation each. As processes of their own they would
-# import the libraries for every fault. Nothing is learned here.
+# The demo's stages, whose own faults are tested above, count as one operation each. Were they processes of their own,
+# each would import the libraries for every fault. Nothing is learned here.
 DEMO_IN_ONE_PROCESS = f"""{SMALL_DEMO}{QUICK_READER}
 from avt_distill.__main__ import main
 from avt_distill.commands import demo
