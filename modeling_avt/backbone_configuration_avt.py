@@ -4,20 +4,20 @@ from collections.abc import Mapping
 from typing import Any
 
 from huggingface_hub.errors import StrictDataclassError
-from transformers import CONFIG_MAPPING, MODEL_FOR_VIDEO_CLASSIFICATION_MAPPING, AutoConfig, PreTrainedConfig
+from transformers import CONFIG_MAPPING, MODEL_FOR_VIDEO_CLASSIFICATION_MAPPING, AutoConfig, PretrainedConfig
 
 from .rules_avt import shown
 
 KINDS = "give the name of a Hugging Face image or video model, such as 'vit' or 'vjepa2'"
 
 
-def checked_backbone(name: str, value: Any) -> PreTrainedConfig | None:
+def checked_backbone(name: str, value: Any) -> PretrainedConfig | None:
     """Returns the configuration of an image or video model, given as one or as a dict.
 
     Raises:
         ValueError: for what is no such configuration.
     """
-    if value is None or isinstance(value, PreTrainedConfig):
+    if value is None or isinstance(value, PretrainedConfig):
         return value
     if not isinstance(value, Mapping):
         raise ValueError(
@@ -36,7 +36,7 @@ def checked_backbone(name: str, value: Any) -> PreTrainedConfig | None:
         raise ValueError(f"{name} is no configuration of '{model_type}': {cause}.") from error
 
 
-def backbone_width(backbone_config: PreTrainedConfig) -> int:
+def backbone_width(backbone_config: PretrainedConfig) -> int:
     """Returns the width of a token, as Hugging Face configurations of image and video models name it."""
     if getattr(backbone_config, "hidden_size", None) is not None:
         return backbone_config.hidden_size
@@ -47,12 +47,12 @@ def backbone_width(backbone_config: PreTrainedConfig) -> int:
     )
 
 
-def is_video_model(backbone_config: PreTrainedConfig | None) -> bool:
+def is_video_model(backbone_config: PretrainedConfig | None) -> bool:
     """Whether a backbone encodes clips, and not single frames."""
     return type(backbone_config) in MODEL_FOR_VIDEO_CLASSIFICATION_MAPPING
 
 
-def clip_length(backbone_config: PreTrainedConfig) -> int:
+def clip_length(backbone_config: PretrainedConfig) -> int:
     """Returns the number of frames that a video model was trained on, as Hugging Face configurations name it."""
     for name in ("frames_per_clip", "num_frames"):
         if getattr(backbone_config, name, None) is not None:
@@ -63,7 +63,7 @@ def clip_length(backbone_config: PreTrainedConfig) -> int:
     )
 
 
-def clip_problem(backbone_config: PreTrainedConfig, num_frames: int) -> str | None:
+def clip_problem(backbone_config: PretrainedConfig, num_frames: int) -> str | None:
     """Returns why a video model cannot see clips of a length, if so, as the end of a sentence."""
     kind, fixed = backbone_config.model_type, getattr(backbone_config, "num_frames", num_frames)
     if fixed != num_frames:  # learned positions

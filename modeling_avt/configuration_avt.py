@@ -1,11 +1,16 @@
 """Configuration of the Anticipative Video Transformer (AVT, Girdhar and Grauman, ICCV 2021)."""
 
+# First, as it refuses releases that are too old for what follows.
+from .versions_avt import MINIMUM_OF_VIDEO_CLASSIFICATION, check_versions
+
+# isort: split
+import copy
 import hashlib
 from collections.abc import Callable, Collection, Mapping, Sequence
-from dataclasses import MISSING, dataclass, field, fields
+from dataclasses import MISSING, dataclass, fields
 from typing import Any
 
-from transformers import AutoConfig, PreTrainedConfig
+from transformers import AutoConfig, PretrainedConfig
 
 from .backbone_configuration_avt import (
     backbone_width,
@@ -26,7 +31,25 @@ HEAD_SIZE = WholeNumber(least=1, most=65_536)
 NUM_LAYERS = WholeNumber(least=1, most=1000)
 FEATURE_DIM = OrNone(WholeNumber(least=1, most=1_000_000))
 DROPOUT = Number(least=0, below=1)
+# 1e-6 is the LayerNorm epsilon of the ViTs that AVT starts from; transformers' own default is 1e-12.
+DEFAULT_BACKBONE = {"model_type": "vit", "layer_norm_eps": 1e-6}
 WEIGHT = Number(least=0)
+
+
+WAYS_TO_LOAD = {
+    "auto_map": {
+        "AutoConfig": "configuration_avt.AVTConfig",
+        "AutoModel": "modeling_avt.AVTForAnticipation",
+        "AutoModelForVideoClassification": "modeling_avt.AVTForAnticipation",
+    },
+    "custom_pipelines": {
+        "action-anticipation": {
+            "impl": "pipeline_avt.ActionAnticipationPipeline",
+            "pt": ["AutoModel"],
+            "type": "video",
+        }
+    },
+}
 
 
 @dataclass(frozen=True)
@@ -127,13 +150,21 @@ def actions_digest(actions: Sequence[str]) -> str:
     return hashlib.sha256("\0".join(actions).encode()).hexdigest()[:16]
 
 
-class AVTConfig(PreTrainedConfig):
+class _SubConfigs:
+    """`sub_configs` of a class, and of its configurations with a backbone: transformers 4 fails on one that is `None`."""
+
+    def __get__(self, config, _) -> dict[str, type]:
+        has_none = config is not None and config.backbone_config is None
+        return {} if has_none else {"backbone_config": AutoConfig}
+
+
+class AVTConfig(PretrainedConfig):
     """What an AVT checkpoint is: frame encoder, causal head, label maps and the time contract it was trained under.
 
     The defaults are AVT-b on EPIC-Kitchens-100 (ViT-B/16 and a 6-layer, 2048-wide head over 10 frames at 1 frame/s).
 
     Args:
-        backbone_config (`PreTrainedConfig` or `dict`, *optional*, defaults to ViT-B/16 at 224 px): Configuration of any
+        backbone_config (`PretrainedConfig` or `dict`, *optional*, defaults to ViT-B/16 at 224 px): Configuration of any
             Hugging Face image model, run on each frame, or video model, run on the clip that ends there. `None`: the
             model has no backbone and takes `video_features` of width `feature_dim`.
         feature_dim (`int`, *optional*): Width D of one moment's feature. Read off `backbone_config` where that names a
@@ -208,7 +239,7 @@ class AVTConfig(PreTrainedConfig):
     """
 
     model_type = "avt"
-    sub_configs = {"backbone_config": AutoConfig}  # pyright: ignore[reportAssignmentType]  a class property there
+    sub_configs = _SubConfigs()  # pyright: ignore[reportAssignmentType]  a class property there
     attribute_map = {
         "hidden_size": "head_hidden_size",
         "num_hidden_layers": "head_num_layers",
@@ -231,77 +262,110 @@ class AVTConfig(PreTrainedConfig):
         "attentions",
     ]
 
-    backbone_config: dict | PreTrainedConfig | None = field(
-        # 1e-6 is the LayerNorm epsilon of the ViTs that AVT starts from; transformers' own default is 1e-12.
-        default_factory=lambda: {"model_type": "vit", "layer_norm_eps": 1e-6}
-    )
-    feature_dim: int | None = None
-    clip_num_frames: int | None = None
-    clip_frame_rate: float | int = CLIP_FRAME_RATE
-    use_predictor: bool = False
-    feature_encoder: dict | None = None
-    intermediate_dim: int | None = None
-    head_type: str = "avt"
-    head_hidden_size: int = 2048
-    head_num_layers: int = 6
-    head_num_heads: int = 4
-    head_num_positions: int = 1024
-    head_dropout: float | int = 0.1
-    classifier_dropout: float | int = 0.2
-    probe_num_layers: int = 4
-    probe_num_heads: int = 16
-    num_frames: int = 10
-    frame_rate: float | int = 1.0
-    tau_a: float | int = 1.0
-    tau_o: float | int = 10.0
-    standardize_features: bool = False
-    feature_dropout: float | int = 0.0
-    classify_last_frame: bool = False
-    recognizes_frames: bool = False
-    recognizer_feature_dim: int | None = None
-    head_feature_dim: int | None = None
-    classify_past: bool = True
-    label_types: list | tuple = field(default_factory=lambda: ["action"])
-    verb_id2label: dict | None = None
-    noun_id2label: dict | None = None
-    action_to_verb_noun: list | tuple | dict | None = None
-    use_class_mappings: bool = False
-    past_loss_weight: float | int = 1.0
-    feature_loss_weight: float | int = 1.0
-    frame_loss_weight: float | int = 1.0
-    past_loss_normalizer: str = "labelled"
-    initializer_range: float | int = 0.01
-    reader: dict | None = None
+    # What the parent defines, for type checkers: transformers 4 sets them without declaring them.
+    id2label: dict[int, str]
+    label2id: dict[str, int]
 
-    def __post_init__(self, **kwargs):
+    def __init__(
+        self,
+        backbone_config: dict | PretrainedConfig | None = DEFAULT_BACKBONE,
+        feature_dim: int | None = None,
+        clip_num_frames: int | None = None,
+        clip_frame_rate: float = CLIP_FRAME_RATE,
+        use_predictor: bool = False,
+        feature_encoder: dict | None = None,
+        intermediate_dim: int | None = None,
+        head_type: str = "avt",
+        head_hidden_size: int = 2048,
+        head_num_layers: int = 6,
+        head_num_heads: int = 4,
+        head_num_positions: int = 1024,
+        head_dropout: float = 0.1,
+        classifier_dropout: float = 0.2,
+        probe_num_layers: int = 4,
+        probe_num_heads: int = 16,
+        num_frames: int = 10,
+        frame_rate: float = 1.0,
+        tau_a: float = 1.0,
+        tau_o: float = 10.0,
+        standardize_features: bool = False,
+        feature_dropout: float = 0.0,
+        classify_last_frame: bool = False,
+        recognizes_frames: bool = False,
+        recognizer_feature_dim: int | None = None,
+        head_feature_dim: int | None = None,
+        classify_past: bool = True,
+        label_types: Sequence[str] = ("action",),
+        verb_id2label: dict | None = None,
+        noun_id2label: dict | None = None,
+        action_to_verb_noun: Sequence | dict | None = None,
+        use_class_mappings: bool = False,
+        past_loss_weight: float = 1.0,
+        feature_loss_weight: float = 1.0,
+        frame_loss_weight: float = 1.0,
+        past_loss_normalizer: str = "labelled",
+        initializer_range: float = 0.01,
+        reader: dict | None = None,
+        id2label: dict | None = None,
+        label2id: dict | None = None,
+        num_labels: int | None = None,
+        **kwargs,
+    ):
+        # Transformers only warns where these contradict each other.
+        id2label = settled_labels(id2label, label2id, num_labels) or {0: "LABEL_0", 1: "LABEL_1"}
+        label2id = {label: index for index, label in id2label.items()}
+        self.backbone_config = backbone_config
+        self.feature_dim = feature_dim
+        self.clip_num_frames = clip_num_frames
+        self.clip_frame_rate = clip_frame_rate
+        self.use_predictor = use_predictor
+        self.feature_encoder = feature_encoder
+        self.intermediate_dim = intermediate_dim
+        self.head_type = head_type
+        self.head_hidden_size = head_hidden_size
+        self.head_num_layers = head_num_layers
+        self.head_num_heads = head_num_heads
+        self.head_num_positions = head_num_positions
+        self.head_dropout = head_dropout
+        self.classifier_dropout = classifier_dropout
+        self.probe_num_layers = probe_num_layers
+        self.probe_num_heads = probe_num_heads
+        self.num_frames = num_frames
+        self.frame_rate = frame_rate
+        self.tau_a = tau_a
+        self.tau_o = tau_o
+        self.standardize_features = standardize_features
+        self.feature_dropout = feature_dropout
+        self.classify_last_frame = classify_last_frame
+        self.recognizes_frames = recognizes_frames
+        self.recognizer_feature_dim = recognizer_feature_dim
+        self.head_feature_dim = head_feature_dim
+        self.classify_past = classify_past
+        self.label_types = label_types
+        self.verb_id2label = verb_id2label
+        self.noun_id2label = noun_id2label
+        self.action_to_verb_noun = action_to_verb_noun
+        self.use_class_mappings = use_class_mappings
+        self.past_loss_weight = past_loss_weight
+        self.feature_loss_weight = feature_loss_weight
+        self.frame_loss_weight = frame_loss_weight
+        self.past_loss_normalizer = past_loss_normalizer
+        self.initializer_range = initializer_range
+        self.reader = reader
+        if isinstance(self.backbone_config, PretrainedConfig):
+            self._follow_backbone(self.backbone_config)
         # Transformers records the auto class of the object being saved and no other, and `Trainer` never records the
         # pipeline: both are declared here so that every checkpoint loads by every documented way.
-        kwargs.setdefault(
-            "auto_map",
-            {
-                "AutoConfig": "configuration_avt.AVTConfig",
-                "AutoModel": "modeling_avt.AVTForAnticipation",
-                "AutoModelForVideoClassification": "modeling_avt.AVTForAnticipation",
-            },
-        )
-        kwargs.setdefault(
-            "custom_pipelines",
-            {
-                "action-anticipation": {
-                    "impl": "pipeline_avt.ActionAnticipationPipeline",
-                    "pt": ["AutoModel"],
-                    "type": "video",
-                }
-            },
-        )
-        # Transformers only warns where these contradict each other.
-        self.id2label = settled_labels(self.id2label, self.label2id, kwargs.pop("num_labels", None))
-        super().__post_init__(**kwargs)
-        if isinstance(self.backbone_config, PreTrainedConfig):
-            self._follow_backbone(self.backbone_config)
+        super().__init__(id2label=id2label, label2id=label2id, **{**copy.deepcopy(WAYS_TO_LOAD), **kwargs})
         self.check_consistency()
 
-    def _follow_backbone(self, backbone_config: PreTrainedConfig):
+    def __eq__(self, other) -> bool:
+        # Transformers 5 makes a dataclass of every configuration, which would compare the parent's fields alone.
+        return isinstance(other, AVTConfig) and self.to_dict() == other.to_dict()
+
+    __hash__ = None  # pyright: ignore[reportAssignmentType]  fields change
+
+    def _follow_backbone(self, backbone_config: PretrainedConfig):
         """Sets the fields that were not given to what a backbone has."""
         if self.clip_num_frames is None and is_video_model(backbone_config):
             self.clip_num_frames = clip_length(backbone_config)
@@ -319,6 +383,18 @@ class AVTConfig(PreTrainedConfig):
             self.label2id = {label: index for index, label in value.items()}
 
     @classmethod
+    def get_config_dict(cls, pretrained_model_name_or_path, **kwargs):
+        """Returns the fields of a checkpoint; see `PretrainedConfig.get_config_dict`.
+
+        Raises:
+            ImportError: for a built-in pipeline that would show the model other frames than it observes.
+        """
+        if kwargs.get("_from_pipeline") == "video-classification":
+            of = "Use pipeline('action-anticipation'): pipeline('video-classification')"
+            check_versions(MINIMUM_OF_VIDEO_CLASSIFICATION, of)
+        return super().get_config_dict(pretrained_model_name_or_path, **kwargs)
+
+    @classmethod
     def from_dict(cls, config_dict, **kwargs):
         if not isinstance(config_dict, dict):
             raise ValueError(f"config.json holds a {type(config_dict).__name__}: give the one that was saved.")
@@ -334,7 +410,7 @@ class AVTConfig(PreTrainedConfig):
         return super().from_dict(with_given(config_dict, given), **kwargs)
 
     def save_pretrained(self, *args, **kwargs):
-        """Saves the configuration, after checking it: see `PreTrainedConfig.save_pretrained`."""
+        """Saves the configuration, after checking it: see `PretrainedConfig.save_pretrained`."""
         self.check_consistency()
         super().save_pretrained(*args, **kwargs)
 

@@ -28,10 +28,25 @@ from .reader_avt import HistoryReader
 from .streaming_avt import AVTStream
 
 if TYPE_CHECKING:
-    # Never executed. Transformers collects a checkpoint's code with a regular expression over the import lines: with
-    # these, every saved model carries the files that its config names (auto_map, custom_pipelines).
+    # Never executed. Transformers collects a checkpoint's code with a regular expression over the import lines, and up
+    # to 5.4 copies only what one file names itself: here stands the rest of what a model, its video processor and its
+    # pipeline (auto_map, custom_pipelines) consist of.
+    from .answers_avt import most_likely  # noqa: F401
+    from .backbone_configuration_avt import checked_backbone  # noqa: F401
+    from .labels_avt import id_to_label  # noqa: F401
+    from .picture_folder_avt import PictureFolder  # noqa: F401
     from .pipeline_avt import ActionAnticipationPipeline  # noqa: F401
+    from .pipeline_inputs_avt import VideoFile  # noqa: F401
+    from .rules_avt import Number  # noqa: F401
+    from .stream_clips_avt import ShownFrame  # noqa: F401
+    from .stream_inputs_avt import PushedFrame  # noqa: F401
+    from .temporal_avt import Clips  # noqa: F401
+    from .transitions_avt import NGramTransitions  # noqa: F401
+    from .versions_avt import check_versions  # noqa: F401
+    from .video_io_avt import VideoInfo  # noqa: F401
+    from .video_packets_avt import PacketTable  # noqa: F401
     from .video_processing_avt import AVTVideoProcessor  # noqa: F401
+    from .video_source_avt import VideoDecodeError  # noqa: F401
 
 
 MAX_FLASH_COLUMNS = 256  # of an attention head; AVT-b's have 512
@@ -52,8 +67,6 @@ class AVTPreTrainedModel(PreTrainedModel):
     _supports_sdpa = True
     _supports_flash_attn = True
     _supports_attention_backend = True
-    # A reader's arithmetic is in float64 on tables in float32, whatever the model computes in.
-    _keep_in_fp32_modules_strict = ["reader"]
 
     @classmethod
     def from_pretrained(cls, pretrained_model_name_or_path, *args, output_loading_info: bool = False, **kwargs) -> Any:
@@ -318,6 +331,10 @@ class AVTForAnticipation(AVTPreTrainedModel):
         if config.reader is not None:
             self.reader = HistoryReader(ReaderSettings.from_config(config.reader), num_actions)
         self.post_init()
+        if self.reader is not None:
+            # Its arithmetic is in float64 on tables in float32, whatever the model computes in. Transformers 4 looks
+            # for the module among the parameters in `post_init`, and these are buffers: it is named afterwards.
+            self._keep_in_fp32_modules_strict = {"reader"}
 
     def _may_be_left_out(self, report, source, **kwargs) -> tuple[str, ...]:
         is_left_over = any(name.startswith("reader.") for name in report["unexpected_keys"])

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Iterator, Sequence, Sized
 from types import GeneratorType
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
@@ -19,6 +19,17 @@ from .rules_avt import SECONDS, SECONDS_AHEAD, TOP_K
 from .temporal_avt import TIME_SLACK_S, checked_every, sample_frame_times, timeline_moments
 from .video_processing_avt import AVTVideoProcessor
 from .video_source_avt import is_video_source
+
+if TYPE_CHECKING:  # what the files above import, for releases that copy only what one file names itself
+    from .backbone_configuration_avt import checked_backbone  # noqa: F401
+    from .configuration_avt import ReaderSettings  # noqa: F401
+    from .labels_avt import id_to_label  # noqa: F401
+    from .losses_avt import classification_loss  # noqa: F401
+    from .picture_folder_avt import PictureFolder  # noqa: F401
+    from .transitions_avt import NGramTransitions  # noqa: F401
+    from .versions_avt import check_versions  # noqa: F401
+    from .video_io_avt import VideoInfo  # noqa: F401
+    from .video_packets_avt import PacketTable  # noqa: F401
 
 
 class ActionAnticipationPipeline(Pipeline):
@@ -60,7 +71,7 @@ class ActionAnticipationPipeline(Pipeline):
     _load_feature_extractor = False
     _load_tokenizer = False
 
-    def __init__(self, model, *args, dtype: str | torch.dtype | None = None, **kwargs):
+    def __init__(self, model, *args, video_processor=None, dtype: str | torch.dtype | None = None, **kwargs):
         if model.config.model_type != "avt":  # not isinstance: remote code has a class of its own
             raise ValueError(
                 f"The model is a {type(model).__name__} of type '{model.config.model_type}': action anticipation needs "
@@ -73,7 +84,8 @@ class ActionAnticipationPipeline(Pipeline):
                 model.to(dtype)
         model.eval()  # one that was not loaded but built is in training mode, where dropout makes answers random
         check_weights(model, model.name_or_path or "the model")
-        processor: Any = self.processor if self.video_processor is None else self.video_processor
+        # Transformers 4 knows no video processors; what it is given here, it takes for an argument of `__call__`.
+        processor: Any = self.processor if video_processor is None else video_processor
         if processor is None and model.config.backbone_config is not None:
             processor = _processor_beside(model)
         if processor is not None:

@@ -8,15 +8,22 @@ from packaging.version import Version
 # `benchmarks/versions.py` runs a checkpoint on these and on all releases since: docs/versions.md has its table.
 MINIMUM_VERSIONS = {"Python": "3.10", "torch": "2.6", "transformers": "4.57", "numpy": "1.26"}
 MINIMUM_OF_VIDEOS = {"av": "15.0"}  # needed only where a video is read or written
+# Before, `pipeline("video-classification")` picked a video's frames itself: not those that a model observes.
+MINIMUM_OF_VIDEO_CLASSIFICATION = {"transformers": "5.15"}
 
 
-def check_versions(least: dict[str, str]):
-    """Raises `ImportError` where something installed is older than it has to be, naming both releases."""
+def check_versions(least: dict[str, str], of: str = "This model"):
+    """Raises `ImportError` where something installed is older than it has to be, naming both releases.
+
+    Args:
+        least (`dict[str, str]`): The oldest release of each package, or of Python.
+        of (`str`, *optional*): What needs them, as the beginning of a sentence.
+    """
     for name, needed in least.items():
         found = platform.python_version() if name == "Python" else metadata.version(name)
         if Version(found) < Version(needed):
-            remedy = "use a newer Python" if name == "Python" else f"pip install --upgrade '{name}>={needed}'"
-            raise ImportError(f"This model needs {name} {needed} or newer, and {found} is installed: {remedy}.")
+            remedy = f"pip install --upgrade '{name}>={needed}'" if name != "Python" else "use a newer one"
+            raise ImportError(f"{of} needs {name} {needed} or newer, and {found} is installed: {remedy}.")
 
 
 check_versions(MINIMUM_VERSIONS)

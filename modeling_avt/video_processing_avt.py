@@ -1,13 +1,20 @@
 """From a video, or its frames, to `pixel_values_videos`: sampling, resizing, cropping and normalising, with torch
 alone."""
 
+# First, as it refuses releases that are too old for what follows.
+from .versions_avt import MINIMUM_VERSIONS  # noqa: F401
+
+# isort: split
+import inspect
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
+from transformers.dynamic_module_utils import custom_object_save
 from transformers.feature_extraction_utils import BatchFeature
-from transformers.video_processing_utils import VideoProcessorMixin
+from transformers.image_processing_base import ImageProcessingMixin
 
 from .rules_avt import Flag, Number, WholeNumber, shown
 from .temporal_avt import (
@@ -22,12 +29,24 @@ from .temporal_avt import (
 from .video_io_avt import VideoContent, probe, read_frames, short_side_size
 from .video_source_avt import is_video_source
 
+if TYPE_CHECKING:  # what the files above import, for releases that copy only what one file names itself
+    from .picture_folder_avt import PictureFolder  # noqa: F401
+    from .video_packets_avt import PacketTable  # noqa: F401
+
 SIDE_PX = WholeNumber(least=1, most=16_384)  # twice the longer side of 8K video
 SMALLEST_STD = 1e-6  # of pixels from 0 to 1: divided by less, they become as large as an overflow
 
 
-class AVTVideoProcessor(VideoProcessorMixin):
+# Where transformers looks for a video processor, under the first name in every release.
+FILE_NAMES = ("video_preprocessor_config.json", "preprocessor_config.json")
+AUTO_CLASSES = ("AutoProcessor", "AutoVideoProcessor")
+
+
+class AVTVideoProcessor(ImageProcessingMixin):
     """Prepares videos as AVT does: short side to `size`, crop to `crop_size`, pixels to `(x / 255 - mean) / std`.
+
+    Transformers' video processors need torchvision in most releases. This one loads and saves as they do, on torch
+    alone, with what image processors of every release share.
 
     It also holds the time contract that a model was trained under, so that a file alone is enough: see `read`.
 
@@ -67,7 +86,8 @@ class AVTVideoProcessor(VideoProcessorMixin):
         clip_frame_rate: float = CLIP_FRAME_RATE,
         **kwargs,
     ):
-        super().__init__(**kwargs)
+        place = f"{type(self).__module__.rpartition('.')[2]}.{type(self).__name__}"
+        super().__init__(**{"auto_map": dict.fromkeys(AUTO_CLASSES, place), **kwargs})
         self.size = _sides("size", size, ("shortest_edge",))
         self.crop_size = _sides("crop_size", crop_size, ("height", "width"))
         self.train_size = [SIDE_PX("train_size", side) for side in _of_length(2, "train_size", train_size)]
@@ -89,6 +109,51 @@ class AVTVideoProcessor(VideoProcessorMixin):
             raise ValueError(
                 f"crop_size is {self.crop_size}, larger than a short side of {smallest}: raise size and train_size."
             )
+
+    def __call__(self, videos, **kwargs) -> BatchFeature:
+        """Returns what `preprocess` does."""
+        return self.preprocess(videos, **kwargs)
+
+    @classmethod
+    def get_image_processor_dict(cls, pretrained_model_name_or_path, **kwargs) -> tuple[dict[str, Any], dict]:
+        """Returns the fields that a file holds, and the arguments that are not for finding it.
+
+        Raises:
+            OSError: where none of `FILE_NAMES` is there.
+        """
+        if Path(pretrained_model_name_or_path).is_file():
+            return super().get_image_processor_dict(pretrained_model_name_or_path, **kwargs)
+        named = [{**kwargs, "image_processor_filename": name} for name in FILE_NAMES]
+        try:
+            return super().get_image_processor_dict(pretrained_model_name_or_path, **named[0])
+        except OSError as missing:
+            try:
+                return super().get_image_processor_dict(pretrained_model_name_or_path, **named[1])
+            except OSError:
+                raise missing from None
+
+    @classmethod
+    def from_dict(cls, image_processor_dict: dict[str, Any], **kwargs) -> Any:
+        """Returns a processor of these fields, in place of which `kwargs` may give others."""
+        return_unused = kwargs.pop("return_unused_kwargs", False)
+        own = set(inspect.signature(cls.__init__).parameters) - {"self", "kwargs"}
+        given = {name: kwargs.pop(name) for name in own & set(kwargs)}
+        processor = cls(**{**image_processor_dict, **given})
+        return (processor, kwargs) if return_unused else processor
+
+    def to_dict(self) -> dict[str, Any]:
+        """Returns the fields that a file of this processor holds."""
+        # No `video_processor_type`, as transformers would look for a class of its own of that name: see `auto_map`.
+        return {name: value for name, value in vars(self).items() if not name.startswith("_")}
+
+    def save_pretrained(self, save_directory, push_to_hub: bool = False, **kwargs):
+        """Saves the processor and its code; see `ImageProcessingMixin.save_pretrained`."""
+        folder = Path(save_directory)
+        folder.mkdir(parents=True, exist_ok=True)
+        custom_object_save(self, folder, config=self)
+        self.to_json_file(folder / FILE_NAMES[0])
+        if push_to_hub:
+            self.push_to_hub(kwargs.pop("repo_id", folder.name), **kwargs)
 
     @property
     def clips(self) -> Clips:

@@ -5,8 +5,10 @@ import io
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
-from functools import partial
+from functools import cache, partial
 from typing import Any
+
+from .versions_avt import MINIMUM_OF_VIDEOS, check_versions
 
 # What FFmpeg may open: formats that hold a video themselves. Playlists, ffconcat scripts and the like name other files,
 # which whoever sent the file must not choose.
@@ -154,11 +156,13 @@ def naming_errors(name: str, cause: str = "decoding failed", time_s: float | Non
         raise VideoDecodeError(name, f"{cause} ({_describe(error)}).", time_s) from error
 
 
+@cache
 def import_av():
     try:
         import av
     except ImportError as error:
         raise ImportError("Reading video needs PyAV: `pip install av`.") from error
+    check_versions(MINIMUM_OF_VIDEOS)
     return av
 
 

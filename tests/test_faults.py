@@ -46,11 +46,13 @@ class Command:
         words (`list`): Its name and options.
         every (`int`, *optional*, defaults to 1): Of its faults, each n-th is tested.
         makes (`str`, *optional*): Code that prepares `folder` before each.
+        distinct (`bool`, *optional*, defaults to `False`): See `inject`.
     """
 
     words: list
     every: int = 1
     makes: str = ""
+    distinct: bool = False
 
 
 @pytest.fixture(scope="module")
@@ -63,6 +65,7 @@ def kitchen(tmp_path_factory) -> Path:
 def faults(fork_server, tmp_path: Path, command: Command, every: int | None = None, offline: str = "1") -> dict:
     """Returns the outcomes of faults at the file operations of a command, and prints their count."""
     words, options = list(map(str, command.words)), {"every": every or command.every, "makes": command.makes}
+    options["distinct"] = command.distinct
     call = f"inject({words!r}, Path({str(tmp_path / 'out')!r}), **{options!r})"
     code = f"{WITH_THE_PROJECT}{IMPORTS}\nprint(json.dumps({call}, default=asdict))"
     process = fork_server.start(code, tmp_path, HF_HUB_OFFLINE=offline, HF_TOKEN="hf_loopback")
@@ -140,7 +143,7 @@ def commands_that_train(kitchen: Path, place: Path) -> dict[str, Command]:
         ),
         "export_soft_labels of folds": Command(["export_soft_labels", *teacher, *folds], every=2),
         "adapt_language_model": Command(["adapt_language_model", *adapted]),
-        "fit_reader": Command(["fit_reader", *student, *reader], 17, QUICK_READER),
+        "fit_reader": Command(["fit_reader", *student, *reader], 17, QUICK_READER, distinct=True),
     }
 
 

@@ -10,7 +10,7 @@ from helpers.places import PROJECT
 
 RING_1 = sorted((PROJECT / "modeling_avt").glob("*.py"))
 RING_2 = sorted((PROJECT / "avt_distill").rglob("*.py"))
-RING_1_LIBRARIES = {"torch", "transformers", "numpy", "huggingface_hub"}
+RING_1_LIBRARIES = {"packaging", "torch", "transformers", "numpy", "huggingface_hub"}
 # A room may import the rooms to its left, and itself; only `__main__` starts a command.
 FLOORS = (
     *("runs", "losses", "conversion", "features", "data", "metrics", "evaluation", "teacher", "recipes"),

@@ -119,7 +119,7 @@ def load_backbone_processor(model_name_or_path: str | Path, backbone_config: Pre
         path = cached_file(model_name_or_path, file_name, _raise_exceptions_for_missing_entries=False)
         if path is not None:
             fields = json.loads(Path(path).read_text(encoding="utf-8"))
-            if fields.get("video_processor_type") == AVTVideoProcessor.__name__:
+            if str(fields.get("auto_map", {}).get("AutoVideoProcessor")).endswith(f".{AVTVideoProcessor.__name__}"):
                 return AVTVideoProcessor.from_pretrained(model_name_or_path)
             return _like_image_processor(fields, path)
     crop = getattr(backbone_config, "crop_size", None) or getattr(backbone_config, "image_size", AVT_CROP_PX)

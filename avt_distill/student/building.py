@@ -208,7 +208,7 @@ def check_same_encoder(student: str, config: AVTConfig, store: FeatureStore):
 def _check_model_options(args: StudentArguments, of_data: Mapping[str, Any], store: FeatureStore | None):
     """Raises `ValueError` for `model_options` that are no fields of `AVTConfig`, or decided by something else."""
     options = mapping("model_options", args.model_options)
-    if unknown := sorted(set(options) - {*AVTConfig.__dataclass_fields__, *FIELD_RULES}):
+    if unknown := sorted(set(options) - set(FIELD_RULES)):
         raise ValueError(f"model_options has '{unknown[0]}', which is no field of AVTConfig: see its documentation.")
     _refuse_contradiction("model_options", options, of_data, "the data set")
     if store is not None:

@@ -211,7 +211,7 @@ class Outcomes:
     other: list[str] = field(default_factory=list)
 
 
-def inject(command: list, folder: Path, *, every: int = 1, makes: str = "") -> dict:
+def inject(command: list, folder: Path, *, every: int = 1, distinct: bool = False, makes: str = "") -> dict:
     """Returns what faults at the file operations of a command lead to, and the same command after them.
 
     Call it where forks are safe, in a process without threads.
@@ -220,6 +220,8 @@ def inject(command: list, folder: Path, *, every: int = 1, makes: str = "") -> d
         command (`list`): Its name and options.
         folder (`Path`): Where it writes; emptied before each fault.
         every (`int`, *optional*, defaults to 1): Of all faults, each n-th.
+        distinct (`bool`, *optional*, defaults to `False`): Of operations that differ in numbers alone, such as those on
+            one file of several students, the first.
         makes (`str`, *optional*): Code that prepares the folder.
 
     Returns:
@@ -239,7 +241,10 @@ def inject(command: list, folder: Path, *, every: int = 1, makes: str = "") -> d
     written = {path for path, _ in _files(folder) - made}
     assert written <= set(counted["named"]), f"written unseen: {sorted(written - set(counted['named']))}"
     outcomes = {"disks_and_kills": Outcomes(), "limits": Outcomes()}
-    for fault in [*_faults(folder, counted["operations"], counted["sizes"])][::every]:
+    faults = [*_faults(folder, counted["operations"], counted["sizes"])]
+    if distinct:
+        faults = _distinct(faults, counted["operations"])
+    for fault in faults[::every]:
         of_kind = outcomes["disks_and_kills" if fault.limit is None else "limits"]
         problem, error = _outcome(command, folder, makes, fault, expected)
         if problem:
@@ -251,7 +256,8 @@ def inject(command: list, folder: Path, *, every: int = 1, makes: str = "") -> d
             of_kind.clear_errors[error] = of_kind.clear_errors.get(error, 0) + 1
         else:
             of_kind.equal += 1
-    return {"operations": len(counted["operations"]), "native": len(counted["sizes"]), **outcomes}
+    counts = {"operations": len(counted["operations"]), "native": len(counted["sizes"])}
+    return counts | {"faults": len(faults), **outcomes}
 
 
 def _faults(folder: Path, operations: list, sizes: dict[str, int]) -> Iterator[Faults]:
@@ -261,6 +267,15 @@ def _faults(folder: Path, operations: list, sizes: dict[str, int]) -> Iterator[F
         for number, size in sizes.items():
             for limit in sorted({size // 2, max(size - 1, 0)}):
                 yield Faults(folder, int(number), kill, limit)
+
+
+def _distinct(faults: list[Faults], operations: list[str]) -> list[Faults]:
+    """Returns the first of the faults of a kind at operations that differ in numbers and temporary names alone."""
+    first = {}
+    for fault in faults:
+        operation = re.sub(r"tmp\w+|\d+", "#", operations[fault.fail_at - 1])
+        first.setdefault((operation, fault.kill, fault.limit is None), fault)
+    return list(first.values())
 
 
 def _outcome(command: list, folder: Path, makes: str, fault: Faults, expected: dict) -> tuple[str | None, str]:
