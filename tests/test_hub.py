@@ -12,6 +12,7 @@ import yaml
 from helpers.places import PROJECT, require_shared
 from helpers.processes import WITH_THE_PROJECT, WITHOUT_THE_PROJECT, command
 from helpers.tiny_models import tiny_model, tiny_processor, tiny_vit_config
+from huggingface_hub import DatasetCard, ModelCard, parse_eval_result_entries
 from tiny_kitchen import write_kitchen, write_soft_labels, write_tiny_vit, write_video_kitchen
 
 import run_distill
@@ -67,6 +68,7 @@ print(type(model).__name__, model.config.vocab_size, "egg" in tokenizer.get_voca
 """
 FILES_OF_LANGUAGE_MODEL = {"README.md", "config.json", "model.safetensors", "tokenizer.json", "adaptation.json"}
 TOKEN = "hf_given_as_an_option"
+STDERR_TOO = "import sys\nsys.stderr = sys.stdout\n"
 LOAD_DATA = """
 import datasets, json
 streamed = list(datasets.load_dataset("user/salads", split="test", streaming=True))
@@ -332,6 +334,51 @@ def test_a_card_that_was_edited_is_pushed_and_kept(hub, student, tmp_path):
     assert (folder / "README.md").read_text() == filled
 
 
+def test_license_and_results_are_pushed_and_kept(hub, student, tmp_path):
+    folder = tmp_path / "student"
+    shutil.copytree(student, folder)
+    stated = ["--license", "cc-by-nc-4.0", "--hub_dataset", "user/salads", "--base_model", "user/vit"]
+    for more in (stated, []):  # what was stated once stays
+        assert "states no license" not in hub.run(
+            f"{STDERR_TOO}{command('push_to_hub', folder, 'user/kitchen', *more)}", "here"
+        )
+        pushed = hub.repositories["models/user/kitchen"]
+        data = ModelCard(pushed["README.md"].decode()).data
+        assert (data.license, data.datasets, data.base_model) == ("cc-by-nc-4.0", ["user/salads"], "user/vit")
+        assert set(pushed) == files_of_student() | {".gitattributes", ".eval_results/salads.yaml"}
+        entries = parse_eval_result_entries(yaml.safe_load(pushed[".eval_results/salads.yaml"]))
+        assert {entry.dataset_id for entry in entries} == {"user/salads"}
+        metrics = {f"default_{result.metric_name}": result.metric_value for result in data.eval_results}
+        shown = {name.lower().replace(" ", "_").replace("-", "_"): value for name, value in metrics.items()}
+        assert {entry.task_id: entry.value for entry in entries} == shown
+        assert "default_top_1_accuracy" in shown
+    assert hub.unknown == []
+
+
+def test_a_push_without_a_license_says_so(hub, student):
+    printed = hub.run(f"{STDERR_TOO}{command('push_to_hub', student, 'user/kitchen')}", "here")
+    assert f"{student} states no license" in printed
+    assert "give --license ID to avt-distill push_to_hub" in printed
+    card = hub.repositories["models/user/kitchen"]["README.md"].decode()
+    assert "No license is stated" in card
+    assert not any(name.startswith(".eval_results") for name in hub.repositories["models/user/kitchen"])
+    printed = hub.run(command("push_to_hub", student, "user/kitchen", "--license", "MIT"), "here", fails=True)
+    assert "error: --license is 'MIT', which is no identifier of a license: write mit" in printed
+
+
+def test_a_card_of_ones_own_gets_the_license_and_keeps_its_text(hub, tmp_path):
+    tiny_model(tiny_vit_config()).save_pretrained(tmp_path / "converted")
+    (tmp_path / "converted" / "README.md").write_text("# Converted\n\nBy hand.\n")
+    hub.run(command("push_to_hub", tmp_path / "converted", "user/avt", "--license", "cc-by-4.0"), "here")
+    pushed = ModelCard(hub.repositories["models/user/avt"]["README.md"].decode())
+    assert (pushed.data.license, pushed.text) == ("cc-by-4.0", "# Converted\n\nBy hand.\n")
+    (tmp_path / "converted" / ".eval_results").mkdir()
+    (tmp_path / "converted" / ".eval_results" / "own.yaml").write_text("- value: 1\n")
+    printed = hub.run(command("push_to_hub", tmp_path / "converted", "user/avt"), "here", fails=True)
+    assert "own.yaml holds no results as the Hub reads them" in printed
+    assert ".eval_results/own.yaml" not in hub.repositories["models/user/avt"]
+
+
 def test_a_hub_that_does_not_answer_is_one_sentence(hub, student):
     hub.stop()
     error = hub.run(command("push_to_hub", student, "user/kitchen"), "here", fails=True).splitlines()[-1]
@@ -349,7 +396,8 @@ def test_a_pushed_data_set_loads_and_streams_without_the_package(hub, tmp_path):
     rows = ["a,2,7,0,cut", "a,7,10,1,mix", "a,12,14,1,mix", "b,1,4,0,cut", "b,6,8,1,mix"]
     (folder / "segments.csv").write_text("\n".join(["video_id,start_frame,end_frame,action_class,action", *rows]))
     options = ["fifty_salads", "--data_dir", folder, "--push_to_hub", "salads", "--config_name"]
-    push = [command("prepare_dataset", *options, fold) for fold in ("fold2", "fold1")]
+    push = [command("prepare_dataset", *options, "fold2", "--license", "cc-by-nc-sa-4.0")]
+    push.append(command("prepare_dataset", *options, "fold1"))  # the license stays
     printed = hub.run("".join(push), "here")
     assert printed.endswith("pushed to user/salads\n")
     sizes, names, history = json.loads(hub.run(LOAD_DATA, "elsewhere").splitlines()[-1])
@@ -360,4 +408,7 @@ def test_a_pushed_data_set_loads_and_streams_without_the_package(hub, tmp_path):
     card = pushed["README.md"].decode()
     assert "| fold1 | test | 2 | 1 | 0 |\n| fold2 | train | 2 | 1 | 0 |" in card
     assert str(tmp_path) not in card
+    data = DatasetCard(card).data
+    assert (data.license, data.language, data.size_categories) == ("cc-by-nc-sa-4.0", ["en"], ["n<1K"])
+    assert [config["config_name"] for config in data.configs] == ["fold1", "fold2"]
     assert json.loads(pushed["facts/fold2.json"])["splits"]["test"] == {"rows": 3, "videos": 1, "left_out": 0}

@@ -1,7 +1,7 @@
 """Builds the anticipation rows of a benchmark or of your own data; exports or pushes them.
 
     avt-distill prepare_dataset egtea --data_dir annotations/egtea --export egtea_parquet/
-    avt-distill prepare_dataset my_data/ --tau_a 0.5 --num_frames 16 --push_to_hub user/my-actions
+    avt-distill prepare_dataset my_data/ --tau_a 0.5 --num_frames 16 --push_to_hub user/my-actions --license cc-by-4.0
 
 The export is plain Parquet, a file a split, that `datasets.load_dataset("egtea_parquet")` reads anywhere, with
 `labels.json` and `<split>_dropped.csv` for `avt-distill evaluate`.
@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 from ..data.arguments import DatasetArguments
 from ..runs.arguments import CommandParser, add_dataset_position
 from ..runs.outputs import OVERWRITE, check_output
+from ..sharing.licenses import add_license_options, checked_license
 
 if TYPE_CHECKING:
     import datasets
@@ -28,23 +29,29 @@ def main(argv: Sequence[str]):
     parser.add_argument("--export", type=Path, help="folder to write Parquet files to")
     parser.add_argument("--push_to_hub", metavar="USER/NAME", help="data set repository on the Hub")
     parser.add_argument("--private", action="store_true", help="make that repository private")
+    add_license_options(parser)
     parser.add_argument("--overwrite", action="store_true", help=OVERWRITE)
     parser.add_fields(DatasetArguments)
     args = parser.parse(argv)
+    of_license = checked_license(args.license, args.license_name, args.license_link)
+    if of_license and args.export is None and args.push_to_hub is None:
+        raise ValueError("--license is for a card: give --export or --push_to_hub, which write one.")
 
     from ..data.loading import dataset_builder
+    from ..sharing.metadata import Stated
     from ..sharing.rows import export_rows, push_rows
 
-    builder = dataset_builder(args)
+    stated, builder = Stated(**of_license), dataset_builder(args)
     check_export(args, list(builder.annotations.splits))
     builder.download_and_prepare()
     splits = builder.as_dataset()
     report(splits, builder)
     if args.export is not None:
-        export_rows(splits, builder, args.export, overwrite=args.overwrite)
+        export_rows(splits, builder, args.export, overwrite=args.overwrite, stated=stated)
         print(f"written to {args.export}")
     if args.push_to_hub is not None:
-        print(f"pushed to {push_rows(splits, builder, args.push_to_hub, private=args.private)}")
+        repo_id = push_rows(splits, builder, args.push_to_hub, private=args.private, stated=stated)
+        print(f"pushed to {repo_id}")
 
 
 def check_export(args: argparse.Namespace, splits: list[str]):

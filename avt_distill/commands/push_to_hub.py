@@ -1,20 +1,23 @@
 """Uploads a student, a teacher or a Space, with a card that is filled from results.
 
-    avt-distill push_to_hub runs/salads/distilled_seed0 user/salads-avt
+    avt-distill push_to_hub runs/salads/distilled_seed0 user/salads-avt --license apache-2.0
     avt-distill push_to_hub runs/salads/reader_seed0 user/salads-reader    # a student with its reader
     avt-distill push_to_hub teachers/salads_fold1 user/salads-teacher --private
     avt-distill push_to_hub space user/salads-app --model user/salads-avt
 
 A folder without `results.json`, such as a converted checkpoint, is pushed with its own README.md. The token is that of
 `hf auth login`, or `HF_TOKEN`. Each upload is one commit: if it fails, the repository is unchanged; rerun the command.
-A folder to which a command still writes is refused.
-Data sets: `avt-distill prepare_dataset --push_to_hub`.
+A folder to which a command still writes is refused. Data sets: `avt-distill prepare_dataset --push_to_hub`.
+
+Metrics are in the card (model-index). With --hub_dataset they are in `.eval_results/` too, for the leaderboard of that
+data set, whose `eval.yaml` must have tasks CONFIGURATION_METRIC, such as split1_top_1_accuracy.
 """
 
 from collections.abc import Sequence
 from pathlib import Path
 
 from ..runs.arguments import CommandParser
+from ..sharing.licenses import add_license_options, checked_license
 
 
 def main(argv: Sequence[str]):
@@ -24,12 +27,17 @@ def main(argv: Sequence[str]):
     parser.add_argument("--private", action="store_true", help="make that repository private")
     parser.add_argument("--model", metavar="USER/MODEL", help="for a Space: the model that it shows")
     parser.add_argument("--leak_note", help="for a student's card: a sentence on what the data's own protocol leaks")
+    parser.add_argument("--hub_dataset", metavar="USER/DATA", help="where its data set is on the Hub")
+    parser.add_argument("--base_model", metavar="USER/MODEL", help="what it started from. Default: as recorded")
+    add_license_options(parser)
     parser.add_argument("--overwrite", action="store_true", help="fill a card anew that was edited by hand")
     args = parser.parse(argv)
+    of_license = checked_license(args.license, args.license_name, args.license_link)
 
     from ..runs.lock import unchanged
-    from ..sharing.cards import ADAPTATION, RESULTS, checkpoint_card, write_card
+    from ..sharing.cards import card_to_push
     from ..sharing.hub import push_folder, push_space
+    from ..sharing.metadata import Stated
     from ..sharing.shipped import shipped_folder
 
     folder = args.folder
@@ -39,13 +47,15 @@ def main(argv: Sequence[str]):
     if is_app != (args.model is not None):
         problem = "has an app.py: give --model, which it shows" if is_app else "has no app.py, which --model needs"
         raise ValueError(f"{folder} {problem}.")
+    stated = Stated(**of_license, dataset=args.hub_dataset, base_model=args.base_model)
     if args.model is not None:
+        if stated:
+            raise ValueError("--license, --hub_dataset and --base_model are for models: the app's card has its own.")
         repo_id = push_space(folder, args.repo_id, model_id=args.model, private=args.private)
     else:
         with unchanged(folder):
-            card = checkpoint_card(folder, args.repo_id, leak_note=args.leak_note)
-            if any((folder / name).exists() for name in (RESULTS, ADAPTATION)):  # or the card is the one that is there
-                write_card(folder, card, overwrite=args.overwrite)
+            asked = {"leak_note": args.leak_note, "stated": stated, "overwrite": args.overwrite}
+            card_to_push(folder, args.repo_id, **asked)
             message = "Model, card and results"
             repo_id = push_folder(folder, args.repo_id, private=args.private, commit_message=message)
     print(f"pushed to {repo_id}")

@@ -10,6 +10,7 @@ from transformers.dynamic_module_utils import get_relative_import_files
 
 from ..runs.folder import read_json
 from ..runs.names import without_local_paths
+from .metadata import eval_result_files
 
 CONFIG, CARD = "config.json", "README.md"
 WEIGHTS = ("model.safetensors", "model-*-of-*.safetensors")
@@ -34,13 +35,14 @@ def files_of_model(folder: Path) -> dict[str, Path | bytes]:
     """Returns what a student, teacher or language model consists of, by its name in the repository.
 
     That is: configuration, weights, preprocessing or tokenizer, the code that `auto_map` names, the card and the
-    pictures in it, results and scores. Optimizer states, `settings.json`, `training_args.bin`, unfinished and hidden
-    files do not belong.
+    pictures in it, results and scores, and `.eval_results/*.yaml`. Optimizer states, `settings.json`,
+    `training_args.bin`, unfinished and other hidden files do not belong.
     """
     names = [path.name for path in _visible(folder) if _matches(path.name, OF_MODELS)]
     pictures = PICTURES.findall((folder / CARD).read_text(encoding="utf-8")) if CARD in names else []
     names += [name for name in dict.fromkeys(pictures) if (folder / name).is_file() and name not in names]
     names += [name for name in _code(folder) if name not in names]
+    names += [path.relative_to(folder).as_posix() for path in eval_result_files(folder)]
     return {name: _shareable(folder / name) for name in sorted(names)}
 
 

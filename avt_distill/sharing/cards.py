@@ -4,6 +4,7 @@ import hashlib
 import logging
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 from huggingface_hub import CardData, DatasetCard, DatasetCardData, EvalResult, ModelCard, ModelCardData, RepoCard
 from jinja2 import Environment, StrictUndefined, UndefinedError
@@ -11,6 +12,23 @@ from jinja2 import Environment, StrictUndefined, UndefinedError
 from ..runs.folder import read_json, read_record, write_text
 from ..runs.names import without_local_paths
 from .markdown import Markdown, escaped, table
+from .metadata import (
+    LANGUAGE_MODELS_NEED,
+    NOTHING,
+    TEACHERS_NEED,
+    Stated,
+    data_set_names,
+    data_set_type,
+    encoder_on_hub,
+    is_nameless,
+    loaded_card,
+    needed_by_text_model,
+    needed_versions,
+    size_category,
+    starting_point,
+    state_in_header,
+    write_eval_results,
+)
 from .shipped import shipped_folder
 
 logger = logging.getLogger(__name__)
@@ -30,7 +48,8 @@ STUDENT_SETTINGS = (
     *("learning_rate", "optim", "optim_args", "lr_scheduler_type", "warmup_steps", "weight_decay", "batch_size"),
     *("distill_weight", "distill_temperature", "distill_top_k", "distill_reduction"),
 )
-READER_SETTINGS = ("transitions", "frame_rate", "evidence_weight", "fusion_weights", "num_phases", "beam", "followers")
+READER_SETTINGS = ("evidence_weight", "num_phases", "followers", "min_start")
+ORDERS = {1: "unigram", 2: "bigram", 3: "trigram"}
 TEACHER_SETTINGS = (
     *("learning_rate", "classifier_learning_rate", "optim", "lr_scheduler_type", "warmup_steps", "weight_decay"),
     *("per_device_train_batch_size", "gradient_accumulation_steps", "label_weights", "class_weights", "lora_rank"),
@@ -40,7 +59,12 @@ GRADIO_VERSION = "6.31.0"  # that `space/` was tried with
 
 
 def student_card(
-    folder: str | Path, repo_id: str, *, comparison: dict | None = None, leak_note: str | None = None
+    folder: str | Path,
+    repo_id: str,
+    *,
+    comparison: dict | None = None,
+    leak_note: str | None = None,
+    stated: Stated = NOTHING,
 ) -> ModelCard:
     """Returns the card of a student that `avt-distill distill` trained, or of one with its reader.
 
@@ -50,41 +74,53 @@ def student_card(
         repo_id (`str`): Where it will be found: `user/name`.
         comparison (`dict`, *optional*): Content of the run's `comparison.json`: adds the baseline, over all seeds.
         leak_note (`str`, *optional*): A sentence on what the data's own protocol leaks.
+        stated (`Stated`, *optional*): License, data set and base model; else those of the card that is there.
 
     Raises:
         ValueError: where a file or a number is missing.
     """
     folder = Path(folder)
     config, results, settings = (_read(folder / name) for name in (CONFIG, RESULTS, SETTINGS))
+    stated |= Stated.in_card(folder / README)
     about, labels = results["scores"], config["id2label"]
+    attached = _read(folder / ATTACHED) if (folder / ATTACHED).exists() else None
+    takes_features = config["backbone_config"] is None
     values = {**config, **results, **about, "num_actions": len(labels), "leak_note": leak_note and Markdown(leak_note)}
     values |= {
-        "takes_features": config["backbone_config"] is None,
-        "attached": _read(folder / ATTACHED) if (folder / ATTACHED).exists() else None,
+        "takes_features": takes_features,
+        "attached": attached,
         "features": settings["features"] if settings["features"] is None else Path(settings["features"]).name,
+        "needs": needed_versions(reads_videos=not takes_features),
         "results_table": _results_table(results["metrics"], comparison),
         "compared_seeds": None if comparison is None else comparison["seeds"],
         "settings_table": _settings_table(settings, STUDENT_SETTINGS),
         "reader": _reader_values(folder, config, results) if config.get("reader") else None,
         "actions": ", ".join(labels[key] for key in sorted(labels, key=int)),
     }
+    base_model = stated.base_model or _base_of_student(config, settings, attached)
+    needs_encoder = takes_features and settings.get("model_name_or_path") is None
     tags = ["action-anticipation", "video", "avt", "custom_code"]
-    data = ModelCardData(
-        library_name="transformers",
+    data = _model_data(
+        repo_id,
+        stated,
+        base_model=base_model,
+        base_model_relation="adapter" if needs_encoder else "finetune",
+        datasets=data_set_names(about["dataset"], stated),
         pipeline_tag="video-classification",
         tags=[*tags, "knowledge-distillation"] if results["teacher"] else tags,
-        model_name=_name(repo_id),
-        eval_results=_eval_results(results["metrics"], "video-classification", about, results["seed"], comparison),
+        eval_results=_eval_results(
+            results["metrics"], "video-classification", about, results["seed"], comparison, stated=stated
+        ),
     )
     return ModelCard(_filled("model_card.md", folder, repo_id, data, values))
 
 
-def teacher_card(folder: str | Path, repo_id: str) -> ModelCard:
+def teacher_card(folder: str | Path, repo_id: str, *, stated: Stated = NOTHING) -> ModelCard:
     """Returns the card of a teacher that `avt-distill finetune_teacher` trained, with counts of actions beside it.
 
     Args:
         folder (`str` or `Path`): The teacher's, with `results.json`, `training.json` and `settings.json`.
-        repo_id (`str`): Where it will be found: `user/name`.
+        repo_id, stated: See `student_card`.
 
     Raises:
         ValueError: where a file or a number is missing.
@@ -93,6 +129,7 @@ def teacher_card(folder: str | Path, repo_id: str) -> ModelCard:
     config, results, training, settings = (
         _read(folder / name) for name in (CONFIG, RESULTS, "training.json", SETTINGS)
     )
+    stated |= Stated.in_card(folder / README)
     about, texts = results["scores"], config["action_texts"]
     own = results["metrics"]["teacher"]
     columns = [name for name in MEASURES if name in own]
@@ -106,27 +143,34 @@ def teacher_card(folder: str | Path, repo_id: str) -> ModelCard:
         "num_actions": len(texts),
         "language_model": f"{Path(settings['model_name_or_path']).name} ({config['backbone_config']['model_type']})",
         "from_random": settings["random_weights"],
+        "needs": needed_by_text_model(TEACHERS_NEED, results["versions"]),
         "results_table": table(["", *(MEASURES[name][1] for name in columns)], rows),
         "settings_table": _settings_table(settings, TEACHER_SETTINGS),
         "knows_the_gap": config["history_cutoff"] == "segment_start",
         "actions": ", ".join(texts),
     }
-    data = ModelCardData(
-        library_name="transformers",
+    started_from = None if settings["random_weights"] else _base_of_text(settings)
+    data = _model_data(
+        repo_id,
+        stated,
+        base_model=stated.base_model or started_from,
+        base_model_relation="finetune",
+        datasets=data_set_names(about["dataset"], stated),
         pipeline_tag="text-classification",
         tags=["action-anticipation", "text-teacher", "custom_code"],
-        model_name=_name(repo_id),
-        eval_results=_eval_results(own, "text-classification", about, settings["seed"]),
+        eval_results=_eval_results(own, "text-classification", about, settings["seed"], stated=stated),
     )
     return ModelCard(_filled("teacher_card.md", folder, repo_id, data, values))
 
 
-def checkpoint_card(folder: str | Path, repo_id: str, *, leak_note: str | None = None) -> ModelCard:
+def checkpoint_card(
+    folder: str | Path, repo_id: str, *, leak_note: str | None = None, stated: Stated = NOTHING
+) -> ModelCard:
     """Returns the card of a folder: filled from its results, or the `README.md` that somebody wrote.
 
     Args:
         folder (`str` or `Path`): Of a student, a teacher or a converted checkpoint.
-        repo_id, leak_note: See `student_card`.
+        repo_id, leak_note, stated: See `student_card`; a card that somebody wrote stays as it is.
 
     Raises:
         ValueError: for no checkpoint, and one that has neither results nor a card.
@@ -136,56 +180,93 @@ def checkpoint_card(folder: str | Path, repo_id: str, *, leak_note: str | None =
         raise ValueError(f"{folder} has no {CONFIG}: give the folder of a student or a teacher.")
     if (folder / RESULTS).exists():
         if read_json(folder / CONFIG)["model_type"] == "text_teacher":
-            return teacher_card(folder, repo_id)
+            return teacher_card(folder, repo_id, stated=stated)
         comparison = folder.resolve().parent / "comparison.json"  # of all students of the run
         is_read = bool(read_json(folder / CONFIG).get("reader"))  # then it has another one beside it
         comparison = read_json(comparison) if comparison.exists() and not is_read else None
-        return student_card(folder, repo_id, comparison=comparison, leak_note=leak_note)
+        return student_card(folder, repo_id, comparison=comparison, leak_note=leak_note, stated=stated)
     if (folder / ADAPTATION).exists():
-        return language_model_card(folder, repo_id)
-    if (folder / "README.md").exists():
-        return ModelCard.load(folder / "README.md")
+        return language_model_card(folder, repo_id, stated=stated)
+    if (folder / README).exists():
+        return loaded_card(folder / README, ModelCard)
     raise ValueError(
         f"{folder} has neither {RESULTS}, which avt-distill distill, fit_reader and finetune_teacher write, nor a "
         "README.md of your own: nothing is known of it that a card could say."
     )
 
 
-def language_model_card(folder: str | Path, repo_id: str) -> ModelCard:
+def language_model_card(folder: str | Path, repo_id: str, *, stated: Stated = NOTHING) -> ModelCard:
     """Returns the card of a language model that `avt-distill adapt_language_model` adapted.
 
     Args:
         folder (`str` or `Path`): Of the language model, with `adaptation.json`.
-        repo_id (`str`): Where it will be found: `user/name`.
+        repo_id, stated: See `student_card`.
 
     Raises:
         ValueError: where a file or a number is missing.
     """
     folder = Path(folder)
     results, config = _read(folder / ADAPTATION), _read(folder / CONFIG)
+    stated |= Stated.in_card(folder / README)
+    arguments = results["arguments"]
+    (architecture,) = config["architectures"]
+    is_masked = architecture.endswith("ForMaskedLM")
+    recipes_file = Path(arguments["recipes"]).name
     values = {
         **results,
-        "model_type": config["model_type"],
-        "base": Path(results["arguments"]["model_name_or_path"]).name,
+        "architecture": architecture,
+        "auto_class": "AutoModelForMaskedLM" if is_masked else "AutoModelForCausalLM",
+        "is_masked": is_masked,
+        "base": Path(arguments["model_name_or_path"]).name,
+        "recipes_file": recipes_file,
+        "needs": needed_by_text_model(LANGUAGE_MODELS_NEED, results["versions"]),
     }
-    data = ModelCardData(
-        library_name="transformers", tags=["action-anticipation", "recipes"], model_name=_name(repo_id)
+    recorded = {**results.get("decisive", {}), "model_name_or_path": arguments["model_name_or_path"]}
+    task = "fill-mask" if is_masked else "text-generation"
+    perplexity = EvalResult(
+        task_type=task,
+        dataset_type=stated.dataset or data_set_type(recipes_file.split(".")[0]),
+        dataset_name=f"{recipes_file}, recipes held out",
+        metric_type="perplexity",
+        metric_name="Perplexity",
+        metric_value=round(results["after"]["perplexity"], 2),
+    )
+    data = _model_data(
+        repo_id,
+        stated,
+        base_model=stated.base_model or _base_of_text(recorded),
+        base_model_relation="finetune",
+        datasets=None if stated.dataset is None else [stated.dataset],
+        pipeline_tag=task,
+        tags=["action-anticipation", "recipes"],
+        eval_results=[perplexity],
     )
     return ModelCard(_filled("language_model_card.md", folder, repo_id, data, values))
 
 
-def dataset_card(configs: dict[str, dict], repo_id: str, data: DatasetCardData) -> DatasetCard:
+def dataset_card(
+    configs: dict[str, dict], repo_id: str, data: DatasetCardData, stated: Stated = NOTHING
+) -> DatasetCard:
     """Returns the card of anticipation rows.
 
     Args:
         configs (`dict[str, dict]`): `AnticipationBuilder.facts` of each configuration by its name.
         repo_id (`str`): Where it will be found: `user/name`.
-        data (`DatasetCardData`): The header that `datasets` wrote, which says where the files are; tags are added.
+        data (`DatasetCardData`): The header that `datasets` wrote, which says where the files are; all else is added.
+        stated (`Stated`, *optional*): The license; else that of `data`.
 
     Raises:
         ValueError: where a fact is missing.
     """
-    data.task_categories, data.tags = ["video-classification"], ["action-anticipation", "video"]
+    first = next(iter(configs.values()))
+    stated |= Stated.in_header(data)
+    for field, value in stated.license_fields.items():
+        data[field] = value
+    data.task_categories, data.tags = ["video-classification"], ["action-anticipation", "video", "avt-distill"]
+    data.pretty_name = f"{first['title']}, action anticipation"
+    # Configurations are folds and variants of the same actions. Labels of one's own are in any language.
+    data.size_categories = [size_category(max(map(_num_rows, configs.values())))]
+    data.language = None if is_nameless(first["title"]) else ["en"]
     leaks = any(facts["history_cutoff"] == "segment_start" for facts in configs.values())
     options = ("tau_a", "tau_o", "num_frames", "frame_rate", "protocol", "history_cutoff")
     rows = [[name, *(facts[option] for option in options)] for name, facts in configs.items()]
@@ -194,7 +275,6 @@ def dataset_card(configs: dict[str, dict], repo_id: str, data: DatasetCardData) 
         for name, facts in configs.items()
         for split, counts in facts["splits"].items()
     ]
-    first = next(iter(configs.values()))
     values = {
         "title": first["title"],
         "actions": ", ".join(first["actions"]),
@@ -206,6 +286,32 @@ def dataset_card(configs: dict[str, dict], repo_id: str, data: DatasetCardData) 
         "leaks": leaks,
     }
     return DatasetCard(_filled("dataset_card.md", repo_id, repo_id, data, values))
+
+
+def card_to_push(folder: Path, repo_id: str, *, leak_note: str | None, stated: Stated, overwrite: bool = False):
+    """Writes the card that is pushed with a folder, and its results: `checkpoint_card`, `write_eval_results`.
+
+    Where somebody wrote or edited it, its text is kept, and what is stated is added to its header.
+
+    Args:
+        folder (`Path`): Of a student, a teacher, a language model or a converted checkpoint.
+        repo_id, leak_note, stated: See `student_card`.
+        overwrite (`bool`, *optional*): Fill a card anew that was edited.
+
+    Raises:
+        ValueError: as `checkpoint_card`.
+    """
+    card = checkpoint_card(folder, repo_id, leak_note=leak_note, stated=stated)
+    is_filled = any((folder / name).exists() for name in (RESULTS, ADAPTATION))
+    is_kept = not is_filled or not write_card(folder, card, overwrite=overwrite)
+    if is_kept and stated:
+        state_in_header(folder / README, stated)
+    if stated.dataset is not None or is_filled_card(folder / README):
+        write_eval_results(folder)
+
+
+def _num_rows(facts: dict) -> int:
+    return sum(counts["rows"] for counts in facts["splits"].values())
 
 
 def space_card(repo_id: str, model_id: str) -> RepoCard:
@@ -256,7 +362,13 @@ def _digest(text: str) -> str:
 
 
 def _filled(template: str, source: str | Path, repo_id: str, data: CardData, values: dict) -> str:
-    values = {**values, "repo_id": repo_id, "name": _name(repo_id), "card_data": Markdown(data.to_yaml())}
+    values = {
+        **values,
+        **_links(data),
+        "repo_id": repo_id,
+        "name": _name(repo_id),
+        "card_data": Markdown(data.to_yaml()),
+    }
     # Text is escaped where it is put into the card, all but what is Markdown already.
     options = {"undefined": StrictUndefined, "autoescape": False, "trim_blocks": False, "finalize": _shown}
     environment = Environment(**options)
@@ -277,6 +389,56 @@ def _name(repo_id: str) -> str:
     return repo_id.rpartition("/")[2]
 
 
+def _links(data: CardData) -> dict[str, Markdown | None]:
+    """Returns what texts of cards link to: the license, the data set on the Hub and the base model, where stated."""
+    base_model = data.get("base_model")
+    data_set = next((name for name in data.get("datasets") or [] if "/" in name), None)
+    return {
+        "license_text": _license_text(data),
+        "base_link": base_model and Markdown(f"[{base_model}](https://huggingface.co/{base_model})"),
+        "data_set_link": data_set and Markdown(f"[{data_set}](https://huggingface.co/datasets/{data_set})"),
+    }
+
+
+def _license_text(data: CardData) -> Markdown:
+    stated = data.get("license")
+    if stated is None:
+        return Markdown("No license is stated: ask the owner of this repository before you use what is in it.")
+    if data.get("license_name") is not None:
+        return Markdown(f"[{escaped(data['license_name'])}]({escaped(data.get('license_link'))})")
+    names = [stated] if isinstance(stated, str) else stated
+    return Markdown(", ".join(f"`{escaped(name)}`" for name in names))
+
+
+def _model_data(
+    repo_id: str, stated: Stated, *, base_model: str | None, base_model_relation: str, **fields: Any
+) -> ModelCardData:
+    """Returns the header of a model's card; a relation to a base model is there where that is known."""
+    related = {} if base_model is None else {"base_model": base_model, "base_model_relation": base_model_relation}
+    return ModelCardData(
+        **stated.license_fields,
+        library_name="transformers",
+        **related,
+        metrics=sorted({result.metric_type for result in fields["eval_results"]}),
+        model_name=_name(repo_id),
+        **fields,
+    )
+
+
+def _base_of_student(config: dict, settings: dict, attached: dict | None) -> str | None:
+    """Returns the model on the Hub that a student started from, whose backbone it has or whose features it reads."""
+    for option in ("model_name_or_path", "backbone"):
+        if settings.get(option) is not None:
+            return starting_point(settings, option, f"{option}_content")
+    if attached is not None:
+        return attached["encoder"] if "/" in attached["encoder"] else None  # folders have their last name alone
+    return encoder_on_hub(config.get("feature_encoder"))
+
+
+def _base_of_text(settings: dict) -> str | None:
+    return starting_point(settings, "model_name_or_path", "model_content")
+
+
 class _Measured(dict):
     """What a result file holds; what it lacks is an error."""
 
@@ -291,7 +453,13 @@ def _read(path: Path) -> dict:
 
 
 def _eval_results(
-    metrics: dict[str, float], task: str, about: dict, seed: int, comparison: dict | None = None
+    metrics: dict[str, float],
+    task: str,
+    about: dict,
+    seed: int,
+    comparison: dict | None = None,
+    *,
+    stated: Stated,
 ) -> list[EvalResult]:
     """Returns the metrics of actions as a model index holds them; `about` is a score table's metadata."""
     title, config = about["dataset"], about["config_name"]
@@ -302,7 +470,7 @@ def _eval_results(
         EvalResult(
             task_type=task,
             task_name="action anticipation",
-            dataset_type="-".join(title.lower().split()),
+            dataset_type=stated.dataset or data_set_type(title),
             dataset_name=title if config == "default" else f"{title}, {config}",
             dataset_config=config,
             dataset_split=about["split"],
@@ -338,22 +506,35 @@ def _reader_values(folder: Path, config: dict, results: dict) -> dict:
     """Returns what the card says of a reader: its settings, and the comparison of all that was fitted with it."""
     compared, settings = _read(folder / READER_COMPARISON), config["reader"]
     member = results["scores"]["model"]
-    shown = {"transitions": settings["transitions"]["kind"]}
-    shown["fusion_weights"] = ", ".join(f"{weight:.3f}" for weight in settings["fusion_weights"])
     if member not in compared["metrics"]:
         raise ValueError(
             f"{folder / READER_COMPARISON} has no '{member}', of which the card is: fit the readers again."
         )
     return {
         "frame_rate": settings["frame_rate"],
+        "transitions": _transitions(settings["transitions"], member),
+        "fusion_weights": [f"{weight:.3f}" for weight in settings["fusion_weights"]],
+        "beam": settings["beam"],
         "num_rows": compared["num_rows"],
         "num_videos": compared["num_videos"],
         "num_folds": len(compared["chosen"]),
         "seeds": compared["seeds"],
         "reference": compared["reference"],
         "table": _members_table(compared, member),
-        "settings_table": _settings_table({**settings, **shown}, READER_SETTINGS),
+        "settings_table": _settings_table({**settings, "followers": settings["followers"] or "all"}, READER_SETTINGS),
     }
+
+
+def _transitions(settings: dict, member: str) -> Markdown:
+    """Returns what a reader's model of the order of actions is, and what of the history it reads."""
+    if settings["kind"] == "ngram":
+        order = settings["order"]
+        last = {1: "no past action", 2: "the last action"}.get(order, f"the last {order - 1} actions")
+        return Markdown(f"{ORDERS.get(order, f'{order}-gram')} counts of the training videos, which read {last}")
+    length = settings["length"]
+    last = "last action" if length == 1 else f"last {length} actions in their order"
+    source = ", distilled from a text teacher" if "reader, teacher" in member else ""
+    return Markdown(f"a log-linear model{source}, which reads the {last} and the set of all others")
 
 
 def _members_table(compared: dict, this: str) -> Markdown:

@@ -1,5 +1,6 @@
 """Uploads to the Hub: each one commit, which is there as a whole or has changed nothing."""
 
+import logging
 import shutil
 import tempfile
 from collections.abc import Iterator, Mapping
@@ -28,7 +29,11 @@ from ..teacher.modeling_teacher import TextTeacherConfig
 from ..teacher.prediction import TeacherScorer
 from .belongings import files_of_checkpoint, files_of_model, files_of_space
 from .cards import space_card, write_card
+from .licenses import NONE_STATED
 from .markdown import escaped
+from .metadata import Stated, check_eval_results
+
+logger = logging.getLogger(__name__)
 
 IN_TRAINING = """# {name}
 
@@ -71,8 +76,8 @@ def push_folder(
         commit_message (`str`): Of the one commit.
 
     Raises:
-        ValueError: for a model that does not load: it lacks weights or tokenizer files; and for a folder to which
-            another command writes. Nothing is uploaded then.
+        ValueError: for a model that does not load: it lacks weights or tokenizer files; for results that the Hub would
+            not read; and for a folder to which another command writes. Nothing is uploaded then.
         OSError: where the upload failed. The repository is then as it was before, and pushing once more sends only
             the large files that had not arrived.
     """
@@ -80,6 +85,9 @@ def push_folder(
     with unchanged(folder):
         if repo_type == "model":
             check_checkpoint(folder)
+            check_eval_results(folder)
+            if Stated.in_card(folder / "README.md").license is None:
+                logger.warning(NONE_STATED, folder, "push_to_hub")
         files = files_of_space(folder) if repo_type == "space" else files_of_model(folder)
         if repo_type != "space":  # which needs to know what it is built with
             repo_id = create_repository(repo_id, repo_type=repo_type, private=private, token=token)
@@ -164,7 +172,8 @@ class PushedLanguageModel(TrainerCallback):
 def _write_card_in_training(args: TrainingArguments, state: TrainerState, tags: list[str]):
     folder = Path(str(args.output_dir))
     name = (args.hub_model_id or folder.name).rpartition("/")[2]
-    data = ModelCardData(library_name="transformers", tags=tags)
+    stated = Stated.in_card(folder / "README.md").license_fields
+    data = ModelCardData(**stated, library_name="transformers", tags=tags)
     text = IN_TRAINING.format(name=escaped(name), step=state.global_step, steps=state.max_steps)
     write_card(folder, ModelCard(f"---\n{data.to_yaml()}\n---\n\n{text}"))
 

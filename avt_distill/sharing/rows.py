@@ -3,6 +3,7 @@
 import csv
 import io
 import json
+import logging
 from pathlib import Path
 
 import datasets
@@ -11,20 +12,40 @@ from huggingface_hub import CommitOperationAdd, DatasetCard, DatasetCardData, Hf
 from ..data.builder import AnticipationBuilder
 from ..runs.folder import read_json, whole_file, write_text
 from ..runs.lock import locked
-from .cards import dataset_card, write_card
+from .cards import README, dataset_card, write_card
 from .hub import create_repository, hub_errors_in_one_line
+from .licenses import NONE_STATED
+from .metadata import NOTHING, Stated, state_in_header
+
+logger = logging.getLogger(__name__)
 
 
-def export_rows(splits: datasets.DatasetDict, builder: AnticipationBuilder, folder: Path, *, overwrite: bool = False):
-    """Writes one Parquet file a split, each whole or not at all, and what evaluation needs.
+def export_rows(
+    splits: datasets.DatasetDict,
+    builder: AnticipationBuilder,
+    folder: Path,
+    *,
+    overwrite: bool = False,
+    stated: Stated = NOTHING,
+):
+    """Writes one Parquet file a split, each whole or not at all, a card, and what evaluation needs.
 
     `labels.json` is the label space; `<split>_dropped.csv` names the actions without a row, `uid,action id`.
+
+    Args:
+        splits (`datasets.DatasetDict`): The rows.
+        builder (`AnticipationBuilder`): What made them.
+        folder (`Path`): Where to.
+        overwrite (`bool`, *optional*): Replace a card that somebody edited.
+        stated (`Stated`, *optional*): The license; else that of the card that is there.
     """
     with locked(folder):
-        _export_rows(splits, builder, folder, overwrite)
+        _export_rows(splits, builder, folder, overwrite, stated)
 
 
-def _export_rows(splits: datasets.DatasetDict, builder: AnticipationBuilder, folder: Path, overwrite: bool):
+def _export_rows(
+    splits: datasets.DatasetDict, builder: AnticipationBuilder, folder: Path, overwrite: bool, stated: Stated
+):
     builder.annotations.label_space.save(folder / "labels.json")
     for name, uids in builder.dropped.items():
         actions = builder.annotations.splits[name].set_index("uid")["action"]
@@ -34,14 +55,38 @@ def _export_rows(splits: datasets.DatasetDict, builder: AnticipationBuilder, fol
     # Names the splits' files, so that those beside them are not taken for data.
     files = [{"split": name, "path": f"{name}.parquet"} for name in splits]
     data = DatasetCardData(configs=[{"config_name": "default", "data_files": files}])
-    write_card(folder, dataset_card({"default": builder.facts()}, folder.resolve().name, data), overwrite=overwrite)
+    stated |= Stated.in_card(folder / README, DatasetCard)
+    card = dataset_card({"default": builder.facts()}, folder.resolve().name, data, stated)
+    if not write_card(folder, card, overwrite=overwrite) and stated:
+        state_in_header(folder / README, stated, DatasetCard)
+    warn_without_license(stated, str(folder))
     for name, rows in splits.items():
         with whole_file(folder / f"{name}.parquet") as partial:
             rows.to_parquet(partial)
 
 
-def push_rows(splits: datasets.DatasetDict, builder: AnticipationBuilder, repo_id: str, *, private: bool) -> str:
+def warn_without_license(stated: Stated, place: str):
+    """Warns where nothing states a license, and says how to state one."""
+    if stated.license is None:
+        logger.warning(NONE_STATED, place, "prepare_dataset")
+
+
+def push_rows(
+    splits: datasets.DatasetDict,
+    builder: AnticipationBuilder,
+    repo_id: str,
+    *,
+    private: bool,
+    stated: Stated = NOTHING,
+) -> str:
     """Uploads a configuration's rows, and a card of all that are there; returns the repository's full name.
+
+    Args:
+        splits (`datasets.DatasetDict`): The rows.
+        builder (`AnticipationBuilder`): What made them.
+        repo_id (`str`): `user/name`, or `name` for one's own; made unless it is there.
+        private (`bool`): Whether a new repository is private.
+        stated (`Stated`, *optional*): The license; else that of the card that is there.
 
     Raises:
         OSError: where that failed; the same command sends what is missing.
@@ -62,8 +107,10 @@ def push_rows(splits: datasets.DatasetDict, builder: AnticipationBuilder, repo_i
         for config in data.configs:  # datasets 5.2 fails at `set_default` where another configuration was first
             if config["config_name"] == builder.DEFAULT_CONFIG_NAME:
                 config["default"] = True
-        card = dataset_card(dict(sorted(configs.items())), repo_id, data)
+        stated |= Stated.in_header(data)
+        card = dataset_card(dict(sorted(configs.items())), repo_id, data, stated)
         contents = {"README.md": str(card), f"facts/{config_name}.json": json.dumps(configs[config_name], indent=1)}
         files = [CommitOperationAdd(path, content.encode()) for path, content in contents.items()]
         api.create_commit(repo_id, files, repo_type="dataset", commit_message="Card and facts")
+    warn_without_license(stated, repo_id)
     return repo_id

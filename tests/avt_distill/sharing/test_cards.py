@@ -6,10 +6,11 @@ import pytest
 import yaml
 from helpers.readers import reading_model
 from helpers.tiny_models import tiny_config, tiny_model
-from huggingface_hub import DatasetCardData
+from huggingface_hub import DatasetCard, DatasetCardData, ModelCard
 from tiny_kitchen import kitchen_builder, write_kitchen
 
 from avt_distill.sharing.cards import checkpoint_card, dataset_card, student_card, teacher_card
+from avt_distill.sharing.metadata import Stated
 
 METRICS = {
     "action_top1_accuracy": 41.25,
@@ -83,7 +84,7 @@ def test_the_model_index_holds_what_was_measured(student):
     (model,) = data["model-index"]
     (result,) = model["results"]
     assert model["name"] == "kitchen"
-    about = {"name": "EGTEA Gaze+, split1", "type": "egtea-gaze+", "config": "split1", "split": "validation"}
+    about = {"name": "EGTEA Gaze+, split1", "type": "egtea-gaze-plus", "config": "split1", "split": "validation"}
     assert result["dataset"] == {**about, "args": {"protocol": "exact", "tau_a": "0.5"}}
     assert {metric["args"]["seed"] for metric in result["metrics"]} == {3}
     assert [metric["value"] for metric in result["metrics"]] == [41.25, 40.5, 80.0, 79.12]
@@ -109,11 +110,86 @@ def test_the_card_says_how_the_teacher_was_made(student):
     assert "less than `tau_a` before" in text
 
 
+def rewrite(path, **changes):
+    path.write_text(json.dumps({**json.loads(path.read_text()), **changes}))
+
+
+def test_a_header_is_what_the_library_reads_and_writes(student, tmp_path):
+    stated = Stated(license="mit", dataset="user/egtea")
+    card = student_card(student, "user/kitchen", comparison=COMPARISON, stated=stated)
+    card.save(tmp_path / "README.md")
+    loaded = ModelCard.load(tmp_path / "README.md")
+    assert str(loaded) == str(card)
+    assert loaded.data.to_dict() == card.data.to_dict()
+    assert (loaded.data.license, loaded.data.datasets) == ("mit", ["user/egtea"])
+    assert {result.dataset_type for result in loaded.data.eval_results} == {"user/egtea"}
+    assert loaded.data.metrics == ["accuracy", "recall"]
+
+
+def test_a_license_is_the_one_that_is_stated_and_none_is_invented(student):
+    card = student_card(student, "user/kitchen")
+    assert "license" not in header(card)
+    assert "No license is stated" in str(card)
+    card = student_card(student, "user/kitchen", stated=Stated(license="mit"))
+    assert header(card)["license"] == "mit"
+    assert "## License\n\n`mit`\n" in str(card)
+    card.save(student / "README.md")
+    assert header(student_card(student, "user/kitchen"))["license"] == "mit"
+    named = Stated(license="other", license_name="research [only]", license_link="LICENSE")
+    card = student_card(student, "user/kitchen", stated=named)
+    assert header(card)["license_name"] == "research [only]"
+    assert "[research [only]](LICENSE)" in str(card)
+
+
+def test_a_students_base_model_is_where_its_weights_or_features_are_from(student):
+    def base() -> tuple:
+        data = header(student_card(student, "user/kitchen"))
+        return data.get("base_model"), data.get("base_model_relation")
+
+    assert base() == (None, None)
+    encoder = {"model": "facebook/dinov2-base", "revision": "0" * 40}
+    rewrite(student / "config.json", feature_encoder=encoder)
+    assert base() == ("facebook/dinov2-base", "adapter")
+    rewrite(student / "config.json", feature_encoder={**encoder, "revision": "0" * 16})  # a folder of that name
+    assert base() == (None, None)
+    rewrite(student / "settings.json", backbone="google/vit", backbone_content={})
+    rewrite(student / "config.json", backbone_config={"model_type": "vit"})
+    assert base() == ("google/vit", "finetune")
+    rewrite(student / "settings.json", backbone="runs/vit", backbone_content={"model.safetensors": "0"})
+    assert base() == (None, None)
+    card = student_card(student, "user/kitchen", stated=Stated(base_model="user/vit"))
+    assert (header(card)["base_model"], header(card)["base_model_relation"]) == ("user/vit", "finetune")
+    assert "started from [user/vit](https://huggingface.co/user/vit)" in str(card)
+
+
+def test_a_student_with_its_encoder_starts_from_it(student):
+    rewrite(student / "config.json", backbone_config={"model_type": "vit"})
+    attached = {"student": "x", "encoder": "google/vit", "num_rows": 8, "difference": 1e-4}
+    (student / "attached.json").write_text(json.dumps(attached))
+    data = header(student_card(student, "user/kitchen"))
+    assert (data["base_model"], data["base_model_relation"]) == ("google/vit", "finetune")
+    rewrite(student / "attached.json", encoder="vit")
+    assert "base_model" not in header(student_card(student, "user/kitchen"))
+
+
+def test_data_is_named_where_it_has_a_name(student):
+    assert header(student_card(student, "user/kitchen"))["datasets"] == ["egtea-gaze-plus"]
+    card = student_card(student, "user/kitchen", stated=Stated(dataset="user/egtea"))
+    assert header(card)["datasets"] == ["user/egtea"]
+    assert "split1 ([user/egtea](https://huggingface.co/datasets/user/egtea)), split `validation`" in str(card)
+    own = {**SCORES, "dataset": "Videos of one's own", "config_name": "default"}
+    rewrite(student / "results.json", scores=own)
+    card = student_card(student, "user/kitchen")
+    assert "datasets" not in header(card)
+    assert "Videos of one's own, split `validation`" in str(card)
+
+
 def test_no_path_of_the_machine_is_in_a_card(student):
     text = str(student_card(student, "user/kitchen"))
     assert "/somewhere" not in text
     assert str(student) not in text
     assert "width 12 from: tsn" in text
+    assert "Needs Python 3.10, torch 2.6, transformers 4.57 and numpy 1.26 or newer.\n" in text  # no videos, no av
 
 
 @pytest.mark.parametrize("missing", ["num_training_rows", "seed", "training_s"])
@@ -178,9 +254,34 @@ def test_a_readers_card_tells_three_uses_of_text_apart(reader):
     assert "| **distilled + reader, bigram** | **distilled, read** | **44.50** | **1.50** | **+4.50 [-1.00" in text
     assert "| true history | true history | 68.00 |" in text
     assert "300 actions of 9 videos in 2 folds" in text
-    assert "| fusion_weights | 0.500, 0.500 |" in text
+    assert "weighted 0.500 and 0.500" in text
     assert "at=12.0, reader=False)" in text
     assert "without teacher, mean" not in text
+
+
+def test_a_readers_card_says_what_the_reader_reads(reader):
+    text = str(checkpoint_card(reader, "user/reader"))
+    assert "each frame, 2.0 a second from the beginning of the video on, as one of the 3 actions or as none" in text
+    assert "the history that it recognized in the same video, with its errors. It is given no text" in text
+    assert "a log-linear model, which reads the last action and the set of all others." in text
+    assert "the 200 likeliest histories are kept" in text
+    assert "of the student and of the reader, weighted 0.500 and 0.500." in text
+    config = json.loads((reader / "config.json").read_text())
+    shown = {
+        ("ngram", 1): "unigram counts of the training videos, which read no past action.",
+        ("ngram", 3): "trigram counts of the training videos, which read the last 2 actions.",
+        ("log_linear", 2): "which reads the last 2 actions in their order and the set of all others.",
+    }
+    for (kind, size), words in shown.items():
+        transitions = {"kind": kind, "order" if kind == "ngram" else "length": size}
+        rewrite(reader / "config.json", reader={**config["reader"], "transitions": transitions})
+        assert words in str(checkpoint_card(reader, "user/reader"))
+
+
+def test_a_reader_of_a_teacher_says_so(reader):
+    for name in ("results.json", "reader_comparison.json"):
+        (reader / name).write_text((reader / name).read_text().replace("reader, bigram", "reader, teacher"))
+    assert "a log-linear model, distilled from a text teacher, which reads" in str(checkpoint_card(reader, "user/x"))
 
 
 def test_cards_of_students_do_not_speak_of_readers(student):
@@ -218,6 +319,7 @@ TEACHER_FILES = {
     "results.json": {
         "num_rows": 100,
         "training_s": 12.5,
+        "versions": {"torch": "2.13.0", "transformers": "5.23.0"},
         "scores": SCORES | {"model": "teacher", "history_cutoff": "started"},
         "metrics": {"teacher": METRICS, "bigram": dict.fromkeys(METRICS, 12.5)},
     },
@@ -257,8 +359,61 @@ def test_a_teacher_stands_beside_counts(tmp_path):
     assert "bert_recipes (bert)" in text
     assert "from the newest to the oldest" in text
     assert "/somewhere" not in text
-    assert "1 videos (9 actions) were held out" in text
+    assert "1 video (9 actions) was held out" in text
     assert "less than `tau_a` before" not in text
+
+
+def test_a_teachers_card_says_where_it_starts_and_what_it_needs(tmp_path):
+    folder = write_teacher(tmp_path, TEACHER_FILES)
+    card = teacher_card(folder, "user/bert")
+    assert "base_model" not in header(card)  # it was in a folder
+    assert header(card)["datasets"] == ["egtea-gaze-plus"]
+    needs = "Needs torch and transformers 5.4 or newer; made and measured with torch 2.13.0 and transformers 5.23.0."
+    assert needs in str(card)
+    on_hub = {"model_name_or_path": "google-bert/bert-base-uncased", "model_content": {}}
+    rewrite(folder / "settings.json", **on_hub)
+    card = teacher_card(folder, "user/bert", stated=Stated(license="apache-2.0"))
+    shown = {name: header(card)[name] for name in ("base_model", "base_model_relation", "license")}
+    assert list(shown.values()) == ["google-bert/bert-base-uncased", "finetune", "apache-2.0"]
+    rewrite(folder / "settings.json", random_weights=True)
+    assert "base_model" not in header(teacher_card(folder, "user/bert"))
+
+
+ADAPTED = {
+    "before": {"perplexity": 80.0, "predicted_tokens": 900},
+    "after": {"perplexity": 7.125, "predicted_tokens": 900},
+    "before_is_of": "the head that it came with",
+    "recipes": {"train": 950, "held_out": 50},
+    "training": {"steps": 1000},
+    "arguments": {"model_name_or_path": "google-bert/bert-base-uncased", "recipes": "/somewhere/recipes.jsonl.gz"},
+    "decisive": {"model_content": {}},
+    "versions": {"python": "3.11.2", "torch": "2.13.0", "transformers": "5.23.0"},
+}
+
+
+@pytest.mark.parametrize(
+    ("architecture", "task", "auto_class"),
+    [
+        ("BertForMaskedLM", "fill-mask", "AutoModelForMaskedLM"),
+        ("GPT2LMHeadModel", "text-generation", "AutoModelForCausalLM"),
+    ],
+)
+def test_a_language_models_card_is_whole(tmp_path, architecture, task, auto_class):
+    (tmp_path / "config.json").write_text(json.dumps({"model_type": "x", "architectures": [architecture]}))
+    (tmp_path / "adaptation.json").write_text(json.dumps(ADAPTED))
+    card = checkpoint_card(tmp_path, "user/lm", stated=Stated(license="mit"))
+    data = header(card)
+    assert (data["pipeline_tag"], data["license"], data["base_model_relation"]) == (task, "mit", "finetune")
+    assert data["base_model"] == "google-bert/bert-base-uncased"
+    assert "datasets" not in data
+    (result,) = ModelCard(str(card)).data.eval_results
+    assert (result.task_type, result.dataset_type) == (task, "recipes")
+    assert (result.metric_type, result.metric_value) == ("perplexity", 7.12)
+    text = str(card)
+    assert f'model = {auto_class}.from_pretrained("user/lm")' in text
+    assert "Needs torch and transformers 5.0 or newer; made and measured with torch 2.13.0" in text
+    assert "1000 steps on 950 recipes of recipes.jsonl.gz" in text
+    assert "/somewhere" not in text
 
 
 def test_a_teachers_card_says_that_histories_know_the_gap(tmp_path):
@@ -282,6 +437,27 @@ def test_a_data_sets_card_counts_what_was_built(tmp_path):
     assert "A configuration here has `segment_start`" in text
     assert "cut_tomato, open_fridge" in text
     assert str(tmp_path) not in text
+
+
+def test_a_data_sets_header_is_whole(tmp_path):
+    builder = kitchen_builder(write_kitchen(tmp_path / "data"))
+    builder.download_and_prepare()
+    facts = builder.facts()
+    card = dataset_card({"default": facts}, "user/kitchen", DatasetCardData(), Stated(license="cc-by-4.0"))
+    card.save(tmp_path / "README.md")
+    data = DatasetCard.load(tmp_path / "README.md").data
+    assert data.license == "cc-by-4.0"
+    assert (data.task_categories, data.size_categories) == (["video-classification"], ["n<1K"])
+    assert {"action-anticipation", "video"} <= set(data["tags"])
+    assert data.language is None  # nobody said which it is
+    assert "\n`cc-by-4.0`\n" in str(card)
+    fold = {**facts, "title": "50 Salads", "splits": {"train": {**facts["splits"]["train"], "rows": 999}}}
+    data = dataset_card(
+        {f"fold{number}": fold for number in range(5)}, "user/salads", DatasetCardData(license="mit")
+    ).data
+    assert (data.license, data.language, data.size_categories) == ("mit", ["en"], ["n<1K"])
+    assert data.pretty_name == "50 Salads, action anticipation"
+    assert "No license is stated" in str(dataset_card({"default": facts}, "user/kitchen", DatasetCardData()))
 
 
 HOSTILE = "<script>alert(1)</script> | `x`\n\n# [link](javascript:x) \x1b[2J"
