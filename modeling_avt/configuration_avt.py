@@ -151,7 +151,7 @@ def actions_digest(actions: Sequence[str]) -> str:
 
 
 class _SubConfigs:
-    """`sub_configs` of a class, and of its configurations with a backbone: transformers 4 fails on one that is `None`."""
+    """`sub_configs` of the class, and of what has a backbone: transformers 4 fails on one that is `None`."""
 
     def __get__(self, config, _) -> dict[str, type]:
         has_none = config is not None and config.backbone_config is None
