@@ -21,6 +21,7 @@ from transformers.integrations import is_deepspeed_available
 from transformers.trainer_pt_utils import AcceleratorConfig
 
 from .arguments import closest, mapping
+from .sharding import asked_for, build_whole
 from .texts import read_user_text
 
 OF_FILES = ("accelerator_config", "deepspeed", "fsdp_config")  # whose text is JSON or a file's name
@@ -38,8 +39,8 @@ def check_given(args: TrainingArguments):
         args (`TrainingArguments`): All options, as they were given.
     """
     given = {name: _mapping_of(name, getattr(args, name, None)) for name in args._VALID_DICT_FIELDS}
-    if args.deepspeed and not is_deepspeed_available():
-        raise ValueError(f"deepspeed is {args.deepspeed!r}, but DeepSpeed is not installed: pip install deepspeed.")
+    if "DEEPSPEED" in asked_for(args):
+        _check_deepspeed(args)
     if args.fsdp_config and not args.fsdp:
         raise ValueError(f"fsdp_config is {args.fsdp_config!r}, which is not used without fsdp: give both, or neither.")
     accelerator = given["accelerator_config"]
@@ -58,6 +59,7 @@ def check_built(args: TrainingArguments):
     Args:
         args (`TrainingArguments`): All options, as transformers completed them.
     """
+    build_whole()
     _check_schedule(args)
     _check_optimizer(args)
     recomputing = mapping("activation_checkpointing_kwargs", args.activation_checkpointing_kwargs)
@@ -66,6 +68,14 @@ def check_built(args: TrainingArguments):
             checkpoint(
                 torch.nn.Identity(), torch.zeros(1, requires_grad=True), **{"use_reentrant": False, **recomputing}
             )
+
+
+def _check_deepspeed(args: TrainingArguments):
+    given = f"deepspeed is {args.deepspeed!r}" if args.deepspeed else "Accelerate's file asks for DeepSpeed"
+    if not is_deepspeed_available():
+        raise ValueError(f"{given}, but DeepSpeed is not installed: pip install deepspeed.")
+    if not args.use_cpu and torch.accelerator.current_accelerator(check_available=True) is None:
+        raise ValueError(f"{given}, but there is no accelerator: to try it out on the CPU, give --use_cpu true.")
 
 
 def _mapping_of(name: str, value: Any) -> dict[str, Any]:
