@@ -1,7 +1,7 @@
 """Models divided among processes, by FSDP or DeepSpeed: as was asked for, or refused.
 
-Accelerate 1.15 replaces FSDP on the CPU, and DeepSpeed under its own `use_cpu`, by plain data parallelism without a
-word: each process then holds the whole model, which is what was to be avoided.
+Accelerate 1.15 replaces FSDP on the CPU, and DeepSpeed where ACCELERATE_USE_CPU is set, by plain data parallelism and
+does not say so: each process then holds the whole model, which is what was to be avoided.
 """
 
 import os
@@ -94,5 +94,5 @@ def _otherwise(kind: str, accelerator: Any) -> str:
         return "correct Accelerate's file"
     plain = "give a configuration without it, such as configs/accelerate/cpu_processes.yaml"
     if kind == "DEEPSPEED":
-        return f"set use_cpu to false in Accelerate's file and keep --use_cpu true, or {plain}"
+        return f"unset ACCELERATE_USE_CPU and keep --use_cpu true, or {plain}"
     return f"train on GPUs, or {plain}"

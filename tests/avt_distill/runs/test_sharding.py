@@ -49,7 +49,7 @@ def test_what_is_asked_for_comes_from_the_launcher_and_from_options(monkeypatch)
             r"^FSDP was asked for, but on the CPU Accelerate would train without it \(MULTI_CPU\), the whole model in "
             r"each of 2 processes: train on GPUs, or give .*cpu_processes\.yaml\.$",
         ),
-        (DEEPSPEED, DistributedType.MULTI_CPU, "cpu", "^DeepSpeed was asked for, .*: set use_cpu to false in Accel"),
+        (DEEPSPEED, DistributedType.MULTI_CPU, "cpu", "^DeepSpeed was asked for, .*: unset ACCELERATE_USE_CPU"),
         (MEGATRON, DistributedType.MULTI_XPU, "xpu", "^Megatron-LM was asked for, but on this device, xpu, .*: corr"),
     ],
 )
