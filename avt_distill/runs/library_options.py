@@ -17,7 +17,8 @@ from accelerate.utils import GradientAccumulationPlugin
 from torch.optim.lr_scheduler import LambdaLR
 from torch.utils.checkpoint import checkpoint
 from transformers import SchedulerType, Trainer, TrainingArguments, get_scheduler
-from transformers.integrations import is_deepspeed_available
+from transformers.integrations import get_available_reporting_integrations, is_deepspeed_available
+from transformers.integrations.integration_utils import INTEGRATION_TO_CALLBACK
 from transformers.trainer_pt_utils import AcceleratorConfig
 
 from .arguments import closest, mapping
@@ -28,6 +29,7 @@ OF_FILES = ("accelerator_config", "deepspeed", "fsdp_config")  # whose text is J
 FLAGS = (True, False, None, "true", "false")  # transformers turns the words of JSON into flags
 WITHOUT_ARGUMENTS = (SchedulerType.CONSTANT, SchedulerType.CONSTANT_WITH_WARMUP)  # leave out what they are given
 OF_WHOLE_MODELS = ("galore", "apollo", "lomo", "adalomo")  # beginnings of optimizers that are made of a model's layers
+REPORTERS = ("trackio", "tensorboard", "wandb")  # without them Trainer fails when all data has been read
 STEPS = 4  # of a schedule, which computes some of its parts late
 UNREADABLE = "?"  # as the value of an optimizer's argument
 
@@ -60,6 +62,7 @@ def check_built(args: TrainingArguments):
         args (`TrainingArguments`): All options, as transformers completed them.
     """
     build_whole()
+    _check_reports(args)
     _check_schedule(args)
     _check_optimizer(args)
     recomputing = mapping("activation_checkpointing_kwargs", args.activation_checkpointing_kwargs)
@@ -96,6 +99,13 @@ def _check_names(option: str, given: Iterable[str], known: list[str]):
     for name in given:
         if name not in known:
             raise ValueError(f"{option} has '{name}': {closest(name, known, otherwise=f'known are {known}.')}")
+
+
+def _check_reports(args: TrainingArguments):
+    _check_names("report_to", args.report_to, list(INTEGRATION_TO_CALLBACK))
+    for name in REPORTERS:
+        if name in args.report_to and name not in get_available_reporting_integrations():
+            raise ValueError(f"report_to is '{name}', which is not installed: pip install {name}.")
 
 
 def _check_schedule(args: TrainingArguments):
