@@ -1,18 +1,48 @@
-"""`avt-distill distill`: trains students on a text teacher's soft labels, alongside identical baselines.
+# /// script
+# requires-python = ">=3.10"
+# dependencies = [
+#     "accelerate>=1.15",
+#     "av>=17.0",
+#     "datasets>=5.2",
+#     "evaluate>=0.4.6",
+#     "huggingface-hub>=2.4",
+#     "jinja2>=3.1",
+#     "numpy>=2.0",
+#     "pandas>=2.2",
+#     "pyyaml>=6.0",
+#     "safetensors>=0.8",
+#     "scipy>=1.15",
+#     "torch>=2.13",
+#     "transformers>=5.23,<6",
+# ]
+# ///
+r"""`avt-distill distill`: trains students on a text teacher's soft labels, alongside identical baselines.
 
 accelerate launch run_distill.py configs/salads50/student.yaml --output_dir runs/salads --seeds 0 1 2
 python run_distill.py --help
 python run_distill.py                      # the demo: makes its data and its teacher, in minutes on a laptop
+
+On a GPU of Hugging Face Jobs, after `hf auth login`. The job is given this file, the run's, the package as a wheel and
+the data, and uploads the student; its other files are gone when it ends.
+
+pip wheel --no-deps -w dist .
+hf jobs uv run --flavor a10g-small --timeout 6h --secrets HF_TOKEN -v ./dist:/dist -v ./my_data:/my_data \
+    --with /dist/avt_distill-0.1.0-py3-none-any.whl run_distill.py configs/own/features.yaml --dataset /my_data \
+    --features /my_data/features --output_dir run --push_to_hub true --hub_model_id user/name
 """
 
 import sys
 from collections.abc import Sequence
 
-from avt_distill.__main__ import main as avt_distill
-
 
 def main(argv: Sequence[str] | None = None):
     """Runs the command with these options, by default those of the process."""
+    try:
+        from avt_distill.__main__ import main as avt_distill
+    except ModuleNotFoundError as error:
+        if error.name != "avt_distill":
+            raise
+        sys.exit("error: The package avt_distill is not installed: pip install it, or in a job give --with WHEEL.")
     avt_distill(["distill", *(sys.argv[1:] if argv is None else argv)])
 
 

@@ -18,13 +18,16 @@ import tempfile
 import threading
 
 import gradio as gr
+import live
 import numpy as np
 from PIL import Image
-from timeline import timeline_html
+from timeline import clock, recognized_html, timeline_html
 from transformers import Pipeline, pipeline
-from uploads import DELETED_AFTER_S, LARGEST_MB, LONGEST_S, Uploads, check_length
+from uploads import DELETED_AFTER_S, LARGEST_MB, LONGEST_S, Uploads, check_length, keep_deleting
+from zero_gpu import device, is_lent, loan_s, on_gpu, result_or_reason
 
 TOP_K = 5
+WAITING = "Nothing has been seen yet: open your camera and press Record."
 DELETED = "The video was deleted: upload it again."
 THEME = gr.themes.Default(font=["system-ui", "sans-serif"], font_mono=["ui-monospace", "monospace"])  # none is fetched
 
@@ -38,7 +41,10 @@ def main(arguments: list[str] | None = None):
     if args.model is None:
         parser.error("there is no model: give --model, or set AVT_MODEL")
     try:
-        anticipate = pipeline("action-anticipation", model=args.model, trust_remote_code=True)
+        anticipate = pipeline("action-anticipation", model=args.model, trust_remote_code=True, device=device())
+        watch_live = anticipate
+        if is_lent():  # a loan for each frame would use up a visitor's share of the GPU in minutes
+            watch_live = pipeline("action-anticipation", model=args.model, trust_remote_code=True, device="cpu")
     except (ValueError, OSError) as error:
         sys.exit(f"error: {error}")
     if anticipate.model.config.backbone_config is None:
@@ -49,16 +55,103 @@ def main(arguments: list[str] | None = None):
     os.makedirs(parent, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix="uploads-", dir=os.path.realpath(parent)) as folder:
         os.environ["GRADIO_TEMP_DIR"] = folder  # by default gradio shares one with other programs
-        uploads = Uploads(folder)
-        threading.Thread(target=uploads.keep_deleting_old, daemon=True).start()
-        page = build_page(anticipate, os.path.basename(os.path.normpath(args.model)), args.every, uploads)
-        page.launch(server_port=args.port, theme=THEME, max_file_size=f"{LARGEST_MB}mb")
+        uploads, streams = Uploads(folder), live.LiveStreams(lambda: new_stream(watch_live))
+        threading.Thread(target=keep_deleting, args=(uploads, streams), daemon=True).start()
+        page = build_page(anticipate, os.path.basename(os.path.normpath(args.model)), args.every, uploads, streams)
+        # gradio would keep runs, with what was uploaded, in the visitor's browser.
+        page.launch(server_port=args.port, theme=THEME, max_file_size=f"{LARGEST_MB}mb", run_history=False)
 
 
-def build_page(anticipate: Pipeline, name: str, every: float, uploads: Uploads) -> gr.Blocks:
-    """Returns the page. What a visitor uploads is for the visitor's own session alone, and deleted after use."""
+def new_stream(anticipate: Pipeline):
+    """Returns a new stream of a pipeline's model."""
+    return anticipate.model.stream(anticipate.video_processor, top_k=TOP_K)
+
+
+def build_page(anticipate: Pipeline, name: str, every: float, uploads: Uploads, streams: live.LiveStreams) -> gr.Blocks:
+    """Returns the page. What visitors upload or film is for their own session alone, and deleted after use."""
     config = anticipate.model.config
+    # Checkpoints whose code is older have no reader to ask for.
+    reads = bool(getattr(config, "reader", None))
+    with gr.Blocks(title=f"Action anticipation: {name}", analytics_enabled=False) as page:
+        gr.Markdown(
+            f"# What happens next?\n`{name}` watches {config.tau_o:g} s of video at a time, and says which of "
+            f"{config.num_labels} actions starts {config.tau_a:g} s later."
+        )
+        with gr.Tab("A video"):
+            video_tab(page, anticipate, every, uploads, reads)
+        with gr.Tab("Your camera"):
+            camera_tab(page, config, streams, reads)
+    return page
+
+
+def camera_tab(page: gr.Blocks, config, streams: live.LiveStreams, reads: bool):
+    """Adds the camera of a visitor, and what is anticipated in it."""
+
+    def see(picture: np.ndarray | None, request: gr.Request):
+        """Shows the visitor's stream a frame, and the visitor its answer."""
+        if picture is None:
+            return gr.skip(), gr.skip(), gr.skip()
+        try:
+            seen_s, answer = streams.push(request.session_hash, live.rgb(picture))
+        except ValueError as error:
+            streams.close(request.session_hash)
+            raise gr.Error(html.escape(str(error)), print_exception=False) from error
+        if answer is None:
+            return gr.skip(), gr.skip(), gr.skip()
+        first = answer[0]
+        starts_in = f"{first['starts_in_s']:g} s"
+        said = f"Has watched for **{clock(round(seen_s))}**, and anticipates what starts in **{starts_in}**."
+        return said, {entry["label"]: entry["score"] for entry in answer}, recognized_html(first)
+
+    def leave(request: gr.Request):
+        """Forgets the stream of a visitor who has closed the page."""
+        streams.close(request.session_hash)
+
+    gr.Markdown(
+        f"Let your camera watch: the answer is renewed every {1 / config.frame_rate:g} s. Nothing is recorded: "
+        "pictures are sent to this page's machine and never written to a disk. What the model remembers of them is "
+        "deleted when you close the page, or within a minute after you stop the camera."
+    )
+    with gr.Row():
+        with gr.Column():
+            camera = gr.Image(
+                label="Your camera",
+                sources=["webcam"],
+                streaming=True,
+                type="numpy",
+                height=360,
+                webcam_options=gr.WebcamOptions(mirror=False),  # as the model sees it
+                elem_id="camera",
+            )
+        with gr.Column():
+            said = gr.Markdown(WAITING, elem_id="live-said")
+            best = gr.Label(label="What starts next", num_top_classes=TOP_K, show_heading=False, elem_id="live-best")
+            history = gr.HTML(elem_id="live-history", visible=reads)
+    shown = [said, best, history]
+    camera.stream(
+        see,
+        camera,
+        shown,
+        stream_every=live.sent_every_s(config.frame_rate),
+        time_limit=live.LONGEST_S,
+        concurrency_limit=live.MOST_VISITORS,
+        show_progress="hidden",
+        api_name=False,
+    )
+    page.unload(leave)
+
+
+def video_tab(page: gr.Blocks, anticipate: Pipeline, every: float, uploads: Uploads, reads: bool):
+    """Adds the upload of a video, and the timeline of what is anticipated in it."""
     read_frames, probe = (getattr(code_beside(anticipate, "video_io_avt"), name) for name in ("read_frames", "probe"))
+
+    def loan(video: str, duration_s: float) -> int:
+        return loan_s(duration_s / every)
+
+    @on_gpu(duration=loan)
+    @result_or_reason
+    def moments_of(video: str, duration_s: float) -> list[dict]:
+        return anticipate(video, every=every, top_k=TOP_K)
 
     def take(video: str | None, request: gr.Request):
         """Deletes the visitor's earlier video, and hides what was anticipated in it."""
@@ -74,8 +167,11 @@ def build_page(anticipate: Pipeline, name: str, every: float, uploads: Uploads) 
         if video is None:
             raise gr.Error("There is no video yet: upload one first.", print_exception=False)
         try:
-            check_length(probe(video).duration_s, every)
-            moments = anticipate(video, every=every, top_k=TOP_K)
+            duration_s = probe(video).duration_s
+            check_length(duration_s, every)
+            moments, reason = moments_of(video, duration_s)
+            if reason is not None:
+                raise ValueError(reason)
             first = show(video, moments, 0)
         except (ValueError, OSError) as error:
             raise refused(video, error, request) from error
@@ -113,34 +209,29 @@ def build_page(anticipate: Pipeline, name: str, every: float, uploads: Uploads) 
             {answer["label"]: answer["score"] for answer in answers},
         )
 
-    # Checkpoints whose code is older have no reader to ask for.
-    band = " Below it: what had been recognized by the moment chosen." if getattr(config, "reader", None) else ""
-    with gr.Blocks(title=f"Action anticipation: {name}", analytics_enabled=False) as page:
-        gr.Markdown(
-            f"# What happens next?\n`{name}` watches {config.tau_o:g} s of video at a time, and says which of "
-            f"{config.num_labels} actions starts {config.tau_a:g} s later.\n\nVideos of up to {LARGEST_MB} MB and "
-            f"{LONGEST_S:g} s. Yours is deleted when you upload another, when you close the page, or after "
-            f"{DELETED_AFTER_S // 60} minutes."
-        )
-        seen = gr.State(time_to_live=DELETED_AFTER_S)
-        video = gr.Video(label="Video", sources=["upload"], height=300)
-        button = gr.Button("Anticipate", variant="primary", elem_id="anticipate")
-        with gr.Column(visible=False) as results:
-            gr.Markdown(f"The likeliest action, at the time at which it is to start; the higher, the surer.{band}")
-            line = gr.HTML(elem_id="timeline")
-            moment = gr.Slider(label="Seen until (s)", minimum=0, maximum=1, step=every, elem_id="moment")
-            with gr.Row():
-                with gr.Column():
-                    frame = gr.HTML(elem_id="frame")
-                with gr.Column():
-                    said = gr.Markdown(elem_id="said")
-                    best = gr.Label(label="What starts next", num_top_classes=TOP_K, show_heading=False, elem_id="best")
-        shown = [line, frame, said, best]
-        video.change(take, video, results, api_name=False)
-        page.unload(leave)  # gradio keeps a session for an hour after that
-        button.click(watch, video, [seen, moment, results, *shown], api_name=False)
-        moment.change(scrub, [seen, moment], shown, show_progress="hidden", trigger_mode="always_last", api_name=False)
-    return page
+    band = " Below it: what had been recognized by the moment chosen." if reads else ""
+    gr.Markdown(
+        f"Videos of up to {LARGEST_MB} MB and {LONGEST_S:g} s. Yours is deleted when you upload another, when you "
+        f"close the page, or after {DELETED_AFTER_S // 60} minutes."
+    )
+    seen = gr.State(time_to_live=DELETED_AFTER_S)
+    video = gr.Video(label="Video", sources=["upload"], height=300)
+    button = gr.Button("Anticipate", variant="primary", elem_id="anticipate")
+    with gr.Column(visible=False) as results:
+        gr.Markdown(f"The likeliest action, at the time at which it is to start; the higher, the surer.{band}")
+        line = gr.HTML(elem_id="timeline")
+        moment = gr.Slider(label="Seen until (s)", minimum=0, maximum=1, step=every, elem_id="moment")
+        with gr.Row():
+            with gr.Column():
+                frame = gr.HTML(elem_id="frame")
+            with gr.Column():
+                said = gr.Markdown(elem_id="said")
+                best = gr.Label(label="What starts next", num_top_classes=TOP_K, show_heading=False, elem_id="best")
+    shown = [line, frame, said, best]
+    video.change(take, video, results, api_name=False)
+    page.unload(leave)  # gradio keeps a session for an hour after that
+    button.click(watch, video, [seen, moment, results, *shown], api_name=False)
+    moment.change(scrub, [seen, moment], shown, show_progress="hidden", trigger_mode="always_last", api_name=False)
 
 
 def picture_html(frame: np.ndarray) -> str:

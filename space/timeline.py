@@ -23,7 +23,7 @@ STYLE = """<style>
 .timeline .axis { position: relative; height: 1.6em; }
 .timeline .axis span { position: absolute; transform: translateX(-50%); white-space: nowrap; }
 .timeline ul { display: flex; flex-wrap: wrap; gap: 0.2em 1.2em; list-style: none; margin: 0; padding: 0 !important; }
-.timeline li { margin: 0; display: flex; align-items: center; gap: 0.4em; overflow-wrap: anywhere; }
+.timeline li { margin: 0 !important; display: flex; align-items: center; gap: 0.4em; overflow-wrap: anywhere; }
 .timeline li i { flex: none; width: 0.9em; height: 0.9em; border-radius: 2px; }
 </style>"""
 
@@ -66,7 +66,7 @@ def timeline_html(moments: Sequence[Mapping], chosen: int) -> str:
     return (
         f'{STYLE}<div class="timeline"><div class="bars">{seen}{"".join(bars)}{cursor}</div>'
         f'{_band(moments[chosen], colours, share)}<div class="axis">{"".join(axis)}</div><ul>{"".join(legend)}</ul>'
-        f"{_list(moments[chosen])}</div>"
+        f"{recognized_html(moments[chosen])}</div>"
     )
 
 
@@ -85,13 +85,17 @@ def _band(moment: Mapping, colours: Mapping[str, str], share: Callable[[float], 
     return f'<div class="recognized">{"".join(actions)}</div>'
 
 
-def _list(moment: Mapping) -> str:
-    """Returns the last actions recognized by a moment as a sentence, newest first; "" without a reader."""
+def recognized_html(moment: Mapping) -> str:
+    """Returns the last actions recognized by a moment as a sentence, newest first; "" without a reader.
+
+    Args:
+        moment (`Mapping`): With `at_s`, and with a reader `history`: of the pipeline's answers, or a stream's.
+    """
     if "history" not in moment:
         return ""
     newest_first = moment["history"][: -LISTED - 1 : -1]
     words = "; ".join(map(_words, newest_first)) or "no action yet"
-    return f"<p>Recognized by {clock(moment['at_s'])}, newest first: {words}</p>"
+    return f"<p>Recognized by {clock(round(moment['at_s'], 1))}, newest first: {words}</p>"
 
 
 def _words(entry: Mapping) -> str:

@@ -6,11 +6,12 @@ import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 LARGEST_MB = 100
 LONGEST_S = 600.0
 DELETED_AFTER_S = 1800  # where a visitor neither replaces a video nor closes the page
-CHECKED_EVERY_S = 60
+CHECKED_EVERY_S = 15
 
 
 def check_length(duration_s: float, shortest_s: float):
@@ -73,8 +74,15 @@ class Uploads:
             if time.time() - os.lstat(path).st_ctime > older_than_s:
                 delete(path)
 
-    def keep_deleting_old(self):
-        """Never returns: for a thread of its own."""
-        while True:
-            time.sleep(CHECKED_EVERY_S)
-            self.delete_old(DELETED_AFTER_S)
+
+def keep_deleting(uploads: Uploads, streams: Any):
+    """Deletes old uploads, and streams of cameras that were stopped. Never returns: for a thread of its own.
+
+    Args:
+        uploads (`Uploads`): All visitors' uploads.
+        streams (`LiveStreams`): All visitors' streams.
+    """
+    while True:
+        time.sleep(CHECKED_EVERY_S)
+        uploads.delete_old(DELETED_AFTER_S)
+        streams.forget_idle()

@@ -15,6 +15,7 @@ import pytest
 import torch
 from accelerate.commands.config.config_args import load_config_from_file
 from accelerate.commands.launch import _validate_launch_command, launch_command_parser
+from accelerate.utils.launch import prepare_deepspeed_cmd_env
 from helpers.commands import avt_distill
 from helpers.places import PROJECT
 from helpers.tiny_models import tiny_model
@@ -41,6 +42,7 @@ from modeling_avt import AVTConfig, AVTForAnticipation, AVTVideoProcessor
 FOLDER = PROJECT / "configs"
 LAUNCHERS = sorted((FOLDER / "accelerate").glob("*.yaml"))
 NUM_PROCESSES = {"one_gpu": 1, "several_gpus": 4, "several_nodes": 32, "fsdp2": 4, "cpu_processes": 2}
+NUM_PROCESSES |= {"deepspeed_zero2": 4, "deepspeed_zero3": 4}
 CONFIGS = sorted(set(FOLDER.rglob("*.yaml")) - set(LAUNCHERS))
 KINDS = {
     "teacher": TeacherRun,
@@ -310,7 +312,22 @@ def test_accelerate_takes_a_launch_file(path):
     assert arguments.num_machines == (4 if path.stem == "several_nodes" else 1)
     assert arguments.multi_gpu == (path.stem in ("several_gpus", "several_nodes", "cpu_processes"))
     assert arguments.use_fsdp == (path.stem == "fsdp2")
+    assert arguments.use_deepspeed == path.stem.startswith("deepspeed")
     assert f"--config_file {path.relative_to(PROJECT)}" in header_of(path)
+
+
+@pytest.mark.parametrize("stage", [2, 3])
+def test_a_launch_file_of_deepspeed_divides_as_it_says(stage):
+    path = FOLDER / "accelerate" / f"deepspeed_zero{stage}.yaml"
+    arguments = launch_command_parser().parse_args(["--config_file", str(path), "run_distill.py"])
+    arguments, *_ = _validate_launch_command(arguments)
+    arguments.deepspeed_fields_from_accelerate_config = ""
+    _, variables = prepare_deepspeed_cmd_env(arguments)
+    assert variables["ACCELERATE_USE_DEEPSPEED"] == "true"
+    assert variables["ACCELERATE_DEEPSPEED_ZERO_STAGE"] == str(stage)
+    assert variables["ACCELERATE_DEEPSPEED_OFFLOAD_OPTIMIZER_DEVICE"] == "none"
+    if stage == 3:
+        assert variables["ACCELERATE_DEEPSPEED_ZERO3_SAVE_16BIT_MODEL"] == "true"  # what from_pretrained reads
 
 
 def test_the_blocks_that_are_divided_exist():

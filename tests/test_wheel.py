@@ -76,5 +76,7 @@ def test_a_wheel_is_enough(installed, tmp_path):
     assert "| Top-1 accuracy |" in card
     measured = run("avt-distill", "evaluate", "run/distilled_seed42/scores_validation.parquet")
     assert "rows, 0 dropped" in measured
+    shutil.copy(PROJECT / "run_distill.py", tmp_path)  # as a job has it: see tests/test_jobs.py
+    assert "usage: avt-distill distill" in run("python", "run_distill.py", "--help")
     for command in (command for commands in COMMANDS.values() for command in commands):
         assert f"usage: avt-distill {command}" in run("avt-distill", command, "--help")

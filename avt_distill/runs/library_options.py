@@ -17,16 +17,19 @@ from accelerate.utils import GradientAccumulationPlugin
 from torch.optim.lr_scheduler import LambdaLR
 from torch.utils.checkpoint import checkpoint
 from transformers import SchedulerType, Trainer, TrainingArguments, get_scheduler
-from transformers.integrations import is_deepspeed_available
+from transformers.integrations import get_available_reporting_integrations, is_deepspeed_available
+from transformers.integrations.integration_utils import INTEGRATION_TO_CALLBACK
 from transformers.trainer_pt_utils import AcceleratorConfig
 
 from .arguments import closest, mapping
+from .sharding import asked_for, build_whole
 from .texts import read_user_text
 
 OF_FILES = ("accelerator_config", "deepspeed", "fsdp_config")  # whose text is JSON or a file's name
 FLAGS = (True, False, None, "true", "false")  # transformers turns the words of JSON into flags
 WITHOUT_ARGUMENTS = (SchedulerType.CONSTANT, SchedulerType.CONSTANT_WITH_WARMUP)  # leave out what they are given
 OF_WHOLE_MODELS = ("galore", "apollo", "lomo", "adalomo")  # beginnings of optimizers that are made of a model's layers
+REPORTERS = ("trackio", "tensorboard", "wandb")  # without them Trainer fails when all data has been read
 STEPS = 4  # of a schedule, which computes some of its parts late
 UNREADABLE = "?"  # as the value of an optimizer's argument
 
@@ -38,8 +41,8 @@ def check_given(args: TrainingArguments):
         args (`TrainingArguments`): All options, as they were given.
     """
     given = {name: _mapping_of(name, getattr(args, name, None)) for name in args._VALID_DICT_FIELDS}
-    if args.deepspeed and not is_deepspeed_available():
-        raise ValueError(f"deepspeed is {args.deepspeed!r}, but DeepSpeed is not installed: pip install deepspeed.")
+    if "DEEPSPEED" in asked_for(args):
+        _check_deepspeed(args)
     if args.fsdp_config and not args.fsdp:
         raise ValueError(f"fsdp_config is {args.fsdp_config!r}, which is not used without fsdp: give both, or neither.")
     accelerator = given["accelerator_config"]
@@ -58,6 +61,8 @@ def check_built(args: TrainingArguments):
     Args:
         args (`TrainingArguments`): All options, as transformers completed them.
     """
+    build_whole()
+    _check_reports(args)
     _check_schedule(args)
     _check_optimizer(args)
     recomputing = mapping("activation_checkpointing_kwargs", args.activation_checkpointing_kwargs)
@@ -66,6 +71,14 @@ def check_built(args: TrainingArguments):
             checkpoint(
                 torch.nn.Identity(), torch.zeros(1, requires_grad=True), **{"use_reentrant": False, **recomputing}
             )
+
+
+def _check_deepspeed(args: TrainingArguments):
+    given = f"deepspeed is {args.deepspeed!r}" if args.deepspeed else "Accelerate's file asks for DeepSpeed"
+    if not is_deepspeed_available():
+        raise ValueError(f"{given}, but DeepSpeed is not installed: pip install deepspeed.")
+    if not args.use_cpu and torch.accelerator.current_accelerator(check_available=True) is None:
+        raise ValueError(f"{given}, but there is no accelerator: to try it out on the CPU, give --use_cpu true.")
 
 
 def _mapping_of(name: str, value: Any) -> dict[str, Any]:
@@ -86,6 +99,13 @@ def _check_names(option: str, given: Iterable[str], known: list[str]):
     for name in given:
         if name not in known:
             raise ValueError(f"{option} has '{name}': {closest(name, known, otherwise=f'known are {known}.')}")
+
+
+def _check_reports(args: TrainingArguments):
+    _check_names("report_to", args.report_to, list(INTEGRATION_TO_CALLBACK))
+    for name in REPORTERS:
+        if name in args.report_to and name not in get_available_reporting_integrations():
+            raise ValueError(f"report_to is '{name}', which is not installed: pip install {name}.")
 
 
 def _check_schedule(args: TrainingArguments):

@@ -15,7 +15,14 @@ logger = logging.getLogger(__name__)
 STATE, STATES = "trainer_state.json", {"optimizer.pt": "optimizer*", "scheduler.pt": "scheduler.pt"}
 WEIGHTS = ("*model*.safetensors", "pytorch_model*", "adapter_model*")
 PICKLED = ("*.pt", "*.pth", "pytorch_model*.bin")
-DEEPSPEED = "latest"  # in its checkpoints, which hold optimizer and scheduler in a form of their own
+DEEPSPEED = "latest"  # in its checkpoints, names the folder of each process's part of weights and optimizer
+# What DeepSpeed 0.19 writes there beside tensors and numbers, and loads by their names.
+OF_DEEPSPEED = {
+    "deepspeed.runtime.fp16.loss_scaler.DynamicLossScaler",
+    "deepspeed.runtime.fp16.loss_scaler.LossScaler",
+    "deepspeed.runtime.zero.config.ZeroStageEnum",
+    "deepspeed.utils.tensor_fragment.fragment_address",
+}
 
 
 def last_whole_checkpoint(folder: str | Path, num_processes: int = 1) -> str | None:
@@ -87,7 +94,10 @@ def problem_of(checkpoint: Path, num_processes: int) -> Problem | None:
             is_passed_over=False,
         )
     missing = [name for name in ("rng_state.pth",) if not states]
-    if not (checkpoint / DEEPSPEED).exists():
+    if (checkpoint / DEEPSPEED).exists():
+        if (problem := _problem_of_parts(checkpoint, num_processes)) is not None:
+            return problem
+    else:
         missing += [name for name, pattern in STATES.items() if not any(checkpoint.glob(pattern))]
         if not any(path for pattern in WEIGHTS for path in checkpoint.glob(pattern)):
             missing.append("model.safetensors")
@@ -97,6 +107,33 @@ def problem_of(checkpoint: Path, num_processes: int) -> Problem | None:
     if not _is_finite(checkpoint):
         return Problem("holds weights that are not finite", is_passed_over=True)
     return None
+
+
+def _problem_of_parts(checkpoint: Path, num_processes: int) -> Problem | None:
+    """Returns why DeepSpeed does not load a checkpoint that it saved in parts, one of each process, or `None`."""
+    parts = checkpoint / (checkpoint / DEEPSPEED).read_text(encoding="utf-8").strip()
+    optimizers = len([*parts.glob("*_optim_states.pt")])
+    if optimizers < num_processes or not any(parts.glob("*_model_states.pt")):
+        reason = f"lacks parts of weights or optimizer in {parts.name} and cannot be resumed"
+        return Problem(reason, is_passed_over=True)
+    if optimizers > num_processes:
+        reason = f"was saved by {optimizers} processes, not by {num_processes}, which would end with other weights"
+        return Problem(reason, is_passed_over=False)
+    for path in sorted(parts.glob("*.pt")):
+        name = f"{parts.name}/{path.name}"
+        if not _is_whole(path):
+            return Problem(f"was cut off in {name} and cannot be resumed", is_passed_over=True)
+        if others := _names_of_code(path) - OF_DEEPSPEED:
+            reason = f"holds {min(others)} in {name}, which could run code and is not loaded"
+            return Problem(reason, is_passed_over=False)
+    return None
+
+
+def _names_of_code(path: Path) -> set[str]:
+    """Returns what a file of torch would import beside what tensors and numbers need; nothing is loaded."""
+    import torch  # seconds to import
+
+    return set(torch.serialization.get_unsafe_globals_in_checkpoint(path))
 
 
 def _is_finite(checkpoint: Path) -> bool:

@@ -5,6 +5,8 @@ from contextlib import AbstractContextManager, contextmanager
 from typing import Any
 
 import torch
+from accelerate.state import AcceleratorState, is_initialized
+from accelerate.utils import DistributedType
 from torch.utils.data import DataLoader
 from transformers import EarlyStoppingCallback, PreTrainedModel, Trainer
 from transformers.core_model_loading import revert_weight_conversion
@@ -12,6 +14,7 @@ from transformers.trainer_pt_utils import BatchRebalanceSampler
 
 from .batches import EpochOrder, EpochRows, SeededCollator
 from .resuming import last_whole_checkpoint
+from .sharding import build_whole, check_made, check_saves_whole, whole
 
 
 def names_by_saved_ones(model: PreTrainedModel) -> dict[str, str]:
@@ -29,7 +32,23 @@ class ResumableTrainer(Trainer):
     checkpoint that lacks weights of the model, or holds others, is refused: `Trainer` would go on with random ones.
 
     Batches, and what a collator draws from torch's generator for them, follow from seed, epoch and rows: see `batches`.
+
+    Raises:
+        ValueError: where FSDP or DeepSpeed was asked for and Accelerate made something else: see `sharding`.
     """
+
+    def create_accelerator_and_postprocess(self):
+        super().create_accelerator_and_postprocess()
+        check_made(self.args, self.accelerator)
+        check_saves_whole(self.accelerator)
+        build_whole()  # the next student
+
+    def _build_accelerator_args(self, **kwargs: Any) -> dict[str, Any]:
+        """Returns how the accelerator is made: under DeepSpeed with the plugin of the run's first student, if any."""
+        args = super()._build_accelerator_args(**kwargs)
+        if is_initialized() and AcceleratorState().distributed_type == DistributedType.DEEPSPEED:
+            args["deepspeed_plugin"] = None  # Accelerate 1.15 refuses another one
+        return args
 
     def get_train_dataloader(self) -> DataLoader:
         rows, collator = self.train_dataset, self.data_collator
@@ -99,7 +118,9 @@ class ResumableTrainer(Trainer):
     def _save_checkpoint(self, *args: Any, **kwargs: Any):
         model: torch.nn.Module = self.accelerator.unwrap_model(self.model)
         for name, weights in model.named_parameters():
-            if not torch.isfinite(weights).all():
+            with whole(weights) as values:
+                is_finite = bool(torch.isfinite(values).all())
+            if not is_finite:
                 raise ValueError(self._not_finite(f"After step {self.state.global_step}, {name} is not finite"))
         super()._save_checkpoint(*args, **kwargs)
 

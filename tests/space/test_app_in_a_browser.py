@@ -74,6 +74,7 @@ def browser(tmp_path):
     options.binary_location = chromium
     flags = ["headless", "no-sandbox", "disable-gpu", "disable-quic", "no-first-run", "disable-background-networking"]
     flags += ["disable-component-update", "disable-sync", f"user-data-dir={tmp_path / 'profile'}"]
+    flags += ["use-fake-device-for-media-stream", "use-fake-ui-for-media-stream"]  # a camera that is allowed
     for flag in flags:
         options.add_argument(f"--{flag}")
     browser = webdriver.Chrome(options=options, service=webdriver.ChromeService(driver))
@@ -98,6 +99,14 @@ class Page:
 
     def text_of(self, selector: str) -> str:
         return self.find(selector).text
+
+    def press(self, words: str):
+        """Presses the button that shows these words."""
+        self.find("body")
+        wait_for(lambda: [each for each in self._buttons() if words in each.text and each.is_displayed()])[0].click()
+
+    def _buttons(self):
+        return self.browser.find_elements("css selector", "button")
 
     def upload(self, video: Path):
         self.find("body")
@@ -145,6 +154,26 @@ def test_a_visitor_sees_what_is_anticipated(app, browser, tmp_path):
     save(browser, tmp_path / "narrow_dark.png")
     assert browser.execute_script("return document.documentElement.scrollWidth <= window.innerWidth")
     assert browser.execute_script("return document.querySelector('#frame img').clientWidth") > 300
+
+
+def test_a_camera_is_watched_live_and_nothing_is_stored(app, browser, tmp_path):
+    page = Page(browser, app)
+    page.press("Your camera")
+    page.press("Click to Access Webcam")
+    page.press("Record")
+    wait_for(lambda: "watched for 2 s" in page.text_of("#live-said"))
+    assert page.text_of("#live-said") == "Has watched for 2 s, and anticipates what starts in 1 s."
+    assert page.text_of("#live-best").count("%") == 5
+    assert MARKUP in page.text_of("#live-best")
+    assert browser.title != "markup ran"
+    save(browser, tmp_path / "camera.png")
+    wait_for(lambda: "watched for 5 s" in page.text_of("#live-said"))
+    page.press("Stop")
+    browser.set_window_size(420, 1600)
+    browser.execute_script("document.body.classList.add('dark')")
+    save(browser, tmp_path / "camera_narrow_dark.png")
+    assert browser.execute_script("return document.documentElement.scrollWidth <= window.innerWidth")
+    assert app.files() == []
 
 
 def test_names_of_actions_are_text(app, browser, tmp_path):

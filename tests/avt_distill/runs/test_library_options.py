@@ -45,6 +45,7 @@ UNKNOWN = {"foo": 1}
         ({"fsdp_config": UNKNOWN}, "fsdp_config is .* not used without fsdp"),
         ({"deepspeed": "gone.json"}, "deepspeed is 'gone.json', and there is no such file"),
         ({"deepspeed": UNKNOWN}, "deepspeed is .*, but DeepSpeed is not installed: pip install deepspeed"),
+        ({"report_to": "trakio"}, "report_to has 'trakio': did you mean trackio"),
         ({"gradient_checkpointing_kwargs": UNKNOWN}, "activation_checkpointing_kwargs is {'foo': 1}.*'foo'"),
     ],
     ids=str,
@@ -53,6 +54,14 @@ def test_what_a_library_would_refuse_is_refused_by_its_option(kind, options, mes
     monkeypatch.chdir(tmp_path)
     with pytest.raises(ValueError, match=message):
         parse(kind, tmp_path, *(f"--{name}={text(value)}" for name, value in options.items()))
+
+
+@pytest.mark.parametrize("kind", ALL)
+def test_a_reporter_that_is_not_installed_is_refused(kind, tmp_path, monkeypatch):
+    monkeypatch.setattr("avt_distill.runs.library_options.get_available_reporting_integrations", list)
+    with pytest.raises(ValueError, match="report_to is 'trackio', which is not installed: pip install trackio"):
+        parse(kind, tmp_path, "--report_to=trackio")
+    assert parse(kind, tmp_path, "--report_to=none").report_to == []
 
 
 def text(value) -> str:

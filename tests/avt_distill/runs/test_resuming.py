@@ -128,3 +128,42 @@ def test_random_states_of_numpy_are_plain(tmp_path):
     torch.save(states, checkpoint / "rng_state.pth")
     torch.save(Code(), checkpoint / "training_args.bin")  # which is not loaded
     check_resumable(checkpoint)
+
+
+def write_parts(root, step, num_processes=2, state=None):
+    """A checkpoint as DeepSpeed writes it, without `optimizer.pt`."""
+    states = [f"rng_state_{rank}.pth" for rank in range(num_processes)]
+    folder = write_checkpoint(root, step, states, without=["optimizer.pt"])
+    (folder / "latest").write_text(f"global_step{step}")
+    parts = folder / f"global_step{step}"
+    parts.mkdir()
+    for rank in range(num_processes):
+        for kind in ("optim", "model"):
+            torch.save({"state": state or 1}, parts / f"zero_pp_rank_{rank}_mp_rank_00_{kind}_states.pt")
+    return parts
+
+
+def test_a_checkpoint_of_deepspeed_is_whole_with_every_process_s_part(tmp_path, caplog):
+    write_parts(tmp_path, 2)
+    assert last_whole_checkpoint(tmp_path, 2) == str(tmp_path / "checkpoint-2")
+    (write_parts(tmp_path, 4) / "zero_pp_rank_1_mp_rank_00_optim_states.pt").unlink()
+    cut(write_parts(tmp_path, 6) / "zero_pp_rank_0_mp_rank_00_model_states.pt")
+    for path in write_parts(tmp_path, 8).glob("*_model_states.pt"):
+        path.unlink()
+    assert last_whole_checkpoint(tmp_path, 2) == str(tmp_path / "checkpoint-2")
+    assert "checkpoint-4 lacks parts of weights or optimizer in global_step4" in caplog.text
+    assert "checkpoint-6 was cut off in global_step6/zero_pp_rank_0_mp_rank_00_model_states.pt" in caplog.text
+    assert "checkpoint-8 lacks parts of weights or optimizer in global_step8" in caplog.text
+
+
+def test_a_checkpoint_of_deepspeed_that_names_other_code_is_refused(tmp_path):
+    write_parts(tmp_path, 2, state=Code())
+    with pytest.raises(ValueError, match=r"holds .*\.Code in global_step2/zero_pp_rank_0_.*, which could run code"):
+        last_whole_checkpoint(tmp_path, 2)
+
+
+def test_a_checkpoint_of_deepspeed_of_more_processes_is_refused(tmp_path):
+    parts = write_parts(tmp_path, 2)
+    torch.save({}, parts / "zero_pp_rank_2_mp_rank_00_optim_states.pt")
+    with pytest.raises(ValueError, match="checkpoint-2 was saved by 3 processes, not by 2"):
+        last_whole_checkpoint(tmp_path, 2)
