@@ -340,7 +340,9 @@ def test_commands_do_nothing_that_windows_refuses(kitchen, tmp_path, fork_server
     words = [*map(str, command.words), *WITH_WORKERS.get(name, ())]
     shutil.rmtree(tmp_path / "out", ignore_errors=True)
     code = WITH_THE_PROJECT + AS_ON_WINDOWS.format(words=words, makes=command.makes)
-    fork_server.run(code, tmp_path, HF_HUB_OFFLINE="1")
+    process = fork_server.start(code, tmp_path, HF_HUB_OFFLINE="1")
+    process.wait(timeout_s=1800)
+    assert process.returncode == 0, process.stderr[-4000:]
 
 
 def test_soft_labels_are_exported_as_on_windows(kitchen, tmp_path, fork_server):
