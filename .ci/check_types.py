@@ -27,7 +27,7 @@ def errors() -> list[tuple[Path, str]]:
     """Returns the file of each error, and the error in one line."""
     # `--pythonpath`: the packages of this interpreter, wherever its environment is.
     command = [sys.executable, "-m", "pyright", "--outputjson", "--pythonpath", sys.executable]
-    result = subprocess.run(command, cwd=PROJECT, capture_output=True, text=True)
+    result = subprocess.run(command, cwd=PROJECT, capture_output=True, text=True, encoding="utf-8")
     if not result.stdout.startswith("{"):
         sys.exit(f"pyright did not run:\n{result.stdout}{result.stderr}")
     found = []

@@ -80,7 +80,7 @@ def main(arguments: list[str] | None = None):
         result["parts"][name] = run_part(name, args, result["peak_tflops"], deadline)
         result["total_s"] = round(time.monotonic() - started, 1)
         write_result(result, args.output)
-        args.output.with_suffix(".md").write_text(markdown(result))
+        args.output.with_suffix(".md").write_text(markdown(result), encoding="utf-8")
     print(f"\n{markdown(result)}\nWritten to {args.output} and {args.output.with_suffix('.md').name}.")
     if any(case["status"] == "failed" for _, case in all_cases(result)):
         sys.exit("Some of it failed: see above.")
@@ -147,7 +147,7 @@ def in_process_until(deadline: float, cases_file: Path, function: Callable, *arg
             os.killpg(process.pid, signal.SIGKILL)
         process.kill()
         process.join()
-    cases = json.loads(cases_file.read_text()) if cases_file.exists() else []
+    cases = json.loads(cases_file.read_text(encoding="utf-8")) if cases_file.exists() else []
     return settled_cases(cases, exit_code)
 
 

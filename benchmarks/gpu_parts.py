@@ -117,7 +117,7 @@ def _measure(case: Case) -> dict:
 def _write(records: list[dict], cases_file: Path):
     """Replaces the file at once: the process may be ended at any time."""
     beside = cases_file.with_suffix(".new")
-    beside.write_text(json.dumps(records))
+    beside.write_text(json.dumps(records), encoding="utf-8")
     os.replace(beside, cases_file)
 
 

@@ -64,7 +64,7 @@ def add_common_arguments(parser: argparse.ArgumentParser, *, repeats: int):
 def write_result(result: dict, output: Path | None):
     if output is not None:
         output.parent.mkdir(parents=True, exist_ok=True)
-        output.write_text(json.dumps(result, indent=1) + "\n")
+        output.write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
 
 
 def describe_machine(*packages: str, **more) -> dict:
@@ -87,7 +87,7 @@ def installed_version(package: str) -> str | None:
 
 def _processor() -> str:
     try:
-        lines = Path("/proc/cpuinfo").read_text().splitlines()
+        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8", errors="replace").splitlines()
         return next(line.partition(":")[2].strip() for line in lines if line.startswith("model name"))
     except (OSError, StopIteration):
         return platform.processor() or platform.machine()

@@ -273,7 +273,7 @@ def measure_memory(beam: int, moments: list[int], tiny: bool) -> list[dict]:
 
 def resident_mb() -> float:
     """Returns the resident memory of this process, on Linux."""
-    pages = int(Path("/proc/self/statm").read_text().split()[1])
+    pages = int(Path("/proc/self/statm").read_text(encoding="ascii").split()[1])
     return pages * os.sysconf("SC_PAGE_SIZE") / 1e6
 
 

@@ -242,14 +242,14 @@ def forget_peak_memory(device: torch.device):
     if device.type == "cuda":
         torch.cuda.reset_peak_memory_stats(device)
     else:
-        Path("/proc/self/clear_refs").write_text("5")  # Linux's way
+        Path("/proc/self/clear_refs").write_text("5", encoding="ascii")  # Linux's way
 
 
 def peak_memory_mb(device: torch.device) -> float:
     """Returns the most memory in use since `forget_peak_memory`: the process's, or what is allocated on the device."""
     if device.type == "cuda":
         return torch.cuda.max_memory_allocated(device) / 1e6
-    lines = Path("/proc/self/status").read_text().splitlines()
+    lines = Path("/proc/self/status").read_text(encoding="ascii", errors="replace").splitlines()
     return next(int(line.split()[1]) for line in lines if line.startswith("VmHWM")) / 1e3
 
 

@@ -244,7 +244,7 @@ def messages_to(args: argparse.Namespace) -> Callable[[str], None]:
 
 
 def print_json(moment: Mapping):
-    print(json.dumps(moment, ensure_ascii=False), flush=True)
+    print(json.dumps(moment), flush=True)  # ASCII: standard output has another encoding on each system
 
 
 def title(args: argparse.Namespace, config) -> str:

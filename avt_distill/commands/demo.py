@@ -111,7 +111,7 @@ def stages(args: argparse.Namespace, student_options: list[str]) -> list[tuple[s
     """Returns each stage's title, the file that its end leaves, and its command."""
     from ..sharing.shipped import shipped_folder
 
-    folder, configs = args.output_dir, Path(os.path.relpath(shipped_folder("configs/demo")))
+    folder, configs = args.output_dir, from_here(shipped_folder("configs/demo"))
     data, adapted, soft_labels = folder / "kitchen", folder / "language_model_recipes", folder / "soft_labels"
     recipes, teacher = folder / "recipe_actions.jsonl", configs / "teacher.yaml"
     read = ["--data_dir", data, "--model_name_or_path", adapted]
@@ -134,6 +134,14 @@ def stages(args: argparse.Namespace, student_options: list[str]) -> list[tuple[s
         ("Students with and without them", None, students),
         ("A reader of what was done", None, ["fit_reader", folder / "students", "--inner_folds", INNER_FOLDS]),
     ]
+
+
+def from_here(path: str | Path) -> Path:
+    """Returns a path from the current folder, or the path itself where it is on another drive of Windows."""
+    try:
+        return Path(os.path.relpath(path))
+    except ValueError:
+        return Path(path)
 
 
 def run(title: str, command: list):
@@ -183,7 +191,7 @@ def moments_of_a_video(builder: "AnticipationBuilder", folder: Path, seed: int) 
         frames, truth = read_frames(row.video, row.frame_times), space.actions[row.action]
         anticipated = {name: of_rows[number] for name, of_rows in answers.items()}
         moment = Moment(frames, row.observed_end_s, row.start_s, truth, anticipated)
-        moments.append((os.path.relpath(row.video), moment))
+        moments.append((str(from_here(row.video)), moment))
     return moments
 
 

@@ -61,7 +61,7 @@ def _extract_file(recipes: Path, output: Path, parser_name: str | None, num_proc
     done = _drop_half_line(unfinished)
     rows, parsed = tee(islice(read_recipes(recipes), done, None))  # parsing reads a batch ahead
     actions = extract_actions((recipe["instructions"] for recipe in parsed), parser, num_proc=num_proc)
-    with open(unfinished, "a", encoding="utf-8", buffering=1) as file:
+    with open(unfinished, "a", encoding="utf-8", newline="\n", buffering=1) as file:
         for recipe, found in zip(rows, tqdm(actions, initial=done, total=total, unit="recipe"), strict=True):
             row = {"id": recipe["id"], "title": recipe["title"], "actions": found}
             file.write(json.dumps(row, ensure_ascii=False) + "\n")

@@ -13,13 +13,14 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
-from .lock import PARTIAL, UNFINISHED, lock_descriptor, locked
+from .lock import PARTIAL, UNFINISHED, can_lock, lock_descriptor, locked
 
 logger = logging.getLogger(__name__)
 
 SETTINGS = "settings.json"  # written when training starts
 ARGUMENTS = "arguments.yaml"  # the options of a run, with which other commands take it up
 LONGEST_LIST = 12  # names in an error message
+TO_FLUSH = os.O_RDWR if os.name == "nt" else os.O_RDONLY  # Windows flushes only what is open for writing
 ANOTHER_RUN = (
     "{place} holds {what} with {name} {found!r}, not {wanted!r} (all that differ: {different}): give another "
     "output_dir, or delete that one."
@@ -59,6 +60,9 @@ def whole_file(path: str | Path) -> Iterator[Path]:
 @contextmanager
 def _kept_from_others(partial: Path) -> Iterator[bool]:
     """Locks an unfinished file while the block runs; yields whether that worked."""
+    if not can_lock():  # Windows, which renames no file that is open
+        yield False
+        return
     try:
         descriptor = os.open(partial, os.O_RDWR | os.O_CREAT, 0o666)
     except PermissionError:  # of another user
@@ -72,8 +76,11 @@ def _kept_from_others(partial: Path) -> Iterator[bool]:
 
 def move_whole(partial: str | Path, path: str | Path):
     """Renames a finished file, once its content is on the disk: a power cut leaves it whole, or the old one."""
-    with open(partial, "rb") as file:
-        os.fsync(file.fileno())
+    descriptor = os.open(partial, TO_FLUSH)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
     os.replace(partial, path)
     with suppress(OSError):  # folders cannot be opened everywhere
         folder = os.open(Path(path).parent, os.O_RDONLY)
@@ -100,9 +107,9 @@ def whole_files(folder: str | Path, last: str | None = None) -> Iterator[Path]:
 
 
 def write_text(path: str | Path, text: str):
-    """Writes UTF-8 text, whole or not at all."""
+    """Writes UTF-8 text, whole or not at all; the same bytes on every system."""
     with whole_file(path) as partial:
-        partial.write_text(text, encoding="utf-8")
+        partial.write_text(text, encoding="utf-8", newline="\n")
 
 
 def write_json(path: str | Path, content: Any):

@@ -11,6 +11,7 @@ import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from functools import cache
 from pathlib import Path
 
 from .errors import naming_place
@@ -42,6 +43,7 @@ def locked(place: str | Path, *, is_file: bool = False) -> Iterator[None]:
 
     The kernel releases the lock when the process ends, however it ends: the lock file of a killed process locks
     nothing. Processes of one `accelerate launch` share the lock. A process can take a lock that it holds again.
+    Windows has no such locks: there a warning says so, and what killed processes left half-written stays.
 
     Args:
         place (`str` or `Path`): The folder, which is created, and removed if it is still empty at the end; or the file.
@@ -53,7 +55,7 @@ def locked(place: str | Path, *, is_file: bool = False) -> Iterator[None]:
     place = Path(place).resolve()
     folder = place.parent if is_file else place
     path = folder / (f"_{place.name}.lock" if is_file else LOCK)
-    if path in _held or fcntl is None:
+    if path in _held:
         yield
         return
     created = [parent for parent in (folder, *folder.parents) if not parent.exists()]
@@ -107,8 +109,16 @@ def unchanged(folder: str | Path) -> Iterator[None]:
             _release(path)
 
 
+def can_lock() -> bool:
+    """Returns whether this system has locks that end with their process: all but Windows."""
+    return fcntl is not None
+
+
 def _take(path: Path, place: Path):
     """Locks a file: for this process alone, or of several processes first for the main one, then for all."""
+    if not can_lock():
+        _warn_of_no_locks(place)
+        return
     assert fcntl is not None
     if int(os.environ.get("WORLD_SIZE", "1")) == 1:
         _lock(path, place, fcntl.LOCK_EX)
@@ -124,6 +134,11 @@ def _take(path: Path, place: Path):
         if state.num_processes > 1:
             _lock(path, place, fcntl.LOCK_SH)
     state.wait_for_everyone()  # no process may end before all hold the lock
+
+
+@cache  # once for each place
+def _warn_of_no_locks(place: Path):
+    logger.warning("This system has no locks, by which commands notice each other: start no second one in %s.", place)
 
 
 def _lock(path: Path, place: Path, kind: int):
@@ -177,6 +192,8 @@ def lock_descriptor(descriptor: int) -> bool:
 
 def _release(path: Path):
     """Unlocks a file, and removes it unless another process of the run holds the lock, too."""
+    if not can_lock():
+        return
     assert fcntl is not None
     descriptor = _held.pop(path)
     try:

@@ -1,5 +1,6 @@
 """Names and texts that others chose: as part of a path, on a terminal, and in what is shared."""
 
+import os
 import re
 import unicodedata
 from collections.abc import Iterable
@@ -15,6 +16,9 @@ OTHER_SPELLING = (
     "rename it, so that both are written alike"
 )
 _UNFIT_FOR_FILES = re.compile(r"[/\\\x00-\x1f\x7f]|^[A-Za-z]:|^\.{0,2}$")
+ON_WINDOWS = os.name == "nt"
+# There a colon begins a stream that no listing shows, a dot at the end is dropped, and some names are devices.
+_UNFIT_ON_WINDOWS = re.compile(r'[<>:"|?*]|[. ]$|^(con|prn|aux|nul|com\d|lpt\d)(\.|$)', re.IGNORECASE)
 
 
 def file_name(name: str, what: str = "video") -> str:
@@ -26,8 +30,13 @@ def file_name(name: str, what: str = "video") -> str:
 
     Raises:
         ValueError: for an empty name, `.` and `..`, and names with slashes, backslashes, control characters, a drive's
-            letter or more than 200 bytes.
+            letter or more than 200 bytes; on Windows also for names that no file can have there.
     """
+    if ON_WINDOWS and _UNFIT_ON_WINDOWS.search(name):
+        raise ValueError(
+            f"The {what} {printable(repr(name))} cannot be part of a file's name on Windows: rename it, without any of "
+            'the characters < > : " | ? *, without a dot or a space at its end, and not as a device such as NUL.'
+        )
     if _UNFIT_FOR_FILES.search(name) or len(name.encode(errors="surrogateescape")) > LONGEST_NAME:
         shown = printable(repr(name if len(name) <= LONGEST_NAME else name[:LONGEST_NAME] + "..."))
         raise ValueError(

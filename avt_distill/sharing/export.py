@@ -155,7 +155,8 @@ def export_model(
                 differences[path.name] = _difference(program, path)
         description = _describe(programs, model.config, video_processor)
         description["reader"] = None if reader is None else _write_reader(reader, model.config, unfinished)
-        (unfinished / CONTRACT).write_text(json.dumps(description, indent=1) + "\n")
+        text = json.dumps(description, indent=1) + "\n"
+        (unfinished / CONTRACT).write_text(text, encoding="utf-8", newline="\n")
     return differences
 
 
