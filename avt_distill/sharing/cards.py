@@ -13,9 +13,8 @@ from ..runs.folder import read_json, read_record, write_text
 from ..runs.names import without_local_paths
 from .markdown import Markdown, escaped, table
 from .metadata import (
-    LANGUAGE_MODELS_NEED,
     NOTHING,
-    TEACHERS_NEED,
+    TEXT_MODELS_NEED,
     Stated,
     data_set_names,
     data_set_type,
@@ -143,7 +142,7 @@ def teacher_card(folder: str | Path, repo_id: str, *, stated: Stated = NOTHING) 
         "num_actions": len(texts),
         "language_model": f"{Path(settings['model_name_or_path']).name} ({config['backbone_config']['model_type']})",
         "from_random": settings["random_weights"],
-        "needs": needed_by_text_model(TEACHERS_NEED, results["versions"]),
+        "needs": needed_by_text_model(TEXT_MODELS_NEED, results["versions"]),
         "results_table": table(["", *(MEASURES[name][1] for name in columns)], rows),
         "settings_table": _settings_table(settings, TEACHER_SETTINGS),
         "knows_the_gap": config["history_cutoff"] == "segment_start",
@@ -219,7 +218,7 @@ def language_model_card(folder: str | Path, repo_id: str, *, stated: Stated = NO
         "is_masked": is_masked,
         "base": Path(arguments["model_name_or_path"]).name,
         "recipes_file": recipes_file,
-        "needs": needed_by_text_model(LANGUAGE_MODELS_NEED, results["versions"]),
+        "needs": needed_by_text_model(TEXT_MODELS_NEED, results["versions"]),
     }
     recorded = {**results.get("decisive", {}), "model_name_or_path": arguments["model_name_or_path"]}
     task = "fill-mask" if is_masked else "text-generation"

@@ -28,9 +28,8 @@ from ..runs.folder import write_text
 Card = TypeVar("Card", bound=RepoCard)
 
 OF_LICENSE = ("license", "license_name", "license_link")
-# The oldest releases of transformers that load them: 4.57 knows no `TokenizersBackend`, as which 5 saves tokenizers;
-# 5.3 makes no dataclass of a teacher's configuration.
-LANGUAGE_MODELS_NEED, TEACHERS_NEED = "5.0", "5.4"
+# The oldest release of transformers that loads them: 4.57 knows no `TokenizersBackend`, as which 5 saves tokenizers.
+TEXT_MODELS_NEED = "5.0"
 NAMELESS = (AnticipationBuilder.TITLE, DemoKitchen.TITLE)
 FILLED_RESULTS = "# filled by avt-distill from the card\n"
 # Upper bounds of the Hub's categories of sizes.

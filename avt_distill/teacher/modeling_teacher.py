@@ -6,27 +6,31 @@ is not installed.
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 import torch
-from huggingface_hub.dataclasses import strict
 from torch import nn
-from transformers import AutoConfig, AutoModel, PreTrainedConfig, PreTrainedModel
+from transformers import AutoConfig, AutoModel, PretrainedConfig, PreTrainedModel
 from transformers.utils import ModelOutput
 
 LABEL_TYPES = ("action", "verb", "noun")
 POOLINGS = ("first", "last", "mean")
 IGNORED_LABEL = -100
+OR_NONE = {"history_length": ", or None for all actions"}
+AUTO_MAP = {
+    "AutoConfig": "modeling_teacher.TextTeacherConfig",
+    "AutoModel": "modeling_teacher.TextTeacher",
+    "AutoModelForSequenceClassification": "modeling_teacher.TextTeacher",
+}
 UNREAD = "backbone.pooler."  # weights of a pooler, which some checkpoints hold
 
 
-@strict
-class TextTeacherConfig(PreTrainedConfig):
+class TextTeacherConfig(PretrainedConfig):
     """What a teacher is: its language model, its label maps, and the text that it was trained to read.
 
     Args:
-        backbone_config (`PreTrainedConfig` or `dict`): Configuration of any Hugging Face encoder or decoder.
+        backbone_config (`PretrainedConfig` or `dict`): Configuration of any Hugging Face encoder or decoder.
         pooling (`str`, *optional*, defaults to `"first"`): Which token's feature is classified: `"first"`, the
             reference's and natural for encoders; `"last"`, the only one that has read everything in a decoder; or the
             `"mean"` of all.
@@ -51,42 +55,70 @@ class TextTeacherConfig(PreTrainedConfig):
     model_type = "text_teacher"
     sub_configs = {"backbone_config": AutoConfig}
 
-    backbone_config: PreTrainedConfig | dict | None = None
-    pooling: str = "first"
-    classifier_dropout: float | int = 0.0
-    label_weights: dict = field(default_factory=lambda: {"action": 1.0})
-    verb_id2label: dict | None = None
-    noun_id2label: dict | None = None
-    action_texts: list | None = None
-    text_form: str = "natural"
-    history_length: int | None = 15
-    newest_first: bool = False
-    max_length: int = 512
-    history_cutoff: str = "started"
-    tau_a: float | int = 1.0
-    label_space_hash: str | None = None
-    trained_on: str | None = None
-    initializer_range: float = 0.02
+    id2label: dict[int, str]
+    label2id: dict[str, int]
+    max_length: int = 512  # declared here, too, where transformers would take it for a setting of text generation
 
-    def __post_init__(self, **kwargs):
-        kwargs.setdefault(
-            "auto_map",
-            {
-                "AutoConfig": "modeling_teacher.TextTeacherConfig",
-                "AutoModel": "modeling_teacher.TextTeacher",
-                "AutoModelForSequenceClassification": "modeling_teacher.TextTeacher",
-            },
-        )
-        if isinstance(self.backbone_config, Mapping):
-            self.backbone_config = AutoConfig.for_model(**self.backbone_config)
-        super().__post_init__(**kwargs)
-        self.verb_id2label = _int_keys(self.verb_id2label)
-        self.noun_id2label = _int_keys(self.noun_id2label)
+    # A plain `__init__`, as configurations are dataclasses in the newest releases of transformers alone.
+    def __init__(
+        self,
+        backbone_config: PretrainedConfig | dict | None = None,
+        pooling: str = "first",
+        classifier_dropout: float = 0.0,
+        label_weights: dict[str, float] | None = None,
+        verb_id2label: dict | None = None,
+        noun_id2label: dict | None = None,
+        action_texts: list[str] | None = None,
+        text_form: str = "natural",
+        history_length: int | None = 15,
+        newest_first: bool = False,
+        max_length: int = 512,
+        history_cutoff: str = "started",
+        tau_a: float = 1.0,
+        label_space_hash: str | None = None,
+        trained_on: str | None = None,
+        initializer_range: float = 0.02,
+        **kwargs,
+    ):
+        if isinstance(backbone_config, Mapping):
+            backbone_config = AutoConfig.for_model(**backbone_config)
+        self.backbone_config: Any = backbone_config
+        self.pooling = pooling
+        self.classifier_dropout = classifier_dropout
+        self.label_weights = {"action": 1.0} if label_weights is None else label_weights
+        self.verb_id2label = _int_keys(verb_id2label)
+        self.noun_id2label = _int_keys(noun_id2label)
+        self.action_texts = action_texts
+        self.text_form = text_form
+        self.history_length = history_length
+        self.newest_first = newest_first
+        self.max_length = max_length
+        self.history_cutoff = history_cutoff
+        self.tau_a = tau_a
+        self.label_space_hash = label_space_hash
+        self.trained_on = trained_on
+        self.initializer_range = initializer_range
+        super().__init__(**{"auto_map": dict(AUTO_MAP), **kwargs})
         self.check_consistency()
         self.label2id = {label: index for index, label in self.id2label.items()}
 
+    def __eq__(self, other) -> bool:
+        # Transformers 5 makes a dataclass of every configuration, which would compare the parent's fields alone.
+        return isinstance(other, TextTeacherConfig) and self.to_dict() == other.to_dict()
+
+    __hash__ = None  # pyright: ignore[reportAssignmentType]  fields change
+
     def check_consistency(self):
         """Raises a `ValueError` where options are out of range or contradict each other."""
+        for name, least in (("max_length", 1), ("history_length", 0)):
+            value = getattr(self, name)
+            is_whole = isinstance(value, int) and not isinstance(value, bool) and value >= least
+            if not is_whole and not (value is None and name == "history_length"):
+                raise ValueError(f"{name} is {value!r}: give a whole number, {least} or more{OR_NONE.get(name, '')}.")
+        for name in ("classifier_dropout", "tau_a"):
+            value = getattr(self, name)
+            if isinstance(value, bool) or not isinstance(value, (int, float)) or not 0 <= value < math.inf:
+                raise ValueError(f"{name} is {value!r}: give a number, 0 or more.")
         if self.pooling not in POOLINGS:
             raise ValueError(f"pooling is '{self.pooling}': give one of {POOLINGS}.")
         if "action" not in self.label_weights or not set(self.label_weights) <= set(LABEL_TYPES):
@@ -101,8 +133,6 @@ class TextTeacherConfig(PreTrainedConfig):
                 raise ValueError(f"label_weights has '{kind}', but {kind}_id2label is empty: give the {kind}s' names.")
         if self.action_texts is not None and len(self.action_texts) != len(self.id2label):
             raise ValueError(f"action_texts has {len(self.action_texts)} texts for {len(self.id2label)} actions.")
-        if self.history_length is not None and self.history_length < 0:
-            raise ValueError(f"history_length is {self.history_length}: give a number of actions, or None for all.")
 
     @classmethod
     def from_dict(cls, config_dict, **kwargs):
