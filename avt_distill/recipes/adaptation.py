@@ -36,7 +36,7 @@ from ..runs.outputs import check_output
 from ..runs.resuming import check_resumable, last_whole_checkpoint
 from ..runs.training import ResumableTrainer
 from ..teacher.action_text import ActionText
-from ..teacher.language_models import is_causal, load_language_model_config, load_tokenizer
+from ..teacher.language_models import is_causal, load_language_model_config, load_tokenizer, name_for_all_releases
 from .arguments import AdaptationArguments
 from .blocks import BlockCollator, RecipeTexts, load_recipe_texts, make_blocks
 
@@ -237,6 +237,8 @@ def _adapt(args: AdaptationArguments, trainer_class: type[AdaptationTrainer]) ->
     training = record.effort(trainer.state)
     after = _held_out(trainer.evaluate())
     trainer.save_model()  # with the tokenizer
+    if args.should_save:
+        name_for_all_releases(Path(args.output_dir))
     result = {
         **record.found,
         "after": after,

@@ -8,6 +8,7 @@ from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, processor
 from transformers import BertConfig, BertForMaskedLM, PreTrainedTokenizerFast
 
 from ..runs.folder import whole_files
+from ..teacher.language_models import name_for_all_releases
 
 LOWER, SPLITTER = normalizers.Lowercase(), pre_tokenizers.BertPreTokenizer()
 SPECIAL_TOKENS = ("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]")
@@ -55,6 +56,7 @@ def write_language_model(
             torch.manual_seed(seed)
             BertForMaskedLM(config).save_pretrained(unfinished)
         _word_tokenizer(vocabulary, num_positions).save_pretrained(unfinished)
+        name_for_all_releases(unfinished)
     return words
 
 

@@ -28,7 +28,13 @@ from ..runs.outputs import check_output, holds
 from ..runs.training import ResumableTrainer
 from .action_text import ActionText
 from .arguments import TeacherArguments
-from .language_models import is_causal, load_language_model_config, load_text_backbone, load_tokenizer
+from .language_models import (
+    is_causal,
+    load_language_model_config,
+    load_text_backbone,
+    load_tokenizer,
+    name_for_all_releases,
+)
 from .modeling_teacher import TextTeacher, TextTeacherConfig
 from .prediction import TeacherScorer, encode_histories
 from .soft_labels import rows_fingerprint
@@ -121,6 +127,7 @@ def _train(rows: pd.DataFrame, label_space: LabelSpace, args: TeacherArguments, 
     if args.should_save:
         model.save_pretrained(folder)
         tokenizer.save_pretrained(folder)
+        name_for_all_releases(folder)
         write_json(folder / RECORD, _record(trainer, train, held_out))
         shutil.rmtree(trainer_args.output_dir, ignore_errors=True)
     trainer.accelerator.wait_for_everyone()

@@ -16,6 +16,10 @@ from transformers import (
 )
 
 from ..runs.checkpoints import load_tokenizer_of, load_whole
+from ..runs.folder import read_json, write_json
+
+# What transformers 5 calls the class of a tokenizer that is none of its own, and the name that all releases know.
+NAME_IN_5, NAME_IN_ALL = "TokenizersBackend", "PreTrainedTokenizerFast"
 
 
 def is_causal(config: PreTrainedConfig) -> bool:
@@ -50,6 +54,14 @@ def load_language_model_config(name_or_path: str | Path) -> PreTrainedConfig:
         ) from error
     is_causal(config)
     return config
+
+
+def name_for_all_releases(folder: Path):
+    """Lets transformers 4 load a tokenizer that was saved to a folder."""
+    path = Path(folder) / "tokenizer_config.json"
+    fields = read_json(path) if path.exists() else {}
+    if fields.get("tokenizer_class") == NAME_IN_5:
+        write_json(path, {**fields, "tokenizer_class": NAME_IN_ALL})
 
 
 def load_tokenizer(name_or_path: str | Path, config: PreTrainedConfig | None = None) -> PreTrainedTokenizerBase:

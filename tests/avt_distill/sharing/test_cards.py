@@ -368,7 +368,7 @@ def test_a_teachers_card_says_where_it_starts_and_what_it_needs(tmp_path):
     card = teacher_card(folder, "user/bert")
     assert "base_model" not in header(card)  # it was in a folder
     assert header(card)["datasets"] == ["egtea-gaze-plus"]
-    needs = "Needs torch and transformers 5.0 or newer; made and measured with torch 2.13.0 and transformers 5.23.0."
+    needs = "Needs torch and transformers 4.57 or newer; made and measured with torch 2.13.0 and transformers 5.23.0."
     assert needs in str(card)
     on_hub = {"model_name_or_path": "google-bert/bert-base-uncased", "model_content": {}}
     rewrite(folder / "settings.json", **on_hub)
@@ -411,7 +411,7 @@ def test_a_language_models_card_is_whole(tmp_path, architecture, task, auto_clas
     assert (result.metric_type, result.metric_value) == ("perplexity", 7.12)
     text = str(card)
     assert f'model = {auto_class}.from_pretrained("user/lm")' in text
-    assert "Needs torch and transformers 5.0 or newer; made and measured with torch 2.13.0" in text
+    assert "Needs torch and transformers 4.57 or newer; made and measured with torch 2.13.0" in text
     assert "1000 steps on 950 recipes of recipes.jsonl.gz" in text
     assert "/somewhere" not in text
 

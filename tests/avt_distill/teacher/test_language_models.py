@@ -1,9 +1,17 @@
 """Language models: which way they read, how a text is cut, and what is refused."""
 
+import json
+
 import pytest
 from transformers import BertConfig, GPT2Config, T5Config, ViTConfig
 
-from avt_distill.teacher.language_models import encode, is_causal, load_text_backbone, load_tokenizer
+from avt_distill.teacher.language_models import (
+    encode,
+    is_causal,
+    load_text_backbone,
+    load_tokenizer,
+    name_for_all_releases,
+)
 
 
 def test_decoders_read_from_left_to_right_and_encoders_both_ways():
@@ -41,3 +49,11 @@ def test_poolers_are_left_out(language_models):
 def test_a_model_that_is_not_there_is_named(tmp_path):
     with pytest.raises(ValueError, match=f"Cannot read the language model '{tmp_path}'"):
         load_text_backbone(tmp_path)
+
+
+def test_a_tokenizer_of_no_class_of_its_own_is_saved_under_a_name_that_transformers_4_knows(tmp_path, language_models):
+    tokenizer = load_tokenizer(language_models["bert"])
+    tokenizer.save_pretrained(tmp_path)
+    name_for_all_releases(tmp_path)
+    assert json.loads((tmp_path / "tokenizer_config.json").read_text())["tokenizer_class"] == "PreTrainedTokenizerFast"
+    assert load_tokenizer(tmp_path)("crack egg")["input_ids"] == tokenizer("crack egg")["input_ids"]
