@@ -102,9 +102,10 @@ def _check_names(option: str, given: Iterable[str], known: list[str]):
 
 
 def _check_reports(args: TrainingArguments):
-    _check_names("report_to", args.report_to, list(INTEGRATION_TO_CALLBACK))
+    given = [args.report_to] if isinstance(args.report_to, str) else args.report_to or []
+    _check_names("report_to", given, list(INTEGRATION_TO_CALLBACK))
     for name in REPORTERS:
-        if name in args.report_to and name not in get_available_reporting_integrations():
+        if name in given and name not in get_available_reporting_integrations():
             raise ValueError(f"report_to is '{name}', which is not installed: pip install {name}.")
 
 
