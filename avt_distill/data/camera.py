@@ -232,8 +232,9 @@ class _Decoder(threading.Thread):
             raise self._error(f"it cannot be opened ({self._cause(error)}).{self._hint(error)}") from error
 
     def _hint(self, error: Exception) -> str:
-        of_content = (self.av.error.InvalidDataError, self.av.error.ArgumentError)
-        if self.source.format is not None or not isinstance(error, of_content):
+        # Of invalid data and of arguments, for which PyAV's releases have errors of different names.
+        is_of_content = isinstance(error, self.av.FFmpegError) and isinstance(error, ValueError)
+        if self.source.format is not None or not is_of_content:
             return ""
         return f" Formats that are read: {', '.join(FORMATS)}, where mp4 in a pipe has to be fragmented."
 

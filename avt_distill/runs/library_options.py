@@ -55,6 +55,11 @@ def check_given(args: TrainingArguments):
     _check_names(name, accumulation, [field.name for field in fields(GradientAccumulationPlugin)])
 
 
+# The first, which replaces the second, is newer than the oldest transformers that trains.
+_NAMES = ("activation_checkpointing_kwargs", "gradient_checkpointing_kwargs")
+RECOMPUTING = next(name for name in _NAMES if name in TrainingArguments.__dataclass_fields__)
+
+
 def check_built(args: TrainingArguments):
     """Raises a `ValueError` for an optimizer, a schedule and ways to recompute that cannot be built, or ignore options.
 
@@ -65,9 +70,9 @@ def check_built(args: TrainingArguments):
     _check_reports(args)
     _check_schedule(args)
     _check_optimizer(args)
-    recomputing = mapping("activation_checkpointing_kwargs", args.activation_checkpointing_kwargs)
+    recomputing = mapping(RECOMPUTING, getattr(args, RECOMPUTING))
     if recomputing:
-        with _named(f"activation_checkpointing_kwargs is {recomputing}"):
+        with _named(f"{RECOMPUTING} is {recomputing}"):
             checkpoint(
                 torch.nn.Identity(), torch.zeros(1, requires_grad=True), **{"use_reentrant": False, **recomputing}
             )

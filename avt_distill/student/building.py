@@ -172,7 +172,7 @@ def student_config(fields: Mapping[str, Any]) -> AVTConfig:
     if "head_hidden_size" in fields:
         return AVTConfig(**fields)
     config = AVTConfig(**{**fields, "head_num_heads": 1})  # which divides the default width, too
-    config.head_num_heads = fields.get("head_num_heads", AVTConfig.head_num_heads)
+    config.head_num_heads = fields.get("head_num_heads", AVTConfig().head_num_heads)
     width = config.intermediate_dim or config.head_feature_dim or config.feature_dim or 0
     config.head_hidden_size = config.head_num_heads * math.ceil(width / config.head_num_heads)
     return config
