@@ -27,6 +27,7 @@ from versions.checkpoints import write_checkpoints  # noqa: E402
 
 PROBE = Path(__file__).with_name("probe.py")
 TOLERANCE = 1e-5
+BEGIN, END = "<!-- table -->", "<!-- /table -->"
 SHOWN = ("Python", "torch", "transformers", "numpy", "av", "huggingface-hub")
 NEWEST = {"torch": "2.13.0", "transformers": "5.23.0", "numpy": "2.4.6", "av": "18.1.0"}
 TRANSFORMERS = ("4.57.6", *(f"5.{minor}.0" for minor in range(23)))  # 5.23 is the newest environment's
@@ -64,7 +65,7 @@ def main(arguments: list[str] | None = None):
     parser.add_argument("--only", nargs="+", metavar="NAME", help="environments; default: all")
     parser.add_argument("--pythons", nargs="+", metavar="PATH", default=[], help="programs, beside those on the PATH")
     parser.add_argument("--folder", type=Path, help="where environments are kept; default: temporary ones")
-    parser.add_argument("--output", type=Path, help="Markdown with the table")
+    parser.add_argument("--output", type=Path, help="a Markdown file, whose table is replaced")
     args = parser.parse_args(arguments)
     if unknown := set(args.only or ()) - {environment.name for environment in ENVIRONMENTS}:
         names = ", ".join(environment.name for environment in ENVIRONMENTS)
@@ -74,7 +75,9 @@ def main(arguments: list[str] | None = None):
         table = table_of(measure(chosen, pythons(args.pythons), args.folder or Path(temporary)))
     print(table)
     if args.output is not None:
-        args.output.write_text(table, encoding="utf-8")
+        before, _, rest = args.output.read_text(encoding="utf-8").partition(BEGIN)
+        after = rest.partition(END)[2]
+        args.output.write_text(f"{before}{BEGIN}\n\n{table}\n{END}{after}", encoding="utf-8", newline="\n")
 
 
 def pythons(programs: list[str]) -> dict[str, str]:
