@@ -29,6 +29,7 @@ PROBE = Path(__file__).with_name("probe.py")
 TOLERANCE = 1e-5
 BEGIN, END = "<!-- table -->", "<!-- /table -->"
 SHOWN = ("Python", "torch", "transformers", "numpy", "av", "huggingface-hub")
+OLDEST = {"torch": "2.6.0", "transformers": "4.57.1", "numpy": "1.26.4", "av": "15.0.0", "datasets": "4.0.0"}
 NEWEST = {"torch": "2.13.0", "transformers": "5.23.0", "numpy": "2.4.6", "av": "18.1.0"}
 TRANSFORMERS = ("4.57.6", *(f"5.{minor}.0" for minor in range(23)))  # 5.23 is the newest environment's
 
@@ -50,8 +51,8 @@ class Environment:
 
 # Oldest and newest releases together, every release of transformers, and every Python.
 ENVIRONMENTS = (
-    Environment("oldest", "3.10", {"torch": "2.6.0", "transformers": "4.57.1", "numpy": "1.26.4", "av": "15.0.0"}),
-    Environment("newest", "3.11", NEWEST),
+    Environment("oldest", "3.10", OLDEST),
+    Environment("newest", "3.11", {**NEWEST, "datasets": "5.2.0"}),
     *(Environment(f"transformers {release}", "3.11", {**NEWEST, "transformers": release}) for release in TRANSFORMERS),
     Environment("PyAV 16", "3.11", {**NEWEST, "av": "16.0.1"}),
     Environment("PyAV 17", "3.11", {**NEWEST, "av": "17.0.0"}),
