@@ -20,7 +20,7 @@ STRICT = (
     "avt_distill/evaluation",
     "avt_distill/runs",
 )
-CEILING = 186
+CEILING = 183
 
 
 def errors() -> list[tuple[Path, str]]:

@@ -262,10 +262,6 @@ class AVTConfig(PretrainedConfig):
         "attentions",
     ]
 
-    # What the parent defines, for type checkers: transformers 4 sets them without declaring them.
-    id2label: dict[int, str]
-    label2id: dict[str, int]
-
     def __init__(
         self,
         backbone_config: dict | PretrainedConfig | None = DEFAULT_BACKBONE,

@@ -150,7 +150,8 @@ class AVTVideoProcessor(ImageProcessingMixin):
         """Saves the processor and its code; see `ImageProcessingMixin.save_pretrained`."""
         folder = Path(save_directory)
         folder.mkdir(parents=True, exist_ok=True)
-        custom_object_save(self, folder, config=self)
+        own: Any = self  # takes `auto_map`, as a configuration does
+        custom_object_save(self, folder, config=own)
         self.to_json_file(folder / FILE_NAMES[0])
         if push_to_hub:
             self.push_to_hub(kwargs.pop("repo_id", folder.name), **kwargs)

@@ -55,8 +55,6 @@ class TextTeacherConfig(PretrainedConfig):
     model_type = "text_teacher"
     sub_configs = {"backbone_config": AutoConfig}
 
-    id2label: dict[int, str]
-    label2id: dict[str, int]
     max_length: int = 512  # declared here, too, where transformers would take it for a setting of text generation
 
     # A plain `__init__`, as configurations are dataclasses in the newest releases of transformers alone.
