@@ -134,7 +134,7 @@ class SoftLabelTable:
                 row = int(np.argmax(differ))
                 raise ValueError(
                     f"The soft labels {source} are of other rows: of {int(differ.sum())} of {len(known)} the {name} "
-                    f"differs, '{rows['uid'][known[row]]}' first, with {labelled[row]}, not {asked[row]}: export them "
+                    f"differs, '{rows['uid'][int(known[row])]}' first, with {labelled[row]}, not {asked[row]}: export them "
                     "from this data set."
                 )
 
