@@ -132,9 +132,10 @@ class SoftLabelTable:
             differ = np.abs(labelled - asked) > SAME_START_S if name == "start_s" else labelled != asked
             if differ.any():
                 row = int(np.argmax(differ))
+                uid = rows["uid"][int(known[row])]
                 raise ValueError(
                     f"The soft labels {source} are of other rows: of {int(differ.sum())} of {len(known)} the {name} "
-                    f"differs, '{rows['uid'][int(known[row])]}' first, with {labelled[row]}, not {asked[row]}: export them "
+                    f"differs, '{uid}' first, with {labelled[row]}, not {asked[row]}: export them "
                     "from this data set."
                 )
 
