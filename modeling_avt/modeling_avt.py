@@ -29,7 +29,7 @@ from .streaming_avt import AVTStream
 
 if TYPE_CHECKING:
     # Never executed. Transformers collects a checkpoint's code with a regular expression over the import lines, and up
-    # to 5.4 copies only what one file names itself: here stands the rest of what a model, its video processor and its
+    # to 5.4 copies only what one file names itself: here is the rest of what a model, its video processor and its
     # pipeline (auto_map, custom_pipelines) consist of.
     from .answers_avt import most_likely  # noqa: F401
     from .backbone_configuration_avt import checked_backbone  # noqa: F401

@@ -5,7 +5,7 @@ from importlib import metadata
 
 from packaging.version import Version
 
-# `benchmarks/versions.py` runs a checkpoint on these and on all releases since: docs/versions.md has its table.
+# `tests/versions/environments.py` runs checkpoints on these and on newer ones: docs/versions.md has its table.
 MINIMUM_VERSIONS = {"Python": "3.10", "torch": "2.6", "transformers": "4.57", "numpy": "1.26"}
 MINIMUM_OF_VIDEOS = {"av": "15.0"}  # needed only where a video is read or written
 # Before, `pipeline("video-classification")` picked a video's frames itself: not those that a model observes.

@@ -35,8 +35,6 @@ if TYPE_CHECKING:  # what the files above import, for releases that copy only wh
 
 SIDE_PX = WholeNumber(least=1, most=16_384)  # twice the longer side of 8K video
 SMALLEST_STD = 1e-6  # of pixels from 0 to 1: divided by less, they become as large as an overflow
-
-
 # Where transformers looks for a video processor, under the first name in every release.
 FILE_NAMES = ("video_preprocessor_config.json", "preprocessor_config.json")
 AUTO_CLASSES = ("AutoProcessor", "AutoVideoProcessor")
@@ -121,16 +119,15 @@ class AVTVideoProcessor(ImageProcessingMixin):
         Raises:
             OSError: where none of `FILE_NAMES` is there.
         """
-        if Path(pretrained_model_name_or_path).is_file():
-            return super().get_image_processor_dict(pretrained_model_name_or_path, **kwargs)
-        named = [{**kwargs, "image_processor_filename": name} for name in FILE_NAMES]
-        try:
-            return super().get_image_processor_dict(pretrained_model_name_or_path, **named[0])
-        except OSError as missing:
+        errors = []
+        for name in FILE_NAMES:
             try:
-                return super().get_image_processor_dict(pretrained_model_name_or_path, **named[1])
-            except OSError:
-                raise missing from None
+                return super().get_image_processor_dict(
+                    pretrained_model_name_or_path, **{**kwargs, "image_processor_filename": name}
+                )
+            except OSError as error:
+                errors.append(error)
+        raise errors[0]
 
     @classmethod
     def from_dict(cls, image_processor_dict: dict[str, Any], **kwargs) -> Any:

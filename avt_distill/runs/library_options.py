@@ -30,6 +30,9 @@ FLAGS = (True, False, None, "true", "false")  # transformers turns the words of 
 WITHOUT_ARGUMENTS = (SchedulerType.CONSTANT, SchedulerType.CONSTANT_WITH_WARMUP)  # leave out what they are given
 OF_WHOLE_MODELS = ("galore", "apollo", "lomo", "adalomo")  # beginnings of optimizers that are made of a model's layers
 REPORTERS = ("trackio", "tensorboard", "wandb")  # without them Trainer fails when all data has been read
+# Newer releases of transformers have the first in place of the second.
+_OF_RECOMPUTING = ("activation_checkpointing_kwargs", "gradient_checkpointing_kwargs")
+RECOMPUTING = next(name for name in _OF_RECOMPUTING if name in TrainingArguments.__dataclass_fields__)
 STEPS = 4  # of a schedule, which computes some of its parts late
 UNREADABLE = "?"  # as the value of an optimizer's argument
 
@@ -55,13 +58,10 @@ def check_given(args: TrainingArguments):
     _check_names(name, accumulation, [field.name for field in fields(GradientAccumulationPlugin)])
 
 
-# The first, which replaces the second, is newer than the oldest transformers that trains.
-_NAMES = ("activation_checkpointing_kwargs", "gradient_checkpointing_kwargs")
-RECOMPUTING = next(name for name in _NAMES if name in TrainingArguments.__dataclass_fields__)
-
-
 def check_built(args: TrainingArguments):
     """Raises a `ValueError` for an optimizer, a schedule and ways to recompute that cannot be built, or ignore options.
+
+    It also undoes what transformers does under ZeRO-3 when options are completed: see `sharding.build_whole`.
 
     Args:
         args (`TrainingArguments`): All options, as transformers completed them.

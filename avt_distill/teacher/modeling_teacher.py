@@ -17,7 +17,6 @@ from transformers.utils import ModelOutput
 LABEL_TYPES = ("action", "verb", "noun")
 POOLINGS = ("first", "last", "mean")
 IGNORED_LABEL = -100
-OR_NONE = {"history_length": ", or None for all actions"}
 AUTO_MAP = {
     "AutoConfig": "modeling_teacher.TextTeacherConfig",
     "AutoModel": "modeling_teacher.TextTeacher",
@@ -108,11 +107,10 @@ class TextTeacherConfig(PretrainedConfig):
 
     def check_consistency(self):
         """Raises a `ValueError` where options are out of range or contradict each other."""
-        for name, least in (("max_length", 1), ("history_length", 0)):
-            value = getattr(self, name)
-            is_whole = isinstance(value, int) and not isinstance(value, bool) and value >= least
-            if not is_whole and not (value is None and name == "history_length"):
-                raise ValueError(f"{name} is {value!r}: give a whole number, {least} or more{OR_NONE.get(name, '')}.")
+        if not _is_whole(self.max_length, least=1):
+            raise ValueError(f"max_length is {self.max_length!r}: give a number of tokens, 1 or more.")
+        if self.history_length is not None and not _is_whole(self.history_length, least=0):
+            raise ValueError(f"history_length is {self.history_length!r}: give a number of actions, or None for all.")
         for name in ("classifier_dropout", "tau_a"):
             value = getattr(self, name)
             if isinstance(value, bool) or not isinstance(value, (int, float)) or not 0 <= value < math.inf:
@@ -147,6 +145,10 @@ class TextTeacherConfig(PretrainedConfig):
         """The number of classes of each label type that has a classifier."""
         maps = {"action": self.id2label, "verb": self.verb_id2label, "noun": self.noun_id2label}
         return {kind: len(maps[kind]) for kind in LABEL_TYPES if kind in self.label_weights}
+
+
+def _is_whole(value: Any, least: int) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool) and value >= least
 
 
 def _int_keys(names: Mapping | None) -> dict[int, str] | None:

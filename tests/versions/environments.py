@@ -1,7 +1,7 @@
 """What loads and runs where: checkpoints of today's code in clean environments from PyPI, as a table.
 
-    python tests/versions/environments.py --output docs/versions.md          # all, about an hour on two cores
-    python tests/versions/environments.py --only oldest newest               # some
+    python tests/versions/environments.py --output docs/versions.md   # all
+    python tests/versions/environments.py --only oldest newest         # some
     python tests/versions/environments.py --pythons ~/.pyenv/versions/*/bin/python
 
 An environment is a virtual environment of its own. Only torch, which is large, is installed once for each Python and

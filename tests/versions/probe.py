@@ -46,7 +46,7 @@ def takes_features(folder: str) -> bool:
     return json.loads(Path(folder, "config.json").read_text(encoding="utf-8"))["backbone_config"] is None
 
 
-def features() -> "object":
+def features():
     import numpy as np
 
     return np.random.default_rng(0).normal(size=(NUM_FRAMES, 12)).astype(np.float32)
@@ -133,7 +133,7 @@ def stream(folder: str, video: str):
     return [entry["score"] for answer in entries for entry in answer]
 
 
-def frames() -> "object":
+def frames():
     import numpy as np
 
     return np.random.default_rng(1).integers(0, 256, size=(NUM_FRAMES, SIDE_PX, SIDE_PX, 3), dtype=np.uint8)

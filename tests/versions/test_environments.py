@@ -70,7 +70,6 @@ def programs() -> dict[str, str]:
 
 
 @pytest.mark.slow
-@pytest.mark.network
 def test_what_was_pushed_is_used_where_the_project_is_not(environment, folder, hub, tmp_path, video):
     kitchen = write_kitchen(tmp_path / "kitchen")
     rows = command("prepare_dataset", kitchen, "--num_frames", 4, "--tau_o", 4.0, "--push_to_hub", "user/rows")
@@ -85,7 +84,6 @@ def test_what_was_pushed_is_used_where_the_project_is_not(environment, folder, h
 
 
 @pytest.mark.slow
-@pytest.mark.network
 def test_every_student_answers_the_same_in_every_way(environment, folder):
     [(_, found)] = measure([environment], programs(), folder)
     assert not isinstance(found, str), found
