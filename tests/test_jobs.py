@@ -8,8 +8,8 @@ import sys
 from types import SimpleNamespace
 
 import pytest
-import tomllib
 from helpers.places import PROJECT
+from helpers.toml import tomllib
 from huggingface_hub import HfApi, Volume
 from huggingface_hub.cli import hf
 

@@ -8,8 +8,8 @@ import venv
 from pathlib import Path
 
 import pytest
-import tomllib
 from helpers.places import PROJECT
+from helpers.toml import tomllib
 
 from avt_distill.__main__ import COMMANDS
 from avt_distill.sharing.shipped import shipped_folder

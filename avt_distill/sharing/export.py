@@ -163,8 +163,8 @@ def export_model(
 def _write(program: FeatureModel | StreamingStep, path: Path, onnx: bool) -> list[Path]:
     """Writes a program under a path without a suffix, and returns its files."""
     inputs = tuple(program.inputs(batch_size=2).values())
-    batch = torch.export.Dim("batch", min=1)
-    exported = torch.export.export(program, inputs, dynamic_shapes=tuple({0: batch} for _ in inputs))
+    batch = torch.export.Dim("batch", min=1, max=2**31 - 1)  # torch 2.7 refuses one without an end
+    exported = torch.export.export(program, inputs, dynamic_shapes=tuple({0: batch} for _ in inputs), strict=False)
     files = [path.with_suffix(".pt2")]
     torch.export.save(exported, files[0])
     if onnx:

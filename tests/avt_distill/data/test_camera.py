@@ -35,7 +35,7 @@ def with_cover(video: Path | None, path: Path) -> bytes:
     with av.open(str(path), "w", options={"movflags": "faststart"}) as container:
         cover = container.add_stream("mjpeg", rate=10)
         cover.height, cover.width, cover.pix_fmt = *image.shape[:2], "yuvj420p"
-        cover.disposition = av.stream.Disposition.attached_pic
+        cover.disposition = av.stream.Disposition.attached_pic.value  # of PyAV 15, an integer alone
         packets = [*cover.encode(av.VideoFrame.from_ndarray(image, format="rgb24")), *cover.encode()]
         if video is not None:
             with av.open(str(video)) as source:
