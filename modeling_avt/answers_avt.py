@@ -1,9 +1,85 @@
 """What the pipeline and streams share: how scores become an answer, and that model and processor observe alike."""
 
+import math
+
 import torch
 
+from .futures_avt import Question, of_steps, spans
 from .numbers_avt import check_scores
+from .reader_avt import HistoryReader
 from .temporal_avt import CLIP_CONTRACT
+
+
+def answer_to(
+    question: Question,
+    scores: torch.Tensor,
+    config,
+    at_s: float | None,
+    reader: HistoryReader | None = None,
+    read_until_s: float | None = None,
+) -> list[dict]:
+    """Returns what is asked for: the likeliest next actions, sequences of several, or a timeline.
+
+    Args:
+        question (`Question`): It.
+        scores (`torch.Tensor` of shape `(K, A)`): Of the next action, and where there is no reader, of each further
+            step of the roll-out.
+        config (`AVTConfig`): Names the actions.
+        at_s (`float`, *optional*): When the answer is given; `None` where there is no clock.
+        reader (`HistoryReader`, *optional*): Has read the video up to that moment.
+        read_until_s (`float`, *optional*): That moment on the reader's clock.
+
+    Raises:
+        ValueError: where a score is not finite, and for a timeline without a clock.
+    """
+    if question.num_actions is not None:
+        return _sequences(question.num_actions, question, scores, config, reader)
+    if question.horizon_s is not None:
+        return _timeline(question.horizon_s, scores, config, at_s, reader, read_until_s)
+    return most_likely(scores[0], config, question.top_k)
+
+
+def _sequences(
+    num_actions: int, question: Question, scores: torch.Tensor, config, reader: HistoryReader | None
+) -> list[dict]:
+    check_scores(scores)
+    log_probs = scores.double().log_softmax(-1).cpu()
+    if reader is not None:
+        found = reader.next_actions(
+            num_actions, question.num_sequences, first=log_probs[0], do_sample=question.do_sample
+        )
+        sequences, totals = (tensor.tolist() for tensor in found)
+    else:
+        found = of_steps(log_probs.numpy(), question.num_sequences, do_sample=question.do_sample)
+        sequences, totals = (array.tolist() for array in found)
+    return [
+        {"score": math.exp(total), "actions": [_named(action, config) for action in sequence]}
+        for sequence, total in zip(sequences, totals, strict=True)
+    ]
+
+
+def _timeline(
+    horizon_s: float,
+    scores: torch.Tensor,
+    config,
+    at_s: float | None,
+    reader: HistoryReader | None,
+    read_until_s: float | None,
+) -> list[dict]:
+    if at_s is None:
+        raise ValueError("horizon_s needs a clock: give frames_per_second.")
+    if reader is not None:
+        probabilities, rate, begins_s = reader.timeline(horizon_s, read_until_s), reader.settings.frame_rate, at_s
+    else:
+        check_scores(scores)
+        probabilities, rate = scores.double().softmax(-1).cpu(), config.frame_rate
+        begins_s = at_s + config.tau_a
+    shown = spans(probabilities.numpy(), begins_s, 1 / rate, at_s + horizon_s)
+    return [
+        {**_named(span["action"], config), **{name: span[name] for name in ("score", "starts_at_s", "ends_at_s")}}
+        for span in shown
+        if span["action"] in config.id2label  # and not the background
+    ]
 
 
 def most_likely(logits: torch.Tensor, config, top_k: int) -> list[dict]:
@@ -23,13 +99,17 @@ def most_likely(logits: torch.Tensor, config, top_k: int) -> list[dict]:
 
 
 def _describe(action: int, score: float, config) -> dict:
+    label, verb, noun = _named(action, config).values()
+    return {"label": label, "score": score, "verb": verb, "noun": noun, "starts_in_s": config.tau_a}
+
+
+def _named(action: int, config) -> dict:
     verb = noun = None
     if config.action_to_verb_noun is not None:
         verb_id, noun_id = config.action_to_verb_noun[action]
         verb = config.verb_id2label and config.verb_id2label[verb_id]
         noun = config.noun_id2label and config.noun_id2label[noun_id]
-    label = config.id2label[action]
-    return {"label": label, "score": score, "verb": verb, "noun": noun, "starts_in_s": config.tau_a}
+    return {"label": config.id2label[action], "verb": verb, "noun": noun}
 
 
 def check_observed_alike(video_processor, config):

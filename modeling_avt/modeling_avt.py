@@ -31,8 +31,10 @@ if TYPE_CHECKING:
     # Never executed. Transformers collects a checkpoint's code with a regular expression over the import lines, and up
     # to 5.4 copies only what one file names itself: here is the rest of what a model, its video processor and its
     # pipeline (auto_map, custom_pipelines) consist of.
-    from .answers_avt import most_likely  # noqa: F401
+    from .answers_avt import answer_to  # noqa: F401
     from .backbone_configuration_avt import checked_backbone  # noqa: F401
+    from .beam_avt import Reading  # noqa: F401
+    from .futures_avt import Question  # noqa: F401
     from .labels_avt import id_to_label  # noqa: F401
     from .picture_folder_avt import PictureFolder  # noqa: F401
     from .pipeline_avt import ActionAnticipationPipeline  # noqa: F401
@@ -392,16 +394,13 @@ class AVTForAnticipation(AVTPreTrainedModel):
             raise
         self.reader = reader
 
-    def stream(
-        self,
-        video_processor=None,
-        every: float | None = None,
-        top_k: int = 5,
-        reader: bool | None = None,
-        max_gap_s: float = 60.0,
-    ) -> AVTStream:
-        """Returns a stream that anticipates from frames as they come, one at a time: see `AVTStream`."""
-        return AVTStream(self, video_processor, every=every, top_k=top_k, reader=reader, max_gap_s=max_gap_s)
+    def stream(self, video_processor=None, every: float | None = None, **kwargs) -> AVTStream:
+        """Returns a stream that anticipates from frames as they come, one at a time.
+
+        Args:
+            video_processor (`AVTVideoProcessor`, *optional*), every (`float`, *optional*), kwargs: See `AVTStream`.
+        """
+        return AVTStream(self, video_processor, every, **kwargs)
 
     def forward(
         self,

@@ -10,18 +10,20 @@ from torch.utils.data import DataLoader
 from transformers import Pipeline
 from transformers.pipelines.pt_utils import PipelineDataset, PipelineIterator
 
-from .answers_avt import check_can_read, check_observed_alike, described_history, most_likely
+from .answers_avt import answer_to, check_can_read, check_observed_alike, described_history
+from .futures_avt import Question
 from .model_inputs_avt import without_backbone
 from .numbers_avt import check_encoded, check_features, check_weights, compute_dtype
 from .pipeline_inputs_avt import ClockedArray, ObservedWindow, VideoArray, VideoFile, is_uint8, to_source
 from .reader_avt import pool
-from .rules_avt import SECONDS, SECONDS_AHEAD, TOP_K
+from .rules_avt import SECONDS, SECONDS_AHEAD
 from .temporal_avt import TIME_SLACK_S, checked_every, sample_frame_times, timeline_moments
 from .video_processing_avt import AVTVideoProcessor
 from .video_source_avt import is_video_source
 
 if TYPE_CHECKING:  # what the files above import, for releases that copy only what one file names itself
     from .backbone_configuration_avt import checked_backbone  # noqa: F401
+    from .beam_avt import Reading  # noqa: F401
     from .configuration_avt import ReaderSettings  # noqa: F401
     from .labels_avt import id_to_label  # noqa: F401
     from .losses_avt import classification_loss  # noqa: F401
@@ -111,6 +113,15 @@ class ActionAnticipationPipeline(Pipeline):
             every (`float`, *optional*): Seconds between the moments of a timeline over the whole video; instead of
                 `at`. 0.001 or more, and not so small that there are more than 100,000 moments.
             top_k (`int`, *optional*, defaults to 5): How many actions to return.
+            num_actions (`int`, *optional*): Z. Return sequences of the next Z actions instead: those that the reader's
+                hypotheses continue with, or without a reader the steps of the model's roll-out, of which step z is
+                taken for the z-th next action.
+            num_sequences (`int`, *optional*, defaults to 5): K, how many sequences: the likeliest ones.
+            do_sample (`bool`, *optional*, defaults to `False`): Draw them at random instead, with torch's default
+                generator: call `torch.manual_seed` before for the same ones.
+            horizon_s (`float`, *optional*): Return a timeline of the next `horizon_s` seconds instead: from the reader,
+                which has durations of actions, or without one from the roll-out, which answers from `tau_a` on, a step
+                each `1 / frame_rate` seconds.
             reader (`bool`, *optional*): Whether the checkpoint's `HistoryReader` answers together with the model.
                 Default: where there is one. It reads the video from the beginning on, `reader.frame_rate` frames a
                 second: for a moment at 600 s and 1 frame/s, 600 more frames are decoded and encoded.
@@ -130,6 +141,11 @@ class ActionAnticipationPipeline(Pipeline):
             `observed_from_s` to `observed_until_s` (which is `at`), and the answer is of the action that starts at
             `starts_at_s`, in seconds from the first frame; the three are `None` for arrays without a clock. With
             `every`, a list of `{"at_s", "starts_at_s", "anticipated"}`, one a moment, `anticipated` being such a list.
+
+            With `num_actions` the list holds K sequences, `{"score", "actions"}` each, likeliest first: `actions` are Z
+            `{"label", "verb", "noun"}`, in order, and `score` is the probability of the sequence. With `horizon_s` it
+            holds what goes on when: `{"label", "verb", "noun", "score", "starts_at_s", "ends_at_s"}` each, in order of
+            time; nothing is listed for times when most likely no action goes on. Both have the window, too.
 
             With a reader each answer, and each moment of a timeline, also has `history`: what was done so far,
             `{"label", "action", "start_s", "probability"}` each, oldest first, 64 actions at most.
@@ -161,12 +177,15 @@ class ActionAnticipationPipeline(Pipeline):
         frames_per_second: float | None = None,
         reader: bool | None = None,
         read_from_s: float | None = None,
+        num_actions: int | None = None,
+        num_sequences: int | None = None,
+        do_sample: bool | None = None,
+        horizon_s: float | None = None,
     ):
         if at is not None and every is not None:
             raise ValueError("Give either at, for one moment, or every, for a timeline.")
         at = None if at is None else SECONDS("at", at)
         every = None if every is None else checked_every(every)
-        top_k = None if top_k is None else TOP_K("top_k", top_k)
         read_from_s = None if read_from_s is None else SECONDS_AHEAD("read_from_s", read_from_s)
         if reader:
             check_can_read(self.model)
@@ -174,7 +193,12 @@ class ActionAnticipationPipeline(Pipeline):
         preprocess = {} if at is None and every is None else {"at": at, "every": every}
         given = {"frames_per_second": frames_per_second, "reader": reader, "read_from_s": read_from_s}
         preprocess |= {name: value for name, value in given.items() if value is not None}
-        return preprocess, {}, {} if top_k is None else {"top_k": top_k}
+        further = {"num_actions": num_actions, "horizon_s": horizon_s}
+        question: dict = {} if num_actions is None and horizon_s is None else further
+        given = {"top_k": top_k, "num_sequences": num_sequences, "do_sample": do_sample}
+        question |= {name: value for name, value in given.items() if value is not None}
+        Question(**question)  # refuses what cannot be asked before anything is read
+        return preprocess, question, {}
 
     def get_iterator(
         self, inputs, num_workers: int, batch_size: int, preprocess_params, forward_params, postprocess_params
@@ -327,30 +351,37 @@ class ActionAnticipationPipeline(Pipeline):
         assert self.video_processor is not None  # see `_check_source`
         return {"pixel_values": self.video_processor.prepare(rows.__getitem__, len(rows))}
 
-    def _forward(self, videos: dict | list[dict]) -> dict | list[dict]:
+    def _forward(self, videos: dict | list[dict], **question) -> dict | list[dict]:
         if isinstance(videos, dict):
-            return self._forward([videos])[0]
+            return self._forward([videos], **question)[0]
         if self.model.training:
             raise ValueError("The model is in training mode, where dropout makes answers random: call model.eval().")
-        features = self._features(videos)  # (F, D) each
+        asked, features = Question(**question), self._features(videos)  # (F, D) each
         windows = torch.cat([rows[video["positions"]] for rows, video in zip(features, videos, strict=True)])
         masks = torch.cat([video["frame_mask"] for video in videos])
-        logits = self.model(video_features=windows, frame_mask=masks).logits  # (all moments, A)
-        parts = logits.split([len(video["positions"]) for video in videos])
+        # A reader answers of what is further ahead; all videos of a call are read, or none.
+        num_steps = 1 if videos[0]["read_s"] else asked.num_future_steps(self.model.config)
+        output = self.model(video_features=windows, frame_mask=masks, num_future_steps=num_steps)
+        scores = output.logits[:, None] if num_steps == 1 else output.future_logits  # (all moments, K, A)
+        parts = scores.split([len(video["positions"]) for video in videos])
         kept = [{key: video[key] for key in ("at_s", "is_timeline")} for video in videos]
-        with_reader = [self._read(*of_video) for of_video in zip(videos, features, parts, strict=True)]
-        return [{**answers, **rest} for answers, rest in zip(with_reader, kept, strict=True)]
+        answers = [[*self._answers(asked, *of_video)] for of_video in zip(videos, features, parts, strict=True)]
+        return [{"answers": of_video, **rest} for of_video, rest in zip(answers, kept, strict=True)]
 
-    def _read(self, video: dict, features: torch.Tensor, logits: torch.Tensor) -> dict:
-        """Returns a video's scores `(M, A)`, pooled with its reader's where one reads it, and M histories or `None`."""
+    def _answers(self, asked: Question, video: dict, features: torch.Tensor, scores: torch.Tensor) -> Iterator[dict]:
+        """Yields what is anticipated at each of M moments, and where a reader reads the video, what was done."""
+        config = self.model.config
         if not video["read_s"]:
-            return {"logits": logits, "histories": [None] * len(logits)}
-        config, reader = self.model.config, self.model.reader.begin_video(midway=video["read_s"][0] > 0)
+            for of_moment, at_s in zip(scores, video["at_s"], strict=True):
+                yield {"anticipated": answer_to(asked, of_moment, config, at_s)}
+            return
+        reader = self.model.reader.begin_video(midway=video["read_s"][0] > 0)
         log_probs = self.model.recognize_frames(features[video["read_positions"]])
-        answers = reader.answers_at(video["at_s"], log_probs, video["read_s"], config.tau_a)
-        of_reader, histories = zip(*answers, strict=True)
-        scores = pool(logits.cpu(), torch.stack(of_reader), reader.settings.fusion_weights)
-        return {"logits": scores, "histories": [described_history(history, config) for history in histories]}
+        reached = reader.read_to(video["at_s"], log_probs, video["read_s"])
+        for of_moment, at_s in zip(scores.cpu(), reached, strict=True):
+            pooled = pool(of_moment, reader.next_action(config.tau_a, at_s), reader.settings.fusion_weights)
+            anticipated = answer_to(asked, pooled, config, at_s, reader, at_s)
+            yield {"anticipated": anticipated, "history": described_history(reader.history(), config)}
 
     def _features(self, videos: list[dict]) -> list[torch.Tensor]:
         """Returns each video's features, encoding all frames of a batch together."""
@@ -364,15 +395,17 @@ class ActionAnticipationPipeline(Pipeline):
             encoded = iter(features.split([len(video["clips"]) for video in seen]))
         return [next(encoded) if "pixel_values" in video else video["video_features"] for video in videos]
 
-    def postprocess(self, outputs, top_k: int = 5) -> list[dict]:
+    def postprocess(self, outputs) -> list[dict]:
         moments = []
-        for logits, at_s, history in zip(outputs["logits"], outputs["at_s"], outputs["histories"], strict=True):
-            window, read = self._window(at_s), {} if history is None else {"history": history}
-            actions = [{**action, **window} for action in most_likely(logits, self.model.config, top_k)]
-            moments.append({"at_s": at_s, "starts_at_s": window["starts_at_s"], "anticipated": actions, **read})
+        for answer, at_s in zip(outputs["answers"], outputs["at_s"], strict=True):
+            window = self._window(at_s)
+            # What an answer says of its time goes before what the window says.
+            actions = [action | window | action for action in answer["anticipated"]]
+            moments.append({"at_s": at_s, "starts_at_s": window["starts_at_s"], **answer, "anticipated": actions})
         if outputs["is_timeline"]:
             return moments
-        return [{**action, **read} for action in actions]
+        read = {name: value for name, value in moments[0].items() if name == "history"}
+        return [{**action, **read} for action in moments[0]["anticipated"]]
 
     def _window(self, at_s: float | None) -> dict[str, float | None]:
         """Returns which window is observed at a moment, and when the action starts that is anticipated from it."""

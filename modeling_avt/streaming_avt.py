@@ -19,10 +19,11 @@ from itertools import islice
 import numpy as np
 import torch
 
-from .answers_avt import check_can_read, check_observed_alike, described_history, most_likely
+from .answers_avt import answer_to, check_can_read, check_observed_alike, described_history
+from .beam_avt import LONGEST_GAP
+from .futures_avt import Question
 from .numbers_avt import check_encoded, check_weights
-from .reader_avt import LONGEST_GAP, HistoryReader, pool
-from .rules_avt import TOP_K
+from .reader_avt import HistoryReader, pool
 from .stream_clips_avt import Clip, ClipMemory, ShownFrame
 from .stream_inputs_avt import (
     LEFT_OUT,
@@ -80,6 +81,8 @@ class AVTStream:
         top_k (`int`, *optional*, defaults to 5): How many actions an answer holds.
         reader (`bool`, *optional*): Whether the checkpoint's `HistoryReader` answers together with the model. It reads
             a frame every `1 / reader.frame_rate` seconds, which is encoded for it. Default: where there is one.
+        num_actions, num_sequences, do_sample, horizon_s (*optional*): Ask for sequences of the next actions, or for a
+            timeline, as in the pipeline.
         max_gap_s (`float`, *optional*, defaults to 60.0): The longest gap between two frames, in seconds, after which
             the second is taken without waiting for the next. `math.inf` for clocks that never jump ahead by mistake.
 
@@ -106,6 +109,10 @@ class AVTStream:
         top_k: int = 5,
         reader: bool | None = None,
         max_gap_s: float = 60.0,
+        num_actions: int | None = None,
+        num_sequences: int = 5,
+        do_sample: bool = False,
+        horizon_s: float | None = None,
     ):
         config = model.config
         if video_processor is not None:
@@ -125,7 +132,7 @@ class AVTStream:
             check_can_read(model)
         check_weights(model, model.name_or_path or "the model")
         self.model, self.video_processor, self.max_gap_s = model, video_processor, max_gap_s
-        self.top_k = TOP_K("top_k", top_k)
+        self.question = Question(top_k, num_actions, num_sequences, do_sample, horizon_s)
         self.reader = None if reader is False or model.reader is None else model.reader.begin_video()
         # Moments of one grid: every `answer_stride`-th is answered, every `reading_stride`-th is read.
         read_per_frame = Fraction(1) if self.reader is None else _read_per_frame(self.reader, config)
@@ -177,8 +184,10 @@ class AVTStream:
                 by more than `max_gap_s` or go back is described in the class.
 
         Returns:
-            A list of `{"label", "score", "verb", "noun", "starts_in_s", "at_s"}`, most likely first: as from the
-            pipeline, and `at_s` is the moment of the answer on the clock of `time_s`, from which `starts_in_s` counts.
+            A list of `{"label", "score", "verb", "noun", "starts_in_s", "at_s"}`, most likely first, or what
+            `num_actions` or `horizon_s` ask for: as from the pipeline, and `at_s` is the moment of the answer on the
+            clock of `time_s`, from which `starts_in_s` counts. An empty list is an answer, too: a timeline on which
+            most likely nothing goes on.
             With a reader also `history`, as from the pipeline but on the clock of `time_s`, and `expected_in_s`: in how
             many seconds the next action is expected to start, whichever it is. Where a gap between frames lets several
             moments pass at once, or a frame confirms the one set aside before it, the newest is answered.
@@ -285,6 +294,16 @@ class _Now:
     def time_s(self) -> float:
         """On the caller's clock."""
         return self.start_s + self.known_until_s
+
+
+@dataclass
+class _Said:
+    """What a reader says at a moment."""
+
+    log_probs: torch.Tensor  # (A,): of the next action
+    shown: dict  # what an answer has of it
+    reader: HistoryReader  # as it was then
+    moment_s: float  # on the reader's clock
 
 
 @dataclass
@@ -407,15 +426,14 @@ class _Step:
         """The answered moment, counted from the first frame."""
         return self.answered_moment() / self.stream.moments_per_s
 
-    def read(self, frame_log_probs: Iterator[np.ndarray]) -> tuple[torch.Tensor, dict] | None:
+    def read(self, frame_log_probs: Iterator[np.ndarray]) -> "_Said | None":
         """Lets a copy of the stream's reader read the moments that passed.
 
         Args:
             frame_log_probs (iterator of `np.ndarray` of shape `(A + 1,)`): Of what is observed.
 
         Returns:
-            What it says at the answered moment: log probabilities `(A,)`, and what an answer has of it; `None` where
-            none is answered.
+            What it says at the answered moment; `None` where none is answered.
         """
         assert self.stream.reader is not None
         reader, said = self.stream.reader.fork(), None
@@ -440,12 +458,12 @@ class _Step:
         if read_until <= self.answered_moment() < first + count:
             yield self.answered_moment()
 
-    def _said(self, reader: HistoryReader, moment_s: float) -> tuple[torch.Tensor, dict]:
+    def _said(self, reader: HistoryReader, moment_s: float) -> "_Said":
         config, start_s = self.stream.model.config, self.start_s
         history = described_history(reader.history(), config)
         history = [{**entry, "start_s": start_s + entry["start_s"]} for entry in history]
-        said = {"history": history, "expected_in_s": reader.expected_in_s(moment_s)}
-        return reader.next_action(config.tau_a, moment_s), said
+        shown = {"history": history, "expected_in_s": reader.expected_in_s(moment_s)}
+        return _Said(reader.next_action(config.tau_a, moment_s), shown, reader.fork(), moment_s)
 
     def commit(self):
         stream = self.stream
@@ -493,7 +511,7 @@ def _take(steps: list[_Step]) -> list[list[dict] | None]:
     return [step.answer for step in steps]
 
 
-def _read(model, steps: list[_Step]) -> dict[int, tuple[torch.Tensor, dict]]:
+def _read(model, steps: list[_Step]) -> dict[int, _Said]:
     """Lets readers read what is observed, and returns what they say, by the id of the step, where one is answered."""
     if not steps:
         return {}
@@ -504,20 +522,22 @@ def _read(model, steps: list[_Step]) -> dict[int, tuple[torch.Tensor, dict]]:
     return {key: value for key, value in said.items() if value is not None}
 
 
-def _answer(model, steps: list[_Step], said: dict[int, tuple[torch.Tensor, dict]]):
+def _answer(model, steps: list[_Step], said: dict[int, _Said]):
     if not steps:
         return
     windows, masks = (torch.stack(parts).to(model.device) for parts in zip(*[s.window() for s in steps], strict=True))
-    logits = model(video_features=windows, frame_mask=masks).logits.float().cpu()  # (M, A)
-    for step, scores in zip(steps, logits, strict=True):
-        of_reader = {}
-        if id(step) in said:
-            log_probs, of_reader = said[id(step)]
-            scores = pool(scores, log_probs, model.reader.settings.fusion_weights)
-        step.logits = scores.clone()
-        best = most_likely(scores, model.config, step.stream.top_k)
+    rolled_out = [1 if id(step) in said else step.stream.question.num_future_steps(model.config) for step in steps]
+    output = model(video_features=windows, frame_mask=masks, num_future_steps=max(rolled_out))
+    all_scores = output.logits[:, None] if max(rolled_out) == 1 else output.future_logits  # (M, K, A)
+    for step, num_steps, scores in zip(steps, rolled_out, all_scores.float().cpu(), strict=True):
+        scores, from_reader, reader, read_until_s = scores[:num_steps], {}, None, None
+        if (says := said.get(id(step))) is not None:
+            scores = pool(scores, says.log_probs, model.reader.settings.fusion_weights)
+            from_reader, reader, read_until_s = says.shown, says.reader, says.moment_s
+        step.logits = scores[0].clone()
         at_s = step.start_s + step.at_s()
-        step.answer = [{**entry, "at_s": at_s, **of_reader} for entry in best]
+        answer = answer_to(step.stream.question, scores, model.config, at_s, reader, read_until_s)
+        step.answer = [{**entry, "at_s": at_s, **from_reader} for entry in answer]
 
 
 def _encode(model, new: list[Clip]):

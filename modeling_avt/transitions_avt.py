@@ -178,5 +178,14 @@ def text_state(
     return last, past
 
 
+def state_after(
+    transitions: NGramTransitions | LogLinearTransitions, last: np.ndarray, past: np.ndarray, actions: np.ndarray
+) -> tuple[np.ndarray, np.ndarray]:
+    """Returns the text states `last (N, L)` and `past (N, P)` after one more action each, `(N,)`."""
+    past = past.copy()
+    np.put_along_axis(past, transitions.parts_of(actions), True, axis=1)
+    return np.concatenate([last[:, 1:], actions[:, None]], axis=1), past
+
+
 def _array(tensor: torch.Tensor) -> np.ndarray:
     return tensor.detach().cpu().numpy()

@@ -1,0 +1,185 @@
+"""What happens after the next action: sequences of actions, and timelines of what goes on when.
+
+A reader's hypotheses are continued by its transition model and durations, without evidence. Without a reader, the
+steps of the model's roll-out are taken as independent of each other.
+"""
+
+import math
+from dataclasses import dataclass
+from itertools import pairwise
+
+import numpy as np
+import torch
+
+from .beam_avt import Reading, log_sum
+from .rules_avt import TOP_K, Flag, Number, OrNone, WholeNumber
+from .temporal_avt import TIME_SLACK_S
+from .transitions_avt import state_after
+
+NUM_ROOTS = 32  # hypotheses of the past that the likeliest sequences begin from
+WIDTH = 16  # beginnings of sequences kept in the search for the likeliest, at least
+
+NUM_ACTIONS = OrNone(WholeNumber(least=1, most=1000))
+NUM_SEQUENCES = WholeNumber(least=1, most=10_000)
+HORIZON = OrNone(Number(above=0, most=24 * 3600, unit="seconds"))
+DO_SAMPLE = Flag()
+
+
+@dataclass(frozen=True)
+class Question:
+    """What an answer holds: by default the next action alone; `num_actions` or `horizon_s` ask further.
+
+    Args:
+        top_k (`int`, *optional*, defaults to 5): How many candidates for the next action.
+        num_actions (`int`, *optional*): Z. Ask for sequences of the next Z actions instead.
+        num_sequences (`int`, *optional*, defaults to 5): K, how many of these.
+        do_sample (`bool`, *optional*, defaults to `False`): Draw the sequences at random from what is expected, with
+            torch's default generator (`torch.manual_seed`), instead of taking the likeliest.
+        horizon_s (`float`, *optional*): Ask for a timeline of so many seconds instead.
+
+    Raises:
+        ValueError: for numbers out of range, and where both `num_actions` and `horizon_s` are given.
+    """
+
+    top_k: int = 5
+    num_actions: int | None = None
+    num_sequences: int = 5
+    do_sample: bool = False
+    horizon_s: float | None = None
+
+    def __post_init__(self):
+        rules = {"top_k": TOP_K, "num_actions": NUM_ACTIONS, "num_sequences": NUM_SEQUENCES}
+        for name, rule in {**rules, "do_sample": DO_SAMPLE, "horizon_s": HORIZON}.items():
+            object.__setattr__(self, name, rule(name, getattr(self, name)))
+        if self.num_actions is not None and self.horizon_s is not None:
+            raise ValueError("Give either num_actions, for sequences, or horizon_s, for a timeline.")
+
+    def num_future_steps(self, config) -> int:
+        """Returns how far a model without a reader has to roll out, in steps."""
+        if self.horizon_s is None:
+            return self.num_actions or 1
+        ahead_s = self.horizon_s - config.tau_a
+        if ahead_s <= 0:
+            raise ValueError(
+                f"horizon_s is {self.horizon_s:g}: without a reader, the model answers from tau_a = {config.tau_a:g} s "
+                "on, so give more."
+            )
+        return max(1, math.ceil(ahead_s * config.frame_rate - TIME_SLACK_S))
+
+
+def continued(
+    reading: Reading, num_actions: int, num_sequences: int, *, first: np.ndarray | None = None, do_sample: bool = False
+) -> tuple[np.ndarray, np.ndarray]:
+    """Returns sequences of the actions that start next, whenever they do: ids `(K, Z)` and log probabilities `(K,)`.
+
+    The likeliest are found by a beam search, and come likeliest first; there are fewer where fewer are possible. Of
+    more than 32 hypotheses of the past, the likeliest 32 are continued. The log probability of a sample is that of its
+    actions, each given those before it and the hypothesis that it continues.
+
+    Args:
+        reading (`Reading`): Up to now.
+        num_actions (`int`), num_sequences (`int`): Z and K.
+        first (`np.ndarray` of shape `(A,)`, *optional*): Log probabilities of the first action, where others than the
+            reader have a say in it.
+        do_sample (`bool`, *optional*, defaults to `False`): See `Question`.
+    """
+    beam, transitions = reading.beam, reading.tables.transitions
+    log_weights = log_sum(beam.log_weights)
+    roots = np.arange(len(log_weights))
+    if not do_sample and len(roots) > NUM_ROOTS:
+        roots = np.sort(np.argpartition(log_weights, -NUM_ROOTS)[-NUM_ROOTS:])
+    last, past = beam.last[roots], beam.past[roots]
+    joint = log_weights[roots, None] + transitions.log_probs(last, past)  # (C, A)
+    if first is not None:
+        joint += first - log_sum(joint.T)
+    joint -= log_sum(log_sum(joint))
+    search = _sampled if do_sample else _likeliest
+    return search(transitions, last, past, joint, num_actions, num_sequences)
+
+
+def _sampled(transitions, last, past, joint: np.ndarray, num_actions: int, num_sequences: int):
+    drawn = _draw(np.broadcast_to(joint.ravel(), (1, joint.size)), num_sequences)[0]
+    rows, actions = np.divmod(drawn, joint.shape[1])
+    log_probs, sequences = log_sum(joint.T)[actions], [actions]
+    last, past = last[rows], past[rows]
+    for _ in range(num_actions - 1):
+        last, past = state_after(transitions, last, past, actions)
+        after = transitions.log_probs(last, past)  # (K, A)
+        actions = _draw(after, 1)[:, 0]
+        log_probs = log_probs + after[np.arange(len(actions)), actions]
+        sequences.append(actions)
+    return np.stack(sequences, axis=1), log_probs
+
+
+def _likeliest(transitions, last, past, joint: np.ndarray, num_actions: int, num_sequences: int):
+    """Searches for the likeliest: each step keeps the likeliest beginnings, and all hypotheses behind them."""
+    width = max(num_sequences, WIDTH)
+    sequences = np.empty((1, 0), dtype=np.int64)
+    places = np.zeros(len(joint), dtype=np.int64)  # which beginning each hypothesis is behind, ascending
+    while True:
+        firsts = np.searchsorted(places, np.arange(len(sequences)))
+        scores = np.logaddexp.reduceat(joint, firsts, axis=0)  # (S, A)
+        best = np.argsort(-scores, axis=None, kind="stable")[:width]
+        parents, actions = np.divmod(best, joint.shape[1])
+        sequences = np.concatenate([sequences[parents], actions[:, None]], axis=1)
+        if sequences.shape[1] == num_actions:
+            return sequences[:num_sequences], scores.ravel()[best][:num_sequences]
+        counts = np.bincount(places)[parents]
+        rows = np.concatenate([np.arange(first, first + n) for first, n in zip(firsts[parents], counts, strict=True)])
+        places = np.repeat(np.arange(len(best)), counts)
+        log_weights = joint[rows, actions[places]]
+        last, past = state_after(transitions, last[rows], past[rows], actions[places])
+        joint = log_weights[:, None] + transitions.log_probs(last, past)
+
+
+def _draw(log_probs: np.ndarray, count: int) -> np.ndarray:
+    """Returns ids drawn from each row, with replacement, `(N, count)`."""
+    probs = torch.from_numpy(np.exp(log_probs - log_probs.max(1, keepdims=True)))
+    ends = probs.cumsum(1)
+    drawn = torch.rand(len(probs), count, dtype=torch.float64) * ends[:, -1:]
+    # The first end beyond what was drawn: an id of probability 0 has the end of the one before it.
+    return torch.searchsorted(ends, drawn, right=True).clamp_(max=probs.shape[1] - 1).numpy()
+
+
+def of_steps(log_probs: np.ndarray, num_sequences: int, *, do_sample: bool = False) -> tuple[np.ndarray, np.ndarray]:
+    """Returns sequences of independent steps, ids `(K, Z)` and log probabilities `(K,)`: the likeliest, or samples.
+
+    Args:
+        log_probs (`np.ndarray` of shape `(Z, A)`): Of each step's action.
+        num_sequences (`int`): K.
+        do_sample (`bool`, *optional*, defaults to `False`): See `Question`.
+    """
+    if do_sample:
+        sequences = _draw(log_probs, num_sequences).T  # (K, Z)
+        return sequences, np.take_along_axis(log_probs, sequences.T, axis=1).sum(0)
+    sequences, totals = np.empty((1, 0), dtype=np.int64), np.zeros(1)
+    for step in log_probs:  # the likeliest sequences begin with some of the likeliest beginnings
+        scores = (totals[:, None] + step).ravel()
+        best = np.argsort(-scores, kind="stable")[:num_sequences]
+        parents, actions = np.divmod(best, len(step))
+        sequences = np.concatenate([sequences[parents], actions[:, None]], axis=1)
+        totals = scores[best]
+    return sequences, totals
+
+
+def spans(probabilities: np.ndarray, begins_s: float, step_s: float, ends_s: float) -> list[dict]:
+    """Returns what goes on when, `{"action", "starts_at_s", "ends_at_s", "score"}` each: runs of one likeliest action.
+
+    Args:
+        probabilities (`np.ndarray` of shape `(S, A)` or `(S, A + 1)`): Of what each step shows; with a background last,
+            during which nothing goes on.
+        begins_s (`float`): When the first step begins.
+        step_s (`float`): How long each lasts.
+        ends_s (`float`): When the last one ends, at the latest.
+
+    Returns:
+        `score` is the mean probability of the action over its steps.
+    """
+    best = probabilities.argmax(1)
+    borders = [0, *(np.flatnonzero(np.diff(best)) + 1).tolist(), len(best)]
+    found = []
+    for first, end in pairwise(borders):
+        action = int(best[first])
+        times = {"starts_at_s": begins_s + first * step_s, "ends_at_s": min(begins_s + end * step_s, ends_s)}
+        found.append({"action": action, **times, "score": float(probabilities[first:end, action].mean())})
+    return found
