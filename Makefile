@@ -3,6 +3,7 @@
 
 PYTHON ?= python3
 VENV ?= .venv
+CONSTRAINTS ?= constraints.txt
 BIN := $(VENV)/bin
 # One thread a process: tests' models are tiny, and processes would take each other's cores.
 PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest
@@ -22,9 +23,9 @@ help:
 venv: $(VENV)/installed
 
 # Rebuilt whenever the project's requirements change.
-$(VENV)/installed: pyproject.toml constraints.txt
+$(VENV)/installed: pyproject.toml $(CONSTRAINTS)
 	$(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev]'
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c $(CONSTRAINTS) -e '.[dev]'
 	@touch $@
 
 lint: venv
@@ -50,9 +51,9 @@ demo:
 	$(BIN)/avt-distill demo && \
 	echo "make demo: $$(( $$(date +%s) - started )) s with installation"
 
-$(VENV)/installed-demo: pyproject.toml constraints.txt
+$(VENV)/installed-demo: pyproject.toml $(CONSTRAINTS)
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[demo]'
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c $(CONSTRAINTS) -e '.[demo]'
 	@touch $@
 
 # The others need data or an hour: see benchmarks/README.md.

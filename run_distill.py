@@ -1,19 +1,19 @@
 # /// script
 # requires-python = ">=3.10"
 # dependencies = [
-#     "accelerate>=1.15",
-#     "av>=17.0",
-#     "datasets>=5.2",
+#     "accelerate>=1.10",
+#     "av>=15.0",
+#     "datasets>=4.0",
 #     "evaluate>=0.4.6",
-#     "huggingface-hub>=2.4",
+#     "huggingface-hub>=1.33",
 #     "jinja2>=3.1",
 #     "numpy>=2.0",
-#     "pandas>=2.2",
+#     "pandas>=2.2.2",
 #     "pyyaml>=6.0",
 #     "safetensors>=0.8",
 #     "scipy>=1.15",
-#     "torch>=2.13",
-#     "transformers>=5.23,<6",
+#     "torch>=2.7",
+#     "transformers>=5.19,<6",
 # ]
 # ///
 r"""`avt-distill distill`: trains students on a text teacher's soft labels, alongside identical baselines.
