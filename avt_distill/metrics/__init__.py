@@ -5,6 +5,7 @@ One file a protocol: `anticipation` (the next action), `sequences` (the next Z a
 probabilities mean what they state) and `abstention` (when to say nothing).
 """
 
+from .abstention import RiskCoverage, conformal_threshold, risk_coverage_curve
 from .anticipation import (
     GROUPS,
     KINDS,
@@ -14,6 +15,7 @@ from .anticipation import (
     ClassIds,
     all_class_mean_accuracy,
     anticipation_metrics,
+    class_mean_percent,
     decomposed_accuracy,
     label_ranks,
     labels_of_kind,
@@ -36,6 +38,11 @@ from .calibration import (
     row_calibration_gaps,
     row_log_losses,
 )
+from .curve import anticipation_curve
+from .dense import frame_labels, mean_over_classes
+from .online import mean_average_precision, per_frame_average_precision
+from .sequences import area_under_edit_distance, edit_distance_at, edit_distances, row_edit_distances
+from .streaming import ready_answers, streaming_indices, streaming_metrics
 
 __all__ = [
     "GROUPS",
@@ -44,13 +51,21 @@ __all__ = [
     "NORM_EPSILON",
     "ROWS_AT_ONCE",
     "ClassIds",
+    "RiskCoverage",
     "all_class_mean_accuracy",
+    "anticipation_curve",
     "anticipation_metrics",
+    "area_under_edit_distance",
     "brier_score",
     "calibration_metrics",
+    "class_mean_percent",
+    "conformal_threshold",
     "decomposed_accuracy",
+    "edit_distance_at",
+    "edit_distances",
     "expected_calibration_error",
     "fit_temperature",
+    "frame_labels",
     "label_ranks",
     "labels_of_kind",
     "late_fuse",
@@ -58,11 +73,19 @@ __all__ = [
     "log_loss",
     "many_shot_actions",
     "marginal_scores",
+    "mean_average_precision",
+    "mean_over_classes",
     "metrics_table",
     "per_class_table",
+    "per_frame_average_precision",
+    "ready_answers",
+    "risk_coverage_curve",
     "row_brier_scores",
     "row_calibration_gaps",
+    "row_edit_distances",
     "row_log_losses",
     "softmax",
+    "streaming_indices",
+    "streaming_metrics",
     "verb_noun_ids",
 ]

@@ -266,7 +266,7 @@ def all_class_mean_accuracy(scores: np.ndarray, labels: np.ndarray) -> float:
     """
     scores, labels = check_scores(scores, labels)
     hits = label_ranks(scores, labels) < 1
-    return _class_mean_percent(hits, labels) * len(np.unique(labels)) / scores.shape[1]
+    return class_mean_percent(hits, labels) * len(np.unique(labels)) / scores.shape[1]
 
 
 def decomposed_accuracy(scores: np.ndarray, labels: np.ndarray, label_space: LabelSpace, *, k: int) -> dict[str, float]:
@@ -337,7 +337,7 @@ def _metrics_of_rows(kind: str, suffix: str, ranks: np.ndarray, labels: np.ndarr
     metrics = {}
     for k in ks:
         metrics[f"{kind}_top{k}_accuracy{suffix}"] = _row_mean_percent(ranks < k)
-        metrics[f"{kind}_class_mean_top{k}_recall{suffix}"] = _class_mean_percent(ranks < k, labels)
+        metrics[f"{kind}_class_mean_top{k}_recall{suffix}"] = class_mean_percent(ranks < k, labels)
     return metrics
 
 
@@ -345,8 +345,13 @@ def _row_mean_percent(hits: np.ndarray) -> float:
     return 100 * float(hits.mean()) if len(hits) else float("nan")
 
 
-def _class_mean_percent(hits: np.ndarray, labels: np.ndarray) -> float:
-    """Returns the mean over the classes present of the mean over each class's rows."""
+def class_mean_percent(hits: np.ndarray, labels: np.ndarray) -> float:
+    """Returns the mean over the classes present of the mean over each class's rows, in percent; NaN without rows.
+
+    Args:
+        hits (`np.ndarray` of shape `(N,)`): A number a row, such as whether it is right.
+        labels (`np.ndarray` of shape `(N,)`): Class ids.
+    """
     if not len(hits):
         return float("nan")
     _, index = np.unique(labels, return_inverse=True)
