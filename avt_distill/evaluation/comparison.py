@@ -104,15 +104,16 @@ def compare_calibration(
         "Brier score": (1, [row_brier_scores(table.scores, labels) for table in tables], row_mean),
         "expected calibration error": (100, list(gaps), calibration_error(np.stack(bins, axis=1))),
     }
-    resampling = {"num_resamples": num_resamples, "seed": seed}
+    resampling: dict[str, Any] = {"num_resamples": num_resamples, "seed": seed}
     rows = []
     for measure, (unit, by_table, metric) in values.items():
         columns = np.stack(by_table, axis=1)  # (N, 2 * seeds)
-        over_rows = paired_bootstrap(*np.split(columns, 2, axis=1), metric, confidence=confidence, **resampling)
+        sides = columns[:, : len(baseline)], columns[:, len(baseline) :]
+        over_rows = paired_bootstrap(sides[0], sides[1], metric, confidence=confidence, **resampling)
         row = {"measure": measure, **_in_units(asdict(over_rows), unit)}
         if len(baseline) > 1:
             by_seed = unit * metric(columns, np.ones((1, len(labels))))[0]
-            row |= _over_seeds(*np.split(by_seed, 2), confidence, resampling)
+            row |= _over_seeds(by_seed[: len(baseline)], by_seed[len(baseline) :], confidence, resampling)
         rows.append(row)
     return rows
 
@@ -199,7 +200,7 @@ def _compare(
         if len(baseline) > 1:
             once = np.ones((1, len(labels)))
             by_seed = [100 * metric(hits.T.astype(float), once)[0] for hits in (baseline, candidate)]
-            row |= _over_seeds(*by_seed, confidence, resampling)
+            row |= _over_seeds(by_seed[0], by_seed[1], confidence, resampling)
         rows.append(row)
     return rows
 

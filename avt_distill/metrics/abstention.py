@@ -1,4 +1,4 @@
-"""When to say nothing: error among answers by how sure the model has to be, and a threshold that keeps an error rate.
+"""When not to answer: error among answers by how sure the model has to be, and a threshold that keeps an error rate.
 
 A model answers where its confidence, such as the probability of its best action, is at or above a threshold. Coverage
 is the share of rows that are answered, risk the share of these that are wrong. All are shares, from 0 to 1.

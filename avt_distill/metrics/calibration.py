@@ -1,4 +1,4 @@
-"""Whether probabilities mean what they state: log loss, Brier score, calibration error, and temperatures that lower it.
+"""How far probabilities can be trusted: log loss, Brier score, calibration error, and temperatures that correct them.
 
 Logits are accepted wherever log probabilities are: each row is normalised by a softmax. Lower is better for all three
 scores. `row_log_losses` and `row_brier_scores` give a number a row, for `evaluation.statistics`.
@@ -126,7 +126,7 @@ def fit_temperature(logits: np.ndarray, labels: np.ndarray) -> float:
         ValueError: for scores of a single class, and where no finite positive T is best: each row's label has the best
             logit (T would be 0), or logits of labels are on average no higher than others (T would be infinite).
     """
-    from scipy.optimize import minimize_scalar  # slow to import
+    from scipy.optimize import fminbound  # slow to import
 
     logits, labels = check_scores(logits, labels)
     logits = logits.astype(np.float64)
@@ -149,5 +149,4 @@ def fit_temperature(logits: np.ndarray, labels: np.ndarray) -> float:
     def loss(log_temperature: float) -> float:
         return log_loss(logits / np.exp(log_temperature), labels)
 
-    bounds = (center - width, center + width)
-    return float(np.exp(minimize_scalar(loss, bounds=bounds, method="bounded", options={"xatol": 1e-7}).x))
+    return float(np.exp(fminbound(loss, center - width, center + width, xtol=1e-7)))

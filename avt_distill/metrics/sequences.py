@@ -75,11 +75,11 @@ def edit_distance_at(
             actions unless they are to be left out, or if all are.
     """
     predicted, actual = _check_sequences(predicted, actual)
-    z = actual.shape[1] if z is None else z
-    if not 1 <= z <= actual.shape[1]:
+    length = actual.shape[1] if z is None else z
+    if not 1 <= length <= actual.shape[1]:
         raise ValueError(f"z is {z}: give a number from 1 to the {actual.shape[1]} annotated actions of a row.")
-    complete = _complete_rows(actual, z, skip_incomplete)
-    return float(row_edit_distances(predicted[complete, :, :z], actual[complete, :z])[:, -1].mean())
+    complete = _complete_rows(actual, length, skip_incomplete)
+    return float(row_edit_distances(predicted[complete, :, :length], actual[complete, :length])[:, -1].mean())
 
 
 def area_under_edit_distance(predicted: np.ndarray, actual: np.ndarray, *, skip_incomplete: bool = False) -> float:
