@@ -16,7 +16,7 @@ PROJECT = Path(__file__).resolve().parent.parent
 STRICT = (
     "modeling_avt",
     "avt_distill/losses.py",
-    "avt_distill/metrics.py",
+    "avt_distill/metrics",
     "avt_distill/evaluation",
     "avt_distill/runs",
 )

@@ -16,8 +16,8 @@ FLOORS = (
     *("runs", "losses", "conversion", "features", "data", "metrics", "evaluation", "teacher", "recipes"),
     *("pictures", "sharing", "student", "reader", "commands"),
 )
-# What the arithmetic needs of others: `cards` and the room of evaluation are numbers and text alone.
-ARITHMETIC = ("metrics.py", "evaluation/", "sharing/cards.py")
+# What the arithmetic needs of others: `cards` and the rooms of metrics and evaluation are numbers and text alone.
+ARITHMETIC = ("metrics/", "evaluation/", "sharing/cards.py")
 DATA_OF_TEACHERS = ("builder", "labels", "history", "segments")
 MODEL_OF_DATA = ("temporal_avt", "video_io_avt", "video_processing_avt", "video_source_avt")
 

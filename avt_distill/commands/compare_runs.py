@@ -6,7 +6,8 @@ r"""Compares two models on the same rows, with paired tests over rows and over s
 
 Over rows: a paired bootstrap, of hits averaged over the seeds where there are several; for a single pair of files
 McNemar's exact test of the top-k hits too. Over seeds, at least two: a Student-t interval and a sign-flip test of the
-differences, the first baseline file against the first candidate file and so on.
+differences, the first baseline file against the first candidate file and so on. Scores are logits: log loss, Brier
+score and expected calibration error compare the probabilities that they give.
 
 Folds of a cross-validation: with `--pool_folds`, the rows of all files of one seed are put together first.
 
@@ -26,7 +27,13 @@ def main(argv: Sequence[str]):
     args = parse(argv)
 
     from ..data.labels import LabelSpace
-    from ..evaluation.comparison import compare_tables, comparison_text, pool_rows
+    from ..evaluation.comparison import (
+        calibration_text,
+        compare_calibration,
+        compare_tables,
+        comparison_text,
+        pool_rows,
+    )
     from ..evaluation.scores import ScoreTable
     from ..runs.folder import write_json
 
@@ -38,10 +45,12 @@ def main(argv: Sequence[str]):
     if args.pool_folds:
         sides = [pool_rows(tables) for tables in sides]
     rows = compare_tables(*sides, label_space=label_space, ks=args.ks, **settings)
+    calibration = compare_calibration(*sides, **settings)
     num_rows = len(sides[0][0].uids)
-    print(comparison_text(rows, num_rows, confidence=args.confidence))
+    print(comparison_text(rows, num_rows, confidence=args.confidence), calibration_text(calibration), sep="\n\n")
     if args.output is not None:
-        write_json(args.output, {**files_of(args), **settings, "num_rows": num_rows, "rows": rows})
+        result = {**files_of(args), **settings, "num_rows": num_rows, "rows": rows, "calibration": calibration}
+        write_json(args.output, result)
 
 
 def parse(argv: Sequence[str]) -> argparse.Namespace:

@@ -6,7 +6,8 @@ r"""Measures score files, and writes challenge submissions from them.
     avt-distill evaluate rgb.parquet flow.parquet --weights 1 0.5 --label_space labels.json \
         --challenge ek100 --sls 1 4 3 --submission submission.json
 
-Several score files are late-fused: logits of actions are summed, and probabilities of verbs and nouns.
+Several score files are late-fused: logits of actions are summed, and probabilities of verbs and nouns. Log loss, Brier
+score and expected calibration error are of the probabilities of actions; dropped rows have none and are left out.
 """
 
 import argparse
@@ -110,7 +111,7 @@ def measure(
     """Returns what goes to `--output`; a metric of a group without a row is NaN."""
     from ..data.labels import UNLABELLED
     from ..evaluation.groups import read_class_ids, read_unseen
-    from ..metrics import anticipation_metrics, per_class_table
+    from ..metrics import anticipation_metrics, calibration_metrics, per_class_table
 
     many_shot = read_class_ids(args.many_shot, label_space, rule="and")  # as EPIC-Kitchens-55's own list
     tail = read_class_ids(args.tail, label_space, rule="or")  # as EPIC-Kitchens-100's evaluation
@@ -127,7 +128,7 @@ def measure(
     if args.per_class:
         names = None if label_space is None else label_space.actions
         result["per_class"] = per_class_table(scores["scores"], labels, names=names, ks=args.ks)
-    return {**result, "metrics": metrics}
+    return {**result, "metrics": metrics, "calibration": calibration_metrics(scores["scores"], labels)}
 
 
 def report(args: argparse.Namespace, result: dict):
@@ -136,7 +137,12 @@ def report(args: argparse.Namespace, result: dict):
     from ..runs.folder import write_json
 
     counts = "{num_rows} rows, {num_dropped} dropped that count as errors, {num_unlabelled} without a label left out"
+    calibration = (
+        "log loss {log_loss:.3f} nats, Brier score {brier_score:.3f}, expected calibration error "
+        "{expected_calibration_error:.2f} %"
+    )
     print(counts.format(**result), metrics_table(result["metrics"]), sep="\n")
+    print(calibration.format(**result["calibration"]))
     if args.output is not None:
         metrics = {name: None if math.isnan(value) else value for name, value in result["metrics"].items()}
         write_json(args.output, {**result, "metrics": metrics})

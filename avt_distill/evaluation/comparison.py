@@ -8,9 +8,18 @@ import numpy as np
 import pandas as pd
 
 from ..data.labels import LabelSpace
-from ..metrics import label_ranks, labels_of_kind, marginal_scores
+from ..metrics import (
+    label_ranks,
+    labels_of_kind,
+    marginal_scores,
+    row_brier_scores,
+    row_calibration_gaps,
+    row_log_losses,
+)
 from .scores import ScoreTable
 from .statistics import (
+    ResampledMetric,
+    calibration_error,
     class_mean,
     mcnemar_exact,
     paired_bootstrap,
@@ -52,14 +61,9 @@ def compare_tables(
         ValueError: for other numbers of baselines than of candidates, tables of different rows, a k below 1 and a seed
             below 0.
     """
-    if len(baseline) != len(candidate) or not baseline:
-        raise ValueError(f"There are {len(baseline)} baselines and {len(candidate)} candidates: give as many of each.")
     if not ks or min(ks) < 1:
         raise ValueError(f"ks is {tuple(ks)}: give at least one positive number.")
-    if seed < 0:
-        raise ValueError(f"seed is {seed}: give 0 or a positive number.")
-    first, *others = [*baseline, *candidate]
-    tables = [first, *(table.aligned_to(first) for table in others)]
+    tables = _aligned(baseline, candidate, seed)
     resampling = {"num_resamples": num_resamples, "seed": seed}
     return [
         row
@@ -67,6 +71,51 @@ def compare_tables(
         for k in ks
         for row in _compare(kind, k, ranks < k, labels, confidence, resampling)
     ]
+
+
+def compare_calibration(
+    baseline: Sequence[ScoreTable],
+    candidate: Sequence[ScoreTable],
+    *,
+    num_resamples: int = 10_000,
+    confidence: float = 0.95,
+    seed: int = 0,
+) -> list[dict]:
+    """Returns one comparison for each of log loss in nats, Brier score, and expected calibration error in percent.
+
+    They are of the actions' probabilities, and lower is better. Over rows: a paired bootstrap, of the average over the
+    seeds where there are several. Over seeds, at least two: as `compare_tables`.
+
+    Args:
+        baseline, candidate (sequence of `ScoreTable`): One table a seed, of the same rows; their scores are logits.
+        num_resamples, confidence, seed: As for `compare_tables`.
+
+    Returns:
+        `list[dict]`: As `compare_tables`, without `mcnemar`.
+
+    Raises:
+        ValueError: as `compare_tables`.
+    """
+    tables = _aligned(baseline, candidate, seed)
+    labels = tables[0].labels
+    gaps, bins = zip(*(row_calibration_gaps(table.scores, labels) for table in tables), strict=True)
+    values: dict[str, tuple[float, list[np.ndarray], ResampledMetric]] = {
+        "log loss": (1, [row_log_losses(table.scores, labels) for table in tables], row_mean),
+        "Brier score": (1, [row_brier_scores(table.scores, labels) for table in tables], row_mean),
+        "expected calibration error": (100, list(gaps), calibration_error(np.stack(bins, axis=1))),
+    }
+    resampling: dict[str, Any] = {"num_resamples": num_resamples, "seed": seed}
+    rows = []
+    for measure, (unit, by_table, metric) in values.items():
+        columns = np.stack(by_table, axis=1)  # (N, 2 * seeds)
+        sides = columns[:, : len(baseline)], columns[:, len(baseline) :]
+        over_rows = paired_bootstrap(sides[0], sides[1], metric, confidence=confidence, **resampling)
+        row = {"measure": measure, **_in_units(asdict(over_rows), unit)}
+        if len(baseline) > 1:
+            by_seed = unit * metric(columns, np.ones((1, len(labels))))[0]
+            row |= _over_seeds(by_seed[: len(baseline)], by_seed[len(baseline) :], confidence, resampling)
+        rows.append(row)
+    return rows
 
 
 def pool_rows(tables: Sequence[ScoreTable]) -> list[ScoreTable]:
@@ -100,18 +149,22 @@ def comparison_text(rows: Sequence[dict], num_rows: int, *, confidence: float = 
     """Returns the result of `compare_tables` as a table, one line a measure."""
     num_seeds = len(rows[0].get("baseline_by_seed", [None]))
     pairs = f"{num_seeds} seeds" if num_seeds > 1 else "1 pair of files"
-    columns = ["baseline", "candidate", "difference", "over rows", "p"]
-    columns += ["over seeds", "p"] if num_seeds > 1 else ["McNemar p"]
-    lines = []
-    for row in rows:
-        line = [row["baseline"], row["candidate"], f"{row['difference']:+.2f}", *_interval_and_p(row)]
-        if num_seeds > 1:
-            line += _interval_and_p(row["seeds"])
-        else:
-            line.append("{p_value:.4f}".format(**row["mcnemar"]) if "mcnemar" in row else "")
-        lines.append(line)
-    table = pd.DataFrame(lines, index=[row["measure"] for row in rows], columns=columns)
-    return f"{num_rows} rows, {pairs}; intervals of {100 * confidence:g} %\n{table.to_string(float_format='%.2f')}"
+    return f"{num_rows} rows, {pairs}; intervals of {100 * confidence:g} %\n{_table(rows, decimals=2)}"
+
+
+def calibration_text(rows: Sequence[dict]) -> str:
+    """Returns the result of `compare_calibration` as a table, one line a measure."""
+    return f"Probabilities, lower is better; log loss in nats, calibration error in %\n{_table(rows, decimals=3)}"
+
+
+def _aligned(baseline: Sequence[ScoreTable], candidate: Sequence[ScoreTable], seed: int) -> list[ScoreTable]:
+    """Returns the tables of both, rows in the order of the first; refuses other numbers of one than of the other."""
+    if len(baseline) != len(candidate) or not baseline:
+        raise ValueError(f"There are {len(baseline)} baselines and {len(candidate)} candidates: give as many of each.")
+    if seed < 0:
+        raise ValueError(f"seed is {seed}: give 0 or a positive number.")
+    first, *others = [*baseline, *candidate]
+    return [first, *(table.aligned_to(first) for table in others)]
 
 
 def _ranks_by_kind(
@@ -141,19 +194,51 @@ def _compare(
             baseline.mean(axis=0), candidate.mean(axis=0), metric, confidence=confidence, **resampling
         )
         row: dict[str, Any] = {"measure": measure}
-        row |= {key: value if key == "p_value" else 100 * value for key, value in asdict(over_rows).items()}
+        row |= _in_units(asdict(over_rows), 100)
         if len(baseline) == 1 and metric is row_mean:
             row["mcnemar"] = asdict(mcnemar_exact(baseline[0], candidate[0]))
         if len(baseline) > 1:
             once = np.ones((1, len(labels)))
             by_seed = [100 * metric(hits.T.astype(float), once)[0] for hits in (baseline, candidate)]
-            differences = by_seed[1] - by_seed[0]
-            row["baseline_by_seed"], row["candidate_by_seed"] = (values.tolist() for values in by_seed)
-            row["seeds"] = asdict(student_t_interval(differences, confidence=confidence))
-            row["seeds"]["p_value"] = sign_flip_test(differences, **resampling)
+            row |= _over_seeds(by_seed[0], by_seed[1], confidence, resampling)
         rows.append(row)
     return rows
 
 
-def _interval_and_p(result: dict) -> list[str]:
-    return ["[{low:+.2f}, {high:+.2f}]".format(**result), "{p_value:.4f}".format(**result)]
+def _in_units(result: dict[str, float], unit: float) -> dict[str, float]:
+    """Returns the result of a bootstrap multiplied by `unit`, but for its p-value."""
+    return {key: value if key == "p_value" else unit * value for key, value in result.items()}
+
+
+def _over_seeds(baseline: np.ndarray, candidate: np.ndarray, confidence: float, resampling: dict) -> dict[str, Any]:
+    """Returns what the numbers of at least two seeds add to a comparison."""
+    differences = candidate - baseline
+    interval = asdict(student_t_interval(differences, confidence=confidence))
+    interval["p_value"] = sign_flip_test(differences, **resampling)
+    return {"baseline_by_seed": baseline.tolist(), "candidate_by_seed": candidate.tolist(), "seeds": interval}
+
+
+def _table(rows: Sequence[dict], decimals: int) -> str:
+    """Returns comparisons as text, one line a measure."""
+    num_seeds = len(rows[0].get("baseline_by_seed", [None]))
+    columns = ["baseline", "candidate", "difference", "over rows", "p"]
+    columns += ["over seeds", "p"] if num_seeds > 1 else ["McNemar p"] * any("mcnemar" in row for row in rows)
+    lines = []
+    for row in rows:
+        line = [
+            row["baseline"],
+            row["candidate"],
+            f"{row['difference']:+.{decimals}f}",
+            *_interval_and_p(row, decimals),
+        ]
+        if num_seeds > 1:
+            line += _interval_and_p(row["seeds"], decimals)
+        else:
+            line.append("{p_value:.4f}".format(**row["mcnemar"]) if "mcnemar" in row else "")
+        lines.append(line[: len(columns)])
+    table = pd.DataFrame(lines, index=[row["measure"] for row in rows], columns=columns)
+    return table.to_string(float_format=f"%.{decimals}f")
+
+
+def _interval_and_p(result: dict, decimals: int) -> list[str]:
+    return [f"[{result['low']:+.{decimals}f}, {result['high']:+.{decimals}f}]", f"{result['p_value']:.4f}"]

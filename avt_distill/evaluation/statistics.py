@@ -5,6 +5,8 @@ Two sources of chance, two kinds of test. Over rows: would other videos have giv
 seeds may be significant over rows and still be due to the seed.
 
 Metrics are averages of per-row values such as top-k hits, so that a resample costs a weighted sum and no new ranking.
+Per-row values are also those of `metrics.row_log_losses`, `row_brier_scores`, `row_edit_distances` (a column) and
+`row_calibration_gaps`.
 """
 
 import math
@@ -33,6 +35,15 @@ class PairedBootstrap:
     low: float
     high: float
     p_value: float
+
+
+@dataclass(frozen=True)
+class BootstrapInterval:
+    """A metric, in the unit of the values, with its percentile interval."""
+
+    value: float
+    low: float
+    high: float
 
 
 @dataclass(frozen=True)
@@ -89,6 +100,29 @@ def class_mean(labels: np.ndarray) -> ResampledMetric:
     return metric
 
 
+def calibration_error(bins: np.ndarray) -> ResampledMetric:
+    """Returns the metric that averages gaps within each bin, then their absolute values over the rows.
+
+    Of `metrics.row_calibration_gaps` it is the expected calibration error, as a share. By the chance of its draws, a
+    resample has a larger error on average than the rows it is drawn from: intervals of a single model lie too high,
+    most of all where it is well calibrated. In differences between two models this mostly cancels.
+
+    Args:
+        bins (`np.ndarray` of shape `(N, M)`): Bin of each row from 0, for each of the M columns of values.
+    """
+    num_bins = int(bins.max()) + 1
+
+    def metric(values: np.ndarray, row_counts: np.ndarray) -> np.ndarray:
+        errors = []
+        for gaps, bin_of in zip(values.T, bins.T, strict=True):
+            by_bin = np.zeros((len(gaps), num_bins))
+            by_bin[np.arange(len(gaps)), bin_of] = gaps
+            errors.append(np.abs(row_counts @ by_bin).sum(axis=1))
+        return np.stack(errors, axis=1) / row_counts.sum(axis=1, keepdims=True)  # (R, M)
+
+    return metric
+
+
 def paired_bootstrap(
     baseline: np.ndarray,
     candidate: np.ndarray,
@@ -105,42 +139,64 @@ def paired_bootstrap(
     difference is not on its side of zero, the data themselves counted as one: 2 / (num_resamples + 1) at least.
 
     Args:
-        baseline, candidate (`np.ndarray` of shape `(N,)`): A number a row: top-k hits, or their mean over seeds.
-        metric (`ResampledMetric`, *optional*, defaults to `row_mean`): `row_mean`, `class_mean(labels)`, or any
-            function of values `(N, 2)` and row counts `(R, N)` that gives `(R, 2)`.
+        baseline, candidate (`np.ndarray` of shape `(N,)` or `(N, S)`): A number a row: top-k hits, or their mean over
+            seeds. With S columns, one a seed, the metrics of these are averaged.
+        metric (`ResampledMetric`, *optional*, defaults to `row_mean`): `row_mean`, `class_mean(labels)`,
+            `calibration_error(bins)`, or any function of values `(N, 2 * S)`, the baseline's first, and row counts
+            `(R, N)` that gives `(R, 2 * S)`.
         num_resamples (`int`, *optional*, defaults to 10000): Resamples of N rows with replacement.
         groups (sequence of length N, *optional*): What rows belong to, such as their video: whole groups are drawn, as
             rows of one video are not independent.
         confidence (`float`, *optional*, defaults to 0.95): Of the interval.
         seed (`int`, *optional*, defaults to 0): Of the resamples.
     """
-    values = np.stack(_check_pair(baseline, candidate), axis=1)  # (N, 2)
-    _check_share("confidence", confidence)
-    if num_resamples < 1:
-        raise ValueError(f"num_resamples is {num_resamples}: give a positive number.")
-    observed = metric(values, np.ones((1, len(values))))[0]
-    group_of = np.arange(len(values)) if groups is None else np.unique(groups, return_inverse=True)[1]
-    if group_of.shape != (len(values),):
-        raise ValueError(f"groups has shape {group_of.shape} for {len(values)} rows: give the group of each row.")
-    num_groups = int(group_of.max()) + 1
-    rng = np.random.default_rng(seed)
-    differences = []
-    for start in range(0, num_resamples, step := max(1, DRAWS_AT_ONCE // len(values))):
-        group_counts = _draw_row_counts(rng, min(step, num_resamples - start), num_groups)
-        resampled = metric(values, group_counts[:, group_of])
-        differences.append(resampled[:, 1] - resampled[:, 0])
-    differences = np.concatenate(differences)
-    low, high = np.quantile(differences, [(1 - confidence) / 2, (1 + confidence) / 2])
+    sides = _check_pair(baseline, candidate, max_dims=2)
+    values = np.concatenate([side.reshape(len(side), -1) for side in sides], axis=1)  # (N, 2 * S)
+
+    def of_both(row_counts: np.ndarray) -> np.ndarray:
+        return metric(values, row_counts).reshape(len(row_counts), 2, -1).mean(axis=2)  # (R, 2)
+
+    observed, resampled = _resample(of_both, len(values), num_resamples, groups, confidence, seed)
+    differences = resampled[:, 1] - resampled[:, 0]
+    low, high = _percentiles(differences, confidence)
     tolerance = 1e-12 * np.abs(values).max()  # a difference by rounding only is none
     fewer = min(np.count_nonzero(differences <= tolerance), np.count_nonzero(differences >= -tolerance))
     return PairedBootstrap(
         baseline=float(observed[0]),
         candidate=float(observed[1]),
         difference=float(observed[1] - observed[0]),
-        low=float(low),
-        high=float(high),
+        low=low,
+        high=high,
         p_value=min(1.0, 2 * (int(fewer) + 1) / (num_resamples + 1)),
     )
+
+
+def bootstrap_interval(
+    values: np.ndarray,
+    metric: ResampledMetric = row_mean,
+    *,
+    num_resamples: int = 10_000,
+    groups: Sequence | np.ndarray | None = None,
+    confidence: float = 0.95,
+    seed: int = 0,
+) -> BootstrapInterval:
+    """Returns the metric of one model with a percentile interval over rows.
+
+    Intervals of two models that overlap do not show that the models are alike: compare them by `paired_bootstrap`.
+
+    Args:
+        values (`np.ndarray` of shape `(N,)` or `(N, S)`): A number a row, or one for each of S seeds, whose metrics are
+            averaged.
+        metric, num_resamples, groups, confidence, seed: As for `paired_bootstrap`.
+    """
+    values = _check_numbers("values", values, 1, max_dims=2)
+    columns = values.reshape(len(values), -1)  # (N, S)
+
+    def of_model(row_counts: np.ndarray) -> np.ndarray:
+        return metric(columns, row_counts).mean(axis=1, keepdims=True)  # (R, 1)
+
+    observed, resampled = _resample(of_model, len(values), num_resamples, groups, confidence, seed)
+    return BootstrapInterval(float(observed[0]), *_percentiles(resampled[:, 0], confidence))
 
 
 def mcnemar_exact(baseline_hits: np.ndarray, candidate_hits: np.ndarray) -> McNemar:
@@ -199,6 +255,35 @@ def student_t_interval(values: Sequence[float] | np.ndarray, *, confidence: floa
     return SeedInterval(mean, std, mean - half_width, mean + half_width)
 
 
+def _resample(
+    metric: Callable[[np.ndarray], np.ndarray],
+    num_rows: int,
+    num_resamples: int,
+    groups: Sequence | np.ndarray | None,
+    confidence: float,
+    seed: int,
+) -> tuple[np.ndarray, np.ndarray]:
+    """Returns a metric of row counts `(R, N)` on the rows themselves, `(M,)`, and on resamples of groups, `(R, M)`."""
+    _check_share("confidence", confidence)
+    if num_resamples < 1:
+        raise ValueError(f"num_resamples is {num_resamples}: give a positive number.")
+    group_of = np.arange(num_rows) if groups is None else np.unique(groups, return_inverse=True)[1]
+    if group_of.shape != (num_rows,):
+        raise ValueError(f"groups has shape {group_of.shape} for {num_rows} rows: give the group of each row.")
+    num_groups = int(group_of.max()) + 1
+    rng = np.random.default_rng(seed)
+    resampled = []
+    for start in range(0, num_resamples, step := max(1, DRAWS_AT_ONCE // num_rows)):
+        group_counts = _draw_row_counts(rng, min(step, num_resamples - start), num_groups)
+        resampled.append(metric(group_counts[:, group_of]))
+    return metric(np.ones((1, num_rows)))[0], np.concatenate(resampled)
+
+
+def _percentiles(values: np.ndarray, confidence: float) -> tuple[float, float]:
+    low, high = np.quantile(values, [(1 - confidence) / 2, (1 + confidence) / 2])
+    return float(low), float(high)
+
+
 def _draw_row_counts(rng: np.random.Generator, num_resamples: int, num_rows: int) -> np.ndarray:
     """Returns how often each row was drawn in each resample, float64 `(R, N)`."""
     drawn = rng.integers(0, num_rows, size=(num_resamples, num_rows)) + num_rows * np.arange(num_resamples)[:, None]
@@ -206,17 +291,19 @@ def _draw_row_counts(rng: np.random.Generator, num_resamples: int, num_rows: int
     return counts.reshape(num_resamples, num_rows).astype(np.float64)
 
 
-def _check_pair(baseline: np.ndarray, candidate: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    baseline = _check_numbers("baseline", baseline, 1)
-    candidate = _check_numbers("candidate", candidate, 1)
+def _check_pair(baseline: np.ndarray, candidate: np.ndarray, *, max_dims: int = 1) -> tuple[np.ndarray, np.ndarray]:
+    baseline = _check_numbers("baseline", baseline, 1, max_dims=max_dims)
+    candidate = _check_numbers("candidate", candidate, 1, max_dims=max_dims)
     if len(baseline) != len(candidate):
         raise ValueError(f"baseline has {len(baseline)} rows and candidate {len(candidate)}: give both the same rows.")
+    if baseline.shape != candidate.shape:
+        raise ValueError(f"baseline has shape {baseline.shape} and candidate {candidate.shape}: give as many seeds.")
     return baseline, candidate
 
 
-def _check_numbers(name: str, values: Sequence[float] | np.ndarray, at_least: int) -> np.ndarray:
+def _check_numbers(name: str, values: Sequence[float] | np.ndarray, at_least: int, *, max_dims: int = 1) -> np.ndarray:
     values = np.asarray(values, dtype=np.float64)
-    if values.ndim != 1 or len(values) < at_least or not np.isfinite(values).all():
+    if not 1 <= values.ndim <= max_dims or len(values) < at_least or not values.size or not np.isfinite(values).all():
         raise ValueError(f"{name} has shape {values.shape}: give at least {at_least} finite numbers in one dimension.")
     return values
 

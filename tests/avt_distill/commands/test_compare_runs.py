@@ -1,6 +1,7 @@
 """The command line of comparisons, as a user runs it."""
 
 import json
+from dataclasses import asdict
 
 import numpy as np
 import pytest
@@ -9,7 +10,7 @@ from helpers.commands import Result, run_command
 from avt_distill.data.labels import LabelSpace
 from avt_distill.evaluation.scores import ScoreTable
 from avt_distill.evaluation.statistics import mcnemar_exact, paired_bootstrap, sign_flip_test, student_t_interval
-from avt_distill.metrics import anticipation_metrics, label_ranks
+from avt_distill.metrics import anticipation_metrics, calibration_metrics, label_ranks, row_log_losses
 
 KITCHEN = LabelSpace(
     ("cut egg", "cut oil", "mix egg", "mix oil"), ("cut", "mix"), ("egg", "oil"), ((0, 0), (0, 1), (1, 0), (1, 1))
@@ -66,6 +67,13 @@ def test_two_files_give_bootstrap_and_mcnemar(folder):
     assert row["mcnemar"]["p_value"] == pytest.approx(mcnemar_exact(*hits).p_value)
     assert "mcnemar" not in rows["action class-mean top-1 recall"]
     assert "seeds" not in row
+    losses = [row_log_losses(scores.astype(np.float32), LABELS)[order] for scores in (BASELINES[0], CANDIDATES[0])]
+    found = json.loads((folder / "comparison.json").read_text())["calibration"][0]
+    assert found == {"measure": "log loss", **asdict(paired_bootstrap(*losses, num_resamples=200))}
+    line = next(line for line in result.stdout.splitlines() if line.startswith("log loss "))
+    assert line.split()[2:5] == [f"{found[side]:.3f}" for side in ("baseline", "candidate")] + [
+        f"{found['difference']:+.3f}"
+    ]
     line = next(line for line in result.stdout.splitlines() if line.startswith("action top-1 accuracy"))
     assert f"{row['difference']:+.2f}" in line
     assert line.split()[-1] == f"{row['mcnemar']['p_value']:.4f}"
@@ -90,12 +98,25 @@ def test_sets_of_seeds_give_tests_over_rows_and_over_seeds(folder):
     assert row["seeds"]["p_value"] == sign_flip_test(candidate - baseline) == 0.25
     assert "mcnemar" not in row
     assert "3 seeds" in result.stdout
+    found = json.loads((folder / "comparison.json").read_text())["calibration"]
+    assert [row["measure"] for row in found] == ["log loss", "Brier score", "expected calibration error"]
+    for row in found:
+        name = row["measure"].lower().replace(" ", "_")
+        for side, models in (("baseline", BASELINES), ("candidate", CANDIDATES)):
+            of_seeds = [calibration_metrics(scores.astype(np.float32), LABELS)[name] for scores in models]
+            assert row[f"{side}_by_seed"] == pytest.approx(of_seeds)
+            assert row[side] == pytest.approx(np.mean(of_seeds))
+        assert row["low"] <= row["difference"] <= row["high"]
+        assert row["seeds"]["mean"] == pytest.approx(row["difference"])
+        differences = np.subtract(row["candidate_by_seed"], row["baseline_by_seed"])
+        assert row["seeds"]["p_value"] == sign_flip_test(differences)
 
 
 def test_a_run_against_itself_differs_by_nothing(folder):
     result = run(folder, ["ce_0.parquet"], ["ce_0.parquet"], "--num_resamples", 20, "--output", "comparison.json")
     assert result.returncode == 0, result.stderr
-    for row in json.loads((folder / "comparison.json").read_text())["rows"]:
+    written = json.loads((folder / "comparison.json").read_text())
+    for row in written["rows"] + written["calibration"]:
         assert (row["difference"], row["low"], row["high"], row["p_value"]) == (0, 0, 0, 1)
 
 

@@ -12,7 +12,7 @@ from helpers.processes import WITH_THE_PROJECT
 from avt_distill.data.labels import LabelSpace
 from avt_distill.evaluation.challenge import check_submission
 from avt_distill.evaluation.scores import ScoreTable
-from avt_distill.metrics import anticipation_metrics, late_fuse_kinds, per_class_table
+from avt_distill.metrics import anticipation_metrics, calibration_metrics, late_fuse_kinds, per_class_table
 
 KITCHEN = LabelSpace(
     ("cut egg", "cut oil", "mix egg", "mix oil"), ("cut", "mix"), ("egg", "oil"), ((0, 0), (0, 1), (1, 0), (1, 1))
@@ -75,7 +75,23 @@ def test_files_are_fused_by_uid_whatever_their_order(folder):
     assert result.returncode == 0, result.stderr
     fused = late_fuse_kinds([draw_scores(0), draw_scores(1)], [1, 0.5], label_space=KITCHEN)
     expected = anticipation_metrics(labels=LABELS, label_space=KITCHEN, **fused)
-    assert json.loads((folder / "metrics.json").read_text())["metrics"] == expected
+    written = json.loads((folder / "metrics.json").read_text())
+    assert written["metrics"] == expected
+    assert written["calibration"] == calibration_metrics(fused["scores"], LABELS)
+
+
+def test_calibration_is_of_the_labelled_rows_with_scores(folder):
+    (folder / "dropped.csv").write_text("P09_1, 2\n")
+    ScoreTable(UIDS, draw_scores(0), np.where(LABELS == 1, -100, LABELS)).save(folder / "some.parquet")
+    options = ["--skip_unlabelled", "--dropped", "dropped.csv", "--output", "metrics.json"]
+    result = run(folder, "some.parquet", *options)
+    assert result.returncode == 0, result.stderr
+    expected = calibration_metrics(draw_scores(0)[LABELS != 1], LABELS[LABELS != 1])
+    assert json.loads((folder / "metrics.json").read_text())["calibration"] == expected
+    assert result.stdout.splitlines()[-1] == (
+        f"log loss {expected['log_loss']:.3f} nats, Brier score {expected['brier_score']:.3f}, "
+        f"expected calibration error {expected['expected_calibration_error']:.2f} %"
+    )
 
 
 def test_groups_without_a_row_are_null_in_the_output(folder):

@@ -1,6 +1,6 @@
 """Comparisons, as they are printed."""
 
-from avt_distill.evaluation.comparison import comparison_text
+from avt_distill.evaluation.comparison import calibration_text, comparison_text
 
 
 def test_a_comparison_is_printed_in_aligned_columns_without_a_p_value_where_none_applies():
@@ -14,3 +14,11 @@ def test_a_comparison_is_printed_in_aligned_columns_without_a_p_value_where_none
             assert line.index(cell) + len(cell) == header.index(column) + len(column)
     assert accuracy.split()[-2:] == ["0.0312", "0.5000"]
     assert recall.split()[-1] == "0.0312"
+
+
+def test_calibration_is_printed_without_a_column_of_mcnemar():
+    row = {"baseline": 1.2345, "candidate": 1.0, "difference": -0.2345, "low": -0.3, "high": -0.1, "p_value": 0.03125}
+    title, header, line = calibration_text([{"measure": "log loss", **row}]).splitlines()
+    assert title.startswith("Probabilities, lower is better")
+    assert header.split() == ["baseline", "candidate", "difference", "over", "rows", "p"]
+    assert line.split() == ["log", "loss", "1.234", "1.000", "-0.234", "[-0.300,", "-0.100]", "0.0312"]

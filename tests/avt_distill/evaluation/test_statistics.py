@@ -8,6 +8,8 @@ import pytest
 
 from avt_distill.evaluation.statistics import (
     SeedInterval,
+    bootstrap_interval,
+    calibration_error,
     class_mean,
     mcnemar_exact,
     paired_bootstrap,
@@ -15,7 +17,13 @@ from avt_distill.evaluation.statistics import (
     sign_flip_test,
     student_t_interval,
 )
-from avt_distill.metrics import anticipation_metrics, label_ranks
+from avt_distill.metrics import (
+    anticipation_metrics,
+    expected_calibration_error,
+    label_ranks,
+    row_brier_scores,
+    row_calibration_gaps,
+)
 
 
 def hits_of_two_models(num_rows=400, gain=0.1, seed=0):
@@ -40,6 +48,46 @@ def test_resampled_metrics_equal_the_metrics_of_the_drawn_rows():
         expected = [anticipation_metrics(scores[rows], labels[rows])[name] for rows in drawn]
         np.testing.assert_allclose(100 * resampled[:, 0], expected, atol=1e-9)
         np.testing.assert_allclose(resampled.sum(axis=1), 1)
+
+
+def test_resampled_calibration_errors_are_those_of_the_drawn_rows():
+    rng = np.random.default_rng(0)
+    models, labels = rng.standard_normal((2, 40, 5)), rng.integers(0, 5, 40)
+    gaps, bins = zip(*(row_calibration_gaps(scores, labels) for scores in models), strict=True)
+    drawn = rng.integers(0, 40, size=(20, 40))
+    row_counts = np.stack([np.bincount(rows, minlength=40) for rows in drawn]).astype(float)
+    found = calibration_error(np.stack(bins, axis=1))(np.stack(gaps, axis=1), row_counts)
+    expected = [[expected_calibration_error(scores[rows], labels[rows]) for scores in models] for rows in drawn]
+    np.testing.assert_allclose(100 * found, expected)
+
+
+def test_seeds_in_columns_are_measured_each_and_then_averaged():
+    rng = np.random.default_rng(0)
+    baseline, candidate, labels = rng.random((60, 3)), rng.random((60, 3)), rng.integers(0, 4, 60)
+    for metric in (row_mean, class_mean(labels)):  # of which the average over seeds may as well come first
+        by_seed = paired_bootstrap(baseline, candidate, metric, num_resamples=50)
+        first = paired_bootstrap(baseline.mean(axis=1), candidate.mean(axis=1), metric, num_resamples=50)
+        for name in ("baseline", "candidate", "difference", "low", "high", "p_value"):
+            assert getattr(by_seed, name) == pytest.approx(getattr(first, name))
+    bins = rng.integers(0, 5, (60, 6))
+    found = paired_bootstrap(baseline - 0.5, candidate - 0.5, calibration_error(bins), num_resamples=50)
+    alone = calibration_error(bins[:, :3])(baseline - 0.5, np.ones((1, 60)))[0]
+    assert found.baseline == pytest.approx(alone.mean())
+
+
+def test_the_interval_of_one_model_agrees_with_the_normal_approximation_and_draws_whole_groups():
+    rng = np.random.default_rng(0)
+    values = row_brier_scores(rng.standard_normal((900, 4)), rng.integers(0, 4, 900))
+    found = bootstrap_interval(values, num_resamples=3000)
+    half_width = 1.96 * values.std() / math.sqrt(900)
+    assert found.value == pytest.approx(values.mean())
+    assert found.low == pytest.approx(values.mean() - half_width, abs=0.1 * half_width)
+    assert found.high == pytest.approx(values.mean() + half_width, abs=0.1 * half_width)
+    of_video = np.repeat(values[::9], 9)  # nine rows alike in each video
+    rows, videos = (bootstrap_interval(of_video, groups=groups) for groups in (None, np.repeat(np.arange(100), 9)))
+    assert (videos.high - videos.low) / (rows.high - rows.low) == pytest.approx(3, rel=0.1)
+    columns = bootstrap_interval(np.stack([values, values], axis=1), num_resamples=3000)
+    assert (columns.low, columns.high) == pytest.approx((found.low, found.high))
 
 
 def test_bootstrap_of_a_mean_agrees_with_the_normal_approximation():

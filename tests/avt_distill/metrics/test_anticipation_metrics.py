@@ -107,7 +107,7 @@ def test_marginals_sum_probabilities_and_not_logits():
 
 
 def test_marginals_equal_a_matrix_product_over_several_chunks(monkeypatch):
-    monkeypatch.setattr("avt_distill.metrics.ROWS_AT_ONCE", 7)
+    monkeypatch.setattr("avt_distill.metrics.anticipation.ROWS_AT_ONCE", 7)
     scores = np.random.default_rng(0).standard_normal((20, 5)).astype(np.float32) * 50
     probabilities = np.exp(scores.astype(np.float64))
     probabilities /= probabilities.sum(1, keepdims=True)

@@ -18,7 +18,8 @@ import numpy as np
 import pandas as pd
 import scipy.special
 
-from .data.labels import UNLABELLED, LabelSpace
+from ..data.labels import LabelSpace
+from .checks import check_ids, check_labels, check_matrix, check_scores
 
 # Ids of classes: of actions, or of each kind. Not `Collection[int]`: a mapping with ids for keys would be one.
 ClassIds = Sequence[int] | Set[int] | np.ndarray | Mapping[str, Collection[int]]
@@ -74,8 +75,8 @@ def anticipation_metrics(
         ValueError: for shapes that do not fit, scores that are not finite, labels or ids out of range (so too `-100`,
             an unknown label: leave such rows out), and verbs or nouns asked for without a label space that has them.
     """
-    scores, labels = _check_scores(scores, labels)
-    dropped = _check_labels("dropped_labels", () if dropped_labels is None else dropped_labels, scores.shape[1])
+    scores, labels = check_scores(scores, labels)
+    dropped = check_labels("dropped_labels", () if dropped_labels is None else dropped_labels, scores.shape[1])
     if not ks or min(ks) < 1:
         raise ValueError(f"ks is {tuple(ks)}: give at least one positive number.")
     unseen = _check_mask(unseen_mask, len(labels) + len(dropped))
@@ -104,40 +105,9 @@ def label_ranks(scores: np.ndarray, labels: np.ndarray) -> np.ndarray:
         scores (`np.ndarray` of shape `(N, A)`): Scores of the classes.
         labels (`np.ndarray` of shape `(N,)`): Class ids.
     """
-    scores, labels = _check_scores(scores, labels)
+    scores, labels = check_scores(scores, labels)
     own = np.take_along_axis(scores, labels[:, None], axis=1)
     return np.count_nonzero(scores >= own, axis=1) - 1
-
-
-def log_loss(log_probs: np.ndarray, labels: np.ndarray) -> float:
-    """Returns the mean of -log p(label) in nats: 0 for a model that is certain and right.
-
-    Args:
-        log_probs (`np.ndarray` of shape `(N, A)`): Log probabilities, of sum 1; logits are normalised.
-        labels (`np.ndarray` of shape `(N,)`): Action ids.
-    """
-    log_probs, labels = _check_scores(log_probs, labels)
-    normalised = scipy.special.log_softmax(log_probs.astype(np.float64), axis=1)
-    return float(-normalised[np.arange(len(labels)), labels].mean())
-
-
-def expected_calibration_error(log_probs: np.ndarray, labels: np.ndarray, *, num_bins: int = 15) -> float:
-    """Returns how far the probability of the best class is from how often it is right, in percent.
-
-    The mean over bins of equal width of |accuracy - mean probability|, weighted by the rows in each (Guo et al., ICML
-    2017).
-
-    Args:
-        log_probs (`np.ndarray` of shape `(N, A)`): Log probabilities; logits are normalised.
-        labels (`np.ndarray` of shape `(N,)`): Action ids.
-        num_bins (`int`, *optional*, defaults to 15): Bins of the probability.
-    """
-    log_probs, labels = _check_scores(log_probs, labels)
-    probabilities = softmax(log_probs)
-    confidence, hits = probabilities.max(1), label_ranks(log_probs, labels) < 1
-    bins = np.minimum((confidence * num_bins).astype(int), num_bins - 1)
-    gaps = np.bincount(bins, weights=hits - confidence, minlength=num_bins)
-    return 100 * float(np.abs(gaps).sum() / len(labels))
 
 
 def labels_of_kind(labels: np.ndarray, kind: str, label_space: LabelSpace | None) -> np.ndarray:
@@ -162,7 +132,7 @@ def marginal_scores(scores: np.ndarray, label_space: LabelSpace) -> tuple[np.nda
         label_space (`LabelSpace`): Has `action_to_verb_noun`.
     """
     pairs = verb_noun_ids(label_space)
-    scores = _check_matrix("scores", scores, len(label_space.actions))
+    scores = check_matrix("scores", scores, len(label_space.actions))
     verbs = np.zeros((len(scores), len(label_space.verbs)))
     nouns = np.zeros((len(scores), len(label_space.nouns)))
     for start in range(0, len(scores), ROWS_AT_ONCE):
@@ -201,8 +171,8 @@ def many_shot_actions(
     if rule not in ("and", "or"):
         raise ValueError(f"rule is '{rule}': give 'and' or 'or'.")
     pairs = verb_noun_ids(label_space)
-    verb_in = np.isin(pairs[:, 0], _check_ids("many_shot_verbs", many_shot_verbs, len(label_space.verbs)))
-    noun_in = np.isin(pairs[:, 1], _check_ids("many_shot_nouns", many_shot_nouns, len(label_space.nouns)))
+    verb_in = np.isin(pairs[:, 0], check_ids("many_shot_verbs", many_shot_verbs, len(label_space.verbs)))
+    noun_in = np.isin(pairs[:, 1], check_ids("many_shot_nouns", many_shot_nouns, len(label_space.nouns)))
     return np.flatnonzero(verb_in & noun_in if rule == "and" else verb_in | noun_in).tolist()
 
 
@@ -218,7 +188,7 @@ def late_fuse(
     """
     if not len(list_of_scores):
         raise ValueError("list_of_scores is empty: give the scores of at least one model.")
-    arrays = [_check_matrix("list_of_scores", scores) for scores in list_of_scores]
+    arrays = [check_matrix("list_of_scores", scores) for scores in list_of_scores]
     if len({scores.shape for scores in arrays}) > 1:
         raise ValueError(f"list_of_scores has shapes {[scores.shape for scores in arrays]}: give equal shapes.")
     weights = [1.0] * len(arrays) if weights is None else list(weights)
@@ -265,7 +235,7 @@ def per_class_table(
         names (`Sequence[str]`, *optional*): Name of each class, such as `label_space.actions`; the id by default.
         ks (`Sequence[int]`, *optional*, defaults to `(1, 5)`): The k of top-k. Recalls are in percent.
     """
-    scores, labels = _check_scores(scores, labels)
+    scores, labels = check_scores(scores, labels)
     if names is not None and len(names) != scores.shape[1]:
         raise ValueError(f"names has {len(names)} entries for {scores.shape[1]} classes: give one a class.")
     ranks = label_ranks(scores, labels)
@@ -294,9 +264,9 @@ def all_class_mean_accuracy(scores: np.ndarray, labels: np.ndarray) -> float:
     the benchmark lists: fine for EGTEA Gaze+ (106 of 106 occur), far too low for EPIC-Kitchens-55 (927 of 2,513).
     Reference: notebooks/utils.py, mean_class_accuracy.
     """
-    scores, labels = _check_scores(scores, labels)
+    scores, labels = check_scores(scores, labels)
     hits = label_ranks(scores, labels) < 1
-    return _class_mean_percent(hits, labels) * len(np.unique(labels)) / scores.shape[1]
+    return class_mean_percent(hits, labels) * len(np.unique(labels)) / scores.shape[1]
 
 
 def decomposed_accuracy(scores: np.ndarray, labels: np.ndarray, label_space: LabelSpace, *, k: int) -> dict[str, float]:
@@ -306,7 +276,7 @@ def decomposed_accuracy(scores: np.ndarray, labels: np.ndarray, label_space: Lab
     actions may hold from 1 to k of them. The natural measure, on marginal probabilities, is in `anticipation_metrics`;
     the two do not compare. Among tied actions those of lower id are taken.
     """
-    scores, labels = _check_scores(scores, labels)
+    scores, labels = check_scores(scores, labels)
     if not 1 <= k <= scores.shape[1]:
         raise ValueError(f"k is {k}: give a number from 1 to the {scores.shape[1]} actions.")
     pairs = verb_noun_ids(label_space)
@@ -331,8 +301,8 @@ def _scores_by_kind(
         verb_scores = verbs if verb_scores is None else verb_scores
         noun_scores = nouns if noun_scores is None else noun_scores
     checked = {
-        "verb": _check_matrix("verb_scores", verb_scores, len(label_space.verbs)),
-        "noun": _check_matrix("noun_scores", noun_scores, len(label_space.nouns)),
+        "verb": check_matrix("verb_scores", verb_scores, len(label_space.verbs)),
+        "noun": check_matrix("noun_scores", noun_scores, len(label_space.nouns)),
     }
     for kind, kind_scores in checked.items():
         if len(kind_scores) != len(scores):
@@ -347,47 +317,7 @@ def _ids_by_kind(name: str, ids: ClassIds | None, scores_by_kind: dict[str, np.n
         raise ValueError(f"{name} has keys {sorted(by_kind)}: give some of {KINDS}.")
     if not set(by_kind) <= set(scores_by_kind):
         raise ValueError(f"{name} has keys {sorted(by_kind)}: give a label_space with action_to_verb_noun too.")
-    return {kind: _check_ids(f"{name}['{kind}']", by_kind[kind], scores_by_kind[kind].shape[1]) for kind in by_kind}
-
-
-def _check_ids(name: str, ids: Collection[int], num_classes: int) -> np.ndarray:
-    ids = np.asarray(sorted(ids), dtype=np.int64)
-    if len(ids) and not (ids[0] >= 0 and ids[-1] < num_classes):
-        raise ValueError(f"{name} has ids from {ids[0]} to {ids[-1]}: give class ids from 0 to {num_classes - 1}.")
-    return ids
-
-
-def _check_matrix(name: str, scores: np.ndarray, num_classes: int | None = None) -> np.ndarray:
-    scores = np.asarray(scores)
-    if scores.ndim != 2 or 0 in scores.shape or (num_classes is not None and scores.shape[1] != num_classes):
-        expected = "number of classes" if num_classes is None else num_classes
-        raise ValueError(f"{name} has shape {scores.shape}: give (N, {expected}), N at least 1.")
-    if not np.isfinite(scores).all():
-        row = int(np.flatnonzero(~np.isfinite(scores).all(axis=1))[0])
-        raise ValueError(f"{name} is not finite in row {row}: a NaN has no rank, so give finite scores.")
-    return scores
-
-
-def _check_scores(scores: np.ndarray, labels: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    scores = _check_matrix("scores", scores)
-    labels = _check_labels("labels", labels, scores.shape[1])
-    if len(labels) != len(scores):
-        raise ValueError(f"labels has {len(labels)} entries for {len(scores)} rows of scores: give one a row.")
-    return scores, labels
-
-
-def _check_labels(name: str, labels: np.ndarray | Sequence[int], num_classes: int) -> np.ndarray:
-    labels = np.asarray(labels)
-    if labels.ndim != 1 or (labels.size and labels.dtype.kind not in "iu"):
-        raise ValueError(f"{name} has shape {labels.shape} and type {labels.dtype}: give integers of shape (N,).")
-    labels = labels.astype(np.int64)
-    unknown = int(np.count_nonzero(labels == UNLABELLED))
-    if unknown:
-        raise ValueError(f"{name} has {unknown} rows of {UNLABELLED}, an unknown label: leave these rows out.")
-    outside = labels[(labels < 0) | (labels >= num_classes)]
-    if len(outside):
-        raise ValueError(f"{name} has {outside[0]}: give class ids from 0 to {num_classes - 1}.")
-    return labels
+    return {kind: check_ids(f"{name}['{kind}']", by_kind[kind], scores_by_kind[kind].shape[1]) for kind in by_kind}
 
 
 def _check_mask(unseen_mask: np.ndarray | None, num_rows: int) -> np.ndarray | None:
@@ -407,7 +337,7 @@ def _metrics_of_rows(kind: str, suffix: str, ranks: np.ndarray, labels: np.ndarr
     metrics = {}
     for k in ks:
         metrics[f"{kind}_top{k}_accuracy{suffix}"] = _row_mean_percent(ranks < k)
-        metrics[f"{kind}_class_mean_top{k}_recall{suffix}"] = _class_mean_percent(ranks < k, labels)
+        metrics[f"{kind}_class_mean_top{k}_recall{suffix}"] = class_mean_percent(ranks < k, labels)
     return metrics
 
 
@@ -415,8 +345,13 @@ def _row_mean_percent(hits: np.ndarray) -> float:
     return 100 * float(hits.mean()) if len(hits) else float("nan")
 
 
-def _class_mean_percent(hits: np.ndarray, labels: np.ndarray) -> float:
-    """Returns the mean over the classes present of the mean over each class's rows."""
+def class_mean_percent(hits: np.ndarray, labels: np.ndarray) -> float:
+    """Returns the mean over the classes present of the mean over each class's rows, in percent; NaN without rows.
+
+    Args:
+        hits (`np.ndarray` of shape `(N,)`): A number a row, such as whether it is right.
+        labels (`np.ndarray` of shape `(N,)`): Class ids.
+    """
     if not len(hits):
         return float("nan")
     _, index = np.unique(labels, return_inverse=True)
