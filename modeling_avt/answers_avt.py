@@ -78,7 +78,6 @@ def _timeline(
     return [
         {**_named(span["action"], config), **{name: span[name] for name in ("score", "starts_at_s", "ends_at_s")}}
         for span in shown
-        if span["action"] in config.id2label  # and not the background
     ]
 
 
@@ -104,6 +103,9 @@ def _describe(action: int, score: float, config) -> dict:
 
 
 def _named(action: int, config) -> dict:
+    """Returns an action's names; `None` for the background."""
+    if action == config.num_labels:
+        return {"label": None, "verb": None, "noun": None}
     verb = noun = None
     if config.action_to_verb_noun is not None:
         verb_id, noun_id = config.action_to_verb_noun[action]

@@ -166,8 +166,8 @@ def spans(probabilities: np.ndarray, begins_s: float, step_s: float, ends_s: flo
     """Returns what goes on when, `{"action", "starts_at_s", "ends_at_s", "score"}` each: runs of one likeliest action.
 
     Args:
-        probabilities (`np.ndarray` of shape `(S, A)` or `(S, A + 1)`): Of what each step shows; with a background last,
-            during which nothing goes on.
+        probabilities (`np.ndarray` of shape `(S, A)` or `(S, A + 1)`): Of what each step shows; with A, the background,
+            last.
         begins_s (`float`): When the first step begins.
         step_s (`float`): How long each lasts.
         ends_s (`float`): When the last one ends, at the latest.

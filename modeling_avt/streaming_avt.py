@@ -186,8 +186,7 @@ class AVTStream:
         Returns:
             A list of `{"label", "score", "verb", "noun", "starts_in_s", "at_s"}`, most likely first, or what
             `num_actions` or `horizon_s` ask for: as from the pipeline, and `at_s` is the moment of the answer on the
-            clock of `time_s`, from which `starts_in_s` counts. An empty list is an answer, too: a timeline on which
-            most likely nothing goes on.
+            clock of `time_s`, from which `starts_in_s` counts.
             With a reader also `history`, as from the pipeline but on the clock of `time_s`, and `expected_in_s`: in how
             many seconds the next action is expected to start, whichever it is. Where a gap between frames lets several
             moments pass at once, or a frame confirms the one set aside before it, the newest is answered.

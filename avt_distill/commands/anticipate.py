@@ -4,6 +4,8 @@ r"""Predicts which actions start next in a video or a live stream: as a table, J
     avt-distill anticipate cooking.mp4 --model checkpoint/ --at 12.5 --top_k 3
     avt-distill anticipate cooking.mp4 --model checkpoint/ --every 1 --json out.json --timeline out.png \
         --video out.mp4
+    avt-distill anticipate cooking.mp4 --model checkpoint/ --num_actions 5 --num_sequences 3
+    avt-distill anticipate cooking.mp4 --model checkpoint/ --horizon_s 60
     avt-distill anticipate /dev/video0 --model checkpoint/
     avt-distill anticipate rtsp://camera/stream --model checkpoint/ --json - > answers.jsonl
     ffmpeg -i anything -f mpegts - | avt-distill anticipate - --model checkpoint/
@@ -74,6 +76,13 @@ def parse(argv: Sequence[str]) -> argparse.Namespace:
     rate = "of a folder of numbered pictures, which states no rate"
     parser.add_argument("--frames_per_second", type=float, help=rate)
     parser.add_argument("--top_k", type=int, default=5, help="how many actions")
+    further = parser.add_mutually_exclusive_group()
+    further.add_argument("--num_actions", type=int, help="sequences of so many next actions instead")
+    further.add_argument("--horizon_s", type=float, help="what goes on when, for so many seconds, instead")
+    parser.add_argument("--num_sequences", type=int, help="with --num_actions: how many sequences; default: 5")
+    parser.add_argument(
+        "--do_sample", action="store_true", help="with --num_actions: draw them; default: the likeliest"
+    )
     parser.add_argument("--no_reader", action="store_true", help="answer with the model alone, without its reader")
     parser.add_argument("--read_from_s", type=float, help="where its reader begins, in seconds; default: 0")
     parser.add_argument("--json", type=Path, help="JSON to write; - prints one object a moment, and nothing else")
@@ -93,6 +102,8 @@ def parse(argv: Sequence[str]) -> argparse.Namespace:
                 )
     if args.frames_per_second is not None:
         args.source = with_rate(args.source, args.frames_per_second)
+    if args.num_actions is None and (args.num_sequences is not None or args.do_sample):
+        raise ValueError("--num_sequences and --do_sample are about sequences: give --num_actions, such as 5.")
     if args.no_reader and args.read_from_s is not None:
         raise ValueError("--read_from_s sets where the reader begins, and --no_reader leaves it out: give one of them.")
     for name in ("json", "timeline", "video"):
@@ -102,6 +113,8 @@ def parse(argv: Sequence[str]) -> argparse.Namespace:
     if not is_live(args.source):
         check_outputs(args)
     pictures = [f"--{name}" for name in ("timeline", "video") if getattr(args, name) is not None]
+    if pictures and (args.num_actions is not None or args.horizon_s is not None):
+        raise ValueError(f"{pictures[0]} shows next actions: leave --num_actions and --horizon_s out.")
     if pictures and args.every is None:
         raise ValueError(f"{pictures[0]} shows moments along the video: give --every, such as --every 1.")
     if pictures and importlib.util.find_spec("matplotlib") is None:
@@ -177,7 +190,7 @@ def watch(args: argparse.Namespace):
             f"{args.model} has no backbone: it takes features, and a live source brings frames. Write a checkpoint "
             f"that takes these, with its encoder: avt-distill attach_encoder {args.model}."
         )
-    options = {"every": args.every, "top_k": args.top_k, "reader": False if args.no_reader else None}
+    options = {"every": args.every, "reader": False if args.no_reader else None, **question(args)}
     stream = anticipate.model.stream(anticipate.video_processor, **options)
     messages_to(args)(title(args, config))
     time_s = 0.0
@@ -213,6 +226,10 @@ def live_output(args: argparse.Namespace, config) -> Iterator[Callable[[dict], N
 
     def to_table(moment: dict):
         nonlocal last
+        if is_further(moment):
+            last = moment
+            print("\n".join(answer_lines(moment)), flush=True)
+            return
         if last is None:
             print(header(moment))
         last = moment
@@ -261,12 +278,12 @@ def origin(args: argparse.Namespace, config) -> dict:
 
 def load_pipeline(args: argparse.Namespace) -> "ActionAnticipationPipeline":
     from modeling_avt import ActionAnticipationPipeline, AVTForAnticipation, AVTVideoProcessor
-    from modeling_avt.rules_avt import TOP_K
+    from modeling_avt.futures_avt import Question
     from modeling_avt.temporal_avt import checked_every
 
     from ..runs.devices import checked_device
 
-    TOP_K("top_k", args.top_k)  # refused now, and not after a model was loaded
+    Question(**question(args))  # refused now, and not after a model was loaded
     device = checked_device(args.device)
     if args.every is not None:
         checked_every(args.every)
@@ -275,12 +292,19 @@ def load_pipeline(args: argparse.Namespace) -> "ActionAnticipationPipeline":
     return ActionAnticipationPipeline(model, video_processor=processor, device=device)
 
 
+def question(args: argparse.Namespace) -> dict:
+    """Returns what is asked for, as arguments of pipelines and streams."""
+    asked = {"top_k": args.top_k, "num_actions": args.num_actions, "horizon_s": args.horizon_s}
+    num_sequences = {} if args.num_sequences is None else {"num_sequences": args.num_sequences}
+    return asked | num_sequences | {"do_sample": args.do_sample}
+
+
 def ask(anticipate: "ActionAnticipationPipeline", args: argparse.Namespace) -> list[dict]:
     """Returns the answers at each moment: of a single one too, as a timeline of one."""
     if args.read_from_s is not None and anticipate.model.reader is None:
         raise ValueError(f"--read_from_s sets where the reader begins, but {args.model} has none: leave it out.")
     reading = {"reader": False if args.no_reader else None, "read_from_s": args.read_from_s}
-    answers = anticipate(args.source, at=args.at, every=args.every, top_k=args.top_k, **reading)
+    answers = anticipate(args.source, at=args.at, every=args.every, **reading, **question(args))
     if args.every is not None:
         return answers
     read = {"history": answers[0]["history"]} if "history" in answers[0] else {}
@@ -290,9 +314,34 @@ def ask(anticipate: "ActionAnticipationPipeline", args: argparse.Namespace) -> l
 
 
 def answer_lines(moment: Mapping) -> list[str]:
-    times = "observed: {observed_from_s:.1f} to {observed_until_s:.1f} s; starting at {starts_at_s:.1f} s:"
-    lines = [times.format(**moment["anticipated"][0])]
+    first = moment["anticipated"][0]
+    observed = "observed: {observed_from_s:.1f} to {observed_until_s:.1f} s; ".format(**first)
+    if "ends_at_s" in first:
+        return [f"{observed}expected:", *further_lines(moment)]
+    if "actions" in first:
+        return [f"{observed}sequences of the next {len(first['actions'])} actions:", *further_lines(moment)]
+    lines = [f"{observed}starting at {first['starts_at_s']:.1f} s:"]
     return lines + [f"{100 * answer['score']:6.1f} %  {answer['label']}" for answer in moment["anticipated"]]
+
+
+def further_lines(moment: Mapping) -> list[str]:
+    """Returns a line for each sequence of actions, or for each action of a timeline."""
+    lines = []
+    for entry in moment["anticipated"]:
+        if "actions" in entry:
+            names = " > ".join(action["label"] for action in entry["actions"])
+            lines.append(f"{100 * entry['score']:6.1f} %  {names}")
+        else:
+            what = entry["label"] or "(no action)"
+            lines.append(
+                f"{entry['starts_at_s']:8.1f} to {entry['ends_at_s']:.1f} s {100 * entry['score']:6.1f} %  {what}"
+            )
+    return lines
+
+
+def is_further(moment: Mapping) -> bool:
+    """Returns whether a moment's answer is of more than the next action."""
+    return not moment["anticipated"][0].keys().isdisjoint(("actions", "ends_at_s"))
 
 
 def history_lines(moment: Mapping) -> list[str]:
@@ -311,7 +360,12 @@ def history_lines(moment: Mapping) -> list[str]:
 
 
 def table(moments: Sequence[Mapping], top_k: int) -> list[str]:
-    """Returns a line a moment, with the likeliest actions side by side, and the last one recognized if any are."""
+    """Returns a line a moment, with the likeliest actions side by side, and the last one recognized if any are.
+
+    Of sequences and timelines, several lines a moment.
+    """
+    if is_further(moments[0]):
+        return [line for moment in moments for line in answer_lines(moment)]
     widths = [max(map(len, column)) for column in zip(*map(cells, moments), strict=True)]
     lines = [header(moments[0]), *(table_line(moment, widths) for moment in moments)]
     if min(top_k, len(moments[0]["anticipated"])) > SHOWN:

@@ -232,10 +232,9 @@ def test_without_a_reader_the_roll_out_answers():
 def test_a_timeline_with_a_reader_begins_now():
     model = reading_model(tau_a=0.5)
     timeline = ask(model, at=8.0, horizon_s=5.2)
-    assert timeline[0]["starts_at_s"] >= 8.0
-    assert timeline[-1]["ends_at_s"] <= 13.2
-    assert all(before["ends_at_s"] <= after["starts_at_s"] for before, after in itertools.pairwise(timeline))
-    assert all(0 < entry["score"] <= 1 and entry["label"] in ACTIONS for entry in timeline)
+    assert (timeline[0]["starts_at_s"], timeline[-1]["ends_at_s"]) == (8.0, 13.2)
+    assert all(before["ends_at_s"] == after["starts_at_s"] for before, after in itertools.pairwise(timeline))
+    assert all(0 < entry["score"] <= 1 and entry["label"] in (*ACTIONS, None) for entry in timeline)
     assert all("history" in entry for entry in timeline)
 
 
@@ -253,6 +252,16 @@ def test_streams_and_moments_of_a_timeline_answer_alike(options, reader):
     (moment,) = (moment for moment in moments if moment["at_s"] == 8.0)
     for entry, other in zip(without_times(moment["anticipated"]), without_times(expected), strict=True):
         assert entry == {**other, "score": pytest.approx(other["score"], abs=1e-6)}
+
+
+def test_where_most_likely_no_action_goes_on_there_is_no_label():
+    model = reading_model(tau_a=0.5)
+    model.reader.gap_after.fill_(0.999)
+    model.reader.leave_gap.fill_(0.001)
+    model.reader.leave_phase.fill_(0.9)
+    timeline = ask(model, at=8.0, horizon_s=60.0)
+    assert {name: timeline[-1][name] for name in ("label", "verb", "noun")} == dict.fromkeys(("label", "verb", "noun"))
+    assert timeline[-1]["ends_at_s"] == 68.0
 
 
 def test_a_question_of_the_call_replaces_the_one_of_the_construction():

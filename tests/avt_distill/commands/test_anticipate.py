@@ -12,7 +12,7 @@ from helpers.tiny_models import tiny_config, tiny_model, tiny_processor, tiny_vi
 from helpers.videos import frame_number
 from transformers import ViTModel
 
-from avt_distill.commands.anticipate import history_lines, table
+from avt_distill.commands.anticipate import further_lines, history_lines, table
 from avt_distill.pictures.annotated_video import SHORT_SIDE_PX, draw_caption
 from modeling_avt import ActionAnticipationPipeline, AVTForAnticipation, AVTVideoProcessor
 from modeling_avt.video_io_avt import probe, read_frames
@@ -236,3 +236,48 @@ def test_a_folder_of_pictures_with_its_rate(model, video, tmp_path, capsys):
         avt_distill("anticipate", pictures, "--model", model)
     with pytest.raises(SystemExit, match="--frames_per_second is of folders of pictures"):
         avt_distill("anticipate", video, "--model", model, "--frames_per_second", "10")
+
+
+def test_sequences_and_timelines_are_the_pipelines(model, anticipate, video, capsys, tmp_path):
+    of_command = ["anticipate", str(video), "--model", model, "--at", "5", "--json", str(tmp_path / "out.json")]
+    for options, asked in (
+        (["--num_actions", "3", "--num_sequences", "2"], {"num_actions": 3, "num_sequences": 2}),
+        (["--horizon_s", "3"], {"horizon_s": 3.0}),
+    ):
+        avt_distill(*of_command, *options)
+        (moment,) = json.loads((tmp_path / "out.json").read_text())["moments"]
+        expected = anticipate(video, at=5.0, **asked)
+        assert moment["anticipated"] == expected
+        lines = capsys.readouterr().out.splitlines()
+        assert lines[2 : 2 + len(expected)] == further_lines(moment)
+    assert lines[1] == "observed: 1.0 to 5.0 s; expected:"
+    avt_distill("anticipate", str(video), "--model", model, "--every", "2", "--num_actions", "3")
+    lines = capsys.readouterr().out.splitlines()
+    assert [number for number, line in enumerate(lines) if "the next 3 actions:" in line] == [1, 7, 13]
+
+
+def test_how_sequences_and_timelines_are_printed():
+    actions = [{"label": "cut", "verb": None, "noun": None}, {"label": "mix", "verb": None, "noun": None}]
+    sequences = {"anticipated": [{"score": 0.25, "actions": actions}]}
+    assert further_lines(sequences) == ["  25.0 %  cut > mix"]
+    spans = [
+        {"label": "cut", "score": 0.5, "starts_at_s": 8.0, "ends_at_s": 10.5},
+        {"label": None, "score": 1.0, "starts_at_s": 10.5, "ends_at_s": 11.0},
+    ]
+    assert further_lines({"anticipated": spans}) == [
+        "     8.0 to 10.5 s   50.0 %  cut",
+        "    10.5 to 11.0 s  100.0 %  (no action)",
+    ]
+
+
+def test_options_of_sequences_that_mean_nothing_are_refused(model, video, tmp_path):
+    for options, message in (
+        (["--num_sequences", "3"], "--num_sequences and --do_sample are about sequences: give --num_actions"),
+        (["--do_sample"], "give --num_actions"),
+        (["--num_actions", "3", "--every", "2", "--timeline", str(tmp_path / "out.png")], "leave --num_actions and"),
+        (["--num_actions", "0"], "num_actions is 0: give a whole number from 1 to 1000, or None"),
+        (["--num_actions", "3", "--num_sequences", "0"], "num_sequences is 0"),
+        (["--horizon_s", "-1"], "horizon_s is -1.0: give a finite number of seconds"),
+    ):
+        with pytest.raises(SystemExit, match=message):
+            avt_distill("anticipate", str(video), "--model", model, *options)
