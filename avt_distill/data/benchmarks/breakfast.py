@@ -53,7 +53,7 @@ class BreakfastConfig(AnticipationConfig):
 
 
 class Breakfast(AnticipationBuilder):
-    """Breakfast Actions; `data_dir` holds either of two forms, told apart by what is there.
+    """Breakfast Actions; `data_dir` holds either of two forms; the first is read where both are there.
 
     Segments: `segments.csv` or `segments.csv.gz` (`video_id, start_frame, end_frame, action`, end not included).
     Official frame labels: `groundTruth/<video>.txt`, a label for each frame, as in the download of MS-TCN and FUTR
@@ -64,7 +64,7 @@ class Breakfast(AnticipationBuilder):
     performance; they have one person, and so are in one split.
 
     `SIL` is background and class 0 of 48. It is not anticipated and part of no past actions, histories or futures
-    unless `background` is `"include"`; `dense_segments` has it, for dense anticipation counts it.
+    unless `background` is `"include"`; `dense_segments` always includes it, as dense anticipation needs.
     """
 
     TITLE = "Breakfast"

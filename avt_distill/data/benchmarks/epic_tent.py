@@ -96,9 +96,8 @@ def recognized_steps(data_dir: str | Path) -> dict[str, tuple[np.ndarray, np.nda
 
 
 def _steps(path: Path, video_id: str, video: Any) -> tuple[np.ndarray, np.ndarray]:
-    frames = (
-        [video[name] for name in ("pred", "gt") if isinstance(video.get(name), list)] if isinstance(video, dict) else []
-    )
+    lists = video if isinstance(video, dict) else {}
+    frames = [lists[name] for name in ("pred", "gt") if isinstance(lists.get(name), list)]
     if len(frames) != 2 or not 0 < len(frames[0]) == len(frames[1]):
         raise AnnotationError(f"{path}: the video '{video_id}' has no 'pred' and 'gt' of as many frames: add them.")
     for steps in frames:
