@@ -20,7 +20,7 @@ STRICT = (
     "avt_distill/evaluation",
     "avt_distill/runs",
 )
-CEILING = 183
+CEILING = 180
 
 
 def errors() -> list[tuple[Path, str]]:

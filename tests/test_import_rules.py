@@ -18,7 +18,7 @@ FLOORS = (
 )
 # What the arithmetic needs of others: `cards` and the rooms of metrics and evaluation are numbers and text alone.
 ARITHMETIC = ("metrics/", "evaluation/", "sharing/cards.py")
-DATA_OF_TEACHERS = ("builder", "labels", "history", "segments")
+DATA_OF_TEACHERS = ("builder", "labels", "history", "performances", "segments")
 MODEL_OF_DATA = ("temporal_avt", "video_io_avt", "video_processing_avt", "video_source_avt")
 
 

@@ -19,12 +19,13 @@ import datasets
 import pandas as pd
 import pyarrow as pa
 
-from modeling_avt.temporal_avt import TIME_RULES, sample_frames
+from modeling_avt.temporal_avt import sample_frames
 from modeling_avt.video_io_avt import probe
 
 from ..runs.names import OTHER_SPELLING, has_other_spelling
+from .future import FUTURE_COLUMNS
 from .labels import LabelSpace
-from .rows import RowOptions, anticipation_rows, can_be_anticipated
+from .rows import ROW_RULES, RowOptions, anticipation_rows, can_be_anticipated
 from .segments import AnnotationError
 from .videos import find_videos, videos_with_rate
 
@@ -46,6 +47,8 @@ class Annotations:
         splits (`dict[str, pd.DataFrame]`): The segment table of each split.
         video_fps (`dict[str, float]`): Frames per second of each video.
         history (`dict[str, pd.DataFrame]`, *optional*): Where a split's histories are taken from, if not from itself.
+        dense (`dict[str, pd.DataFrame]`, *optional*): A split's segments with those of a background class, which
+            `splits` then lack: see `AnticipationBuilder.dense_segments`.
         many_shot (`dict[str, list[int]]`, *optional*): The ids that the benchmark calls many-shot, of `"verb"` and of
             `"noun"`: see `metrics.many_shot_actions`.
     """
@@ -54,6 +57,7 @@ class Annotations:
     splits: dict[str, pd.DataFrame]
     video_fps: dict[str, float]
     history: dict[str, pd.DataFrame] = field(default_factory=dict)
+    dense: dict[str, pd.DataFrame] = field(default_factory=dict)
     many_shot: dict[str, list[int]] | None = None
 
 
@@ -97,7 +101,9 @@ class AnticipationBuilder(datasets.ArrowBasedBuilder):
         if videos is not None:
             kwargs["videos"] = str(Path(videos).resolve())
         # `datasets` sets options one by one on a configuration that exists.
-        kwargs |= {name: rule(name, kwargs[name]) for name, rule in TIME_RULES.items() if kwargs.get(name) is not None}
+        kwargs |= {name: rule(name, kwargs[name]) for name, rule in ROW_RULES.items() if kwargs.get(name) is not None}
+        if not kwargs.get("num_future_actions"):  # the same rows as without it, so the same cache
+            kwargs.pop("num_future_actions", None)
         if (past_end := kwargs.get("past_end", "error")) not in PAST_END:
             raise AnnotationError(f"past_end is '{past_end}': give one of {PAST_END}.")
         self.late: dict[str, list[str]] = {}
@@ -117,8 +123,9 @@ class AnticipationBuilder(datasets.ArrowBasedBuilder):
             found = videos_with_rate([self.config.videos], self.config.video_fps)
             for name, segments in annotations.splits.items():
                 annotations.splits[name], self.late[name] = self._within_videos(segments, found)
-            for name, segments in annotations.history.items():
-                annotations.history[name], _ = self._within_videos(segments, found)
+            for tables in (annotations.history, annotations.dense):
+                for name, segments in tables.items():
+                    tables[name], _ = self._within_videos(segments, found)
             self._report_late()
         return annotations
 
@@ -152,12 +159,19 @@ class AnticipationBuilder(datasets.ArrowBasedBuilder):
         )
         return rows.assign(video=rows["video_id"].map(videos))
 
+    def dense_segments(self, split: str) -> pd.DataFrame:
+        """Returns the segments of a split, with those of a background class where the benchmark has one.
+
+        Dense anticipation counts background like any action; rows, their labels, histories and futures leave it out.
+        """
+        return self.annotations.dense.get(split, self.annotations.splits[split])
+
     def facts(self) -> dict:
         """Returns what a card says of the data set that was built: its options, its labels, and each split's size."""
         space = self.annotations.label_space
         return {
             "title": self.TITLE,
-            **{option.name: getattr(self.config, option.name) for option in fields(RowOptions)},
+            **self._row_options(),
             "label_space_hash": space.content_hash,
             **asdict(space),
             "splits": {
@@ -171,10 +185,16 @@ class AnticipationBuilder(datasets.ArrowBasedBuilder):
         description = {
             "benchmark": self.config.name,
             "label_space": space.content_hash,
-            **{option.name: getattr(self.config, option.name) for option in fields(RowOptions)},
+            **self._row_options(),
             "dropped": self.dropped,
         }
-        return datasets.DatasetInfo(description=json.dumps(description), features=row_features(space))
+        features = row_features(space, has_future=bool(self.config.num_future_actions))
+        return datasets.DatasetInfo(description=json.dumps(description), features=features)
+
+    def _row_options(self) -> dict:
+        """Returns the options that shape rows; `num_future_actions` only where rows have these columns."""
+        options = {option.name: getattr(self.config, option.name) for option in fields(RowOptions)}
+        return {name: value for name, value in options.items() if name != "num_future_actions" or value}
 
     def _split_generators(self, dl_manager) -> list[datasets.SplitGenerator]:
         # Rows are made here and not while tables are written: there, errors come wrapped in one that does not say why.
@@ -261,11 +281,18 @@ def _check_duration(path: str, duration_s: float, segments: pd.DataFrame):
         )
 
 
-def row_features(space: LabelSpace) -> datasets.Features:
-    """Returns the schema of a row; -100 stands for an unlabelled `action`, `verb`, `noun` or past action."""
+def row_features(space: LabelSpace, *, has_future: bool = False) -> datasets.Features:
+    """Returns the schema of a row; -100 stands for an unlabelled `action`, `verb`, `noun`, past or future action.
+
+    Args:
+        space (`LabelSpace`): Names of the labels.
+        has_future (`bool`, *optional*, defaults to `False`): Whether rows carry the columns of
+            `future.future_segments`, whose times are null where the annotations end.
+    """
     text, number, seconds = datasets.Value("string"), datasets.Value("int64"), datasets.Value("float64")
     names = {"action": space.actions, "verb": space.verbs, "noun": space.nouns}
     labels = {name: datasets.ClassLabel(names=list(values)) if values else number for name, values in names.items()}
+    future = dict(zip(FUTURE_COLUMNS, map(datasets.List, (number, seconds, seconds)), strict=True))
     return datasets.Features(
         {
             "uid": text,
@@ -282,6 +309,7 @@ def row_features(space: LabelSpace) -> datasets.Features:
             **labels,
             "history": datasets.List(number),
             "narration": text,
+            **(future if has_future else {}),
         }
     )
 

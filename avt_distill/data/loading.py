@@ -8,9 +8,12 @@ import datasets
 
 from ..runs.arguments import mapping
 from .arguments import DatasetArguments
+from .benchmarks.breakfast import Breakfast
 from .benchmarks.demo import DemoKitchen
+from .benchmarks.ego4d_lta import Ego4dLta
 from .benchmarks.egtea import EgteaGazePlus
 from .benchmarks.epic_kitchens import EpicKitchens55, EpicKitchens100
+from .benchmarks.epic_tent import EpicTent
 from .benchmarks.fifty_salads import FiftySalads
 from .benchmarks.own_data import OwnData
 from .builder import AnticipationBuilder
@@ -22,6 +25,9 @@ BUILDERS = {
     "epic_kitchens_100": EpicKitchens100,
     "egtea": EgteaGazePlus,
     "fifty_salads": FiftySalads,
+    "breakfast": Breakfast,
+    "epic_tent": EpicTent,
+    "ego4d_lta": Ego4dLta,
     "demo": DemoKitchen,
     "csv": OwnData,
 }
@@ -49,8 +55,9 @@ def load_anticipation_dataset(name_or_path: str, **builder_kwargs) -> datasets.D
     """Returns the splits of a benchmark, or of one's own data: rows of anticipation, built once and then cached.
 
     Args:
-        name_or_path (`str`): `"epic_kitchens_55"`, `"epic_kitchens_100"`, `"egtea"`, `"fifty_salads"`, `"demo"` or
-            `"csv"`, with `data_dir` among the options; or a folder with `segments.csv`, which is short for the last.
+        name_or_path (`str`): `"epic_kitchens_55"`, `"epic_kitchens_100"`, `"egtea"`, `"fifty_salads"`, `"breakfast"`,
+            `"epic_tent"`, `"ego4d_lta"`, `"demo"` or `"csv"`, with `data_dir` among the options; or a folder with
+            `segments.csv`, which is short for the last.
         builder_kwargs: `config_name`, `data_dir`, `videos`, `cache_dir`, and the options of `rows.RowOptions`.
 
     Raises:

@@ -9,11 +9,15 @@ import pandas as pd
 
 from modeling_avt.temporal_avt import TIME_RULES, observed_window, sample_frames
 
+from ..runs.options import NUM_FUTURE_ACTIONS
+from .future import future_segments
 from .history import action_histories
 from .past_labels import label_frames
 from .segments import AnnotationError
 
 logger = logging.getLogger(__name__)
+
+ROW_RULES = {**TIME_RULES, "num_future_actions": NUM_FUTURE_ACTIONS}
 
 
 @dataclass
@@ -28,6 +32,8 @@ class RowOptions:
         protocol (`str`): `"exact"` or `"avt"`: see `modeling_avt.temporal_avt`.
         source (`str`): `"video"` or `"features"`; what `frame_indices` number under `"avt"`.
         history_cutoff (`str`): `"started"`, `"ended"` or `"segment_start"`: see `history.action_histories`.
+        num_future_actions (`int`): Actions Z that each row carries as its future: see `future.future_segments`. 0: rows
+            have no such columns.
     """
 
     tau_a: float = 1.0
@@ -37,9 +43,10 @@ class RowOptions:
     protocol: str = "exact"
     source: str = "video"
     history_cutoff: str = "started"
+    num_future_actions: int = 0
 
     def __post_init__(self):
-        for name, rule in TIME_RULES.items():
+        for name, rule in ROW_RULES.items():
             setattr(self, name, rule(name, getattr(self, name)))
 
 
@@ -67,7 +74,7 @@ def anticipation_rows(
 
     The rows have the columns `uid`, `video_id`, `start_s`, `end_s`, `observed_start_s`, `observed_end_s`,
     `frame_times`, `frame_indices`, `frame_mask`, `past_actions` (arrays of T), `action`, `verb`, `noun`, `history`,
-    `narration`.
+    `narration`; with `num_future_actions` also `future_actions`, `future_start_s`, `future_end_s` (arrays of Z).
     Past actions come from segments of the same split: under `"avt"` from its kept rows, as in the reference.
     """
     kept = can_be_anticipated(segments, options)
@@ -91,6 +98,8 @@ def anticipation_rows(
     rows["frame_mask"], rows["past_actions"] = list(masks), list(labels)
     history_segments = segments if history_segments is None else history_segments
     rows["history"] = action_histories(rows, history_segments, cutoff=options.history_cutoff)
+    if options.num_future_actions:
+        rows = rows.assign(**future_segments(rows, segments, options.num_future_actions))
     return rows
 
 

@@ -5,11 +5,18 @@ A segment table is a pandas DataFrame with one row a segment and the columns `ui
 """
 
 import csv
+import gzip
+import io
+import json
 import logging
 import unicodedata
+import zlib
 from collections import Counter
 from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from itertools import groupby
 from pathlib import Path
+from typing import Any, BinaryIO, TextIO, cast
 
 import numpy as np
 import pandas as pd
@@ -31,7 +38,7 @@ def read_csv(path: str | Path, *columns: str, header: int | None = 0) -> pd.Data
     """Returns a CSV file as text columns, without blanks around the values; the index, `line`, is the line in the file.
 
     Args:
-        path (`str` or `Path`): The file.
+        path (`str` or `Path`): The file, compressed where its name ends in `.gz`.
         columns (`str`): Columns that must be there.
         header (`int`, *optional*, defaults to 0): The line of the column names, 0; `None`: the file has none.
 
@@ -41,12 +48,6 @@ def read_csv(path: str | Path, *columns: str, header: int | None = 0) -> pd.Data
     """
     try:
         numbered = list(_csv_lines(path))
-    except OSError as error:
-        advice = "give the folder of the annotation files"
-        reason = "does not exist" if isinstance(error, FileNotFoundError) else f"cannot be read ({error.strerror})"
-        raise AnnotationError(f"{path} {reason}: {advice}.") from error
-    except UnicodeDecodeError as error:
-        raise AnnotationError(f"{path} is not UTF-8 text ({error.reason}): save it as UTF-8.") from error
     except csv.Error as error:
         raise AnnotationError(f"{path} cannot be read as CSV ({error}): correct it.") from error
     if not numbered:
@@ -66,9 +67,72 @@ def read_csv(path: str | Path, *columns: str, header: int | None = 0) -> pd.Data
     return pd.DataFrame(list(rows), columns=names, index=pd.Index(lines, name=LINE), dtype=str)
 
 
+@contextmanager
+def _open_annotations(path: str | Path) -> Iterator[TextIO]:
+    """Opens a text file, compressed or not; raises `AnnotationError` where it cannot be read, within the block too."""
+    try:
+        with gzip.open(path) if str(path).endswith(".gz") else open(path, "rb") as stored:
+            # Spreadsheets begin files with a byte order mark.
+            yield io.TextIOWrapper(cast(BinaryIO, stored), encoding="utf-8-sig", newline="")
+    except (gzip.BadGzipFile, zlib.error, EOFError) as error:
+        raise AnnotationError(f"{path} is damaged or incomplete ({error}): download it again.") from error
+    except OSError as error:
+        reason = "does not exist" if isinstance(error, FileNotFoundError) else f"cannot be read ({error.strerror})"
+        raise AnnotationError(f"{path} {reason}: give the folder of the annotation files.") from error
+    except UnicodeDecodeError as error:
+        raise AnnotationError(f"{path} is not UTF-8 text ({error.reason}): save it as UTF-8.") from error
+
+
+def read_annotation_json(path: str | Path) -> Any:
+    """Returns what a JSON file holds, compressed where its name ends in `.gz`.
+
+    Raises:
+        AnnotationError: for a file that is missing, damaged or not JSON.
+    """
+    with _open_annotations(path) as file:
+        text = file.read()
+    try:
+        return json.loads(text)
+    except json.JSONDecodeError as error:
+        raise AnnotationError(f"{path} is not JSON ({error}): download it again.") from error
+
+
+def first_existing(folder: Path, *names: str) -> Path | None:
+    """Returns the first of several files that a folder has, or `None`."""
+    return next((folder / name for name in names if (folder / name).exists()), None)
+
+
+def frame_seconds(frames: pd.Series, fps: float) -> pd.Series:
+    """Returns frame numbers, which may be text, in seconds; NaN where they are none, which `segment_table` refuses."""
+    return pd.Series(np.asarray(pd.to_numeric(frames, errors="coerce"), dtype=float) / fps, index=frames.index)
+
+
+def train_and_test(source: str | Path, segments: pd.DataFrame, test_videos: Iterable[str]) -> dict[str, pd.DataFrame]:
+    """Returns the segment tables of `"train"` and `"test"`, divided by video.
+
+    Raises:
+        AnnotationError: where one of them has no segments.
+    """
+    is_test = segments["video_id"].isin(list(test_videos))
+    splits = {"train": segments.loc[~is_test], "test": segments.loc[is_test]}
+    for split, table in splits.items():
+        if table.empty:
+            raise AnnotationError(f"{source} leaves no segments in '{split}': add the annotations of its videos.")
+    return {split: table.reset_index(drop=True) for split, table in splits.items()}
+
+
+def label_runs(labels: Iterable) -> Iterator[tuple[Any, int, int]]:
+    """Yields each run of equal labels of consecutive frames: the label, its first frame, and the one after its last."""
+    first = 0
+    for label, run in groupby(labels):
+        end = first + sum(1 for _ in run)
+        yield label, first, end
+        first = end
+
+
 def _csv_lines(path: str | Path) -> Iterator[tuple[int, list[str]]]:
     """Yields the number of each line that is not blank, where it begins, and its fields."""
-    with open(path, encoding="utf-8-sig", newline="") as file:  # spreadsheets begin files with a byte order mark
+    with _open_annotations(path) as file:
         reader, begins = csv.reader(file, skipinitialspace=True, strict=True), 1
         for fields in reader:
             if any(fields) or len(fields) > 1:

@@ -9,6 +9,7 @@ import torch
 
 from modeling_avt.temporal_avt import REFERENCE_FEATURE_FPS
 
+from ..data.performances import performance_of
 from ..features.stores import FeatureStore
 from ..teacher.cross_fitting import assign_folds
 from .logistic import LinearClassifier, choose_l2, fit_logistic
@@ -46,8 +47,8 @@ def fit_probe(
     known = np.flatnonzero(np.asarray(rows["action"]) >= 0)  # videos without a labelled row make no fold
     features, labels = features[known], np.asarray(rows["action"])[known]
     videos, l2 = np.asarray(rows["video_id"])[known].tolist(), L2_OF_ONE_VIDEO
-    if (num_videos := len(set(videos))) > 1:
-        fold_of = assign_folds(videos, min(NUM_FOLDS, num_videos))
+    if (num_performances := len(set(map(performance_of, videos)))) > 1:
+        fold_of = assign_folds(videos, min(NUM_FOLDS, num_performances))
         folds = np.array([fold_of[video] for video in videos])
         l2 = choose_l2(features, labels, folds, num_actions, device=device)
         logger.info("Probe: L2 penalty %g, chosen on held-out training videos.", l2)

@@ -9,6 +9,7 @@ from collections.abc import Callable, Sequence
 import numpy as np
 import pandas as pd
 
+from ..data.performances import performance_of
 from ..metrics import softmax
 from .scorer import Scorer
 
@@ -16,25 +17,29 @@ from .scorer import Scorer
 def assign_folds(video_ids: Sequence[str], num_folds: int, *, seed: int = 0) -> dict[str, int]:
     """Returns the fold of each video, such that the folds have about equally many rows.
 
+    Videos of one performance, seen by several cameras, are in one fold: see `data.performances`.
+
     Args:
         video_ids (`Sequence[str]`): The video of each row.
         num_folds (`int`): Number of folds K, at least 2.
         seed (`int`, *optional*, defaults to 0): Decides among videos of as many rows.
 
     Raises:
-        ValueError: for fewer than 2 folds, or fewer videos than folds.
+        ValueError: for fewer than 2 folds, or fewer performances than folds.
     """
-    videos, counts = np.unique(np.asarray(video_ids, dtype=str), return_counts=True)
-    if not 2 <= num_folds <= len(videos):
-        raise ValueError(f"num_folds is {num_folds}: give 2 to {len(videos)}, the number of videos.")
-    shuffled = np.random.default_rng(seed).permutation(len(videos))
+    performances = {str(video): performance_of(str(video)) for video in video_ids}
+    names, counts = np.unique([performances[str(video)] for video in video_ids], return_counts=True)
+    if not 2 <= num_folds <= len(names):
+        what = "videos" if len(names) == len(performances) else "performances, which several cameras may have filmed"
+        raise ValueError(f"num_folds is {num_folds}: give 2 to {len(names)}, the number of {what}.")
+    shuffled = np.random.default_rng(seed).permutation(len(names))
     sizes = np.zeros(num_folds, dtype=int)
     fold_of = {}
     for index in shuffled[np.argsort(-counts[shuffled], kind="stable")]:
         fold = int(np.argmin(sizes))
-        fold_of[str(videos[index])] = fold
+        fold_of[str(names[index])] = fold
         sizes[fold] += counts[index]
-    return fold_of
+    return {video: fold_of[name] for video, name in performances.items()}
 
 
 def cross_fitted_logits(

@@ -20,6 +20,7 @@ from transformers import (
 
 from ..data.builder import AnticipationBuilder
 from ..data.labels import LabelSpace
+from ..data.performances import performance_of
 from ..metrics import label_ranks
 from ..runs.fingerprints import checkpoint_digest, columns_digest, decisive_options
 from ..runs.folder import SETTINGS, is_record, keep_settings, write_json
@@ -183,16 +184,19 @@ def _record(trainer: Trainer, train: pd.DataFrame, held_out: pd.DataFrame) -> di
 def hold_out_videos(rows: pd.DataFrame, fraction: float, seed: int) -> tuple[pd.DataFrame, pd.DataFrame]:
     """Returns the rows to train on and the held-out ones: whole videos, about `fraction` of them and at least one.
 
+    Videos of one performance, seen by several cameras, are held out together: see `data.performances`.
+
     Raises:
         ValueError: where that leaves no video to train on.
     """
     if not fraction:
         return rows, rows.iloc[:0]
-    videos = np.random.default_rng(seed).permutation(sorted(set(rows["video_id"])))
+    performances = rows["video_id"].map(performance_of)
+    videos = np.random.default_rng(seed).permutation(sorted(set(performances)))
     count = max(1, round(fraction * len(videos)))
     if count >= len(videos):
         raise ValueError(f"held_out_fraction {fraction} of {len(videos)} videos leaves none to train on: give less.")
-    is_held_out = rows["video_id"].isin(videos[:count])
+    is_held_out = performances.isin(videos[:count])
     return rows[~is_held_out].reset_index(drop=True), rows[is_held_out].reset_index(drop=True)
 
 

@@ -10,7 +10,7 @@ import pandas as pd
 
 from ..builder import Annotations, AnticipationBuilder, AnticipationConfig
 from ..labels import UNLABELLED, LabelSpace
-from ..segments import AnnotationError, read_csv, segment_table
+from ..segments import AnnotationError, frame_seconds, read_csv, segment_table
 
 RULSTM_FPS = 30.0
 CONFIGS = [AnticipationConfig(name="rulstm"), AnticipationConfig(name="official")]
@@ -21,7 +21,8 @@ class EpicKitchens55(AnticipationBuilder):
 
     Splits: `train`, `validation` (the labelled videos as RULSTM divides them) and, where their files are there, the
     challenge's `test_seen` and `test_unseen`, unlabelled. Configurations: `rulstm` (default) and `official`, which
-    reads times, uids and narrations of the labelled splits from `EPIC_train_action_labels.csv`.
+    reads times, uids and narrations of the labelled splits from `EPIC_train_action_labels.csv`, and the test splits
+    from `EPIC_test_s1_timestamps.csv` and `EPIC_test_s2_timestamps.csv` where these are there.
     """
 
     TITLE = "EPIC-Kitchens-55"
@@ -40,8 +41,11 @@ class EpicKitchens55(AnticipationBuilder):
         else:
             files = {"train": "training.csv", "validation": "validation.csv"}
             splits = {split: read_rulstm(folder / name, space) for split, name in files.items()}
-        for split in ("test_seen", "test_unseen"):
-            if (folder / f"{split}.csv").exists():
+        of_challenge = {"test_seen": "EPIC_test_s1_timestamps.csv", "test_unseen": "EPIC_test_s2_timestamps.csv"}
+        for split, official in of_challenge.items():
+            if self.config.name == "official" and (folder / official).exists():
+                splits[split] = read_timestamps(folder / official, space, uid="uid")
+            elif (folder / f"{split}.csv").exists():
                 splits[split] = read_rulstm(folder / f"{split}.csv", space)
         return Annotations(
             space, splits, _video_fps(folder / "EPIC_video_info.csv", "video"), many_shot=_many_shot(folder)
@@ -53,7 +57,7 @@ class EpicKitchens100(AnticipationBuilder):
 
     Splits: `train`, `validation` and, where its file is there, the challenge's `test`, unlabelled. Configurations:
     `rulstm` (default) and `official`, which reads `EPIC_100_train.csv` and `EPIC_100_validation.csv`, those that are
-    there, with their narrations.
+    there, with their narrations, and `EPIC_100_test_timestamps.csv` where it is there.
     """
 
     TITLE = "EPIC-Kitchens-100"
@@ -72,7 +76,9 @@ class EpicKitchens100(AnticipationBuilder):
         else:
             files = {"train": "training.csv", "validation": "validation.csv"}
             splits = {split: read_rulstm(folder / name, space) for split, name in files.items()}
-        if (folder / "test_timestamps.csv").exists():
+        if self.config.name == "official" and (folder / "EPIC_100_test_timestamps.csv").exists():
+            splits["test"] = read_timestamps(folder / "EPIC_100_test_timestamps.csv", space, uid="narration_id")
+        elif (folder / "test_timestamps.csv").exists():
             splits["test"] = read_rulstm(folder / "test_timestamps.csv", space)
         return Annotations(space, splits, _video_fps(folder / "EPIC_100_video_info.csv", "video_id"))
 
@@ -95,8 +101,8 @@ def read_rulstm(path: Path, space: LabelSpace) -> pd.DataFrame:
         space,
         uid=table[0],
         video_id=table[1],
-        start_s=pd.to_numeric(table[2], errors="coerce") / RULSTM_FPS,
-        end_s=pd.to_numeric(table[3], errors="coerce") / RULSTM_FPS,
+        start_s=frame_seconds(table[2], RULSTM_FPS),
+        end_s=frame_seconds(table[3], RULSTM_FPS),
         verb=table[4],
         noun=table[5],
         action=table[6],
@@ -129,6 +135,26 @@ def read_official(path: Path, space: LabelSpace, uid: str) -> pd.DataFrame:
         noun=table["noun_class"],
         action=[action_of[pair] for pair in pairs],
         narration=table["narration"],
+    )
+
+
+def read_timestamps(path: Path, space: LabelSpace, uid: str) -> pd.DataFrame:
+    """Returns the segments of an official file of a challenge's test split, which has times and no labels.
+
+    Args:
+        path (`Path`): The file.
+        space (`LabelSpace`): The labels of the other splits.
+        uid (`str`): The column that names a segment.
+    """
+    table = read_csv(path, uid, "video_id", "start_timestamp", "stop_timestamp")
+    return segment_table(
+        path,
+        space,
+        uid=table[uid],
+        video_id=table["video_id"],
+        start_s=table["start_timestamp"].map(seconds),
+        end_s=table["stop_timestamp"].map(seconds),
+        action=pd.Series(UNLABELLED, index=table.index),
     )
 
 

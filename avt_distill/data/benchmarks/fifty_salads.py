@@ -1,6 +1,5 @@
 """50 Salads (mid granularity, 17 actions), five folds by user."""
 
-from itertools import groupby
 from pathlib import Path
 
 import pandas as pd
@@ -10,7 +9,7 @@ from ...runs.names import file_name
 from ...runs.texts import read_user_text
 from ..builder import Annotations, AnticipationBuilder, AnticipationConfig
 from ..labels import LabelSpace
-from ..segments import AnnotationError, read_csv, segment_table
+from ..segments import AnnotationError, frame_seconds, label_runs, read_csv, segment_table, train_and_test
 
 # Labels of the official files that are no actions.
 BACKGROUND = ("background", "action_start", "action_end")
@@ -45,16 +44,11 @@ class FiftySalads(AnticipationBuilder):
             space,
             uid=table["video_id"] + "_" + table["start_frame"].astype(str),
             video_id=table["video_id"],
-            start_s=pd.to_numeric(table["start_frame"], errors="coerce") / fps,
-            end_s=pd.to_numeric(table["end_frame"], errors="coerce") / fps,
+            start_s=frame_seconds(table["start_frame"], fps),
+            end_s=frame_seconds(table["end_frame"], fps),
             action=table["action_class"],
         )
-        is_test = segments["video_id"].isin(test_videos)
-        splits = {"train": segments[~is_test], "test": segments[is_test]}
-        for split, table in splits.items():
-            if table.empty:
-                raise AnnotationError(f"{folder}: fold {fold} leaves no segments in '{split}'.")
-        splits = {split: table.reset_index(drop=True) for split, table in splits.items()}
+        splits = train_and_test(f"{folder}: fold {fold}", segments, test_videos)
         return Annotations(space, splits, dict.fromkeys(segments["video_id"], fps))
 
 
@@ -77,14 +71,11 @@ def _read_frame_labels(folder: Path, fold: str) -> tuple[LabelSpace, pd.DataFram
     videos = {split: [file_name(Path(line).stem) for line in _lines(path)] for split, path in bundles.items()}
     rows = []
     for video_id in [*videos["train"], *videos["test"]]:
-        first = 0
-        for label, run in groupby(_lines(folder / "groundTruth" / f"{video_id}.txt")):
-            end = first + len(list(run))
+        for label, first, end in label_runs(_lines(folder / "groundTruth" / f"{video_id}.txt")):
             if label in action_of:
                 rows.append((video_id, first, end, action_of[label]))
             elif label not in BACKGROUND:
                 raise AnnotationError(f"{video_id}.txt, line {first + 1}: '{label}' is not in mapping.txt.")
-            first = end
     table = pd.DataFrame(rows, columns=["video_id", "start_frame", "end_frame", "action_class"])
     return space, table, videos["test"], OFFICIAL_FPS
 

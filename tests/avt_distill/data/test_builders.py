@@ -11,6 +11,7 @@ from helpers.videos import numbered_frames, write_pictures, write_video
 
 from avt_distill.data import LabelSpace, anticipation_builder, load_anticipation_dataset
 from avt_distill.data.benchmarks.epic_kitchens import read_official
+from avt_distill.data.future import FUTURE_COLUMNS
 from avt_distill.data.rows import RowOptions, anticipation_rows
 from avt_distill.data.segments import AnnotationError
 
@@ -103,6 +104,8 @@ BENCHMARKS = {
     "epic_kitchens_100": ("annotations/ek100", "rulstm", "validation"),
     "egtea": ("annotations/egtea", "split1_complete", "validation"),
     "fifty_salads": ("salads50", "fold1", "test"),
+    "breakfast": ("breakfast", "split1", "test"),
+    "epic_tent": ("epic_tent", "fold1", "test"),
 }
 
 
@@ -111,7 +114,7 @@ BENCHMARKS = {
 def test_benchmarks_do_not_look_ahead(name, protocol, tmp_path):
     """Whatever begins after a row's window is made another action at another time: the row must stay as it is."""
     folder, config_name, split = BENCHMARKS[name]
-    options = {"config_name": config_name, "protocol": protocol, "cache_dir": str(tmp_path)}
+    options = {"config_name": config_name, "protocol": protocol, "cache_dir": str(tmp_path), "num_future_actions": 3}
     builder = anticipation_builder(name, data_dir=require_shared("data", *folder.split("/")), **options)
     segments, annotations = builder.annotations.splits[split], builder.annotations
     history_source = annotations.history.get(split, segments)
@@ -123,7 +126,9 @@ def test_benchmarks_do_not_look_ahead(name, protocol, tmp_path):
             changed = [change_after(table, before, len(annotations.label_space.actions)) for table in tables]
             after = make_rows(builder, *changed).set_index("uid").loc[before["uid"]]
             assert max(before["frame_times"]) <= before["observed_end_s"] + 1e-3 < before["start_s"]
-            for column in set(rows) - {"uid", "end_s", "action", "verb", "noun", "narration"}:
+            assert after["future_actions"][0] == after["action"]
+            assert not np.array_equal(before["future_actions"], after["future_actions"])
+            for column in set(rows) - {"uid", "end_s", "action", "verb", "noun", "narration", *FUTURE_COLUMNS}:
                 assert np.array_equal(before[column], after[column]), (before["uid"], column)
 
 

@@ -93,6 +93,14 @@ def test_held_out_videos_are_whole_and_depend_on_the_seed_alone():
         hold_out_videos(rows, 0.99, seed=0)
 
 
+def test_cameras_of_one_performance_are_held_out_together():
+    videos = [f"P{n:02d}_{camera}_P{n:02d}_tea" for n in range(3, 9) for camera in ("cam01", "cam02", "stereo01")]
+    for seed in range(5):
+        train, held_out = hold_out_videos(pd.DataFrame({"video_id": videos}), 0.3, seed)
+        assert len(held_out) == 6
+        assert {video[:3] for video in train["video_id"]}.isdisjoint(video[:3] for video in held_out["video_id"])
+
+
 class KilledError(Exception):
     pass
 

@@ -1,0 +1,37 @@
+"""The actions after an observed window, which rows carry for predictions of several actions ahead."""
+
+import numpy as np
+import pandas as pd
+
+from .labels import UNLABELLED
+
+FUTURE_COLUMNS = ("future_actions", "future_start_s", "future_end_s")
+
+
+def future_segments(rows: pd.DataFrame, segments: pd.DataFrame, num_future_actions: int) -> dict[str, list[np.ndarray]]:
+    """Returns the next Z actions of each row: its own action, then those that follow it.
+
+    The segments of a video are in order of their starts, and those that start together in the order of the table. A
+    row's future is its own segment and the Z - 1 after it in this order, wherever earlier segments end. Segments that
+    overlap are therefore all listed, and of two that start together the second is in the future of the first, but not
+    the first in that of the second.
+
+    Args:
+        rows (`pd.DataFrame`): `uid` of N rows, each of them that of a segment.
+        segments (`pd.DataFrame`): The segment table of the rows' split. Futures hold nothing of other splits.
+        num_future_actions (`int`): Z.
+
+    Returns:
+        `dict`: For each row, `future_actions` int64 `(Z,)`, -100 for unlabelled segments and where the annotations end;
+        `future_start_s` and `future_end_s` float64 `(Z,)`, seconds from the first frame, NaN where they end.
+    """
+    ordered = segments.sort_values(["video_id", "start_s"], kind="stable")
+    own = pd.Series(np.arange(len(ordered)), index=ordered["uid"]).loc[rows["uid"]].to_numpy()
+    positions = own[:, None] + np.arange(num_future_actions)  # (N, Z)
+    of_video = ordered["video_id"].to_numpy()
+    last = pd.Series(np.arange(len(ordered))).groupby(of_video).transform("max").to_numpy()
+    is_annotated = positions <= last[own, None]
+    positions = np.where(is_annotated, positions, 0)
+    actions = np.where(is_annotated, ordered["action"].to_numpy()[positions], UNLABELLED)
+    times = (np.where(is_annotated, ordered[name].to_numpy()[positions], np.nan) for name in ("start_s", "end_s"))
+    return {name: list(values) for name, values in zip(FUTURE_COLUMNS, (actions, *times), strict=True)}
