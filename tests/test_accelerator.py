@@ -158,6 +158,22 @@ def test_a_reader_reads_as_on_the_cpu(device):
     assert answers[1] == pytest.approx(answers[0], abs=1e-4)
 
 
+@pytest.mark.parametrize("reader", [True, False])
+def test_sequences_and_timelines_are_those_of_the_cpu(device, reader):
+    model = reading_model(tiny_vit_config, tau_a=0.5)
+    frames, asked = np.stack(list(numbered_frames(16, width=64, height=48))), {"frames_per_second": 2, "reader": reader}
+    answers = []
+    for each, where in ((model, "cpu"), (copy.deepcopy(model).to(device), device)):
+        anticipate = ActionAnticipationPipeline(model=each, video_processor=tiny_processor(), device=where)
+        sequences = anticipate(frames, at=7.5, num_actions=3, num_sequences=27, **asked)
+        scores = {tuple(action["label"] for action in entry["actions"]): entry["score"] for entry in sequences}
+        spans = anticipate(frames, at=7.5, horizon_s=4.0, **asked)
+        answers.append((scores, [(span["label"], span["ends_at_s"]) for span in spans]))
+    assert answers[1][0] == pytest.approx(answers[0][0], abs=1e-4)
+    assert answers[1][1] == answers[0][1]
+    assert sum(answers[0][0].values()) == pytest.approx(1)
+
+
 def test_a_stream_takes_no_more_memory_with_time(device):
     if device.type != "cuda":
         pytest.skip("only CUDA counts the memory that tensors take")
