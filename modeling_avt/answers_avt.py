@@ -4,6 +4,7 @@ import math
 
 import torch
 
+from .calibration_avt import Calibration
 from .futures_avt import Question, of_steps, spans
 from .numbers_avt import check_scores
 from .reader_avt import HistoryReader
@@ -20,6 +21,9 @@ def answer_to(
 ) -> list[dict]:
     """Returns what is asked for: the likeliest next actions, sequences of several, or a timeline.
 
+    Where a threshold was fitted, entries of next actions also have `says`: the label of the likeliest, or `None` if it
+    is not likely enough to be said.
+
     Args:
         question (`Question`): It.
         scores (`torch.Tensor` of shape `(K, A)`): Of the next action, and where there is no reader, of each further
@@ -32,11 +36,22 @@ def answer_to(
     Raises:
         ValueError: where a score is not finite, and for a timeline without a clock.
     """
+    calibration = calibration_of(config, reader)
+    scores = calibration.calibrated(scores)
     if question.num_actions is not None:
         return _sequences(question.num_actions, question, scores, config, reader)
     if question.horizon_s is not None:
         return _timeline(question.horizon_s, scores, config, at_s, reader, read_until_s)
-    return most_likely(scores[0], config, question.top_k)
+    entries = most_likely(scores[0], config, question.top_k)
+    if calibration.error_rate is None:
+        return entries
+    says = entries[0]["label"] if calibration.says(entries[0]["score"]) else None
+    return [{**entry, "says": says} for entry in entries]
+
+
+def calibration_of(config, reader: HistoryReader | None) -> Calibration:
+    """Returns the calibration of what is answered with a reader, or by the model alone."""
+    return Calibration(**(config.calibration if reader is None else reader.settings.calibration) or {})
 
 
 def _sequences(

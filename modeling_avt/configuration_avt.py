@@ -20,6 +20,7 @@ from .backbone_configuration_avt import (
     has_predictor,
     is_video_model,
 )
+from .calibration_avt import calibration_or_none
 from .labels_avt import NUM_LABELS, id_to_label, label_to_id, settled_labels, verb_noun_pairs, with_given
 from .rules_avt import Choice, Flag, Number, OrNone, WholeNumber, shown
 from .temporal_avt import CLIP_FRAME_RATE, CLIP_RULES, FRAME_RATE, MAX_FRAMES, TIME_RULES, Clips, ClipWindow
@@ -67,6 +68,7 @@ class ReaderSettings:
         beam (`int`, *optional*, defaults to 200): Hypotheses C kept after each frame.
         followers (`int`, *optional*): Likeliest next actions n of each hypothesis that are followed. Default: all.
         min_start (`float`, *optional*, defaults to 1e-6): Starts of a smaller probability are dropped.
+        calibration (`dict`, *optional*): Of what the model and the reader answer together: see `Calibration`.
 
     Raises:
         ValueError: for values out of range.
@@ -81,6 +83,7 @@ class ReaderSettings:
     beam: int = 200
     followers: int | None = None
     min_start: float = 1e-6
+    calibration: dict | None = None
 
     def __post_init__(self):
         for name, rule in READER_RULES.items():
@@ -142,6 +145,7 @@ READER_RULES: dict[str, Callable[[str, Any], Any]] = {
     "beam": WholeNumber(least=1, most=1_000_000),
     "followers": OrNone(WholeNumber(least=1)),
     "min_start": DROPOUT,
+    "calibration": calibration_or_none,
 }
 
 
@@ -227,6 +231,8 @@ class AVTConfig(PretrainedConfig):
             initialisation.
         reader (`dict`, *optional*): Settings of a `HistoryReader`, whose tables are in the checkpoint; needs
             `recognizes_frames`. See `ReaderSettings`; `avt-distill fit_reader` writes it.
+        calibration (`dict`, *optional*): How sure the model may be of its answers without a reader, and when it says
+            nothing; pipelines and streams apply it. See `Calibration`; `avt-distill fit_reader` writes it.
         id2label (`dict[int, str]`, *optional*): Names of the A actions, ids 0..A-1, which may be text, as in JSON.
             `label2id` follows it, or may be given instead; `num_labels=A` alone gives `LABEL_0`, ...
 
@@ -302,6 +308,7 @@ class AVTConfig(PretrainedConfig):
         past_loss_normalizer: str = "labelled",
         initializer_range: float = 0.01,
         reader: dict | None = None,
+        calibration: dict | None = None,
         id2label: dict | None = None,
         label2id: dict | None = None,
         num_labels: int | None = None,
@@ -348,6 +355,7 @@ class AVTConfig(PretrainedConfig):
         self.past_loss_normalizer = past_loss_normalizer
         self.initializer_range = initializer_range
         self.reader = reader
+        self.calibration = calibration
         if isinstance(self.backbone_config, PretrainedConfig):
             self._follow_backbone(self.backbone_config)
         # Transformers records the auto class of the object being saved and no other, and `Trainer` never records the
@@ -579,6 +587,7 @@ FIELD_RULES: dict[str, Callable[[str, Any], Any]] = {
     "past_loss_normalizer": Choice(("labelled", "all")),
     "initializer_range": WEIGHT,
     "reader": _mapping_or_none,
+    "calibration": calibration_or_none,
     "id2label": id_to_label,
     "label2id": label_to_id,
     "num_labels": NUM_LABELS,

@@ -34,6 +34,7 @@ if TYPE_CHECKING:
     from .answers_avt import answer_to  # noqa: F401
     from .backbone_configuration_avt import checked_backbone  # noqa: F401
     from .beam_avt import Reading  # noqa: F401
+    from .calibration_avt import Calibration  # noqa: F401
     from .futures_avt import Question  # noqa: F401
     from .labels_avt import id_to_label  # noqa: F401
     from .picture_folder_avt import PictureFolder  # noqa: F401

@@ -24,6 +24,7 @@ from .video_source_avt import is_video_source
 if TYPE_CHECKING:  # what the files above import, for releases that copy only what one file names itself
     from .backbone_configuration_avt import checked_backbone  # noqa: F401
     from .beam_avt import Reading  # noqa: F401
+    from .calibration_avt import Calibration  # noqa: F401
     from .configuration_avt import ReaderSettings  # noqa: F401
     from .labels_avt import id_to_label  # noqa: F401
     from .losses_avt import classification_loss  # noqa: F401

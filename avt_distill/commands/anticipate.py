@@ -321,7 +321,10 @@ def answer_lines(moment: Mapping) -> list[str]:
     if "actions" in first:
         return [f"{observed}sequences of the next {len(first['actions'])} actions:", *further_lines(moment)]
     lines = [f"{observed}starting at {first['starts_at_s']:.1f} s:"]
-    return lines + [f"{100 * answer['score']:6.1f} %  {answer['label']}" for answer in moment["anticipated"]]
+    lines += [f"{100 * answer['score']:6.1f} %  {answer['label']}" for answer in moment["anticipated"]]
+    if "says" in first:
+        lines.append(f"says: {first['says'] or 'nothing, as no answer is likely enough'}")
+    return lines
 
 
 def further_lines(moment: Mapping) -> list[str]:

@@ -31,6 +31,10 @@ class ReaderArguments(RunArguments):
     min_start: float = option("Starts of a smaller probability are dropped.", 1e-8)
     followers: int | None = option("Likeliest next actions of each hypothesis to follow. Default: all, or 500 of more.")
 
+    error_rate: float | None = option(
+        "Share of answers that may be wrong, if unsure ones are withheld. Default: none is."
+    )
+
     def __post_init__(self):
         from modeling_avt.rules_avt import Number, OrNone  # torch, which --help does without
 
@@ -39,6 +43,7 @@ class ReaderArguments(RunArguments):
         super().__post_init__()
         rules = {"reader_frame_rate": OrNone(Number(above=0)), "num_phases": COUNT, "beam": COUNT, "min_start": SHARE}
         rules |= {"followers": OrNone(COUNT), "recognizer_feature_dim": OrNone(COUNT)}
+        rules |= {"error_rate": OrNone(Number(above=0, below=1))}
         for name, rule in rules.items():
             rule(name, getattr(self, name))
         self.transitions = self.transitions or ["unigram", "bigram", LOG_LINEAR]

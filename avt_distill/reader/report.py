@@ -7,6 +7,8 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
+from ..data.performances import performance_of
+from ..evaluation.calibrating import measured_calibration
 from ..evaluation.statistics import paired_bootstrap, sign_flip_test, student_t_interval
 from ..metrics import anticipation_metrics, expected_calibration_error, label_ranks, log_loss
 from ..runs.folder import write_json
@@ -60,6 +62,7 @@ def report(folder: Path, folds: Mapping[str, FoldResult], seeds: Sequence[int]) 
         name: compare(pooled[reference], of_seeds, rows) for name, of_seeds in pooled.items() if name != reference
     }
     reading = compare(pooled[first.student], pooled[first.pool], rows)
+    calibration = calibrations(folds, {name: pooled[name] for name in (first.student, first.pool)}, rows)
     write_json(
         folder / READER_COMPARISON,
         {
@@ -70,6 +73,7 @@ def report(folder: Path, folds: Mapping[str, FoldResult], seeds: Sequence[int]) 
             "metrics": metrics,
             "comparisons": comparisons,
             "reading": {"student": first.student, "pool": first.pool, **reading},
+            "calibration": calibration,
             "chosen": {name: fold.chosen for name, fold in folds.items()},
         },
     )
@@ -78,6 +82,8 @@ def report(folder: Path, folds: Mapping[str, FoldResult], seeds: Sequence[int]) 
     ]
     lines.append(pd.DataFrame(metrics).T.to_string(float_format="%.2f"))
     lines.append(f"\nTop-1 to '{reference}', with intervals of 95 %\n{comparison_table(comparisons)}")
+    if calibration:
+        lines.append(f"\nCalibrated on held-out training videos\n{calibration_table(calibration)}")
     lines.append(f"\n{EXPLANATION}")
     lines.append(
         f"\nA student with its reader, and a model card: {first.folders[0]}; scores of all in the folders reader/"
@@ -109,7 +115,7 @@ def compare(baseline: Sequence[np.ndarray], candidate: Sequence[np.ndarray], row
     hits = [np.stack([label_ranks(scores, labels) < 1 for scores in side]) for side in (baseline, candidate)]
     means = [of_seeds.mean(0) for of_seeds in hits]  # (N,)
     over_rows = paired_bootstrap(*means)
-    over_videos = paired_bootstrap(*means, groups=rows["video_id"].to_numpy())
+    over_videos = paired_bootstrap(*means, groups=rows["video_id"].map(performance_of).to_numpy())
     found = {
         "difference": 100 * over_rows.difference,
         "relative_percent": 100 * over_rows.difference / over_rows.baseline if over_rows.baseline else None,
@@ -122,6 +128,35 @@ def compare(baseline: Sequence[np.ndarray], candidate: Sequence[np.ndarray], row
         p_value = sign_flip_test(differences)
         found["over_seeds"] = {"low": over_seeds.low, "high": over_seeds.high, "p_value": p_value}
     return found
+
+
+def calibrations(
+    folds: Mapping[str, FoldResult], members: Mapping[str, Sequence[np.ndarray]], rows: pd.DataFrame
+) -> dict[str, dict]:
+    """Returns the result of `measured_calibration` for each member that was calibrated, rows of all folds together."""
+    labels, videos = rows["action"].to_numpy(), rows["video_id"].map(performance_of).tolist()
+    found = {}
+    for name, of_seeds in members.items():
+        of_rows = [fold.chosen["calibrations"].get(name) for fold in folds.values() for _ in range(len(fold.rows))]
+        if None not in of_rows:
+            found[name] = measured_calibration(of_seeds, labels, videos, of_rows)
+    return found
+
+
+def calibration_table(calibration: Mapping[str, dict]) -> str:
+    """Returns the result of `calibrations` as text, one line a member."""
+    lines = {}
+    for name, found in calibration.items():
+        line = {
+            short: f"{found['before'][measure]:.2f} -> {found['after'][measure]:.2f}"
+            for short, measure in (("log loss", "log_loss"), ("calibration error", "expected_calibration_error"))
+        }
+        if "coverage" in found:
+            line[f"answered, for {found['error_rate']:g} % errors"] = f"{found['coverage']:.1f} %"
+            none = found["error"] is None
+            line["errors among them"] = "-" if none else "{error:.1f} % [{low:.1f}, {high:.1f}]".format(**found)
+        lines[name] = line
+    return pd.DataFrame(lines).T.to_string()
 
 
 def _interval(found) -> dict:

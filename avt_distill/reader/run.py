@@ -1,6 +1,7 @@
 """Readers of a run: of one fold or of all, held against what reads no text, on rows that nothing was chosen on."""
 
 import copy
+import logging
 from collections.abc import Iterable
 from dataclasses import asdict, replace
 from pathlib import Path
@@ -13,7 +14,9 @@ from modeling_avt.reader_avt import HistoryReader
 
 from ..data.builder import AnticipationBuilder
 from ..data.loading import choose_splits, dataset_builder
+from ..data.performances import performance_of
 from ..evaluation.benchmark_metrics import benchmark_metrics
+from ..evaluation.calibrating import fitted_calibration
 from ..evaluation.scores import ScoreTable
 from ..runs.fingerprints import checkpoint_digest
 from ..runs.folder import SETTINGS, check_processes, keep_settings, read_record, write_json, write_text
@@ -32,6 +35,8 @@ from .members import FoldRun, Member, fuse, probe_member, student_member
 from .recognition import Recognition, frame_source, recognition_of, recognized, share_right, student
 from .report import FoldResult, report
 from .tables import whole_histories
+
+logger = logging.getLogger(__name__)
 
 LARGE_LABEL_SPACE = (
     500  # actions from which on verbs and nouns are read apart, and followers of each hypothesis at most
@@ -133,12 +138,34 @@ def fit_fold(args: ReaderArguments) -> FoldResult:
             f"Of the {len(labels)} held-out training rows neither the student nor the reader says more than chance, so "
             "that there is nothing to pool: train the student for longer, or on more videos."
         )
-    reader.settings = replace(reader.settings, fusion_weights=weights[fused[-1].name])
-    folders = _save(run, last, recognition, reader, fused[-1])
+    calibrations = _calibrations(run, students[-1], fused[-1])
+    chosen["calibrations"] = calibrations
+    of_pool = calibrations.get(fused[-1].name)
+    reader.settings = replace(reader.settings, fusion_weights=weights[fused[-1].name], calibration=of_pool)
+    folders = _save(run, last, recognition, reader, fused[-1], calibrations.get(students[-1].name))
     result = FoldResult(run.rows, answers, chosen, students[-1].name, fused[-1].name, folders)
     if args.should_save:
         _write(run, folder, result)
     return result
+
+
+def _calibrations(run: FoldRun, student: Member, pool: Member) -> dict[str, dict]:
+    """Returns the calibration of a student alone and of its pool with a reader, by name; none of a student as it is.
+
+    The weights of a pool have the least log loss on the held-out rows, so its temperature is 1: another one would only
+    be other weights.
+    """
+    labels, videos = run.train["action"].to_numpy(), run.train["video_id"].map(performance_of).tolist()
+    calibrations = {}
+    for member, temperature in ((student, None), (pool, 1.0)):
+        if member.held_out is not None:
+            try:
+                calibrations[member.name] = fitted_calibration(
+                    member.held_out, labels, videos, temperature=temperature, error_rate=run.args.error_rate
+                )
+            except ValueError as error:  # no temperature is best: the run is measured all the same
+                logger.warning("'%s' is not calibrated. %s", member.name, error)
+    return calibrations
 
 
 def _check_given(args: ReaderArguments, builder: AnticipationBuilder):
@@ -206,12 +233,20 @@ def _true_history(run: FoldRun, videos: TrainingVideos, prior_weight: float) -> 
     return model.fit(histories, actions).logits(run.data.evaluation["history"]).astype(np.float64)
 
 
-def _save(run: FoldRun, variant: str, recognition: Recognition, reader: HistoryReader, pool: Member) -> list[Path]:
+def _save(
+    run: FoldRun,
+    variant: str,
+    recognition: Recognition,
+    reader: HistoryReader,
+    pool: Member,
+    calibration: dict | None,
+) -> list[Path]:
     """Writes each seed's student with the reader, and what is known of both, and returns their folders.
 
     Args:
         run, variant, recognition, reader: The student of which variant, and what it gets.
         pool (`Member`): What the two answer together.
+        calibration (`dict`, *optional*): Of the student alone.
     """
     folders = [run.args.folder / f"reader_seed{seed}" for seed in run.seeds]
     if run.args.should_save:
@@ -219,6 +254,7 @@ def _save(run: FoldRun, variant: str, recognition: Recognition, reader: HistoryR
             model = student(run, variant, seed)
             recognition.give_to(model, run.args.recognizer_feature_dim)
             model.attach_reader(reader)
+            model.config.calibration = calibration
             model.save_pretrained(folder)
             if run.data.seen.processor is not None:
                 run.data.seen.processor.save_pretrained(folder)

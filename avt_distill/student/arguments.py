@@ -16,7 +16,7 @@ class StudentArguments:
 
     TITLE: ClassVar[str] = "student"
 
-    model_name_or_path: str | None = option("An AVT checkpoint to start from, on the Hub or in a folder.")
+    model_name_or_path: str | None = option("An AVT checkpoint to start from.")
     model_options: dict | str | None = option('AVTConfig fields of a new student, such as {"head_num_layers": 2}.')
     backbone: str | None = option("Pretrained encoder: an image or video model.")
     freeze_backbone: bool = option("Train all but the frame encoder.", False)
@@ -29,7 +29,7 @@ class StudentArguments:
         "Students of features: keep a probe's scores, and train the head on the rest.", False
     )
     evaluation_crops: int = option("1, the centre; or AVT's 3, whose outputs it averages.", 1)
-    evaluation_flips: bool = option("Average over mirrored crops too, as AVT does.", False)
+    evaluation_flips: bool = option("Average over mirrored crops too.", False)
 
     def __post_init__(self):
         self.model_options = mapping("model_options", self.model_options)

@@ -136,6 +136,7 @@ OUT_OF_RANGE = {
     "past_loss_normalizer": (None, 1, "mean"),
     "label_types": ("action", [1], None),
     "reader": ("reader", [1]),
+    "calibration": (1.5, [1], {"threshhold": 0.5}),
     "feature_encoder": ("vit", [1]),
 }
 

@@ -12,7 +12,7 @@ from helpers.tiny_models import tiny_config, tiny_model, tiny_processor, tiny_vi
 from helpers.videos import frame_number
 from transformers import ViTModel
 
-from avt_distill.commands.anticipate import further_lines, history_lines, table
+from avt_distill.commands.anticipate import answer_lines, further_lines, history_lines, table
 from avt_distill.pictures.annotated_video import SHORT_SIDE_PX, draw_caption
 from modeling_avt import ActionAnticipationPipeline, AVTForAnticipation, AVTVideoProcessor
 from modeling_avt.video_io_avt import probe, read_frames
@@ -254,6 +254,14 @@ def test_sequences_and_timelines_are_the_pipelines(model, anticipate, video, cap
     avt_distill("anticipate", str(video), "--model", model, "--every", "2", "--num_actions", "3")
     lines = capsys.readouterr().out.splitlines()
     assert [number for number, line in enumerate(lines) if "the next 3 actions:" in line] == [1, 7, 13]
+
+
+def test_what_is_not_likely_enough_is_listed_but_not_said():
+    times = {"observed_from_s": 1.0, "observed_until_s": 5.0, "starts_at_s": 5.5}
+    answer = {"label": "cut", "score": 0.5, **times}
+    for says, line in ((None, "says: nothing, as no answer is likely enough"), ("cut", "says: cut")):
+        assert answer_lines({"anticipated": [{**answer, "says": says}]})[1:] == ["  50.0 %  cut", line]
+    assert len(answer_lines({"anticipated": [answer]})) == 2
 
 
 def test_how_sequences_and_timelines_are_printed():

@@ -142,6 +142,26 @@ def test_the_pipeline_answers_what_was_measured(kitchen, fitted):
         np.testing.assert_allclose([answers[name] for name in ACTIONS], measured, atol=1e-5)
 
 
+def test_a_checkpoint_gets_the_calibration_of_held_out_videos(kitchen, fitted, tmp_path, capsys):
+    comparison = read_json(fitted / "reader_comparison.json")
+    calibrations = comparison["chosen"][""]["calibrations"]
+    config = AVTForAnticipation.from_pretrained(fitted / "reader_seed0").config
+    assert config.calibration == calibrations["student"]
+    assert config.reader["calibration"] == calibrations["student + reader, log-linear"] == {"temperature": 1.0}
+    fit(kitchen, tmp_path / "run", "--transitions", "log-linear", "--error_rate", "0.4")
+    printed = capsys.readouterr().out
+    assert "answered, for 40 % errors" in printed
+    model = AVTForAnticipation.from_pretrained(tmp_path / "run" / "reader_seed0")
+    assert model.config.calibration["error_rate"] == model.reader.settings.calibration["error_rate"] == 0.4
+    features = open_feature_store(kitchen / "features").read_all("v6")[0]
+    answers = ActionAnticipationPipeline(model)({"video_features": features, "frames_per_second": 1.0}, at=20.0)
+    assert answers[0]["says"] in (None, answers[0]["label"])
+    measured = read_json(tmp_path / "run" / "reader_comparison.json")["calibration"]
+    assert set(measured) == {"student", "student + reader, log-linear"}
+    with pytest.raises(SystemExit, match=r"error_rate is 1\.5: give a finite number, above 0 and below 1"):
+        fit(kitchen, tmp_path / "other", "--error_rate", "1.5")
+
+
 def test_true_actions_of_the_evaluation_videos_are_not_read(kitchen, fitted, tmp_path):
     """With other labels in the evaluation split, every answer stays, but the one that is a ceiling."""
     other = shutil.copytree(kitchen, tmp_path / "data", ignore=shutil.ignore_patterns("cache"))
