@@ -11,10 +11,10 @@ from itertools import pairwise
 import numpy as np
 import torch
 
-from .beam_avt import Reading, log_sum
+from .beam_avt import log_sum
 from .rules_avt import TOP_K, Flag, Number, OrNone, WholeNumber
 from .temporal_avt import TIME_SLACK_S
-from .transitions_avt import state_after
+from .transitions_avt import LogLinearTransitions, NGramTransitions, state_after
 
 NUM_ROOTS = 32  # hypotheses of the past that the likeliest sequences begin from
 WIDTH = 16  # beginnings of sequences kept in the search for the likeliest, at least
@@ -68,27 +68,35 @@ class Question:
 
 
 def continued(
-    reading: Reading, num_actions: int, num_sequences: int, *, first: np.ndarray | None = None, do_sample: bool = False
+    transitions: NGramTransitions | LogLinearTransitions,
+    last: np.ndarray,
+    past: np.ndarray,
+    log_weights: np.ndarray,
+    num_actions: int,
+    num_sequences: int,
+    *,
+    first: np.ndarray | None = None,
+    do_sample: bool = False,
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Returns sequences of the actions that start next, whenever they do: ids `(K, Z)` and log probabilities `(K,)`.
+    """Returns sequences of the actions that come next: ids `(K, Z)` and log probabilities `(K,)`.
 
     The likeliest are found by a beam search, and come likeliest first; there are fewer where fewer are possible. Of
-    more than 32 hypotheses of the past, the likeliest 32 are continued. The log probability of a sample is that of its
-    actions, each given those before it and the hypothesis that it continues.
+    more than 32 histories, the likeliest 32 are continued. The log probability of a sample is that of its actions, each
+    given those before it and the history that it continues.
 
     Args:
-        reading (`Reading`): Up to now.
+        transitions (`NGramTransitions` or `LogLinearTransitions`): What comes after a history; `prepare` was called.
+        last (`np.ndarray` of shape `(C, L)`), past (`np.ndarray` of bool, `(C, P)`): Text states of C histories.
+        log_weights (`np.ndarray` of shape `(C,)`): Their log probabilities.
         num_actions (`int`), num_sequences (`int`): Z and K.
         first (`np.ndarray` of shape `(A,)`, *optional*): Log probabilities of the first action, where others than the
-            reader have a say in it.
+            transitions have a say in it.
         do_sample (`bool`, *optional*, defaults to `False`): See `Question`.
     """
-    beam, transitions = reading.beam, reading.tables.transitions
-    log_weights = log_sum(beam.log_weights)
     roots = np.arange(len(log_weights))
     if not do_sample and len(roots) > NUM_ROOTS:
         roots = np.sort(np.argpartition(log_weights, -NUM_ROOTS)[-NUM_ROOTS:])
-    last, past = beam.last[roots], beam.past[roots]
+    last, past = last[roots], past[roots]
     joint = log_weights[roots, None] + transitions.log_probs(last, past)  # (C, A)
     if first is not None:
         joint += first - log_sum(joint.T)

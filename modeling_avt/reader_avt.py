@@ -16,7 +16,7 @@ import numpy as np
 import torch
 from torch import nn
 
-from .beam_avt import LONGEST_GAP, Reading, Tables
+from .beam_avt import LONGEST_GAP, Reading, Tables, log_sum
 from .configuration_avt import ReaderSettings
 from .futures_avt import Question, continued
 from .rules_avt import SECONDS, SECONDS_AHEAD
@@ -215,7 +215,9 @@ class HistoryReader(nn.Module):
         question = Question(num_actions=num_actions, num_sequences=num_sequences, do_sample=do_sample)
         given = None if first is None else first.double().log_softmax(-1).cpu().numpy()
         asked = (question.num_actions or 1, question.num_sequences)
-        found = continued(self._begun(), *asked, first=given, do_sample=question.do_sample)
+        beam = self._begun().beam
+        hypotheses = (self.transitions, beam.last, beam.past, log_sum(beam.log_weights))
+        found = continued(*hypotheses, *asked, first=given, do_sample=question.do_sample)
         return torch.from_numpy(found[0]), torch.from_numpy(found[1])
 
     def timeline(self, horizon_s: float, at_s: float | None = None) -> torch.Tensor:

@@ -521,7 +521,33 @@ def _reader_values(folder: Path, config: dict, results: dict) -> dict:
         "reference": compared["reference"],
         "table": _members_table(compared, member),
         "settings_table": _settings_table({**settings, "followers": settings["followers"] or "all"}, READER_SETTINGS),
+        "calibration": _calibration_table(compared.get("calibration", {})),
     }
+
+
+def _calibration_table(calibration: dict) -> str:
+    """Returns what calibration did on the evaluation rows, a line for each that was calibrated; empty if none was."""
+    rows = []
+    for name, found in calibration.items():
+        cells = [
+            f"{found['before'][measure]:.2f} -> {found['after'][measure]:.2f}"
+            for measure in ("log_loss", "brier_score", "expected_calibration_error")
+        ]
+        answered, errors = "all", ""
+        if "coverage" in found:
+            answered = f"{found['coverage']:.1f} %, for at most {found['error_rate']:g} % errors"
+            none = found["error"] is None
+            errors = "nothing was said" if none else "{error:.1f} % [{low:.1f}, {high:.1f}]".format(**found)
+        rows.append([name, *cells, answered, errors])
+    header = [
+        "",
+        "log loss",
+        "Brier score",
+        "calibration error (%)",
+        "answered",
+        "errors among answers, 95 % over videos",
+    ]
+    return table(header, rows) if rows else ""
 
 
 def _transitions(settings: dict, member: str) -> Markdown:

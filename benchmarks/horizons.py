@@ -1,0 +1,184 @@
+"""What text models say beyond the next action, on TRUE histories: sequences, and which frames show what later on.
+
+    python -m benchmarks.horizons --dataset breakfast --data_dir breakfast --output breakfast_horizons.json
+    python -m benchmarks.horizons --dataset fifty_salads --data_dir salads50 --output salads_horizons.json
+
+No video is seen: histories are the annotated ones, so that this is what a perfect recognizer would allow, and not what
+a model reaches. All models are fitted to the scripts of the training videos of each split, and measured on its test
+videos; nothing is chosen on these.
+
+`sequences`: edit distance between the next actions and K = 5 sequences, the least of the five, at each labelled segment
+as Ego4D's long-term anticipation counts it. Videos of these data sets rarely go on for 20 actions: of a row with fewer,
+as many as there are (at most `--num_actions`) are compared, and the distance is divided by their number. The likeliest
+five sequences and five samples are both measured. Floor: the last action, repeated.
+
+`dense`: mean over classes of frames that are right (MoC), 20 or 30 % of a video observed, the next 10 to 50 % predicted,
+at the annotation's own frame rate, all videos of all splits but each split by itself, then the mean. A reader reads the
+true frames, `--frame_rate` a second, and its `timeline` is what it expects without any more. Floor: the last observed
+label goes on.
+"""
+
+import argparse
+import time
+from collections.abc import Iterator
+
+import numpy as np
+import pandas as pd
+import torch
+
+from avt_distill.data.loading import anticipation_builder
+from avt_distill.metrics import frame_labels, mean_over_classes, row_edit_distances
+from avt_distill.reader.tables import as_tables, build_reader, transition_model, whole_histories
+from benchmarks.measure import add_common_arguments, describe_machine, write_result
+from modeling_avt.configuration_avt import actions_digest
+from modeling_avt.futures_avt import continued, spans
+from modeling_avt.transitions_avt import text_state
+
+SPLITS = {"breakfast": [f"split{number}" for number in range(1, 5)], "fifty_salads": [f"fold{n}" for n in range(1, 6)]}
+KINDS = ("unigram", "bigram", "trigram", "log-linear")
+NUM_SEQUENCES = 5
+OBSERVED = (0.2, 0.3)
+FPS = {"breakfast": 15.0, "fifty_salads": 1.0}  # of the annotation files
+LAST_AGAIN = "last action again"
+
+
+def main(arguments: list[str] | None = None):
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--dataset", choices=SPLITS, default="breakfast")
+    parser.add_argument("--data_dir", required=True, help="its annotations")
+    parser.add_argument("--splits", nargs="+", help="default: all")
+    parser.add_argument("--parts", nargs="+", choices=("sequences", "dense"), default=["sequences", "dense"])
+    parser.add_argument("--num_actions", type=int, default=20, help="of a sequence")
+    parser.add_argument("--frame_rate", type=float, default=1.0, help="frames read per second")
+    parser.add_argument("--num_phases", type=int, default=2, help="of an action: the more, the less its length varies")
+    parser.add_argument("--prior_weight", type=float, default=0.33, help="of the log-linear model")
+    parser.add_argument("--num_last", type=int, default=2, help="last actions that it reads in order")
+    add_common_arguments(parser, repeats=1)
+    args = parser.parse_args(arguments)
+    started = time.process_time()
+    of_parts = {"sequences": sequences, "dense": dense}
+    found = {part: {} for part in args.parts}
+    for split in args.splits or SPLITS[args.dataset]:
+        options = {"background": "include"} if args.dataset == "breakfast" else {}
+        builders = {
+            "sequences": anticipation_builder(args.dataset, name=split, data_dir=args.data_dir),
+            "dense": anticipation_builder(args.dataset, name=split, data_dir=args.data_dir, **options),
+        }
+        for part in args.parts:
+            found[part][split] = of_parts[part](builders[part], args)
+            print(f"{part}, {split}\n{pd.DataFrame(found[part][split]).T.to_string(float_format='%.3f')}", flush=True)
+    result = {
+        "dataset": args.dataset,
+        "options": {name: value for name, value in vars(args).items() if name != "output"},
+    }
+    for part, of_splits in found.items():
+        mean = sum(pd.DataFrame(of_split) for of_split in of_splits.values()) / len(of_splits)
+        result[part] = {"mean": mean.to_dict(), "splits": of_splits}
+        print(f"\n{part}, mean over {len(of_splits)} splits\n{mean.T.to_string(float_format='%.3f')}")
+    result["machine"] = describe_machine("torch", "numpy", processor_seconds=round(time.process_time() - started, 1))
+    write_result(result, args.output)
+
+
+def sequences(builder, args: argparse.Namespace) -> dict[str, dict[str, float]]:
+    """Returns the mean edit distance of each model's sequences on the test rows of a split."""
+    train, test = builder.annotations.splits["train"], builder.annotations.splits["test"]
+    num_actions, length = len(builder.annotations.label_space.actions), args.num_actions
+    histories, _ = whole_histories(test)
+    actual = np.concatenate([_futures(script, length) for _, script in _scripts(test)])  # (N, Z)
+    frequent = np.bincount(train["action"]).argmax()
+    again = np.array([[[history[-1] if history else frequent] * length] for history in histories])
+    found = {LAST_AGAIN: {"likeliest": _distance(again, actual), "samples": _distance(again, actual)}}
+    for kind in KINDS:
+        options = {"prior_weight": args.prior_weight, "num_last": args.num_last}
+        transitions = as_tables(transition_model(kind, num_actions, **options)(train))
+        transitions.prepare()
+        torch.manual_seed(0)
+        found[kind] = {
+            name: _distance(
+                np.stack([_continue(transitions, history, length, sample) for history in histories]), actual
+            )
+            for name, sample in (("likeliest", False), ("samples", True))
+        }
+    return found
+
+
+def _continue(transitions, history: list[int], length: int, do_sample: bool) -> np.ndarray:
+    """Returns sequences after a true history, `(5, Z)`."""
+    last, past = text_state(transitions, [history])
+    return continued(transitions, last, past, np.zeros(1), length, NUM_SEQUENCES, do_sample=do_sample)[0]
+
+
+def _futures(script: pd.DataFrame, length: int) -> np.ndarray:
+    """Returns the actions from each segment of a video on, `(N, Z)`, -100 after the last."""
+    actions = np.append(script["action"].to_numpy(), np.full(length, -100))
+    return np.stack([actions[start : start + length] for start in range(len(script))])
+
+
+def _distance(predicted: np.ndarray, actual: np.ndarray) -> float:
+    """Returns the mean edit distance over as many actions as a row has, divided by their number."""
+    by_length = row_edit_distances(predicted, actual)
+    num_actions = (actual >= 0).sum(1)
+    return float(by_length[np.arange(len(actual)), num_actions - 1].mean())
+
+
+def dense(builder, args: argparse.Namespace) -> dict[str, dict[str, float]]:
+    """Returns the mean over classes of each model's frames on the test videos of a split."""
+    train, test = builder.annotations.splits["train"], builder.annotations.splits["test"]
+    space, fps = builder.annotations.label_space, FPS[args.dataset]
+    videos = [_Video(script, fps, len(space.actions)) for _, script in _scripts(test)]
+    training = [_Video(script, fps, len(space.actions)) for _, script in _scripts(train)]
+    settings = {"frame_rate": args.frame_rate, "actions": actions_digest(space.actions), "num_phases": args.num_phases}
+    settings |= {"evidence_weight": 1.0, "fusion_weights": [0.5, 0.5]}
+    found = {LAST_AGAIN: _measure(videos, lambda video, end: np.full(video.num_frames, video.labels[end - 1]))}
+    for kind in KINDS:
+        fit = transition_model(kind, len(space.actions), prior_weight=args.prior_weight, num_last=args.num_last)
+        read_labels = [video.read(args.frame_rate) for video in training]
+        reader = build_reader(train, read_labels, fit, len(space.actions), settings)
+        found[kind] = _measure(videos, lambda video, end, reader=reader: video.expected(reader, end))
+    return found
+
+
+def _measure(videos: list["_Video"], predict) -> dict[str, float]:
+    found = {}
+    for share in OBSERVED:
+        predicted = [predict(video, max(1, int(share * video.num_frames))) for video in videos]
+        found |= mean_over_classes(predicted, [video.labels for video in videos], observed=share)
+    return found
+
+
+class _Video:
+    """The annotated label of each frame of a video, A where there is none."""
+
+    def __init__(self, script: pd.DataFrame, fps: float, num_actions: int):
+        self.fps, self.num_actions = fps, num_actions
+        self.num_frames = round(float(script["end_s"].max()) * fps)
+        ends = np.minimum(script["end_s"], np.append(script["start_s"].to_numpy()[1:], np.inf))  # where they overlap
+        segments = list(zip(script["action"], script["start_s"], ends, strict=True))
+        self.labels = frame_labels(segments, self.num_frames, fps, between=num_actions)
+
+    def read(self, frame_rate: float) -> np.ndarray:
+        """Returns the labels of the frames that a reader reads."""
+        numbers = np.arange(0, self.num_frames / self.fps, 1 / frame_rate) * self.fps
+        return self.labels[np.minimum(numbers.astype(int), self.num_frames - 1)]
+
+    def expected(self, reader, end: int) -> np.ndarray:
+        """Returns the label that a reader of the true frames before `end` expects of each frame."""
+        rate, num_observed = reader.settings.frame_rate, end / self.fps
+        shown = self.read(rate)[: max(1, int(num_observed * rate))]
+        reader = reader.begin_video()
+        for number, label in enumerate(shown):
+            reader.update(np.where(np.arange(self.num_actions + 1) == label, 0.0, -50.0), number / rate)
+        last_s = (len(shown) - 1) / rate
+        probabilities = reader.timeline(self.num_frames / self.fps - last_s).numpy()
+        ahead = spans(probabilities, last_s, 1 / rate, self.num_frames / self.fps)
+        segments = [(span["action"], span["starts_at_s"], span["ends_at_s"]) for span in ahead]
+        return frame_labels(segments, self.num_frames, self.fps)
+
+
+def _scripts(segments: pd.DataFrame) -> Iterator[tuple[str, pd.DataFrame]]:
+    labelled = segments.loc[segments["action"] >= 0].sort_values(["video_id", "start_s", "end_s"], kind="stable")
+    yield from labelled.groupby("video_id", sort=True)
+
+
+if __name__ == "__main__":
+    main()
