@@ -530,7 +530,7 @@ def _calibration_table(calibration: dict) -> str:
     rows = []
     for name, found in calibration.items():
         cells = [
-            f"{found['before'][measure]:.2f} -> {found['after'][measure]:.2f}"
+            f"{found['before'][measure]:.2f} / {found['after'][measure]:.2f}"
             for measure in ("log_loss", "brier_score", "expected_calibration_error")
         ]
         answered, errors = "all", ""

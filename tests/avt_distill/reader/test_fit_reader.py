@@ -112,7 +112,7 @@ def test_a_student_with_its_reader_is_pushed_with_its_own_numbers(kitchen, fitte
         assert f" | {metrics['top-1']:.2f} | {metrics['top-5']:.2f} | " in line
     assert "12 actions of 2 videos; means over 2 seeds (0, 1)" in card
     before, after = (comparison["calibration"]["student"][when]["log_loss"] for when in ("before", "after"))
-    assert f"| student | {before:.2f} -> {after:.2f} |" in card
+    assert f"| student | {before:.2f} / {after:.2f} |" in card
     assert str(fitted) not in card
     assert hub.unknown == []
 
