@@ -5,17 +5,17 @@
 
 No video is seen: histories are the annotated ones, so that this is what a perfect recognizer would allow, and not what
 a model reaches. All models are fitted to the scripts of the training videos of each split, and measured on its test
-videos; nothing is chosen on these.
+videos. Options are chosen with `--held_out`: every fourth performance of the training videos is measured instead, by
+models of the others.
 
 `sequences`: edit distance between the next actions and K = 5 sequences, the least of the five, at each labelled segment
 as Ego4D's long-term anticipation counts it. Videos of these data sets rarely go on for 20 actions: of a row with fewer,
 as many as there are (at most `--num_actions`) are compared, and the distance is divided by their number. The likeliest
 five sequences and five samples are both measured. Floor: the last action, repeated.
 
-`dense`: mean over classes of frames that are right (MoC), 20 or 30 % of a video observed, the next 10 to 50 % predicted,
-at the annotation's own frame rate, all videos of all splits but each split by itself, then the mean. A reader reads the
-true frames, `--frame_rate` a second, and its `timeline` is what it expects without any more. Floor: the last observed
-label goes on.
+`dense`: mean over classes of frames that are right (MoC), 20 or 30 % of a video observed and the next 10 to 50 %
+predicted, at the annotation's own frame rate; each split by itself, then the mean. A reader reads the true frames,
+`--frame_rate` a second, and its `timeline` is what it expects without any more. Floor: the last observed label goes on.
 """
 
 import argparse
@@ -27,6 +27,7 @@ import pandas as pd
 import torch
 
 from avt_distill.data.loading import anticipation_builder
+from avt_distill.data.performances import performance_of
 from avt_distill.metrics import frame_labels, mean_over_classes, row_edit_distances
 from avt_distill.reader.tables import as_tables, build_reader, transition_model, whole_histories
 from benchmarks.measure import add_common_arguments, describe_machine, write_result
@@ -39,6 +40,7 @@ KINDS = ("unigram", "bigram", "trigram", "log-linear")
 NUM_SEQUENCES = 5
 OBSERVED = (0.2, 0.3)
 FPS = {"breakfast": 15.0, "fifty_salads": 1.0}  # of the annotation files
+HELD_OUT_EVERY = 4
 LAST_AGAIN = "last action again"
 
 
@@ -47,6 +49,7 @@ def main(arguments: list[str] | None = None):
     parser.add_argument("--dataset", choices=SPLITS, default="breakfast")
     parser.add_argument("--data_dir", required=True, help="its annotations")
     parser.add_argument("--splits", nargs="+", help="default: all")
+    parser.add_argument("--held_out", action="store_true", help="measure on training videos, to choose options")
     parser.add_argument("--parts", nargs="+", choices=("sequences", "dense"), default=["sequences", "dense"])
     parser.add_argument("--num_actions", type=int, default=20, help="of a sequence")
     parser.add_argument("--frame_rate", type=float, default=1.0, help="frames read per second")
@@ -79,9 +82,19 @@ def main(arguments: list[str] | None = None):
     write_result(result, args.output)
 
 
+def _measured(builder, args: argparse.Namespace) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """Returns the segments that models are fitted to, and those that they are measured on."""
+    train, test = (builder.annotations.splits[name] for name in ("train", "test"))
+    if not args.held_out:
+        return train, test
+    performances = train["video_id"].map(performance_of)
+    is_held_out = performances.isin(sorted(set(performances))[::HELD_OUT_EVERY])
+    return train.loc[~is_held_out], train.loc[is_held_out]
+
+
 def sequences(builder, args: argparse.Namespace) -> dict[str, dict[str, float]]:
     """Returns the mean edit distance of each model's sequences on the test rows of a split."""
-    train, test = builder.annotations.splits["train"], builder.annotations.splits["test"]
+    train, test = _measured(builder, args)
     num_actions, length = len(builder.annotations.label_space.actions), args.num_actions
     histories, _ = whole_histories(test)
     actual = np.concatenate([_futures(script, length) for _, script in _scripts(test)])  # (N, Z)
@@ -123,7 +136,7 @@ def _distance(predicted: np.ndarray, actual: np.ndarray) -> float:
 
 def dense(builder, args: argparse.Namespace) -> dict[str, dict[str, float]]:
     """Returns the mean over classes of each model's frames on the test videos of a split."""
-    train, test = builder.annotations.splits["train"], builder.annotations.splits["test"]
+    train, test = _measured(builder, args)
     space, fps = builder.annotations.label_space, FPS[args.dataset]
     videos = [_Video(script, fps, len(space.actions)) for _, script in _scripts(test)]
     training = [_Video(script, fps, len(space.actions)) for _, script in _scripts(train)]

@@ -69,7 +69,7 @@ def faults(fork_server, tmp_path: Path, command: Command, every: int | None = No
     call = f"inject({words!r}, Path({str(tmp_path / 'out')!r}), **{options!r})"
     code = f"{WITH_THE_PROJECT}{IMPORTS}\nprint(json.dumps({call}, default=asdict))"
     process = fork_server.start(code, tmp_path, HF_HUB_OFFLINE=offline, HF_TOKEN="hf_loopback")
-    process.wait(timeout_s=7200)
+    process.wait(timeout_s=6 * 3600)
     assert process.returncode == 0, process.stderr[-4000:]
     outcomes = json.loads(process.stdout.splitlines()[-1])
     print(f"{words[0]}, every {options['every']}: {json.dumps(outcomes, indent=1)}")

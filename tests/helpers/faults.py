@@ -111,9 +111,11 @@ class Faults:
     def one_operation(self, name: str):
         """Counts all that is done within as one operation, which fails before it begins."""
         self.operation(name, str(self.folder))
+        before = _files(self.folder)
         self.is_active = False
         yield
         self.is_active = True
+        self.named |= {path for path, _ in _files(self.folder) - before}
 
     def _measure(self):
         """Notes how large each file that is written in another language has become."""
