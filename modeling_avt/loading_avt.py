@@ -130,6 +130,9 @@ def _advice(missing: list[str], others: list[str]) -> str:
     for prefix, advice in WRAPPERS.items():
         if others and all(prefix in name for name in others):
             return f"{advice} with save_pretrained, or take '{prefix}' off the names"
+    if missing and any(name.endswith(".q_bias") for name in others):
+        of_old = "transformers 5.6 to 5.17 do not read VideoMAE's attention biases"
+        return f"{of_old}, so use another release: pip install --upgrade 'transformers>=5.18'"
     if missing and any(name.endswith(f".{absent}") for name in others for absent in missing):
         return "it was saved from what wraps the model: save the model itself with save_pretrained"
     return "give a whole checkpoint, as save_pretrained wrote it, with its own config.json"

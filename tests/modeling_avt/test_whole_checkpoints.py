@@ -7,7 +7,7 @@ import pytest
 import torch
 from helpers.checkpoints import added, change_weights, cut_off, prefixed, without
 from helpers.readers import reading_model
-from helpers.tiny_models import tiny_model, tiny_vit_config
+from helpers.tiny_models import tiny_encoder_config, tiny_model, tiny_vit_config
 from safetensors.torch import load_file
 from transformers import AutoModel, pipeline
 
@@ -113,6 +113,19 @@ def test_weights_under_the_backbones_older_and_newer_names_are_whole(checkpoint)
     assert any("backbone.layers.0" in name for name in newer)
     again = AVTForAnticipation.from_pretrained(change_weights(folder, lambda older: newer))
     assert all(again.state_dict()[name].equal(value) for name, value in newer.items())
+
+
+def test_releases_that_do_not_read_videomaes_biases_are_named(tmp_path):
+    """What transformers 5.6 to 5.17 make of a VideoMAE checkpoint."""
+    tiny_model(tiny_encoder_config("videomae")).save_pretrained(tmp_path)
+    change_weights(
+        tmp_path,
+        lambda weights: {
+            name.replace("attention.q_bias", "unread.q_bias"): value.clone() for name, value in weights.items()
+        },
+    )
+    with pytest.raises(ValueError, match="transformers 5.6 to 5.17 do not read VideoMAE's attention biases, so use"):
+        AVTForAnticipation.from_pretrained(tmp_path)
 
 
 @pytest.mark.parametrize("share", [0.0, 0.001, 0.5, 0.99])
