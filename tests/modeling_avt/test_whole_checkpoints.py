@@ -124,7 +124,7 @@ def test_releases_that_do_not_read_videomaes_biases_are_named(tmp_path):
             name.replace("attention.q_bias", "unread.q_bias"): value.clone() for name, value in weights.items()
         },
     )
-    with pytest.raises(ValueError, match="transformers 5.6 to 5.17 do not read VideoMAE's attention biases, so use"):
+    with pytest.raises(ValueError, match=r"transformers 5\.6 to 5\.17 do not read VideoMAE's attention biases, so use"):
         AVTForAnticipation.from_pretrained(tmp_path)
 
 
