@@ -35,6 +35,10 @@ from helpers.faults import inject
 """
 
 
+EVERY = int(os.environ.get("AVT_FAULTS_EVERY", "0")) or None  # in place of what the commands say
+# Such as 0/2 and 1/2: for two processes, each of which tests every second fault.
+PART = tuple(map(int, os.environ.get("AVT_FAULTS_PART", "0/1").split("/")))
+
 TRAINING = ("--max_steps", 2, "--save_strategy", "steps", "--save_steps", 1, "--use_cpu", "--disable_tqdm", "true")
 
 
@@ -65,7 +69,7 @@ def kitchen(tmp_path_factory) -> Path:
 def faults(fork_server, tmp_path: Path, command: Command, every: int | None = None, offline: str = "1") -> dict:
     """Returns the outcomes of faults at the file operations of a command, and prints their count."""
     words, options = list(map(str, command.words)), {"every": every or command.every, "makes": command.makes}
-    options["distinct"] = command.distinct
+    options |= {"part": PART, "distinct": command.distinct}
     call = f"inject({words!r}, Path({str(tmp_path / 'out')!r}), **{options!r})"
     code = f"{WITH_THE_PROJECT}{IMPORTS}\nprint(json.dumps({call}, default=asdict))"
     process = fork_server.start(code, tmp_path, HF_HUB_OFFLINE=offline, HF_TOKEN="hf_loopback")
@@ -223,9 +227,6 @@ def test_a_sample_of_faults_ends_equal_or_with_a_sentence(kitchen, tmp_path, for
     assert outcomes["limits"]["equal"] >= 1
 
 
-EVERY = int(os.environ.get("AVT_FAULTS_EVERY", "0")) or None  # in place of what the commands say
-
-
 @pytest.mark.slow
 @pytest.mark.parametrize(("commands", "name"), [(group, name) for group, names in GROUPS.items() for name in names])
 def test_faults_at_all_file_operations_end_equal_or_with_a_sentence(kitchen, tmp_path, fork_server, commands, name):
@@ -271,7 +272,7 @@ demo.run = run
 
 @pytest.mark.slow
 def test_faults_in_the_demo(kitchen, tmp_path, fork_server):
-    command = Command(["demo", "--output_dir", tmp_path / "out" / "run", "--seeds", 0], 7, DEMO_IN_ONE_PROCESS)
+    command = Command(["demo", "--output_dir", tmp_path / "out" / "run", "--seeds", 0], 7, DEMO_IN_ONE_PROCESS, True)
     assert other(faults(fork_server, tmp_path, command, every=EVERY)) == []
 
 

@@ -213,7 +213,15 @@ class Outcomes:
     other: list[str] = field(default_factory=list)
 
 
-def inject(command: list, folder: Path, *, every: int = 1, distinct: bool = False, makes: str = "") -> dict:
+def inject(
+    command: list,
+    folder: Path,
+    *,
+    every: int = 1,
+    part: tuple[int, int] = (0, 1),
+    distinct: bool = False,
+    makes: str = "",
+) -> dict:
     """Returns what faults at the file operations of a command lead to, and the same command after them.
 
     Call it where forks are safe, in a process without threads.
@@ -222,6 +230,8 @@ def inject(command: list, folder: Path, *, every: int = 1, distinct: bool = Fals
         command (`list`): Its name and options.
         folder (`Path`): Where it writes; emptied before each fault.
         every (`int`, *optional*, defaults to 1): Of all faults, each n-th.
+        part (`tuple[int, int]`, *optional*, defaults to `(0, 1)`): `(i, n)`: of these the i-th, i from 0, and each n-th
+            after it, for n processes.
         distinct (`bool`, *optional*, defaults to `False`): Of operations that differ in numbers alone, such as those on
             one file of several students, the first.
         makes (`str`, *optional*): Code that prepares the folder.
@@ -246,7 +256,8 @@ def inject(command: list, folder: Path, *, every: int = 1, distinct: bool = Fals
     faults = [*_faults(folder, counted["operations"], counted["sizes"])]
     if distinct:
         faults = _distinct(faults, counted["operations"])
-    for fault in faults[::every]:
+    first, of = part
+    for fault in faults[first * every :: of * every]:
         of_kind = outcomes["disks_and_kills" if fault.limit is None else "limits"]
         problem, error = _outcome(command, folder, makes, fault, expected)
         if problem:
