@@ -15,6 +15,7 @@ from benchmarks import (
     data_pipeline,
     decoding,
     dinov2,
+    horizons,
     imports,
     large_label_space,
     reader,
@@ -204,6 +205,42 @@ def test_large_label_space(tmp_path, output, capsys):
     assert losses["true history, log-linear"] < losses["true history, unigram"]
     assert result["members"]["reader, log-linear"]["ms_a_frame"] > 0
     assert "SIMULATED" in capsys.readouterr().out
+
+
+def write_breakfast(folder: Path) -> Path:
+    """Eight videos of one script of five actions, of 2 to 6 s, with SIL around; two of persons that split1 tests on."""
+    script = ("take_cup", "pour_coffee", "pour_milk", "spoon_sugar", "stir_coffee")
+    lines = ["video_id,start_frame,end_frame,action"]
+    for person in (3, 4, 16, 17, 18, 19, 20, 21):
+        video, frame = f"P{person:02d}_cam01_P{person:02d}_coffee", 0
+        for number, action in enumerate(("SIL", *script, "SIL")):
+            length = 30 + 15 * ((number + person) % 5)
+            lines.append(f"{video},{frame},{frame + length},{action}")
+            frame += length
+    folder.mkdir()
+    (folder / "segments.csv").write_text("\n".join(lines) + "\n")
+    return folder
+
+
+def test_horizons(tmp_path, output, capsys):
+    options = ["--data_dir", str(write_breakfast(tmp_path / "breakfast")), "--splits", "split1", "--num_actions", "4"]
+    horizons.main([*options, "--output", str(output)])
+    result = json.loads(output.read_text())
+    distances, frames = result["sequences"]["mean"], result["dense"]["mean"]
+    # One script: what comes next is certain, and of the last action again only the first actions of rows are right.
+    assert distances["trigram"]["likeliest"] == 0
+    assert (
+        distances["log-linear"]["likeliest"]
+        < distances["unigram"]["likeliest"]
+        < distances["last action again"]["likeliest"]
+    )
+    assert all(found["moc_0.2_0.5"] <= 100 for found in frames.values())
+    assert frames["log-linear"]["moc_0.2_0.5"] > frames["last action again"]["moc_0.2_0.5"]
+    horizons.main([*options, "--held_out", "--parts", "sequences", "--output", str(output)])
+    held_out = json.loads(output.read_text())
+    assert set(held_out) >= {"sequences", "options"}
+    assert "dense" not in held_out
+    assert "sequences, mean over 1 splits" in capsys.readouterr().out
 
 
 def test_the_simulated_recognizer_is_as_good_as_stated():
