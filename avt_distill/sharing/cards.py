@@ -283,6 +283,7 @@ def dataset_card(
         "default_config": next(iter(configs)),
         "first_split": next(iter(first["splits"])),
         "leaks": leaks,
+        "num_future_actions": first.get("num_future_actions", 0),
     }
     return DatasetCard(_filled("dataset_card.md", repo_id, repo_id, data, values))
 

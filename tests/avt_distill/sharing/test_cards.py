@@ -437,6 +437,12 @@ def test_a_data_sets_card_counts_what_was_built(tmp_path):
     assert "A configuration here has `segment_start`" in text
     assert "cut_tomato, open_fridge" in text
     assert str(tmp_path) not in text
+    assert "future" not in text
+    builder = kitchen_builder(tmp_path / "data", num_future_actions=3)
+    builder.download_and_prepare()
+    text = str(dataset_card({"default": builder.facts()}, "user/kitchen", DatasetCardData()))
+    assert "| `future_actions`, `future_start_s`, `future_end_s` | the next 3 actions, the target first" in text
+    assert "`past_actions` and the columns of the future are labels to learn from" in text
 
 
 def test_a_data_sets_header_is_whole(tmp_path):
