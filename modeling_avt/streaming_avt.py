@@ -167,6 +167,10 @@ class AVTStream:
             self.reader.reset()
 
     @property
+    def top_k(self) -> int:
+        return self.question.top_k
+
+    @property
     def start_s(self) -> float | None:
         return None if self._now is None else self._now.start_s
 
