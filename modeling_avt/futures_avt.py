@@ -89,8 +89,8 @@ def continued(
         last (`np.ndarray` of shape `(C, L)`), past (`np.ndarray` of bool, `(C, P)`): Text states of C histories.
         log_weights (`np.ndarray` of shape `(C,)`): Their log probabilities.
         num_actions (`int`), num_sequences (`int`): Z and K.
-        first (`np.ndarray` of shape `(A,)`, *optional*): Log probabilities of the first action, where others than the
-            transitions have a say in it.
+        first (`np.ndarray` of shape `(A,)`, *optional*): Log probabilities of the first action, such as a pool with a
+            model's. Default: what the transitions expect.
         do_sample (`bool`, *optional*, defaults to `False`): See `Question`.
     """
     roots = np.arange(len(log_weights))

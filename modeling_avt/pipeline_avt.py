@@ -144,7 +144,8 @@ class ActionAnticipationPipeline(Pipeline):
             `every`, a list of `{"at_s", "starts_at_s", "anticipated"}`, one a moment, `anticipated` being such a list.
 
             With `num_actions` the list holds K sequences, `{"score", "actions"}` each, likeliest first: `actions` are Z
-            `{"label", "verb", "noun"}`, in order, and `score` is the probability of the sequence. With `horizon_s` it
+            `{"label", "verb", "noun"}`, in order, and `score` is the probability of the sequence (of a sample, that
+            of its actions, each given those before it). With `horizon_s` it
             holds what goes on when: `{"label", "verb", "noun", "score", "starts_at_s", "ends_at_s"}` each, in order of
             time and without gaps; `label` is `None` where most likely no action goes on. Both have the window, too.
 
