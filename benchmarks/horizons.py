@@ -145,7 +145,7 @@ def dense(builder, args: argparse.Namespace) -> dict[str, dict[str, float]]:
     found = {LAST_AGAIN: _measure(videos, lambda video, end: np.full(video.num_frames, video.labels[end - 1]))}
     for kind in KINDS:
         fit = transition_model(kind, len(space.actions), prior_weight=args.prior_weight, num_last=args.num_last)
-        read_labels = [video.read(args.frame_rate) for video in training]
+        read_labels = [video.read(args.frame_rate, video.num_frames) for video in training]
         reader = build_reader(train, read_labels, fit, len(space.actions), settings)
         found[kind] = _measure(videos, lambda video, end, reader=reader: video.expected(reader, end))
     return found
@@ -169,21 +169,19 @@ class _Video:
         segments = list(zip(script["action"], script["start_s"], ends, strict=True))
         self.labels = frame_labels(segments, self.num_frames, fps, between=num_actions)
 
-    def read(self, frame_rate: float) -> np.ndarray:
-        """Returns the labels of the frames that a reader reads."""
-        numbers = np.arange(0, self.num_frames / self.fps, 1 / frame_rate) * self.fps
-        return self.labels[np.minimum(numbers.astype(int), self.num_frames - 1)]
+    def read(self, frame_rate: float, end: int) -> np.ndarray:
+        """Returns the labels of the frames that a reader reads, of which the last is the one before `end`."""
+        numbers = np.arange(end - 1, -1, -self.fps / frame_rate)[::-1]
+        return self.labels[numbers.astype(int)]
 
     def expected(self, reader, end: int) -> np.ndarray:
         """Returns the label that a reader of the true frames before `end` expects of each frame."""
-        rate, num_observed = reader.settings.frame_rate, end / self.fps
-        shown = self.read(rate)[: max(1, int(num_observed * rate))]
+        rate, last_s, ends_s = reader.settings.frame_rate, (end - 1) / self.fps, self.num_frames / self.fps
         reader = reader.begin_video()
-        for number, label in enumerate(shown):
+        for number, label in enumerate(self.read(rate, end)):
             reader.update(np.where(np.arange(self.num_actions + 1) == label, 0.0, -50.0), number / rate)
-        last_s = (len(shown) - 1) / rate
-        probabilities = reader.timeline(self.num_frames / self.fps - last_s).numpy()
-        ahead = spans(probabilities, last_s, 1 / rate, self.num_frames / self.fps)
+        probabilities = reader.timeline(ends_s - last_s).numpy()
+        ahead = spans(probabilities, last_s, 1 / rate, ends_s)
         segments = [(span["action"], span["starts_at_s"], span["ends_at_s"]) for span in ahead]
         return frame_labels(segments, self.num_frames, self.fps)
 
