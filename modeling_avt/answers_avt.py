@@ -57,16 +57,13 @@ def calibration_of(config, reader: HistoryReader | None) -> Calibration:
 def _sequences(
     num_actions: int, question: Question, scores: torch.Tensor, config, reader: HistoryReader | None
 ) -> list[dict]:
-    check_scores(scores)
-    log_probs = scores.double().log_softmax(-1).cpu()
     if reader is not None:
-        found = reader.next_actions(
-            num_actions, question.num_sequences, first=log_probs[0], do_sample=question.do_sample
-        )
-        sequences, totals = (tensor.tolist() for tensor in found)
+        found = reader.next_actions(num_actions, question.num_sequences, do_sample=question.do_sample)
     else:
-        found = of_steps(log_probs.numpy(), question.num_sequences, do_sample=question.do_sample)
-        sequences, totals = (array.tolist() for array in found)
+        check_scores(scores)
+        log_probs = scores.double().log_softmax(-1).cpu().numpy()
+        found = of_steps(log_probs, question.num_sequences, do_sample=question.do_sample)
+    sequences, totals = (array.tolist() for array in found)
     return [
         {"score": math.exp(total), "actions": [_named(action, config) for action in sequence]}
         for sequence, total in zip(sequences, totals, strict=True)
@@ -127,6 +124,11 @@ def _named(action: int, config) -> dict:
         verb = config.verb_id2label and config.verb_id2label[verb_id]
         noun = config.noun_id2label and config.noun_id2label[noun_id]
     return {"label": config.id2label[action], "verb": verb, "noun": noun}
+
+
+def observed_for(entry: dict, window: dict) -> dict:
+    """Returns what an entry has of its window: when the action starts only if it is the next one, `tau_a` later."""
+    return {name: value for name, value in window.items() if name != "starts_at_s" or "starts_in_s" in entry}
 
 
 def check_observed_alike(video_processor, config):

@@ -75,7 +75,6 @@ def continued(
     num_actions: int,
     num_sequences: int,
     *,
-    first: np.ndarray | None = None,
     do_sample: bool = False,
 ) -> tuple[np.ndarray, np.ndarray]:
     """Returns sequences of the actions that come next: ids `(K, Z)` and log probabilities `(K,)`.
@@ -89,8 +88,6 @@ def continued(
         last (`np.ndarray` of shape `(C, L)`), past (`np.ndarray` of bool, `(C, P)`): Text states of C histories.
         log_weights (`np.ndarray` of shape `(C,)`): Their log probabilities.
         num_actions (`int`), num_sequences (`int`): Z and K.
-        first (`np.ndarray` of shape `(A,)`, *optional*): Log probabilities of the first action, such as a pool with a
-            model's. Default: what the transitions expect.
         do_sample (`bool`, *optional*, defaults to `False`): See `Question`.
     """
     roots = np.arange(len(log_weights))
@@ -98,8 +95,6 @@ def continued(
         roots = np.sort(np.argpartition(log_weights, -NUM_ROOTS)[-NUM_ROOTS:])
     last, past = last[roots], past[roots]
     joint = log_weights[roots, None] + transitions.log_probs(last, past)  # (C, A)
-    if first is not None:
-        joint += first - log_sum(joint.T)
     joint -= log_sum(log_sum(joint))
     search = _sampled if do_sample else _likeliest
     return search(transitions, last, past, joint, num_actions, num_sequences)

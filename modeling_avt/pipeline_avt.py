@@ -10,7 +10,7 @@ from torch.utils.data import DataLoader
 from transformers import Pipeline
 from transformers.pipelines.pt_utils import PipelineDataset, PipelineIterator
 
-from .answers_avt import answer_to, check_can_read, check_observed_alike, described_history
+from .answers_avt import answer_to, check_can_read, check_observed_alike, described_history, observed_for
 from .futures_avt import Question
 from .model_inputs_avt import without_backbone
 from .numbers_avt import check_encoded, check_features, check_weights, compute_dtype
@@ -115,8 +115,8 @@ class ActionAnticipationPipeline(Pipeline):
                 `at`. 0.001 or more, and not so small that there are more than 100,000 moments.
             top_k (`int`, *optional*, defaults to 5): How many actions to return.
             num_actions (`int`, *optional*): Z. Return sequences of the next Z actions instead: those that the reader's
-                hypotheses continue with, or without a reader the steps of the model's roll-out, of which step z is
-                taken for the z-th next action.
+                hypotheses continue with, whenever the first one starts; or without a reader the steps of the model's
+                roll-out, of which step z is taken for the z-th next action.
             num_sequences (`int`, *optional*, defaults to 5): K, how many sequences: the likeliest ones.
             do_sample (`bool`, *optional*, defaults to `False`): Draw them at random instead, with torch's default
                 generator: call `torch.manual_seed` before for the same ones.
@@ -401,8 +401,7 @@ class ActionAnticipationPipeline(Pipeline):
         moments = []
         for answer, at_s in zip(outputs["answers"], outputs["at_s"], strict=True):
             window = self._window(at_s)
-            # What an answer says of its time goes before what the window says.
-            actions = [action | window | action for action in answer["anticipated"]]
+            actions = [action | observed_for(action, window) for action in answer["anticipated"]]
             moments.append({"at_s": at_s, "starts_at_s": window["starts_at_s"], **answer, "anticipated": actions})
         if outputs["is_timeline"]:
             return moments

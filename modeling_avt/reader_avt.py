@@ -195,30 +195,29 @@ class HistoryReader(nn.Module):
         return _log_answer(self._begun().upcoming())
 
     def next_actions(
-        self, num_actions: int, num_sequences: int = 5, *, first: torch.Tensor | None = None, do_sample: bool = False
+        self, num_actions: int, num_sequences: int = 5, *, do_sample: bool = False
     ) -> tuple[torch.Tensor, torch.Tensor]:
-        """Returns sequences of the next actions: ids int64 `(K, Z)`, and their log probabilities float64 `(K,)`.
+        """Returns sequences of the actions that start next, whenever they do: ids `(K, Z)`, log probabilities `(K,)`.
 
-        The likeliest sequences are found by a beam search; with all their probabilities, they are sums over hypotheses
-        about what was done.
+        The likeliest are found by a beam search. Probabilities are sums over the hypotheses about what was done.
 
         Args:
             num_actions (`int`): Z, from 1 to 1,000.
             num_sequences (`int`, *optional*, defaults to 5): K. There are fewer where fewer are possible.
-            first (`torch.Tensor` of shape `(A,)`, *optional*): Log probabilities of the first action, such as a `pool`
-                of the model's and the reader's. Default: `upcoming_action`.
             do_sample (`bool`, *optional*, defaults to `False`): Draw sequences with torch's default generator instead.
+
+        Returns:
+            `torch.Tensor` int64 `(K, Z)` and float64 `(K,)`: see `futures_avt.continued`.
 
         Raises:
             ValueError: before the first frame, and for numbers out of range.
         """
         question = Question(num_actions=num_actions, num_sequences=num_sequences, do_sample=do_sample)
-        given = None if first is None else first.double().log_softmax(-1).cpu().numpy()
-        asked = (question.num_actions or 1, question.num_sequences)
         beam = self._begun().beam
         hypotheses = (self.transitions, beam.last, beam.past, log_sum(beam.log_weights))
-        found = continued(*hypotheses, *asked, first=given, do_sample=question.do_sample)
-        return torch.from_numpy(found[0]), torch.from_numpy(found[1])
+        asked = (question.num_actions or 1, question.num_sequences)
+        sequences, log_probs = continued(*hypotheses, *asked, do_sample=question.do_sample)
+        return torch.from_numpy(sequences), torch.from_numpy(log_probs)
 
     def timeline(self, horizon_s: float, at_s: float | None = None) -> torch.Tensor:
         """Returns what is expected to be shown from now on: probabilities float64 `(S, A + 1)`, the background last.

@@ -208,10 +208,13 @@ def watch(args: argparse.Namespace):
 
 def moment_of(answer: Sequence[Mapping], start_s: float, config) -> dict:
     """Returns an answer of a stream in the form of the pipeline's timelines, with `expected_in_s` if a reader reads."""
+    from modeling_avt.answers_avt import observed_for
+
     at_s, of_reader = answer[0]["at_s"], ("history", "expected_in_s")
     times = {"observed_from_s": max(at_s - config.tau_o, start_s), "observed_until_s": at_s}
     times["starts_at_s"] = at_s + config.tau_a
-    actions = [{key: entry[key] for key in entry if key not in ("at_s", *of_reader)} | times for entry in answer]
+    entries = [{key: entry[key] for key in entry if key not in ("at_s", *of_reader)} for entry in answer]
+    actions = [entry | observed_for(entry, times) for entry in entries]
     read = {key: answer[0][key] for key in of_reader if key in answer[0]}
     return {"at_s": at_s, "starts_at_s": times["starts_at_s"], "anticipated": actions, **read}
 
@@ -309,7 +312,8 @@ def ask(anticipate: "ActionAnticipationPipeline", args: argparse.Namespace) -> l
         return answers
     read = {"history": answers[0]["history"]} if "history" in answers[0] else {}
     answers = [{name: value for name, value in answer.items() if name != "history"} for answer in answers]
-    times = {"at_s": answers[0]["observed_until_s"], "starts_at_s": answers[0]["starts_at_s"]}
+    at_s = answers[0]["observed_until_s"]
+    times = {"at_s": at_s, "starts_at_s": at_s + anticipate.model.config.tau_a}
     return [{**times, "anticipated": answers, **read}]
 
 

@@ -85,17 +85,6 @@ def test_samples_are_as_frequent_as_sequences_are_likely():
     assert torch.equal(again, sequences)
 
 
-def test_the_first_action_can_be_given():
-    reader, first = read(loglinear_reader(length=2), noise(8)), torch.tensor([2.0, 0.5, -1.0])
-    every = as_dict(*reader.next_actions(2, 9, first=first))
-    sums = [sum(p for sequence, p in every.items() if sequence[0] == action) for action in range(NUM_ACTIONS)]
-    assert sums == pytest.approx(first.softmax(-1).tolist(), abs=1e-6)
-    torch.manual_seed(0)
-    sequences, _ = reader.next_actions(1, 10_000, first=first, do_sample=True)
-    drawn = np.bincount(sequences[:, 0], minlength=NUM_ACTIONS) / 10_000
-    np.testing.assert_allclose(drawn, first.softmax(-1), atol=0.02)
-
-
 def test_many_hypotheses_and_actions_keep_the_order():
     reader = read(loglinear_reader(num_actions=40, length=2, beam=100), noise(30, num_actions=40))
     sequences, log_probs = reader.next_actions(20, 5)
@@ -184,32 +173,27 @@ def without_times(entries) -> list[dict]:
     return [{name: entry[name] for name in names if name in entry} for entry in entries]
 
 
-@pytest.mark.parametrize("reader", [True, False])
-def test_one_action_ahead_is_the_next_action(reader):
-    model = reading_model(tau_a=0.5)
-    usual = ask(model, at=8.0, top_k=3, reader=reader)
-    one = ask(model, at=8.0, num_actions=1, num_sequences=3, reader=reader)
+def test_one_step_ahead_is_the_next_action():
+    model = tiny_model(tiny_config(id2label=dict(enumerate(ACTIONS)), tau_a=0.5))
+    usual, one = ask(model, at=8.0, top_k=3), ask(model, at=8.0, num_actions=1, num_sequences=3)
     assert [entry["actions"][0]["label"] for entry in one] == [entry["label"] for entry in usual]
     assert [entry["score"] for entry in one] == pytest.approx([entry["score"] for entry in usual], abs=1e-6)
-    assert one[0].keys() == {"score", "actions", "observed_from_s", "observed_until_s", "starts_at_s"} | (
-        {"history"} if reader else set()
-    )
+    assert one[0].keys() == {"score", "actions", "observed_from_s", "observed_until_s"}
 
 
-def test_sequences_with_a_reader_are_its_own_after_the_pooled_first():
+def test_sequences_with_a_reader_are_its_own():
+    """They begin with the action that starts next, and not with one that may start after `tau_a`."""
     model = reading_model(tau_a=0.5)
     answers = ask(model, at=8.0, num_actions=4, num_sequences=2)
-    assert [len(entry["actions"]) for entry in answers] == [4, 4]
-    assert answers[0]["score"] >= answers[1]["score"]
-    log_probs = model.recognize_frames(features()[:17])
     reader = model.reader.begin_video()
-    [_] = reader.read_to([8.0], log_probs, np.arange(17) / 2)
-    usual = {entry["label"]: entry["score"] for entry in ask(model, at=8.0)}
-    first = torch.tensor([usual[name] for name in ACTIONS]).log()
-    sequences, totals = reader.next_actions(4, 2, first=first)
+    [_] = reader.read_to([8.0], model.recognize_frames(features()[:17]), np.arange(17) / 2)
+    sequences, totals = reader.next_actions(4, 2)
     named = [[ACTIONS[action] for action in sequence] for sequence in sequences.tolist()]
     assert [[action["label"] for action in entry["actions"]] for entry in answers] == named
     assert [entry["score"] for entry in answers] == pytest.approx(totals.exp().tolist(), rel=1e-4)
+    assert all("history" in entry for entry in answers)
+    (one,) = ask(model, at=8.0, num_actions=1, num_sequences=1)
+    assert one["actions"][0]["label"] == ACTIONS[reader.upcoming_action().argmax()]
 
 
 def test_without_a_reader_the_roll_out_answers():
@@ -246,7 +230,6 @@ def test_streams_and_moments_of_a_timeline_answer_alike(options, reader):
     in_stream = streamed(model, 17, reader=reader, **options)
     assert {entry["at_s"] for entry in in_stream} == {8.0}
     for entry, other in zip(without_times(in_stream), without_times(expected), strict=True):
-        assert entry.pop("starts_at_s", None) == other.pop("starts_at_s") or "actions" in entry
         assert entry == {**other, "score": pytest.approx(other["score"], abs=1e-6)}
     moments = ask(model, every=4.0, reader=reader, **options)
     (moment,) = (moment for moment in moments if moment["at_s"] == 8.0)

@@ -248,6 +248,7 @@ def test_sequences_and_timelines_are_the_pipelines(model, anticipate, video, cap
         (moment,) = json.loads((tmp_path / "out.json").read_text())["moments"]
         expected = anticipate(video, at=5.0, **asked)
         assert moment["anticipated"] == expected
+        assert (moment["at_s"], moment["starts_at_s"]) == (5.0, 5.5)
         lines = capsys.readouterr().out.splitlines()
         assert lines[2 : 2 + len(expected)] == further_lines(moment)
     assert lines[1] == "observed: 1.0 to 5.0 s; expected:"

@@ -104,6 +104,24 @@ def test_a_table_and_json_with_what_was_recognized(reader, web, frames, tmp_path
     assert "recognized" not in without.stdout
 
 
+@pytest.mark.parametrize("asked", [{"num_actions": 3, "num_sequences": 2}, {"horizon_s": 3.0}])
+def test_sequences_and_timelines_of_a_live_source(reader, web, frames, tmp_path, asked):
+    out = tmp_path / "out.json"
+    options = [word for name, value in asked.items() for word in (f"--{name}", value)]
+    result = run_command("anticipate", f"{web}/stream.ts", "--model", reader, "--json", out, *options)
+    assert result.returncode == 0, result.stderr
+    moments, expected = json.loads(out.read_text())["moments"], answers_of(reader, frames, **asked)
+    for moment, answer in zip(moments, expected, strict=True):
+        assert moment["starts_at_s"] == moment["at_s"] + 0.5
+        assert len(moment["anticipated"]) == len(answer)
+        for ours, theirs in zip(moment["anticipated"], answer, strict=True):
+            names = ("actions",) if "num_actions" in asked else ("label", "starts_at_s", "ends_at_s")
+            assert [ours[name] for name in names] == [theirs[name] for name in names]
+            assert ("starts_at_s" in ours) == ("horizon_s" in asked)
+    lines = anticipate.answer_lines(moments[-1])
+    assert "\n".join(lines) in result.stdout
+
+
 def test_two_streams_one_after_the_other_are_two_videos(model, web, frames, caplog):
     """A camera that restarts: its clock is set back."""
     result = run_command("anticipate", f"{web}/twice.ts", "--model", model, "--json", "-")
