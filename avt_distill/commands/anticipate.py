@@ -33,7 +33,7 @@ from contextlib import closing, contextmanager
 from functools import partial
 from itertools import chain
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from ..runs.arguments import CommandParser
 from ..runs.outputs import OVERWRITE, check_different, check_output, has_mark, is_json_with, mark_of
@@ -307,7 +307,8 @@ def ask(anticipate: "ActionAnticipationPipeline", args: argparse.Namespace) -> l
     if args.read_from_s is not None and anticipate.model.reader is None:
         raise ValueError(f"--read_from_s sets where the reader begins, but {args.model} has none: leave it out.")
     reading = {"reader": False if args.no_reader else None, "read_from_s": args.read_from_s}
-    answers = anticipate(args.source, at=args.at, every=args.every, **reading, **question(args))
+    # For one video a list, which transformers does not declare.
+    answers: Any = anticipate(args.source, at=args.at, every=args.every, **reading, **question(args))
     if args.every is not None:
         return answers
     read = {"history": answers[0]["history"]} if "history" in answers[0] else {}
