@@ -9,13 +9,13 @@ videos. Options are chosen with `--held_out`: every fourth performance of the tr
 models of the others.
 
 `sequences`: edit distance between the next actions and K = 5 sequences, the least of the five, at each labelled segment
-as Ego4D's long-term anticipation counts it. Videos of these data sets rarely go on for 20 actions: of a row with fewer,
+as Ego4D's long-term anticipation counts it. Few videos of these data sets have 20 actions left: of a row with fewer,
 as many as there are (at most `--num_actions`) are compared, and the distance is divided by their number. The likeliest
 five sequences and five samples are both measured. Floor: the last action, repeated.
 
 `dense`: mean over classes of frames that are right (MoC), 20 or 30 % of a video observed and the next 10 to 50 %
 predicted, at the annotation's own frame rate; each split by itself, then the mean. A reader reads the true frames,
-`--frame_rate` a second, and its `timeline` is what it expects without any more. Floor: the last observed label goes on.
+`--frame_rate` a second, and its `timeline` is what it expects without any more. Floor: the last observed label, repeated.
 """
 
 import argparse

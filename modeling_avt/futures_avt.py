@@ -1,4 +1,4 @@
-"""What happens after the next action: sequences of actions, and timelines of what goes on when.
+"""What happens after the next action: sequences of actions, and timelines of what happens when.
 
 A reader's hypotheses are continued by its transition model and durations, without evidence. Without a reader, the
 steps of the model's roll-out are taken as independent of each other.
@@ -166,7 +166,7 @@ def of_steps(log_probs: np.ndarray, num_sequences: int, *, do_sample: bool = Fal
 
 
 def spans(probabilities: np.ndarray, begins_s: float, step_s: float, ends_s: float) -> list[dict]:
-    """Returns what goes on when, `{"action", "starts_at_s", "ends_at_s", "score"}` each: runs of one likeliest action.
+    """Returns what happens when, `{"action", "starts_at_s", "ends_at_s", "score"}` each: runs of one likeliest action.
 
     Args:
         probabilities (`np.ndarray` of shape `(S, A)` or `(S, A + 1)`): Of what each step shows; with A, the background,

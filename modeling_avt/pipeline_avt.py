@@ -146,8 +146,8 @@ class ActionAnticipationPipeline(Pipeline):
             With `num_actions` the list holds K sequences, `{"score", "actions"}` each, likeliest first: `actions` are Z
             `{"label", "verb", "noun"}`, in order, and `score` is the probability of the sequence (of a sample, that
             of its actions, each given those before it). With `horizon_s` it
-            holds what goes on when: `{"label", "verb", "noun", "score", "starts_at_s", "ends_at_s"}` each, in order of
-            time and without gaps; `label` is `None` where most likely no action goes on. Both have the window, too.
+            holds what happens when: `{"label", "verb", "noun", "score", "starts_at_s", "ends_at_s"}` each, in order of
+            time and without gaps; `label` is `None` where most likely no action happens. Both have the window, too.
 
             With a reader each answer, and each moment of a timeline, also has `history`: what was done so far,
             `{"label", "action", "start_s", "probability"}` each, oldest first, 64 actions at most.

@@ -78,7 +78,7 @@ def parse(argv: Sequence[str]) -> argparse.Namespace:
     parser.add_argument("--top_k", type=int, default=5, help="how many actions")
     further = parser.add_mutually_exclusive_group()
     further.add_argument("--num_actions", type=int, help="sequences of so many next actions instead")
-    further.add_argument("--horizon_s", type=float, help="what goes on when, for so many seconds, instead")
+    further.add_argument("--horizon_s", type=float, help="what happens when, for so many seconds, instead")
     parser.add_argument("--num_sequences", type=int, help="with --num_actions: how many sequences; default: 5")
     parser.add_argument(
         "--do_sample", action="store_true", help="with --num_actions: draw them; default: the likeliest"
