@@ -15,7 +15,7 @@ five sequences and five samples are both measured. Floor: the last action, repea
 
 `dense`: mean over classes of frames that are right (MoC), 20 or 30 % of a video observed and the next 10 to 50 %
 predicted, at the annotation's own frame rate; each split by itself, then the mean. A reader reads the true frames,
-`--frame_rate` a second, and its `timeline` is what it expects without any more. Floor: the last observed label, repeated.
+`--frame_rate` a second, and its `timeline` is what it expects without any more. Floor: the last observed label again.
 """
 
 import argparse
