@@ -136,9 +136,7 @@ class Reading:
 
     def update(self, frame: np.ndarray, steps: int):
         """Takes `steps` moments, of which the last shows a frame."""
-        beam, nothing = self.beam, np.zeros_like(frame)
-        for step in range(max(1, steps - LONGEST_GAP), steps):
-            beam, _ = self._moment_later(beam, nothing, self.num_frames + step - 1)
+        beam = self._ahead(steps - 1)
         log_posterior = frame - log_sum(frame)
         evidence = self.tables.settings.evidence_weight * (log_posterior - self.tables.log_prior)
         beam, log_likelihood = self._moment_later(beam, evidence, self.num_frames + steps - 1)
@@ -147,9 +145,7 @@ class Reading:
 
     def starts(self, steps: int) -> np.ndarray:
         """Returns the distribution of the action that starts `steps` moments ahead, given that one does, `(A,)`."""
-        beam, nothing = self.beam, np.zeros(self.tables.num_actions + 1)
-        for step in range(max(1, steps - LONGEST_GAP), steps):
-            beam, _ = self._moment_later(beam, nothing, self.num_frames + step - 1)
+        beam = self._ahead(steps - 1)
         _, starting = self._step(beam)
         return self._per_action(beam, starting)
 
@@ -182,16 +178,27 @@ class Reading:
 
         Moment 0 is that of the last frame.
         """
-        beam, nothing, shown = self.beam, np.zeros(self.tables.num_actions + 1), []
-        for moment in range(max(0, first - LONGEST_GAP), first + count):
-            if moment:
-                beam, _ = self._moment_later(beam, nothing, self.num_frames + moment - 1)
-            if moment >= first:
-                shares = np.exp(beam.log_weights)
-                in_actions = np.bincount(beam.newest, shares[:, 1:].sum(1), minlength=self.tables.num_actions + 1)
-                in_actions[-1] = shares[:, 0].sum()
-                shown.append(in_actions)
+        beam, shown = self._ahead(first), []
+        for moment in range(first, first + count):
+            if moment > first:
+                beam = self._without_evidence(beam, moment - 1)
+            shares = np.exp(beam.log_weights)
+            in_actions = np.bincount(beam.newest, shares[:, 1:].sum(1), minlength=self.tables.num_actions + 1)
+            in_actions[-1] = shares[:, 0].sum()
+            shown.append(in_actions)
         return np.stack(shown)
+
+    def _ahead(self, steps: int) -> Beam:
+        """Returns the beam some moments ahead, in which no frame is seen."""
+        beam = self.beam
+        for step in range(max(0, steps - LONGEST_GAP), steps):
+            beam = self._without_evidence(beam, step)
+        return beam
+
+    def _without_evidence(self, beam: Beam, moment: int) -> Beam:
+        """Returns the beam after one more moment; `moment` is how many are ahead of the last frame before it."""
+        nothing = np.zeros(self.tables.num_actions + 1)
+        return self._moment_later(beam, nothing, self.num_frames + moment)[0]
 
     def _per_action(self, beam: Beam, log_shares: np.ndarray) -> np.ndarray:
         """Returns the probability of each action, where hypotheses have these log shares `(C,)`: `(A,)`."""

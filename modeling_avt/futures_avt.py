@@ -19,9 +19,9 @@ from .transitions_avt import LogLinearTransitions, NGramTransitions, state_after
 NUM_ROOTS = 32  # hypotheses of the past that the likeliest sequences begin from
 WIDTH = 16  # beginnings of sequences kept in the search for the likeliest, at least
 
-NUM_ACTIONS = OrNone(WholeNumber(least=1, most=1000))
+NUM_ACTIONS = WholeNumber(least=1, most=1000)
 NUM_SEQUENCES = WholeNumber(least=1, most=10_000)
-HORIZON = OrNone(Number(above=0, most=24 * 3600, unit="seconds"))
+HORIZON_S = Number(above=0, most=24 * 3600, unit="seconds")
 DO_SAMPLE = Flag()
 
 
@@ -48,8 +48,8 @@ class Question:
     horizon_s: float | None = None
 
     def __post_init__(self):
-        rules = {"top_k": TOP_K, "num_actions": NUM_ACTIONS, "num_sequences": NUM_SEQUENCES}
-        for name, rule in {**rules, "do_sample": DO_SAMPLE, "horizon_s": HORIZON}.items():
+        rules = {"top_k": TOP_K, "num_sequences": NUM_SEQUENCES, "do_sample": DO_SAMPLE}
+        for name, rule in {**rules, "num_actions": OrNone(NUM_ACTIONS), "horizon_s": OrNone(HORIZON_S)}.items():
             object.__setattr__(self, name, rule(name, getattr(self, name)))
         if self.num_actions is not None and self.horizon_s is not None:
             raise ValueError("Give either num_actions, for sequences, or horizon_s, for a timeline.")

@@ -18,7 +18,7 @@ from torch import nn
 
 from .beam_avt import LONGEST_GAP, Reading, Tables, log_sum
 from .configuration_avt import ReaderSettings
-from .futures_avt import Question, continued
+from .futures_avt import DO_SAMPLE, HORIZON_S, NUM_ACTIONS, NUM_SEQUENCES, continued
 from .rules_avt import SECONDS, SECONDS_AHEAD
 from .temporal_avt import TIME_SLACK_S
 from .transitions_avt import build_transitions
@@ -212,11 +212,13 @@ class HistoryReader(nn.Module):
         Raises:
             ValueError: before the first frame, and for numbers out of range.
         """
-        question = Question(num_actions=num_actions, num_sequences=num_sequences, do_sample=do_sample)
         beam = self._begun().beam
-        hypotheses = (self.transitions, beam.last, beam.past, log_sum(beam.log_weights))
-        asked = (question.num_actions or 1, question.num_sequences)
-        sequences, log_probs = continued(*hypotheses, *asked, do_sample=question.do_sample)
+        sequences, log_probs = continued(
+            *(self.transitions, beam.last, beam.past, log_sum(beam.log_weights)),
+            NUM_ACTIONS("num_actions", num_actions),
+            NUM_SEQUENCES("num_sequences", num_sequences),
+            do_sample=DO_SAMPLE("do_sample", do_sample),
+        )
         return torch.from_numpy(sequences), torch.from_numpy(log_probs)
 
     def timeline(self, horizon_s: float, at_s: float | None = None) -> torch.Tensor:
@@ -228,8 +230,7 @@ class HistoryReader(nn.Module):
             horizon_s (`float`): How far, in seconds: up to a day.
             at_s (`float`, *optional*): As in `next_action`.
         """
-        ahead_s = Question(horizon_s=horizon_s).horizon_s or 0.0
-        count = math.ceil(ahead_s * self.settings.frame_rate - TIME_SLACK_S)
+        count = math.ceil(HORIZON_S("horizon_s", horizon_s) * self.settings.frame_rate - TIME_SLACK_S)
         return torch.from_numpy(self._begun().frames(self._frames_until(at_s), max(1, count)))
 
     def expected_in_s(self, at_s: float | None = None) -> float:

@@ -2,7 +2,7 @@
 
 import re
 
-# Breakfast's names: person, camera, person, activity. Its cameras filmed a person's preparation of a dish together.
+# Breakfast's names: person, camera, person, activity. Several cameras record the same preparation of a dish.
 OF_CAMERA = re.compile(r"(P\d+)_(?:cam|webcam|stereo)\d+_\1_(\w+)")
 
 

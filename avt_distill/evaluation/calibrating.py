@@ -21,6 +21,9 @@ def fitted_calibration(
 ) -> dict:
     """Returns the fields of `modeling_avt.calibration_avt.Calibration`, fitted on rows that no model learned from.
 
+    The temperature, and the two weights of a pool, are fitted on the same rows as the threshold, and the student that
+    answers in the end has learned from all of their videos: the threshold's guarantee counts neither.
+
     Args:
         log_probs (`np.ndarray` of shape `(N, A)`): Scores of held-out rows.
         labels (`np.ndarray` of shape `(N,)`): Action ids.
