@@ -5,8 +5,9 @@ import pandas as pd
 import pytest
 import torch
 
+from avt_distill.reader.asking import AskedTransitions
 from avt_distill.reader.fusion import fit_weights, pooled
-from avt_distill.reader.tables import as_tables, timing, transition_model, whole_histories
+from avt_distill.reader.tables import as_tables, build_reader, timing, transition_model, whole_histories
 from avt_distill.teacher.count_models import NGramModel
 from avt_distill.teacher.log_linear import LogLinearModel
 from modeling_avt.transitions_avt import build_transitions, text_state
@@ -128,3 +129,37 @@ def test_weights_are_those_of_the_least_log_loss():
 
     for step in ([0.05, 0], [-0.05, 0], [0, 0.05]):
         assert loss(weights) <= loss(np.add(weights, step)) + 1e-6
+
+
+class CountingTeacher:
+    """An n-gram model that counts how many histories it is asked about."""
+
+    def __init__(self, model: NGramModel):
+        self.model, self.num_asked = model, 0
+
+    def logits(self, histories):
+        self.num_asked += len(histories)
+        return self.model.logits(histories)
+
+
+def test_a_teacher_is_asked_once_about_each_history_and_answers_as_its_tables():
+    histories, actions = whole_histories(random_scripts())
+    teacher = CountingTeacher(NGramModel(3, 6).fit(histories, actions))
+    asked, tables = AskedTransitions(teacher, 6, length=2), as_tables(teacher.model)
+    tables.prepare()
+    for _ in range(2):
+        expected = tables.log_probs(*text_state(tables, histories))
+        np.testing.assert_allclose(asked.log_probs(*text_state(asked, histories)), expected, atol=1e-6)
+    assert teacher.num_asked == asked.num_asked == len({tuple(history[-2:]) for history in histories})
+
+
+def test_a_reader_with_a_teacher_in_its_beam_answers_as_with_the_tables_of_it():
+    histories, actions = whole_histories(random_scripts())
+    model = NGramModel(3, 6).fit(histories, actions)
+    settings = {"frame_rate": 1.0, "actions": "0" * 16, "evidence_weight": 0.5, "fusion_weights": [0.5, 0.5]}
+    labels = [np.array([6, 0, 0, 1, 6, 2])]
+    reader = build_reader(random_scripts(), labels, lambda _: model, 6, settings)
+    frames = np.random.default_rng(0).normal(size=(8, 7))
+    expected = reader.read(frames, np.arange(8.0))
+    reader.transitions = AskedTransitions(model, 6, length=2)
+    np.testing.assert_allclose(reader.read(frames, np.arange(8.0)), expected, atol=1e-6)
