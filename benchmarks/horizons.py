@@ -11,7 +11,8 @@ models of the others.
 `sequences`: edit distance between the next actions and K = 5 sequences, the least of the five, at each labelled segment
 as Ego4D's long-term anticipation counts it. Few videos of these data sets have 20 actions left: of a row with fewer,
 as many as there are (at most `--num_actions`) are compared, and the distance is divided by their number. The likeliest
-five sequences and five samples are both measured. Floor: the last action, repeated.
+five sequences and five samples are both measured. Floor: the last action, repeated. `--teacher` adds a language model
+that `avt-distill finetune_teacher` made of the training videos of the split; it is asked about each history, once.
 
 `dense`: mean over classes of frames that are right (MoC), 20 or 30 % of a video observed and the next 10 to 50 %
 predicted, at the annotation's own frame rate; each split by itself, then the mean. A reader reads the true frames,
@@ -21,6 +22,7 @@ predicted, at the annotation's own frame rate; each split by itself, then the me
 import argparse
 import time
 from collections.abc import Iterator
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -29,7 +31,9 @@ import torch
 from avt_distill.data.loading import anticipation_builder
 from avt_distill.data.performances import performance_of
 from avt_distill.metrics import frame_labels, mean_over_classes, row_edit_distances
+from avt_distill.reader.asking import AskedTransitions
 from avt_distill.reader.tables import as_tables, build_reader, transition_model, whole_histories
+from avt_distill.teacher.prediction import TeacherScorer
 from benchmarks.measure import add_common_arguments, describe_machine, write_result
 from modeling_avt.configuration_avt import actions_digest
 from modeling_avt.futures_avt import continued, spans
@@ -42,6 +46,7 @@ OBSERVED = (0.2, 0.3)
 FPS = {"breakfast": 15.0, "fifty_salads": 1.0}  # of the annotation files
 HELD_OUT_EVERY = 4
 LAST_AGAIN = "last action again"
+WHOLE = 64  # last actions that a teacher of whole histories is asked about
 
 
 def main(arguments: list[str] | None = None):
@@ -56,8 +61,11 @@ def main(arguments: list[str] | None = None):
     parser.add_argument("--num_phases", type=int, default=2, help="of an action: the more, the less its length varies")
     parser.add_argument("--prior_weight", type=float, default=0.33, help="of the log-linear model")
     parser.add_argument("--num_last", type=int, default=2, help="last actions that it reads in order")
+    parser.add_argument("--teacher", help="a fine-tuned teacher, of whose split sequences are measured")
     add_common_arguments(parser, repeats=1)
     args = parser.parse_args(arguments)
+    if args.teacher is not None and (args.parts != ["sequences"] or len(args.splits or []) != 1):
+        parser.error("--teacher is of one split: give it by --splits, and --parts sequences.")
     started = time.process_time()
     of_parts = {"sequences": sequences, "dense": dense}
     found = {part: {} for part in args.parts}
@@ -82,7 +90,7 @@ def main(arguments: list[str] | None = None):
     write_result(result, args.output)
 
 
-def _measured(builder, args: argparse.Namespace) -> tuple[pd.DataFrame, pd.DataFrame]:
+def measured_segments(builder, args: argparse.Namespace) -> tuple[pd.DataFrame, pd.DataFrame]:
     """Returns the segments that models are fitted to, and those that they are measured on."""
     train, test = (builder.annotations.splits[name] for name in ("train", "test"))
     if not args.held_out:
@@ -94,16 +102,22 @@ def _measured(builder, args: argparse.Namespace) -> tuple[pd.DataFrame, pd.DataF
 
 def sequences(builder, args: argparse.Namespace) -> dict[str, dict[str, float]]:
     """Returns the mean edit distance of each model's sequences on the test rows of a split."""
-    train, test = _measured(builder, args)
+    train, test = measured_segments(builder, args)
     num_actions, length = len(builder.annotations.label_space.actions), args.num_actions
     histories, _ = whole_histories(test)
-    actual = np.concatenate([_futures(script, length) for _, script in _scripts(test)])  # (N, Z)
+    actual = np.concatenate([_futures(script, length) for _, script in scripts_of(test)])  # (N, Z)
     frequent = np.bincount(train["action"]).argmax()
     again = np.array([[[history[-1] if history else frequent] * length] for history in histories])
     found = {LAST_AGAIN: {"likeliest": _distance(again, actual), "samples": _distance(again, actual)}}
+    models: dict[str, Any] = {}
     for kind in KINDS:
         options = {"prior_weight": args.prior_weight, "num_last": args.num_last}
-        transitions = as_tables(transition_model(kind, num_actions, **options)(train))
+        models[kind] = as_tables(transition_model(kind, num_actions, **options)(train))
+    if args.teacher is not None:
+        teacher = TeacherScorer.from_pretrained(args.teacher)
+        length = teacher.model.config.history_length
+        models["teacher"] = AskedTransitions(teacher, num_actions, WHOLE if length is None else length)
+    for kind, transitions in models.items():
         transitions.prepare()
         torch.manual_seed(0)
         found[kind] = {
@@ -136,22 +150,22 @@ def _distance(predicted: np.ndarray, actual: np.ndarray) -> float:
 
 def dense(builder, args: argparse.Namespace) -> dict[str, dict[str, float]]:
     """Returns the mean over classes of each model's frames on the test videos of a split."""
-    train, test = _measured(builder, args)
+    train, test = measured_segments(builder, args)
     space, fps = builder.annotations.label_space, FPS[args.dataset]
-    videos = [_Video(script, fps, len(space.actions)) for _, script in _scripts(test)]
-    training = [_Video(script, fps, len(space.actions)) for _, script in _scripts(train)]
+    videos = [AnnotatedVideo(script, fps, len(space.actions)) for _, script in scripts_of(test)]
+    training = [AnnotatedVideo(script, fps, len(space.actions)) for _, script in scripts_of(train)]
     settings = {"frame_rate": args.frame_rate, "actions": actions_digest(space.actions), "num_phases": args.num_phases}
     settings |= {"evidence_weight": 1.0, "fusion_weights": [0.5, 0.5]}
-    found = {LAST_AGAIN: _measure(videos, lambda video, end: np.full(video.num_frames, video.labels[end - 1]))}
+    found = {LAST_AGAIN: measure_dense(videos, lambda video, end: np.full(video.num_frames, video.labels[end - 1]))}
     for kind in KINDS:
         fit = transition_model(kind, len(space.actions), prior_weight=args.prior_weight, num_last=args.num_last)
         read_labels = [video.read(args.frame_rate, video.num_frames) for video in training]
         reader = build_reader(train, read_labels, fit, len(space.actions), settings)
-        found[kind] = _measure(videos, lambda video, end, reader=reader: video.expected(reader, end))
+        found[kind] = measure_dense(videos, lambda video, end, reader=reader: video.expected(reader, end))
     return found
 
 
-def _measure(videos: list["_Video"], predict) -> dict[str, float]:
+def measure_dense(videos: list["AnnotatedVideo"], predict) -> dict[str, float]:
     found = {}
     for share in OBSERVED:
         predicted = [predict(video, max(1, int(share * video.num_frames))) for video in videos]
@@ -159,7 +173,7 @@ def _measure(videos: list["_Video"], predict) -> dict[str, float]:
     return found
 
 
-class _Video:
+class AnnotatedVideo:
     """The annotated label of each frame of a video, A where there is none."""
 
     def __init__(self, script: pd.DataFrame, fps: float, num_actions: int):
@@ -176,17 +190,22 @@ class _Video:
 
     def expected(self, reader, end: int) -> np.ndarray:
         """Returns the label that a reader of the true frames before `end` expects of each frame."""
-        rate, last_s, ends_s = reader.settings.frame_rate, (end - 1) / self.fps, self.num_frames / self.fps
+        rate = reader.settings.frame_rate
         reader = reader.begin_video()
         for number, label in enumerate(self.read(rate, end)):
             reader.update(np.where(np.arange(self.num_actions + 1) == label, 0.0, -50.0), number / rate)
+        return self.ahead(reader, end)
+
+    def ahead(self, reader, end: int) -> np.ndarray:
+        """Returns the label that a reader, at the last frame before `end`, expects of each frame from there on."""
+        last_s, ends_s = (end - 1) / self.fps, self.num_frames / self.fps
         probabilities = reader.timeline(ends_s - last_s).numpy()
-        ahead = spans(probabilities, last_s, 1 / rate, ends_s)
-        segments = [(span["action"], span["starts_at_s"], span["ends_at_s"]) for span in ahead]
+        found = spans(probabilities, last_s, 1 / reader.settings.frame_rate, ends_s)
+        segments = [(span["action"], span["starts_at_s"], span["ends_at_s"]) for span in found]
         return frame_labels(segments, self.num_frames, self.fps)
 
 
-def _scripts(segments: pd.DataFrame) -> Iterator[tuple[str, pd.DataFrame]]:
+def scripts_of(segments: pd.DataFrame) -> Iterator[tuple[str, pd.DataFrame]]:
     labelled = segments.loc[segments["action"] >= 0].sort_values(["video_id", "start_s", "end_s"], kind="stable")
     yield from labelled.groupby("video_id", sort=True)
 

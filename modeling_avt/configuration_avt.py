@@ -221,6 +221,10 @@ class AVTConfig(PretrainedConfig):
         action_to_verb_noun (`list[list[int]]`, *optional*): `[verb id, noun id]` of each action, in order of action id.
         use_class_mappings (`bool`, *optional*, defaults to `False`): Verb and noun logits are the sums of the logits of
             their actions (AVT's `use_cls_mappings`) instead of classifiers of their own.
+        num_future_actions (`int`, *optional*, defaults to 1): Z. Above 1, the first Z steps of the roll-out are trained
+            to be the next Z actions one after another, whenever each starts: `future_labels`. Not for a probe.
+        future_loss_weight (`float`, *optional*, defaults to 1.0): Weight of the loss of the actions after the next one
+            in `loss`, a mean over those that are known.
         past_loss_weight (`float`, *optional*, defaults to 1.0): Weight of the past-action loss in `loss`.
         feature_loss_weight (`float`, *optional*, defaults to 1.0): Weight of the future-feature loss in `loss`.
         frame_loss_weight (`float`, *optional*, defaults to 1.0): Weight of the frame recognizer's loss in `loss`.
@@ -263,6 +267,7 @@ class AVTConfig(PretrainedConfig):
         "noun_loss",
         "past_loss",
         "frame_loss",
+        "future_loss",
         "feature_loss",
         "hidden_states",
         "attentions",
@@ -302,6 +307,8 @@ class AVTConfig(PretrainedConfig):
         noun_id2label: dict | None = None,
         action_to_verb_noun: Sequence | dict | None = None,
         use_class_mappings: bool = False,
+        num_future_actions: int = 1,
+        future_loss_weight: float = 1.0,
         past_loss_weight: float = 1.0,
         feature_loss_weight: float = 1.0,
         frame_loss_weight: float = 1.0,
@@ -349,6 +356,8 @@ class AVTConfig(PretrainedConfig):
         self.noun_id2label = noun_id2label
         self.action_to_verb_noun = action_to_verb_noun
         self.use_class_mappings = use_class_mappings
+        self.num_future_actions = num_future_actions
+        self.future_loss_weight = future_loss_weight
         self.past_loss_weight = past_loss_weight
         self.feature_loss_weight = feature_loss_weight
         self.frame_loss_weight = frame_loss_weight
@@ -532,6 +541,8 @@ class AVTConfig(PretrainedConfig):
         for name in (*unused, "classify_last_frame"):
             if getattr(self, name):
                 raise ValueError(f"{name} is {getattr(self, name)}, but a probe has no such part: leave it out.")
+        if self.num_future_actions > 1:
+            raise ValueError(f"num_future_actions is {self.num_future_actions}, but a probe does not roll out: give 1.")
 
     def _check_dimensions(self):
         if self.head_hidden_size % self.head_num_heads:
@@ -541,6 +552,12 @@ class AVTConfig(PretrainedConfig):
         if self.num_frames > self.head_num_positions:
             raise ValueError(
                 f"num_frames={self.num_frames} must lie between 1 and head_num_positions={self.head_num_positions}."
+            )
+        num_positions = self.num_frames + self.num_future_actions - 1
+        if num_positions > self.head_num_positions:
+            raise ValueError(
+                f"num_frames={self.num_frames} and num_future_actions={self.num_future_actions} need "
+                f"{num_positions} positions: head_num_positions is {self.head_num_positions}."
             )
         if self.backbone_config is None and self.feature_dim is None:
             raise ValueError(
@@ -581,6 +598,8 @@ FIELD_RULES: dict[str, Callable[[str, Any], Any]] = {
     "noun_id2label": id_to_label,
     "action_to_verb_noun": verb_noun_pairs,
     "use_class_mappings": Flag(),
+    "num_future_actions": WholeNumber(least=1, most=1000),
+    "future_loss_weight": WEIGHT,
     "past_loss_weight": WEIGHT,
     "feature_loss_weight": WEIGHT,
     "frame_loss_weight": WEIGHT,

@@ -55,9 +55,24 @@ class Question:
             raise ValueError("Give either num_actions, for sequences, or horizon_s, for a timeline.")
 
     def num_future_steps(self, config) -> int:
-        """Returns how far a model without a reader has to roll out, in steps."""
+        """Returns how far a model without a reader has to roll out, in steps.
+
+        Raises:
+            ValueError: for what its roll-out was not trained to answer, and a horizon before its first step.
+        """
+        trained = config.num_future_actions
         if self.horizon_s is None:
+            if 1 < trained < (self.num_actions or 1):
+                raise ValueError(
+                    f"num_actions is {self.num_actions}: the model was trained on the next {trained} actions, so give "
+                    "that at most."
+                )
             return self.num_actions or 1
+        if trained > 1:
+            raise ValueError(
+                "horizon_s asks when each action happens, but the steps of this model are the next actions whenever "
+                "they start: give num_actions, or fit a reader, which reads their durations."
+            )
         ahead_s = self.horizon_s - config.tau_a
         if ahead_s <= 0:
             raise ValueError(

@@ -417,6 +417,7 @@ class AVTForAnticipation(AVTPreTrainedModel):
         output_attentions: bool | None = None,
         return_dict: bool | None = None,
         frame_labels: torch.Tensor | None = None,
+        future_labels: torch.Tensor | None = None,
     ) -> AVTAnticipationOutput | tuple:
         """Returns scores for the action that starts `config.tau_a` seconds after the last frame, and losses.
 
@@ -443,11 +444,17 @@ class AVTForAnticipation(AVTPreTrainedModel):
             return_dict (`bool`, *optional*): `False` returns a plain tuple.
             frame_labels (`torch.LongTensor` of shape `(B, T)`, *optional*): What each observed frame itself shows: an
                 action 0..A-1, A for the background, or -100 where unknown. Not used unless `config.recognizes_frames`.
+            future_labels (`torch.LongTensor` of shape `(B, Z)`, *optional*): The next Z actions, of which the first is
+                `labels`, or -100 where unknown. Rolls out Z steps. Not used unless `config.num_future_actions` is above
+                1.
 
         Raises:
             ValueError: where inputs or labels do not fit the model, naming the argument, its shape or value and what is
                 accepted.
         """
+        future_labels = future_labels if self.config.num_future_actions > 1 else None
+        if future_labels is not None:
+            num_future_steps = max(num_future_steps, self.config.num_future_actions)
         check_inputs(self.config, pixel_values_videos, video_features, frame_mask, num_future_steps)
         frame_mask = None if frame_mask is None else frame_mask.bool()
         num_views = 1
@@ -468,14 +475,15 @@ class AVTForAnticipation(AVTPreTrainedModel):
         future_logits = self._classify(future)  # (B, K, .) each
         observed = _average_views(outputs.observed_features, num_views)
         if self.last_frame_classifier is not None:
-            # Of every step: what the last observed frame shows is said of the moment after the window, and further.
-            future_logits["action"] = future_logits["action"] + self.last_frame_classifier(
-                self.avt.read_by_head(observed[:, -1:])
-            )
+            of_last_frame = self.last_frame_classifier(self.avt.read_by_head(observed[:, -1:]))
+            if self.config.num_future_actions > 1:  # it says what comes next, and nothing of the actions after that
+                of_last_frame = nn.functional.pad(of_last_frame, (0, 0, 0, num_future_steps - 1))
+            future_logits["action"] = future_logits["action"] + of_last_frame
         frame_logits = None
         if self.recognizer is not None:
             frame_logits = self.recognizer(self.dropout(observed[..., : self.recognizer.in_features]))  # (B, T, A + 1)
-        logits = {name: scores[:, -1] for name, scores in future_logits.items()}
+        is_answer = 0 if self.config.num_future_actions > 1 else -1  # the reference's is the last step
+        logits = {name: scores[:, is_answer] for name, scores in future_logits.items()}
         if self.config.use_class_mappings:
             logits.update(self._sum_action_logits(logits["action"]))
         past_logits = None
@@ -486,6 +494,10 @@ class AVTForAnticipation(AVTPreTrainedModel):
         if frame_labels is not None and frame_logits is not None:
             check_labels("frame_labels", frame_labels, frame_logits)
             losses["frame_loss"] = classification_loss(frame_logits, frame_labels)
+        if future_labels is not None:
+            trained_logits = future_logits["action"][:, : self.config.num_future_actions]
+            check_labels("future_labels", future_labels, trained_logits)
+            losses["future_loss"] = classification_loss(trained_logits[:, 1:], future_labels[:, 1:])
         feature_loss = _feature_loss(outputs, frame_mask)
         output = AVTAnticipationOutput(
             loss=self._total_loss(losses, feature_loss),
@@ -542,7 +554,7 @@ class AVTForAnticipation(AVTPreTrainedModel):
     def _total_loss(self, losses: dict[str, torch.Tensor], feature_loss: torch.Tensor | None) -> torch.Tensor | None:
         if not losses:
             return None
-        weights = {"past_loss": self.config.past_loss_weight, "frame_loss": self.config.frame_loss_weight}
+        weights = {name: getattr(self.config, f"{name}_weight") for name in ("past_loss", "frame_loss", "future_loss")}
         terms: list[torch.Tensor] = [weights.get(name, 1.0) * loss for name, loss in losses.items()]
         if feature_loss is not None:
             terms.append(self.config.feature_loss_weight * feature_loss)

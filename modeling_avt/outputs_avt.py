@@ -39,8 +39,9 @@ class AVTAnticipationOutput(ModelOutput):
     Args:
         loss (`torch.Tensor`, scalar, *optional*, returned when any labels are given):
             `action_loss + verb_loss + noun_loss + past_loss_weight * past_loss + frame_loss_weight * frame_loss +
-            feature_loss_weight * feature_loss`.
-        logits (`torch.Tensor` of shape `(B, A)`): Scores of the next action; with a roll-out, of its last step.
+            future_loss_weight * future_loss + feature_loss_weight * feature_loss`.
+        logits (`torch.Tensor` of shape `(B, A)`): Scores of the next action; with a roll-out, of its last step, unless
+            `config.num_future_actions` is above 1.
         past_logits (`torch.Tensor` of shape `(B, T, A)`, *optional*, returned when `config.classify_past`): Scores of
             each observed frame's action, predicted from the frames before it. Those of the first frame come from that
             frame itself. Left-padded frames hold no meaning.
@@ -52,8 +53,8 @@ class AVTAnticipationOutput(ModelOutput):
             step's scores.
         future_features (`torch.Tensor` of shape `(B, K, C)`), past_features (`torch.Tensor` of shape `(B, T, C)`):
             See `AVTModelOutput`.
-        action_loss, verb_loss, noun_loss, past_loss, frame_loss (`torch.Tensor`, scalars, *optional*): Returned when
-            their labels are given.
+        action_loss, verb_loss, noun_loss, past_loss, frame_loss, future_loss (`torch.Tensor`, scalars, *optional*):
+            Returned when their labels are given.
         feature_loss (`torch.Tensor`, scalar, *optional*, returned when T > 1): Error of the predicted features of
             frames 1..T-1.
         hidden_states (`tuple[torch.Tensor]` of shape `(B, T, H)` each, *optional*), attentions (`tuple[torch.Tensor]`
@@ -75,6 +76,7 @@ class AVTAnticipationOutput(ModelOutput):
     noun_loss: torch.Tensor | None = None
     past_loss: torch.Tensor | None = None
     frame_loss: torch.Tensor | None = None
+    future_loss: torch.Tensor | None = None
     feature_loss: torch.Tensor | None = None
     hidden_states: tuple[torch.Tensor, ...] | None = None
     attentions: tuple[torch.Tensor, ...] | None = None

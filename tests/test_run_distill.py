@@ -118,6 +118,37 @@ def test_a_run_leaves_students_their_scores_and_a_comparison(kitchen, finished):
     assert [top1["baseline"], top1["candidate"]] == pytest.approx(means)
 
 
+def test_students_of_rows_with_several_actions_ahead_learn_and_are_measured_on_them(kitchen, tmp_path):
+    run_distill.main(baseline_options(kitchen, tmp_path / "run", "--num_future_actions=3"))
+    folder = tmp_path / "run" / "baseline_seed42"
+    model = AVTForAnticipation.from_pretrained(folder).eval()
+    assert model.config.num_future_actions == 3
+    rows = kitchen_builder(kitchen, num_future_actions=3).rows("validation")
+    batch = FeatureCollator(open_feature_store(kitchen / "features"))(rows.to_dict("records"))
+    with torch.no_grad():
+        output = model(
+            **{name: value for name, value in batch.items() if name in ("video_features", "frame_mask")},
+            num_future_steps=3,
+        )
+    horizons, actual = results(folder)["horizons"], np.stack(rows["future_actions"])
+    assert horizons["num_actions"] == 3
+    for step, top1 in enumerate(horizons["top1"]):
+        known = actual[:, step] >= 0
+        hits = output.future_logits[:, step].argmax(-1).numpy()[known] == actual[known, step]
+        assert top1 == pytest.approx(100 * hits.mean())
+    assert 0 <= horizons["edit_distance_of_samples"] <= 1
+    assert 0 <= horizons["edit_distance"] <= 1
+    assert "future_loss" in results(folder)["log"][0]
+
+
+def test_a_weight_of_zero_leaves_the_roll_out_untrained(kitchen, tmp_path):
+    more = ("--num_future_actions=3", "--model_options", '{"future_loss_weight": 0, "head_hidden_size": 16}')
+    run_distill.main(baseline_options(kitchen, tmp_path / "run", *more))
+    folder = tmp_path / "run" / "baseline_seed42"
+    assert AVTForAnticipation.from_pretrained(folder).config.num_future_actions == 1
+    assert results(folder)["horizons"] is None
+
+
 def test_a_teacher_changes_the_student(finished):
     assert not equal(weights(finished / "baseline_seed0"), weights(finished / "distilled_seed0"))
 

@@ -27,8 +27,8 @@ class FeatureCollator:
     Returns:
         `dict`: `video_features` float32 `(B, T, D)`, zeros where `frame_mask` bool `(B, T)` is `False` (moments before
         the video or its window begins); `labels`, `verb_labels`, `noun_labels` int64 `(B,)` and `past_labels` int64
-        `(B, T)`, -100 where unlabelled; with `background` also `frame_labels` int64 `(B, T)`, -100 in padding; `uid`, a
-        list of the rows' names.
+        `(B, T)`, -100 where unlabelled; with `background` also `frame_labels` int64 `(B, T)`, -100 in padding; where
+        rows carry the next Z actions `future_labels` int64 `(B, Z)`; `uid`, a list of the rows' names.
     """
 
     def __init__(self, store: Any, *, by_number: bool = False, background: int | None = None):
@@ -98,6 +98,8 @@ def _labels(rows: Sequence[dict], background: int | None) -> dict:
     labels = {
         name: torch.tensor(np.array([row[column] for row in rows], dtype=np.int64)) for name, column in columns.items()
     }
+    if rows and "future_actions" in rows[0]:
+        labels["future_labels"] = torch.tensor(np.array([row["future_actions"] for row in rows], dtype=np.int64))
     frame_mask = torch.tensor(np.array([row["frame_mask"] for row in rows], dtype=bool))  # (B, T)
     if background is not None:
         past = labels["past_labels"]

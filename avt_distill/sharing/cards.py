@@ -91,6 +91,7 @@ def student_card(
         "features": settings["features"] if settings["features"] is None else Path(settings["features"]).name,
         "needs": needed_versions(reads_videos=not takes_features),
         "results_table": _results_table(results["metrics"], comparison),
+        "horizons": results.get("horizons"),
         "compared_seeds": None if comparison is None else comparison["seeds"],
         "settings_table": _settings_table(settings, STUDENT_SETTINGS),
         "reader": _reader_values(folder, config, results) if config.get("reader") else None,

@@ -126,8 +126,12 @@ def build_student(args: StudentArguments, builder: AnticipationBuilder, seen: St
     """
     fields = _of_data(builder)
     if args.model_name_or_path is not None:
+        own = AVTConfig.from_pretrained(args.model_name_or_path)
+        num_steps = _trained_steps(builder, vars(own))
+        fields["num_future_actions"] = num_steps if num_steps > 1 else own.num_future_actions
         model = _from_checkpoint(args.model_name_or_path, fields)
     else:
+        fields["num_future_actions"] = _trained_steps(builder, mapping("model_options", args.model_options))
         model = _new_student(args, fields, seen)
     if seen.store is not None and model.config.head_type == "probe":
         raise ValueError(NO_TOKENS.format(what=f"{args.model_name_or_path} has a probe"))
@@ -182,6 +186,12 @@ def _of_data(builder: AnticipationBuilder) -> dict[str, Any]:
     """Returns the fields of `AVTConfig` that are the data set's: times and labels."""
     times = {name: getattr(builder.config, name) for name in TIME_CONTRACT}
     return {**times, **builder.annotations.label_space.to_config()}
+
+
+def _trained_steps(builder: AnticipationBuilder, config_fields: Mapping[str, Any]) -> int:
+    """Returns how many steps of the roll-out are trained: as many actions as rows carry, unless that loss counts 0."""
+    has_none = config_fields.get("head_type") == "probe" or config_fields.get("future_loss_weight") == 0
+    return 1 if has_none else max(1, builder.config.num_future_actions)
 
 
 def _of_features(store: FeatureStore) -> dict[str, Any]:

@@ -1,9 +1,11 @@
 """One run: for each seed a student and an identical baseline without a teacher, and their comparison."""
 
 import copy
+from collections.abc import Mapping
 from dataclasses import fields
 
 import numpy as np
+import pandas as pd
 from transformers.training_args import HubStrategy
 
 from ..data.loading import choose_splits, dataset_builder
@@ -121,6 +123,8 @@ def report(args: RunArguments, data: StudentData, tables: dict[str, list[ScoreTa
     num_rows = len(next(iter(tables.values()))[0].uids)
     lines = [f"{num_rows} rows of {args.evaluation_split}, in percent"]
     lines.append(models_table(metrics))
+    if horizons := {name: result["horizons"] for name, result in results.items() if result.get("horizons")}:
+        lines.append(f"\nThe next actions, as sequences\n{horizons_table(horizons)}")
     comparison = None
     if len(tables) == 2:
         space = data.builder.annotations.label_space
@@ -133,6 +137,16 @@ def report(args: RunArguments, data: StudentData, tables: dict[str, list[ScoreTa
     write_card(student, student_card(student, hub_name(args), comparison=comparison))
     lines.append(f"\nCheckpoints, scores and results: {folder}; the first student, with its model card: {student}")
     return "\n".join(lines)
+
+
+def horizons_table(horizons: Mapping[str, dict]) -> str:
+    """Returns the results of `horizon_metrics` as text, one line a student."""
+    lines = {}
+    for name, found in horizons.items():
+        z = found["num_actions"]
+        line = {f"ED@{z}": found["edit_distance"], f"ED@{z} of samples": found["edit_distance_of_samples"]}
+        lines[name] = line | {f"top-1 of action {step + 1}": top1 for step, top1 in enumerate(found["top1"])}
+    return pd.DataFrame(lines).T.to_string(float_format="%.2f", na_rep="-")
 
 
 def probe_table(data: StudentData, split: str) -> ScoreTable | None:

@@ -3,6 +3,7 @@
 from collections.abc import Callable, Sequence, Sized
 from contextlib import contextmanager
 
+import numpy as np
 import torch
 from transformers import PreTrainedModel
 
@@ -21,6 +22,7 @@ COMPONENTS = (
     "noun_loss",
     "past_loss",
     "frame_loss",
+    "future_loss",
     "feature_loss",
     "distillation_loss",
 )
@@ -97,7 +99,9 @@ class DistillationTrainer(PushingTrainer, ResumableTrainer):
         kinds = [f"{kind}_" if kind != "action" else "" for kind in model.config.label_types]
         self.label_names = [f"{kind}labels" for kind in kinds] + (["past_labels"] if model.config.predicts_past else [])
         self.label_names += ["frame_labels"] if model.config.recognizes_frames else []
+        self.label_names += ["future_labels"] if model.config.num_future_actions > 1 else []
         self._sums = {True: self._zeros(), False: self._zeros()}  # in training, in evaluation
+        self._predicts_future = False
 
     @property
     def distill_weight(self) -> float:
@@ -189,11 +193,12 @@ class DistillationTrainer(PushingTrainer, ResumableTrainer):
 
     def _weights(self) -> dict[str, float]:
         config = self.accelerator.unwrap_model(self.model).config
-        own = {name: getattr(config, f"{name}_weight") for name in ("past_loss", "frame_loss", "feature_loss")}
+        weighted = ("past_loss", "frame_loss", "future_loss", "feature_loss")
+        own = {name: getattr(config, f"{name}_weight") for name in weighted}
         return {**dict.fromkeys(COMPONENTS, 1.0), **own, "distillation_loss": self.distill_weight}
 
     def _counts(self, batch: dict) -> torch.Tensor:
-        """Returns what each of `COMPONENTS` is a mean over, float32 `(7,)`."""
+        """Returns what each of `COMPONENTS` is a mean over, float32 `(8,)`."""
         if IS_REPEATED in batch:
             return torch.zeros(len(COMPONENTS))
         past = batch["past_labels"]
@@ -205,13 +210,14 @@ class DistillationTrainer(PushingTrainer, ResumableTrainer):
             "noun_loss": (batch["noun_labels"] != UNLABELLED).sum(),
             "past_loss": of_past,
             "frame_loss": (batch["frame_labels"] != UNLABELLED).sum() if "frame_labels" in batch else 0,
+            "future_loss": (batch["future_labels"][:, 1:] != UNLABELLED).sum() if "future_labels" in batch else 0,
             "feature_loss": (exists[:, 1:] & exists[:, :-1]).sum(),
             "distillation_loss": batch["teacher_mask"].sum() if "teacher_mask" in batch else 0,
         }
         return torch.tensor([float(counts[name]) for name in COMPONENTS])
 
     def _zeros(self) -> torch.Tensor:
-        """Returns a sum of losses and a count for each of `COMPONENTS`, float32 `(7, 2)`."""
+        """Returns a sum of losses and a count for each of `COMPONENTS`, float32 `(8, 2)`."""
         return torch.zeros(len(COMPONENTS), 2, device=self.args.device)
 
     def _keep(self, training: bool, losses: dict[str, torch.Tensor], counts: torch.Tensor):
@@ -239,8 +245,22 @@ class DistillationTrainer(PushingTrainer, ResumableTrainer):
         output.metrics.update({f"{metric_key_prefix}_{name}": value for name, value in means.items()})
         return output
 
+    def predict_future(self, rows) -> np.ndarray:
+        """Returns the scores of the next Z actions of rows, float32 `(N, Z, A)`, the same in every process.
+
+        Args:
+            rows (`datasets.Dataset`): Rows with `future_actions`, for a student with `config.num_future_actions`.
+        """
+        self._predicts_future = True
+        try:
+            return np.asarray(self.predict(rows, metric_key_prefix="future").predictions, dtype=np.float32)
+        finally:
+            self._predicts_future = False
+
     def prediction_step(self, model, inputs, prediction_loss_only, ignore_keys=None):
         """Returns loss, action logits and labels of a batch; a row that a sampler repeats to fill it has no loss.
+
+        In `predict_future` the logits are those of all steps.
 
         Raises:
             ValueError: where observed features or logits are not finite: every metric would be computed from NaN.
@@ -252,8 +272,9 @@ class DistillationTrainer(PushingTrainer, ResumableTrainer):
             counted = self._without_repeated_rows(inputs, self.accelerator.gradient_state.remainder)
             of_counted = outputs if counted is inputs else self._run(model, counted)
             loss = self._total_loss(of_counted, counted, training=False)
-        check_scores(outputs.logits)
-        return loss, outputs.logits.detach(), inputs["labels"]
+        scores = outputs.future_logits if self._predicts_future else outputs.logits
+        check_scores(scores)
+        return loss, scores.detach(), inputs["labels"]
 
 
 def _check_observed_features(batch: dict):

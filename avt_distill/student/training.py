@@ -24,6 +24,7 @@ from .building import StudentInput, build_student, prepare_for_features, student
 from .checks import check_labels, check_soft_labels, check_what_is_seen
 from .fingerprint import data_fingerprint, student_settings
 from .frozen import FrozenFeatures, frozen_features
+from .horizons import horizon_metrics
 from .probe import Probe, fit_probe
 from .trainer import DistillationTrainer, SoftLabelCollator
 
@@ -142,11 +143,13 @@ def trained_student(args: RunArguments, data: StudentData) -> ScoreTable:
     seconds = time.perf_counter() - started
     about = {"split": args.evaluation_split, "seed": args.seed, "distill_weight": args.distill_weight}
     table, losses = score_table(trainer, data.evaluation, table_metadata(data.builder, **about))
+    horizons = horizon_metrics(trainer, data.evaluation) if trainer.model.config.num_future_actions > 1 else None
     trainer.save_model(str(folder))
     if args.should_save:
         table.save(scores)
         metrics = benchmark_metrics(table, data.builder.annotations, verbs_and_nouns=True)
-        results = {"scores": table.metadata, "metrics": metrics, "losses": losses, **_record(trainer, data, seconds)}
+        results = {"scores": table.metadata, "metrics": metrics, "losses": losses, "horizons": horizons}
+        results |= _record(trainer, data, seconds)
         write_json(folder / RESULTS, results)
     trainer.accelerator.wait_for_everyone()
     return table

@@ -5,15 +5,19 @@ import json
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pytest
 import torch
+from helpers.readers import reading_model
 from tiny_kitchen import write_kitchen, write_tiny_vit, write_video_kitchen
 from torch.utils.flop_counter import FlopCounterMode
 
+from avt_distill.features.stores import open_feature_store
 from benchmarks import (
     adaptation,
     data_pipeline,
     decoding,
+    dense_stream,
     dinov2,
     horizons,
     imports,
@@ -23,6 +27,7 @@ from benchmarks import (
     simulation,
     step,
     streaming,
+    tau_curve,
 )
 from modeling_avt import AVTForAnticipation
 
@@ -241,6 +246,41 @@ def test_horizons(tmp_path, output, capsys):
     assert set(held_out) >= {"sequences", "options"}
     assert "dense" not in held_out
     assert "sequences, mean over 1 splits" in capsys.readouterr().out
+
+
+def test_dense_stream(tmp_path):
+    """Of 40 s at a frame a second, 10 are observed: what is said then, of each second from there on."""
+    model = reading_model(frame_rate=1.0).eval()
+    features = np.random.default_rng(0).normal(size=(40, 12)).astype(np.float32)
+    np.savez(tmp_path / "features.npz", v=features)
+    store = open_feature_store(tmp_path / "features.npz", frame_rate=1.0)
+    script = pd.DataFrame({"action": [0, 2], "start_s": [0.0, 20.0], "end_s": [15.0, 40.0]})
+    video = dense_stream.StreamedVideo("v", script, 3, store)
+    assert video.labels.tolist() == [0] * 15 + [3] * 5 + [2] * 20
+    shown = model.recognize_frames(torch.from_numpy(features[:10]))
+    assert set(video.repeated(model, 10)) == {int(shown[-1].argmax())}
+    with torch.no_grad():
+        answer = int(model(video_features=torch.from_numpy(features[None, 6:10])).logits.argmax())
+    by_student = video.by_student(model, 10)
+    assert by_student[10:].tolist() == [answer] * 30  # frame 9 is the last, and tau_a 1 s
+    reader = model.reader.begin_video()
+    for number, log_probs in enumerate(shown):
+        reader.update(log_probs, float(number))
+    expected = reader.timeline(31.0).argmax(1)  # from frame 9 on
+    np.testing.assert_array_equal(video.by_reader(model, 10)[9:], expected)
+
+
+def test_tau_curve():
+    rng = np.random.default_rng(0)
+    names = ["student", "distilled", "trained at 1 s", "distilled + reader"]
+    table = pd.DataFrame((rng.random((200, 4)) < [0.4, 0.4, 0.3, 0.7]).astype(float), columns=names)
+    points = tau_curve.compared(table.assign(video_id=np.repeat([f"v{n}" for n in range(20)], 10)))
+    for name, point in points.items():
+        assert point["top1"] == pytest.approx(100 * table[name].mean())
+        assert point["top1_low"] < point["top1"] < point["top1_high"]
+        assert point["difference"] == pytest.approx(100 * (table[name] - table["student"]).mean())
+    assert points["distilled + reader"]["low"] > 0
+    assert points["student"]["low"] == points["student"]["high"] == 0
 
 
 def test_the_simulated_recognizer_is_as_good_as_stated():

@@ -119,10 +119,11 @@ FLAGS = (
     "use_class_mappings",
     "use_predictor",
 )
-WEIGHTS = ("past_loss_weight", "feature_loss_weight", "frame_loss_weight", "initializer_range")
+WEIGHTS = ("past_loss_weight", "feature_loss_weight", "frame_loss_weight", "future_loss_weight", "initializer_range")
 OUT_OF_RANGE = {
     **dict.fromkeys(
-        (*HEAD_SIZES, *PROBE_SIZES, *WIDTHS, "clip_num_frames"), (0, -1, "4", 4.0, True, [4], float("inf"), 10**9)
+        (*HEAD_SIZES, *PROBE_SIZES, *WIDTHS, "clip_num_frames", "num_future_actions"),
+        (0, -1, "4", 4.0, True, [4], float("inf"), 10**9),
     ),
     **dict.fromkeys(SHARES, (-0.1, 1, 1.5, "0.1", True, None, float("nan"))),
     **dict.fromkeys(

@@ -101,6 +101,15 @@ def test_numbers_stand_beside_the_baselines(student):
     assert "not compared" in str(student_card(student, "user/kitchen"))
 
 
+def test_a_card_says_how_far_sequences_are_from_what_was_done(student):
+    assert "as a sequence" not in str(student_card(student, "user/kitchen"))
+    horizons = {"num_actions": 5, "edit_distance": 0.614, "edit_distance_of_samples": 0.5851, "top1": [40.0] * 5}
+    (student / "results.json").write_text(json.dumps(RESULTS | {"horizons": horizons}))
+    card = str(student_card(student, "user/kitchen"))
+    assert "The next 5 actions as a sequence: edit distance (0 to 1, the least of five sequences) 0.61" in card
+    assert "0.59 with samples" in card
+
+
 def test_the_card_says_how_the_teacher_was_made(student):
     assert "Cross-fitted in 5 folds" in str(student_card(student, "user/kitchen"))
     leaking = {**RESULTS, "teacher": {**TEACHER, "cross_fit": "0", "history_cutoff": "segment_start"}}

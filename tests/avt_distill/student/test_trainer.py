@@ -114,7 +114,9 @@ def test_every_component_is_logged_and_measured_over_the_data_set(tmp_path):
     training = trainer(tmp_path, table=soft_labels())
     training.train()
     logged = training.state.log_history[0]
-    assert {name for name in COMPONENTS if name in logged} == set(COMPONENTS) - {"verb_loss", "noun_loss", "frame_loss"}
+    assert {name for name in COMPONENTS if name in logged} == set(COMPONENTS) - {
+        *("verb_loss", "noun_loss", "frame_loss", "future_loss")
+    }
     metrics = training.evaluate()
     batch = training.data_collator(random_rows())
     with torch.no_grad():
@@ -123,6 +125,28 @@ def test_every_component_is_logged_and_measured_over_the_data_set(tmp_path):
         assert metrics[f"eval_{name}"] == pytest.approx(value.item(), rel=1e-5)
     expected = outputs.loss + 2.0 * training.losses(outputs, batch)["distillation_loss"]
     assert metrics["eval_loss"] == pytest.approx(expected.item(), rel=1e-5)
+
+
+def test_later_actions_are_learned_however_a_step_is_accumulated(tmp_path):
+    """Rows have different numbers of actions after them, so that batches have other counts."""
+    rows = random_rows()
+    for index, row in enumerate(rows):
+        future = [index % 5, (index + 1) % 5 if index % 3 else -100, (index + 2) % 5 if index % 4 == 1 else -100]
+        row["future_labels"] = torch.tensor([int(row["labels"]), *future[1:]])
+    options = {"head_dropout": 0.0, "classifier_dropout": 0.0, "num_future_actions": 3, "future_loss_weight": 0.5}
+    trained = []
+    for folder, more in (("a", {}), ("b", {"per_device_train_batch_size": 4, "gradient_accumulation_steps": 2})):
+        training = trainer(tmp_path / folder, tiny_model(tiny_config(**options)), rows=rows, **more)
+        trained.append(weights_after(training))
+        assert training.state.log_history[0]["future_loss"] > 0
+    torch.testing.assert_close(trained[1], trained[0], rtol=1e-5, atol=1e-6)
+    metrics = training.evaluate()
+    with torch.no_grad():
+        outputs = training._run(training.model.eval(), stack(rows))
+    assert metrics["eval_future_loss"] == pytest.approx(outputs.future_loss.item(), rel=1e-5)
+    assert metrics["eval_loss"] == pytest.approx(outputs.loss.item(), rel=1e-5)
+    np.testing.assert_allclose(training.predict_future(rows), outputs.future_logits, rtol=1e-4, atol=1e-5)
+    assert training.predict(rows).predictions.shape == (ROWS, 5)
 
 
 def test_the_weight_warms_up(tmp_path):
