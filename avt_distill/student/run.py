@@ -142,7 +142,10 @@ def probe_table(data: StudentData, split: str) -> ScoreTable | None:
     features = data.seen.last_frames(data.evaluation)
     metadata = table_metadata(data.builder, split=split, model="probe")
     labels = np.asarray(data.evaluation["action"])
-    return ScoreTable(list(data.evaluation["uid"]), data.probe.classifier.log_probs(features), labels, metadata)
+    log_probs = data.probe.classifier.log_probs(features)
+    return ScoreTable(
+        list(data.evaluation["uid"]), log_probs, labels, metadata, video_ids=list(data.evaluation["video_id"])
+    )
 
 
 def push(args: RunArguments) -> str:
