@@ -20,7 +20,14 @@ BLOCK_BYTES = 2**16
 WEIGHTS, OF_WEIGHTS = ("model", "pytorch_model"), (".safetensors", ".bin")  # how names of files of weights begin, end
 CONFIGURATION = (".json", ".yaml", ".txt", ".model")  # beside weights, of a checkpoint
 # How it was made and what it measures, with times: no part of the model.
-RECORDS = ("adaptation.json", "reader_comparison.json", "results.json", "settings.json", "training.json")
+RECORDS = (
+    "adaptation.json",
+    "calibrated.json",
+    "reader_comparison.json",
+    "results.json",
+    "settings.json",
+    "training.json",
+)
 RECORDS += ("trainer_state.json", "training_args.bin")
 # Of `TrainingArguments`, what moves no weight: where results go, what is logged and pushed, how processes talk. All
 # others decide, also those that later versions of transformers add, and `dataloader_persistent_workers`, with which

@@ -35,6 +35,7 @@ logger = logging.getLogger(__name__)
 RESULTS, SETTINGS, CONFIG, README = "results.json", "settings.json", "config.json", "README.md"
 FILLED = "<!-- filled by avt-distill, {digest} -->"
 READER_COMPARISON, ADAPTATION = "reader_comparison.json", "adaptation.json"
+CALIBRATED = "calibrated.json"  # what `avt-distill calibrate` fitted, to which scores
 ATTACHED = "attached.json"  # of a student of features that was given its encoder
 MEASURES = {
     "action_top1_accuracy": ("accuracy", "Top-1 accuracy"),
@@ -88,6 +89,7 @@ def student_card(
     values |= {
         "takes_features": takes_features,
         "attached": attached,
+        "calibrated": _calibrated_values(folder),
         "features": settings["features"] if settings["features"] is None else Path(settings["features"]).name,
         "needs": needed_versions(reads_videos=not takes_features),
         "results_table": _results_table(results["metrics"], comparison),
@@ -523,6 +525,20 @@ def _reader_values(folder: Path, config: dict, results: dict) -> dict:
         "table": _members_table(compared, member),
         "settings_table": _settings_table({**settings, "followers": settings["followers"] or "all"}, READER_SETTINGS),
         "calibration": _calibration_table(compared.get("calibration", {})),
+    }
+
+
+def _calibrated_values(folder: Path) -> dict | None:
+    """Returns what the card says of a calibration by `avt-distill calibrate`; `None` where there is none."""
+    if not (folder / CALIBRATED).exists():
+        return None
+    record = _read(folder / CALIBRATED)
+    measured = record["measured"]
+    return {
+        "fitted_to": record,
+        "temperature": f"{record['calibration']['temperature']:.3f}",
+        "measured": measured,
+        "table": "" if measured is None else _calibration_table({"this model": measured}),
     }
 
 
