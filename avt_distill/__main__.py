@@ -24,7 +24,7 @@ COMMANDS = {
         *("extract_recipe_actions", "adapt_language_model", "finetune_teacher", "export_soft_labels"),
         "inspect_teacher",
     ),
-    "student": ("distill", "attach_encoder", "fit_reader", "evaluate", "compare_runs"),
+    "student": ("distill", "attach_encoder", "fit_reader", "calibrate", "evaluate", "compare_runs"),
     "share": ("convert_checkpoint", "export_model", "push_to_hub"),
     "see all of it": ("demo",),
 }

@@ -17,6 +17,7 @@ from helpers.faults import contents, different, problem_of
 from helpers.live_sources import http_server
 from helpers.places import PROJECT
 from helpers.processes import WITH_THE_PROJECT
+from helpers.readers import ACTIONS as READER_ACTIONS
 from helpers.readers import reading_model
 from helpers.tiny_models import tiny_processor, tiny_vit_config
 from helpers.videos import numbered_frames, write_video
@@ -180,9 +181,19 @@ def commands_of_checkpoints(kitchen: Path, place: Path) -> dict[str, Command]:
     torch.save({"model": state}, place / "checkpoint.pth")
     (place / "experiment.txt").write_text("+model.future_predictor.n_head=4\nmodel.classifier_on_past=true\n")
     converted = [place / "checkpoint.pth", out / "model", "--experiment_config", place / "experiment.txt"]
+    generator = np.random.default_rng(0)
+    labels = generator.integers(0, len(READER_ACTIONS), 12)
+    scores = generator.normal(size=(12, len(READER_ACTIONS))) + np.eye(len(READER_ACTIONS))[labels]
+    videos = [f"v{row // 2}" for row in range(12)]
+    ScoreTable([str(row) for row in range(12)], scores, labels, {"split": "test"}, videos).save(
+        place / "scores.parquet"
+    )
+    calibrated = [out / "model", "--scores", place / "scores.parquet", "--unchecked", "--error_rate", 0.5]
+    copied = f"import shutil; shutil.copytree({str(place / 'model')!r}, {str(out / 'model')!r}, dirs_exist_ok=True)"
     pictures = ["--json", out / "out.json", "--timeline", out / "out.png", "--video", out / "out.mp4"]
     return {
         "anticipate": Command(["anticipate", video, "--model", place / "model", "--every", 2, *pictures]),
+        "calibrate": Command(["calibrate", *calibrated], makes=copied),
         "convert_checkpoint": Command(["convert_checkpoint", *converted]),
         "export_model": Command(["export_model", place / "model", out / "programs", "--onnx"], every=5),
     }
@@ -215,7 +226,7 @@ GROUPS = {
         *("distill", "finetune_teacher", "export_soft_labels of folds", "adapt_language_model", "fit_reader"),
     ),
     commands_of_scores: ("evaluate", "compare_runs"),
-    commands_of_checkpoints: ("anticipate", "convert_checkpoint", "export_model"),
+    commands_of_checkpoints: ("anticipate", "calibrate", "convert_checkpoint", "export_model"),
     commands_of_videos: ("extract_features", "extract_recipe_actions", "extract_recipe_actions to Parquet"),
 }
 

@@ -28,6 +28,7 @@ from avt_distill.data.collator import FeatureCollator
 from avt_distill.data.labels import LabelSpace
 from avt_distill.evaluation.scores import ScoreTable
 from avt_distill.features.stores import open_feature_store
+from avt_distill.metrics import calibration_metrics
 from avt_distill.student import training
 from avt_distill.teacher.soft_labels import SoftLabelTable
 from modeling_avt import AVTForAnticipation
@@ -116,6 +117,15 @@ def test_a_run_leaves_students_their_scores_and_a_comparison(kitchen, finished):
         for name in ("baseline", "distilled")
     ]
     assert [top1["baseline"], top1["candidate"]] == pytest.approx(means)
+    for row in comparison["calibration"]:
+        for side, name in (("baseline", "baseline"), ("candidate", "distilled")):
+            tables = [ScoreTable.load(finished / f"{name}_seed{seed}" / "scores_validation.parquet") for seed in (0, 1)]
+            of_seeds = [calibration_metrics(table.scores, table.labels) for table in tables]
+            measured = [metrics[row["measure"].lower().replace(" ", "_")] for metrics in of_seeds]
+            assert row[f"{side}_by_seed"] == pytest.approx(measured)
+    assert len(comparison["calibration"]) == 3
+    card = (finished / "distilled_seed0" / "README.md").read_text()
+    assert "| Log loss, nats |  | {baseline:.3f} | {candidate:.3f} |".format(**comparison["calibration"][0]) in card
 
 
 def test_students_of_rows_with_several_actions_ahead_learn_and_are_measured_on_them(kitchen, tmp_path):
@@ -158,7 +168,9 @@ def test_finished_students_are_kept(kitchen, finished, monkeypatch, capsys):
     watched(monkeypatch, lambda trainer, args: pytest.fail("a finished student was built again"))
     run_distill.main(options(kitchen, finished, "--seeds", "0", "1"))
     assert (finished / "comparison.json").read_text() == before
-    assert "baseline and distilled" in capsys.readouterr().out
+    printed = capsys.readouterr().out
+    assert "baseline and distilled" in printed
+    assert all(f"\n{measure} " in printed for measure in ("log loss", "Brier score", "expected calibration error"))
 
 
 @pytest.mark.parametrize(

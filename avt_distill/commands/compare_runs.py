@@ -7,7 +7,8 @@ r"""Compares two models on the same rows, with paired tests over rows and over s
 Over rows: a paired bootstrap, of hits averaged over the seeds where there are several; for a single pair of files
 McNemar's exact test of the top-k hits too. Over seeds, at least two: a Student-t interval and a sign-flip test of the
 differences, the first baseline file against the first candidate file and so on. Scores are logits: log loss, Brier
-score and expected calibration error compare the probabilities that they give.
+score and expected calibration error compare the probabilities that they give. Rows of one video are not independent:
+`--by_video` resamples whole videos instead, where score files have a column `video_id`, as those of this version do.
 
 Folds of a cross-validation: with `--pool_folds`, the rows of all files of one seed are put together first.
 
@@ -37,7 +38,7 @@ def main(argv: Sequence[str]):
     from ..evaluation.scores import ScoreTable
     from ..runs.folder import write_json
 
-    settings = {name: getattr(args, name) for name in ("num_resamples", "confidence", "seed")}
+    settings = {name: getattr(args, name) for name in ("num_resamples", "confidence", "seed", "by_video")}
     label_space = None if args.label_space is None else LabelSpace.load(args.label_space)
     sides = [
         [ScoreTable.load(path, label_space=label_space) for path in paths] for paths in (args.baseline, args.candidate)
@@ -46,8 +47,10 @@ def main(argv: Sequence[str]):
         sides = [pool_rows(tables) for tables in sides]
     rows = compare_tables(*sides, label_space=label_space, ks=args.ks, **settings)
     calibration = compare_calibration(*sides, **settings)
-    num_rows = len(sides[0][0].uids)
-    print(comparison_text(rows, num_rows, confidence=args.confidence), calibration_text(calibration), sep="\n\n")
+    first = sides[0][0]
+    num_rows, num_videos = len(first.uids), len(set(first.performances())) if args.by_video else None
+    text = comparison_text(rows, num_rows, confidence=args.confidence, num_videos=num_videos)
+    print(text, calibration_text(calibration, over="videos" if args.by_video else "rows"), sep="\n\n")
     if args.output is not None:
         result = {**files_of(args), **settings, "num_rows": num_rows, "rows": rows, "calibration": calibration}
         write_json(args.output, result)
@@ -63,6 +66,7 @@ def parse(argv: Sequence[str]) -> argparse.Namespace:
     parser.add_argument("--num_resamples", type=int, default=10_000, help="of bootstrap and sign flips")
     parser.add_argument("--confidence", type=float, default=0.95, help="of the intervals")
     parser.add_argument("--seed", type=int, default=0, help="of the resamples")
+    parser.add_argument("--by_video", action="store_true", help="resample whole videos; all cameras count as one")
     parser.add_argument("--output", type=Path, help="JSON to write")
     parser.add_argument("--overwrite", action="store_true", help=OVERWRITE)
     args = parser.parse(argv)

@@ -1,14 +1,16 @@
 """Calibration of a checkpoint's answers: fitted on held-out videos, measured on others."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
+import pandas as pd
 import scipy.special
 
 from ..metrics import calibration_metrics, conformal_threshold, fit_temperature, label_ranks, softmax
 from .statistics import bootstrap_interval
 
 DELTA = 0.1  # probability, over the held-out videos, of a threshold that does not keep the error rate
+SHORT = {"log loss": "log_loss", "Brier": "brier_score", "calibration error": "expected_calibration_error"}
 
 
 def fitted_calibration(
@@ -71,6 +73,22 @@ def measured_calibration(
         return measured | {"error": None, "low": None, "high": None}
     found = bootstrap_interval(outcomes, _error_among_answers, groups=np.asarray(videos))
     return measured | {"error": 100 * found.value, "low": 100 * found.low, "high": 100 * found.high}
+
+
+def calibration_table(calibration: Mapping[str, dict]) -> str:
+    """Returns results of `measured_calibration` as text, one line for each name."""
+    lines = {}
+    for name, found in calibration.items():
+        line = {
+            short: f"{found['before'][measure]:.2f} -> {found['after'][measure]:.2f}"
+            for short, measure in SHORT.items()
+        }
+        if "coverage" in found:
+            line[f"answered, for {found['error_rate']:g} % errors"] = f"{found['coverage']:.1f} %"
+            none = found["error"] is None
+            line["errors among them"] = "-" if none else "{error:.1f} % [{low:.1f}, {high:.1f}]".format(**found)
+        lines[name] = line
+    return pd.DataFrame(lines).T.to_string()
 
 
 def _outcomes(log_probs: np.ndarray, labels: np.ndarray, thresholds: np.ndarray) -> np.ndarray:

@@ -38,6 +38,7 @@ def compare_tables(
     num_resamples: int = 10_000,
     confidence: float = 0.95,
     seed: int = 0,
+    by_video: bool = False,
 ) -> list[dict]:
     """Returns one comparison a measure, top-k accuracy and class-mean top-k recall, in percent.
 
@@ -52,24 +53,27 @@ def compare_tables(
         num_resamples (`int`, *optional*, defaults to 10000): Of bootstrap and sign flips.
         confidence (`float`, *optional*, defaults to 0.95): Of the intervals.
         seed (`int`, *optional*, defaults to 0): Of the resamples.
+        by_video (`bool`, *optional*): Resample whole videos instead of rows, all cameras of one performance together:
+            rows of one video are not independent. McNemar's test, which counts single rows, is left out.
 
     Returns:
         `list[dict]`: `measure`, the fields of `PairedBootstrap`, and where they apply `mcnemar`, `seeds`,
         `baseline_by_seed` and `candidate_by_seed`.
 
     Raises:
-        ValueError: for other numbers of baselines than of candidates, tables of different rows, a k below 1 and a seed
-            below 0.
+        ValueError: for other numbers of baselines than of candidates, tables of different rows, a k below 1, a seed
+            below 0, and with `by_video` for a first baseline without videos.
     """
     if not ks or min(ks) < 1:
         raise ValueError(f"ks is {tuple(ks)}: give at least one positive number.")
     tables = _aligned(baseline, candidate, seed)
     resampling = {"num_resamples": num_resamples, "seed": seed}
+    groups = np.asarray(tables[0].performances()) if by_video else None
     return [
         row
         for kind, ranks, labels in _ranks_by_kind(tables, label_space)
         for k in ks
-        for row in _compare(kind, k, ranks < k, labels, confidence, resampling)
+        for row in _compare(kind, k, ranks < k, labels, confidence, resampling, groups)
     ]
 
 
@@ -80,6 +84,7 @@ def compare_calibration(
     num_resamples: int = 10_000,
     confidence: float = 0.95,
     seed: int = 0,
+    by_video: bool = False,
 ) -> list[dict]:
     """Returns one comparison for each of log loss in nats, Brier score, and expected calibration error in percent.
 
@@ -88,7 +93,7 @@ def compare_calibration(
 
     Args:
         baseline, candidate (sequence of `ScoreTable`): One table a seed, of the same rows; their scores are logits.
-        num_resamples, confidence, seed: As for `compare_tables`.
+        num_resamples, confidence, seed, by_video: As for `compare_tables`.
 
     Returns:
         `list[dict]`: As `compare_tables`, without `mcnemar`.
@@ -105,11 +110,12 @@ def compare_calibration(
         "expected calibration error": (100, list(gaps), calibration_error(np.stack(bins, axis=1))),
     }
     resampling: dict[str, Any] = {"num_resamples": num_resamples, "seed": seed}
+    groups = np.asarray(tables[0].performances()) if by_video else None
     rows = []
     for measure, (unit, by_table, metric) in values.items():
         columns = np.stack(by_table, axis=1)  # (N, 2 * seeds)
         sides = columns[:, : len(baseline)], columns[:, len(baseline) :]
-        over_rows = paired_bootstrap(sides[0], sides[1], metric, confidence=confidence, **resampling)
+        over_rows = paired_bootstrap(*sides, metric, groups=groups, confidence=confidence, **resampling)
         row = {"measure": measure, **_in_units(asdict(over_rows), unit)}
         if len(baseline) > 1:
             by_seed = unit * metric(columns, np.ones((1, len(labels))))[0]
@@ -140,21 +146,38 @@ def pool_rows(tables: Sequence[ScoreTable]) -> list[ScoreTable]:
                 np.concatenate([table.scores for table in members]),
                 np.concatenate([table.labels for table in members]),
                 dict(shared),
+                _pooled_videos(members),
             )
         )
     return pooled
 
 
-def comparison_text(rows: Sequence[dict], num_rows: int, *, confidence: float = 0.95) -> str:
-    """Returns the result of `compare_tables` as a table, one line a measure."""
+def _pooled_videos(tables: Sequence[ScoreTable]) -> list[str] | None:
+    of_tables = [table.video_ids for table in tables]
+    known = [video_ids for video_ids in of_tables if video_ids is not None]
+    return [video_id for video_ids in known for video_id in video_ids] if len(known) == len(of_tables) else None
+
+
+def comparison_text(
+    rows: Sequence[dict], num_rows: int, *, confidence: float = 0.95, num_videos: int | None = None
+) -> str:
+    """Returns the result of `compare_tables` as a table, one line a measure.
+
+    Args:
+        rows (sequence of `dict`): The comparisons.
+        num_rows (`int`), confidence (`float`, *optional*, defaults to 0.95): What they are of.
+        num_videos (`int`, *optional*): Of how many videos the rows are, where whole videos were resampled.
+    """
     num_seeds = len(rows[0].get("baseline_by_seed", [None]))
     pairs = f"{num_seeds} seeds" if num_seeds > 1 else "1 pair of files"
-    return f"{num_rows} rows, {pairs}; intervals of {100 * confidence:g} %\n{_table(rows, decimals=2)}"
+    of_videos = "" if num_videos is None else f" of {num_videos} videos"
+    table = _table(rows, 2, "rows" if num_videos is None else "videos")
+    return f"{num_rows} rows{of_videos}, {pairs}; intervals of {100 * confidence:g} %\n{table}"
 
 
-def calibration_text(rows: Sequence[dict]) -> str:
-    """Returns the result of `compare_calibration` as a table, one line a measure."""
-    return f"Probabilities, lower is better; log loss in nats, calibration error in %\n{_table(rows, decimals=3)}"
+def calibration_text(rows: Sequence[dict], *, over: str = "rows") -> str:
+    """Returns the result of `compare_calibration` as a table, one line a measure; `over`: what was resampled."""
+    return f"Probabilities, lower is better; log loss in nats, calibration error in %\n{_table(rows, 3, over)}"
 
 
 def _aligned(baseline: Sequence[ScoreTable], candidate: Sequence[ScoreTable], seed: int) -> list[ScoreTable]:
@@ -182,7 +205,13 @@ def _ranks_by_kind(
 
 
 def _compare(
-    kind: str, k: int, hits: np.ndarray, labels: np.ndarray, confidence: float, resampling: dict
+    kind: str,
+    k: int,
+    hits: np.ndarray,
+    labels: np.ndarray,
+    confidence: float,
+    resampling: dict,
+    groups: np.ndarray | None,
 ) -> list[dict]:
     """Returns the comparisons of top-k accuracy and class-mean top-k recall, in percent, of hits `(2 * seeds, N)`: the
     baselines', then the candidates'."""
@@ -190,12 +219,11 @@ def _compare(
     metrics = {f"{kind} top-{k} accuracy": row_mean, f"{kind} class-mean top-{k} recall": class_mean(labels)}
     rows = []
     for measure, metric in metrics.items():
-        over_rows = paired_bootstrap(
-            baseline.mean(axis=0), candidate.mean(axis=0), metric, confidence=confidence, **resampling
-        )
+        means = baseline.mean(axis=0), candidate.mean(axis=0)
+        over_rows = paired_bootstrap(*means, metric, groups=groups, confidence=confidence, **resampling)
         row: dict[str, Any] = {"measure": measure}
         row |= _in_units(asdict(over_rows), 100)
-        if len(baseline) == 1 and metric is row_mean:
+        if len(baseline) == 1 and metric is row_mean and groups is None:
             row["mcnemar"] = asdict(mcnemar_exact(baseline[0], candidate[0]))
         if len(baseline) > 1:
             once = np.ones((1, len(labels)))
@@ -218,10 +246,10 @@ def _over_seeds(baseline: np.ndarray, candidate: np.ndarray, confidence: float, 
     return {"baseline_by_seed": baseline.tolist(), "candidate_by_seed": candidate.tolist(), "seeds": interval}
 
 
-def _table(rows: Sequence[dict], decimals: int) -> str:
-    """Returns comparisons as text, one line a measure."""
+def _table(rows: Sequence[dict], decimals: int, over: str) -> str:
+    """Returns comparisons as text, one line a measure; `over`: what was resampled."""
     num_seeds = len(rows[0].get("baseline_by_seed", [None]))
-    columns = ["baseline", "candidate", "difference", "over rows", "p"]
+    columns = ["baseline", "candidate", "difference", f"over {over}", "p"]
     columns += ["over seeds", "p"] if num_seeds > 1 else ["McNemar p"] * any("mcnemar" in row for row in rows)
     lines = []
     for row in rows:

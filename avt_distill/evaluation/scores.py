@@ -7,9 +7,12 @@ from pathlib import Path
 import numpy as np
 
 from ..data.labels import UNLABELLED, LabelSpace
+from ..data.performances import performance_of
 from .uid_tables import LABEL_SPACE_HASH, check_label_space, check_vectors, note_on_uids, read_table, write_table
 
 COLUMNS = ("uid", "label", "scores")
+WEIGHTS = "weights"  # in the metadata: the `weights_digest` of the checkpoint that gave the scores
+VIDEO = "video_id"  # a further column, where the videos are known
 
 
 @dataclass(eq=False, init=False)
@@ -22,6 +25,7 @@ class ScoreTable:
         labels (`np.ndarray` of shape `(N,)`, *optional*): Action ids, `-100` where unknown, as throughout by default.
         metadata (`dict[str, str]`, *optional*): Where the scores come from: model, split, seed. `label_space_hash` is
             the `content_hash` of the `LabelSpace`; a table without one can be read but not checked.
+        video_ids (`Sequence[str]`, *optional*): The video of each row, for statistics over whole videos.
 
     Raises:
         ValueError: for repeated uids, scores that are not finite, shapes that do not fit and labels out of range.
@@ -31,6 +35,7 @@ class ScoreTable:
     scores: np.ndarray
     labels: np.ndarray
     metadata: dict[str, str]
+    video_ids: list[str] | None
 
     def __init__(
         self,
@@ -38,12 +43,16 @@ class ScoreTable:
         scores: np.ndarray,
         labels: np.ndarray | None = None,
         metadata: Mapping[str, str] | None = None,
+        video_ids: Sequence[str] | None = None,
     ):
         self.uids, self.scores = check_vectors("scores", uids, scores, harm="a NaN has no rank")
         labels = np.full(len(self.uids), UNLABELLED) if labels is None else np.asarray(labels)
         self.metadata = {str(key): str(value) for key, value in (metadata or {}).items()}
         self._check_labels(labels)
         self.labels = labels.astype(np.int64)
+        self.video_ids = None if video_ids is None else [str(video_id) for video_id in video_ids]
+        if self.video_ids is not None and len(self.video_ids) != len(self.uids):
+            raise ValueError(f"video_ids has {len(self.video_ids)} entries for {len(self.uids)} uids: give one a uid.")
 
     def _check_labels(self, labels: np.ndarray):
         if labels.shape != (len(self.uids),) or labels.dtype.kind not in "iu":
@@ -81,11 +90,28 @@ class ScoreTable:
         if (unequal := self.labels[rows] != other.labels).any():
             uid = other.uids[int(np.argmax(unequal))]
             raise ValueError(f"The score tables label '{uid}' differently: give tables of the same annotations.")
-        return ScoreTable(other.uids, self.scores[rows], self.labels[rows], self.metadata)
+        video_ids = None if self.video_ids is None else [self.video_ids[row] for row in rows]
+        return ScoreTable(other.uids, self.scores[rows], self.labels[rows], self.metadata, video_ids)
+
+    def performances(self) -> list[str]:
+        """Returns what each row is of, for statistics over videos: all cameras of one performance count as one video.
+
+        Raises:
+            ValueError: for a table without videos.
+        """
+        if self.video_ids is None:
+            raise ValueError(
+                "The score table has no column video_id, so that rows cannot be grouped by video: write it again with "
+                "this version of avt-distill, or add the column."
+            )
+        return [performance_of(video_id) for video_id in self.video_ids]
 
     def save(self, path: str | Path):
-        """Writes the table as Parquet: columns `uid`, `label`, `scores`, and the metadata; whole or not at all."""
-        write_table(path, {"uid": self.uids, "label": self.labels, "scores": self.scores}, self.metadata)
+        """Writes the table as Parquet, whole or not at all: columns `uid`, `label`, `scores`, where videos are known
+        `video_id`, and the metadata."""
+        of_videos = {} if self.video_ids is None else {VIDEO: self.video_ids}
+        columns = {"uid": self.uids, "label": self.labels, **of_videos, "scores": self.scores}
+        write_table(path, columns, self.metadata)
 
     @classmethod
     def load(cls, path: str | Path, *, label_space: LabelSpace | None = None) -> "ScoreTable":
@@ -98,8 +124,8 @@ class ScoreTable:
         Raises:
             ValueError: for a file that is not a score table, or is one of another label space.
         """
-        columns, metadata = read_table(path, "score table", COLUMNS)
-        loaded = cls(columns["uid"], columns["scores"], columns["label"], metadata)
+        columns, metadata = read_table(path, "score table", COLUMNS, optional=(VIDEO,))
+        loaded = cls(columns["uid"], columns["scores"], columns["label"], metadata, columns.get(VIDEO))
         if label_space is not None:
             loaded.check_label_space(label_space)
         return loaded

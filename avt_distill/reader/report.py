@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 
 from ..data.performances import performance_of
-from ..evaluation.calibrating import measured_calibration
+from ..evaluation.calibrating import calibration_table, measured_calibration
 from ..evaluation.statistics import paired_bootstrap, sign_flip_test, student_t_interval
 from ..metrics import anticipation_metrics, expected_calibration_error, label_ranks, log_loss
 from ..runs.folder import write_json
@@ -141,22 +141,6 @@ def calibrations(
         if None not in of_rows:
             found[name] = measured_calibration(of_seeds, labels, videos, of_rows)
     return found
-
-
-def calibration_table(calibration: Mapping[str, dict]) -> str:
-    """Returns the result of `calibrations` as text, one line a member."""
-    lines = {}
-    for name, found in calibration.items():
-        line = {
-            short: f"{found['before'][measure]:.2f} -> {found['after'][measure]:.2f}"
-            for short, measure in (("log loss", "log_loss"), ("calibration error", "expected_calibration_error"))
-        }
-        if "coverage" in found:
-            line[f"answered, for {found['error_rate']:g} % errors"] = f"{found['coverage']:.1f} %"
-            none = found["error"] is None
-            line["errors among them"] = "-" if none else "{error:.1f} % [{low:.1f}, {high:.1f}]".format(**found)
-        lines[name] = line
-    return pd.DataFrame(lines).T.to_string()
 
 
 def _interval(found) -> dict:

@@ -17,8 +17,8 @@ from ..data.loading import choose_splits, dataset_builder
 from ..data.performances import performance_of
 from ..evaluation.benchmark_metrics import benchmark_metrics
 from ..evaluation.calibrating import fitted_calibration
-from ..evaluation.scores import ScoreTable
-from ..runs.fingerprints import checkpoint_digest
+from ..evaluation.scores import WEIGHTS, ScoreTable
+from ..runs.fingerprints import checkpoint_digest, weights_digest
 from ..runs.folder import SETTINGS, check_processes, keep_settings, read_record, write_json, write_text
 from ..runs.lock import locked
 from ..runs.outputs import check_output, holds
@@ -260,9 +260,8 @@ def _save(
                 run.data.seen.processor.save_pretrained(folder)
             of_student = run.arguments(variant, seed).folder
             write_text(folder / SETTINGS, (of_student / SETTINGS).read_text(encoding="utf-8"))
-            write_json(
-                folder / RESULTS, _results(run, model, of_student, _score_table(run, pool.name, seed, log_probs))
-            )
+            table = _score_table(run, pool.name, seed, log_probs, folder)
+            write_json(folder / RESULTS, _results(run, model, of_student, table))
     return folders
 
 
@@ -276,19 +275,21 @@ def _results(run: FoldRun, model: AVTForAnticipation, student_folder: Path, tabl
     }
 
 
-def _score_table(run: FoldRun, name: str, seed: int, log_probs: np.ndarray) -> ScoreTable:
-    """Returns what a member answers on the evaluation rows."""
-    metadata = table_metadata(run.builder, split=run.args.evaluation_split, model=name, seed=seed)
-    return ScoreTable(list(run.rows["uid"]), log_probs, run.rows["action"].to_numpy(), metadata)
+def _score_table(run: FoldRun, name: str, seed: int, log_probs: np.ndarray, folder: Path | None = None) -> ScoreTable:
+    """Returns what a member answers on the evaluation rows; `folder`: the checkpoint that answers so."""
+    about = {"split": run.args.evaluation_split, "model": name, "seed": seed, "train_split": run.args.train_split}
+    about |= {} if folder is None else {WEIGHTS: weights_digest(folder)}
+    labels, videos = run.rows["action"].to_numpy(), list(run.rows["video_id"])
+    return ScoreTable(list(run.rows["uid"]), log_probs, labels, table_metadata(run.builder, **about), videos)
 
 
 def _write(run: FoldRun, folder: Path, result: FoldResult):
     """Writes the scores of every member and seed, and what was chosen."""
     split = run.args.evaluation_split
     for name, of_seeds in result.answers.items():
-        for seed, log_probs in zip(run.seeds, of_seeds, strict=True):
+        for seed, log_probs, checkpoint in zip(run.seeds, of_seeds, result.folders, strict=True):
             path = folder / f"scores_{split}_{name.replace(', ', '_').replace(' ', '_')}_seed{seed}.parquet"
-            _score_table(run, name, seed, log_probs).save(path)
+            _score_table(run, name, seed, log_probs, checkpoint if name == result.pool else None).save(path)
     write_json(folder / CHOSEN, result.chosen)
 
 

@@ -17,9 +17,17 @@ WHOLE_BYTES = 2**30
 # Of more, each file's size and this many blocks, spread evenly from its first byte to its last.
 NUM_BLOCKS = 32
 BLOCK_BYTES = 2**16
+WEIGHTS, OF_WEIGHTS = ("model", "pytorch_model"), (".safetensors", ".bin")  # how names of files of weights begin, end
 CONFIGURATION = (".json", ".yaml", ".txt", ".model")  # beside weights, of a checkpoint
 # How it was made and what it measures, with times: no part of the model.
-RECORDS = ("adaptation.json", "reader_comparison.json", "results.json", "settings.json", "training.json")
+RECORDS = (
+    "adaptation.json",
+    "calibrated.json",
+    "reader_comparison.json",
+    "results.json",
+    "settings.json",
+    "training.json",
+)
 RECORDS += ("trainer_state.json", "training_args.bin")
 # Of `TrainingArguments`, what moves no weight: where results go, what is logged and pushed, how processes talk. All
 # others decide, also those that later versions of transformers add, and `dataloader_persistent_workers`, with which
@@ -156,6 +164,13 @@ def checkpoint_digest(name_or_path: str | Path | None) -> dict[str, str]:
     weights = (".safetensors", ".bin", *CONFIGURATION)
     files = [path for path in Path(name_or_path).iterdir() if path.suffix in weights and path.name not in RECORDS]
     return files_digest({path.name: path for path in files})
+
+
+def weights_digest(folder: str | Path) -> str:
+    """Returns one short digest of a checkpoint's weights, whatever its configuration is; "" where it has none."""
+    files = [path for path in Path(folder).iterdir() if path.name.startswith(WEIGHTS) and path.suffix in OF_WEIGHTS]
+    of_files = files_digest({path.name: path for path in files})
+    return hashlib.sha256(json.dumps(of_files).encode()).hexdigest()[:16] if of_files else ""
 
 
 def columns_digest(columns: Mapping[str, Any]) -> dict[str, str]:

@@ -35,6 +35,7 @@ logger = logging.getLogger(__name__)
 RESULTS, SETTINGS, CONFIG, README = "results.json", "settings.json", "config.json", "README.md"
 FILLED = "<!-- filled by avt-distill, {digest} -->"
 READER_COMPARISON, ADAPTATION = "reader_comparison.json", "adaptation.json"
+CALIBRATED = "calibrated.json"  # what `avt-distill calibrate` fitted, to which scores
 ATTACHED = "attached.json"  # of a student of features that was given its encoder
 MEASURES = {
     "action_top1_accuracy": ("accuracy", "Top-1 accuracy"),
@@ -43,9 +44,15 @@ MEASURES = {
     "action_class_mean_top5_recall": ("recall", "Class-mean top-5 recall"),
     "action_class_mean_top5_recall_many_shot": ("recall", "Class-mean top-5 recall, many-shot"),
 }
+# Of probabilities, by the names that comparisons give them.
+PROBABILITIES = {
+    "log loss": "Log loss, nats",
+    "Brier score": "Brier score",
+    "expected calibration error": "Expected calibration error, %",
+}
 STUDENT_SETTINGS = (
     *("learning_rate", "optim", "optim_args", "lr_scheduler_type", "warmup_steps", "weight_decay", "batch_size"),
-    *("distill_weight", "distill_temperature", "distill_top_k", "distill_reduction"),
+    *("distill_weight", "distill_temperature", "distill_top_k", "distill_reduction", "label_smoothing_factor"),
 )
 READER_SETTINGS = ("evidence_weight", "num_phases", "followers", "min_start")
 ORDERS = {1: "unigram", 2: "bigram", 3: "trigram"}
@@ -88,6 +95,7 @@ def student_card(
     values |= {
         "takes_features": takes_features,
         "attached": attached,
+        "calibrated": _calibrated_values(folder),
         "features": settings["features"] if settings["features"] is None else Path(settings["features"]).name,
         "needs": needed_versions(reads_videos=not takes_features),
         "results_table": _results_table(results["metrics"], comparison),
@@ -500,6 +508,9 @@ def _results_table(metrics: dict[str, float], comparison: dict | None) -> Markdo
         if row := _compared(comparison, name):
             cells = [cell.format(**row) for cell in compared]
         rows.append([MEASURES[name][1], f"{metrics[name]:.2f}", *cells])
+    for row in (comparison or {}).get("calibration", []):  # runs of earlier versions have none
+        cells = [cell.replace(".2f", ".3f").format(**_with_interval(row)) for cell in compared]
+        rows.append([PROBABILITIES[row["measure"]], "", *cells])
     return table(header, rows)
 
 
@@ -524,6 +535,20 @@ def _reader_values(folder: Path, config: dict, results: dict) -> dict:
         "table": _members_table(compared, member),
         "settings_table": _settings_table({**settings, "followers": settings["followers"] or "all"}, READER_SETTINGS),
         "calibration": _calibration_table(compared.get("calibration", {})),
+    }
+
+
+def _calibrated_values(folder: Path) -> dict | None:
+    """Returns what the card says of a calibration by `avt-distill calibrate`; `None` where there is none."""
+    if not (folder / CALIBRATED).exists():
+        return None
+    record = _read(folder / CALIBRATED)
+    measured = record["measured"]
+    return {
+        "fitted_to": record,
+        "temperature": f"{record['calibration']['temperature']:.3f}",
+        "measured": measured,
+        "table": "" if measured is None else _calibration_table({"this model": measured}),
     }
 
 
@@ -595,7 +620,12 @@ def _compared(comparison: dict | None, name: str) -> dict | None:
     title = MEASURES[name][1]
     measure = f"action {title[0].lower()}{title[1:]}"
     row = next((row for row in (comparison or {"rows": []})["rows"] if row["measure"] == measure), None)
-    return row and {**row, **{end: row.get("seeds", row)[end] for end in ("low", "high")}}
+    return row and _with_interval(row)
+
+
+def _with_interval(row: dict) -> dict:
+    """Returns a comparison's row with the interval over seeds where there is one, else over rows."""
+    return {**row, **{end: row.get("seeds", row)[end] for end in ("low", "high")}}
 
 
 def _gain(comparison: dict | None, name: str) -> dict:

@@ -18,7 +18,15 @@ from ..features.backbones import load_backbone, load_backbone_processor
 from ..features.encoder_record import PREPROCESSING, EncoderRecord, encoder_of, recorded_videos, revision_of
 from ..features.stores import FeatureStore, open_feature_store
 from ..runs.folder import SETTINGS, read_record, whole_files, write_json
-from ..sharing.cards import ATTACHED, READER_COMPARISON, README, checkpoint_card, is_filled_card, write_card
+from ..sharing.cards import (
+    ATTACHED,
+    CALIBRATED,
+    READER_COMPARISON,
+    README,
+    checkpoint_card,
+    is_filled_card,
+    write_card,
+)
 from .building import check_same_encoder
 from .training import RESULTS
 
@@ -300,7 +308,7 @@ def save_attached(attached: Attached, student: str, folder: Path):
         write_json(folder / ATTACHED, about)  # first: an interrupted command is run again
         attached.model.save_pretrained(unfinished)
         attached.processor.save_pretrained(unfinished)
-        for name in (name for name in (SETTINGS, READER_COMPARISON) if (source / name).is_file()):
+        for name in (name for name in (SETTINGS, READER_COMPARISON, CALIBRATED) if (source / name).is_file()):
             write_json(unfinished / name, read_record(source / name))
         if (source / RESULTS).is_file():
             results = read_record(source / RESULTS, "metrics")

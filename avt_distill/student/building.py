@@ -286,6 +286,11 @@ def _from_checkpoint(name_or_path: str, fields: dict) -> AVTForAnticipation:
             "The reader of %s is left out: fit another to the student with avt-distill fit_reader.", name_or_path
         )
         config.reader = None
+    if config.calibration is not None:
+        logger.warning(
+            "The calibration of %s is left out: fit another to the student with avt-distill calibrate.", name_or_path
+        )
+        config.calibration = None
     for name, value in fields.items():
         setattr(config, name, value)
     options = {"config": config, "ignore_mismatched_sizes": not same_labels}

@@ -10,7 +10,7 @@ from transformers.training_args import HubStrategy
 
 from ..data.loading import choose_splits, dataset_builder
 from ..evaluation.benchmark_metrics import benchmark_metrics, models_table
-from ..evaluation.comparison import compare_tables, comparison_text
+from ..evaluation.comparison import calibration_text, compare_calibration, compare_tables, comparison_text
 from ..evaluation.scores import ScoreTable
 from ..runs.arguments import use_token
 from ..runs.fingerprints import decisive_options
@@ -129,9 +129,10 @@ def report(args: RunArguments, data: StudentData, tables: dict[str, list[ScoreTa
     if len(tables) == 2:
         space = data.builder.annotations.label_space
         rows = compare_tables(tables["baseline"], tables["distilled"], label_space=space)
-        lines.append(f"\nbaseline and distilled, {comparison_text(rows, num_rows)}")
-        seeds = args.seeds or [args.seed]
-        comparison = {"split": args.evaluation_split, "num_rows": num_rows, "seeds": seeds, "rows": rows}
+        calibration = compare_calibration(tables["baseline"], tables["distilled"])
+        lines.append(f"\nbaseline and distilled, {comparison_text(rows, num_rows)}\n\n{calibration_text(calibration)}")
+        comparison = {"split": args.evaluation_split, "num_rows": num_rows, "seeds": args.seeds or [args.seed]}
+        comparison |= {"rows": rows, "calibration": calibration}
         write_json(folder / "comparison.json", comparison)
     student = folder / pushed_student(args)
     write_card(student, student_card(student, hub_name(args), comparison=comparison))
@@ -156,7 +157,10 @@ def probe_table(data: StudentData, split: str) -> ScoreTable | None:
     features = data.seen.last_frames(data.evaluation)
     metadata = table_metadata(data.builder, split=split, model="probe")
     labels = np.asarray(data.evaluation["action"])
-    return ScoreTable(list(data.evaluation["uid"]), data.probe.classifier.log_probs(features), labels, metadata)
+    log_probs = data.probe.classifier.log_probs(features)
+    return ScoreTable(
+        list(data.evaluation["uid"]), log_probs, labels, metadata, video_ids=list(data.evaluation["video_id"])
+    )
 
 
 def push(args: RunArguments) -> str:

@@ -15,7 +15,8 @@ from modeling_avt.temporal_avt import TIME_CONTRACT
 
 from ..data.builder import AnticipationBuilder
 from ..evaluation.benchmark_metrics import benchmark_metrics
-from ..evaluation.scores import LABEL_SPACE_HASH, ScoreTable
+from ..evaluation.scores import LABEL_SPACE_HASH, WEIGHTS, ScoreTable
+from ..runs.fingerprints import weights_digest
 from ..runs.folder import SETTINGS, is_record, keep_settings, write_json
 from ..runs.outputs import check_output, holds
 from ..teacher.soft_labels import SoftLabelTable
@@ -142,10 +143,12 @@ def trained_student(args: RunArguments, data: StudentData) -> ScoreTable:
     trainer.resume()
     seconds = time.perf_counter() - started
     about = {"split": args.evaluation_split, "seed": args.seed, "distill_weight": args.distill_weight}
+    about["train_split"] = args.train_split
     table, losses = score_table(trainer, data.evaluation, table_metadata(data.builder, **about))
     horizons = horizon_metrics(trainer, data.evaluation) if trainer.model.config.num_future_actions > 1 else None
     trainer.save_model(str(folder))
     if args.should_save:
+        table.metadata[WEIGHTS] = weights_digest(folder)
         table.save(scores)
         metrics = benchmark_metrics(table, data.builder.annotations, verbs_and_nouns=True)
         results = {"scores": table.metadata, "metrics": metrics, "losses": losses, "horizons": horizons}
@@ -166,7 +169,8 @@ def score_table(trainer: Trainer, rows: datasets.Dataset, metadata: dict) -> tup
     output = trainer.predict(rows, metric_key_prefix="evaluation")
     labels = np.asarray(rows["action"])
     losses = {name: value for name, value in output.metrics.items() if name.endswith("_loss")}
-    return ScoreTable(list(rows["uid"]), np.asarray(output.predictions, dtype=np.float32), labels, metadata), losses
+    scores = np.asarray(output.predictions, dtype=np.float32)
+    return ScoreTable(list(rows["uid"]), scores, labels, metadata, list(rows["video_id"])), losses
 
 
 def labelled(rows: datasets.Dataset) -> datasets.Dataset:

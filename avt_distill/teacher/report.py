@@ -80,4 +80,5 @@ def score(scorer: Scorer, name: str, rows: pd.DataFrame, builder: AnticipationBu
         "history_cutoff": builder.config.history_cutoff,
         "tau_a": str(builder.config.tau_a),
     }
-    return ScoreTable(list(rows["uid"]), scorer.logits(list(rows["history"])), rows["action"].to_numpy(), metadata)
+    logits, labels = scorer.logits(list(rows["history"])), rows["action"].to_numpy()
+    return ScoreTable(list(rows["uid"]), logits, labels, metadata, video_ids=list(rows["video_id"]))

@@ -120,6 +120,33 @@ def test_a_run_against_itself_differs_by_nothing(folder):
         assert (row["difference"], row["low"], row["high"], row["p_value"]) == (0, 0, 0, 1)
 
 
+def test_whole_videos_are_resampled_where_asked_for(folder):
+    metadata = {"label_space_hash": KITCHEN.content_hash, "seed": "0"}
+    videos = [f"P01_cam0{row % 3}_P01_dish{row % 30}" for row in range(NUM_ROWS)]  # of 30 performances
+    for name, scores in (("ce_v", BASELINES[0]), ("kd_v", CANDIDATES[0])):
+        ScoreTable(UIDS, scores, LABELS, metadata, videos).save(folder / f"{name}.parquet")
+    options = ["--ks", 1, "--num_resamples", 200, "--output", "comparison.json", "--by_video", "--pool_folds"]
+    result = run(folder, ["ce_v.parquet"], ["kd_v.parquet"], *options)
+    assert result.returncode == 0, result.stderr
+    assert "150 rows of 30 videos, 1 pair" in result.stdout
+    assert "over videos" in result.stdout
+    assert "over rows" not in result.stdout
+    assert "McNemar" not in result.stdout
+    hits = [label_ranks(scores.astype(np.float32), LABELS) < 1 for scores in (BASELINES[0], CANDIDATES[0])]
+    groups = [f"dish{row % 30}" for row in range(NUM_ROWS)]
+    expected = {key: paired_bootstrap(*hits, num_resamples=200, groups=of) for key, of in (("v", groups), ("r", None))}
+    written = json.loads((folder / "comparison.json").read_text())
+    found = written["rows"][0]
+    assert (found["low"], found["high"]) == pytest.approx((100 * expected["v"].low, 100 * expected["v"].high))
+    assert found["low"] != pytest.approx(100 * expected["r"].low)
+    losses = [row_log_losses(scores.astype(np.float32), LABELS) for scores in (BASELINES[0], CANDIDATES[0])]
+    of_losses = asdict(paired_bootstrap(*losses, num_resamples=200, groups=groups))
+    assert written["calibration"][0] == {"measure": "log loss", **of_losses}
+    result = run(folder, ["ce_0.parquet"], ["kd_0.parquet"], "--by_video")
+    assert result.returncode == 1
+    assert "has no column video_id" in result.stderr
+
+
 def test_refuses_files_of_other_rows_and_labels_in_one_line(folder):
     metadata = {"label_space_hash": KITCHEN.content_hash}
     ScoreTable(UIDS[1:], CANDIDATES[0][1:], LABELS[1:], metadata).save(folder / "fewer.parquet")

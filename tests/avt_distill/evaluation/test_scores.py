@@ -71,6 +71,22 @@ def test_tables_of_other_rows_are_not_aligned(changes, message):
         table(**changes).aligned_to(table())
 
 
+def test_videos_are_saved_and_aligned_and_cameras_count_as_one(tmp_path):
+    of_videos = table(video_ids=["P03_cam01_P03_cereals", "P03_webcam02_P03_cereals"])
+    of_videos.save(tmp_path / "scores.parquet")
+    loaded = ScoreTable.load(tmp_path / "scores.parquet", label_space=SPACE)
+    assert loaded.video_ids == ["P03_cam01_P03_cereals", "P03_webcam02_P03_cereals"]
+    assert loaded.performances() == ["P03_cereals", "P03_cereals"]
+    swapped = table(uids=["7", "P01_2"], labels=np.array([-100, 2]), video_ids=["b", "a"])
+    assert swapped.aligned_to(table()).video_ids == ["a", "b"]
+    table().save(tmp_path / "without.parquet")
+    assert ScoreTable.load(tmp_path / "without.parquet").video_ids is None
+    with pytest.raises(ValueError, match="has no column video_id, so that rows cannot be grouped by video"):
+        table().performances()
+    with pytest.raises(ValueError, match="video_ids has 1 entries for 2 uids"):
+        table(video_ids=["a"])
+
+
 def test_a_failed_write_leaves_the_old_file_and_nothing_else(tmp_path, monkeypatch):
     path = tmp_path / "scores.parquet"
     table().save(path)

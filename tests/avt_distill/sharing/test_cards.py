@@ -98,6 +98,10 @@ def test_numbers_stand_beside_the_baselines(student):
     text = str(student_card(student, "user/kitchen", comparison=COMPARISON))
     assert "| Top-1 accuracy | 41.25 | 40.00 | 42.50 | +2.50 [+0.50, +4.50] | 0.0125 |" in text
     assert "2 seeds (3, 4)" in text
+    numbers = {"baseline": 1.25, "candidate": 1.125, "difference": -0.125, "p_value": 0.02}
+    log_loss = {"measure": "log loss", **numbers, "low": -1, "high": 1, "seeds": {"low": -0.25, "high": 0.0}}
+    text = str(student_card(student, "user/kitchen", comparison={**COMPARISON, "calibration": [log_loss]}))
+    assert "| Log loss, nats |  | 1.250 | 1.125 | -0.125 [-0.250, +0.000] | 0.0200 |" in text
     assert "not compared" in str(student_card(student, "user/kitchen"))
 
 
