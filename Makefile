@@ -4,21 +4,23 @@
 PYTHON ?= python3
 VENV ?= .venv
 CONSTRAINTS ?= constraints.txt
+DOCS_VENV ?= .venv-docs
 BIN := $(VENV)/bin
 # One thread a process: tests' models are tiny, and processes would take each other's cores.
 PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest
 
-.PHONY: help venv lint format test test-all demo bench gpu clean
+.PHONY: help venv lint format test test-all docs demo bench gpu clean
 
 help:
 	@echo "make test      install into $(VENV), lint, check types, run the default suite (offline, CPU, about four minutes in all)"
 	@echo "make test-all  the same with the slow tests"
+	@echo "make docs      install into $(DOCS_VENV), build the pages into site/; a broken link is an error"
 	@echo "make demo      install into $(VENV), run the whole method on a made-up kitchen into demo_run/ (under ten minutes)"
 	@echo "make bench     run the short benchmarks, results into bench_results/ (about three minutes)"
 	@echo "make gpu       run all that needs a GPU, results and a table into bench_results/ (under eight minutes)"
 	@echo "make lint      check style, formatting and types only"
 	@echo "make format    apply formatting"
-	@echo "make clean     remove $(VENV), caches and demo_run"
+	@echo "make clean     remove $(VENV), $(DOCS_VENV), site, caches and demo_run"
 
 venv: $(VENV)/installed
 
@@ -42,6 +44,16 @@ test: lint
 
 test-all: lint
 	$(PYTEST) -m "not gpu and not network"
+
+# The pages are made from the text of the files: of the project's requirements, only those of the extra are installed.
+docs: $(DOCS_VENV)/installed
+	$(DOCS_VENV)/bin/python -m mkdocs build --strict
+
+$(DOCS_VENV)/installed: pyproject.toml $(CONSTRAINTS)
+	$(PYTHON) -m venv $(DOCS_VENV)
+	$(DOCS_VENV)/bin/python .ci/requirements_of_extra.py docs > $(DOCS_VENV)/requirements.txt
+	$(DOCS_VENV)/bin/python -m pip install --quiet --disable-pip-version-check -c $(CONSTRAINTS) -r $(DOCS_VENV)/requirements.txt
+	@touch $@
 
 # All of it under one clock, installation included.
 demo:
@@ -68,5 +80,5 @@ gpu: venv
 	$(BIN)/python -m benchmarks.gpu --output bench_results/gpu.json
 
 clean:
-	rm -rf $(VENV) bench_results demo_run build dist *.egg-info .pytest_cache .ruff_cache
+	rm -rf $(VENV) $(DOCS_VENV) site bench_results demo_run build dist *.egg-info .pytest_cache .ruff_cache
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
