@@ -1,16 +1,19 @@
-"""What the benchmarks of readers read in place of videos: made-up scripts, and a recognizer of a stated accuracy.
+"""What benchmarks read in place of videos: made-up scripts, and recognizers of a stated accuracy.
 
 The scripts have a grammar: each action has a few usual followers, most of which share its noun where actions have one.
-The recognizer errs as trained ones do: it mostly takes an action for another of the same verb or noun, stays with a
-mistake for a few frames, and is calibrated. It is not a trained model, and numbers measured with it are not accuracies
-on videos.
+The recognizers err as trained ones do: they mostly take an action for another of the same verb or noun, stay with a
+mistake for some frames, and are calibrated. They are not trained models, and numbers measured with them are not
+accuracies on videos. `SimulatedRecognizer` is the simple one; `CausalRecognizer` also notices actions late and is wrong
+for whole stretches of a video, as a real online recognizer (EPIC-Tent's) is.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 import pandas as pd
+import scipy.optimize
+import scipy.special
 
 from avt_distill.reader.frames import frame_labels
 
@@ -18,6 +21,10 @@ USUAL_FOLLOWERS, FOLLOWED = 3, 0.8  # of each action; how often one of them come
 SAME_PART = 0.8  # of mistakes, those for an action of the same verb or of the same noun
 STAYS = 0.5  # probability that the next frame of the same action is taken for the same class
 NOISE = 0.3  # standard deviation of the scores of each frame
+DELAY, RUN, SPREAD = 0.2, 2.4, 0.5  # of `CausalRecognizer`, fitted to the real one of EPIC-Tent
+LEAST_CONFIDENT, MOST_CONFIDENT = 0.25, 0.98  # of a run
+TRIED_RUNS = 2000  # to find the mean
+AFTER_S, LAGS_S = (0, 1, 2, 4, 8), (1, 5, 10, 30)  # of `error_statistics`
 
 
 def action_parts(num_verbs: int, num_nouns: int, num_actions: int) -> np.ndarray:
@@ -127,3 +134,215 @@ def share_of_frames(labels: np.ndarray, num_actions: int) -> np.ndarray:
     """Returns the share of frames of each class, smoothed, `(A + 1,)`; `labels` are those of many frames."""
     counts = np.bincount(labels[labels >= 0], minlength=num_actions + 1) + 1.0
     return counts / counts.sum()
+
+
+@dataclass
+class CausalRecognizer:
+    """A frame recognizer that is right as often as stated, and errs as online ones do: late, and for whole stretches.
+
+    It notices each new action with a delay, exponentially distributed, and reports the one before until then; nothing
+    tells it of an action that has not begun. What it has noticed it takes for one class during a run of frames of
+    geometric length. Each run draws a confidence from a Beta distribution between 0.25 and 0.98: with that probability
+    its class is right, else it is a mistake as `SimulatedRecognizer` makes them, mostly of the same verb or noun. The
+    posterior is the confidence for the class that is reported, and by Bayes' rule for those behind a mistake, with
+    noise on all scores. Runs that are wrong are less sure, and frames are right as often as the posterior says.
+
+    Args:
+        prior (`np.ndarray` of shape `(A + 1,)`): Share of frames of each class, the background last.
+        confidence (`float`): Mean confidence of a run.
+        late (`float`): Share of frames in which a new action is not noticed yet.
+        delay, run (`float`): Mean delay, and mean length of a run, in frames.
+        parts (`np.ndarray` of shape `(A, K)`, *optional*): The verb and noun of each action, all numbered together.
+        spread (`float`): Sum of the parameters of the Beta distribution: the less, the more confidences differ.
+    """
+
+    prior: np.ndarray
+    confidence: float
+    late: float
+    delay: float
+    run: float
+    parts: np.ndarray | None = None
+    spread: float = SPREAD
+    _mass: np.ndarray = field(init=False, repr=False)  # of each part, in the prior
+    _totals: np.ndarray = field(init=False, repr=False)  # of the shares of what an action is mistaken for, (A + 1,)
+    _causes: dict[int, np.ndarray] = field(init=False, repr=False, default_factory=dict)
+
+    def __post_init__(self):
+        parts = np.empty((len(self.prior) - 1, 0), dtype=np.int64) if self.parts is None else self.parts
+        self.parts, self._weight = parts, SAME_PART / (1 - SAME_PART) / max(parts.shape[1], 1)
+        self._mass = np.zeros(int(parts.max()) + 1 if parts.size else 0)
+        for column in parts.T:
+            np.add.at(self._mass, column, self.prior[:-1])
+        shared = self._others_mass(np.arange(len(parts))) > 0
+        self._totals = 1 - self.prior + self._weight * np.append(shared.sum(1), 0)
+
+    @classmethod
+    def of_accuracy(
+        cls,
+        accuracy: float,
+        videos: Sequence[np.ndarray],
+        num_actions: int,
+        parts: np.ndarray | None = None,
+        *,
+        delay: float = DELAY,
+        run: float = RUN,
+        spread: float = SPREAD,
+    ) -> "CausalRecognizer":
+        """Returns the recognizer that has a share of the frames of videos right.
+
+        Args:
+            accuracy (`float`): The share.
+            videos (sequence of `np.ndarray`): The true classes of each video's frames: see `true_frames`.
+            num_actions, parts: A, and the verb and noun of each action.
+            delay, run (`float`): In mean lengths of an action.
+            spread (`float`): See the class.
+
+        Raises:
+            ValueError: for more frames right than are noticed in time.
+        """
+        lengths = [
+            np.diff(np.append(_changes(shown), len(shown)))[shown[_changes(shown)] < num_actions] for shown in videos
+        ]
+        prior, mean = share_of_frames(np.concatenate(videos), num_actions), float(np.concatenate(lengths).mean())
+        found = cls(prior, accuracy, 0.0, delay * mean, run * mean, parts, spread)
+        generator = np.random.default_rng(0)
+        found.late = float(np.concatenate([found._noticed(shown, generator) != shown for shown in videos]).mean())
+        least, most = found._right(LEAST_CONFIDENT), found._right(MOST_CONFIDENT)
+        if not least < accuracy < most:
+            raise ValueError(
+                f"accuracy is {accuracy}, but {100 * found.late:.0f} % of frames are of actions not noticed yet: give "
+                f"a share between {least:.2f} and {most:.2f}, or a shorter delay."
+            )
+        between = LEAST_CONFIDENT, MOST_CONFIDENT
+        found.confidence = scipy.optimize.brentq(lambda mean: found._right(mean) - accuracy, *between, xtol=1e-3)
+        return found
+
+    def log_probs(self, labels: np.ndarray, seed: int) -> np.ndarray:
+        """Returns the log posteriors of a video's frames, float64 `(F, A + 1)`; `labels` `(F,)` are the true ones.
+
+        Frames of unknown class are read as background.
+        """
+        generator = np.random.default_rng(seed)
+        noticed = self._noticed(np.where(labels < 0, len(self.prior) - 1, labels), generator)
+        begins = generator.random(len(labels)) < 1 / max(self.run, 1.0)
+        begins[_changes(noticed)] = True
+        first = np.flatnonzero(begins)
+        posteriors = self._runs(noticed[first], self.confidence, generator)
+        scores = np.log(posteriors)[np.cumsum(begins) - 1]
+        scores = scores + NOISE * generator.normal(size=scores.shape)
+        return scores - scipy.special.logsumexp(scores, axis=1, keepdims=True)
+
+    def _runs(self, noticed: np.ndarray, confidence: float, generator: np.random.Generator) -> np.ndarray:
+        """Returns the posteriors of runs of frames in which classes were noticed, `(N, A + 1)`."""
+        width = MOST_CONFIDENT - LEAST_CONFIDENT
+        mean = np.clip((confidence - LEAST_CONFIDENT) / width, 1e-3, 1 - 1e-3)
+        shares = generator.beta(self.spread * mean, self.spread * (1 - mean), size=len(noticed))
+        confidences = LEAST_CONFIDENT + width * shares
+        draws, posteriors = generator.random((len(noticed), 2)), np.empty((len(noticed), len(self.prior)))
+        for run, (reported, sure) in enumerate(zip(noticed.tolist(), confidences, strict=True)):
+            if draws[run, 0] >= sure:
+                reported = int(np.searchsorted(np.cumsum(self._mistakes(reported)), draws[run, 1]))
+                reported = min(reported, len(self.prior) - 1)
+            posterior = (1 - sure) * self._behind(reported)
+            posterior[reported] += sure
+            posteriors[run] = (1 - self.late) * posterior + self.late * self.prior
+        return posteriors
+
+    def _right(self, confidence: float) -> float:
+        """Returns the share of frames that are right at a mean confidence of runs, the same draws for each."""
+        generator = np.random.default_rng(0)
+        noticed = generator.choice(len(self.prior), TRIED_RUNS, p=self.prior)
+        right = self._runs(noticed, confidence, generator).argmax(1) == noticed
+        return (1 - self.late) * float(right.mean())
+
+    def _noticed(self, labels: np.ndarray, generator: np.random.Generator) -> np.ndarray:
+        """Returns the newest class that is noticed by each frame, `(F,)`."""
+        changes = _changes(labels)
+        noticed_at = changes + np.round(generator.exponential(self.delay, len(changes))).astype(int)
+        noticed_at[0], newest = 0, np.zeros(len(labels), dtype=int)
+        for number, frame in enumerate(noticed_at):
+            newest[frame:] = number  # an earlier change that is noticed later is not noticed at all
+        return labels[changes][newest]
+
+    def _mistakes(self, label: int) -> np.ndarray:
+        """Returns how often a class is mistaken for each other one, `(A + 1,)`."""
+        shares = self.prior.copy()
+        if label < len(self.parts):
+            for part, mass in zip(self.parts[label], self._others_mass(label), strict=True):
+                if mass > 0:
+                    alike = np.flatnonzero((self.parts == part).any(1))
+                    shares[alike] += self._weight * self.prior[alike] / mass
+        shares[label] = 0
+        return shares / shares.sum()
+
+    def _behind(self, reported: int) -> np.ndarray:
+        """Returns how often each class is the true one where another is reported by mistake, `(A + 1,)`."""
+        if reported not in self._causes:
+            likelihood = np.full(len(self.prior), self.prior[reported])
+            if reported < len(self.parts):
+                for part in self.parts[reported]:
+                    alike, column = np.nonzero(self.parts == part)
+                    mass = self._others_mass(alike)[np.arange(len(alike)), column]
+                    likelihood[alike[mass > 0]] += self._weight * self.prior[reported] / mass[mass > 0]
+            shares = self.prior * likelihood / self._totals
+            shares[reported] = 0
+            self._causes[reported] = shares / shares.sum()
+        return self._causes[reported]
+
+    def _others_mass(self, actions) -> np.ndarray:
+        """Returns the share of frames of the other actions with each part of actions, `(..., K)`."""
+        mass = self._mass[self.parts[actions]] - self.prior[:-1][actions][..., None]
+        return np.where(mass > 1e-12, mass, 0.0)
+
+
+def _changes(labels: np.ndarray) -> np.ndarray:
+    """Returns the first frame of each stretch of one class."""
+    return np.concatenate([[0], 1 + np.flatnonzero(np.diff(labels))])
+
+
+def error_statistics(reported: Sequence[np.ndarray], shown: Sequence[np.ndarray], frame_rate: float) -> dict:
+    """Returns how a recognizer errs, to hold a simulated one against a real one.
+
+    Args:
+        reported, shown (sequence of `np.ndarray` of shape `(F,)`): Its class of each frame of each video, and the true
+            one. Frames without an action count as any class.
+        frame_rate (`float`): Frames a second.
+
+    Returns:
+        `dict`: `right`, the share of frames; `right_after`, the same by seconds since the action began, of
+        `AFTER_S`; `correlation`, of being right, between frames that lie `LAGS_S` apart; `error_run_s`, the mean length
+        of a stretch of errors, and `error_run_of_a_frame_s`, that of the stretch that an error is in; `previous` and
+        `next`, shares of errors that report the action before or after; `never` and `always`, shares of segments
+        that are right in under 5 % or over 95 % of their frames.
+    """
+    hits = [r == s for r, s in zip(reported, shown, strict=True)]
+    after: dict[float, list[float]] = {seconds: [] for seconds in AFTER_S}
+    neighbors, shares, runs = np.zeros(2), [], []
+    for r, s, hit in zip(reported, shown, hits, strict=True):
+        first = _changes(s)
+        for number, (begin, end) in enumerate(zip(first, np.append(first[1:], len(s)), strict=True)):
+            shares.append(float(hit[begin:end].mean()))
+            for seconds in AFTER_S:
+                after[seconds] += hit[begin:end][int(seconds * frame_rate) :][: max(1, int(frame_rate))].tolist()
+            wrong = r[begin:end][~hit[begin:end]]
+            around = [s[first[n]] if 0 <= n < len(first) else -1 for n in (number - 1, number + 1)]
+            neighbors += [(wrong == other).sum() for other in around]
+        stretches = np.append(_changes(hit.astype(int)), len(hit))
+        runs += np.diff(stretches)[~hit[stretches[:-1]]].tolist()
+    seconds = np.array(runs) / frame_rate
+    return {
+        "right": float(np.concatenate(hits).mean()),
+        "right_after": {key: float(np.mean(values)) for key, values in after.items()},
+        "correlation": {lag: _correlation(hits, round(lag * frame_rate)) for lag in LAGS_S},
+        "error_run_s": float(seconds.mean()),
+        "error_run_of_a_frame_s": float(np.average(seconds, weights=seconds)),
+        "previous": float(neighbors[0] / sum(runs)),
+        "next": float(neighbors[1] / sum(runs)),
+        "never": float(np.mean(np.array(shares) < 0.05)),
+        "always": float(np.mean(np.array(shares) > 0.95)),
+    }
+
+
+def _correlation(hits: Sequence[np.ndarray], lag: int) -> float:
+    pairs = [(hit[:-lag], hit[lag:]) for hit in hits if len(hit) > lag]
+    return float(np.corrcoef(*(np.concatenate(side) for side in zip(*pairs, strict=True)))[0, 1])

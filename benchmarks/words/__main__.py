@@ -1,0 +1,119 @@
+"""Where do words help? Text models with and without words, as teachers and in a reader, by number of training videos.
+
+    python -m benchmarks.words --dataset breakfast --data_dir breakfast --encoder minilm --output_dir runs/words
+    python -m benchmarks.words --dataset epic_tent --data_dir epic_tent --output_dir runs/tent
+
+`true`: the next action after the annotated history of each test row, what a perfect recognizer would allow. `reader`:
+the same from what a recognizer says frames show. `student`: students distilled from each model's soft labels beside
+twins without a teacher, on the same recognizer's output. There is no video of these data sets here, so what frames show
+is SIMULATED (`benchmarks.simulation.CausalRecognizer`): such numbers compare text models, and are no accuracies on
+videos. On `epic_tent` the simulated recognizer is held against the real one instead.
+
+`counts` is the mixture of unigram, bigram, trigram and a log-linear model; a model with words is mixed with these. All
+options and weights are chosen on held-out videos among those that are learned from; test rows are read once a cell.
+Each cell is a file in `--output_dir`: rerun the command to resume, with other `--parts` or `--num_videos` to add cells.
+"""
+
+import argparse
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from avt_distill.data.benchmarks.epic_tent import GOPRO_FPS, recognized_steps
+from avt_distill.runs.folder import keep_settings, write_json
+from avt_distill.runs.lock import locked
+from benchmarks.measure import describe_machine
+from benchmarks.simulation import CausalRecognizer, error_statistics
+
+from .curves import Curves, Draw
+from .data import SETTINGS, words_data
+from .parts import StudentOptions, groups_of
+from .report import TITLES, report
+from .texts import MODELS, LanguageModels, TextModels
+
+ALL_VIDEOS = 0
+DEFAULT_MODELS = ("unigram", "bigram", "trigram", "log-linear", "vectors", "vectors, scrambled")
+
+
+def main(arguments: list[str] | None = None):
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--dataset", required=True, help=f"one of {', '.join(SETTINGS)}, epic_tent, or a folder")
+    parser.add_argument("--data_dir", help="its annotations")
+    parser.add_argument("--config_name", help="default: split 1")
+    parser.add_argument("--output_dir", type=Path, required=True)
+    parser.add_argument("--parts", nargs="+", choices=TITLES, default=["true"])
+    parser.add_argument("--models", nargs="+", choices=MODELS, default=list(DEFAULT_MODELS))
+    parser.add_argument("--num_videos", type=int, nargs="+", default=[ALL_VIDEOS], help="training videos; 0: all")
+    parser.add_argument("--draws", type=int, default=3, help="of fewer than all videos")
+    parser.add_argument("--accuracy", type=float, help="share of frames that the simulated recognizer has right")
+    parser.add_argument("--encoder", help="a language model that reads words, such as all-MiniLM-L6-v2: a folder")
+    parser.add_argument("--of_recipes", help="the same after avt-distill adapt_language_model")
+    parser.add_argument("--decoder", help="a decoder, such as SmolLM2-135M")
+    parser.add_argument("--recipes", help="a file of avt-distill extract_recipe_actions")
+    parser.add_argument("--tuning_epochs", type=float, default=5.0, help="of fine-tuned language models")
+    parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1], help="of students")
+    parser.add_argument("--student_epochs", type=float, default=16)
+    parser.add_argument("--student_frames", type=int, default=6, help="of the observed window")
+    parser.add_argument("--student_frame_rate", type=float, default=0.2)
+    parser.add_argument("--threads", type=int, help="default: torch's own choice")
+    args = parser.parse_args(arguments)
+    if args.threads is not None:
+        torch.set_num_threads(args.threads)
+    with locked(args.output_dir):
+        print(_compare_noise(args) if args.dataset == "epic_tent" else _measure(args))
+
+
+def _measure(args: argparse.Namespace) -> str:
+    data = words_data(args.dataset, args.data_dir, accuracy=args.accuracy, config_name=args.config_name)
+    settings = {"dataset": args.dataset, "config_name": data.setting.config_name, "accuracy": data.setting.accuracy}
+    keep_settings(args.output_dir / "settings.json", settings, what="a table")
+    rows = {
+        "labels": data.rows["action"].tolist(),
+        "groups": groups_of(data.rows).tolist(),
+        "verb_noun": data.verb_noun.tolist(),
+        "videos": len(data.training_videos),
+        "machine": describe_machine("torch", "transformers", threads=torch.get_num_threads()),
+    }
+    write_json(args.output_dir / "rows.json", rows)
+    names = ("encoder", "of_recipes", "decoder", "recipes")
+    language_models = LanguageModels(**{name: getattr(args, name) for name in names}, epochs=args.tuning_epochs)
+    curves = Curves(data, TextModels(data, language_models, args.output_dir), args.output_dir)
+    draws = [Draw(count or None, number) for count in args.num_videos for number in range(args.draws if count else 1)]
+    options = StudentOptions(tuple(args.seeds), args.student_epochs, args.student_frames, args.student_frame_rate)
+    for part in args.parts:
+        curves.measure(part, args.models, draws, options)
+    return report(args.output_dir, simulated=data.setting.accuracy is not None, title=data.builder.TITLE)
+
+
+def _compare_noise(args: argparse.Namespace) -> str:
+    """Returns how EPIC-Tent's recognizer errs, and a simulated one of its accuracy on the same true steps."""
+    steps = recognized_steps(args.data_dir)
+    moments = {name: np.arange(0, len(true), GOPRO_FPS).astype(int) for name, (_, true) in steps.items()}
+    reported = [steps[name][0][at] for name, at in moments.items()]
+    shown = [steps[name][1][at] for name, at in moments.items()]
+    real = error_statistics(reported, shown, 1.0)
+    recognizer = CausalRecognizer.of_accuracy(real["right"], shown, 12)
+    draws = [
+        error_statistics(
+            [recognizer.log_probs(true, 1000 * draw + seed).argmax(1) for seed, true in enumerate(shown)], shown, 1.0
+        )
+        for draw in range(20)
+    ]
+    lines = ["EPIC-Tent, 1 frame a second | real | SIMULATED, mean of 20 | least | most"]
+    for name, value in _flat(real).items():
+        values = [_flat(draw)[name] for draw in draws]
+        lines.append(f"{name} | {value:.3f} | {np.mean(values):.3f} | {min(values):.3f} | {max(values):.3f}")
+    write_json(args.output_dir / "noise.json", {"real": real, "simulated": draws})
+    return "\n".join(lines)
+
+
+def _flat(statistics: dict) -> dict[str, float]:
+    found = {}
+    for name, value in statistics.items():
+        found |= {f"{name} {key}": one for key, one in value.items()} if isinstance(value, dict) else {name: value}
+    return found
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,188 @@
+"""The cells of the table: what each model says after learning from a draw of training videos, a JSON file each."""
+
+import logging
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+
+import numpy as np
+
+from avt_distill.runs.folder import is_record, read_record, write_json
+from avt_distill.teacher.cross_fitting import assign_folds
+from avt_distill.teacher.scorer import Scorer
+from avt_distill.teacher.soft_labels import SoftLabelTable
+
+from . import parts
+from .data import Scripts, WordsData
+from .texts import COUNTS, LOG_LINEAR, Chosen, Mixture, TextModels, mixture_weights
+
+logger = logging.getLogger(__name__)
+
+COUNTS_MIXED = "counts"
+ALL = "all"
+BASELINE, SMOOTHED = "no teacher", "label smoothing"
+BALANCED = ", balanced"
+SOFT_LABEL_FOLDS = 4
+
+
+@dataclass(frozen=True)
+class Draw:
+    """A draw of training videos.
+
+    Args:
+        num_videos (`int`, *optional*): `None`: all.
+        number (`int`): Which draw of so many.
+    """
+
+    num_videos: int | None
+    number: int
+
+    @property
+    def key(self) -> str:
+        return f"{self.num_videos or ALL}_{self.number}"
+
+
+class Curves:
+    """What is measured of a data set, each cell once; an interrupted run resumes with the next one.
+
+    Args:
+        data (`WordsData`): The data set.
+        texts (`TextModels`): Its text models.
+        folder (`Path`): Of the cells.
+    """
+
+    def __init__(self, data: WordsData, texts: TextModels, folder: Path):
+        self.data, self.texts, self.folder = data, texts, folder
+        self._chosen: dict[str, Chosen] = {}
+        self._fitted: dict[str, Scorer] = {}
+
+    def measure(self, part: str, models: Sequence[str], draws: Sequence[Draw], options: parts.StudentOptions):
+        """Measures the cells of a part that are not there yet."""
+        models = [COUNTS_MIXED, *(name for name in models if part == "true" or name not in COUNTS)]
+        if part == "student":
+            models = [BASELINE, SMOOTHED, *models, *(f"{name}{BALANCED}" for name in models)]
+        for draw in draws:
+            self._chosen, self._fitted = {}, {}
+            scripts = self.data.scripts.of(set(self.data.draw(draw.num_videos, draw.number)))
+            for name in models:
+                path = self.cell(part, name, draw)
+                if not is_record(path, "measured"):
+                    started = time.process_time()
+                    found = getattr(self, f"_{part}")(name, scripts, draw, options)
+                    path.parent.mkdir(parents=True, exist_ok=True)
+                    about = {"part": part, "model": name, "num_videos": draw.num_videos, "draw": draw.number}
+                    about |= {"actions": len(scripts.actions), "seconds": round(time.process_time() - started, 1)}
+                    write_json(path, about | found)
+                    logger.warning("%s, %s, %s: %.0f s", part, draw.key, name, time.process_time() - started)
+
+    def cell(self, part: str, name: str, draw: Draw) -> Path:
+        """Returns the file of a cell."""
+        return self.folder / part / draw.key / f"{name.replace(', ', '_').replace(' ', '_')}.json"
+
+    def chosen(self, name: str, scripts: Scripts, draw: Draw) -> Chosen:
+        """Returns a model as it was chosen on the held-out videos of a draw."""
+        if name not in self._chosen:
+            prior = None if name in COUNTS else self.chosen(LOG_LINEAR, scripts, draw).options["prior_weight"]
+            self._chosen[name] = self.texts.chosen(name, scripts, draw.key, prior)
+        return self._chosen[name]
+
+    def mixed(self, name: str, scripts: Scripts, draw: Draw) -> tuple[list[str], np.ndarray]:
+        """Returns what a model is mixed with, and the weights that held-out videos give them."""
+        members = [*COUNTS] if name == COUNTS_MIXED else [*COUNTS, name]
+        held_out = np.stack([self.chosen(member, scripts, draw).held_out for member in members])
+        return members, mixture_weights(held_out)
+
+    def mixture(self, name: str, scripts: Scripts, draw: Draw) -> Mixture:
+        """Returns counts, and a model with words among them, fitted to all scripts of a draw."""
+        members, weights = self.mixed(name, scripts, draw)
+        for member in members:
+            if member not in self._fitted:
+                self._fitted[member] = self.chosen(member, scripts, draw).fit(scripts)
+        return Mixture([self._fitted[member] for member in members], weights)
+
+    def _true(self, name: str, scripts: Scripts, draw: Draw, _) -> dict:
+        """Returns what a model says of the true histories of the test rows, alone and mixed with counts."""
+        histories, labels = self.data.rows["history"].tolist(), self.data.rows["action"].to_numpy()
+        members, weights = self.mixed(name, scripts, draw)
+        mixture = self.mixture(name, scripts, draw)
+        found = {"weights": dict(zip(members, np.round(weights, 4).tolist(), strict=True))}
+        found["measured"] = {"mixed": parts.measured(mixture.logits(histories), labels)}
+        if name != COUNTS_MIXED:
+            found["options"] = self.chosen(name, scripts, draw).options
+            found["measured"]["alone"] = parts.measured(self._fitted[name].logits(histories), labels)
+        return found
+
+    def _reader(self, name: str, scripts: Scripts, draw: Draw, _) -> dict:
+        """Returns what a reader answers that goes by counts and a model."""
+        weight = self.evidence_weight
+        mixture = self.mixture(name, scripts, draw)
+        answers = parts.reader_answers(mixture, scripts, self.data, weight, self.data.rows)
+        measured = parts.measured(answers, self.data.rows["action"].to_numpy())
+        return {"evidence_weight": weight, "measured": {"mixed": measured}}
+
+    @cached_property
+    def evidence_weight(self) -> float:
+        """The weight of evidence that a reader with counts reads held-out training videos best with."""
+        path = self.folder / "evidence_weight.json"
+        if not is_record(path, "losses"):
+            draw = Draw(None, 0)
+            others, _ = next(self.data.scripts.divisions())
+
+            def counts(scripts: Scripts) -> Scorer:
+                return Curves(self.data, self.texts, self.folder).mixture(COUNTS_MIXED, scripts, draw)
+
+            losses = parts.evidence_weight(counts, self.data.scripts, self.data)
+            write_json(path, {"losses": losses, "videos": len(set(others.videos))})
+        losses = read_record(path, "losses")["losses"]
+        return float(min(losses, key=losses.__getitem__))
+
+    def _student(self, name: str, scripts: Scripts, draw: Draw, options: parts.StudentOptions) -> dict:
+        """Returns what students answer that learned from the soft labels of counts and a model."""
+        folder = self.folder / "students" / draw.key
+        videos = sorted(set(scripts.videos))
+        own_data = parts.write_own_data(self.data, videos, folder / "data")
+        soft_labels = None
+        if name != BASELINE:
+            soft_labels = folder / f"{name.replace(', ', '_').replace(' ', '_')}.parquet"
+            self._soft_labels(name, scripts, draw, own_data).save(soft_labels)
+        tables = parts.students(
+            *(self.data, own_data, soft_labels.with_suffix("") if soft_labels else folder / "no_teacher", soft_labels),
+            *(options,),
+            smoothing=name == SMOOTHED,
+        )
+        labels = self.data.rows["action"].to_numpy()
+        scores = {seed: parts.in_order(table, self.data.rows["uid"].tolist()) for seed, table in tables.items()}
+        return {"measured": {f"seed{seed}": parts.measured(of_seed, labels) for seed, of_seed in scores.items()}}
+
+    def _soft_labels(self, name: str, scripts: Scripts, draw: Draw, own_data: Path) -> SoftLabelTable:
+        """Returns the soft labels of the training rows, by models that were fitted to other videos."""
+        rows = self.data.training_rows
+        rows = rows[rows["video_id"].isin(set(scripts.videos))].reset_index(drop=True)
+        labels, histories = rows["action"].to_numpy(), rows["history"].tolist()
+        if name == SMOOTHED:
+            logits = parts.smoothed_one_hot(labels, self.data.num_actions)
+        else:
+            teacher = name.removesuffix(BALANCED)
+            members, weights = self.mixed(teacher, scripts, draw)
+            logits = np.empty((len(rows), self.data.num_actions))
+            for fold, videos in enumerate(_folds(scripts)):
+                others = scripts.of(set(scripts.videos) - videos)
+                fit: list[Callable[[Scripts], Scorer]] = [self.chosen(one, scripts, draw).fit for one in members]
+                mixture = Mixture([model(others) for model in fit], weights)
+                own = np.flatnonzero(rows["video_id"].isin(videos))
+                logits[own] = mixture.logits([histories[row] for row in own])
+                logger.warning("%s: soft labels, fold %d", name, fold)
+            if name.endswith(BALANCED):
+                logits = parts.balanced(logits, labels)
+        builder = parts.own_builder(own_data, self.data)
+        return parts.soft_label_table(self.data, builder, rows, logits, name)
+
+
+def _folds(scripts: Scripts) -> list[set[str]]:
+    """Returns the videos of each fold in which soft labels are cross-fitted."""
+    names = sorted(set(scripts.videos))
+    count = min(SOFT_LABEL_FOLDS, len(names))
+    fold_of = assign_folds(scripts.videos.tolist(), count)
+    return [{name for name in names if fold_of[name] == fold} for fold in range(count)]

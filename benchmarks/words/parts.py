@@ -1,0 +1,312 @@
+"""What is measured of text models: the actions after true histories, what a reader answers, and distilled students."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import scipy.special
+from torch import nn
+
+from avt_distill.data.builder import AnticipationBuilder
+from avt_distill.data.loading import anticipation_builder
+from avt_distill.data.performances import performance_of
+from avt_distill.evaluation.scores import ScoreTable
+from avt_distill.features.files import write_features
+from avt_distill.features.memory import evidence_so_far, running_means
+from avt_distill.metrics import label_ranks, log_loss
+from avt_distill.reader.fitting import read_rows
+from avt_distill.reader.tables import as_tables, build_reader
+from avt_distill.runs.folder import is_record, whole_files
+from avt_distill.student.arguments import RunArguments
+from avt_distill.student.run import distill
+from avt_distill.teacher.count_models import NGramModel
+from avt_distill.teacher.log_linear import LogLinearModel
+from avt_distill.teacher.scorer import Scorer
+from avt_distill.teacher.soft_labels import SoftLabelTable
+from modeling_avt.configuration_avt import actions_digest
+from modeling_avt.reader_avt import HistoryReader
+
+from .data import FRAME_RATE, Scripts, WordsData
+from .texts import NUM_LAST, Mixture
+
+EVIDENCE_WEIGHTS = (0.05, 0.1, 0.2)
+CHOSEN_ON = 20  # held-out training videos that the evidence weight is chosen on
+BEAM, MIN_START, NUM_PHASES = 100, 1e-6, 2
+SAMPLES = 3  # histories sampled for each true one, where a language model is distilled
+SWAPPED = 0.15  # of the actions of a sampled history
+DISTILLED_PRIOR = 0.1  # of the log-linear model that a language model is distilled into
+MEANS_S, EVIDENCE_S = (2.0, 8.0, 30.0), (3.0, 10.0)
+SMOOTHING = 0.2  # of one-hot labels as soft labels beside the labels themselves: label smoothing of 0.1
+
+
+class MixedTransitions(nn.Module):
+    """The weighted mean of several transition models, in a beam; it has the methods of `LogLinearTransitions`.
+
+    Args:
+        tables (sequence of `nn.Module`): Transition models; those that read what happened count the same parts.
+        weights (`np.ndarray` of shape `(K,)`): Of sum 1.
+    """
+
+    def __init__(self, tables: Sequence[nn.Module], weights: np.ndarray):
+        super().__init__()
+        self.tables, self.weights = list(tables), np.log(np.maximum(weights, 1e-300))
+        self.num_actions = tables[0].num_actions
+        self.length = max(1, *(table.length for table in tables))
+        self.counting = max(tables, key=lambda table: table.num_parts)
+        self.num_parts = self.counting.num_parts
+
+    def prepare(self):
+        """Prepares each."""
+        for table in self.tables:
+            table.prepare()
+
+    def parts_of(self, actions: np.ndarray) -> np.ndarray:
+        """Returns the parts of each action that a text state counts, `(N, K)`."""
+        return self.counting.parts_of(actions)
+
+    def log_probs(self, last: np.ndarray, past: np.ndarray) -> np.ndarray:
+        """Returns the log probability of each action after each text state, float64 `(N, A)`."""
+        found = [
+            weight + table.log_probs(last[:, last.shape[1] - max(1, table.length) :], past)
+            for table, weight in zip(self.tables, self.weights, strict=True)
+        ]
+        return scipy.special.logsumexp(found, axis=0)
+
+
+def measured(scores: np.ndarray, labels: np.ndarray) -> dict:
+    """Returns what is kept of scores `(N, A)`: each row's rank of the label, its log loss and the likeliest action."""
+    log_probs = scipy.special.log_softmax(scores.astype(np.float64), axis=1)
+    losses = -log_probs[np.arange(len(labels)), labels]
+    return {
+        "ranks": label_ranks(scores, labels).tolist(),
+        "losses": np.round(losses, 4).tolist(),
+        "likeliest": scores.argmax(1).tolist(),
+    }
+
+
+def transitions_of(model: Scorer, scripts: Scripts, data: WordsData) -> nn.Module:
+    """Returns a text model as tables for a beam: counts as they are, mixtures of each, language models distilled."""
+    if isinstance(model, Mixture):
+        return MixedTransitions([transitions_of(one, scripts, data) for one in model.models], model.weights)
+    if not isinstance(model, NGramModel | LogLinearModel):
+        model = distilled(model, scripts, data)
+    return as_tables(model)
+
+
+def distilled(teacher: Scorer, scripts: Scripts, data: WordsData) -> LogLinearModel:
+    """Returns a log-linear model that a teacher is distilled into, on true and on sampled histories.
+
+    Sampled ones are true ones in which some actions are others, drawn by how often these are done: a beam holds
+    such histories too.
+    """
+    generator = np.random.default_rng(0)
+    frequent = np.bincount(scripts.actions, minlength=data.num_actions) / len(scripts.actions)
+    histories = [history[-10:] for history in scripts.histories]
+    sampled = []
+    for history in histories * SAMPLES:
+        others = generator.choice(data.num_actions, len(history), p=frequent)
+        swapped = np.where(generator.random(len(history)) < SWAPPED, others, history)
+        sampled.append(swapped[: generator.integers(len(history) + 1)].tolist() if len(history) else [])
+    rows = list(dict.fromkeys(map(tuple, [*histories, *sampled])))
+    probabilities = scipy.special.softmax(teacher.logits(rows).astype(np.float64), axis=1)
+    options = {"prior_weight": DISTILLED_PRIOR, "num_last": NUM_LAST, "action_parts": data.action_parts}
+    return LogLinearModel(data.num_actions, **options).fit(rows, probabilities)
+
+
+def fitted_reader(model: Scorer, scripts: Scripts, data: WordsData, evidence_weight: float) -> HistoryReader:
+    """Returns a reader that goes by a text model; its durations are those of the scripts' videos."""
+    segments = data.segments["train"]
+    names = set(scripts.videos)
+    settings = {
+        "frame_rate": FRAME_RATE,
+        "actions": actions_digest(data.builder.annotations.label_space.actions),
+        "evidence_weight": evidence_weight,
+        "fusion_weights": [0.5, 0.5],
+        "num_phases": NUM_PHASES,
+        "beam": BEAM,
+        "min_start": MIN_START,
+        "followers": 500 if data.num_actions > 500 else None,
+    }
+    labels = [data.frames[name].labels for name in sorted(names)]
+    unigram = NGramModel(1, data.num_actions).fit(scripts.histories, scripts.actions.tolist())
+    of_videos = segments[segments["video_id"].isin(names)]
+    reader = build_reader(of_videos, labels, lambda _: unigram, data.num_actions, settings)
+    reader.transitions = transitions_of(model, scripts, data)
+    return reader
+
+
+def evidence_weight(model_of, scripts: Scripts, data: WordsData) -> dict[float, float]:
+    """Returns the log loss of a reader on held-out training videos by evidence weight.
+
+    Args:
+        model_of (`Callable`): From scripts to the text model that it goes by.
+        scripts (`Scripts`): Of training videos, divided here.
+        data (`WordsData`): The data set.
+    """
+    others, held_out = next(scripts.divisions())
+    names = sorted(set(held_out.videos))[:CHOSEN_ON]
+    rows = data.training_rows[data.training_rows["video_id"].isin(names)].reset_index(drop=True)
+    model, losses = model_of(others), {}
+    for weight in EVIDENCE_WEIGHTS:
+        reader = fitted_reader(model, others, data, weight)
+        answers = read_rows(reader, data.recognized, data.frames, rows, data.builder.config.tau_a)
+        losses[weight] = log_loss(answers, rows["action"].to_numpy())
+    return losses
+
+
+def reader_answers(model: Scorer, scripts: Scripts, data: WordsData, weight: float, rows: pd.DataFrame) -> np.ndarray:
+    """Returns what a reader answers at rows, log probabilities `(N, A)`; their histories are not read."""
+    reader = fitted_reader(model, scripts, data, weight)
+    return read_rows(reader, data.recognized, data.frames, rows, data.builder.config.tau_a)
+
+
+@dataclass(frozen=True)
+class StudentOptions:
+    """How students are trained.
+
+    Args:
+        seeds (`tuple[int, ...]`): A student for each.
+        epochs (`float`): Of each.
+        num_frames, frame_rate: Of the window, frames a second.
+        temperature, weight (`float`): Of soft labels.
+    """
+
+    seeds: tuple[int, ...] = (0, 1)
+    epochs: float = 16
+    num_frames: int = 6
+    frame_rate: float = 0.2
+    temperature: float = 10.0
+    weight: float = 1.415
+
+
+def write_own_data(data: WordsData, videos: Sequence[str], folder: Path) -> Path:
+    """Returns a folder with the training videos of a draw, the test videos, and what their frames show, simulated.
+
+    `segments.csv` has the splits `train` and `test`; `features/` one file a video: the simulated posteriors of each
+    frame, or where verbs and nouns are counted apart those of verbs, nouns and background, causal means of them, and
+    evidence of what happened so far.
+    """
+    if not is_record(folder / "labels.json", "actions"):
+        train = data.segments["train"]
+        segments = [train[train["video_id"].isin(set(videos))].assign(split="train")]
+        segments.append(data.segments["test"].assign(split="test"))
+        table = pd.concat(segments, ignore_index=True)
+        space = data.builder.annotations.label_space
+        names = np.append(np.array(space.actions, dtype=object), "")
+        table = table.assign(action=names[np.where(table["action"] >= 0, table["action"], -1)])
+        features = folder / "features"
+        features.mkdir(parents=True, exist_ok=True)
+        for name in sorted(set(table["video_id"])):
+            write_features(features / f"{name}.safetensors", student_features(data, name), FRAME_RATE)
+        with whole_files(folder, last="labels.json") as unfinished:
+            columns = ["uid", "video_id", "start_s", "end_s", "action", "split"]
+            table[columns].to_csv(unfinished / "segments.csv", index=False)
+            space.save(unfinished / "labels.json")
+    return folder
+
+
+def student_features(data: WordsData, name: str) -> np.ndarray:
+    """Returns what students see of each frame of a video, float32 `(F, D)`; nothing after a frame counts for it."""
+    probabilities = np.exp(data.recognized[name])
+    if data.setting.parts_apart:
+        parts = np.zeros((len(probabilities), int(data.verb_noun.max()) + 2))
+        for column in data.verb_noun.T:
+            np.add.at(parts.T, column, probabilities[:, :-1].T)
+        parts[:, -1] = probabilities[:, -1]
+        probabilities = np.minimum(parts, 1.0)
+    means = running_means(probabilities, FRAME_RATE, [1 / FRAME_RATE, *MEANS_S])
+    evidence = [evidence_so_far(probabilities, FRAME_RATE, scale_s) for scale_s in EVIDENCE_S]
+    return np.concatenate([means, *evidence], axis=1)
+
+
+def soft_label_table(data: WordsData, builder, rows: pd.DataFrame, logits: np.ndarray, name: str) -> SoftLabelTable:
+    """Returns logits of the training rows as a table of soft labels."""
+    columns = {column: rows[column].tolist() for column in ("video_id", "start_s", "action")}
+    metadata = {
+        "label_space_hash": builder.annotations.label_space.content_hash,
+        "model": name,
+        "history_cutoff": builder.config.history_cutoff,
+        "tau_a": builder.config.tau_a,
+        "split": "train",
+    }
+    return SoftLabelTable(rows["uid"].tolist(), logits, metadata, columns)
+
+
+def smoothed_one_hot(labels: np.ndarray, num_actions: int) -> np.ndarray:
+    """Returns smoothed labels as logits, `(N, A)`."""
+    smoothed = np.full((len(labels), num_actions), SMOOTHING / num_actions)
+    smoothed[np.arange(len(labels)), labels] += 1 - SMOOTHING
+    return np.log(smoothed)
+
+
+def balanced(logits: np.ndarray, labels: np.ndarray) -> np.ndarray:
+    """Returns soft labels without the frequency of actions: log probabilities less those of the training labels."""
+    counts = np.bincount(labels, minlength=logits.shape[1]) + 1.0
+    return scipy.special.log_softmax(logits.astype(np.float64), axis=1) - np.log(counts / counts.sum())
+
+
+def students(
+    data: WordsData, own_data: Path, folder: Path, soft_labels: Path | None, options: StudentOptions, *, smoothing: bool
+) -> dict[int, ScoreTable]:
+    """Returns the scores of the test rows of students by seed, trained as `run_distill.py` trains them."""
+    width = {"intermediate_dim": 64, "head_hidden_size": 64, "head_num_layers": 2, "head_num_heads": 4}
+    labels = {"distill_weight": 0.0} if soft_labels is None else {"soft_labels": [str(soft_labels)], "baseline": False}
+    if soft_labels is not None:
+        labels |= {"distill_weight": options.weight, "distill_temperature": options.temperature}
+    if smoothing:
+        labels |= {"distill_weight": 1.0, "distill_temperature": 1.0}
+    args = RunArguments(
+        output_dir=str(folder),
+        dataset=str(own_data),
+        tau_a=data.builder.config.tau_a,
+        tau_o=options.num_frames / options.frame_rate,
+        num_frames=options.num_frames,
+        frame_rate=options.frame_rate,
+        features=str(own_data / "features"),
+        model_options={
+            **width,
+            "standardize_features": True,
+            "head_num_positions": 16,
+            "initializer_range": 0.125,
+            "past_loss_weight": 0.1,
+            "feature_loss_weight": 0.0,
+        },
+        seeds=list(options.seeds),
+        optim="adamw_torch",
+        learning_rate=1e-3,
+        weight_decay=0.05,
+        lr_scheduler_type="cosine",
+        warmup_steps=0.1,
+        max_grad_norm=1.0,
+        num_train_epochs=options.epochs,
+        per_device_train_batch_size=64,
+        per_device_eval_batch_size=256,
+        save_strategy="no",
+        logging_steps=50,
+        report_to="none",
+        disable_tqdm=True,
+        use_cpu=True,
+        evaluation_split="test",
+        **labels,
+    )
+    distill(args)
+    name = "baseline" if soft_labels is None else "distilled"
+    return {seed: ScoreTable.load(folder / f"{name}_seed{seed}" / "scores_test.parquet") for seed in options.seeds}
+
+
+def groups_of(rows: pd.DataFrame) -> np.ndarray:
+    """Returns the performance of each row, which resamples draw whole."""
+    return rows["video_id"].map(performance_of).to_numpy()
+
+
+def in_order(table: ScoreTable, uids: Sequence[str]) -> np.ndarray:
+    """Returns the scores of rows in a given order, `(N, A)`."""
+    row_of: Mapping[str, int] = {uid: row for row, uid in enumerate(table.uids)}
+    return table.scores[[row_of[uid] for uid in uids]]
+
+
+def own_builder(folder: Path, data: WordsData) -> AnticipationBuilder:
+    """Returns the builder of what `write_own_data` wrote."""
+    return anticipation_builder(str(folder), tau_a=data.builder.config.tau_a)

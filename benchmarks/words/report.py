@@ -1,0 +1,195 @@
+"""The table and the curves, from the cells of a folder alone."""
+
+from collections import defaultdict
+from collections.abc import Callable, Mapping
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from avt_distill.evaluation.statistics import class_mean, paired_bootstrap
+from avt_distill.pictures.style import COLORS, GREY, picture
+from avt_distill.runs.folder import read_record, write_json, write_text
+
+from .curves import BALANCED, BASELINE, COUNTS_MIXED, SMOOTHED
+from .texts import CONTROLS
+
+MARKERS = "osD^vP*X"
+TITLES = {
+    "true": "after true histories",
+    "reader": "answers of a reader",
+    "student": "answers of students",
+}
+MEASURES = ("top1", "top5", "class_mean_top5", "log_loss")
+RESAMPLES = 2000
+
+
+class Cells:
+    """What was measured of one part: values of each row, by number of videos and model.
+
+    Args:
+        folder (`Path`): Of a run.
+        part (`str`): `"true"`, `"reader"` or `"student"`.
+    """
+
+    def __init__(self, folder: Path, part: str):
+        rows = read_record(folder / "rows.json", "labels")
+        self.labels, self.groups = np.array(rows["labels"]), np.array(rows["groups"])
+        self.verb_noun = np.array(rows["verb_noun"])
+        self.of: dict[tuple[int, str], list[dict]] = defaultdict(list)
+        self.videos = rows["videos"]
+        for path in sorted((folder / part).glob("*/*.json")):
+            cell = read_record(path, "measured", "model")
+            count = cell["num_videos"] or self.videos
+            for kind, measured in cell["measured"].items():
+                name = f"{cell['model']}, alone" if kind == "alone" else cell["model"]
+                self.of[count, name].append(measured)
+
+    @property
+    def counts(self) -> list[int]:
+        """The numbers of training videos."""
+        return sorted({count for count, _ in self.of})
+
+    def models(self, count: int) -> list[str]:
+        """The models of so many videos."""
+        return [name for number, name in self.of if number == count]
+
+    def values(self, count: int, name: str, measure: str) -> np.ndarray:
+        """Returns a number a row of each draw or seed, `(N, S)`, in percent but for log loss."""
+        found = self.of[count, name]
+        if measure == "log_loss":
+            return np.array([measured["losses"] for measured in found]).T
+        most = 1 if measure == "top1" else 5
+        return 100.0 * (most > np.array([measured["ranks"] for measured in found]).T)
+
+    def mean(self, count: int, name: str, measure: str) -> float:
+        """Returns a measure, averaged over draws or seeds."""
+        values = self.values(count, name, measure)
+        metric = self._metric(measure)
+        return float(metric(values, np.ones((1, len(values)))).mean())
+
+    def difference(self, count: int, name: str, other: str, measure: str) -> dict:
+        """Returns how much more a model has than another, with its interval over whole videos."""
+        sides = [self.values(count, one, measure) for one in (other, name)]
+        draws = min(side.shape[1] for side in sides)
+        found = paired_bootstrap(
+            *(side[:, :draws] for side in sides),
+            self._metric(measure),
+            groups=self.groups,
+            num_resamples=RESAMPLES,
+        )
+        return {"difference": found.difference, "low": found.low, "high": found.high, "p": found.p_value}
+
+    def errors(self, count: int, name: str) -> dict[str, float]:
+        """Returns the kinds of errors of the likeliest action, in percent of rows."""
+        kinds = defaultdict(list)
+        for measured in self.of[count, name]:
+            taken = self.verb_noun[np.array(measured["likeliest"])]
+            verb, noun = (taken == self.verb_noun[self.labels]).T
+            wrong = np.array(measured["likeliest"]) != self.labels
+            kinds["verb alone right"].append((wrong & verb & ~noun).mean())
+            kinds["noun alone right"].append((wrong & noun & ~verb).mean())
+            kinds["neither right"].append((wrong & ~noun & ~verb).mean())
+        return {kind: 100 * float(np.mean(values)) for kind, values in kinds.items()}
+
+    def _metric(self, measure: str) -> Callable:
+        if measure == "class_mean_top5":
+            return class_mean(self.labels)
+        return lambda values, counts: counts @ values / counts.sum(1, keepdims=True)
+
+
+def report(folder: Path, *, simulated: bool, title: str) -> str:
+    """Returns the tables of a run as text, and writes them, `words.json` and a picture of each part's curves.
+
+    Args:
+        folder (`Path`): Of the run.
+        simulated (`bool`): Whether readers and students see a simulated recognizer, which tables then say.
+        title (`str`): Of the data set.
+    """
+    texts, numbers = [], {}
+    for part, what in TITLES.items():
+        if not any((folder / part).glob("*/*.json")):
+            continue
+        cells = Cells(folder, part)
+        mark = ", SIMULATED recognizer" if simulated and part != "true" else ""
+        head = f"{title}, {what}{mark}: {len(cells.labels)} rows of {len(set(cells.groups))} videos"
+        numbers[part] = {count: _of_count(cells, count, part) for count in cells.counts}
+        texts.append(f"{head}\n\n{_tables(numbers[part], cells.videos)}")
+        draw_curves(numbers[part], folder / f"curves_{part}.png", head)
+    write_json(folder / "words.json", {"simulated": simulated, "parts": numbers})
+    text = "\n\n".join(texts)
+    write_text(folder / "words.md", text + "\n")
+    return text
+
+
+def _of_count(cells: Cells, count: int, part: str) -> dict[str, dict]:
+    """Returns each model's measures, and its differences to what it is held against."""
+    found = {}
+    for name in cells.models(count):
+        measures = {measure: cells.mean(count, name, measure) for measure in MEASURES}
+        found[name] = {**measures, "draws": len(cells.of[count, name]), "errors": cells.errors(count, name)}
+        for other in _compared(name, part):
+            if other != name and (count, other) in cells.of:
+                found[name].setdefault("to", {})[other] = {
+                    measure: cells.difference(count, name, other, measure) for measure in MEASURES
+                }
+    return found
+
+
+def _compared(name: str, part: str) -> list[str]:
+    """Returns what a model is held against."""
+    if part == "student":
+        plain = name.removesuffix(BALANCED)
+        return [BASELINE, SMOOTHED, COUNTS_MIXED, *([CONTROLS[plain]] if plain in CONTROLS and plain == name else [])]
+    if name.endswith(", alone"):
+        plain = name.removesuffix(", alone")
+        return ["log-linear, alone", *([f"{CONTROLS[plain]}, alone"] if plain in CONTROLS else [])]
+    return [COUNTS_MIXED, *([CONTROLS[name]] if name in CONTROLS else [])]
+
+
+def _tables(numbers: Mapping[int, Mapping[str, dict]], num_videos: int) -> str:
+    """Returns a table in Markdown for each number of videos."""
+    texts = []
+    for count, models in numbers.items():
+        lines = ["| | top-1 | top-5 | class-mean top-5 | log loss | held against | top-1 | top-5 | log loss |"]
+        lines.append("|" + "---|" * 9)
+        for name, found in models.items():
+            cells = [f"{found[measure]:.2f}" for measure in MEASURES[:3]] + [f"{found['log_loss']:.3f}"]
+            compared = found.get("to", {}) or {"": None}
+            for number, (other, differences) in enumerate(compared.items()):
+                shown = [name, *cells] if number == 0 else [""] * 5
+                shown += [other, *(["", "", ""] if differences is None else _differences(differences))]
+                lines.append("| " + " | ".join(shown) + " |")
+        videos = f"{count} training videos" + (" (all)" if count == num_videos else "")
+        draws = max(found["draws"] for found in models.values())
+        texts.append(f"{videos}, {draws} draws or seeds:\n\n" + "\n".join(lines))
+    return "\n\n".join(texts)
+
+
+def _differences(differences: Mapping[str, dict]) -> list[str]:
+    found = []
+    for measure, digits in (("top1", 1), ("top5", 1), ("log_loss", 3)):
+        one = differences[measure]
+        star = "**" if one["low"] > 0 or one["high"] < 0 else ""
+        low, high = f"{one['low']:+.{digits}f}", f"{one['high']:+.{digits}f}"
+        found.append(f"{star}{one['difference']:+.{digits}f}{star} [{low}, {high}]")
+    return found
+
+
+def draw_curves(numbers: Mapping[int, Mapping[str, dict]], path: Path, title: str):
+    """Draws log loss over the number of training videos as a PNG, a line for each model."""
+    counts = sorted(numbers)
+    models = [name for name in pd.unique(pd.Series([n for c in counts for n in numbers[c]])) if ", alone" not in name]
+    with picture(path, 7.5, 4.5, title) as figure:
+        axes = figure.subplots()
+        for index, name in enumerate(models):
+            known = [count for count in counts if name in numbers[count]]
+            values = [numbers[count][name]["log_loss"] for count in known]
+            style = {"color": COLORS[index % len(COLORS)], "marker": MARKERS[index % len(MARKERS)], "markersize": 4}
+            axes.plot(known, values, label=name, linestyle="--" if "scrambled" in name else "-", **style)
+        axes.set_xscale("log")
+        axes.set_xticks(counts, [str(count) for count in counts])
+        axes.minorticks_off()
+        axes.set_xlabel("training videos", color=GREY)
+        axes.set_ylabel("log loss in nats", color=GREY)
+        axes.legend(loc="best", fontsize=7)

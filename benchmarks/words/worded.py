@@ -1,0 +1,103 @@
+"""A log-linear model that learns from actions what it needs to know of others with similar names."""
+
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+from torch import nn
+
+from avt_distill.teacher.log_linear import EARLIER_PRIOR, HISTORIES_AT_ONCE, LogLinearModel
+
+MAX_STEPS, TOLERANCE = 100, 1e-6
+BIAS_PRIOR = 0.1  # of the prior's weight, that of biases
+
+
+class WordedLogLinear(LogLinearModel):
+    """A log-linear model with a vector for each action (or part of one), by which weights of similar ones are alike.
+
+    Each weight is a sum: of one of its own pair of actions, of what the vector of either says, and of what both
+    vectors say together, all with one Gaussian prior. Without evidence, what follows "pour milk" is therefore expected
+    to follow "pour water" as well; with evidence, each pair's own weight decides. It is the same as a prior on the
+    weights whose covariance is `(I + s^2 E E') x (I + s^2 E E')` for vectors E. The result is a plain log-linear model:
+    `reader.tables.as_tables` exports it, and the vectors are not needed any more.
+
+    Args:
+        num_actions (`int`): A.
+        vectors (`np.ndarray` of shape `(P, D)`, *optional*): Of the P parts. Default: none, which leaves a log-linear
+            model whose biases have a prior, too.
+        vector_weight (`float`): s, how much the vectors count.
+        kwargs: Of `LogLinearModel`.
+    """
+
+    def __init__(self, num_actions: int, vectors: np.ndarray | None = None, vector_weight: float = 1.0, **kwargs):
+        super().__init__(num_actions, **kwargs)
+        vectors = np.zeros((self.num_parts, 0)) if vectors is None else vectors
+        self.vectors = vector_weight * torch.as_tensor(vectors, dtype=torch.float32)  # (P, D)
+
+    def fit(
+        self,
+        histories: Sequence[Sequence[int]],
+        actions: Sequence[int] | np.ndarray,
+        row_weights: np.ndarray | None = None,
+    ) -> "WordedLogLinear":
+        """Finds the most probable weights by L-BFGS, and returns the model.
+
+        Args:
+            histories, actions: Of `LogLinearModel.fit`; all labelled.
+            row_weights (`np.ndarray` of shape `(N,)`, *optional*): How much each row counts. Default: 1.
+        """
+        targets = torch.as_tensor(np.asarray(actions))
+        targets = targets.long() if targets.ndim == 1 else targets.float()
+        counts = torch.ones(len(targets)) if row_weights is None else torch.as_tensor(row_weights).float()
+        chunks = [slice(start, start + HISTORIES_AT_ONCE) for start in range(0, len(histories), HISTORIES_AT_ONCE)]
+        batches = [(self._encode(histories[chunk]), targets[chunk], counts[chunk]) for chunk in chunks]
+        own, total = self._parameters(), float(counts.sum())
+        parameters = [parameter for block in own for parameter in block]
+        options = {"max_iter": MAX_STEPS, "history_size": 10, "tolerance_change": TOLERANCE}
+        optimizer = torch.optim.LBFGS(parameters, line_search_fn="strong_wolfe", **options)
+
+        def loss() -> torch.Tensor:
+            optimizer.zero_grad()
+            value = self._penalty(own) / total
+            self._assemble(own)
+            for inputs, expected, count in batches:
+                losses = nn.functional.cross_entropy(self._scores(*inputs), expected, reduction="none")
+                value = value + (losses * count).sum() / total
+            value.backward()
+            return value.detach()
+
+        if len(histories):
+            optimizer.step(loss)
+        with torch.no_grad():
+            self._assemble(own)
+        return self
+
+    def _parameters(self) -> list[list[torch.Tensor]]:
+        """Returns zeros: of each block of weights those of pairs, of vectors on either side, and of both; of biases."""
+        num_parts, width = self.vectors.shape
+        blocks = []
+        for block in range(self.num_last + 1):
+            rows = num_parts + (block < self.num_last)  # of the last actions, one for none
+            shapes = [(rows, num_parts), (rows, width), (width, num_parts), (width, width)]
+            blocks.append([torch.zeros(shape, requires_grad=True) for shape in shapes])
+        return [*blocks, [torch.zeros(self.num_actions, requires_grad=True), torch.zeros(width, requires_grad=True)]]
+
+    def _penalty(self, own: list[list[torch.Tensor]]) -> torch.Tensor:
+        *blocks, biases = own
+        priors = [1.0, *[EARLIER_PRIOR] * (self.num_last - 1), 1.0]
+        squares = [
+            prior * sum(parameter.square().sum() for parameter in block)
+            for prior, block in zip(priors, blocks, strict=True)
+        ]
+        return 0.5 * self.prior_weight * (sum(squares) + BIAS_PRIOR * sum(part.square().sum() for part in biases))
+
+    def _assemble(self, own: list[list[torch.Tensor]]):
+        """Sets weights and biases to what the parameters say together."""
+        *blocks, (bias, of_vectors) = own
+        vectors, weights = self.vectors, []
+        for pairs, of_next, of_past, of_both in blocks:
+            past = nn.functional.pad(vectors, (0, 0, 0, len(pairs) - len(vectors)))  # zeros for none
+            weights.append(pairs + of_next @ vectors.T + past @ (of_past + of_both @ vectors.T))
+        self.weights = torch.cat(weights)
+        parts = torch.as_tensor(self.action_parts)
+        self.bias = bias + (vectors[parts].sum(1) @ of_vectors)
