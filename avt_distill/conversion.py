@@ -237,7 +237,8 @@ def _build_config(state: dict[str, torch.Tensor], given: dict) -> AVTConfig:
     if missing:
         defaults = ", ".join(f"{name}={getattr(config, name)!r:.40}" for name in missing)
         logger.warning(
-            "The weights do not show, and defaults stand in for: %s. Give them as config_overrides.", defaults
+            "The weights do not determine these fields, which got their defaults: %s. Pass them as config_overrides.",
+            defaults,
         )
     return config
 

@@ -22,7 +22,7 @@ def answer_to(
     """Returns what is asked for: the likeliest next actions, sequences of several, or a timeline.
 
     Where a threshold was fitted, entries of next actions also have `says`: the label of the likeliest, or `None` if it
-    is not likely enough to be said.
+    is below the threshold.
 
     Args:
         question (`Question`): It.

@@ -28,7 +28,9 @@ def checked_backbone(name: str, value: Any) -> PretrainedConfig | None:
     if model_type is None:
         raise ValueError(f"{name} has no 'model_type': {KINDS}.")
     if model_type not in CONFIG_MAPPING:
-        raise ValueError(f"{name} has the model_type {shown(model_type)}, which transformers does not know: {KINDS}.")
+        raise ValueError(
+            f"{name} has the model_type {shown(model_type)}, which transformers does not support: {KINDS}."
+        )
     try:
         return AutoConfig.for_model(model_type, **arguments)
     except StrictDataclassError as error:  # it is no `ValueError`

@@ -122,7 +122,7 @@ def _with_parts(tables: Tables, set_keys: np.ndarray, past: np.ndarray, actions:
 
 
 class Reading:
-    """What a reader knows of one video: its beam, and where it is in time."""
+    """The state of a reader in one video: its beam, and the current time."""
 
     def __init__(self, tables: Tables, start_s: float, midway: bool):
         self.tables, self.start_s = tables, start_s
@@ -239,7 +239,7 @@ class Reading:
         return later, float(log_likelihood)
 
     def _members(self, beam: Beam, starting: np.ndarray) -> "_Members":
-        """Returns what may be a moment later: the C hypotheses, which go on, and the N likeliest starts of actions."""
+        """Returns what may be a moment later: the C hypotheses, continued, and the N likeliest starts of actions."""
         settings, count = self.tables.settings, len(beam.last)
         logs = (starting[:, None] + beam.log_probs).ravel()
         kept = np.flatnonzero(logs > math.log(settings.min_start) if settings.min_start else logs > -np.inf)
@@ -252,7 +252,7 @@ class Reading:
         return _Members(sources, actions, np.arange(len(sources)) >= count, logs[kept])
 
     def _merge(self, beam: Beam, moved: np.ndarray, members: "_Members") -> "_States":
-        """Merges members of one text state; those that go on have the log weights `moved (C, 1 + R)`."""
+        """Merges members of one text state; those that continue have the log weights `moved (C, 1 + R)`."""
         count = len(moved)
         set_keys, last, _ = self._text_states(beam, members.sources[count:], members.actions[count:])
         keys = np.concatenate([_keys(beam.set_keys, beam.last), _keys(set_keys, last)])
@@ -306,7 +306,7 @@ class _States:
     """G text states, and the members that are in each."""
 
     first: np.ndarray  # (G,): the first member: the current hypothesis, if there is one
-    heaviest: np.ndarray  # (G,): the member whose path stands for all
+    heaviest: np.ndarray  # (G,): the member whose path represents all
     log_weights: np.ndarray  # (G, 1 + R)
 
 

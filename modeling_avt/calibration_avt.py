@@ -16,8 +16,8 @@ class Calibration:
     Args:
         temperature (`float`, *optional*, defaults to 1.0): Divides scores before the softmax.
         error_rate (`float`, *optional*): Share of the answers that may be wrong. `None`: answers are never withheld.
-        threshold (`float`, *optional*): Probability of the likeliest action from which on an answer is said. `None`
-            with an `error_rate`: no threshold was found to keep it, so nothing is said.
+        threshold (`float`, *optional*): Probability of the likeliest action from which on an answer is given. `None`
+            with an `error_rate`: no threshold was found to keep it, so every answer is withheld.
         delta (`float`, *optional*): Probability, over the videos that the threshold was chosen on, that it does not
             keep the `error_rate`.
 
@@ -39,7 +39,7 @@ class Calibration:
         return scores if self.temperature == 1 else scores / self.temperature
 
     def says(self, score: float) -> bool:
-        """Returns whether an answer of this probability is said."""
+        """Returns whether an answer of this probability is given."""
         return self.error_rate is None or (self.threshold is not None and score >= self.threshold)
 
 

@@ -150,7 +150,7 @@ READER_RULES: dict[str, Callable[[str, Any], Any]] = {
 
 
 def actions_digest(actions: Sequence[str]) -> str:
-    """Returns what tells label spaces apart: a digest of the actions' names in order of their ids."""
+    """Returns a digest of the actions' names in order of their ids, which identifies a label space."""
     return hashlib.sha256("\0".join(actions).encode()).hexdigest()[:16]
 
 
@@ -235,8 +235,9 @@ class AVTConfig(PretrainedConfig):
             initialisation.
         reader (`dict`, *optional*): Settings of a `HistoryReader`, whose tables are in the checkpoint; needs
             `recognizes_frames`. See `ReaderSettings`; `avt-distill fit_reader` writes it.
-        calibration (`dict`, *optional*): How sure the model may be of its answers without a reader, and when it says
-            nothing; pipelines and streams apply it. See `Calibration`; `avt-distill fit_reader` writes it.
+        calibration (`dict`, *optional*): Temperature of the model's answers without a reader, and the threshold below
+            which an answer is withheld; pipelines and streams apply both. See `Calibration`; `calibrate` and
+            `fit_reader` of `avt-distill` write it.
         id2label (`dict[int, str]`, *optional*): Names of the A actions, ids 0..A-1, which may be text, as in JSON.
             `label2id` follows it, or may be given instead; `num_labels=A` alone gives `LABEL_0`, ...
 

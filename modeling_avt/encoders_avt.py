@@ -29,7 +29,7 @@ def leave_out_predictor(backbone: Any):
 
 
 def has_class_token(backbone: nn.Module) -> bool:
-    """Whether the first token of a backbone's output stands for the whole."""
+    """Whether the first token of a backbone's output represents the whole."""
     return any(name.endswith(CLASS_TOKENS) for name, _ in backbone.named_parameters())
 
 

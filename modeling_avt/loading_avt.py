@@ -1,6 +1,6 @@
 """What every load goes through: a model has all weights of its checkpoint and no others, or it is not returned.
 
-Transformers draws weights that a checkpoint lacks at random and leaves out those that it does not know, both with no
+Transformers draws weights that a checkpoint lacks at random and leaves out those that it does not have, both with no
 more than a warning: the answers would be random.
 """
 

@@ -16,7 +16,7 @@ class AVTModelOutput(ModelOutput):
     Args:
         frame_features (`torch.Tensor` of shape `(B, T, C)`): The observed frames, after the mapper. `None` for a probe.
         past_features (`torch.Tensor` of shape `(B, T, C)`): What the head predicts for each observed frame from the
-            frames before it; the first frame stands for itself. `None` for a probe.
+            frames before it; the first frame is its own prediction. `None` for a probe.
         future_features (`torch.Tensor` of shape `(B, K, C)`): The K moments after the observed window; of a probe what
             its Q queries found, `(B, Q, D)`.
         observed_features (`torch.Tensor` of shape `(B, T, D)`): The observed frames before the mapper, standardized

@@ -22,7 +22,7 @@ _NUMBERED = re.compile(r"(.*?)(\d+)(\.\w+)", re.DOTALL)
 
 @dataclass(frozen=True)
 class PictureFolder:
-    """A folder of pictures and their rate; `str` of it is text that stands for both.
+    """A folder of pictures and their rate; `str` of it is text that encodes both.
 
     Args:
         path (`str`): The folder.

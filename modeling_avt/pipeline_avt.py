@@ -131,7 +131,7 @@ class ActionAnticipationPipeline(Pipeline):
             frames_per_second (`float`, *optional*): The clock of arrays: frame, or feature, `i` is shown from `i /
                 frames_per_second` on, and the moments to observe are picked from them. Without it, an array is the
                 observed window itself: exactly the model's `num_frames`, used as they are, oldest first;
-                `frame_mask (T,)` marks with `False` those that stand before the video.
+                `frame_mask (T,)` marks with `False` those before the video begins.
             batch_size (`int`, *optional*): See the class.
             num_workers (`int`, *optional*, defaults to 0): Processes that read videos ahead.
 

@@ -50,7 +50,7 @@ class VideoArray:
 
 @dataclass
 class ObservedWindow(VideoArray):
-    """An array without a clock, which is the observed window. `frame_mask` tells which rows exist; `None`: all."""
+    """An array without a clock, which is the observed window. `frame_mask` marks the rows that exist; `None`: all."""
 
     frame_mask: object = None
 

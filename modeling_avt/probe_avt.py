@@ -17,7 +17,7 @@ class AttentiveProbe(nn.Module):
     """V-JEPA 2's attentive pooler (Assran et al., 2025) with several queries, over the tokens of T moments.
 
     Self-attention layers over all tokens, and a last layer in which the queries attend to these. The tokens of a clip
-    know their order from the encoder; with several moments, a learned vector for each, zero at first, is added to its
+    carry their order from the encoder; with several moments, a learned vector for each, zero at first, is added to its
     tokens.
 
     Args:

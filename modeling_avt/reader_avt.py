@@ -283,8 +283,8 @@ class HistoryReader(nn.Module):
         array = np.asarray(log_probs, dtype=np.float64)
         if array.shape != shape:
             raise ValueError(
-                f"frame_log_probs has the shape {array.shape}: this reader knows {self.num_actions} actions and takes "
-                f"{shape}, the background last."
+                f"frame_log_probs has the shape {array.shape}: this reader was fitted on {self.num_actions} "
+                f"actions and takes {shape}, the background last."
             )
         if not np.isfinite(array).all():
             raise ValueError("frame_log_probs is not finite: no answer could be trusted from there on.")

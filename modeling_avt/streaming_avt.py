@@ -90,7 +90,7 @@ class AVTStream:
         logits (`torch.Tensor` of shape `(A,)` or `None`): float32, on the CPU, of the last answer.
         reader (`HistoryReader` or `None`): What has read the stream up to the last frame.
         start_s (`float` or `None`): When the video began, on the clock of the frames; `None` before the first frame.
-        time_s (`float` or `None`): Up to when the stream knows what was shown, likewise.
+        time_s (`float` or `None`): The moment up to which the stream has been shown the video, likewise.
         num_left_out (`int`): Frames left out because of their times since the last `reset`; repetitions are none.
         num_restarts (`int`): How often a clock that was set began a new video since the last `reset`.
 
@@ -206,7 +206,7 @@ class AVTStream:
     def advance(self, time_s: float) -> list[dict] | None:
         """Returns the newest answer due at or before `time_s`, now that no more frames will begin by then, or `None`.
 
-        For clocks that go on where frames do not, and for the end of a video, which its last frame does not tell. The
+        For clocks that run on while no frames come, and for the end of a video, which its last frame does not give. The
         time is believed: it confirms a frame set aside that lies before it.
 
         Raises:

@@ -89,7 +89,7 @@ class Clips:
         """Returns the clips of many moments, each moment and each frame once; see `DistinctClips`.
 
         Args:
-            moments_s (`np.ndarray` of shape `(...)`): Seconds from the first frame; told apart to the microsecond.
+            moments_s (`np.ndarray` of shape `(...)`): Seconds from the first frame; distinct to the microsecond.
             mask (`np.ndarray` of bool of the same shape, *optional*): `False`: the moment is left out.
         """
         mask = np.ones(np.shape(moments_s), dtype=bool) if mask is None else mask

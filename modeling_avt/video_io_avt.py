@@ -50,7 +50,7 @@ VideoContent = str | Path | bytes | bytearray | memoryview | BinaryIO | PictureF
 
 @dataclass(frozen=True)
 class VideoInfo:
-    """What a video's container and first frame tell.
+    """What a video's container and first frame report.
 
     Args:
         duration_s (`float`): From the first frame to the end of the last.
@@ -186,7 +186,7 @@ def _first_picture(source: VideoSource) -> _FirstPicture:
 class _VideoStream:
     """One open video stream, asked for moments in ascending order.
 
-    Packets are read ahead of the decoder, which tells the frame that a moment shows before anything is decoded. Frames
+    Packets are read ahead of the decoder, which gives the frame that a moment shows before anything is decoded. Frames
     that no other needs and no moment shows are then skipped, and nothing after the last is decoded. Between two moments
     the stream either decodes on or goes to a later key frame.
 
@@ -289,7 +289,7 @@ class _VideoStream:
             raise VideoDecodeError(self.name, f"the video ends at {self._to_seconds(end):.3f} s.", time_s)
 
     def _show(self, target: int, next_target: int | None) -> int | None:
-        """Decodes until the frame of `target` is on display, and returns its time where the packets told it before."""
+        """Decodes until the frame of `target` is on display, and returns its time where the packets gave it before."""
         self._read_ahead(target)
         wanted = self._time_of_frame_at(target)
         while self.shown is None or self.shown[0] != wanted:
@@ -333,7 +333,7 @@ class _VideoStream:
         return not packet.is_discard
 
     def _time_of_frame_at(self, target: int) -> int | None:
-        """Returns when the frame shown at `target` begins; `None` where packets do not tell."""
+        """Returns when the frame shown at `target` begins; `None` where packets do not give it."""
         if not self.has_frame_times or any(packet.pts is None for packet in self.ahead):
             return None
         times = [*self._times_known(), *([self.shown[0]] if self.shown else [])]
@@ -351,7 +351,7 @@ class _VideoStream:
         return self.decoded.popleft() if self.decoded else None
 
     def _decode_packet(self, wanted: int | None, next_target: int | None):
-        """Decodes a packet; frames before `wanted` only where others need them. Where decoding will not go on after
+        """Decodes a packet; frames before `wanted` only where others need them. Where decoding will not continue after
         `wanted`, has the decoder return it at once."""
         if not self.ahead and not self.all_read:
             self._read_packet()
@@ -397,7 +397,7 @@ class _VideoStream:
                 self.decoded.append((ticks, frame))
 
     def _worth_entering(self, target: int) -> bool:
-        """Whether to go to a key frame: one is nearer to `target`, as far as is known, or decoding cannot go on."""
+        """Whether to go to a key frame: one is nearer to `target`, as far as is known, or decoding cannot continue."""
         if self.is_flushed and (self.ahead or not self.all_read):
             return True
         return self.packets.leads_ahead(target, self.position, len(self.ahead))

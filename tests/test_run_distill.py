@@ -293,7 +293,7 @@ def test_a_weight_of_zero_trains_baselines_alone(kitchen, finished, tmp_path):
 def test_soft_labels_of_another_label_space_are_refused_before_training(kitchen, tmp_path):
     other = LabelSpace((*ACTIONS[:3], "peel_onion"))
     write_soft_labels(tmp_path / "other.parquet", kitchen, label_space=other)
-    with pytest.raises(SystemExit, match="columns would stand for other actions"):
+    with pytest.raises(SystemExit, match="columns would be of other actions"):
         run_distill.main(options(kitchen, tmp_path / "run", soft_labels=tmp_path / "other.parquet"))
     assert not (tmp_path / "run").exists()
 

@@ -39,7 +39,7 @@ def parse(argv: Sequence[str]) -> argparse.Namespace:
     parser.add_argument("checkpoint", type=Path, help="folder of a student, with a reader or without")
     parser.add_argument("--scores", type=Path, required=True, help="score file of videos that it did not learn from")
     parser.add_argument(
-        "--error_rate", type=float, help="share of the answers that may be wrong; default: all are said"
+        "--error_rate", type=float, help="share of the answers that may be wrong; default: none is withheld"
     )
     parser.add_argument("--measure_on", type=Path, help="score file of other rows, to measure before and after")
     parser.add_argument(

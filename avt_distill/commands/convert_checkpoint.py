@@ -63,7 +63,7 @@ def parse(argv: Sequence[str]) -> argparse.Namespace:
 
 
 def source_of(checkpoint: Path) -> dict:
-    """Returns what tells a checkpoint's file from others: its name and its size in bytes."""
+    """Returns what identifies a checkpoint's file: its name and its size in bytes."""
     return {"checkpoint": checkpoint.name, "size": checkpoint.stat().st_size if checkpoint.exists() else None}
 
 

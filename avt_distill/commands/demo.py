@@ -157,7 +157,7 @@ def run(title: str, command: list):
 
 
 def make_language_model(folder: Path) -> int:
-    """Writes a language model that knows the recipes' words, and returns how many these are."""
+    """Writes a language model whose vocabulary is the recipes' words, and returns how many these are."""
     from ..recipes.files import read_actions
     from ..recipes.small_language_model import write_language_model
     from ..teacher.action_text import ActionText
@@ -168,7 +168,7 @@ def make_language_model(folder: Path) -> int:
 
 
 def moments_of_a_video(builder: "AnticipationBuilder", folder: Path, seed: int) -> list[tuple[str, "Moment"]]:
-    """Returns moments spread over the first test video: its file, and what the students of a seed said."""
+    """Returns moments spread over the first test video: its file, and what the students of a seed answered."""
     import numpy as np
 
     from modeling_avt.video_io_avt import read_frames

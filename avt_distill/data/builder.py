@@ -262,7 +262,7 @@ class AnticipationBuilder(datasets.ArrowBasedBuilder):
 
 
 def _check_duration(path: str, duration_s: float, segments: pd.DataFrame):
-    """Refuses a video that ends before its annotations, and warns of one that goes on long after them."""
+    """Refuses a video that ends before its annotations, and warns of one that continues long after them."""
     last_end_s = segments["end_s"].max()
     late = segments[segments["end_s"] > duration_s + VIDEO_END_SLACK_S]
     if len(late):
@@ -282,7 +282,7 @@ def _check_duration(path: str, duration_s: float, segments: pd.DataFrame):
 
 
 def row_features(space: LabelSpace, *, has_future: bool = False) -> datasets.Features:
-    """Returns the schema of a row; -100 stands for an unlabelled `action`, `verb`, `noun`, past or future action.
+    """Returns the schema of a row; -100 marks an unlabelled `action`, `verb`, `noun`, past or future action.
 
     Args:
         space (`LabelSpace`): Names of the labels.

@@ -13,9 +13,9 @@ def action_histories(rows: pd.DataFrame, segments: pd.DataFrame, *, cutoff: str 
         rows (`pd.DataFrame`): `video_id`, `start_s` (of the action) and `observed_end_s` of N rows.
         segments (`pd.DataFrame`): The segment table that histories are taken from; unlabelled segments are left out.
         cutoff (`str`, *optional*, defaults to `"started"`): Which segments of the video count. `"started"`: those that
-            began before the observed window ended, what a perfect recognizer could know by then. `"ended"`: those that
-            were over by then. `"segment_start"`: those that began before the action, `tau_a` ignored, which sees into
-            the gap that anticipation is about (the reference's teacher appears to).
+            began before the observed window ended, which a perfect recognizer could have recognized by then. `"ended"`:
+            those that were over by then. `"segment_start"`: those that began before the action, `tau_a` ignored, which
+            includes the gap that anticipation is about (the reference's teacher appears to).
 
     Raises:
         ValueError: for another `cutoff`.

@@ -22,7 +22,7 @@ UNLABELLED = -100  # instead of an id, where nothing is known; what torch's cros
 class LabelSpace:
     """Names of the A actions, V verbs and N nouns by id, and which verb and noun each action has.
 
-    Scores, soft labels and checkpoints that belong together share a label space; its `content_hash` tells.
+    Scores, soft labels and checkpoints that belong together share a label space, identified by its `content_hash`.
 
     Args:
         actions (`tuple[str, ...]`): Action names, ids 0..A-1.

@@ -62,7 +62,7 @@ def load_anticipation_dataset(name_or_path: str, **builder_kwargs) -> datasets.D
 
     Raises:
         ValueError: for another name, and options out of range.
-        AnnotationError: where the annotations cannot be meant as they stand.
+        AnnotationError: where the annotations are inconsistent.
     """
     builder = anticipation_builder(name_or_path, **builder_kwargs)
     builder.download_and_prepare()

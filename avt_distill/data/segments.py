@@ -31,7 +31,7 @@ LINE = "line"  # name of the index of what `read_csv` returns: each row's line i
 
 
 class AnnotationError(ValueError):
-    """Annotations that cannot be meant as they stand; the message names file, row and what is accepted."""
+    """Inconsistent annotations; the message names file, row and what is accepted."""
 
 
 def read_csv(path: str | Path, *columns: str, header: int | None = 0) -> pd.DataFrame:
@@ -44,7 +44,7 @@ def read_csv(path: str | Path, *columns: str, header: int | None = 0) -> pd.Data
 
     Raises:
         AnnotationError: for a file that is missing, empty, not UTF-8 or not a table, for a line with more or fewer
-            fields than the first, and for a column that is missing or stands twice.
+            fields than the first, and for a column that is missing or duplicated.
     """
     try:
         numbered = list(_csv_lines(path))
@@ -225,7 +225,7 @@ def _check(source, lines: pd.Index | None, table: pd.DataFrame, label_space: Lab
     refusals = [
         (_is_blank(table["video_id"]), "segment {number} has no video_id: name the video of each."),
         (_is_blank(table["uid"]), "segment {number} has no uid: name each, or leave out the column uid."),
-        (table["uid"].duplicated(), "uid '{uid}' stands in two rows: uids must differ."),
+        (table["uid"].duplicated(), "uid '{uid}' is in two rows: uids must be unique."),
         (table["end_s"] < table["start_s"], "segment '{uid}' ends at {end_s} s, before it starts at {start_s} s."),
         (table["start_s"] < 0, "segment '{uid}' starts at {start_s} s: times count from the first frame."),
     ]

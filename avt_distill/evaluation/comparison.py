@@ -135,7 +135,7 @@ def pool_rows(tables: Sequence[ScoreTable]) -> list[ScoreTable]:
     by_seed: dict[int, list[ScoreTable]] = {}
     for table in tables:
         if "seed" not in table.metadata:
-            raise ValueError("A score table does not tell its seed, so it cannot be put together with others.")
+            raise ValueError("A score table has no seed in its metadata, so its folds cannot be pooled.")
         by_seed.setdefault(int(table.metadata["seed"]), []).append(table)
     pooled = []
     for _, members in sorted(by_seed.items()):

@@ -119,7 +119,7 @@ class ScoreTable:
 
         Args:
             path (`str` or `Path`): The Parquet file.
-            label_space (`LabelSpace`, *optional*): What the columns must stand for.
+            label_space (`LabelSpace`, *optional*): The label space that the columns must have.
 
         Raises:
             ValueError: for a file that is not a score table, or is one of another label space.

@@ -70,7 +70,7 @@ def check_label_space(name: str, num_actions: int, metadata: dict[str, str], lab
     if found != label_space.content_hash or num_actions != len(label_space.actions):
         raise ValueError(
             f"The {name} are of {num_actions} actions of label space {found}, not of the "
-            f"{len(label_space.actions)} of {label_space.content_hash}: columns would stand for other actions."
+            f"{len(label_space.actions)} of {label_space.content_hash}: columns would be of other actions."
         )
 
 

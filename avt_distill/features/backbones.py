@@ -73,7 +73,7 @@ def load_backbone_config(model_name_or_path: str | Path, revision: str = "main")
     except ValueError as error:
         raise ValueError(
             f"The model '{model_name_or_path}' cannot be used ({str(error).splitlines()[0]}): give one that "
-            "transformers knows by itself; code that a checkpoint brings is never run."
+            "transformers has built in; a checkpoint's own code is never run."
         ) from error
     config = getattr(config, "vision_config", config)
     if type(config) not in MODEL_MAPPING:
@@ -152,7 +152,7 @@ def _like_image_processor(fields: dict, path: str) -> AVTVideoProcessor:
     if fields.get("do_normalize") is False:
         mean, std = (0.0, 0.0, 0.0), (1.0, 1.0, 1.0)
     if mean is None or std is None:
-        raise ValueError(f"{path} does not tell image_mean and image_std: add them.")
+        raise ValueError(f"{path} has no image_mean and image_std: add them.")
     return AVTVideoProcessor(
         size=short_side, crop_size=crop, train_size=(short_side, short_side), image_mean=mean, image_std=std
     )

@@ -257,7 +257,9 @@ def keep_extraction(folder: str | Path, settings: dict):
     """
     path = Path(folder) / EXTRACTION
     if not path.exists() and any(path.parent.glob("*.safetensors")):
-        raise ValueError(f"{folder} holds features but no {EXTRACTION} that tells how they were made: give another.")
+        raise ValueError(
+            f"{folder} holds features but no {EXTRACTION}, so how they were made is unknown: give another folder."
+        )
     revision = settings.get("revision")
     if revision is not None and path.exists() and read_record(path).get("revision") == revision:
         settings = {name: value for name, value in settings.items() if name != "model"}

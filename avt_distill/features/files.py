@@ -99,7 +99,7 @@ def open_feature_file(path: Path) -> tuple:
         check_times(frame_rate, start_s)
     except (KeyError, ValueError) as error:
         raise ValueError(
-            f"The metadata of {path} are {metadata}: they must tell frame_rate and start_s as numbers."
+            f"The metadata of {path} are {metadata}: frame_rate and start_s must be numbers there."
         ) from error
     return rows, frame_rate, start_s
 

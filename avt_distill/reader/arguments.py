@@ -31,7 +31,7 @@ class ReaderArguments(RunArguments):
     min_start: float = option("Starts of a smaller probability are dropped.", 1e-8)
     followers: int | None = option("Likeliest next actions of each hypothesis to follow. Default: all, or 500 of more.")
 
-    error_rate: float | None = option("Share of the answers said that may be wrong.")
+    error_rate: float | None = option("Share of the answers given that may be wrong.")
 
     def __post_init__(self):
         from modeling_avt.rules_avt import Number, OrNone  # torch, which --help does without

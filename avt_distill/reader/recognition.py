@@ -165,7 +165,7 @@ def _by_inner_students(
 ) -> Iterator[tuple[AVTForAnticipation, dict[str, VideoFrames]]]:
     """Yields the student of each inner fold, and the training videos' frames as it encodes them.
 
-    Stored features are the same to all. A student that is given stands in for those of the inner folds.
+    Stored features are the same to all. A student that is given replaces those of the inner folds.
     """
     segments = run.builder.annotations.splits[run.args.train_split]
     for fold in range(run.args.inner_folds):

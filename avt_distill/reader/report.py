@@ -1,4 +1,4 @@
-"""The table at the end: what reads text, what does not, and what would know the past, on the same rows."""
+"""The table at the end: what reads text, what does not, and what is given the true past, on the same rows."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass

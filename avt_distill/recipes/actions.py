@@ -25,8 +25,8 @@ So instructions are rewritten as statements before they are parsed ("you should 
 instruction of a sentence: see `instruction_statements`.
 
 Against 50 sentences annotated by hand, and 30 held out, precision and recall of pairs are 0.985 / 0.985 and
-1.000 / 0.949, of verbs 1.000 / 1.000 and 1.000 / 0.971; as the sentences stand, those of pairs are 0.958 / 0.687 and
-1.000 / 0.718 (`tests/avt_distill/recipes/test_actions.py`).
+1.000 / 0.949, of verbs 1.000 / 1.000 and 1.000 / 0.971; with the sentences as they are, those of pairs are 0.958 /
+0.687 and 1.000 / 0.718 (`tests/avt_distill/recipes/test_actions.py`).
 """
 
 import html
@@ -188,7 +188,7 @@ def instruction_statements(text: str) -> list[str]:
 
 
 def _sentences(text: str) -> list[str]:
-    """Returns the sentences of a text in lower case, split at ";" and ":" too, without what stands in parentheses."""
+    """Returns the sentences of a text in lower case, split at ";" and ":" too, without parentheses."""
     sentences = []
     for sentence in _SENTENCE_END.split(_ABBREVIATION.sub(r"\1", _ASIDE.sub(" ", _without_markup(text)))):
         sentence = " ".join(sentence.lower().split()).strip(" -*•.,()").replace(" ,", ",")
@@ -200,7 +200,7 @@ def _sentences(text: str) -> list[str]:
 
 
 def _without_markup(text: str) -> str:
-    """Returns the text of a web page: without tags, and with the characters that entities stand for."""
+    """Returns the text of a web page: without tags, with entities replaced by their characters."""
     for _ in range(2):  # pages that were copied into pages write "&amp;eacute;"
         text = html.unescape(text)
     text = _TAG.sub("", _BREAK.sub("\n", text))
@@ -290,7 +290,7 @@ def statement_actions(doc: "Doc") -> list[tuple[str, str]]:
 
 
 def _is_told(token: "Token") -> bool:
-    """Returns whether a verb is something that the cook is told to do, going by its place in the sentence."""
+    """Returns whether a verb is an instruction to the cook, by its place in the sentence."""
     if token.pos_ not in ("VERB", "AUX") or any(c.dep_ == "neg" or c.lower_ == "never" for c in token.children):
         return False
     head, relation = token.head, token.dep_
@@ -405,7 +405,7 @@ def _is_noun(token: "Token") -> bool:
 
 
 def _kind(noun: "Token") -> list[str]:
-    """Returns the words before a noun that tell its kind: "red", "bell" of "2 large red bell peppers"."""
+    """Returns the words before a noun that name its kind: "red", "bell" of "2 large red bell peppers"."""
     words = []
     for child in noun.lefts:
         if child.dep_ not in ("compound", "amod", "nmod") or child.pos_ not in ("NOUN", "PROPN", "ADJ", "VERB"):

@@ -287,7 +287,7 @@ def _start(args: AdaptationArguments) -> tuple[str | None, dict | None]:
 def _data(
     args: AdaptationArguments, model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, texts: RecipeTexts
 ) -> dict:
-    """Returns the trainer's data: blocks to train on, in which recipes stand in random order, and held-out ones."""
+    """Returns the trainer's data: blocks to train on, with recipes in random order, and held-out ones."""
     order = np.random.default_rng(args.seed).permutation(len(texts.train))
     causal, collator = is_causal(model.config), BlockCollator(tokenizer, args.mlm_probability)
     layout = {"block_length": args.block_length, "causal": causal, "packing": args.packing}

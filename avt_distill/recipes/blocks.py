@@ -75,9 +75,9 @@ def make_blocks(
 
     Packed, recipes follow each other in blocks that are all full but the last, and may begin in one block and end in
     the next. To a masked language model a block is `[CLS] recipe [SEP] recipe ... [SEP]`. To a causal one each recipe
-    stands between the tokens that begin and end a text, one where both are the same; blocks overlap by one token, so
+    is between the tokens that begin and end a text, one where both are the same; blocks overlap by one token, so
     that each token but the very first is predicted once. Not packed, a recipe begins a block of its own, as a history
-    does at inference; what is longer goes on in the next.
+    does at inference; what is longer continues in the next.
 
     Args:
         tokenizer (`PreTrainedTokenizerBase`): See `load_tokenizer`.
@@ -109,7 +109,7 @@ def _masked_blocks(tokenizer: PreTrainedTokenizerBase, recipes: Iterable[list[in
 def _causal_blocks(tokenizer: PreTrainedTokenizerBase, recipes: Iterable[list[int]], block_length: int, packing: bool):
     end = tokenizer.eos_token_id
     if end is None:
-        raise ValueError("The tokenizer has no end-of-text token: nothing would tell where a recipe ends.")
+        raise ValueError("The tokenizer has no end-of-text token: nothing would mark where a recipe ends.")
     begin = end if tokenizer.bos_token_id is None else tokenizer.bos_token_id
     if packing and begin == end:  # one token then ends a recipe and begins the next
         recipes = [_concatenate(itertools.chain([[begin]], ([*ids, end] for ids in recipes)))]

@@ -94,7 +94,7 @@ def _keep_input(unfinished: Path, settings: dict[str, str]):
     if not unfinished.exists():
         path.unlink(missing_ok=True)
     elif not path.exists():
-        raise ValueError(f"{unfinished} has no {path.name} that tells how it was begun: remove it.")
+        raise ValueError(f"{unfinished} has no {path.name}, so its settings are unknown: remove it and rerun.")
     keep_settings(path, settings, refusal=OTHER_INPUT, unfinished=str(unfinished))
 
 

@@ -1,4 +1,4 @@
-"""A small language model from random weights, for where none can be downloaded: it learns all it knows from recipes."""
+"""A small language model from random weights, for where none can be downloaded: it learns from recipes alone."""
 
 from collections.abc import Iterable
 from pathlib import Path
@@ -24,7 +24,7 @@ def write_language_model(
     num_positions: int = 128,
     seed: int = 0,
 ) -> list[str]:
-    """Returns the words of the texts, which the tokenizer of the BERT now in a folder knows, one token a word.
+    """Returns the words of the texts, which are the vocabulary of the BERT now in a folder, one token a word.
 
     The weights are random, larger than BERT's own, with which so narrow a model hardly learns.
 

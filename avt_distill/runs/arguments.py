@@ -190,7 +190,7 @@ def parse_run(
 ) -> Arguments:
     """Returns the arguments of a command that trains, from an optional YAML file, which comes first, and options.
 
-    The file's keys are fields of `arguments_class`. Each is turned into an option that stands before those of the
+    The file's keys are fields of `arguments_class`. Each is turned into an option placed before those of the
     command line: a later one wins, and both go through the same parser, so that YAML's `1e-3`, which it reads as text,
     is a number here. A list gives several values, a mapping a JSON string; `null` leaves the field's default. `bf16:
     auto` is bfloat16 where the accelerator computes in it, so that one file serves every machine.

@@ -256,7 +256,7 @@ def _first_of(names: list[str]) -> list[str]:
 
 
 def check_processes(num_processes: int, option: str = "--use_cpu"):
-    """Refuses processes that do not know of each other, each of which would do the whole work and write the result.
+    """Refuses processes that do not communicate, each of which would do the whole work and write the result.
 
     Without an accelerator, `torchrun` and `accelerate launch` start processes that stay alone until an option makes
     them use the CPU.

@@ -1,6 +1,6 @@
 """Options that go to other libraries: what these would refuse with a traceback, or ignore, is refused by its name.
 
-`check_given` looks at mappings, and the files that may stand for them, before transformers completes them;
+`check_given` looks at mappings, and the files that may replace them, before transformers completes them;
 `check_built` builds the optimizer and the learning rate's schedule of one weight, before anything is read or trained.
 """
 

@@ -34,7 +34,7 @@ RULES = {
 # Options that none of our trainers reads, or that would change what is measured, and what they may be.
 UNUSED = {
     "label_smoothing_factor": (0, "these losses are of the labels themselves, which a teacher softens"),
-    "label_names": (None, "the trainer knows its labels"),
+    "label_names": (None, "the trainer sets its own labels"),
     "prediction_loss_only": (False, "metrics need predictions"),
     "include_for_metrics": ([], "metrics are computed from scores"),
     "batch_eval_metrics": (False, "metrics are of whole splits"),

@@ -29,7 +29,7 @@ class ResumableTrainer(Trainer):
     """A `Trainer` that stops where the loss is not finite, and saves no checkpoint that training cannot resume from.
 
     `trainer_state.json`, by which a checkpoint counts as whole, is written once every process has written its part. A
-    checkpoint that lacks weights of the model, or holds others, is refused: `Trainer` would go on with random ones.
+    checkpoint that lacks weights of the model, or holds others, is refused: `Trainer` would continue with random ones.
 
     Batches, and what a collator draws from torch's generator for them, follow from seed, epoch and rows: see `batches`.
 

@@ -564,7 +564,7 @@ def _calibration_table(calibration: dict) -> str:
         if "coverage" in found:
             answered = f"{found['coverage']:.1f} %, for at most {found['error_rate']:g} % errors"
             none = found["error"] is None
-            errors = "nothing was said" if none else "{error:.1f} % [{low:.1f}, {high:.1f}]".format(**found)
+            errors = "every answer was withheld" if none else "{error:.1f} % [{low:.1f}, {high:.1f}]".format(**found)
         rows.append([name, *cells, answered, errors])
     header = [
         "",

@@ -212,7 +212,7 @@ def _check_onnx():
 
 
 def _describe(programs: dict[str, nn.Module], config, video_processor: AVTVideoProcessor | None) -> dict:
-    """Returns what somebody needs to know who has the files alone."""
+    """Returns a description for users who have the files alone."""
     described = {}
     for name, program in programs.items():
         inputs = program.inputs(1)

@@ -37,7 +37,7 @@ SIZES = {1_000: "n<1K", 10_000: "1K<n<10K", 100_000: "10K<n<100K", 1_000_000: "1
 
 @dataclass(frozen=True)
 class Stated:
-    """What no run knows, and somebody states: whoever pushes, or the card that is there already.
+    """What no run records and a person states: whoever pushes, or the card that is there already.
 
     Args:
         license, license_name, license_link (`str`, *optional*): See `licenses.checked_license`.

@@ -252,7 +252,9 @@ def check_as_it_is(name_or_path: str, builder: AnticipationBuilder):
     """Raises `ValueError` for a checkpoint that is not to be trained and is of other labels or times than the data."""
     config = AVTConfig.from_pretrained(name_or_path)
     if config.action_names != list(builder.annotations.label_space.actions):
-        raise ValueError(f"{name_or_path} knows other actions than the data set: give a checkpoint of its label space.")
+        raise ValueError(
+            f"{name_or_path} was trained on other actions than the data set's: give a checkpoint of its label space."
+        )
     for name, value in _other_times(config, _of_data(builder)).items():
         own = getattr(config, name)
         raise ValueError(
@@ -277,7 +279,9 @@ def _from_checkpoint(name_or_path: str, fields: dict) -> AVTForAnticipation:
     config = AVTConfig.from_pretrained(name_or_path)
     same_labels = config.id2label == fields["id2label"]
     if not same_labels:
-        logger.warning("%s knows other actions than this data set: its classifiers are drawn anew.", name_or_path)
+        logger.warning(
+            "%s was trained on other actions than this data set's: its classifiers are reinitialized.", name_or_path
+        )
     if changed := _other_times(config, fields):
         own = {name: getattr(config, name) for name in changed}
         logger.warning("%s was trained with %s, and is trained further with %s.", name_or_path, own, changed)

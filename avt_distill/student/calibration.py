@@ -133,9 +133,9 @@ def _fitted_text(record: dict) -> str:
         return f"{text}; answers are never withheld"
     rate, threshold = f"{100 * calibration['error_rate']:g} %", calibration["threshold"]
     if threshold is None:
-        return f"{text}; no threshold is known to keep {rate} errors, so nothing will be said: give more videos"
+        return f"{text}; no threshold keeps {rate} errors with confidence, so every answer will be withheld: add videos"
     confidence = f"with a confidence of {100 * (1 - calibration['delta']):g} % over the videos"
-    return f"{text}; said from a probability of {threshold:g} on, for at most {rate} errors {confidence}"
+    return f"{text}; given from a probability of {threshold:g} on, for at most {rate} errors {confidence}"
 
 
 def _num_videos(table: ScoreTable) -> int | None:

@@ -110,7 +110,7 @@ def _observed(splits: Sequence[datasets.Dataset]) -> Iterator[tuple[str, str, np
 
 
 def _encoder_digest(model: AVTForAnticipation, processor: AVTVideoProcessor) -> str:
-    """Returns what tells encoders and their preprocessing apart."""
+    """Returns what identifies an encoder and its preprocessing."""
     settings = {name: getattr(processor, name) for name in OF_PROCESSOR}
     settings |= {name: getattr(model.config, name) for name in OF_MODEL}
     digest = hashlib.sha256(json.dumps(settings, sort_keys=True).encode())

@@ -97,7 +97,7 @@ def part_of(args: RunArguments, data: StudentData, train: np.ndarray, evaluation
         args (`RunArguments`): Of the run.
         data (`StudentData`): Of the run.
         train, evaluation (`np.ndarray` of `int`): Numbers of training rows.
-        name (`str`): What tells the part from others.
+        name (`str`): A name of the part.
     """
     rows = data.train.select(train)
     fingerprint = {**data.fingerprint, "part": name}

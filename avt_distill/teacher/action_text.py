@@ -19,7 +19,7 @@ class ActionText:
 
     Args:
         form (`str`, *optional*, defaults to `"natural"`): `"natural"` or `"markers"`.
-        head_noun_first (`bool`, *optional*, defaults to `False`): Whether a noun's parts between colons stand in
+        head_noun_first (`bool`, *optional*, defaults to `False`): Whether a noun's parts between colons are in
             reverse, as EPIC-Kitchens writes them: "jug:measuring" is a measuring jug. EGTEA Gaze+ writes
             "eating:utensil".
 
@@ -37,7 +37,7 @@ class ActionText:
     def label(self, name: str) -> str:
         """Returns the text of a benchmark's label, `verb_noun`: "Inspect/Read_recipe" is "inspect or read recipe".
 
-        Underscores after the first are spaces, slashes stand for "or", colons join the parts of a noun; natural text
+        Underscores after the first are spaces, slashes become "or", colons join the parts of a noun; natural text
         also writes "pick-up" as "pick up".
         """
         verb, _, noun = name.strip().lower().replace("/", " or ").partition("_")

@@ -68,7 +68,7 @@ def history_rule(builder: AnticipationBuilder) -> HistoryRule:
 def fine_tuned_teacher(
     rows: pd.DataFrame, label_space: LabelSpace, args: TeacherArguments, history: HistoryRule
 ) -> TeacherScorer:
-    """Returns the teacher in `args.output_dir`, trained there first unless it is: killed and called again, it goes on.
+    """Returns the teacher in `args.output_dir`, trained there first unless it is; interrupted training resumes.
 
     Args:
         rows (`pd.DataFrame`): `uid`, `video_id`, `history`, `action`, `verb`, `noun` of each training row. Unlabelled

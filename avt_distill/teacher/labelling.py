@@ -41,7 +41,7 @@ def label_with_saved(folder: str, builder: AnticipationBuilder, rows: pd.DataFra
     if config.label_space_hash != builder.annotations.label_space.content_hash:
         raise ValueError(
             f"{folder} was trained on label space {config.label_space_hash}, not on "
-            f"{builder.annotations.label_space.content_hash} of {builder.config.name}: columns would stand for other "
+            f"{builder.annotations.label_space.content_hash} of {builder.config.name}: columns would be of other "
             "actions."
         )
     known, asked = (config.history_cutoff, config.tau_a), (builder.config.history_cutoff, builder.config.tau_a)

@@ -118,7 +118,7 @@ def encode(
     """Returns the token ids of each text, at most `max_length`, cut on the left, or on the `"right"`.
 
     The special tokens that the tokenizer puts around a text are kept when it is cut (the reference cuts off the first,
-    whose feature it then reads). Where it puts none in front, the beginning-of-text token stands there, so that an
+    whose feature it then reads). Where it puts none in front, the beginning-of-text token is put there, so that an
     empty history is a text too.
     """
     if not texts:

@@ -1,7 +1,7 @@
 """The text teacher: a language model that reads past actions and predicts the next one.
 
-The file stands alone, so that a saved teacher carries it and loads, with `trust_remote_code=True`, where this package
-is not installed.
+The file imports nothing of the package, so that a saved teacher carries it and loads, with `trust_remote_code=True`,
+where this package is not installed.
 """
 
 import math
@@ -43,7 +43,7 @@ class TextTeacherConfig(PretrainedConfig):
         text_form (`str`, *optional*, defaults to `"natural"`): `"natural"` or `"markers"`.
         history_length (`int`, *optional*, defaults to 15): Number of past actions that are read. `None`: all.
         newest_first (`bool`, *optional*, defaults to `False`): Whether histories are written from the newest action to
-            the oldest: the newest then stand at the same positions in every text, which few rows teach more easily.
+            the oldest: the newest are then at the same positions in every text, which few rows teach more easily.
         max_length (`int`, *optional*, defaults to 512): Number of tokens that are read.
         history_cutoff (`str`, *optional*, defaults to `"started"`): The rule by which training histories end.
         tau_a (`float`, *optional*, defaults to 1.0): Seconds between what is known and the action, in training.

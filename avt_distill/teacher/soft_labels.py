@@ -46,7 +46,7 @@ class SoftLabelTable:
             - `label_space_hash` (required): the `content_hash` of the `LabelSpace` whose ids the columns are.
             - `model` (required): name of the teacher; of an ensemble its members' names, separated by commas.
             - `history_cutoff` (required): which past actions the teacher read, see `data.history.action_histories`.
-            - `tau_a` (required): seconds between the last moment it could know and the action; a cutoff means nothing
+            - `tau_a` (required): seconds between the last moment of its history and the action; a cutoff means nothing
               without it.
             - `history_length`: how many past actions it read at most.
             - `text_form`: how these were written, see `teacher.action_text`.
@@ -162,7 +162,7 @@ class SoftLabelTable:
 
         Args:
             path (`str` or `Path`): The Parquet file.
-            label_space (`LabelSpace`, *optional*): What the columns must stand for.
+            label_space (`LabelSpace`, *optional*): The label space that the columns must have.
 
         Raises:
             ValueError: for a file that is not a soft-label table, or is one of another label space.

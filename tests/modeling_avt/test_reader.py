@@ -260,7 +260,7 @@ def test_what_cannot_be_read_is_refused_and_changes_nothing():
         (noise(1)[0], 1.0, "time_s is 1.0, but the reader is at 2.0 s"),
         (noise(1)[0], 2.0, "give frames in order"),
         (noise(1)[0], np.nan, "time_s is nan"),
-        (noise(1)[0, :-1], 2.5, r"shape \(3,\): this reader knows 3 actions and takes \(4,\)"),
+        (noise(1)[0, :-1], 2.5, r"shape \(3,\): this reader was fitted on 3 actions and takes \(4,\)"),
         (np.full(4, np.nan), 2.5, "frame_log_probs is not finite"),
         (np.array([0, 0, 0, -np.inf]), 2.5, "frame_log_probs is not finite"),
     ):

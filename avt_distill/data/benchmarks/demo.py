@@ -2,8 +2,8 @@
 
 What a cook does next often depends on what was done several actions ago: flour at the start means milk after the egg, a
 cut onion means frying once the pan is hot, the first dish decides the second. An observed window of a few seconds does
-not reach that far back, and the pictures are ambiguous; the text of past actions tells. So vision alone is limited, and
-knowledge from text helps.
+not reach that far back, and the pictures are ambiguous; the text of past actions decides. So vision alone is limited,
+and knowledge from text helps.
 """
 
 import json

@@ -17,7 +17,7 @@ OFFICIAL_FPS = 30.0
 
 
 class FiftySalads(AnticipationBuilder):
-    """50 Salads; `data_dir` holds either of two forms, told apart by what is there.
+    """50 Salads; `data_dir` holds either of two forms, recognized by their files.
 
     Official frame labels: `groundTruth/<video>.txt`, a label for each frame at 30 fps, `mapping.txt` (`id label`) and
     `splits/train.split<k>.bundle`, `splits/test.split<k>.bundle`. Segments: `segments.csv` (`video_id, start_frame,

@@ -112,9 +112,9 @@ class OwnData(AnticipationBuilder):
 
 
 def _uids(table: pd.DataFrame) -> list[str]:
-    """Returns a name for each segment that follows what it is, not where it stands: its video and its start in seconds.
+    """Returns a name for each segment made of its content, not its position: its video and its start in seconds.
 
-    Segments that start together are told apart by a digest of their end and action, and equal ones are numbered. The
+    Segments that start together are distinguished by a digest of their end and action, and equal ones are numbered. The
     names of others say nothing of what is anticipated.
     """
     numbers = table[["start_s", "end_s"]].apply(pd.to_numeric, errors="coerce").astype(float)

@@ -110,7 +110,7 @@ def test_an_error_rate_adds_a_threshold_and_the_card_has_the_numbers(student):
 
 def test_a_threshold_that_is_not_found_is_said(student):
     result = run_command("calibrate", student, "--scores", student / VALIDATION, "--error_rate", 0.01)
-    assert "no threshold is known to keep 1 % errors, so nothing will be said" in result.stdout
+    assert "no threshold keeps 1 % errors with confidence, so every answer will be withheld" in result.stdout
     assert AVTForAnticipation.from_pretrained(student).config.calibration["threshold"] is None
 
 
