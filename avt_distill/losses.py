@@ -5,9 +5,29 @@ from torch import nn
 
 from modeling_avt.losses_avt import classification_loss, feature_prediction_loss, past_action_loss
 
-__all__ = ["classification_loss", "distillation_loss", "feature_prediction_loss", "past_action_loss"]
+__all__ = [
+    "classification_loss",
+    "distillation_loss",
+    "feature_prediction_loss",
+    "past_action_loss",
+    "smoothed_classification_loss",
+]
 
 REDUCTIONS = ("batchmean", "elementmean")
+
+
+def smoothed_classification_loss(logits: torch.Tensor, labels: torch.Tensor, smoothing: float) -> torch.Tensor:
+    """Returns the cross entropy against labels that are smoothed uniformly, a mean over labelled examples.
+
+    (1 - smoothing) * -log p(label) + smoothing * the mean over all classes of -log p, as transformers' `LabelSmoother`.
+
+    Args:
+        logits (`torch.Tensor` of shape `(B, A)`): Scores before softmax.
+        labels (`torch.LongTensor` of shape `(B,)`): Classes; -100 is left out. Without any label the loss is 0.
+        smoothing (`float`): Share that is spread over all classes, from 0, which is `classification_loss`, to below 1.
+    """
+    summed = nn.functional.cross_entropy(logits.float(), labels, label_smoothing=smoothing, reduction="sum")
+    return summed / (labels != -100).sum().clamp(min=1)
 
 
 def distillation_loss(

@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from helpers.commands import avt_distill
 from helpers.places import PROJECT
 from helpers.processes import WITH_THE_PROJECT
 from safetensors.torch import load_file
@@ -161,6 +162,25 @@ def test_a_weight_of_zero_leaves_the_roll_out_untrained(kitchen, tmp_path):
 
 def test_a_teacher_changes_the_student(finished):
     assert not equal(weights(finished / "baseline_seed0"), weights(finished / "distilled_seed0"))
+
+
+def test_a_student_of_smoothed_labels_is_compared_with_both_others(kitchen, finished, tmp_path, capsys):
+    seeds = ["--seeds", "0", "1"]
+    run_distill.main(baseline_options(kitchen, tmp_path / "run", "--label_smoothing_factor=0.2", *seeds))
+    smoothed = [tmp_path / "run" / f"baseline_seed{seed}" for seed in (0, 1)]
+    assert json.loads((smoothed[0] / "settings.json").read_text())["label_smoothing_factor"] == 0.2
+    assert "| label_smoothing_factor | 0.2 |" in (smoothed[0] / "README.md").read_text()
+    assert not equal(weights(smoothed[0]), weights(finished / "baseline_seed0"))
+    file = "scores_validation.parquet"
+    for name, candidates in (("baseline", smoothed), ("distilled", smoothed)):
+        baselines = [finished / f"{name}_seed{seed}" / file for seed in (0, 1)]
+        capsys.readouterr()
+        avt_distill("compare_runs", "--baseline", *baselines, "--candidate", *(c / file for c in candidates))
+        assert "12 rows, 2 seeds" in capsys.readouterr().out
+    with pytest.raises(SystemExit, match=r"label_smoothing_factor is 0\.2 and distill_weight 1\.4.* compare_runs"):
+        run_distill.main(options(kitchen, tmp_path / "both", "--label_smoothing_factor=0.2"))
+    with pytest.raises(SystemExit, match="label_smoothing_factor"):
+        run_distill.main(baseline_options(kitchen, finished, "--label_smoothing_factor=0.2", *seeds))
 
 
 def test_finished_students_are_kept(kitchen, finished, monkeypatch, capsys):

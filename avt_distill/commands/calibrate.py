@@ -1,4 +1,4 @@
-r"""Makes a checkpoint's probabilities reliable, and lets it withhold answers that are often wrong.
+r"""Makes a checkpoint's probabilities reliable, and withholds answers that would often be wrong.
 
     avt-distill calibrate runs/mine/distilled_seed0 --scores runs/mine/distilled_seed0/scores_validation.parquet
     avt-distill calibrate student/ --scores scores_validation.parquet --error_rate 0.2 --measure_on scores_test.parquet

@@ -8,6 +8,13 @@ r"""Trains students with and without a text teacher's soft labels, and compares 
 `output_dir` then holds a folder for each student, `distilled_seed<n>` and `baseline_seed<n>`, a checkpoint each with
 its `scores_<split>.parquet` and `results.json`; and `comparison.json`, their paired differences. If interrupted, rerun
 the command: finished students are kept, and training resumes.
+
+A teacher is more than smoothed labels only if it beats them: train these in another folder, and compare.
+
+    avt-distill distill configs/salads50/student.yaml --data_dir salads50 --features features/ --distill_weight 0 \
+        --label_smoothing_factor 0.1 --output_dir runs/smoothed --seeds 0 1 2
+    avt-distill compare_runs --baseline runs/smoothed/baseline_seed*/scores_test.parquet \
+        --candidate runs/salads/distilled_seed*/scores_test.parquet
 """
 
 from collections.abc import Sequence

@@ -1,6 +1,6 @@
 """What the options of every command that trains must be: numbers that can be meant, and none that does nothing."""
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import Any
 
 from modeling_avt.rules_avt import Number, OrNone, WholeNumber, shown
@@ -33,7 +33,7 @@ RULES = {
 }
 # Options that none of our trainers reads, or that would change what is measured, and what they may be.
 UNUSED = {
-    "label_smoothing_factor": (0, "these losses are of the labels themselves, which a teacher softens"),
+    "label_smoothing_factor": (0, "this loss is of the labels themselves"),
     "label_names": (None, "the trainer sets its own labels"),
     "prediction_loss_only": (False, "metrics need predictions"),
     "include_for_metrics": ([], "metrics are computed from scores"),
@@ -45,15 +45,18 @@ UNUSED = {
 }
 
 
-def refuse_unused(args: Any, more: Mapping[str, tuple[Any, str]] | None = None):
+def refuse_unused(args: Any, more: Mapping[str, tuple[Any, str]] | None = None, *, used: Collection[str] = ()):
     """Raises a `ValueError` for options that are set and do nothing. Called before transformers completes them.
 
     Args:
         args (`TrainingArguments`): All options, as they were given.
         more (`Mapping`, *optional*): Beside `UNUSED`, for each option what it may be, and why it does nothing.
+        used (collection of `str`, *optional*): Those of `UNUSED` that the trainer of these options does read.
     """
     for name, (accepted, reason) in {**UNUSED, **(more or {})}.items():
         value = getattr(args, name)
+        if name in used:
+            continue
         if value != accepted and value not in (None, [], "", "no"):
             raise ValueError(f"{name} is not used here (given: {shown(value)}): {reason}, so leave it out.")
 

@@ -62,6 +62,9 @@ UNUSED = {
 }
 
 
+USED = ("label_smoothing_factor",)  # of what other trainers refuse
+
+
 @dataclass
 class DistillationArguments(TrainingArguments):
     """`TrainingArguments`, and how much is learned from the teacher.
@@ -77,6 +80,7 @@ class DistillationArguments(TrainingArguments):
     distill_top_k: int | None = option("Compare the teacher's best k classes alone.")
     distill_reduction: str = option("batchmean, or elementmean: divided by the number of classes too.", "batchmean")
     distill_warmup_steps: int = option("Steps over which the weight rises from 0; the learning rate has its own.", 0)
+    label_smoothing_factor: float = option("In training, share of the next action's label given to all actions.", 0.0)
     remove_unused_columns: bool = option("Rows keep what the collator reads.", False)
 
     def __post_init__(self):
@@ -85,16 +89,16 @@ class DistillationArguments(TrainingArguments):
 
         from ..losses import REDUCTIONS
         from ..runs.library_options import check_built, check_given
-        from ..runs.options import check_numbers, refuse_unused
+        from ..runs.options import SHARE, check_numbers, refuse_unused
 
-        refuse_unused(self, UNUSED)
+        refuse_unused(self, UNUSED, used=USED)
         check_given(self)
         if self.train_sampling_strategy == "group_by_length":
             raise ValueError(
                 "train_sampling_strategy is 'group_by_length', but all windows are of one length: leave it out."
             )
         super().__post_init__()
-        check_numbers(self, {"distill_top_k": OrNone(TOP_K)})
+        check_numbers(self, {"distill_top_k": OrNone(TOP_K), "label_smoothing_factor": SHARE})
         check_built(self)
         if self.distill_weight < 0:
             raise ValueError(f"distill_weight is {self.distill_weight}: give 0 for none, or more.")
@@ -123,7 +127,7 @@ class RunArguments(DatasetArguments, StudentArguments, DistillationArguments):
     def __post_init__(self):
         from ..runs.options import SEED, refuse_unused
 
-        refuse_unused(self, {"resume_from_checkpoint": (None, "a run resumes by itself")})
+        refuse_unused(self, {"resume_from_checkpoint": (None, "a run resumes by itself")}, used=USED)
         StudentArguments.__post_init__(self)
         DistillationArguments.__post_init__(self)
         for seed in self.seeds or []:
@@ -138,6 +142,12 @@ class RunArguments(DatasetArguments, StudentArguments, DistillationArguments):
             )
         if self.missing_soft_labels not in ("raise", "mask"):
             raise ValueError(f"missing_soft_labels is '{self.missing_soft_labels}': give 'raise' or 'mask'.")
+        if self.distill_weight and self.label_smoothing_factor:
+            raise ValueError(
+                f"label_smoothing_factor is {self.label_smoothing_factor} and distill_weight {self.distill_weight}, "
+                "but smoothed labels are a baseline of a teacher's: give --distill_weight 0 and another output_dir, "
+                "and compare the two runs' score files with avt-distill compare_runs."
+            )
         if self.distill_weight and not self.soft_labels:
             raise ValueError(
                 f"distill_weight is {self.distill_weight}, but there are no soft_labels: give tables that "

@@ -8,7 +8,7 @@ import torch
 from transformers import PreTrainedModel
 
 from ..data.labels import UNLABELLED
-from ..losses import distillation_loss
+from ..losses import distillation_loss, smoothed_classification_loss
 from ..runs.checkpoints import check_features, check_scores
 from ..runs.training import ResumableTrainer
 from ..sharing.hub import PushedCheckpoint, PushingTrainer
@@ -168,7 +168,7 @@ class DistillationTrainer(PushingTrainer, ResumableTrainer):
         return model(**{name: value for name, value in inputs.items() if name not in NOT_FOR_THE_MODEL})
 
     def _total_loss(self, outputs, inputs: dict, training: bool, num_items: torch.Tensor | None = None) -> torch.Tensor:
-        losses, counts = self.losses(outputs, inputs), self._counts(inputs).to(outputs.logits.device)
+        losses, counts = self.losses(outputs, inputs, training=training), self._counts(inputs).to(outputs.logits.device)
         self._keep(training, losses, counts)
         if num_items is None:
             shares = counts / counts.clamp(min=1)
@@ -177,9 +177,12 @@ class DistillationTrainer(PushingTrainer, ResumableTrainer):
         share_of, weights = dict(zip(COMPONENTS, shares, strict=True)), self._weights()
         return sum(weights[name] * share_of[name] * loss for name, loss in losses.items())
 
-    def losses(self, outputs, inputs: dict) -> dict[str, torch.Tensor]:
-        """Returns each loss of a batch, a mean, by its name among `COMPONENTS`."""
+    def losses(self, outputs, inputs: dict, *, training: bool = False) -> dict[str, torch.Tensor]:
+        """Returns each loss of a batch, a mean, by its name among `COMPONENTS`; smooths labels in training only."""
         losses = {name: getattr(outputs, name) for name in COMPONENTS if getattr(outputs, name, None) is not None}
+        if training and self.args.label_smoothing_factor:
+            smoothing = self.args.label_smoothing_factor
+            losses["action_loss"] = smoothed_classification_loss(outputs.logits, inputs["labels"], smoothing)
         if self.args.distill_weight and "teacher_logits" in inputs:
             losses["distillation_loss"] = distillation_loss(
                 outputs.logits,

@@ -8,6 +8,7 @@ import torch
 from helpers.processes import WITH_THE_PROJECT
 from helpers.tiny_models import tiny_config, tiny_model
 from transformers import set_seed
+from transformers.trainer_pt_utils import LabelSmoother
 
 from avt_distill.losses import distillation_loss
 from avt_distill.student.trainer import COMPONENTS, DistillationArguments, DistillationTrainer, SoftLabelCollator
@@ -86,6 +87,30 @@ def test_a_step_does_not_depend_on_how_it_is_accumulated(tmp_path):
     whole = weights_after(trainer(tmp_path / "a", table=soft_labels()))
     halves = trainer(tmp_path / "b", table=soft_labels(), per_device_train_batch_size=4, gradient_accumulation_steps=2)
     torch.testing.assert_close(weights_after(halves), whole, rtol=1e-5, atol=1e-6)
+
+
+def test_labels_are_smoothed_as_transformers_does_in_training_alone(tmp_path):
+    training = trainer(tmp_path, distill_weight=0.0, label_smoothing_factor=0.3)
+    batch = stack(random_rows())
+    loss, outputs = training.compute_loss(training.model.train(), batch, return_outputs=True)
+    smoothed = LabelSmoother(epsilon=0.3)({"logits": outputs.logits}, batch["labels"])
+    torch.testing.assert_close(loss, outputs.loss - outputs.action_loss + smoothed)
+    assert (loss - outputs.loss).abs() > 1e-3
+    plain, outputs = training.compute_loss(training.model.eval(), batch, return_outputs=True)
+    torch.testing.assert_close(plain, outputs.loss)
+    metrics = training.evaluate()
+    assert metrics["eval_action_loss"] == pytest.approx(outputs.action_loss.item(), rel=1e-5)
+    training.train()
+    assert training.state.log_history[0]["action_loss"] > 0
+
+
+def test_a_step_of_smoothed_labels_does_not_depend_on_how_it_is_accumulated(tmp_path):
+    options = {"distill_weight": 0.0, "label_smoothing_factor": 0.3}
+    whole = weights_after(trainer(tmp_path / "a", **options))
+    split = {"per_device_train_batch_size": 4, "gradient_accumulation_steps": 2}
+    torch.testing.assert_close(weights_after(trainer(tmp_path / "b", **options, **split)), whole, rtol=1e-5, atol=1e-6)
+    plain = weights_after(trainer(tmp_path / "c", distill_weight=0.0))
+    assert (plain - whole).abs().max() > 1e-4
 
 
 def test_the_student_moves_towards_its_teacher(tmp_path):
@@ -190,7 +215,10 @@ def two_processes(fork_server, tmp_path_factory) -> Path:
 @pytest.mark.parametrize("num_rows", NUM_ROWS)
 def test_two_processes_train_and_measure_as_one(two_processes, tmp_path, num_rows):
     saved = torch.load(two_processes / f"{num_rows}.pt", weights_only=True)
-    alone = trainer(tmp_path, table=soft_labels(), rows=random_rows(num_rows), max_steps=5)
+    options = {"rows": random_rows(num_rows), "max_steps": 5}
+    smoothed = trainer(tmp_path / "smoothed", **options, distill_weight=0.0, label_smoothing_factor=0.3)
+    torch.testing.assert_close(saved["smoothed"], weights_after(smoothed), rtol=1e-5, atol=1e-6)
+    alone = trainer(tmp_path, table=soft_labels(), **options)
     torch.testing.assert_close(saved["weights"], weights_after(alone), rtol=1e-5, atol=1e-6)
     metrics = alone.evaluate()
     for name, value in saved["metrics"].items():
@@ -214,9 +242,11 @@ for num_rows in {NUM_ROWS}:
     folder, rows = f"of_{{num_rows}}", random_rows(num_rows)
     training = trainer(folder, table=soft_labels(), rows=rows, max_steps=5, per_device_train_batch_size=4)
     weights = weights_after(training)
+    options = {{"rows": rows, "max_steps": 5, "per_device_train_batch_size": 4, "distill_weight": 0.0}}
+    smoothed = weights_after(trainer(f"smoothed_{{num_rows}}", label_smoothing_factor=0.3, **options))
     metrics = {{name: value for name, value in training.evaluate().items() if name.endswith("loss")}}
     if training.args.process_index == 0:
-        torch.save({{"weights": weights, "metrics": metrics}}, f"{{num_rows}}.pt")
+        torch.save({{"weights": weights, "metrics": metrics, "smoothed": smoothed}}, f"{{num_rows}}.pt")
 options = {{"table": soft_labels(), "rows": random_rows(20), "per_device_train_batch_size": 4}}
 weights_after(trainer("interrupted", **options, max_steps=2, save_strategy="steps", save_steps=2))
 weights = weights_after(trainer("interrupted", **options, max_steps=5), "interrupted/checkpoint-2")
@@ -233,6 +263,8 @@ training.accelerator.wait_for_everyone()
         ({"distill_temperature": 0.0}, "distill_temperature is 0.0"),
         ({"distill_reduction": "sum"}, "distill_reduction is 'sum'"),
         ({"distill_warmup_steps": -1}, "distill_warmup_steps is -1"),
+        ({"label_smoothing_factor": 1.0}, "label_smoothing_factor is 1.0: give a finite number, 0 or more and below 1"),
+        ({"label_smoothing_factor": -0.1}, "label_smoothing_factor is -0.1"),
     ],
 )
 def test_options_out_of_range_are_refused(tmp_path, options, message):
