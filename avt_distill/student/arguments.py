@@ -145,8 +145,8 @@ class RunArguments(DatasetArguments, StudentArguments, DistillationArguments):
         if self.distill_weight and self.label_smoothing_factor:
             raise ValueError(
                 f"label_smoothing_factor is {self.label_smoothing_factor} and distill_weight {self.distill_weight}, "
-                "but smoothed labels are a baseline of a teacher's: give --distill_weight 0 and another output_dir, and "
-                "compare the two runs' score files with avt-distill compare_runs."
+                "but smoothed labels are a baseline of a teacher's: give --distill_weight 0 and another output_dir, "
+                "and compare the two runs' score files with avt-distill compare_runs."
             )
         if self.distill_weight and not self.soft_labels:
             raise ValueError(
