@@ -1,5 +1,6 @@
 """The benchmarks run, and compare like with like: each on something of no size."""
 
+import argparse
 import itertools
 import json
 from pathlib import Path
@@ -8,10 +9,13 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
-from helpers.readers import reading_model
+from helpers.readers import ACTIONS, reading_model
+from helpers.tiny_models import tiny_processor, tiny_vit_config
 from tiny_kitchen import write_kitchen, write_tiny_vit, write_video_kitchen
 from torch.utils.flop_counter import FlopCounterMode
 
+from avt_distill.data import anticipation_builder
+from avt_distill.evaluation.scores import ScoreTable
 from avt_distill.features.stores import open_feature_store
 from benchmarks import (
     adaptation,
@@ -27,6 +31,7 @@ from benchmarks import (
     simulation,
     step,
     streaming,
+    streaming_accuracy,
     tau_curve,
 )
 from modeling_avt import AVTForAnticipation
@@ -45,6 +50,56 @@ def test_streaming(output, capsys):
     assert window["smallest_change_between_answers"] > 1e-5
     assert set(window["times"]) == {"stream", "whole_model", "whole_model_prepared"}
     assert "1.00" in capsys.readouterr().out
+
+
+def test_streaming_accuracy(tmp_path, output, capsys):
+    data, run = write_video_kitchen(tmp_path / "kitchen", ("train", "test", "test")), tmp_path / "run"
+    reading_model(tiny_vit_config, tau_a=0.5).save_pretrained(run / "reader_seed0")
+    tiny_processor().save_pretrained(run / "reader_seed0")
+    rows = anticipation_builder(str(data), tau_a=0.5).rows("test")
+    labels = rows["action"].to_numpy()
+    assert labels.tolist() == [0, 1, 0, 1]
+    (run / "reader_seed0" / "results.json").write_text(json.dumps({"scores": {"model": "distilled + reader, bigram"}}))
+    (run / "reader").mkdir()
+    right, wrong = np.eye(len(ACTIONS))[labels], np.eye(len(ACTIONS))[1 - labels]
+    for name, scores in (("distilled", wrong), ("distilled_+_reader_bigram", right)):
+        ScoreTable(list(rows["uid"]), scores, labels).save(run / "reader" / f"scores_test_{name}_seed0.parquet")
+    streaming_accuracy.main([str(data), str(run), "--dataset", str(data), "--output", str(output)])
+    printed, result = capsys.readouterr().out, json.loads(output.read_text())
+    assert "streaming top-1" in printed
+    assert list(result["models"]) == ["run, student", "run, with its reader"]
+    student, reader = result["models"].values()
+    assert (student["offline"]["top-1"], reader["offline"]["top-1"]) == (0, 100)
+    for found in (student, reader):
+        assert (found["rows"], found["windows"]) == (4, 2 * 9)  # 9 s at 1 frame/s
+        assert found["runtime_ms"] > found["encoder_ms"] > 0
+    args = argparse.Namespace(dataset=str(data), data_dir=str(data), split="test", seed=0, num_videos=None)
+    streamed = streaming_accuracy.Streamed(args, run, "student")
+    # Actions start at 5 and 7 s, answers are due at 4.5 and 6.5 s: those of the windows that end at 4 and 6 s.
+    due = [4, 6, 9 + 4, 9 + 6]
+    hits = 100 * (streamed.scores[due].argmax(1) == labels).mean()
+    assert streamed.accuracy(0)["top-1"] == hits
+    streamed.runtime_s, streamed.encoder_s = 0.6, 0.6  # ready at 4.6 and 6.6 s: the answers before count
+    hits = 100 * (streamed.scores[np.subtract(due, 1)].argmax(1) == labels).mean()
+    assert streamed.accuracy(1)["top-1"] == hits
+    assert streamed.accuracy(1, with_encoder=False) == streamed.accuracy(0)
+    assert streamed.accuracy(1000) == {"top-1": 0, "top-5": 0}
+
+
+def test_the_scale_at_which_an_order_flips():
+    class Falling:
+        def __init__(self, at_once: float, each: float):
+            self.at_once, self.each = at_once, each
+
+        def accuracy(self, factor: float) -> dict[str, float]:
+            return {"top-1": self.at_once - self.each * factor}
+
+    models = {"slow": Falling(90, 1.0), "fast": Falling(80, 0.0), "worst": Falling(70, 0.0)}
+    found = streaming_accuracy.flips(models)
+    after = streaming_accuracy.SLOWER[streaming_accuracy.SLOWER > 10].min()
+    assert found["slow / fast"] == after < 11
+    assert 20 < found["slow / worst"] < 22
+    assert found["fast / worst"] is None
 
 
 def test_dinov2(tmp_path):
