@@ -222,23 +222,23 @@ class CausalRecognizer:
 
         Frames of unknown class are read as background.
         """
-        generator = np.random.default_rng(seed)
-        noticed = self._noticed(np.where(labels < 0, len(self.prior) - 1, labels), generator)
-        begins = generator.random(len(labels)) < 1 / max(self.run, 1.0)
+        # A generator for each, so that what comes later changes nothing of what was before.
+        late, ends, runs, noise = (np.random.default_rng([seed, number]) for number in range(4))
+        noticed = self._noticed(np.where(labels < 0, len(self.prior) - 1, labels), late)
+        begins = ends.random(len(labels)) < 1 / max(self.run, 1.0)
         begins[_changes(noticed)] = True
-        first = np.flatnonzero(begins)
-        posteriors = self._runs(noticed[first], self.confidence, generator)
+        posteriors = self._runs(noticed[begins], self.confidence, runs)
         scores = np.log(posteriors)[np.cumsum(begins) - 1]
-        scores = scores + NOISE * generator.normal(size=scores.shape)
+        scores = scores + NOISE * noise.normal(size=scores.shape)
         return scores - scipy.special.logsumexp(scores, axis=1, keepdims=True)
 
     def _runs(self, noticed: np.ndarray, confidence: float, generator: np.random.Generator) -> np.ndarray:
         """Returns the posteriors of runs of frames in which classes were noticed, `(N, A + 1)`."""
-        width = MOST_CONFIDENT - LEAST_CONFIDENT
+        (others,), width = generator.spawn(1), MOST_CONFIDENT - LEAST_CONFIDENT
         mean = np.clip((confidence - LEAST_CONFIDENT) / width, 1e-3, 1 - 1e-3)
         shares = generator.beta(self.spread * mean, self.spread * (1 - mean), size=len(noticed))
         confidences = LEAST_CONFIDENT + width * shares
-        draws, posteriors = generator.random((len(noticed), 2)), np.empty((len(noticed), len(self.prior)))
+        draws, posteriors = others.random((len(noticed), 2)), np.empty((len(noticed), len(self.prior)))
         for run, (reported, sure) in enumerate(zip(noticed.tolist(), confidences, strict=True)):
             if draws[run, 0] >= sure:
                 reported = int(np.searchsorted(np.cumsum(self._mistakes(reported)), draws[run, 1]))
@@ -313,7 +313,7 @@ def error_statistics(reported: Sequence[np.ndarray], shown: Sequence[np.ndarray]
         `AFTER_S`; `correlation`, of being right, between frames that lie `LAGS_S` apart; `error_run_s`, the mean length
         of a stretch of errors, and `error_run_of_a_frame_s`, that of the stretch that an error is in; `previous` and
         `next`, shares of errors that report the action before or after; `never` and `always`, shares of segments
-        that are right in under 5 % or over 95 % of their frames.
+        that are right in under 5 % or over 95 % of their frames. NaN where no video is long enough.
     """
     hits = [r == s for r, s in zip(reported, shown, strict=True)]
     after: dict[float, list[float]] = {seconds: [] for seconds in AFTER_S}
@@ -332,7 +332,7 @@ def error_statistics(reported: Sequence[np.ndarray], shown: Sequence[np.ndarray]
     seconds = np.array(runs) / frame_rate
     return {
         "right": float(np.concatenate(hits).mean()),
-        "right_after": {key: float(np.mean(values)) for key, values in after.items()},
+        "right_after": {key: float(np.mean(values)) if values else np.nan for key, values in after.items()},
         "correlation": {lag: _correlation(hits, round(lag * frame_rate)) for lag in LAGS_S},
         "error_run_s": float(seconds.mean()),
         "error_run_of_a_frame_s": float(np.average(seconds, weights=seconds)),
@@ -345,4 +345,6 @@ def error_statistics(reported: Sequence[np.ndarray], shown: Sequence[np.ndarray]
 
 def _correlation(hits: Sequence[np.ndarray], lag: int) -> float:
     pairs = [(hit[:-lag], hit[lag:]) for hit in hits if len(hit) > lag]
+    if not pairs:
+        return np.nan
     return float(np.corrcoef(*(np.concatenate(side) for side in zip(*pairs, strict=True)))[0, 1])

@@ -1,15 +1,16 @@
 """The cells of the table: what each model says after learning from a draw of training videos, a JSON file each."""
 
+import json
 import logging
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from functools import cached_property
 from pathlib import Path
 
 import numpy as np
 
-from avt_distill.runs.folder import is_record, read_record, write_json
+from avt_distill.runs.folder import is_record, read_record, refuse_other_settings, write_json
 from avt_distill.teacher.cross_fitting import assign_folds
 from avt_distill.teacher.scorer import Scorer
 from avt_distill.teacher.soft_labels import SoftLabelTable
@@ -25,6 +26,7 @@ ALL = "all"
 BASELINE, SMOOTHED = "no teacher", "label smoothing"
 BALANCED = ", balanced"
 SOFT_LABEL_FOLDS = 4
+OTHER_CELL = "{path} was measured with {name} {found!r}, not {wanted!r}: delete it, or give another --output_dir."
 
 
 @dataclass(frozen=True)
@@ -63,19 +65,35 @@ class Curves:
         models = [COUNTS_MIXED, *(name for name in models if part == "true" or name not in COUNTS)]
         if part == "student":
             models = [BASELINE, SMOOTHED, *models, *(f"{name}{BALANCED}" for name in models)]
+        measure = {"true": self._true, "reader": self._reader, "student": self._student}[part]
         for draw in draws:
             self._chosen, self._fitted = {}, {}
             scripts = self.data.scripts.of(set(self.data.draw(draw.num_videos, draw.number)))
             for name in models:
-                path = self.cell(part, name, draw)
-                if not is_record(path, "measured"):
-                    started = time.process_time()
-                    found = getattr(self, f"_{part}")(name, scripts, draw, options)
-                    path.parent.mkdir(parents=True, exist_ok=True)
-                    about = {"part": part, "model": name, "num_videos": draw.num_videos, "draw": draw.number}
-                    about |= {"actions": len(scripts.actions), "seconds": round(time.process_time() - started, 1)}
-                    write_json(path, about | found)
-                    logger.warning("%s, %s, %s: %.0f s", part, draw.key, name, time.process_time() - started)
+                path, settings = self.cell(part, name, draw), self._settings(part, name, options)
+                if is_record(path, "measured", "settings"):
+                    found = read_record(path)["settings"]
+                    refuse_other_settings(found, settings, refusal=OTHER_CELL, path=path)
+                    continue
+                started = time.process_time()
+                found = measure(name, scripts, draw, options)
+                path.parent.mkdir(parents=True, exist_ok=True)
+                about = {"part": part, "model": name, "num_videos": draw.num_videos, "draw": draw.number}
+                about |= {"actions": len(scripts.actions), "seconds": round(time.process_time() - started, 1)}
+                write_json(path, {**about, "settings": settings, **found})
+                logger.warning("%s, %s, %s: %.0f s", part, draw.key, name, time.process_time() - started)
+
+    def _settings(self, part: str, name: str, options: parts.StudentOptions) -> dict:
+        """Returns the options that decide about a cell, beside those of the folder."""
+        plain, models = name.removesuffix(BALANCED), self.texts.models
+        settings: dict = {"student": asdict(options)} if part == "student" else {}
+        if plain.startswith("fine-tuned"):
+            settings["tuning_epochs"] = models.epochs
+        if plain.startswith(("fine-tuned", "vectors")):
+            settings["language_model"] = self.texts.digest(models.path(plain))
+        if plain.startswith("recipes"):
+            settings["recipes"] = models.recipes and Path(models.recipes).name
+        return json.loads(json.dumps(settings))
 
     def cell(self, part: str, name: str, draw: Draw) -> Path:
         """Returns the file of a cell."""
@@ -105,13 +123,17 @@ class Curves:
     def _true(self, name: str, scripts: Scripts, draw: Draw, _) -> dict:
         """Returns what a model says of the true histories of the test rows, alone and mixed with counts."""
         histories, labels = self.data.rows["history"].tolist(), self.data.rows["action"].to_numpy()
-        members, weights = self.mixed(name, scripts, draw)
-        mixture = self.mixture(name, scripts, draw)
-        found = {"weights": dict(zip(members, np.round(weights, 4).tolist(), strict=True))}
-        found["measured"] = {"mixed": parts.measured(mixture.logits(histories), labels)}
+        found: dict = {"measured": {}}
         if name != COUNTS_MIXED:
-            found["options"] = self.chosen(name, scripts, draw).options
-            found["measured"]["alone"] = parts.measured(self._fitted[name].logits(histories), labels)
+            chosen = self.chosen(name, scripts, draw)
+            model = self._fitted[name] = chosen.fit(scripts)
+            found["options"] = chosen.options
+            found["measured"]["alone"] = parts.measured(model.logits(histories), labels)
+        if name not in COUNTS:
+            members, weights = self.mixed(name, scripts, draw)
+            found["weights"] = dict(zip(members, np.round(weights, 4).tolist(), strict=True))
+            scores = self.mixture(name, scripts, draw).logits(histories)
+            found["measured"]["mixed"] = parts.measured(scores, labels)
         return found
 
     def _reader(self, name: str, scripts: Scripts, draw: Draw, _) -> dict:

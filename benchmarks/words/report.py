@@ -12,7 +12,7 @@ from avt_distill.pictures.style import COLORS, GREY, picture
 from avt_distill.runs.folder import read_record, write_json, write_text
 
 from .curves import BALANCED, BASELINE, COUNTS_MIXED, SMOOTHED
-from .texts import CONTROLS
+from .texts import CONTROLS, COUNTS, LOG_LINEAR, MODELS
 
 MARKERS = "osD^vP*X"
 TITLES = {
@@ -21,7 +21,8 @@ TITLES = {
     "student": "answers of students",
 }
 MEASURES = ("top1", "top5", "class_mean_top5", "log_loss")
-RESAMPLES = 2000
+RESAMPLES = 1000
+ALONE = ", alone"  # not mixed with counts
 
 
 class Cells:
@@ -42,17 +43,19 @@ class Cells:
             cell = read_record(path, "measured", "model")
             count = cell["num_videos"] or self.videos
             for kind, measured in cell["measured"].items():
-                name = f"{cell['model']}, alone" if kind == "alone" else cell["model"]
+                name = cell["model"] + ALONE * (kind == "alone")
                 self.of[count, name].append(measured)
 
     @property
     def counts(self) -> list[int]:
-        """The numbers of training videos."""
+        """The numbers of training videos that were measured."""
         return sorted({count for count, _ in self.of})
 
     def models(self, count: int) -> list[str]:
-        """The models of so many videos."""
-        return [name for number, name in self.of if number == count]
+        """Returns the models of so many videos, in the order of the table."""
+        order = [BASELINE, SMOOTHED, COUNTS_MIXED, *MODELS]
+        names = [name for number, name in self.of if number == count]
+        return sorted(names, key=lambda name: (order.index(name.removesuffix(ALONE).removesuffix(BALANCED)), name))
 
     def values(self, count: int, name: str, measure: str) -> np.ndarray:
         """Returns a number a row of each draw or seed, `(N, S)`, in percent but for log loss."""
@@ -78,7 +81,14 @@ class Cells:
             groups=self.groups,
             num_resamples=RESAMPLES,
         )
-        return {"difference": found.difference, "low": found.low, "high": found.high, "p": found.p_value}
+        each = [self._metric(measure)(side, np.ones((1, len(side))))[0] for side in sides]
+        return {
+            "difference": found.difference,
+            "low": found.low,
+            "high": found.high,
+            "p": found.p_value,
+            "of_draws": (each[1][:draws] - each[0][:draws]).tolist(),
+        }
 
     def errors(self, count: int, name: str) -> dict[str, float]:
         """Returns the kinds of errors of the likeliest action, in percent of rows."""
@@ -141,9 +151,11 @@ def _compared(name: str, part: str) -> list[str]:
     if part == "student":
         plain = name.removesuffix(BALANCED)
         return [BASELINE, SMOOTHED, COUNTS_MIXED, *([CONTROLS[plain]] if plain in CONTROLS and plain == name else [])]
-    if name.endswith(", alone"):
-        plain = name.removesuffix(", alone")
-        return ["log-linear, alone", *([f"{CONTROLS[plain]}, alone"] if plain in CONTROLS else [])]
+    if name.endswith(ALONE):
+        plain = name.removesuffix(ALONE)
+        if plain in COUNTS:
+            return []
+        return [LOG_LINEAR + ALONE, *([CONTROLS[plain] + ALONE] if plain in CONTROLS else [])]
     return [COUNTS_MIXED, *([CONTROLS[name]] if name in CONTROLS else [])]
 
 
@@ -162,7 +174,7 @@ def _tables(numbers: Mapping[int, Mapping[str, dict]], num_videos: int) -> str:
                 lines.append("| " + " | ".join(shown) + " |")
         videos = f"{count} training videos" + (" (all)" if count == num_videos else "")
         draws = max(found["draws"] for found in models.values())
-        texts.append(f"{videos}, {draws} draws or seeds:\n\n" + "\n".join(lines))
+        texts.append(f"{videos}, {draws} draw(s) or seed(s):\n\n" + "\n".join(lines))
     return "\n\n".join(texts)
 
 
@@ -179,7 +191,7 @@ def _differences(differences: Mapping[str, dict]) -> list[str]:
 def draw_curves(numbers: Mapping[int, Mapping[str, dict]], path: Path, title: str):
     """Draws log loss over the number of training videos as a PNG, a line for each model."""
     counts = sorted(numbers)
-    models = [name for name in pd.unique(pd.Series([n for c in counts for n in numbers[c]])) if ", alone" not in name]
+    models = [name for name in pd.unique(pd.Series([n for c in counts for n in numbers[c]])) if ALONE not in name]
     with picture(path, 7.5, 4.5, title) as figure:
         axes = figure.subplots()
         for index, name in enumerate(models):

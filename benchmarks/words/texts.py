@@ -14,6 +14,7 @@ from transformers import set_seed
 
 from avt_distill.data.labels import LabelSpace
 from avt_distill.recipes.files import read_actions
+from avt_distill.runs.fingerprints import checkpoint_digest
 from avt_distill.teacher.action_text import ActionText
 from avt_distill.teacher.arguments import TeacherArguments
 from avt_distill.teacher.count_models import NGramModel
@@ -107,6 +108,13 @@ class TextModels:
     def __init__(self, data: WordsData, models: LanguageModels, folder: Path):
         self.data, self.models, self.folder = data, models, folder
         self._vectors: dict[str, np.ndarray] = {}
+        self._digests: dict[str, dict[str, str]] = {}
+
+    def digest(self, path: str) -> dict[str, str]:
+        """Returns digests of the files of a language model."""
+        if path not in self._digests:
+            self._digests[path] = checkpoint_digest(path)
+        return self._digests[path]
 
     def chosen(self, name: str, scripts: Scripts, key: str, prior_weight: float | None = None) -> Chosen:
         """Returns a model with the options that have the least log loss on held-out videos.
