@@ -18,6 +18,7 @@ from avt_distill.data.benchmarks.demo import generate_demo
 DOCS = PROJECT / "docs"
 PAGES = ("data", "teacher", "student", "features", "reader", "metrics", "deploy")
 AFTER = {"reader": "student", "deploy": "student"}  # pages that use what another one trains
+SLOW = ("reader",)  # fits readers as a user does, with all hypotheses and text-free models
 # A block: an HTML comment directly above, if there is one, and the fence.
 BLOCK = re.compile(
     r"(?:^<!-- (?P<mark>[^:>]+): (?P<why>[^>]+) -->\n)?^```(?P<language>\w*)\n(?P<code>.*?)^```$", re.M | re.DOTALL
@@ -31,7 +32,6 @@ MORE = {
     "export_soft_labels": ON_THE_CPU,
     "extract_features": ["--cpu", "--num_workers", "0"],
     "finetune_teacher": ONE_EPOCH,
-    "fit_reader": ["--beam", "20", "--transitions", "log-linear", *IN_THIS_PROCESS],
     "adapt_language_model": [*ONE_EPOCH, "--block_length", "32"],
 }
 FEWER_EPOCHS = ("num_train_epochs=20", "num_train_epochs=1")
@@ -104,7 +104,7 @@ def reader(tmp_path_factory, tiny_encoder):
         yield Reader(folder, models)
 
 
-@pytest.mark.parametrize("page", PAGES)
+@pytest.mark.parametrize("page", [pytest.param(p, marks=pytest.mark.slow) if p in SLOW else p for p in PAGES])
 def test_a_page_runs(page, reader):
     reader.follow(page)
 
