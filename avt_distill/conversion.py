@@ -78,7 +78,7 @@ def convert_avt_checkpoint(
     config_overrides: dict | None = None,
     experiment_config: str | Path | None = None,
 ) -> AVTForAnticipation:
-    """Returns the model of an original AVT checkpoint, in evaluation mode, computing what the original computes.
+    """Returns the model of an original AVT checkpoint, in evaluation mode, with the original's outputs to within 1e-5.
 
     Every dimension is read off the tensors. What they do not show (head counts, label names, `tau_a`, frame rate,
     whether the observed frames are classified) comes from `config_overrides`, or else from the original experiment's

@@ -399,7 +399,9 @@ class AVTForAnticipation(AVTPreTrainedModel):
         """Returns a stream that anticipates from frames as they come, one at a time.
 
         Args:
-            video_processor (`AVTVideoProcessor`, *optional*), every (`float`, *optional*), kwargs: See `AVTStream`.
+            video_processor (`AVTVideoProcessor`, *optional*): Prepares frames. A model without a backbone needs none.
+            every (`float`, *optional*): Seconds between answers. Default: the frame interval, `1 / frame_rate`.
+            kwargs: Further arguments of `AVTStream`.
         """
         return AVTStream(self, video_processor, every, **kwargs)
 

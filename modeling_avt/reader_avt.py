@@ -27,7 +27,7 @@ LEAST_PROBABILITY = 1e-9  # of an answer: one without any hypothesis is unlikely
 
 
 class HistoryReader(nn.Module):
-    """Reads frames one by one, and says what has been done and what comes next.
+    """Reads frames one by one, and returns what has been done and what comes next.
 
     ```python
     reader = model.reader.begin_video()

@@ -44,7 +44,7 @@ logger = logging.getLogger(__name__)
 
 
 class AVTStream:
-    """Answers what the model answers offline on the same window, from frames pushed as they come.
+    """Anticipates from frames as they are pushed, with the scores of the offline model on the same window.
 
     ```python
     stream = model.stream(processor)

@@ -112,7 +112,7 @@ class AnticipationBuilder(datasets.ArrowBasedBuilder):
         super().__init__(*args, data_dir=str(folder), **{"hash": content, **kwargs})
 
     def read_annotations(self, folder: Path) -> Annotations:
-        """Returns what the files in `folder` say under `self.config`."""
+        """Returns the segments and labels of the files in `folder`, under `self.config`."""
         raise NotImplementedError
 
     @cached_property
