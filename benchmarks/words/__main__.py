@@ -5,9 +5,10 @@
 
 `true`: the next action after the annotated history of each test row, what a perfect recognizer would allow. `reader`:
 the same from what a recognizer says frames show. `student`: students distilled from each model's soft labels beside
-twins without a teacher, on the same recognizer's output. There is no video of these data sets here, so what frames show
-is SIMULATED (`benchmarks.simulation.CausalRecognizer`): such numbers compare text models, and are no accuracies on
-videos. On `epic_tent` the simulated recognizer is held against the real one instead.
+twins without a teacher, on the same recognizer's output. But for `fifty_salads`, whose frame scores are real, what
+frames show is SIMULATED (`benchmarks.simulation.CausalRecognizer`): such numbers compare text models, and are no
+accuracies on videos. On `epic_tent`, and with `--noise` on `fifty_salads`, the simulated recognizer is held against the
+real one.
 
 `counts` is the mixture of unigram, bigram, trigram and a log-linear model; a model with words is mixed with these. All
 options and weights are chosen on held-out videos among those that are learned from; test rows are read once a cell.
@@ -20,7 +21,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from avt_distill.data.benchmarks.epic_tent import GOPRO_FPS, recognized_steps
+from avt_distill.data.benchmarks.epic_tent import GOPRO_FPS, STEPS, recognized_steps
 from avt_distill.runs.folder import keep_settings, write_json
 from avt_distill.runs.lock import locked
 from benchmarks.measure import describe_machine
@@ -32,7 +33,7 @@ from .parts import StudentOptions, groups_of
 from .report import TITLES, report
 from .texts import MODELS, LanguageModels, TextModels
 
-ALL_VIDEOS = 0
+ALL_VIDEOS, NOISE_DRAWS = 0, 20
 DEFAULT_MODELS = ("unigram", "bigram", "trigram", "log-linear", "vectors", "vectors, scrambled")
 
 
@@ -46,6 +47,9 @@ def main(arguments: list[str] | None = None):
     parser.add_argument("--models", nargs="+", choices=MODELS, default=list(DEFAULT_MODELS))
     parser.add_argument("--num_videos", type=int, nargs="+", default=[ALL_VIDEOS], help="training videos; 0: all")
     parser.add_argument("--draws", type=int, default=3, help="of fewer than all videos")
+    parser.add_argument(
+        "--noise", action="store_true", help="hold the simulated recognizer against 50 Salads' real one"
+    )
     parser.add_argument("--accuracy", type=float, help="share of frames that the simulated recognizer has right")
     parser.add_argument("--encoder", help="a language model that reads words, such as all-MiniLM-L6-v2: a folder")
     parser.add_argument("--of_recipes", help="the same after avt-distill adapt_language_model")
@@ -61,7 +65,7 @@ def main(arguments: list[str] | None = None):
     if args.threads is not None:
         torch.set_num_threads(args.threads)
     with locked(args.output_dir):
-        print(_compare_noise(args) if args.dataset == "epic_tent" else _measure(args))
+        print(_compare_noise(args) if args.noise or args.dataset == "epic_tent" else _measure(args))
 
 
 def _measure(args: argparse.Namespace) -> str:
@@ -87,25 +91,34 @@ def _measure(args: argparse.Namespace) -> str:
 
 
 def _compare_noise(args: argparse.Namespace) -> str:
-    """Returns how EPIC-Tent's recognizer errs, and a simulated one of its accuracy on the same true steps."""
-    steps = recognized_steps(args.data_dir)
-    moments = {name: np.arange(0, len(true), GOPRO_FPS).astype(int) for name, (_, true) in steps.items()}
-    reported = [steps[name][0][at] for name, at in moments.items()]
-    shown = [steps[name][1][at] for name, at in moments.items()]
+    """Returns how a real recognizer errs, and a simulated one of its accuracy on the same true frames."""
+    reported, shown, num_actions, action_parts = _real_frames(args)
     real = error_statistics(reported, shown, 1.0)
-    recognizer = CausalRecognizer.of_accuracy(real["right"], shown, 12)
-    draws = [
-        error_statistics(
-            [recognizer.log_probs(true, 1000 * draw + seed).argmax(1) for seed, true in enumerate(shown)], shown, 1.0
-        )
-        for draw in range(20)
-    ]
-    lines = ["EPIC-Tent, 1 frame a second | real | SIMULATED, mean of 20 | least | most"]
+    recognizer = CausalRecognizer.of_accuracy(real["right"], shown, num_actions, action_parts)
+    draws = []
+    for draw in range(NOISE_DRAWS):
+        simulated = [recognizer.log_probs(true, 1000 * draw + seed).argmax(1) for seed, true in enumerate(shown)]
+        draws.append(error_statistics(simulated, shown, 1.0))
+    lines = [f"{args.dataset}, 1 frame a second | real | SIMULATED, mean of {NOISE_DRAWS} | least | most"]
     for name, value in _flat(real).items():
         values = [_flat(draw)[name] for draw in draws]
         lines.append(f"{name} | {value:.3f} | {np.mean(values):.3f} | {min(values):.3f} | {max(values):.3f}")
     write_json(args.output_dir / "noise.json", {"real": real, "simulated": draws})
     return "\n".join(lines)
+
+
+def _real_frames(args: argparse.Namespace) -> tuple[list[np.ndarray], list[np.ndarray], int, np.ndarray | None]:
+    """Returns what a real recognizer reports once a second and what is shown, each video's; A, and actions' parts."""
+    if args.dataset == "epic_tent":
+        steps = recognized_steps(args.data_dir).values()
+        pairs = [(reported, true, np.arange(0, len(true), GOPRO_FPS).astype(int)) for reported, true in steps]
+        return [reported[at] for reported, _, at in pairs], [true[at] for _, true, at in pairs], len(STEPS), None
+    data = words_data(args.dataset, args.data_dir, config_name=args.config_name)
+    if data.setting.accuracy is not None:
+        raise ValueError(f"--noise holds a real recognizer against the simulated one: {args.dataset} has none here.")
+    names = data.training_videos
+    shown = [data.frames[name].labels for name in names]
+    return [data.recognized[name].argmax(1) for name in names], shown, data.num_actions, data.verb_noun
 
 
 def _flat(statistics: dict) -> dict[str, float]:

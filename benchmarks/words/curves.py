@@ -10,8 +10,11 @@ from pathlib import Path
 
 import numpy as np
 
+from avt_distill.reader.tables import as_tables
 from avt_distill.runs.folder import is_record, read_record, refuse_other_settings, write_json
+from avt_distill.teacher.count_models import NGramModel
 from avt_distill.teacher.cross_fitting import assign_folds
+from avt_distill.teacher.log_linear import LogLinearModel
 from avt_distill.teacher.scorer import Scorer
 from avt_distill.teacher.soft_labels import SoftLabelTable
 
@@ -126,8 +129,11 @@ class Curves:
         found: dict = {"measured": {}}
         if name != COUNTS_MIXED:
             chosen = self.chosen(name, scripts, draw)
+            started = time.process_time()
             model = self._fitted[name] = chosen.fit(scripts)
-            found["options"] = chosen.options
+            found |= {"options": chosen.options, "fitting_s": round(time.process_time() - started, 2)}
+            if isinstance(model, NGramModel | LogLinearModel):  # others are distilled first
+                found["tables_mb"] = round(sum(table.nbytes for table in as_tables(model).buffers()) / 1e6, 3)
             found["measured"]["alone"] = parts.measured(model.logits(histories), labels)
         if name not in COUNTS:
             members, weights = self.mixed(name, scripts, draw)

@@ -14,11 +14,15 @@ from avt_distill.data.history import action_histories
 from avt_distill.data.labels import LabelSpace
 from avt_distill.data.loading import anticipation_builder
 from avt_distill.data.performances import performance_of
+from avt_distill.features.memory import running_means, softmax_scores
+from avt_distill.features.stores import NpzFeatureStore
 from avt_distill.reader.frames import VideoFrames
+from avt_distill.student.logistic import fit_logistic
 from avt_distill.teacher.cross_fitting import assign_folds
 from benchmarks.simulation import CausalRecognizer, true_frames
 
 FRAME_RATE = 1.0
+SHARPNESS, MEANS_S, PENALTY = 6.0, (1.0, 4.0, 15.0, 2.0, 8.0), 300.0  # of 50 Salads' recognizer: see its reader.yaml
 NUM_FOLDS, FEW_VIDEOS = 4, 40  # held-out folds; of more videos than this one fold alone is used to choose
 
 
@@ -171,12 +175,31 @@ class WordsData:
 
     @cached_property
     def recognized(self) -> dict[str, np.ndarray]:
-        """The SIMULATED log posteriors of all videos' frames, `(F, A + 1)` each."""
-        assert self.setting.accuracy is not None
+        """The log posteriors of all videos' frames, `(F, A + 1)` each: SIMULATED, or those of 50 Salads' stream."""
+        if self.setting.accuracy is None:
+            return self._recognized_by_classifiers(Path(str(self.builder.config.data_dir)) / "frame_scores.npz")
         training = [self.frames[name].labels for name in self.training_videos]
         recognizer = CausalRecognizer.of_accuracy(self.setting.accuracy, training, self.num_actions, self.verb_noun)
         names = sorted(self.frames)
         return {name: recognizer.log_probs(self.frames[name].labels, seed) for seed, name in enumerate(names)}
+
+    def _recognized_by_classifiers(self, scores: Path) -> dict[str, np.ndarray]:
+        """Returns what logistic classifiers of causal means of class scores say; of training videos, by other folds."""
+        store, features = NpzFeatureStore(scores, FRAME_RATE), {}
+        for name, frames in self.frames.items():
+            stored, _, _ = store.read_all(name)
+            means = running_means(softmax_scores(stored, SHARPNESS), FRAME_RATE, MEANS_S)
+            features[name] = means[np.minimum(frames.times_s.astype(int), len(means) - 1)]
+        fold_of = assign_folds(self.training_videos, NUM_FOLDS)
+        found = {}
+        for fold in [*range(NUM_FOLDS), None]:  # last the test videos, by a classifier of all training videos
+            others = [name for name in self.training_videos if fold_of[name] != fold]
+            labels = np.concatenate([self.frames[name].labels for name in others])
+            inputs = np.concatenate([features[name] for name in others])
+            classifier = fit_logistic(inputs, labels, self.num_actions + 1, PENALTY)
+            own = [name for name in self.frames if fold_of.get(name) == fold]
+            found |= {name: classifier.log_probs(features[name]) for name in own}
+        return found
 
 
 def words_data(
