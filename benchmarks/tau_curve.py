@@ -25,6 +25,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import torch
+import yaml
 
 from avt_distill.data.collator import FeatureCollator
 from avt_distill.data.loading import anticipation_builder
@@ -33,6 +34,7 @@ from avt_distill.evaluation.statistics import bootstrap_interval, paired_bootstr
 from avt_distill.features.stores import open_feature_store
 from avt_distill.metrics import label_ranks
 from avt_distill.pictures.curve import draw_anticipation_curves
+from avt_distill.reader.arguments import ReaderArguments
 from avt_distill.reader.fitting import read_rows
 from avt_distill.reader.frames import read_frames_of, stored_frames
 from avt_distill.reader.recognition import recognized
@@ -123,7 +125,12 @@ def trained(args: argparse.Namespace, fold: str, tau: float) -> Path:
         more = ["--log_linear", "--cross_fit", "5", "--history_length", "-1", "--soft_labels", str(soft)]
         run("export_soft_labels", *of_data, *more)
     seeds = ["--seeds", *map(str, args.seeds)]
-    students = [CONFIG, *of_data, "--features", args.features, "--output_dir", str(folder)]
+    config = args.output_dir / "students.yaml"
+    options = yaml.safe_load(Path(CONFIG).read_text(encoding="utf-8"))
+    of_reader = set(ReaderArguments.__annotations__)
+    kept = {name: value for name, value in options.items() if name not in of_reader}
+    config.write_text(yaml.safe_dump(kept), encoding="utf-8")
+    students = [str(config), *of_data, "--features", args.features, "--output_dir", str(folder)]
     run("distill", *students, "--soft_labels", str(soft / "train.parquet"), *seeds)
     return folder
 

@@ -145,7 +145,7 @@ def trained_student(args: RunArguments, data: StudentData) -> ScoreTable:
     about = {"split": args.evaluation_split, "seed": args.seed, "distill_weight": args.distill_weight}
     about["train_split"] = args.train_split
     table, losses = score_table(trainer, data.evaluation, table_metadata(data.builder, **about))
-    horizons = horizon_metrics(trainer, data.evaluation) if trainer.model.config.num_future_actions > 1 else None
+    horizons = horizon_metrics(trainer, data.evaluation) if "future_labels" in trainer.label_names else None
     trainer.save_model(str(folder))
     if args.should_save:
         table.metadata[WEIGHTS] = weights_digest(folder)

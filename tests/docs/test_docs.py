@@ -16,7 +16,7 @@ from transformers import dynamic_module_utils
 from avt_distill.data.benchmarks.demo import generate_demo
 
 DOCS = PROJECT / "docs"
-PAGES = ("data", "teacher", "student", "features", "reader", "metrics", "deploy")
+PAGES = ("data", "teacher", "student", "features", "reader", "model", "metrics", "deploy")
 AFTER = {"reader": "student", "deploy": "student"}  # pages that use what another one trains
 SLOW = ("reader",)  # fits readers as a user does, with all hypotheses and text-free models
 # A block: an HTML comment directly above, if there is one, and the fence.

@@ -1,4 +1,4 @@
-"""From features to video: the README's commands, and encoders that are refused."""
+"""From features to video: the commands of docs/features.md, and encoders that are refused."""
 
 import json
 import re
@@ -10,7 +10,6 @@ import numpy as np
 import pytest
 from helpers.commands import avt_distill, run_command
 from helpers.encoders import write_encoder
-from helpers.places import PROJECT
 from helpers.readers import reading_model
 from helpers.tiny_models import tiny_config, tiny_model, tiny_vit_config
 from helpers.videos import numbered_frames, write_video
@@ -27,17 +26,18 @@ LARGER_WEIGHTS = '{"initializer_range": 0.1, "head_num_layers": 2}'  # at AVT's 
 CPU = {"extract_features": ["--cpu", "--num_workers", "0"], "distill": ["--use_cpu", "true"]}
 
 
-def commands_of_readme() -> list[list[str]]:
-    """The words of each command of README's "From features to video"."""
-    section = (PROJECT / "README.md").read_text().split("### From features to video")[1]
-    block = re.search(r"```bash\n(.*?)```", section, re.DOTALL)[1].replace("\\\n", " ")
-    return [shlex.split(line)[1:] for line in block.splitlines()]
+COMMANDS = """\
+extract_features facebook/dinov2-base my_data/videos/ --output my_data/features/ --frame_rate 4
+distill --dataset my_data/ --features my_data/features/ --distill_weight 0 --seeds 0 --output_dir runs/mine
+attach_encoder runs/mine/baseline_seed0
+anticipate my_data/videos/v1.mp4 --model runs/mine/baseline_seed0_video --every 1
+"""
 
 
-def run_readme(folder: Path, encoder: Path, more: dict[str, list]) -> dict:
-    """Runs README's commands in a folder with `my_data/`, with another encoder, and returns the answers."""
+def from_features_to_video(folder: Path, encoder: Path, more: dict[str, list]) -> dict:
+    """Runs the commands in a folder with `my_data/`, with another encoder, and returns the answers."""
     here = {"distill": ["--cache_dir", folder / "cache"], "anticipate": ["--json", "answers.json"]}
-    for name, *words in commands_of_readme():
+    for name, *words in map(shlex.split, COMMANDS.splitlines()):
         words = [str(encoder) if word == "facebook/dinov2-base" else word for word in words]
         options = [option for given in (CPU, here, more) for option in given.get(name, [])]
         result = run_command(name, *words, *options, folder=folder)
@@ -64,11 +64,11 @@ def answers_of_features(folder: Path, video: str) -> list[dict]:
         ("vjepa2", ["--clip_num_frames", "2", "--clip_frame_rate", "4", "--predict_ahead_s", "1.0"]),
     ],
 )
-def test_a_student_of_features_watches_videos_by_the_commands_of_the_readme(tmp_path, kind, of_encoder):
+def test_a_student_of_features_watches_videos(tmp_path, kind, of_encoder):
     write_video_kitchen(tmp_path / "my_data")
     encoder = write_encoder(tmp_path / "encoder", kind)
     more = {"extract_features": of_encoder, "distill": ["--model_options", LARGER_WEIGHTS]}
-    answers = run_readme(tmp_path, encoder, more)
+    answers = from_features_to_video(tmp_path, encoder, more)
     expected = answers_of_features(tmp_path, "v1")
     # At 9 s, the end of the video, the store has the row of 8.75 s, and the video its last frame.
     moments, expected = answers["moments"][:-1], expected[:-1]
