@@ -28,7 +28,7 @@ from .worded import WordedLogLinear
 ORDERS = {"unigram": 1, "bigram": 2, "trigram": 3}
 LOG_LINEAR = "log-linear"
 COUNTS = (*ORDERS, LOG_LINEAR)  # mixed, the model without words
-PRIOR_WEIGHTS = (0.1, 0.33, 1.0, 3.0)
+PRIOR_WEIGHTS = (0.1, 0.33, 1.0, 3.0, 10.0)
 PRIOR_WEIGHTS_OF_PARTS = (3.0, 10.0, 30.0)
 VECTOR_WEIGHTS = (0.5, 0.25, 1.0)
 RECIPE_SHARES = (0.03, 0.1, 0.3, 1.0)  # of recipes among all that is counted, to scripts
