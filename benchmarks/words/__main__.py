@@ -56,6 +56,7 @@ def main(arguments: list[str] | None = None):
     parser.add_argument("--decoder", help="a decoder, such as SmolLM2-135M")
     parser.add_argument("--recipes", help="a file of avt-distill extract_recipe_actions")
     parser.add_argument("--tuning_epochs", type=float, default=5.0, help="of fine-tuned language models")
+    parser.add_argument("--reader_videos", type=int, help="test videos that readers read; default: all")
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1], help="of students")
     parser.add_argument("--student_epochs", type=float, default=16)
     parser.add_argument("--student_frames", type=int, default=6, help="of the observed window")
@@ -82,7 +83,8 @@ def _measure(args: argparse.Namespace) -> str:
     write_json(args.output_dir / "rows.json", rows)
     names = ("encoder", "of_recipes", "decoder", "recipes")
     language_models = LanguageModels(**{name: getattr(args, name) for name in names}, epochs=args.tuning_epochs)
-    curves = Curves(data, TextModels(data, language_models, args.output_dir), args.output_dir)
+    text_models = TextModels(data, language_models, args.output_dir)
+    curves = Curves(data, text_models, args.output_dir, args.reader_videos)
     draws = [Draw(count or None, number) for count in args.num_videos for number in range(args.draws if count else 1)]
     options = StudentOptions(tuple(args.seeds), args.student_epochs, args.student_frames, args.student_frame_rate)
     for part in args.parts:

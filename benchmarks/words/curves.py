@@ -38,7 +38,7 @@ class Draw:
 
     Args:
         num_videos (`int`, *optional*): `None`: all.
-        number (`int`): Which draw of so many.
+        number (`int`): Which draw of so many; scrambled names are in another order for each.
     """
 
     num_videos: int | None
@@ -56,10 +56,11 @@ class Curves:
         data (`WordsData`): The data set.
         texts (`TextModels`): Its text models.
         folder (`Path`): Of the cells.
+        reader_videos (`int`, *optional*): Test videos that readers read. Default: all.
     """
 
-    def __init__(self, data: WordsData, texts: TextModels, folder: Path):
-        self.data, self.texts, self.folder = data, texts, folder
+    def __init__(self, data: WordsData, texts: TextModels, folder: Path, reader_videos: int | None = None):
+        self.data, self.texts, self.folder, self.reader_videos = data, texts, folder, reader_videos
         self._chosen: dict[str, Chosen] = {}
         self._fitted: dict[str, Scorer] = {}
 
@@ -73,7 +74,7 @@ class Curves:
             self._chosen, self._fitted = {}, {}
             scripts = self.data.scripts.of(set(self.data.draw(draw.num_videos, draw.number)))
             for name in models:
-                path, settings = self.cell(part, name, draw), self._settings(part, name, options)
+                path, settings = self.cell(part, name, draw), self._settings(part, name, draw, options)
                 if is_record(path, "measured", "settings"):
                     found = read_record(path)["settings"]
                     refuse_other_settings(found, settings, refusal=OTHER_CELL, path=path)
@@ -86,16 +87,20 @@ class Curves:
                 write_json(path, {**about, "settings": settings, **found})
                 logger.warning("%s, %s, %s: %.0f s", part, draw.key, name, time.process_time() - started)
 
-    def _settings(self, part: str, name: str, options: parts.StudentOptions) -> dict:
+    def _settings(self, part: str, name: str, draw: Draw, options: parts.StudentOptions) -> dict:
         """Returns the options that decide about a cell, beside those of the folder."""
         plain, models = name.removesuffix(BALANCED), self.texts.models
         settings: dict = {"student": asdict(options)} if part == "student" else {}
+        if part == "reader":
+            settings["reader_videos"] = self.reader_videos
         if plain.startswith("fine-tuned"):
             settings["tuning_epochs"] = models.epochs
         if plain.startswith(("fine-tuned", "vectors")):
             settings["language_model"] = self.texts.digest(models.path(plain))
         if plain.startswith("recipes"):
             settings["recipes"] = models.recipes and Path(models.recipes).name
+        if "scrambled" in plain:
+            settings["scrambling"] = draw.number
         return json.loads(json.dumps(settings))
 
     def cell(self, part: str, name: str, draw: Draw) -> Path:
@@ -106,7 +111,7 @@ class Curves:
         """Returns a model as it was chosen on the held-out videos of a draw."""
         if name not in self._chosen:
             prior = None if name in COUNTS else self.chosen(LOG_LINEAR, scripts, draw).options["prior_weight"]
-            self._chosen[name] = self.texts.chosen(name, scripts, draw.key, prior)
+            self._chosen[name] = self.texts.chosen(name, scripts, draw.key, prior, draw.number)
         return self._chosen[name]
 
     def mixed(self, name: str, scripts: Scripts, draw: Draw) -> tuple[list[str], np.ndarray]:
@@ -144,11 +149,13 @@ class Curves:
 
     def _reader(self, name: str, scripts: Scripts, draw: Draw, _) -> dict:
         """Returns what a reader answers that goes by counts and a model."""
-        weight = self.evidence_weight
-        mixture = self.mixture(name, scripts, draw)
-        answers = parts.reader_answers(mixture, scripts, self.data, weight, self.data.rows)
-        measured = parts.measured(answers, self.data.rows["action"].to_numpy())
-        return {"evidence_weight": weight, "measured": {"mixed": measured}}
+        weight, mixture = self.evidence_weight, self.mixture(name, scripts, draw)
+        names = np.random.default_rng(0).permutation(sorted(set(self.data.rows["video_id"])))[: self.reader_videos]
+        read = np.flatnonzero(self.data.rows["video_id"].isin(set(names)))
+        rows = self.data.rows.iloc[read].reset_index(drop=True)
+        answers = parts.reader_answers(mixture, scripts, self.data, weight, rows)
+        measured = parts.measured(answers, rows["action"].to_numpy())
+        return {"evidence_weight": weight, "rows": read.tolist(), "measured": {"mixed": measured}}
 
     @cached_property
     def evidence_weight(self) -> float:

@@ -1,7 +1,7 @@
 """The table and the curves, from the cells of a folder alone."""
 
 from collections import defaultdict
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from pathlib import Path
 
 import numpy as np
@@ -37,14 +37,19 @@ class Cells:
         rows = read_record(folder / "rows.json", "labels")
         self.labels, self.groups = np.array(rows["labels"]), np.array(rows["groups"])
         self.verb_noun = np.array(rows["verb_noun"])
-        self.of: dict[tuple[int, str], list[dict]] = defaultdict(list)
-        self.videos = rows["videos"]
+        self.of: dict[tuple[int, str], dict[tuple, dict]] = defaultdict(dict)  # by draw and seed
+        self.videos, self.rows = rows["videos"], None
         for path in sorted((folder / part).glob("*/*.json")):
             cell = read_record(path, "measured", "model")
+            of_cell = cell.get("rows", list(range(len(rows["labels"]))))
+            self.rows = of_cell if self.rows is None else self.rows
+            if of_cell != self.rows:
+                raise ValueError(f"{path} is of other rows than the cells beside it: delete it, or those.")
             count = cell["num_videos"] or self.videos
             for kind, measured in cell["measured"].items():
                 name = cell["model"] + ALONE * (kind == "alone")
-                self.of[count, name].append(measured)
+                self.of[count, name][cell["draw"], kind.removeprefix("alone").removeprefix("mixed")] = measured
+        self.labels, self.groups = self.labels[self.rows], self.groups[self.rows]
 
     @property
     def counts(self) -> list[int]:
@@ -57,13 +62,14 @@ class Cells:
         names = [name for number, name in self.of if number == count]
         return sorted(names, key=lambda name: (order.index(name.removesuffix(ALONE).removesuffix(BALANCED)), name))
 
-    def values(self, count: int, name: str, measure: str) -> np.ndarray:
-        """Returns a number a row of each draw or seed, `(N, S)`, in percent but for log loss."""
+    def values(self, count: int, name: str, measure: str, among: Collection[tuple] | None = None) -> np.ndarray:
+        """Returns a number a row of each draw or seed, or of those `among` some, `(N, S)`: percent, or log loss."""
         found = self.of[count, name]
+        kept = [found[key] for key in sorted(found if among is None else among)]
         if measure == "log_loss":
-            return np.array([measured["losses"] for measured in found]).T
+            return np.array([measured["losses"] for measured in kept]).T
         most = 1 if measure == "top1" else 5
-        return 100.0 * (most > np.array([measured["ranks"] for measured in found]).T)
+        return 100.0 * (most > np.array([measured["ranks"] for measured in kept]).T)
 
     def mean(self, count: int, name: str, measure: str) -> float:
         """Returns a measure, averaged over draws or seeds."""
@@ -72,28 +78,24 @@ class Cells:
         return float(metric(values, np.ones((1, len(values)))).mean())
 
     def difference(self, count: int, name: str, other: str, measure: str) -> dict:
-        """Returns how much more a model has than another, with its interval over whole videos."""
-        sides = [self.values(count, one, measure) for one in (other, name)]
-        draws = min(side.shape[1] for side in sides)
-        found = paired_bootstrap(
-            *(side[:, :draws] for side in sides),
-            self._metric(measure),
-            groups=self.groups,
-            num_resamples=RESAMPLES,
-        )
+        """Returns how much more a model has than another on the same draws, with its interval over whole videos."""
+        both = self.of[count, name].keys() & self.of[count, other].keys()
+        sides = [self.values(count, one, measure, both) for one in (other, name)]
+        options = {"groups": self.groups, "num_resamples": RESAMPLES}
+        found = paired_bootstrap(*sides, self._metric(measure), **options)
         each = [self._metric(measure)(side, np.ones((1, len(side))))[0] for side in sides]
         return {
             "difference": found.difference,
             "low": found.low,
             "high": found.high,
             "p": found.p_value,
-            "of_draws": (each[1][:draws] - each[0][:draws]).tolist(),
+            "of_draws": (each[1] - each[0]).tolist(),
         }
 
     def errors(self, count: int, name: str) -> dict[str, float]:
         """Returns the kinds of errors of the likeliest action, in percent of rows."""
         kinds = defaultdict(list)
-        for measured in self.of[count, name]:
+        for measured in self.of[count, name].values():
             taken = self.verb_noun[np.array(measured["likeliest"])]
             verb, noun = (taken == self.verb_noun[self.labels]).T
             wrong = np.array(measured["likeliest"]) != self.labels
@@ -139,7 +141,7 @@ def _of_count(cells: Cells, count: int, part: str) -> dict[str, dict]:
         measures = {measure: cells.mean(count, name, measure) for measure in MEASURES}
         found[name] = {**measures, "draws": len(cells.of[count, name]), "errors": cells.errors(count, name)}
         for other in _compared(name, part):
-            if other != name and (count, other) in cells.of:
+            if other != name and cells.of[count, name].keys() & cells.of.get((count, other), {}).keys():
                 found[name].setdefault("to", {})[other] = {
                     measure: cells.difference(count, name, other, measure) for measure in MEASURES
                 }

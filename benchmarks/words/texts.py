@@ -28,7 +28,7 @@ from .worded import WordedLogLinear
 ORDERS = {"unigram": 1, "bigram": 2, "trigram": 3}
 LOG_LINEAR = "log-linear"
 COUNTS = (*ORDERS, LOG_LINEAR)  # mixed, the model without words
-PRIOR_WEIGHTS = (0.1, 0.33, 1.0, 3.0)
+PRIOR_WEIGHTS = (0.1, 0.33, 1.0, 3.0, 10.0)
 PRIOR_WEIGHTS_OF_PARTS = (3.0, 10.0, 30.0)
 VECTOR_WEIGHTS = (0.5, 0.25, 1.0)
 RECIPE_SHARES = (0.03, 0.1, 0.3, 1.0)  # of recipes among all that is counted, to scripts
@@ -116,7 +116,9 @@ class TextModels:
             self._digests[path] = checkpoint_digest(path)
         return self._digests[path]
 
-    def chosen(self, name: str, scripts: Scripts, key: str, prior_weight: float | None = None) -> Chosen:
+    def chosen(
+        self, name: str, scripts: Scripts, key: str, prior_weight: float | None = None, scrambling: int = 0
+    ) -> Chosen:
         """Returns a model with the options that have the least log loss on held-out videos.
 
         Args:
@@ -124,11 +126,13 @@ class TextModels:
             scripts (`Scripts`): All that may be learned from.
             key (`str`): Names the scripts, for what is kept.
             prior_weight (`float`, *optional*): Of the log-linear model, from which models with words begin.
+            scrambling (`int`): Which order scrambled names are in.
         """
         best: Chosen | None = None
         for options in self._rounds(name, prior_weight):
             for tried in options(best):
-                found = Chosen(tried, self._held_out(name, scripts, tried, key), self._fit(name, tried, key))
+                given = name, tried, key, scrambling
+                found = Chosen(tried, self._held_out(scripts, *given), self._fit(*given))
                 if best is None or found.held_out.mean() > best.held_out.mean():
                     best = found
         assert best is not None
@@ -149,25 +153,25 @@ class TextModels:
             lambda best: [{**best.options, "prior_weight": 3 * prior}],
         ]
 
-    def _held_out(self, name: str, scripts: Scripts, options: dict, key: str) -> np.ndarray:
+    def _held_out(self, scripts: Scripts, name: str, options: dict, key: str, scrambling: int) -> np.ndarray:
         """Returns the log probability of each held-out action, by models of other videos."""
         found = []
         for number, (others, held_out) in enumerate(scripts.divisions()):
-            model = self._fit(name, options, f"{key}_without{number}")(others)
+            model = self._fit(name, options, f"{key}_without{number}", scrambling)(others)
             scores = scipy.special.log_softmax(model.logits(held_out.histories).astype(np.float64), axis=1)
             found.append(scores[np.arange(len(held_out.actions)), held_out.actions])
         return np.concatenate(found)
 
-    def _fit(self, name: str, options: dict, key: str) -> Callable[[Scripts], Scorer]:
+    def _fit(self, name: str, options: dict, key: str, scrambling: int) -> Callable[[Scripts], Scorer]:
         if name.startswith("fine-tuned"):
-            return lambda scripts: self._fine_tuned(name, scripts, key)
+            return lambda scripts: self._fine_tuned(name, scripts, key, scrambling)
         if name in ORDERS:
             return lambda scripts: NGramModel(ORDERS[name], self.data.num_actions).fit(
                 scripts.histories, scripts.actions.tolist()
             )
         if name.startswith("recipes"):
-            return lambda scripts: self._with_recipes(name, scripts, **options)
-        vectors = None if name == LOG_LINEAR else self.vectors(name)
+            return lambda scripts: self._with_recipes(name, scripts, scrambling, **options)
+        vectors = None if name == LOG_LINEAR else self.vectors(name, scrambling)
         return lambda scripts: self._log_linear(vectors, **options).fit(scripts.histories, scripts.actions)
 
     def _log_linear(self, vectors: np.ndarray | None = None, **options) -> WordedLogLinear:
@@ -175,7 +179,7 @@ class TextModels:
             self.data.num_actions, vectors, num_last=NUM_LAST, action_parts=self.data.action_parts, **options
         )
 
-    def vectors(self, name: str) -> np.ndarray:
+    def vectors(self, name: str, scrambling: int = 0) -> np.ndarray:
         """Returns a vector of each part by its words, `(P, 64)` at most: centred, of length 1 on average."""
         if name not in self._vectors:
             if name.startswith("verbs and nouns"):
@@ -185,27 +189,25 @@ class TextModels:
                 text = ActionText(head_noun_first=self.data.builder.HEAD_NOUN_FIRST)
                 texts, path = text.labels(self.data.part_names), self.models.path(name)
                 vectors = text_vectors(texts, path, random_weights="random" in name)
-            vectors = principal(vectors)
-            if "scrambled" in name:
-                vectors = vectors[self.permutation(len(vectors))]
-            self._vectors[name] = vectors
-        return self._vectors[name]
+            self._vectors[name] = principal(vectors)
+        vectors = self._vectors[name]
+        return vectors[self.permutation(len(vectors), scrambling)] if "scrambled" in name else vectors
 
-    def permutation(self, count: int) -> np.ndarray:
+    def permutation(self, count: int, scrambling: int = 0) -> np.ndarray:
         """Returns which name each action gets where names are scrambled; verbs and nouns keep to their own kind."""
-        generator, num_verbs = np.random.default_rng(0), len(self.data.texts.verbs)
+        generator, num_verbs = np.random.default_rng(scrambling), len(self.data.texts.verbs)
         if self.data.setting.parts_apart and count != self.data.num_actions:
             return np.concatenate(
                 [generator.permutation(num_verbs), num_verbs + generator.permutation(count - num_verbs)]
             )
         return generator.permutation(count)
 
-    def _fine_tuned(self, name: str, scripts: Scripts, key: str) -> Scorer:
+    def _fine_tuned(self, name: str, scripts: Scripts, key: str, scrambling: int) -> Scorer:
         """Returns a language model that is fine-tuned on scripts, kept in the folder."""
         folder = self.folder / "teachers" / name.replace(", ", "_").replace(" ", "_") / key
         names = list(self.data.texts.actions)
         if "scrambled" in name:
-            names = [names[other] for other in self.permutation(len(names))]
+            names = [names[other] for other in self.permutation(len(names), scrambling)]
         pairs = self.data.verb_noun[scripts.actions]
         rows = pd.DataFrame({"uid": [str(row) for row in range(len(scripts.actions))], "video_id": scripts.videos})
         rows = rows.assign(history=scripts.histories, action=scripts.actions, verb=pairs[:, 0], noun=pairs[:, 1])
@@ -239,11 +241,11 @@ class TextModels:
             shutil.rmtree(folder)
         return scorer
 
-    def _with_recipes(self, name: str, scripts: Scripts, prior_weight: float, share: float) -> Scorer:
+    def _with_recipes(self, name: str, scripts: Scripts, scrambling: int, prior_weight: float, share: float) -> Scorer:
         """Returns a log-linear model that counts recipes as well, as so many times as many rows as there are."""
         histories, actions = self.recipe_rows
         if "scrambled" in name:
-            other = self.permutation(self.data.num_actions)
+            other = self.permutation(self.data.num_actions, scrambling)
             histories, actions = [other[history].tolist() for history in histories], other[actions]
         weights = np.full(len(actions), share * len(scripts.actions) / max(len(actions), 1))
         rows = [*scripts.histories, *histories], np.concatenate([scripts.actions, actions])

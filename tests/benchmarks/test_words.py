@@ -216,6 +216,7 @@ def test_one_command_makes_the_table_and_resumes(tmp_path, tiny_encoder, capsys)
     assert len(cells) == 2 * (len(models) + 1)
     missing = folder / "true" / "5_0" / "bigram.json"
     content = json.loads(missing.read_text())
+    assert content["tables_mb"] > 0
     missing.unlink()
     words.main([*options, "--parts", "true"])
     assert (folder / "words.md").read_text() == first
@@ -230,10 +231,12 @@ def test_one_command_makes_the_table_and_resumes(tmp_path, tiny_encoder, capsys)
 def test_readers_and_students_see_a_simulated_recognizer(tmp_path, tiny_encoder, capsys):
     kitchen, folder = write_kitchen(tmp_path / "kitchen"), tmp_path / "words"
     options = ["--dataset", str(kitchen), "--output_dir", str(folder), "--encoder", str(tiny_encoder)]
-    options += ["--models", "verbs and nouns", "--seeds", "0", "--student_epochs", "1"]
+    options += ["--models", "verbs and nouns", "--seeds", "0", "--student_epochs", "1", "--reader_videos", "3"]
     words.main([*options, "--parts", "reader", "student"])
     printed = capsys.readouterr().out
     assert printed.count("SIMULATED recognizer") == 2
+    assert "45 rows of 3 videos" in printed
+    assert "60 rows of 4 videos" in printed
     found = json.loads((folder / "words.json").read_text())["parts"]
     assert set(found["reader"]["10"]) == {"counts", "verbs and nouns"}
     wanted = {
