@@ -196,10 +196,16 @@ class AnnotatedVideo:
             reader.update(np.where(np.arange(self.num_actions + 1) == label, 0.0, -50.0), number / rate)
         return self.ahead(reader, end)
 
-    def ahead(self, reader, end: int) -> np.ndarray:
-        """Returns the label that a reader, at the last frame before `end`, expects of each frame from there on."""
+    def ahead(self, reader, end: int, *, balanced: bool = False) -> np.ndarray:
+        """Returns the label that a reader, at the last frame before `end`, expects of each frame from there on.
+
+        `balanced` divides probabilities by the share of training frames of each class: the choice that a mean over
+        classes rewards, where the likeliest label is the one that accuracy rewards.
+        """
         last_s, ends_s = (end - 1) / self.fps, self.num_frames / self.fps
         probabilities = reader.timeline(ends_s - last_s).numpy()
+        if balanced:
+            probabilities = probabilities / reader.log_prior.double().exp().numpy()
         found = spans(probabilities, last_s, 1 / reader.settings.frame_rate, ends_s)
         segments = [(span["action"], span["starts_at_s"], span["ends_at_s"]) for span in found]
         return frame_labels(segments, self.num_frames, self.fps)

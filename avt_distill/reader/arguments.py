@@ -7,7 +7,7 @@ from ..runs.arguments import option
 from ..student.arguments import RunArguments
 
 ORDERS = {"unigram": 1, "bigram": 2, "trigram": 3}  # of n-gram models by their names
-LOG_LINEAR, TEACHER = "log-linear", "teacher"
+LOG_LINEAR, TEACHER, WORDED = "log-linear", "teacher", "worded"
 TRANSITIONS = (*ORDERS, LOG_LINEAR)
 
 
@@ -19,8 +19,11 @@ class ReaderArguments(RunArguments):
 
     folds: str | None = option("all: every fold of the data set, one after the other; {fold} in paths is its name.")
     inner_folds: int = option("Folds of training videos on which all is chosen; a student is trained on each.", 4)
-    transitions: list[str] | None = option("Text-free and text models to compare; the last one stays.")
+    transitions: list[str] | None = option("Text-free and text models to compare; the last one is kept.")
     teacher: str | None = option("A teacher, to be distilled into a log-linear model and compared too.")
+    language_model: str | None = option(
+        "Its vectors of action names shape a log-linear model, which stays: for few videos."
+    )
     reader_frame_rate: float | None = option("Frames read per second. Default: the store's, or the student's.")
     recognizer_feature_dim: int | None = option(
         "Leading columns of features that say what a frame shows. Default: all."
@@ -56,6 +59,7 @@ class ReaderArguments(RunArguments):
 
     @property
     def kinds(self) -> list[str]:
-        """The transition models to compare, the one that stays last."""
+        """The transition models to compare; the last one is kept."""
         kinds = list(self.transitions or [])
-        return kinds if self.teacher is None else [*kinds[:-1], TEACHER, kinds[-1]]
+        kinds = kinds if self.teacher is None else [*kinds[:-1], TEACHER, kinds[-1]]
+        return kinds if self.language_model is None else [*kinds, WORDED]

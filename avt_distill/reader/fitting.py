@@ -12,7 +12,7 @@ from modeling_avt.reader_avt import HistoryReader
 
 from ..metrics import log_loss
 from ..teacher.scorer import Scorer
-from .arguments import LOG_LINEAR, TEACHER
+from .arguments import LOG_LINEAR, TEACHER, WORDED
 from .frames import VideoFrames
 from .tables import build_reader, transition_model
 
@@ -22,6 +22,7 @@ logger = logging.getLogger(__name__)
 EVIDENCE_WEIGHTS = (0.1, 0.07, 0.14)
 PRIOR_WEIGHTS = (0.33, 0.2, 0.5)
 PRIOR_WEIGHTS_OF_PARTS = (10.0, 30.0)  # where verbs and nouns are read apart, of thousands of actions
+HEAVIER_PRIORS = (1.0, 3.0, 10.0)  # tried next where the heaviest is the best so far: with few videos
 
 
 @dataclass
@@ -40,6 +41,7 @@ class TrainingVideos:
         num_last (`int`): See `LogLinearModel`.
         action_parts (`np.ndarray`, *optional*): See `LogLinearModel`.
         teacher (`Scorer`, *optional*): A language model to distill.
+        part_vectors (`np.ndarray`, *optional*): Of the parts' names: see `WordedLogLinear`.
     """
 
     rows: pd.DataFrame
@@ -53,6 +55,7 @@ class TrainingVideos:
     num_last: int = 1
     action_parts: np.ndarray | None = None
     teacher: Scorer | None = None
+    part_vectors: np.ndarray | None = None
 
 
 @dataclass
@@ -77,11 +80,18 @@ class Choice:
 def choose_reader(videos: TrainingVideos, kind: str) -> Choice:
     """Returns what has the least log loss at held-out training rows, for a reader with this transition model."""
     prior_weights = PRIOR_WEIGHTS if videos.action_parts is None else PRIOR_WEIGHTS_OF_PARTS
-    prior_weights = prior_weights if kind in (LOG_LINEAR, TEACHER) else prior_weights[:1]
+    has_prior = kind in (LOG_LINEAR, TEACHER, WORDED)
+    prior_weights = prior_weights if has_prior else prior_weights[:1]
     tried = [_held_out(videos, kind, weight, prior_weights[0]) for weight in EVIDENCE_WEIGHTS]
     best = min(tried, key=lambda choice: choice.log_loss)
     tried += [_held_out(videos, kind, best.evidence_weight, weight) for weight in prior_weights[1:]]
     best = min(tried, key=lambda choice: choice.log_loss)
+    for heavier in HEAVIER_PRIORS if has_prior else ():
+        if best.prior_weight < max(choice.prior_weight for choice in tried):
+            break
+        if heavier > best.prior_weight:
+            tried.append(_held_out(videos, kind, best.evidence_weight, heavier))
+            best = min(tried, key=lambda choice: choice.log_loss)
     for choice in tried:
         numbers = choice.evidence_weight, choice.prior_weight, choice.log_loss
         logger.info("Reader, %s: evidence weight %g, prior weight %g: log loss %.4f", kind, *numbers)
@@ -99,6 +109,7 @@ def fitted_reader(
         num_last=videos.num_last,
         action_parts=videos.action_parts,
         teacher=videos.teacher if kind == TEACHER else None,
+        part_vectors=videos.part_vectors,
     )
     segments = videos.segments.loc[videos.segments["video_id"].isin(names)]
     labels = [video.labels for name, video in videos.frames.items() if name in names]

@@ -28,6 +28,7 @@ from ..student.run import hub_name, variants
 from ..student.training import RESULTS, student_data, table_metadata
 from ..teacher.log_linear import LogLinearModel
 from ..teacher.prediction import TeacherScorer
+from ..teacher.worded import name_vectors
 from .arguments import ReaderArguments
 from .fitting import TrainingVideos, choose_reader, fitted_reader, read_rows
 from .frames import read_frames_of
@@ -178,7 +179,8 @@ def _settings(run: FoldRun) -> dict:
     """Returns what decides which readers come out, beside the students."""
     own = [name for name in ReaderArguments.__annotations__ if name not in ("TITLE", "folds")]
     settings = {name: getattr(run.args, name) for name in own} | {"seeds": run.seeds}
-    return settings | {"teacher_content": checkpoint_digest(run.args.teacher), **run.data.fingerprint}
+    models = {"teacher_content": run.args.teacher, "language_model_content": run.args.language_model}
+    return settings | {name: checkpoint_digest(path) for name, path in models.items()} | run.data.fingerprint
 
 
 def _training_videos(run: FoldRun, recognition: Recognition) -> TrainingVideos:
@@ -208,7 +210,14 @@ def _training_videos(run: FoldRun, recognition: Recognition) -> TrainingVideos:
         num_last=args.num_last,
         action_parts=parts,
         teacher=None if args.teacher is None else TeacherScorer.from_pretrained(args.teacher),
+        part_vectors=None if args.language_model is None else _vectors(run, args.language_model, parts is not None),
     )
+
+
+def _vectors(run: FoldRun, language_model: str, parts_apart: bool) -> np.ndarray:
+    """Returns vectors of the names of actions, or of verbs and nouns, by a language model."""
+    space, nouns = run.builder.annotations.label_space, run.builder.HEAD_NOUN_FIRST
+    return name_vectors(space, language_model, head_noun_first=nouns, parts_apart=parts_apart)
 
 
 def _read(

@@ -15,8 +15,10 @@ from ..data.history import action_histories
 from ..teacher.count_models import NGramModel
 from ..teacher.log_linear import LogLinearModel
 from ..teacher.scorer import Scorer
-from .arguments import ORDERS
+from ..teacher.worded import WordedLogLinear
+from .arguments import ORDERS, WORDED
 
+VECTOR_WEIGHT = 0.5  # of names, to the weights of actions themselves; 0.25 to 1 differ little
 LONGEST_STEP = 0.98  # no phase and no gap is left for certain
 PRIOR_SEGMENTS = 2.0  # of the mean over all actions, that an action's own duration is drawn to
 
@@ -32,21 +34,26 @@ def transition_model(
     num_last: int = 1,
     action_parts: np.ndarray | None = None,
     teacher: Scorer | None = None,
+    part_vectors: np.ndarray | None = None,
 ) -> FitTransitions:
     """Returns how a transition model is fitted to the whole scripts of videos.
 
     Args:
-        kind (`str`): `"unigram"`, `"bigram"`, `"trigram"`, `"log-linear"`; or `"teacher"`, a log-linear model that a
-            teacher is distilled into.
+        kind (`str`): `"unigram"`, `"bigram"`, `"trigram"`, `"log-linear"`; `"teacher"`, a log-linear model that a
+            teacher is distilled into; or `"worded"`, one that vectors of names shape: see `WordedLogLinear`.
         num_actions (`int`): A.
         prior_weight, num_last, action_parts: Of `LogLinearModel`.
         teacher (`Scorer`, *optional*): The teacher.
+        part_vectors (`np.ndarray`, *optional*): The vectors: see `worded.name_vectors`.
     """
 
     def fit(segments: pd.DataFrame) -> TransitionModel:
         histories, actions = whole_histories(segments)
         if kind in ORDERS:
             return NGramModel(ORDERS[kind], num_actions).fit(histories, actions)
+        if kind == WORDED:
+            options = {"prior_weight": prior_weight, "num_last": num_last, "action_parts": action_parts}
+            return WordedLogLinear(num_actions, part_vectors, VECTOR_WEIGHT, **options).fit(histories, actions)
         targets = actions if teacher is None else scipy.special.softmax(teacher.logits(histories), axis=1)
         model = LogLinearModel(num_actions, prior_weight=prior_weight, num_last=num_last, action_parts=action_parts)
         return model.fit(histories, targets)

@@ -586,6 +586,7 @@ def _transitions(settings: dict, member: str) -> Markdown:
     length = settings["length"]
     last = "last action" if length == 1 else f"last {length} actions in their order"
     source = ", distilled from a text teacher" if "reader, teacher" in member else ""
+    source = ", shaped by vectors of the actions' names" if "reader, worded" in member else source
     return Markdown(f"a log-linear model{source}, which reads the {last} and the set of all others")
 
 

@@ -10,7 +10,6 @@ import numpy as np
 import pandas as pd
 import scipy.special
 import torch
-from transformers import set_seed
 
 from avt_distill.data.labels import LabelSpace
 from avt_distill.recipes.files import read_actions
@@ -19,11 +18,10 @@ from avt_distill.teacher.action_text import ActionText
 from avt_distill.teacher.arguments import TeacherArguments
 from avt_distill.teacher.count_models import NGramModel
 from avt_distill.teacher.fine_tuning import HistoryRule, fine_tuned_teacher
-from avt_distill.teacher.language_models import encode, load_text_backbone, load_tokenizer
 from avt_distill.teacher.scorer import Scorer
+from avt_distill.teacher.worded import WordedLogLinear, principal, text_vectors
 
 from .data import Scripts, WordsData
-from .worded import WordedLogLinear
 
 ORDERS = {"unigram": 1, "bigram": 2, "trigram": 3}
 LOG_LINEAR = "log-linear"
@@ -33,8 +31,6 @@ PRIOR_WEIGHTS_OF_PARTS = (3.0, 10.0, 30.0)
 VECTOR_WEIGHTS = (0.5, 0.25, 1.0)
 RECIPE_SHARES = (0.03, 0.1, 0.3, 1.0)  # of recipes among all that is counted, to scripts
 NUM_LAST = 2
-WIDTH = 64  # of vectors
-TEXTS_AT_ONCE = 64
 LEAST_STEPS = 60  # of fine-tuning
 MOST_RECIPE_ROWS = 4000
 ALIKE = 0.75  # cosine from which on an action of a recipe is one of the label space
@@ -284,30 +280,6 @@ def nearest(vectors: np.ndarray, others: np.ndarray) -> np.ndarray:
     cosines = unit[0] @ unit[1].T
     best = cosines.argmax(1)
     return np.where(cosines.max(1) >= ALIKE, best, -1)
-
-
-@torch.inference_mode()
-def text_vectors(texts: Sequence[str], path: str, *, random_weights: bool = False) -> np.ndarray:
-    """Returns the mean feature of each text's tokens, `(N, D)`, by a language model without its head."""
-    set_seed(0)
-    model = load_text_backbone(path, random_weights=random_weights).eval()
-    tokenizer = load_tokenizer(path)
-    vectors = []
-    for start in range(0, len(texts), TEXTS_AT_ONCE):
-        ids = encode(tokenizer, texts[start : start + TEXTS_AT_ONCE], 64)
-        batch = tokenizer.pad({"input_ids": ids}, return_tensors="pt")
-        features = model(input_ids=batch["input_ids"], attention_mask=batch["attention_mask"]).last_hidden_state
-        mask = batch["attention_mask"][..., None]
-        vectors.append(((features * mask).sum(1) / mask.sum(1)).float().numpy())
-    return np.concatenate(vectors)
-
-
-def principal(vectors: np.ndarray) -> np.ndarray:
-    """Returns vectors in their main directions, centred, of length 1 on average, float32."""
-    centred = vectors - vectors.mean(0)
-    left, sizes, _ = np.linalg.svd(centred, full_matrices=False)
-    kept = (left * sizes)[:, :WIDTH]
-    return (kept / np.sqrt(np.square(kept).sum(1).mean())).astype(np.float32)
 
 
 def mixture_weights(log_probs: np.ndarray, steps: int = 200) -> np.ndarray:

@@ -11,11 +11,11 @@ from avt_distill.data.labels import LabelSpace
 from avt_distill.reader.tables import as_tables
 from avt_distill.teacher.count_models import NGramModel
 from avt_distill.teacher.log_linear import LogLinearModel
+from avt_distill.teacher.worded import WordedLogLinear
 from benchmarks import simulation
 from benchmarks.simulation import CausalRecognizer, error_statistics
 from benchmarks.words import __main__ as words
 from benchmarks.words import data, parts, texts
-from benchmarks.words.worded import WordedLogLinear
 from modeling_avt.transitions_avt import text_state
 
 NOUNS = ("bowl", "egg", "knife", "pan", "tomato")

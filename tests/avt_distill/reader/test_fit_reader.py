@@ -242,6 +242,36 @@ def write_teacher(folder: Path, kitchen: Path, language_model: Path) -> Path:
     return folder
 
 
+def test_a_reader_of_words_is_kept_and_travels_as_plain_tables(kitchen, tmp_path, language_models):
+    """It is compared with the log-linear model without words, and the card names what it is."""
+    model = tmp_path / "language_model"
+    shutil.copytree(language_models["bert"], model)
+    given = [
+        "--language_model",
+        model,
+        "--seeds",
+        0,
+        "--inner_folds",
+        2,
+        "--transitions",
+        "log-linear",
+        "--max_steps",
+        1,
+    ]
+    folder = fit(kitchen, tmp_path / "run", *given)
+    comparison = read_json(folder / "reader_comparison.json")
+    readers = ["reader, log-linear", "reader, worded"]
+    assert [name for name in comparison["metrics"] if name.startswith("reader")] == readers
+    assert comparison["reading"]["pool"] == "student + reader, worded"
+    reader = AVTForAnticipation.from_pretrained(folder / "reader_seed0").reader
+    assert reader.settings.transitions["kind"] == "log_linear"
+    card = (folder / "reader_seed0" / "README.md").read_text(encoding="utf-8")
+    assert "a log-linear model, shaped by vectors of the actions' names, which reads" in card
+    change_weights(model, lambda weights: {name: 2 * value for name, value in weights.items()})
+    with pytest.raises(SystemExit, match=r"holds a reader with language_model_content\.model\.safetensors "):
+        fit(kitchen, tmp_path / "run", *given)
+
+
 def test_readers_of_a_teacher_that_was_overwritten_are_not_served(kitchen, tmp_path, language_models):
     teacher = write_teacher(tmp_path / "teacher", kitchen, language_models["bert"])
     given = ["--teacher", teacher, "--seeds", 0, "--inner_folds", 2, "--transitions", "unigram", "--max_steps", 1]
@@ -283,7 +313,7 @@ def test_a_checkpoint_as_it_is_gets_a_reader_and_is_not_trained(kitchen, fitted,
 def test_a_checkpoint_of_other_actions_is_refused(kitchen, tmp_path):
     tiny_model(tiny_config(num_labels=4)).save_pretrained(tmp_path / "other")
     more = ["--features", kitchen / "features", "--output_dir", tmp_path / "run"]
-    with pytest.raises(SystemExit, match="knows other actions than the data set"):
+    with pytest.raises(SystemExit, match="was trained on other actions than the data set's"):
         avt_distill("fit_reader", tmp_path / "other", kitchen / "run.yaml", *more)
     with pytest.raises(SystemExit, match="num_train_epochs is 0 without model_name_or_path"):
         fit(kitchen, tmp_path / "run", "--num_train_epochs", 0)

@@ -1,15 +1,24 @@
-"""A log-linear model that learns from actions what it needs to know of others with similar names."""
+"""A log-linear model whose weights are alike for actions with similar names, by vectors of a language model.
+
+Where videos are few it predicts better than counts alone: see `benchmarks/README.md`, "Where do words help?".
+"""
 
 from collections.abc import Sequence
 
 import numpy as np
 import torch
 from torch import nn
+from transformers import set_seed
 
-from avt_distill.teacher.log_linear import EARLIER_PRIOR, HISTORIES_AT_ONCE, LogLinearModel
+from ..data.labels import LabelSpace
+from .action_text import ActionText
+from .language_models import encode, load_text_backbone, load_tokenizer
+from .log_linear import EARLIER_PRIOR, HISTORIES_AT_ONCE, LogLinearModel
 
 MAX_STEPS, TOLERANCE = 100, 1e-6
 BIAS_PRIOR = 0.1  # of the prior's weight, that of biases
+WIDTH = 64  # of vectors, at most
+TEXTS_AT_ONCE, TOKENS = 64, 64
 
 
 class WordedLogLinear(LogLinearModel):
@@ -101,3 +110,50 @@ class WordedLogLinear(LogLinearModel):
         self.weights = torch.cat(weights)
         parts = torch.as_tensor(self.action_parts)
         self.bias = bias + (vectors[parts].sum(1) @ of_vectors)
+
+
+def name_vectors(space: LabelSpace, name_or_path: str, *, head_noun_first: bool, parts_apart: bool) -> np.ndarray:
+    """Returns a vector of each action by its name, `(A, D)`, or of each verb and then each noun, `(V + N, D)`.
+
+    Args:
+        space (`LabelSpace`): The names.
+        name_or_path (`str`): A language model on the Hub, or a folder.
+        head_noun_first (`bool`): See `ActionText`.
+        parts_apart (`bool`): Vectors of verbs and nouns, which `space` then has.
+    """
+    names = list(space.actions)
+    if parts_apart:
+        assert space.verbs is not None
+        assert space.nouns is not None
+        names = [f"{verb}_" for verb in space.verbs] + [f"_{noun}" for noun in space.nouns]
+    return principal(text_vectors(ActionText(head_noun_first=head_noun_first).labels(names), name_or_path))
+
+
+@torch.inference_mode()
+def text_vectors(texts: Sequence[str], name_or_path: str, *, random_weights: bool = False) -> np.ndarray:
+    """Returns the mean feature of each text's tokens, `(N, D)`, by a language model without its head.
+
+    Args:
+        texts (sequence of N `str`): Of at most 64 tokens each; what is longer is cut off.
+        name_or_path (`str`): A language model on the Hub, or a folder.
+        random_weights (`bool`, *optional*): Take its architecture alone, as a control.
+    """
+    set_seed(0)
+    model = load_text_backbone(name_or_path, random_weights=random_weights).eval()
+    tokenizer = load_tokenizer(name_or_path)
+    vectors = []
+    for start in range(0, len(texts), TEXTS_AT_ONCE):
+        ids = encode(tokenizer, texts[start : start + TEXTS_AT_ONCE], TOKENS)
+        batch = tokenizer.pad({"input_ids": ids}, return_tensors="pt")
+        features = model(input_ids=batch["input_ids"], attention_mask=batch["attention_mask"]).last_hidden_state
+        mask = batch["attention_mask"][..., None]
+        vectors.append(((features * mask).sum(1) / mask.sum(1)).float().numpy())
+    return np.concatenate(vectors)
+
+
+def principal(vectors: np.ndarray) -> np.ndarray:
+    """Returns vectors in their main directions, 64 at most, centred, of length 1 on average, float32."""
+    centred = vectors - vectors.mean(0)
+    left, sizes, _ = np.linalg.svd(centred, full_matrices=False)
+    kept = (left * sizes)[:, :WIDTH]
+    return (kept / np.sqrt(np.square(kept).sum(1).mean())).astype(np.float32)
