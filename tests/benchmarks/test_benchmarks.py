@@ -18,6 +18,7 @@ from avt_distill.data import anticipation_builder
 from avt_distill.evaluation.scores import ScoreTable
 from avt_distill.features.stores import open_feature_store
 from benchmarks import (
+    abstention,
     adaptation,
     data_pipeline,
     decoding,
@@ -280,6 +281,21 @@ def write_breakfast(folder: Path) -> Path:
     folder.mkdir()
     (folder / "segments.csv").write_text("\n".join(lines) + "\n")
     return folder
+
+
+def test_abstention(tmp_path, output, capsys):
+    """Three performances cannot promise one error in a hundred."""
+    folder = write_breakfast(tmp_path / "breakfast")
+    options = ["--data_dir", str(folder), "--accuracy", "0.6", "--error_rates", "0.6", "0.01"]
+    abstention.main([*options, "--output", str(output)])
+    result = json.loads(output.read_text())
+    assert "SIMULATED recognizer" in capsys.readouterr().out
+    for model in ("reader", "probe"):
+        loose, strict = (result["models"][model][f"{rate} % promised"] for rate in ("60", "1"))
+        assert strict["coverage"] == 0
+        assert strict["error"] is None
+        assert loose["coverage"] >= strict["coverage"]
+    assert result["rows"]["held out"][1] + result["rows"]["test"][1] < 8
 
 
 def test_horizons(tmp_path, output, capsys):
