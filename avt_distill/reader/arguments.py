@@ -21,9 +21,7 @@ class ReaderArguments(RunArguments):
     inner_folds: int = option("Folds of training videos on which all is chosen; a student is trained on each.", 4)
     transitions: list[str] | None = option("Text-free and text models to compare; the last one is kept.")
     teacher: str | None = option("A teacher, to be distilled into a log-linear model and compared too.")
-    language_model: str | None = option(
-        "Its vectors of action names shape a log-linear model, which stays: for few videos."
-    )
+    language_model: str | None = option("For few videos: reads words of names.")
     reader_frame_rate: float | None = option("Frames read per second. Default: the store's, or the student's.")
     recognizer_feature_dim: int | None = option(
         "Leading columns of features that say what a frame shows. Default: all."
@@ -34,7 +32,7 @@ class ReaderArguments(RunArguments):
     min_start: float = option("Starts of a smaller probability are dropped.", 1e-8)
     followers: int | None = option("Likeliest next actions of each hypothesis to follow. Default: all, or 500 of more.")
 
-    error_rate: float | None = option("Share of the answers given that may be wrong.")
+    error_rate: float | None = option("Share of answers that may be wrong.")
 
     def __post_init__(self):
         from modeling_avt.rules_avt import Number, OrNone  # torch, which --help does without

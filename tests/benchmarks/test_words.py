@@ -196,6 +196,7 @@ def write_kitchen(folder: Path) -> Path:
     return folder
 
 
+@pytest.mark.slow
 def test_one_command_makes_the_table_and_resumes(tmp_path, tiny_encoder, monkeypatch, capsys):
     monkeypatch.setattr(texts, "LEAST_STEPS", 3)
     kitchen, folder = write_kitchen(tmp_path / "kitchen"), tmp_path / "words"
@@ -229,6 +230,7 @@ def test_one_command_makes_the_table_and_resumes(tmp_path, tiny_encoder, monkeyp
         words.main([*options, "--accuracy", "0.5"])
 
 
+@pytest.mark.slow
 def test_readers_and_students_see_a_simulated_recognizer(tmp_path, tiny_encoder, capsys):
     kitchen, folder = write_kitchen(tmp_path / "kitchen"), tmp_path / "words"
     options = ["--dataset", str(kitchen), "--output_dir", str(folder), "--encoder", str(tiny_encoder)]

@@ -3,6 +3,7 @@
 import re
 import shlex
 import shutil
+import sys
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -101,6 +102,8 @@ def reader(tmp_path_factory, tiny_encoder):
         patch.setattr(datasets.config, "HF_DATASETS_CACHE", folder / "cache")
         patch.setattr(dynamic_module_utils, "HF_MODULES_CACHE", str(folder / "modules"))
         patch.syspath_prepend(folder / "modules")
+        for name in [name for name in sys.modules if name.partition(".")[0] == "transformers_modules"]:
+            patch.delitem(sys.modules, name)  # of checkpoints that other tests loaded, from another folder
         yield Reader(folder, models)
 
 

@@ -91,7 +91,7 @@ def test_width_is_read_off_the_backbone_where_it_is_named():
             {"backbone_config": "vit"},
             "backbone_config is 'vit': give the configuration of a Hugging Face image model or",
         ),
-        ({"backbone_config": {"model_type": "vitt"}}, "has the model_type 'vitt', which transformers does not know"),
+        ({"backbone_config": {"model_type": "vitt"}}, "has the model_type 'vitt', which transformers does not support"),
         ({"clip_num_frames": 4}, "only video models see clips, and there is no backbone"),
         ({"backbone_config": {"model_type": "vit"}, "clip_num_frames": 4}, "see clips, and a 'vit' is not one"),
         ({"backbone_config": {"model_type": "videomae"}, "clip_num_frames": 8}, "this 'videomae' sees clips of 16"),

@@ -271,7 +271,7 @@ def test_rows_survive_parquet(folder):
         ([], HEADER, "actions is empty|holds no segments"),
         (["a,5,6,cut egg,"], HEADER + ",split", "has a split ''"),
         (["a,0.5,2,cut egg", "b,0.2,2,cut egg"], HEADER, "None of the 2 actions can be anticipated with tau_a=1.0"),
-        (["a,5,6,cut egg,u", "a,7,8,cut egg,u"], HEADER + ",uid", "uid 'u' stands in two rows"),
+        (["a,5,6,cut egg,u", "a,7,8,cut egg,u"], HEADER + ",uid", "uid 'u' is in two rows"),
     ],
 )
 def test_refuses_annotations_and_leaves_no_cache(folder, rows, header, message):

@@ -4,6 +4,7 @@ import datasets
 import numpy as np
 import pandas as pd
 import pytest
+import torch
 
 from avt_distill.data import anticipation_builder, load_anticipation_dataset
 from avt_distill.data.collator import FeatureCollator
@@ -143,8 +144,11 @@ class Zeros:
         return np.zeros((len(times_s), 2), dtype=np.float32)
 
 
-def test_batches_do_not_hold_futures(folder):
+def test_batches_hold_futures_as_labels_alone(folder):
     plain = FeatureCollator(Zeros())(builder_of(folder).rows("train").to_dict("records"))
     batch = FeatureCollator(Zeros())(builder_of(folder, num_future_actions=5).rows("train").to_dict("records"))
-    assert set(batch) == set(plain)
-    assert batch["labels"].tolist() == plain["labels"].tolist()
+    assert set(batch) == set(plain) | {"future_labels"}
+    assert batch["future_labels"].shape == (len(plain["labels"]), 5)
+    assert batch["future_labels"][:, 0].tolist() == plain["labels"].tolist()
+    for name in set(plain) - {"uid"}:
+        assert torch.equal(batch[name], plain[name]), name

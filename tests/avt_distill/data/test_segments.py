@@ -33,7 +33,7 @@ def test_verb_noun_and_narration_follow_from_the_action():
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"uid": ["a0", "a0", "b0"]}, "file.csv: uid 'a0' stands in two rows"),
+        ({"uid": ["a0", "a0", "b0"]}, "file.csv: uid 'a0' is in two rows"),
         ({"end_s": [1.0, 6.5, 2.0]}, "segment 'a0' ends at 1.0 s, before it starts at 1.5 s"),
         ({"start_s": [-1, 4, 0]}, "segment 'a0' starts at -1.0 s"),
         ({"start_s": ["1.5", "soon", "0"]}, "file.csv, segment 2: start_s is 'soon': give a number"),

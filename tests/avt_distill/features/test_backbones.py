@@ -182,7 +182,7 @@ def test_models_without_preprocessing_get_avts_own_at_their_size_with_a_warning(
         ({"rescale_factor": 1 / 127.5}, "rescale_factor=0.0078"),
         ({"do_rescale": False}, "do_rescale=False"),
         ({"size": {"longest_edge": 224}}, "give shortest_edge"),
-        ({"image_mean": None}, "does not tell image_mean"),
+        ({"image_mean": None}, "has no image_mean"),
     ],
 )
 def test_preprocessing_of_another_kind_is_refused(vit, fields, message):

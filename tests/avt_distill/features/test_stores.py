@@ -293,10 +293,10 @@ def test_files_that_are_not_ours_are_refused(tmp_path):
     save_file({"other": numbered_rows(4)}, tmp_path / "other.safetensors")
     refused("other", "tensor 'features'")
     save_file({"features": numbered_rows(4)}, tmp_path / "bare.safetensors")
-    refused("bare", "must tell frame_rate and start_s")
+    refused("bare", "frame_rate and start_s must be numbers there")
     still = {"frame_rate": "0", "start_s": "0"}
     save_file({"features": numbered_rows(4)}, tmp_path / "still.safetensors", metadata=still)
-    refused("still", "must tell frame_rate and start_s")
+    refused("still", "frame_rate and start_s must be numbers there")
     save_file({"features": np.arange(4)}, tmp_path / "flat.safetensors", metadata={**still, "frame_rate": "1"})
     refused("flat", r"is I64 of shape \(4,\)")
 

@@ -109,7 +109,7 @@ def test_actions_that_start_before_the_previous_one_are_pointed_out(folder, capl
         ("train", {"clips": []}, r"fho_lta_train\.json has no actions"),
         ("train", [1], r"fho_lta_train\.json has no actions"),
         ("val", {"clips": [{"clip_uid": "d", "action_idx": 0}]}, r"lack \['action_clip_start_sec', 'action_clip_end"),
-        ("train", {"clips": [action(0, 1.0, 2.0, 1, 1), action(0, 3.0, 4.0, 1, 1)] * 2}, "stands in two rows"),
+        ("train", {"clips": [action(0, 1.0, 2.0, 1, 1), action(0, 3.0, 4.0, 1, 1)] * 2}, "is in two rows"),
         ("taxonomy", {"verbs": ["cut"], "nouns": ["dough"]}, "names 1 verbs and 1 nouns, but an action has verb 1"),
         ("taxonomy", {"verbs": "cut"}, r"fho_lta_taxonomy\.json has not"),
     ],
