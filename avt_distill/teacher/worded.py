@@ -62,8 +62,9 @@ class WordedLogLinear(LogLinearModel):
         batches = [(self._encode(histories[chunk]), targets[chunk], counts[chunk]) for chunk in chunks]
         own, total = self._parameters(), float(counts.sum())
         parameters = [parameter for block in own for parameter in block]
-        options = {"max_iter": MAX_STEPS, "history_size": 10, "tolerance_change": TOLERANCE}
-        optimizer = torch.optim.LBFGS(parameters, line_search_fn="strong_wolfe", **options)
+        optimizer = torch.optim.LBFGS(
+            parameters, max_iter=MAX_STEPS, history_size=10, tolerance_change=TOLERANCE, line_search_fn="strong_wolfe"
+        )
 
         def loss() -> torch.Tensor:
             optimizer.zero_grad()
@@ -94,11 +95,10 @@ class WordedLogLinear(LogLinearModel):
     def _penalty(self, own: list[list[torch.Tensor]]) -> torch.Tensor:
         *blocks, biases = own
         priors = [1.0, *[EARLIER_PRIOR] * (self.num_last - 1), 1.0]
-        squares = [
-            prior * sum(parameter.square().sum() for parameter in block)
-            for prior, block in zip(priors, blocks, strict=True)
-        ]
-        return 0.5 * self.prior_weight * (sum(squares) + BIAS_PRIOR * sum(part.square().sum() for part in biases))
+        penalty = BIAS_PRIOR * torch.stack([part.square().sum() for part in biases]).sum()
+        for prior, block in zip(priors, blocks, strict=True):
+            penalty = penalty + prior * torch.stack([parameter.square().sum() for parameter in block]).sum()
+        return 0.5 * self.prior_weight * penalty
 
     def _assemble(self, own: list[list[torch.Tensor]]):
         """Sets weights and biases to what the parameters say together."""
