@@ -10,8 +10,8 @@ configs/salads50/reader.yaml --folds all`: its students saw their fold's trainin
 - `student`: that label until tau_a, then the student's next action until the end, as it says nothing of durations.
 - `reader`: the timeline of the checkpoint's reader, which has durations.
 - `reader, balanced`: its probabilities divided by the share of training frames of each class, as a mean over classes
-  asks for. On held-out training videos this was better than the likeliest label, a half of it, the likeliest sequence
-  with mean durations, and the likeliest last action alone.
+  asks for. On held-out training videos of two folds this was better than the likeliest label, than dividing by the
+  square root of that share, than the likeliest sequence with mean durations, and than the likeliest last action alone.
 - `reader, true frames`: the reader, given the annotated label of each observed frame. A ceiling.
 """
 

@@ -18,7 +18,7 @@ from ..teacher.scorer import Scorer
 from ..teacher.worded import WordedLogLinear
 from .arguments import ORDERS, WORDED
 
-VECTOR_WEIGHT = 0.5  # of names, to the weights of actions themselves; 0.25 to 1 differ little
+VECTOR_WEIGHT = 0.5  # of names, to the weights of actions themselves
 LONGEST_STEP = 0.98  # no phase and no gap is left for certain
 PRIOR_SEGMENTS = 2.0  # of the mean over all actions, that an action's own duration is drawn to
 
