@@ -3,14 +3,17 @@
 import json
 import logging
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from functools import cached_property
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
+import scipy.special
 
 from avt_distill.reader.tables import as_tables
+from avt_distill.runs.fingerprints import files_digest
 from avt_distill.runs.folder import is_record, read_record, refuse_other_settings, write_json
 from avt_distill.teacher.count_models import NGramModel
 from avt_distill.teacher.cross_fitting import assign_folds
@@ -20,7 +23,7 @@ from avt_distill.teacher.soft_labels import SoftLabelTable
 
 from . import parts
 from .data import Scripts, WordsData
-from .texts import COUNTS, LOG_LINEAR, Chosen, Mixture, TextModels, mixture_weights
+from .texts import ASKED, COUNTS, LOG_LINEAR, Chosen, Mixture, TextModels, mean_of_log_probs, mixture_weights
 
 logger = logging.getLogger(__name__)
 
@@ -63,15 +66,17 @@ class Curves:
         self.data, self.texts, self.folder, self.reader_videos = data, texts, folder, reader_videos
         self._chosen: dict[str, Chosen] = {}
         self._fitted: dict[str, Scorer] = {}
+        self._of_rows: dict[str, np.ndarray] = {}
 
     def measure(self, part: str, models: Sequence[str], draws: Sequence[Draw], options: parts.StudentOptions):
         """Measures the cells of a part that are not there yet."""
+        models = [name for name in models if part == "reader" or not name.endswith(ASKED)]
         models = [COUNTS_MIXED, *(name for name in models if part == "true" or name not in COUNTS)]
         if part == "student":
             models = [BASELINE, SMOOTHED, *models, *(f"{name}{BALANCED}" for name in models)]
         measure = {"true": self._true, "reader": self._reader, "student": self._student}[part]
         for draw in draws:
-            self._chosen, self._fitted = {}, {}
+            self._chosen, self._fitted, self._of_rows = {}, {}, {}
             scripts = self.data.scripts.of(set(self.data.draw(draw.num_videos, draw.number)))
             for name in models:
                 path, settings = self.cell(part, name, draw), self._settings(part, name, draw, options)
@@ -98,7 +103,8 @@ class Curves:
         if plain.startswith(("fine-tuned", "vectors")):
             settings["language_model"] = self.texts.digest(models.path(plain))
         if plain.startswith("recipes"):
-            settings["recipes"] = models.recipes and Path(models.recipes).name
+            settings["recipes"] = files_digest({"recipes": str(models.recipes)})
+            settings["language_model"] = self.texts.digest(models.path(plain))  # it maps their actions to the labels
         if "scrambled" in plain:
             settings["scrambling"] = draw.number
         return json.loads(json.dumps(settings))
@@ -111,7 +117,7 @@ class Curves:
         """Returns a model as it was chosen on the held-out videos of a draw."""
         if name not in self._chosen:
             prior = None if name in COUNTS else self.chosen(LOG_LINEAR, scripts, draw).options["prior_weight"]
-            self._chosen[name] = self.texts.chosen(name, scripts, draw.key, prior, draw.number)
+            self._chosen[name] = self.texts.chosen(name.removesuffix(ASKED), scripts, draw.key, prior, draw.number)
         return self._chosen[name]
 
     def mixed(self, name: str, scripts: Scripts, draw: Draw) -> tuple[list[str], np.ndarray]:
@@ -153,7 +159,7 @@ class Curves:
         names = np.random.default_rng(0).permutation(sorted(set(self.data.rows["video_id"])))[: self.reader_videos]
         read = np.flatnonzero(self.data.rows["video_id"].isin(set(names)))
         rows = self.data.rows.iloc[read].reset_index(drop=True)
-        answers = parts.reader_answers(mixture, scripts, self.data, weight, rows)
+        answers = parts.reader_answers(mixture, scripts, self.data, weight, rows, asked=name.endswith(ASKED))
         measured = parts.measured(answers, rows["action"].to_numpy())
         return {"evidence_weight": weight, "rows": read.tolist(), "measured": {"mixed": measured}}
 
@@ -195,24 +201,29 @@ class Curves:
         """Returns the soft labels of the training rows, by models that were fitted to other videos."""
         rows = self.data.training_rows
         rows = rows[rows["video_id"].isin(set(scripts.videos))].reset_index(drop=True)
-        labels, histories = rows["action"].to_numpy(), rows["history"].tolist()
+        labels = rows["action"].to_numpy()
         if name == SMOOTHED:
             logits = parts.smoothed_one_hot(labels, self.data.num_actions)
         else:
-            teacher = name.removesuffix(BALANCED)
-            members, weights = self.mixed(teacher, scripts, draw)
-            logits = np.empty((len(rows), self.data.num_actions))
-            for fold, videos in enumerate(_folds(scripts)):
-                others = scripts.of(set(scripts.videos) - videos)
-                fit: list[Callable[[Scripts], Scorer]] = [self.chosen(one, scripts, draw).fit for one in members]
-                mixture = Mixture([model(others) for model in fit], weights)
-                own = np.flatnonzero(rows["video_id"].isin(videos))
-                logits[own] = mixture.logits([histories[row] for row in own])
-                logger.warning("%s: soft labels, fold %d", name, fold)
+            members, weights = self.mixed(name.removesuffix(BALANCED), scripts, draw)
+            of_members = [self._cross_fitted(member, scripts, draw, rows) for member in members]
+            logits = mean_of_log_probs(of_members, weights)
             if name.endswith(BALANCED):
                 logits = parts.balanced(logits, labels)
         builder = parts.own_builder(own_data, self.data)
         return parts.soft_label_table(self.data, builder, rows, logits, name)
+
+    def _cross_fitted(self, member: str, scripts: Scripts, draw: Draw, rows: pd.DataFrame) -> np.ndarray:
+        """Returns a model's log probabilities at training rows, each fitted to other videos, float32 `(N, A)`."""
+        if member not in self._of_rows:
+            log_probs, histories = np.empty((len(rows), self.data.num_actions), np.float32), rows["history"].tolist()
+            for fold, videos in enumerate(_folds(scripts)):
+                model = self.chosen(member, scripts, draw).fit(scripts.of(set(scripts.videos) - videos))
+                own = np.flatnonzero(rows["video_id"].isin(videos))
+                log_probs[own] = scipy.special.log_softmax(model.logits([histories[row] for row in own]), axis=1)
+                logger.warning("%s: soft labels, fold %d", member, fold)
+            self._of_rows[member] = log_probs
+        return self._of_rows[member]
 
 
 def _folds(scripts: Scripts) -> list[set[str]]:

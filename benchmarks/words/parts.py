@@ -16,6 +16,7 @@ from avt_distill.evaluation.scores import ScoreTable
 from avt_distill.features.files import write_features
 from avt_distill.features.memory import evidence_so_far, running_means
 from avt_distill.metrics import label_ranks, log_loss
+from avt_distill.reader.asking import AskedTransitions
 from avt_distill.reader.fitting import read_rows
 from avt_distill.reader.tables import as_tables, build_reader
 from avt_distill.runs.folder import is_record, whole_files
@@ -29,7 +30,7 @@ from modeling_avt.configuration_avt import actions_digest
 from modeling_avt.reader_avt import HistoryReader
 
 from .data import FRAME_RATE, Scripts, WordsData
-from .texts import NUM_LAST, Mixture
+from .texts import HISTORY_LENGTH, NUM_LAST, Mixture
 
 EVIDENCE_WEIGHTS = (0.05, 0.1, 0.2)
 CHOSEN_ON = 20  # held-out training videos that the evidence weight is chosen on
@@ -86,13 +87,16 @@ def measured(scores: np.ndarray, labels: np.ndarray) -> dict:
     }
 
 
-def transitions_of(model: Scorer, scripts: Scripts, data: WordsData) -> nn.Module:
-    """Returns a text model as tables for a beam: counts as they are, mixtures of each, language models distilled."""
+def transitions_of(model: Scorer, scripts: Scripts, data: WordsData, *, asked: bool = False) -> nn.Module:
+    """Returns a text model for a beam: counts as tables, mixtures of each, language models distilled, or `asked`."""
     if isinstance(model, Mixture):
-        return MixedTransitions([transitions_of(one, scripts, data) for one in model.models], model.weights)
-    if not isinstance(model, NGramModel | LogLinearModel):
-        model = distilled(model, scripts, data)
-    return as_tables(model)
+        tables = [transitions_of(one, scripts, data, asked=asked) for one in model.models]
+        return MixedTransitions(tables, model.weights)
+    if isinstance(model, NGramModel | LogLinearModel):
+        return as_tables(model)
+    if asked:
+        return AskedTransitions(model, data.num_actions, HISTORY_LENGTH)
+    return as_tables(distilled(model, scripts, data))
 
 
 def distilled(teacher: Scorer, scripts: Scripts, data: WordsData) -> LogLinearModel:
@@ -103,7 +107,7 @@ def distilled(teacher: Scorer, scripts: Scripts, data: WordsData) -> LogLinearMo
     """
     generator = np.random.default_rng(0)
     frequent = np.bincount(scripts.actions, minlength=data.num_actions) / len(scripts.actions)
-    histories = [history[-10:] for history in scripts.histories]
+    histories = [history[-HISTORY_LENGTH:] for history in scripts.histories]
     sampled = []
     for history in histories * SAMPLES:
         others = generator.choice(data.num_actions, len(history), p=frequent)
@@ -115,7 +119,9 @@ def distilled(teacher: Scorer, scripts: Scripts, data: WordsData) -> LogLinearMo
     return LogLinearModel(data.num_actions, **options).fit(rows, probabilities)
 
 
-def fitted_reader(model: Scorer, scripts: Scripts, data: WordsData, evidence_weight: float) -> HistoryReader:
+def fitted_reader(
+    model: Scorer, scripts: Scripts, data: WordsData, evidence_weight: float, *, asked: bool = False
+) -> HistoryReader:
     """Returns a reader that goes by a text model; its durations are those of the scripts' videos."""
     segments = data.segments["train"]
     names = set(scripts.videos)
@@ -133,7 +139,7 @@ def fitted_reader(model: Scorer, scripts: Scripts, data: WordsData, evidence_wei
     unigram = NGramModel(1, data.num_actions).fit(scripts.histories, scripts.actions.tolist())
     of_videos = segments[segments["video_id"].isin(names)]
     reader = build_reader(of_videos, labels, lambda _: unigram, data.num_actions, settings)
-    reader.transitions = transitions_of(model, scripts, data)
+    reader.transitions = transitions_of(model, scripts, data, asked=asked)
     return reader
 
 
@@ -156,9 +162,11 @@ def evidence_weight(model_of, scripts: Scripts, data: WordsData) -> dict[float, 
     return losses
 
 
-def reader_answers(model: Scorer, scripts: Scripts, data: WordsData, weight: float, rows: pd.DataFrame) -> np.ndarray:
+def reader_answers(
+    model: Scorer, scripts: Scripts, data: WordsData, weight: float, rows: pd.DataFrame, *, asked: bool = False
+) -> np.ndarray:
     """Returns what a reader answers at rows, log probabilities `(N, A)`; their histories are not read."""
-    reader = fitted_reader(model, scripts, data, weight)
+    reader = fitted_reader(model, scripts, data, weight, asked=asked)
     return read_rows(reader, data.recognized, data.frames, rows, data.builder.config.tau_a)
 
 

@@ -165,14 +165,15 @@ def _tables(numbers: Mapping[int, Mapping[str, dict]], num_videos: int) -> str:
     """Returns a table in Markdown for each number of videos."""
     texts = []
     for count, models in numbers.items():
-        lines = ["| | top-1 | top-5 | class-mean top-5 | log loss | held against | top-1 | top-5 | log loss |"]
-        lines.append("|" + "---|" * 9)
+        lines = ["| | top-1 | top-5 | class-mean top-5 | log loss | held against"]
+        lines[0] += " | top-1 | top-5 | class-mean top-5 | log loss |"
+        lines.append("|" + "---|" * 10)
         for name, found in models.items():
             cells = [f"{found[measure]:.2f}" for measure in MEASURES[:3]] + [f"{found['log_loss']:.3f}"]
             compared = found.get("to", {}) or {"": None}
             for number, (other, differences) in enumerate(compared.items()):
                 shown = [name, *cells] if number == 0 else [""] * 5
-                shown += [other, *(["", "", ""] if differences is None else _differences(differences))]
+                shown += [other, *([""] * 4 if differences is None else _differences(differences))]
                 lines.append("| " + " | ".join(shown) + " |")
         videos = f"{count} training videos" + (" (all)" if count == num_videos else "")
         draws = max(found["draws"] for found in models.values())
@@ -182,7 +183,7 @@ def _tables(numbers: Mapping[int, Mapping[str, dict]], num_videos: int) -> str:
 
 def _differences(differences: Mapping[str, dict]) -> list[str]:
     found = []
-    for measure, digits in (("top1", 1), ("top5", 1), ("log_loss", 3)):
+    for measure, digits in (("top1", 1), ("top5", 1), ("class_mean_top5", 1), ("log_loss", 3)):
         one = differences[measure]
         star = "**" if one["low"] > 0 or one["high"] < 0 else ""
         low, high = f"{one['low']:+.{digits}f}", f"{one['high']:+.{digits}f}"

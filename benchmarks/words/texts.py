@@ -1,7 +1,7 @@
 """The text models that are compared: counts, what words add to them, and controls in which the words say nothing."""
 
 import shutil
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -31,9 +31,12 @@ PRIOR_WEIGHTS_OF_PARTS = (3.0, 10.0, 30.0)
 VECTOR_WEIGHTS = (0.5, 0.25, 1.0)
 RECIPE_SHARES = (0.03, 0.1, 0.3, 1.0)  # of recipes among all that is counted, to scripts
 NUM_LAST = 2
+HISTORY_LENGTH = 10  # actions that a language model reads
 LEAST_STEPS = 60  # of fine-tuning
 MOST_RECIPE_ROWS = 4000
 ALIKE = 0.75  # cosine from which on an action of a recipe is one of the label space
+
+ASKED = ", asked"  # of a reader, in which the language model itself is asked and not what it was distilled into
 
 # What a model is named, and what it is held against: the same with its words destroyed.
 CONTROLS = {
@@ -43,6 +46,7 @@ CONTROLS = {
     "verbs and nouns": "verbs and nouns, scrambled",
     "fine-tuned": "fine-tuned, scrambled",
     "fine-tuned on recipes": "fine-tuned, scrambled",
+    "fine-tuned" + ASKED: "fine-tuned",
     "recipes": "recipes, scrambled",
 }
 RANDOM = ("vectors, random weights", "fine-tuned, random weights")
@@ -214,7 +218,7 @@ class TextModels:
             random_weights="random" in name,
             pooling="mean",
             newest_first=True,
-            history_length=10,
+            history_length=HISTORY_LENGTH,
             held_out_fraction=0.0,
             learning_rate=2e-4,
             classifier_learning_rate=2e-3,
@@ -297,6 +301,12 @@ def mixture_weights(log_probs: np.ndarray, steps: int = 200) -> np.ndarray:
     return weights
 
 
+def mean_of_log_probs(log_probs: Iterable[np.ndarray], weights: Iterable[float]) -> np.ndarray:
+    """Returns the log of the weighted mean of probabilities, float32 `(N, A)`; `log_probs` `(N, A)` each, K of them."""
+    mean = sum(weight * np.exp(one.astype(np.float64)) for one, weight in zip(log_probs, weights, strict=True))
+    return np.log(mean).astype(np.float32)
+
+
 class Mixture:
     """The weighted mean of models' probabilities, a teacher like them.
 
@@ -312,7 +322,5 @@ class Mixture:
 
     def logits(self, histories: Sequence[Sequence[int]]) -> np.ndarray:
         """Returns the log probability of each action after each history, float32 `(N, A)`."""
-        mean = 0.0
-        for model, weight in zip(self.models, self.weights, strict=True):
-            mean = mean + weight * scipy.special.softmax(model.logits(histories).astype(np.float64), axis=1)
-        return np.log(mean).astype(np.float32)
+        log_probs = (scipy.special.log_softmax(model.logits(histories), axis=1) for model in self.models)
+        return mean_of_log_probs(log_probs, self.weights)

@@ -2,6 +2,7 @@
 
 import json
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -132,6 +133,26 @@ def test_mixed_tables_are_the_mixture():
     log_linear = LogLinearModel(4, num_last=2).fit(HISTORIES, ACTIONS)
     mixture = texts.Mixture([unigram, bigram, log_linear], np.array([0.2, 0.3, 0.5]))
     tables, histories = parts.transitions_of(mixture, None, None), [[], [0], [1, 3], [2, 0, 1]]
+    tables.prepare()
+    np.testing.assert_allclose(tables.log_probs(*text_state(tables, histories)), mixture.logits(histories), atol=1e-5)
+
+
+class Reversed:
+    """A teacher that repeats the action before the last one, whatever else was done."""
+
+    def logits(self, histories):
+        scores = np.zeros((len(histories), 4), np.float32)
+        for row, history in enumerate(histories):
+            if len(history) > 1:
+                scores[row, history[-2]] = 5.0
+        return scores
+
+
+def test_a_language_model_that_is_asked_loses_nothing():
+    bigram = NGramModel(2, 4).fit(HISTORIES, ACTIONS)
+    mixture = texts.Mixture([bigram, Reversed()], np.array([0.4, 0.6]))
+    tables = parts.transitions_of(mixture, None, SimpleNamespace(num_actions=4), asked=True)
+    histories = [[], [0], [1, 3], [2, 0, 1]]
     tables.prepare()
     np.testing.assert_allclose(tables.log_probs(*text_state(tables, histories)), mixture.logits(histories), atol=1e-5)
 
