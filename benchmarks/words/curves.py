@@ -92,10 +92,10 @@ class Curves:
                 write_json(path, {**about, "settings": settings, **found})
                 logger.warning("%s, %s, %s: %.0f s", part, draw.key, name, time.process_time() - started)
 
-    def _settings(self, part: str, name: str, draw: Draw, options: parts.StudentOptions) -> dict:
+    def _settings(self, part: str, name: str, draw: Draw, options: parts.StudentOptions | None = None) -> dict:
         """Returns the options that decide about a cell, beside those of the folder."""
         plain, models = name.removesuffix(BALANCED), self.texts.models
-        settings: dict = {"student": asdict(options)} if part == "student" else {}
+        settings: dict = {} if options is None or part != "student" else {"student": asdict(options)}
         if part == "reader":
             settings["reader_videos"] = self.reader_videos
         if plain.startswith("fine-tuned"):
@@ -114,10 +114,21 @@ class Curves:
         return self.folder / part / draw.key / f"{name.replace(', ', '_').replace(' ', '_')}.json"
 
     def chosen(self, name: str, scripts: Scripts, draw: Draw) -> Chosen:
-        """Returns a model as it was chosen on the held-out videos of a draw."""
+        """Returns a model as it was chosen on the held-out videos of a draw; the choice is kept in the folder."""
         if name not in self._chosen:
-            prior = None if name in COUNTS else self.chosen(LOG_LINEAR, scripts, draw).options["prior_weight"]
-            self._chosen[name] = self.texts.chosen(name.removesuffix(ASKED), scripts, draw.key, prior, draw.number)
+            plain, path = name.removesuffix(ASKED), self.cell("chosen", name.removesuffix(ASKED), draw)
+            settings = self._settings("chosen", plain, draw)
+            if is_record(path, "options", "held_out", "settings"):
+                kept = read_record(path)
+                refuse_other_settings(kept["settings"], settings, refusal=OTHER_CELL, path=path)
+                fit = self.texts.fit(plain, kept["options"], draw.key, draw.number)
+                self._chosen[name] = Chosen(kept["options"], np.array(kept["held_out"]), fit)
+            else:
+                prior = None if plain in COUNTS else self.chosen(LOG_LINEAR, scripts, draw).options["prior_weight"]
+                found = self._chosen[name] = self.texts.chosen(plain, scripts, draw.key, prior, draw.number)
+                path.parent.mkdir(parents=True, exist_ok=True)
+                record = {"options": found.options, "held_out": np.round(found.held_out, 5).tolist()}
+                write_json(path, {"settings": settings, **record})
         return self._chosen[name]
 
     def mixed(self, name: str, scripts: Scripts, draw: Draw) -> tuple[list[str], np.ndarray]:
@@ -172,7 +183,8 @@ class Curves:
             others, _ = next(self.data.scripts.divisions())
 
             def counts(scripts: Scripts) -> Scorer:
-                return Curves(self.data, self.texts, self.folder).mixture(COUNTS_MIXED, scripts, draw)
+                folder = self.folder / "evidence_weight"  # chosen again, of these scripts alone
+                return Curves(self.data, self.texts, folder).mixture(COUNTS_MIXED, scripts, draw)
 
             losses = parts.evidence_weight(counts, self.data.scripts, self.data)
             write_json(path, {"losses": losses, "videos": len(set(others.videos))})
@@ -218,7 +230,9 @@ class Curves:
         if member not in self._of_rows:
             log_probs, histories = np.empty((len(rows), self.data.num_actions), np.float32), rows["history"].tolist()
             for fold, videos in enumerate(_folds(scripts)):
-                model = self.chosen(member, scripts, draw).fit(scripts.of(set(scripts.videos) - videos))
+                key = f"{draw.key}_without_fold{fold}"  # no language model of it is kept
+                fit = self.texts.fit(member, self.chosen(member, scripts, draw).options, key, draw.number)
+                model = fit(scripts.of(set(scripts.videos) - videos))
                 own = np.flatnonzero(rows["video_id"].isin(videos))
                 log_probs[own] = scipy.special.log_softmax(model.logits([histories[row] for row in own]), axis=1)
                 logger.warning("%s: soft labels, fold %d", member, fold)

@@ -132,7 +132,7 @@ class TextModels:
         for options in self._rounds(name, prior_weight):
             for tried in options(best):
                 given = name, tried, key, scrambling
-                found = Chosen(tried, self._held_out(scripts, *given), self._fit(*given))
+                found = Chosen(tried, self._held_out(scripts, *given), self.fit(*given))
                 if best is None or found.held_out.mean() > best.held_out.mean():
                     best = found
         assert best is not None
@@ -157,12 +157,13 @@ class TextModels:
         """Returns the log probability of each held-out action, by models of other videos."""
         found = []
         for number, (others, held_out) in enumerate(scripts.divisions()):
-            model = self._fit(name, options, f"{key}_without{number}", scrambling)(others)
+            model = self.fit(name, options, f"{key}_without{number}", scrambling)(others)
             scores = scipy.special.log_softmax(model.logits(held_out.histories).astype(np.float64), axis=1)
             found.append(scores[np.arange(len(held_out.actions)), held_out.actions])
         return np.concatenate(found)
 
-    def _fit(self, name: str, options: dict, key: str, scrambling: int) -> Callable[[Scripts], Scorer]:
+    def fit(self, name: str, options: dict, key: str, scrambling: int) -> Callable[[Scripts], Scorer]:
+        """Returns how a model with given options is fitted to scripts; see `chosen`."""
         if name.startswith("fine-tuned"):
             return lambda scripts: self._fine_tuned(name, scripts, key, scrambling)
         if name in ORDERS:

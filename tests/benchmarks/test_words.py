@@ -241,6 +241,7 @@ def test_one_command_makes_the_table_and_resumes(tmp_path, tiny_encoder, monkeyp
     content = json.loads(missing.read_text())
     assert content["tables_mb"] > 0
     missing.unlink()
+    monkeypatch.setattr(texts.TextModels, "chosen", None)  # what was chosen is kept as well
     words.main([*options, "--parts", "true"])
     assert (folder / "words.md").read_text() == first
     assert json.loads(missing.read_text())["measured"] == content["measured"]
