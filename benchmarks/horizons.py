@@ -11,8 +11,8 @@ models of the others.
 `sequences`: edit distance between the next actions and K = 5 sequences, the least of the five, at each labelled segment
 as Ego4D's long-term anticipation counts it. Few videos of these data sets have 20 actions left: of a row with fewer,
 as many as there are (at most `--num_actions`) are compared, and the distance is divided by their number. The likeliest
-five sequences and five samples are both measured. Floor: the last action, repeated. `--teacher` adds a language model
-that `avt-distill finetune_teacher` made of the training videos of the split; it is asked about each history, once.
+five sequences and five samples are both measured; rows of equal history share them. Floor: the last action, repeated.
+`--teacher` adds a language model that `avt-distill finetune_teacher` trained on the training videos of the split.
 
 `dense`: mean over classes of frames that are right (MoC), 20 or 30 % of a video observed and the next 10 to 50 %
 predicted, at the annotation's own frame rate; each split by itself, then the mean. A reader reads the true frames,
@@ -21,7 +21,7 @@ predicted, at the annotation's own frame rate; each split by itself, then the me
 
 import argparse
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -106,6 +106,10 @@ def sequences(builder, args: argparse.Namespace) -> dict[str, dict[str, float]]:
     num_actions, length = len(builder.annotations.label_space.actions), args.num_actions
     histories, _ = whole_histories(test)
     actual = np.concatenate([_futures(script, length) for _, script in scripts_of(test)])  # (N, Z)
+    rows = [tuple(history) for history in histories]
+    ahead: dict[tuple[int, ...], int] = {}  # each history once, and the most actions that any of its rows has left
+    for history, of_row in zip(rows, actual, strict=True):
+        ahead[history] = max(ahead.get(history, 0), int((of_row >= 0).sum()))
     frequent = np.bincount(train["action"]).argmax()
     again = np.array([[[history[-1] if history else frequent] * length] for history in histories])
     found = {LAST_AGAIN: {"likeliest": _distance(again, actual), "samples": _distance(again, actual)}}
@@ -115,24 +119,29 @@ def sequences(builder, args: argparse.Namespace) -> dict[str, dict[str, float]]:
         models[kind] = as_tables(transition_model(kind, num_actions, **options)(train))
     if args.teacher is not None:
         teacher = TeacherScorer.from_pretrained(args.teacher)
-        length = teacher.model.config.history_length
-        models["teacher"] = AskedTransitions(teacher, num_actions, WHOLE if length is None else length)
+        read = teacher.model.config.history_length
+        models["teacher"] = AskedTransitions(teacher, num_actions, WHOLE if read is None else read)
     for kind, transitions in models.items():
         transitions.prepare()
         torch.manual_seed(0)
+        likeliest = {history: _continue(transitions, history, length, do_sample=False) for history in ahead}
+        samples = {history: _continue(transitions, history, most, do_sample=True) for history, most in ahead.items()}
         found[kind] = {
-            name: _distance(
-                np.stack([_continue(transitions, history, length, sample) for history in histories]), actual
-            )
-            for name, sample in (("likeliest", False), ("samples", True))
+            "likeliest": _distance(np.stack([likeliest[history] for history in rows]), actual),
+            "samples": _distance(np.stack([_padded(samples[history], length) for history in rows]), actual),
         }
     return found
 
 
-def _continue(transitions, history: list[int], length: int, do_sample: bool) -> np.ndarray:
+def _continue(transitions, history: Sequence[int], length: int, *, do_sample: bool) -> np.ndarray:
     """Returns sequences after a true history, `(5, Z)`."""
     last, past = text_state(transitions, [history])
     return continued(transitions, last, past, np.zeros(1), length, NUM_SEQUENCES, do_sample=do_sample)[0]
+
+
+def _padded(sequences: np.ndarray, length: int) -> np.ndarray:
+    """Returns samples `(5, Z)` of fewer actions, filled up with any: no row that shares them has as many left."""
+    return np.pad(sequences, ((0, 0), (0, length - sequences.shape[1])))
 
 
 def _futures(script: pd.DataFrame, length: int) -> np.ndarray:

@@ -4,6 +4,7 @@ import argparse
 import itertools
 import json
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pandas as pd
@@ -317,6 +318,32 @@ def test_horizons(tmp_path, output, capsys):
     assert set(held_out) >= {"sequences", "options"}
     assert "dense" not in held_out
     assert "sequences, mean over 1 splits" in capsys.readouterr().out
+
+
+class OneScript:
+    """A language model that has learned the one order in which these actions come."""
+
+    def __init__(self, folder: Path, history_length: int | None):
+        actions = anticipation_builder("breakfast", name="split1", data_dir=folder).annotations.label_space.actions
+        names = ("SIL", "take_cup", "pour_coffee", "pour_milk", "spoon_sugar", "stir_coffee", "SIL")
+        self.after = {actions.index(a): actions.index(b) for a, b in itertools.pairwise(names) if {a, b} <= {*actions}}
+        self.first, self.num_actions = actions.index("take_cup"), len(actions)
+        self.model = SimpleNamespace(config=SimpleNamespace(history_length=history_length))
+
+    def logits(self, histories):
+        scores = np.zeros((len(histories), self.num_actions), np.float32)
+        for row, history in enumerate(histories):
+            scores[row, self.after.get(history[-1], self.first) if history else self.first] = 9.0
+        return scores
+
+
+@pytest.mark.parametrize("history_length", [None, 1])
+def test_sequences_of_a_teacher(tmp_path, output, monkeypatch, history_length):
+    folder = write_breakfast(tmp_path / "breakfast")
+    monkeypatch.setattr(horizons.TeacherScorer, "from_pretrained", lambda _: OneScript(folder, history_length))
+    options = ["--data_dir", str(folder), "--splits", "split1", "--num_actions", "4", "--teacher", "teacher"]
+    horizons.main([*options, "--parts", "sequences", "--output", str(output)])
+    assert json.loads(output.read_text())["sequences"]["mean"]["teacher"] == {"likeliest": 0, "samples": 0}
 
 
 def test_dense_stream(tmp_path):
