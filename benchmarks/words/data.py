@@ -44,9 +44,11 @@ class Setting:
     parts_apart: bool = False
 
 
+# 63 % of the frames of EGTEA Gaze+ show no action, and 26 % of those of EPIC-Kitchens-55. With 75 and 35 % of all
+# frames right, 61 and 32 % of those of actions are.
 SETTINGS = {
     "breakfast": Setting("split1", "test", 0.6),
-    "egtea": Setting("split1_complete", "validation", 0.5),
+    "egtea": Setting("split1_complete", "validation", 0.75),
     "epic_kitchens_55": Setting("rulstm", "validation", 0.35, parts_apart=True),
     "fifty_salads": Setting("fold1", "test", None),
 }
