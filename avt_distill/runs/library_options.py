@@ -61,12 +61,15 @@ def check_given(args: TrainingArguments):
 def check_built(args: TrainingArguments):
     """Raises a `ValueError` for an optimizer, a schedule and ways to recompute that cannot be built, or ignore options.
 
-    It also undoes what transformers does under ZeRO-3 when options are completed: see `sharding.build_whole`.
+    It also undoes what transformers does under ZeRO-3 when options are completed (see `sharding.build_whole`), and pins
+    no memory on a CPU, of which PyTorch warns at every data loader.
 
     Args:
         args (`TrainingArguments`): All options, as transformers completed them.
     """
     build_whole()
+    if args.use_cpu or torch.accelerator.current_accelerator(check_available=True) is None:
+        args.dataloader_pin_memory = False
     _check_reports(args)
     _check_schedule(args)
     _check_optimizer(args)

@@ -3,6 +3,7 @@
 import json
 
 import pytest
+import torch
 from helpers.options import ALL, parse
 
 from avt_distill.recipes.arguments import AdaptationArguments
@@ -99,6 +100,17 @@ def test_a_file_of_options_of_another_form_is_named(kind, given, message, tmp_pa
 )
 def test_what_libraries_accept_is_accepted(kind, options, tmp_path):
     parse(kind, tmp_path, *options)
+
+
+@pytest.mark.parametrize("kind", ALL)
+@pytest.mark.parametrize(("is_there", "use_cpu"), [(True, False), (True, True), (False, False)])
+def test_memory_is_pinned_for_an_accelerator_alone(kind, is_there, use_cpu, tmp_path, monkeypatch):
+    monkeypatch.setattr(
+        torch.accelerator, "current_accelerator", lambda **_: torch.device("meta") if is_there else None
+    )
+    args = parse(kind, tmp_path, *(["--use_cpu=true"] if use_cpu else []))
+    assert args.dataloader_pin_memory == (is_there and not use_cpu)
+    assert not parse(kind, tmp_path, "--dataloader_pin_memory=false").dataloader_pin_memory
 
 
 def test_optimizers_of_whole_models_are_not_built_of_one_weight(tmp_path):
