@@ -105,10 +105,9 @@ def test_what_libraries_accept_is_accepted(kind, options, tmp_path):
 @pytest.mark.parametrize("kind", ALL)
 @pytest.mark.parametrize(("is_there", "use_cpu"), [(True, False), (True, True), (False, False)])
 def test_memory_is_pinned_for_an_accelerator_alone(kind, is_there, use_cpu, tmp_path, monkeypatch):
-    monkeypatch.setattr(
-        torch.accelerator, "current_accelerator", lambda **_: torch.device("meta") if is_there else None
-    )
-    args = parse(kind, tmp_path, *(["--use_cpu=true"] if use_cpu else []))
+    found = torch.device("meta") if is_there else None
+    monkeypatch.setattr(torch.accelerator, "current_accelerator", lambda **_: found)
+    args = parse(kind, tmp_path, f"--use_cpu={use_cpu}")
     assert args.dataloader_pin_memory == (is_there and not use_cpu)
     assert not parse(kind, tmp_path, "--dataloader_pin_memory=false").dataloader_pin_memory
 

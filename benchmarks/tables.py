@@ -1,0 +1,168 @@
+"""Rebuilds the tables of measured numbers in README.md, docs/ and benchmarks/README.md from benchmarks/results/*.json.
+
+    python -m benchmarks.tables             # rewrites the tables
+    python -m benchmarks.tables --check     # exits with 1 if a table differs from what its files say
+    python -m benchmarks.tables --add demo_students demo_run/students/comparison.json --command "avt-distill demo"
+
+A table is the text between `<!-- table: NAME ARGUMENTS -->` and `<!-- end of table -->`. Its name is that of a function
+here, which returns its rows, and its arguments are words, in which `_` is a blank. Each result is the JSON file that a
+command wrote, with the command and the commit that it ran at.
+"""
+
+import argparse
+import re
+import subprocess
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+from avt_distill.runs.folder import read_record, write_json, write_text
+
+ROOT = Path(__file__).parent.parent
+RESULTS = ROOT / "benchmarks" / "results"
+DOCUMENTS = ("README.md", "docs/student.md", "docs/reader.md", "benchmarks/README.md")
+TABLE = re.compile(r"(<!-- table: ([^>]*?) -->\n\n)(.*?)(\n\n<!-- end of table -->)", re.DOTALL)
+PARTS = {"true": "true histories", "reader": "reader", "student": "student"}
+MEASURES = {"top1": 1, "top5": 1, "class_mean_top5": 1, "log_loss": 3}  # and their digits
+Rows = list[Sequence[str]]
+
+
+def main(arguments: list[str] | None = None):
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--check", action="store_true", help="write nothing")
+    parser.add_argument("--add", nargs=2, metavar=("NAME", "JSON"), help="a result to keep, before tables are rebuilt")
+    parser.add_argument("--command", help="that wrote the result")
+    args = parser.parse_args(arguments)
+    if args.add is not None:
+        if args.command is None:
+            parser.error("--add needs --command, so that others can measure the result again.")
+        add(args.add[0], Path(args.add[1]), args.command)
+    outdated = [name for name in DOCUMENTS if rebuild(ROOT / name, should_write=not args.check)]
+    if outdated and args.check:
+        sys.exit(
+            f"error: {', '.join(outdated)}: tables differ from benchmarks/results. Run python -m benchmarks.tables."
+        )
+
+
+def add(name: str, path: Path, command: str):
+    """Keeps a result, with its command and the commit that is checked out."""
+    commit = subprocess.run(
+        ["git", "rev-parse", "--short", "HEAD"], cwd=ROOT, capture_output=True, text=True, check=True
+    ).stdout.strip()
+    write_json(RESULTS / f"{name}.json", {"command": command, "commit": commit, "result": read_record(path)})
+
+
+def result(name: str) -> dict:
+    """Returns a result by its name."""
+    return read_record(RESULTS / f"{name}.json", "command", "commit", "result")["result"]
+
+
+def rebuild(path: Path, *, should_write: bool = True) -> bool:
+    """Rebuilds the tables of a document; returns whether it was out of date."""
+    text = path.read_text(encoding="utf-8")
+    found = TABLE.sub(lambda match: match[1] + markdown(match[2]) + match[4], text)
+    if should_write and found != text:
+        write_text(path, found)
+    return found != text
+
+
+def markdown(given: str) -> str:
+    """Returns a table in Markdown by its name and arguments, such as `"words true log_loss breakfast"`."""
+    name, *arguments = given.split()
+    if name not in TABLES:
+        raise ValueError(f"'{name}' is no table: give one of {', '.join(TABLES)}.")
+    head, *rows = TABLES[name](*(argument.replace("_", " ") for argument in arguments))
+    return "\n".join("| " + " | ".join(row) + " |" for row in [head, ["---"] * len(head), *rows])
+
+
+def difference(found: dict, digits: int = 1, *, bold: bool = False) -> str:
+    """Returns a difference with its interval; `bold`: in bold where the interval is without zero."""
+    number = f"{found['difference']:+.{digits}f}"
+    number = f"**{number}**" if bold and (found["low"] > 0 or found["high"] < 0) else number
+    return f"{number} [{found['low']:+.{digits}f}, {found['high']:+.{digits}f}]"
+
+
+def results() -> Rows:
+    """Returns what the README says is gained, top-1."""
+    rows: Rows = [("data", "compared", "top-1", "difference", "config")]
+    config = "`configs/salads50/{}.yaml`"
+    student, reader = config.format("student"), config.format("reader")
+    for name, of, where in (
+        ("salads50_students", "50 Salads, 5 folds, {} seeds, {} rows", student),
+        ("salads50_students_paper", "the same, the paper's recipe: MiniLM labels what it was trained on", student),
+    ):
+        found = result(name)
+        rows.append((_of(found, of), "student, distilled", *_top1(found), where))
+    for name, of in (
+        ("salads50_reader", "50 Salads, students that start from a probe"),
+        ("salads50_reader_two", "the same, two recognizers"),
+    ):
+        found = result(name)
+        values = [found["metrics"][member]["top-1"] for member in (TEXT_FREE, READING)]
+        gain = found["comparisons"][READING]
+        gain = difference({"difference": gain["difference"], **gain["over_videos"]})
+        rows.append(
+            (of, f"{TEXT_FREE}, {_short(READING)}", ", ".join(f"{value:.1f}" for value in values), gain, reader)
+        )
+    ceiling = result("salads50_reader")["metrics"]["true history"]["top-1"]
+    rows.append(("the same, text model on true histories: a ceiling", "", f"{ceiling:.1f}", "", reader))
+    found = result("demo_students")
+    of = _of(found, "demo kitchen, {} seeds, {} rows")
+    rows.append((of, "student, distilled", *_top1(found), "`configs/demo/student.yaml`"))
+    return rows
+
+
+TEXT_FREE, READING = "student + probe", "student + reader, log-linear"
+
+
+def _short(member: str) -> str:
+    return member.removesuffix(", log-linear")
+
+
+def _of(found: dict, text: str) -> str:
+    return text.format(len(found["rows"][0]["seeds"]["differences"]), found["num_rows"])
+
+
+def _top1(found: dict) -> tuple[str, str]:
+    top1 = next(row for row in found["rows"] if row["measure"] == "top-1")
+    return f"{top1['baseline']:.1f}, {top1['candidate']:.1f}", difference(top1)
+
+
+def words(part: str, measure: str, name: str) -> Rows:
+    """Returns a measure by number of training videos: of each model, and to counts and scrambled names."""
+    found, digits = result(f"words {name}".replace(" ", "_"))["parts"][part], MEASURES[measure.replace(" ", "_")]
+    measure = measure.replace(" ", "_")
+    order = ("counts", "vectors, scrambled", "vectors, random weights", "vectors")
+    models = [model for model in order if any(model in of_count for of_count in found.values())]
+    rows: Rows = [("training videos", *models, "vectors to counts", "to scrambled")]
+    for count, of_count in sorted(found.items(), key=lambda item: int(item[0])):
+        values = [f"{of_count[model][measure]:.{digits}f}" if model in of_count else "" for model in models]
+        to = [of_count["vectors"]["to"][other][measure] for other in ("counts", "vectors, scrambled")]
+        rows.append((count, *values, *(difference(one, digits, bold=True) for one in to)))
+    return rows
+
+
+def teachers(count: str, name: str) -> Rows:
+    """Returns what students of each teacher have, and their differences to students without one and to smoothing."""
+    found = result(f"words {name}".replace(" ", "_"))["parts"]["student"][count]
+    rows: Rows = [
+        ("teacher", *(measure.replace("_", " ") for measure in MEASURES), "to no teacher: top-1", "class-mean top-5")
+    ]
+    rows[0] = (*rows[0], "to smoothing: top-1", "class-mean top-5")
+    for model, of_model in found.items():
+        values = [f"{of_model[measure]:.{digits}f}" for measure, digits in MEASURES.items()]
+        to = of_model.get("to", {})
+        cells = [
+            difference(to[other][measure], 1, bold=True) if other in to else ""
+            for other in ("no teacher", "label smoothing")
+            for measure in ("top1", "class_mean_top5")
+        ]
+        rows.append((model, *values, *cells))
+    return rows
+
+
+TABLES: dict[str, Callable[..., Rows]] = {"results": results, "words": words, "teachers": teachers}
+
+
+if __name__ == "__main__":
+    main()
