@@ -119,7 +119,7 @@ def test_the_card_says_how_the_teacher_was_made(student):
     leaking = {**RESULTS, "teacher": {**TEACHER, "cross_fit": "0", "history_cutoff": "segment_start"}}
     (student / "results.json").write_text(json.dumps(leaking))
     text = str(student_card(student, "user/kitchen"))
-    assert "labelled the videos that it was trained on" in text
+    assert "labeled the videos that it was trained on" in text
     assert "less than `tau_a` before" in text
 
 
@@ -274,7 +274,7 @@ def test_a_readers_card_tells_three_uses_of_text_apart(reader):
 
 def test_a_readers_card_says_what_the_reader_reads(reader):
     text = str(checkpoint_card(reader, "user/reader"))
-    assert "each frame, 2.0 a second from the beginning of the video on, as one of the 3 actions or as none" in text
+    assert "each frame, at 2.0 per second from the beginning of the video, as one of the 3 actions or as none" in text
     assert "the history that it recognized in the same video, with its errors. It is given no text" in text
     assert "a log-linear model, which reads the last action and the set of all others." in text
     assert "the 200 likeliest histories are kept" in text
@@ -455,7 +455,7 @@ def test_a_data_sets_card_counts_what_was_built(tmp_path):
     builder.download_and_prepare()
     text = str(dataset_card({"default": builder.facts()}, "user/kitchen", DatasetCardData()))
     assert "| `future_actions`, `future_start_s`, `future_end_s` | the next 3 actions, the target first" in text
-    assert "`past_actions` and the columns of the future are labels to learn from" in text
+    assert "`past_actions` and the columns of the future are labels for training" in text
 
 
 def test_a_data_sets_header_is_whole(tmp_path):
