@@ -32,11 +32,12 @@ def main(arguments: list[str] | None = None):
     parser.add_argument("--check", action="store_true", help="write nothing")
     parser.add_argument("--add", nargs=2, metavar=("NAME", "JSON"), help="a result to keep, before tables are rebuilt")
     parser.add_argument("--command", help="that wrote the result")
+    parser.add_argument("--commit", help="that it ran at; default: the one that is checked out")
     args = parser.parse_args(arguments)
     if args.add is not None:
         if args.command is None:
             parser.error("--add needs --command, so that others can measure the result again.")
-        add(args.add[0], Path(args.add[1]), args.command)
+        add(args.add[0], Path(args.add[1]), args.command, args.commit or checked_out())
     outdated = [name for name in DOCUMENTS if rebuild(ROOT / name, should_write=not args.check)]
     if outdated and args.check:
         sys.exit(
@@ -44,12 +45,15 @@ def main(arguments: list[str] | None = None):
         )
 
 
-def add(name: str, path: Path, command: str):
-    """Keeps a result, with its command and the commit that is checked out."""
-    commit = subprocess.run(
-        ["git", "rev-parse", "--short", "HEAD"], cwd=ROOT, capture_output=True, text=True, check=True
-    ).stdout.strip()
+def add(name: str, path: Path, command: str, commit: str):
+    """Keeps a result, with its command and the commit that it ran at."""
     write_json(RESULTS / f"{name}.json", {"command": command, "commit": commit, "result": read_record(path)})
+
+
+def checked_out() -> str:
+    """Returns the commit that is checked out."""
+    command = ["git", "rev-parse", "--short", "HEAD"]
+    return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True).stdout.strip()
 
 
 def result(name: str) -> dict:
@@ -120,7 +124,7 @@ def _short(member: str) -> str:
 
 
 def _of(found: dict, text: str) -> str:
-    return text.format(len(found["rows"][0]["seeds"]["differences"]), found["num_rows"])
+    return text.format(len(found["rows"][0]["baseline_by_seed"]), found["num_rows"])
 
 
 def _top1(found: dict) -> tuple[str, str]:
