@@ -41,20 +41,25 @@ def whole_file(path: str | Path) -> Iterator[Path]:
     path = Path(path)
     if path.exists() and not path.is_file():  # renaming onto a device would replace it
         raise ValueError(f"{path} is a folder, a device or a pipe: give the name of a file.")
+    if not path.parent.is_dir():
+        raise FileNotFoundError(errno.ENOENT, f"There is no folder '{path.parent}'", str(path))
     # Not by `tempfile`, whose files only their owner may read.
     partial = path.with_name(f".{path.name}{PARTIAL}")
-    with _kept_from_others(partial) as is_free:
-        if not is_free:  # several processes may write the same file at once
-            partial = path.with_name(f".{path.name}.{uuid.uuid4().hex}{PARTIAL}")
-        try:
-            yield partial
-            move_whole(partial, path)
-        except OSError as error:
-            if error.errno is None or error.filename is not None:
-                raise
-            raise OSError(error.errno, error.strerror, str(path)) from error  # a full disk, which names no file
-        finally:
-            partial.unlink(missing_ok=True)
+    try:
+        with _kept_from_others(partial) as is_free:
+            if not is_free:  # several processes may write the same file at once
+                partial = path.with_name(f".{path.name}.{uuid.uuid4().hex}{PARTIAL}")
+            try:
+                yield partial
+                move_whole(partial, path)
+            finally:
+                partial.unlink(missing_ok=True)
+    except OSError as error:
+        # A full disk names no file, and the name of the unfinished one says nothing to a user.
+        is_own = error.filename is None or PARTIAL in str(error.filename)
+        if error.errno is None or not is_own:
+            raise
+        raise OSError(error.errno, error.strerror, str(path)) from error
 
 
 @contextmanager

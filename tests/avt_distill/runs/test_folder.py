@@ -33,6 +33,23 @@ def test_a_file_is_there_whole_or_not_at_all(tmp_path):
     assert list(tmp_path.iterdir()) == [path]
 
 
+def test_an_error_names_the_file_or_folder_that_was_given(tmp_path):
+    with pytest.raises(FileNotFoundError, match=f"no folder '{tmp_path}/missing'") as found:
+        write_json(tmp_path / "missing" / "a.json", {})
+    assert found.value.filename == str(tmp_path / "missing" / "a.json")
+    long = tmp_path / f"{'a' * 250}.json"
+    with pytest.raises(OSError, match="too long") as found:
+        write_json(long, {})
+    assert found.value.filename == str(long)
+
+
+def test_an_error_about_another_file_keeps_its_name(tmp_path):
+    with pytest.raises(FileNotFoundError) as found, whole_file(tmp_path / "a.json"):
+        (tmp_path / "other.json").read_text()
+    assert found.value.filename == str(tmp_path / "other.json")
+    assert not list(tmp_path.iterdir())
+
+
 def test_two_writers_of_a_file_do_not_write_into_each_other(tmp_path):
     with whole_file(tmp_path / "a.json") as first:
         first.write_text("first")
