@@ -165,7 +165,24 @@ def teachers(count: str, name: str) -> Rows:
     return rows
 
 
-TABLES: dict[str, Callable[..., Rows]] = {"results": results, "words": words, "teachers": teachers}
+def promised(name: str) -> Rows:
+    """Returns what a calibrated student and its reader answered and got wrong on test rows, at a target error rate."""
+    found = result(name.replace(" ", "_"))["calibration"]
+    rows: Rows = [("", "target error rate", "answered", "wrong among them", "calibration error")]
+    for member, of_member in found.items():
+        wrong = "{error:.1f} % [{low:.1f}, {high:.1f}]".format(**of_member)
+        gap = f"{of_member['after']['expected_calibration_error']:.1f} %"
+        target, answered = f"{of_member['error_rate']:g} %", f"{of_member['coverage']:.1f} %"
+        rows.append((_short(member), target, answered, wrong, gap))
+    return rows
+
+
+TABLES: dict[str, Callable[..., Rows]] = {
+    "results": results,
+    "words": words,
+    "teachers": teachers,
+    "promised": promised,
+}
 
 
 if __name__ == "__main__":
