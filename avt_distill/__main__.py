@@ -38,7 +38,7 @@ def main(argv: Sequence[str] | None = None):
         argv (`Sequence[str]`, *optional*): The command's name and its options; by default what the process was given.
 
     Raises:
-        SystemExit: with "error: " and one sentence, for what the user can correct.
+        SystemExit: With "error: " and one sentence, if the user can correct the problem.
     """
     name, *arguments = [*(sys.argv[1:] if argv is None else argv)] or ["--help"]
     with shown_as_text(), errors_in_one_line():

@@ -32,7 +32,7 @@ EXPERIMENT_FIELDS = {
     "train.train_one_epoch_fn.loss_wts.feat": "feature_loss_weight",
     "train.train_one_epoch_fn.loss_wts.gpt2": "feature_loss_weight",
 }
-# What the reference uses where an experiment file is silent (its conf/config.yaml).
+# What the reference uses if an experiment file is silent (its conf/config.yaml).
 EXPERIMENT_DEFAULTS = {"classify_past": False, "classifier_dropout": 0.0, "past_loss_weight": 0.0}
 # Fields that no tensor shows; left at AVTConfig's defaults with a warning unless given.
 NOT_IN_WEIGHTS = ("num_frames", "frame_rate", "tau_a", "tau_o", "classify_past", "id2label")
@@ -93,8 +93,8 @@ def convert_avt_checkpoint(
             `expts/12_egtea_avt.txt`.
 
     Raises:
-        ValueError: where the file holds keys that are not part of AVT (all are listed), where a head count is missing,
-            where an override contradicts the weights, or where these are not finite.
+        ValueError: If the file holds keys that are not part of AVT (all are listed), if a head count is missing,
+            if an override contradicts the weights, or if these are not finite.
     """
     state = _load_state(Path(path))
     weights, unknown = _rename(state)
@@ -126,7 +126,7 @@ def read_experiment_config(path: str | Path) -> dict:
             remove keys.
 
     Raises:
-        ValueError: for a line without `=`, and for a sweep of several values where one is needed.
+        ValueError: If a line has no `=`, or a sweep of several values is given for a key that needs one value.
     """
     settings = {}
     for number, line in enumerate(read_user_text(path).splitlines(), start=1):
@@ -296,7 +296,7 @@ def _labels(state: dict[str, torch.Tensor], given: dict) -> dict:
 
 
 def _num_classes(state: dict[str, torch.Tensor], name: str) -> int:
-    """Returns how many actions, verbs or nouns the weights distinguish; 0 where they have none."""
+    """Returns how many actions, verbs or nouns the weights distinguish; 0 if they have none."""
     if f"classifiers.{name}.weight" in state:
         return state[f"classifiers.{name}.weight"].shape[0]
     return state.get(f"cls_map_{name}_action", torch.empty(0, 0)).shape[1]

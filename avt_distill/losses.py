@@ -58,7 +58,7 @@ def distillation_loss(
             over the best 50 one of 0.4.
 
     Raises:
-        ValueError: for shapes that differ, which would broadcast, and options out of range.
+        ValueError: If the shapes differ, which would broadcast, or an option is out of range.
     """
     _check(student_logits, teacher_logits, temperature, top_k, mask, reduction)
     teacher_logits = teacher_logits.detach().float()

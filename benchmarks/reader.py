@@ -58,7 +58,7 @@ class Space:
 
     Args:
         num_actions (`int`): A.
-        num_verbs, num_nouns (`int`): Of the parts; 0 where an action is a part of its own.
+        num_verbs, num_nouns (`int`): Of the parts; 0 if an action is a part of its own.
         mean_s (`float`): Seconds that an action lasts.
         accuracy (`float`): Share of frames that the recognizer has right.
         actions_a_video (`int`): Length of a script.

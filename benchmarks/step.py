@@ -132,7 +132,7 @@ def run(args: argparse.Namespace) -> dict:
     """Measures one way of one model in this process.
 
     Raises:
-        ValueError: for a way that the model or this machine does not have.
+        ValueError: If the model or this machine does not have this way.
     """
     if args.threads is not None:
         torch.set_num_threads(args.threads)
@@ -185,7 +185,7 @@ def run(args: argparse.Namespace) -> dict:
 
 
 def unavailable(model: str, way: str, device: str) -> str | None:
-    """Returns why a way cannot be measured here, in a sentence; `None` where it can."""
+    """Returns why a way cannot be measured here, in a sentence; `None` if it can."""
     if not WAYS[way].has_flash:
         return None
     if MODELS[model]["config"].get("backbone_config", {}) is None:
@@ -204,7 +204,7 @@ def make_config(name: str) -> AVTConfig:
 
 
 def throughput(config: AVTConfig, batch_size: int, seconds: float, peak_tflops: float | None) -> dict[str, float]:
-    """Returns clips and frames per second of training steps, TFLOP/s, and where the peak is given their share of it."""
+    """Returns clips and frames per second of training steps, TFLOP/s, and if the peak is given their share of it."""
     tflops = batch_size * training_tflop(config) / seconds
     share = {} if peak_tflops is None else {"share_of_peak": tflops / peak_tflops}
     clips_per_s = batch_size / seconds
@@ -280,7 +280,7 @@ def report(model: str, ways: dict[str, dict]):
 
 
 def check_loss(way: str, loss: float, expected: float):
-    """Raises an `AssertionError` where a way's loss is not that of the same model."""
+    """Raises an `AssertionError` if a way's loss is not that of the same model."""
     difference = abs(loss - expected)
     if not difference <= (AS_EQUAL_BF16 if WAYS[way].is_bf16 else AS_EQUAL):
         raise AssertionError(f"{way} is another model: its loss differs by {difference:.1e}.")

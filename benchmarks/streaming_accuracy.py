@@ -132,7 +132,7 @@ class Streamed:
         return scores, moments.tolist(), [video_id] * len(moments), times
 
     def accuracy(self, factor: float, *, with_encoder: bool = True) -> dict[str, float]:
-        """Returns top-1 and top-5 where the measured runtime is multiplied by a factor; 0 for none."""
+        """Returns top-1 and top-5 if the measured runtime is multiplied by a factor; 0 for none."""
         runtime_s = factor * (self.runtime_s if with_encoder else self.runtime_s - self.encoder_s)
         options = {"videos": self.rows["video_id"].to_numpy(), "window_videos": self.videos, "tau_a": self.config.tau_a}
         index = streaming_indices(self.rows["start_s"].to_numpy(), self.ends_s, runtime_s, **options)

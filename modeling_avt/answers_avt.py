@@ -26,15 +26,15 @@ def answer_to(
 
     Args:
         question (`Question`): It.
-        scores (`torch.Tensor` of shape `(K, A)`): Of the next action, and where there is no reader, of each further
+        scores (`torch.Tensor` of shape `(K, A)`): Of the next action, and if there is no reader, of each further
             step of the roll-out.
         config (`AVTConfig`): Names the actions.
-        at_s (`float`, *optional*): When the answer is given; `None` where there is no clock.
+        at_s (`float`, *optional*): When the answer is given; `None` if there is no clock.
         reader (`HistoryReader`, *optional*): Has read the video up to that moment.
         read_until_s (`float`, *optional*): That moment on the reader's clock.
 
     Raises:
-        ValueError: where a score is not finite, and for a timeline without a clock.
+        ValueError: If a score is not finite, or a timeline is requested without a clock.
     """
     calibration = calibration_of(config, reader)
     scores = calibration.calibrated(scores)
@@ -102,7 +102,7 @@ def most_likely(logits: torch.Tensor, config, top_k: int) -> list[dict]:
         top_k (`int`): How many to return, at most.
 
     Raises:
-        ValueError: where a score is not finite: softmax would answer NaN, or make one action certain.
+        ValueError: If a score is not finite: softmax would answer NaN, or make one action certain.
     """
     check_scores(logits)
     scores, actions = logits.float().softmax(-1).topk(min(top_k, len(logits)))
@@ -132,7 +132,7 @@ def observed_for(entry: dict, window: dict) -> dict:
 
 
 def check_observed_alike(video_processor, config):
-    """Raises `ValueError` where a processor samples other moments than the model was trained on."""
+    """Raises `ValueError` if a processor samples other moments than the model was trained on."""
     for name in ("num_frames", "frame_rate", "tau_o", *CLIP_CONTRACT):
         ours, models = getattr(video_processor, name), getattr(config, name)
         if ours != models:

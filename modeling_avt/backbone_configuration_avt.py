@@ -15,7 +15,7 @@ def checked_backbone(name: str, value: Any) -> PretrainedConfig | None:
     """Returns the configuration of an image or video model, given as one or as a dict.
 
     Raises:
-        ValueError: for what is no such configuration.
+        ValueError: If `value` is not such a configuration.
     """
     if value is None or isinstance(value, PretrainedConfig):
         return value

@@ -201,7 +201,7 @@ class Reading:
         return self._moment_later(beam, nothing, self.num_frames + moment)[0]
 
     def _per_action(self, beam: Beam, log_shares: np.ndarray) -> np.ndarray:
-        """Returns the probability of each action, where hypotheses have these log shares `(C,)`: `(A,)`."""
+        """Returns the probability of each action, if hypotheses have these log shares `(C,)`: `(A,)`."""
         logs = log_shares[:, None] + beam.log_probs
         shares = np.exp(logs - logs.max())
         sums = np.bincount(beam.followers.ravel(), shares.ravel(), minlength=self.tables.num_actions)

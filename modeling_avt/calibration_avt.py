@@ -22,7 +22,7 @@ class Calibration:
             keep the `error_rate`.
 
     Raises:
-        ValueError: for values out of range.
+        ValueError: If a value is out of range.
     """
 
     temperature: float = 1.0

@@ -71,7 +71,7 @@ class ReaderSettings:
         calibration (`dict`, *optional*): Of what the model and the reader answer together: see `Calibration`.
 
     Raises:
-        ValueError: for values out of range.
+        ValueError: If a value is out of range.
     """
 
     frame_rate: float
@@ -171,7 +171,7 @@ class AVTConfig(PretrainedConfig):
         backbone_config (`PretrainedConfig` or `dict`, *optional*, defaults to ViT-B/16 at 224 px): Configuration of any
             Hugging Face image model, run on each frame, or video model, run on the clip that ends there. `None`: the
             model has no backbone and takes `video_features` of width `feature_dim`.
-        feature_dim (`int`, *optional*): Width D of one moment's feature. Read off `backbone_config` where that names a
+        feature_dim (`int`, *optional*): Width D of one moment's feature. Read off `backbone_config` if that names a
             width; required without a backbone.
         clip_num_frames (`int`, *optional*): Frames L of the clip that a video model sees at each sampled moment.
             Default: as many as `backbone_config` says that it was trained on. `None` for image models.
@@ -211,7 +211,7 @@ class AVTConfig(PretrainedConfig):
         recognizes_frames (`bool`, *optional*, defaults to `False`): Classify what each observed frame itself shows, an
             action or, as class A, the background (`frame_logits`).
         recognizer_feature_dim (`int`, *optional*): Width of the leading columns of the frame features that the
-            recognizer reads, where later ones are memory of what was before. Default: all.
+            recognizer reads, if later ones are memory of what was before. Default: all.
         head_feature_dim (`int`, *optional*): Width of the trailing columns that all else reads. Default: all.
         classify_past (`bool`, *optional*, defaults to `True`): Whether the classifiers also run on the observed frames
             (`past_logits`).
@@ -245,8 +245,8 @@ class AVTConfig(PretrainedConfig):
     given anew: the old map describes the old actions.
 
     Raises:
-        ValueError: for a field out of range, when it is set too, and where fields contradict each other, naming the
-            field, the value and what is accepted.
+        ValueError: If a field is out of range, also when it is set later, or fields contradict each other. The message
+            names the field, the value and what is accepted.
     """
 
     model_type = "avt"
@@ -322,7 +322,7 @@ class AVTConfig(PretrainedConfig):
         num_labels: int | None = None,
         **kwargs,
     ):
-        # Transformers only warns where these contradict each other.
+        # Transformers only warns if these contradict each other.
         id2label = settled_labels(id2label, label2id, num_labels) or {0: "LABEL_0", 1: "LABEL_1"}
         label2id = {label: index for index, label in id2label.items()}
         self.backbone_config = backbone_config
@@ -401,7 +401,7 @@ class AVTConfig(PretrainedConfig):
         """Returns the fields of a checkpoint; see `PretrainedConfig.get_config_dict`.
 
         Raises:
-            ImportError: for a built-in pipeline that would show the model other frames than it observes.
+            ImportError: If a built-in pipeline would show the model other frames than it observes.
         """
         if kwargs.get("_from_pipeline") == "video-classification":
             of = "Use pipeline('action-anticipation'): pipeline('video-classification')"
@@ -435,7 +435,7 @@ class AVTConfig(PretrainedConfig):
         return {label_type: len(maps[label_type]) for label_type in self.label_types}
 
     def check_consistency(self):
-        """Raises `ValueError` where fields contradict each other.
+        """Raises `ValueError` if fields contradict each other.
 
         Runs at construction, and again when a model is built or a configuration saved, as fields can be set, and dicts
         changed, in between.

@@ -15,7 +15,7 @@ CLASS_TOKENS = ("cls_token", "class_embedding")  # how the names of their parame
 
 
 def backbone_class(backbone_config) -> tuple[type[PreTrainedModel], dict]:
-    """Returns the model class for a configuration, and the arguments that leave out its pooler where it allows to."""
+    """Returns the model class for a configuration, and the arguments that leave out its pooler if it allows to."""
     found: Any = MODEL_MAPPING[type(backbone_config)]  # a class, or several, whatever its annotation says
     model_class = found[0] if isinstance(found, (list, tuple)) else found
     leave_out_pooler = "add_pooling_layer" in inspect.signature(model_class.__init__).parameters
@@ -36,7 +36,7 @@ def has_class_token(backbone: nn.Module) -> bool:
 def encode(backbone: Any, pixel_values: torch.Tensor, config: Any, has_class_token: bool) -> torch.Tensor:
     """Returns what a backbone makes of frames or clips: one feature for each, or for a probe its tokens.
 
-    A feature is the backbone's own pooled output where it has one, else its class token, else the mean over tokens. The
+    A feature is the backbone's own pooled output if it has one, else its class token, else the mean over tokens. The
     pooler that some models add on request (ViT's tanh layer) is left out, as in the reference. With
     `config.use_predictor`, V-JEPA 2's predicted tokens come after its own: their mean is the later half of the feature.
 
@@ -51,7 +51,7 @@ def encode(backbone: Any, pixel_values: torch.Tensor, config: Any, has_class_tok
         whatever the frames' is.
 
     Raises:
-        ValueError: for frames of a size that V-JEPA 2's positions are not for.
+        ValueError: If V-JEPA 2's positions do not match the size of the frames.
     """
     pixel_values = pixel_values.to(compute_dtype(backbone))
     of_vjepa = has_predictor(backbone.config)

@@ -38,7 +38,7 @@ class Question:
         horizon_s (`float`, *optional*): Ask for a timeline of so many seconds instead.
 
     Raises:
-        ValueError: for numbers out of range, and where both `num_actions` and `horizon_s` are given.
+        ValueError: If a number is out of range, or both `num_actions` and `horizon_s` are given.
     """
 
     top_k: int = 5
@@ -58,7 +58,8 @@ class Question:
         """Returns how far a model without a reader has to roll out, in steps.
 
         Raises:
-            ValueError: for what its roll-out was not trained to answer, and a horizon before its first step.
+            ValueError: If the roll-out was not trained to answer the question, or the horizon ends before its first
+                step.
         """
         trained = config.num_future_actions
         if self.horizon_s is None:
@@ -94,7 +95,7 @@ def continued(
 ) -> tuple[np.ndarray, np.ndarray]:
     """Returns sequences of the actions that come next: ids `(K, Z)` and log probabilities `(K,)`.
 
-    The likeliest are found by a beam search, and come likeliest first; there are fewer where fewer are possible. Of
+    The likeliest are found by a beam search, and come likeliest first; there are fewer if fewer are possible. Of
     more than 32 histories, the likeliest 32 are continued. The log probability of a sample is that of its actions, each
     given those before it and the history that it continues.
 

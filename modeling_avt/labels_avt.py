@@ -25,7 +25,7 @@ def id_to_label(name: str, labels: Any) -> dict[int, str] | None:
         labels (`Mapping`): Names by id; ids may be text, as in JSON, or NumPy's. `None` stays `None`.
 
     Raises:
-        ValueError: for ids that are no numbers or leave gaps, for names that are no text, and for repeated ones.
+        ValueError: If an id is not a number or ids leave gaps, or if a name is not text or is repeated.
     """
     if labels is None:
         return None
@@ -42,7 +42,7 @@ def label_to_id(name: str, ids: Any) -> dict[str, int] | None:
     """Returns ids by name. Ids may be text, as transformers' example scripts write them, or NumPy's.
 
     Raises:
-        ValueError: for anything else.
+        ValueError: If `ids` is anything else.
     """
     if ids is None:
         return None
@@ -68,10 +68,10 @@ def verb_noun_pairs(name: str, mapping: Any) -> list[list[int]] | None:
 
 
 def settled_labels(id2label: Any, label2id: Any, num_labels: Any) -> dict[int, str] | None:
-    """Returns names by id as the given ones of three arguments have them, or `None` where none is given.
+    """Returns names by id as the given ones of three arguments have them, or `None` if none is given.
 
     Raises:
-        ValueError: where they contradict each other.
+        ValueError: If they contradict each other.
     """
     names, ids = id_to_label("id2label", id2label), label_to_id("label2id", label2id)
     count = None if num_labels is None else NUM_LABELS("num_labels", num_labels)
@@ -98,7 +98,7 @@ def with_given(fields: Mapping[str, Any], given: Mapping[str, Any]) -> dict[str,
     """Returns a checkpoint's fields with those that the caller gives, without the maps that other labels make void.
 
     The verb and noun of each action belong to the checkpoint's own actions: with other actions, they are left out
-    unless given anew. The names of verbs and nouns stay where the checkpoint has classifiers of them.
+    unless given anew. The names of verbs and nouns stay if the checkpoint has classifiers of them.
 
     Args:
         fields (`Mapping`): The fields in the checkpoint's `config.json`.

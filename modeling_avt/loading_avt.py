@@ -44,11 +44,11 @@ def load_whole(
             head of a language model. Default: none.
         left_out (sequence of `str`, *optional*): Beginnings of names of weights in the checkpoint that the caller does
             without. `None`: all outside of the base model. Default: none.
-        advice (`str`, *optional*): The next step where weights have other sizes than the configuration says.
+        advice (`str`, *optional*): The next step if weights have other sizes than the configuration says.
 
     Raises:
-        ValueError: where weights are missing, left over, of other sizes or not finite.
-        OSError: where a file is damaged, naming it; and for what `load` does not find.
+        ValueError: If weights are missing, left over, of other sizes or not finite.
+        OSError: If a file is damaged, with its name; also if `load` does not find the checkpoint.
     """
     model, report = load_with_report(load, source, *args, advice=advice, **kwargs)
     check_loaded(model, report, source, new=new, left_out=left_out)

@@ -8,7 +8,7 @@ IGNORED_LABEL = -100
 
 
 def classification_loss(logits: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
-    """Returns the cross-entropy, averaged over labelled examples; 0 where none is labelled.
+    """Returns the cross-entropy, averaged over labelled examples; 0 if none is labelled.
 
     Args:
         logits (`torch.Tensor` of shape `(..., A)`): Scores before softmax.
@@ -28,10 +28,10 @@ def past_action_loss(
         past_labels (`torch.LongTensor` of shape `(B, T)`): Action ids; -100 marks an unlabelled frame.
         normalizer (`str`, *optional*, defaults to `"labelled"`): `"labelled"`: mean over the labelled frames of the
             batch. `"all"`: the sum over B * T frames, divided by B * T, as the reference does (func/train.py:213),
-            where unlabelled frames count in the denominator.
+            if unlabelled frames count in the denominator.
 
     Raises:
-        ValueError: for another `normalizer`.
+        ValueError: If `normalizer` is neither.
     """
     if normalizer == "labelled":
         return classification_loss(past_logits, past_labels)

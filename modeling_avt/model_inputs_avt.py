@@ -12,7 +12,7 @@ def check_inputs(
     frame_mask: torch.Tensor | None,
     num_future_steps: int,
 ):
-    """Raises `ValueError` where the arguments of `AVTForAnticipation.forward` do not fit the model, or each other."""
+    """Raises `ValueError` if the arguments of `AVTForAnticipation.forward` do not fit the model, or each other."""
     if video_features is None and pixel_values_videos is not None:
         _check_pixels(config, pixel_values_videos)
         batch_size, num_frames = pixel_values_videos.shape[0], pixel_values_videos.shape[-4]

@@ -79,8 +79,8 @@ class AVTPreTrainedModel(PreTrainedModel):
         the caller's to judge.
 
         Raises:
-            ValueError: where weights are missing, left over, of other sizes or not finite.
-            OSError: where a file is damaged, or missing.
+            ValueError: If weights are missing, left over, of other sizes or not finite.
+            OSError: If a file is damaged or missing.
         """
         model, report = load_with_report(
             super().from_pretrained, pretrained_model_name_or_path, *args, advice=OTHER_LABELS, **kwargs
@@ -135,7 +135,7 @@ class AVTHead(GPT2Model):
 class AVTModel(AVTPreTrainedModel):
     """Frame encoder, and causal head or probe, without classifiers."""
 
-    feature_mean: torch.Tensor  # (D,), where `config.standardize_features`
+    feature_mean: torch.Tensor  # (D,), if `config.standardize_features`
     feature_deviation: torch.Tensor
     probe: AttentiveProbe | None
     head: Any  # an `AVTHead`, or `None` beside a probe
@@ -153,7 +153,7 @@ class AVTModel(AVTPreTrainedModel):
             self.backbone.apply(self._init_weights)
             self.has_class_token = has_class_token(self.backbone)
         width = config.feature_dim
-        assert width is not None  # the configuration reads it off the backbone where it is not given
+        assert width is not None  # the configuration reads it off the backbone if it is not given
         if config.standardize_features:
             self.register_buffer("feature_mean", torch.zeros(width))
             self.register_buffer("feature_deviation", torch.ones(width))
@@ -191,7 +191,7 @@ class AVTModel(AVTPreTrainedModel):
             whatever the frames' is.
 
         Raises:
-            ValueError: without a backbone, or where the backbone's features are not `config.feature_dim` wide.
+            ValueError: If there is no backbone, or its features are not `config.feature_dim` wide.
         """
         if self.backbone is None or self.config.backbone_config is None:
             raise ValueError(without_backbone(self.config, "give video_features (B, T, D)"))
@@ -280,7 +280,7 @@ class AVTModel(AVTPreTrainedModel):
         return features[..., features.shape[-1] - (self.config.head_feature_dim or features.shape[-1]) :]
 
     def standardize(self, features: torch.Tensor) -> torch.Tensor:
-        """Returns frame features `(..., D)`, each column shifted and scaled where `config.standardize_features`."""
+        """Returns frame features `(..., D)`, each column shifted and scaled if `config.standardize_features`."""
         if not self.config.standardize_features:
             return features
         return (features - self.feature_mean) / self.feature_deviation
@@ -371,7 +371,7 @@ class AVTForAnticipation(AVTPreTrainedModel):
                 D)` the mean is read.
 
         Raises:
-            ValueError: unless `config.recognizes_frames`.
+            ValueError: If `config.recognizes_frames` is `False`.
         """
         if self.recognizer is None:
             raise ValueError("config.recognizes_frames is not set: train a model with it to recognize frames.")
@@ -384,7 +384,7 @@ class AVTForAnticipation(AVTPreTrainedModel):
         """Makes a reader part of the model, and of its checkpoints; `None` takes it away.
 
         Raises:
-            ValueError: for a reader of other actions, and for a model that recognizes no frames.
+            ValueError: If the reader was fitted on other actions, or the model does not recognize frames.
         """
         previous = self.config.reader
         self.config.reader = None if reader is None else asdict(reader.settings)
@@ -451,8 +451,8 @@ class AVTForAnticipation(AVTPreTrainedModel):
                 1.
 
         Raises:
-            ValueError: where inputs or labels do not fit the model, naming the argument, its shape or value and what is
-                accepted.
+            ValueError: If inputs or labels do not fit the model. The message names the argument, its shape or value and
+                what is accepted.
         """
         future_labels = future_labels if self.config.num_future_actions > 1 else None
         if future_labels is not None:

@@ -1,7 +1,7 @@
 """Which numbers a model computes with: the type of its inputs, and the bounds that features, weights and scores keep.
 
 A score that is computed from NaN, infinity or an overflow is a number like any other after softmax, so what is not
-finite is refused where it comes in and where answers are formed.
+finite is refused when it comes in and when answers are formed.
 """
 
 import torch
@@ -62,9 +62,9 @@ def check_scores(scores: torch.Tensor):
 
 
 def check_weights(model: nn.Module, source: str):
-    """Raises `ValueError` where a weight is not finite, or too large to compute with; packed ones are not looked at.
+    """Raises `ValueError` if a weight is not finite, or too large to compute with; packed ones are not looked at.
 
-    It reads all weights, so it is called where a model is loaded or a pipeline or stream is made, and not for each
+    It reads all weights, so it is called when a model is loaded or a pipeline or stream is made, and not for each
     answer.
 
     Args:
@@ -91,5 +91,5 @@ def check_weights(model: nn.Module, source: str):
 def _is_computable(values: torch.Tensor) -> bool:
     if not values.numel():
         return True
-    smallest, largest = values.detach().aminmax()  # both NaN where one value is
+    smallest, largest = values.detach().aminmax()  # both NaN if one value is
     return smallest.item() >= -LARGEST and largest.item() <= LARGEST

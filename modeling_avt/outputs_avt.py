@@ -20,7 +20,7 @@ class AVTModelOutput(ModelOutput):
         future_features (`torch.Tensor` of shape `(B, K, C)`): The K moments after the observed window; of a probe what
             its Q queries found, `(B, Q, D)`.
         observed_features (`torch.Tensor` of shape `(B, T, D)`): The observed frames before the mapper, standardized
-            where `config.standardize_features`; of a probe the mean over the tokens of each moment.
+            if `config.standardize_features`; of a probe the mean over the tokens of each moment.
         hidden_states, attentions (`tuple[torch.Tensor]`, *optional*): Of the head over the observed frames.
     """
 
@@ -34,7 +34,7 @@ class AVTModelOutput(ModelOutput):
 
 @dataclass
 class AVTAnticipationOutput(ModelOutput):
-    """Scores for the next action, and the losses where labels were given.
+    """Scores for the next action, and the losses if labels were given.
 
     Args:
         loss (`torch.Tensor`, scalar, *optional*, returned when any labels are given):

@@ -16,7 +16,7 @@ from .temporal_avt import TIME_SLACK_S
 from .video_source_avt import VideoDecodeError, import_av, naming_errors
 
 CODECS = {".jpg": "mjpeg", ".jpeg": "mjpeg", ".png": "png", ".bmp": "bmp", ".webp": "webp"}
-RATE = "?frames_per_second="  # between folder and rate where a video has to be text, as in rows
+RATE = "?frames_per_second="  # between folder and rate when a video has to be text, as in rows
 _NUMBERED = re.compile(r"(.*?)(\d+)(\.\w+)", re.DOTALL)
 
 
@@ -48,7 +48,7 @@ class PictureFolder:
         """Returns the pictures in the order of their numbers.
 
         Raises:
-            VideoDecodeError: for no pictures, pictures of several names or kinds, and numbers that are missing.
+            VideoDecodeError: If there are no pictures, pictures of several names or kinds, or gaps in the numbers.
         """
         found = numbered_pictures(self.path)
         kinds = sorted({(prefix, suffix) for _, prefix, suffix, _ in found})
@@ -71,7 +71,7 @@ class PictureFolder:
         """Returns the picture shown at each time, decoded (`av.VideoFrame`); the very end shows the last.
 
         Raises:
-            VideoDecodeError: for times after the end, and for pictures that cannot be decoded.
+            VideoDecodeError: If a time is after the end, or a picture cannot be decoded.
         """
         files = self.files()
         frames = {}
@@ -89,7 +89,7 @@ def picture_folder(video) -> PictureFolder | None:
     """Returns the folder of pictures that a video is, or `None` for other videos.
 
     Raises:
-        VideoDecodeError: for a folder of pictures without a rate.
+        VideoDecodeError: If a folder of pictures has no rate.
     """
     if isinstance(video, PictureFolder) or not isinstance(video, (str, os.PathLike)):
         return video if isinstance(video, PictureFolder) else None
@@ -115,7 +115,7 @@ def numbered_pictures(folder: str | os.PathLike) -> list[tuple[int, str, str, st
 
 
 def decode_picture(path: str):
-    """Returns a picture, `av.VideoFrame`; raises `VideoDecodeError` where it cannot be decoded."""
+    """Returns a picture, `av.VideoFrame`; raises `VideoDecodeError` if it cannot be decoded."""
     av = import_av()
     with naming_errors(path, "it is no picture that can be decoded"), open(path, "rb") as file:
         codec: Any = av.CodecContext.create(CODECS[os.path.splitext(path)[1].lower()], "r")

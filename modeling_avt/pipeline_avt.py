@@ -61,7 +61,7 @@ class ActionAnticipationPipeline(Pipeline):
         kwargs: Further defaults of `__call__`.
 
     Raises:
-        ValueError: for a model of another kind or with weights that are not finite, and for a video processor that is
+        ValueError: If the model is of another kind or has weights that are not finite, or if the video processor is
             missing or samples other moments than the model was trained on.
     """
 
@@ -70,7 +70,7 @@ class ActionAnticipationPipeline(Pipeline):
 
     _load_processor = False
     _load_image_processor = False
-    _load_video_processor = None  # where there is one: a model that takes features has none
+    _load_video_processor = None  # if there is one: a model that takes features has none
     _load_feature_extractor = False
     _load_tokenizer = False
 
@@ -124,7 +124,7 @@ class ActionAnticipationPipeline(Pipeline):
                 which has durations of actions, or without one from the roll-out, which answers from `tau_a` on, a step
                 each `1 / frame_rate` seconds.
             reader (`bool`, *optional*): Whether the checkpoint's `HistoryReader` answers together with the model.
-                Default: where there is one. It reads the video from the beginning on, `reader.frame_rate` frames a
+                Default: if there is one. It reads the video from the beginning on, `reader.frame_rate` frames a
                 second: for a moment at 600 s and 1 frame/s, 600 more frames are decoded and encoded.
             read_from_s (`float`, *optional*, defaults to 0): Where the reader begins, to save that: what was done
                 before is then unknown to it. Also for arrays that begin later than the video.
@@ -147,7 +147,7 @@ class ActionAnticipationPipeline(Pipeline):
             `{"label", "verb", "noun"}`, in order, and `score` is the probability of the sequence (of a sample, that
             of its actions, each given those before it). With `horizon_s` it
             holds what happens when: `{"label", "verb", "noun", "score", "starts_at_s", "ends_at_s"}` each, in order of
-            time and without gaps; `label` is `None` where most likely no action happens. Both have the window, too.
+            time and without gaps; `label` is `None` if most likely no action happens. Both have the window, too.
 
             With a reader each answer, and each moment of a timeline, also has `history`: what was done so far,
             `{"label", "action", "start_s", "probability"}` each, oldest first, 64 actions at most.
@@ -156,9 +156,9 @@ class ActionAnticipationPipeline(Pipeline):
             that works as it is asked: wrap it into `tqdm` to see how far it is.
 
         Raises:
-            VideoDecodeError: where a file cannot be read, or ends before `at`.
-            ValueError: for arrays that are neither frames nor features of this model, for moments outside of them, and
-                where observed features or the model's scores are not finite.
+            VideoDecodeError: If a file cannot be read, or ends before `at`.
+            ValueError: If an array holds neither frames nor features of this model, a moment is outside of it, or
+                observed features or the model's scores are not finite.
         """
         is_array = isinstance(videos, (np.ndarray, torch.Tensor))
         is_batch = is_array and videos.ndim == (5 if is_uint8(videos) else 3)
@@ -236,8 +236,8 @@ class ActionAnticipationPipeline(Pipeline):
 
         `pixel_values (F, 3, H, W)`, with `clips (U, L)` that index into them, or `video_features (U, D)`; `positions
         (M, T)`, which index into the U moments that are distinct; `frame_mask (M, T)`; `at_s`, M floats, or `[None]`
-        where there is no clock; `is_timeline`; and what the reader reads, `read_s`, G floats, and `read_positions
-        (G,)`, both empty where it does not.
+        if there is no clock; `is_timeline`; and what the reader reads, `read_s`, G floats, and `read_positions
+        (G,)`, both empty if it does not.
         """
         source = to_source(video, frames_per_second)
         self._check_source(source)
@@ -371,7 +371,7 @@ class ActionAnticipationPipeline(Pipeline):
         return [{"answers": of_video, **rest} for of_video, rest in zip(answers, kept, strict=True)]
 
     def _answers(self, asked: Question, video: dict, features: torch.Tensor, scores: torch.Tensor) -> Iterator[dict]:
-        """Yields what is anticipated at each of M moments, and where a reader reads the video, what was done."""
+        """Yields what is anticipated at each of M moments, and if a reader reads the video, what was done."""
         config = self.model.config
         if not video["read_s"]:
             for of_moment, at_s in zip(scores, video["at_s"], strict=True):

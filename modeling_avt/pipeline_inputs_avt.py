@@ -89,7 +89,7 @@ def to_source(video, frames_per_second: float | None) -> VideoFile | ObservedWin
         frames_per_second (`float`, *optional*): The clock of an array that does not bring its own.
 
     Raises:
-        ValueError: for what is no video, and for options that do not fit it.
+        ValueError: If `video` is not a video, or an option does not fit it.
     """
     given = dict(video) if isinstance(video, Mapping) else {"video": video}
     if set(given) == {"bytes", "path"}:  # as `datasets` writes videos that it does not decode

@@ -44,7 +44,7 @@ class HistoryReader(nn.Module):
     Buffers: `log_prior` float32 `(A + 1,)` of the classes of a frame; `leave_phase` `(A,)`, the probability to leave a
     phase of each action in a frame; `gap_after` `(A,)`, that a gap follows it and not an action; `leave_gap` and
     `leave_start` `(1,)`, the probability to leave a gap, and the time before the first action; and those of
-    `transitions`. They are on the CPU or wherever the model is, and keep float32 where it is cast: the arithmetic is
+    `transitions`. They are on the CPU or wherever the model is, and keep float32 when it is cast: the arithmetic is
     numpy's, in float64, on the CPU.
 
     Args:
@@ -110,8 +110,8 @@ class HistoryReader(nn.Module):
                 frame_rate` seconds apart. Where frames are missing, time passes without evidence.
 
         Raises:
-            ValueError: for another shape, for scores or a time that are not finite, and for a time that does not go
-                forward. The reader is then as it was.
+            ValueError: If the shape is wrong, a score or the time is not finite, or the time does not increase. The
+                reader is then unchanged.
         """
         frame = self._checked(frame_log_probs, (self.num_actions + 1,))
         reading, time_s = self._reading, SECONDS("time_s", time_s)
@@ -185,7 +185,7 @@ class HistoryReader(nn.Module):
             `torch.Tensor` of shape `(A,)`: float64.
 
         Raises:
-            ValueError: before the first frame, and for moments that are not finite or lie before the last frame.
+            ValueError: If no frame has been read yet, or the moment is not finite or before the last frame.
         """
         tau_a = 1 / self.settings.frame_rate if tau_a is None else SECONDS_AHEAD("tau_a", tau_a)
         return _log_answer(self._begun().starts(max(1, self._frames_until(at_s, tau_a))))
@@ -203,14 +203,14 @@ class HistoryReader(nn.Module):
 
         Args:
             num_actions (`int`): Z, from 1 to 1,000.
-            num_sequences (`int`, *optional*, defaults to 5): K. There are fewer where fewer are possible.
+            num_sequences (`int`, *optional*, defaults to 5): K. There are fewer if fewer are possible.
             do_sample (`bool`, *optional*, defaults to `False`): Draw sequences with torch's default generator instead.
 
         Returns:
             `torch.Tensor` int64 `(K, Z)` and float64 `(K,)`: see `futures_avt.continued`.
 
         Raises:
-            ValueError: before the first frame, and for numbers out of range.
+            ValueError: If no frame has been read yet, or a number is out of range.
         """
         beam = self._begun().beam
         sequences, log_probs = continued(
@@ -291,7 +291,7 @@ class HistoryReader(nn.Module):
         return array
 
     def _apply(self, fn, recurse=True):
-        """Moves tables with the model, and leaves their precision as it is where the model is cast."""
+        """Moves tables with the model, and leaves their precision as it is when the model is cast."""
 
         def moved(tensor: torch.Tensor) -> torch.Tensor:
             result = fn(tensor)

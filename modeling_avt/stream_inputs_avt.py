@@ -81,7 +81,7 @@ def checked_frame(frame, config) -> torch.Tensor:
     """Returns a copy of a frame, on the CPU, or of its features.
 
     Raises:
-        ValueError: for what the model of `config` does not take.
+        ValueError: If the model of `config` does not accept the frame.
     """
     if not isinstance(frame, torch.Tensor):
         frame = torch.from_numpy(_as_array(frame))

@@ -80,7 +80,7 @@ class AVTStream:
             or a whole fraction of it, with as many more frames encoded and features kept.
         top_k (`int`, *optional*, defaults to 5): How many actions an answer holds.
         reader (`bool`, *optional*): Whether the checkpoint's `HistoryReader` answers together with the model. It reads
-            a frame every `1 / reader.frame_rate` seconds, which is encoded for it. Default: where there is one.
+            a frame every `1 / reader.frame_rate` seconds, which is encoded for it. Default: if there is one.
         num_actions, num_sequences, do_sample, horizon_s (*optional*): Ask for sequences of the next actions, or for a
             timeline, as in the pipeline.
         max_gap_s (`float`, *optional*, defaults to 60.0): The longest gap between two frames, in seconds, after which
@@ -95,10 +95,10 @@ class AVTStream:
         num_restarts (`int`): How often a clock that was set began a new video since the last `reset`.
 
     The memory in use does not grow: two frames, the features of one window, and a reader's hypotheses; for a video
-    model also the prepared frames of one clip, or all that come during it where they are fewer than `every` asks for.
+    model also the prepared frames of one clip, or all that come during it if they are fewer than `every` asks for.
 
     Raises:
-        ValueError: where processor and model disagree, an argument is out of range, or a weight is not finite.
+        ValueError: If processor and model disagree, an argument is out of range, or a weight is not finite.
     """
 
     def __init__(
@@ -198,8 +198,8 @@ class AVTStream:
         A second frame at the time of the one before (to a microsecond) is taken for a repetition and left out.
 
         Raises:
-            ValueError: for a frame of another type or shape, for features or scores that are not finite, and for a time
-                that is no number. The stream is then as it was.
+            ValueError: If the frame has another type or shape, features or scores are not finite, or the time is not a
+                number. The stream is then unchanged.
         """
         return self.push_together([self], [frame], [time_s])[0]
 
@@ -210,8 +210,8 @@ class AVTStream:
         time is believed: it confirms a frame set aside that lies before it.
 
         Raises:
-            ValueError: before the first frame, for a time before one that is already known, and for one more than 30
-                years after the first frame. The stream is then as it was.
+            ValueError: If no frame has been pushed yet, if the time is before one that is already known, or if it is
+                more than 30 years after the first frame. The stream is then unchanged.
         """
         now, aside = self._now, self._set_aside
         if now is None:
@@ -230,8 +230,8 @@ class AVTStream:
         All frames are encoded together, 32 in one call of the backbone, all answers computed in one call of the head.
 
         Raises:
-            ValueError: as `push`, and for streams of different models, a stream given twice or lists of different
-                lengths. All streams are then as they were.
+            ValueError: See `push`; also if the streams have different models, a stream is given twice, or the lists
+                differ in length. All streams are then unchanged.
         """
         if not len(streams) == len(frames) == len(times_s):
             raise ValueError(
@@ -281,7 +281,7 @@ class AVTStream:
         return int((elapsed_s + TIME_SLACK_S) * self.ticks_per_s) + 1
 
     def _prepare(self, pixels: torch.Tensor) -> torch.Tensor:
-        assert self.video_processor is not None  # the constructor demands it where frames have pixels
+        assert self.video_processor is not None  # the constructor demands it if frames have pixels
         return self.video_processor.preprocess(pixels[None])["pixel_values_videos"][0]
 
 
@@ -313,7 +313,7 @@ class _Said:
 class _Step:
     """What a push or an advance brings about in a stream, which takes it on by `commit` and not before.
 
-    `now` is how far the stream is, afterwards once `show` and `wait_until` have been called; `None` where a video
+    `now` is how far the stream is, afterwards once `show` and `wait_until` have been called; `None` when a video
     begins. `passed` holds the clips that were shown at the moments that passed, each with the number of these.
     """
 
@@ -422,7 +422,7 @@ class _Step:
         newest_first = list(self.features())[::-1][later :: self.stream.stride][: config.num_frames]
         newest = newest_first[0]
         newest_first += [torch.zeros_like(newest)] * (config.num_frames - len(newest_first))
-        # Features differ in device and type where the model was moved or cast between two pushes.
+        # Features differ in device and type if the model was moved or cast between two pushes.
         return torch.stack([kept.to(newest) for kept in newest_first[::-1]]), torch.from_numpy(mask)
 
     def at_s(self) -> float:
@@ -436,7 +436,7 @@ class _Step:
             frame_log_probs (iterator of `np.ndarray` of shape `(A + 1,)`): Of what is observed.
 
         Returns:
-            What it says at the answered moment; `None` where none is answered.
+            What it says at the answered moment; `None` if none is answered.
         """
         assert self.stream.reader is not None
         reader, said = self.stream.reader.fork(), None
@@ -515,7 +515,7 @@ def _take(steps: list[_Step]) -> list[list[dict] | None]:
 
 
 def _read(model, steps: list[_Step]) -> dict[int, _Said]:
-    """Lets readers read what is observed, and returns what they say, by the id of the step, where one is answered."""
+    """Lets readers read what is observed, and returns what they say, by the id of the step, if one is answered."""
     if not steps:
         return {}
     observed = [clip.features for step in steps for clip in step.observed() if clip.features is not None]  # all

@@ -114,7 +114,7 @@ class DistinctClips:
     Args:
         times_s (`np.ndarray` of shape `(F,)`): When the frames are shown, in order.
         clips (`torch.LongTensor` of shape `(U, L)`): The frames of each distinct moment's clip, oldest first.
-        positions (`torch.LongTensor` of shape `(...)`): Which of the U each moment is; 0 where it is left out.
+        positions (`torch.LongTensor` of shape `(...)`): Which of the U each moment is; 0 if it is left out.
     """
 
     times_s: np.ndarray
@@ -144,7 +144,8 @@ class ClipWindow:
             mask (`np.ndarray` of bool, `(T,)`): Which of them are observed.
 
         Raises:
-            ValueError: for moments of protocol `"avt"`, which lie otherwise, where clips have several frames.
+            ValueError: If clips have several frames and the moments are not evenly spaced, as those of protocol
+                `"avt"`.
         """
         if self.clips.shape[1] == 1:
             return moments_s, mask
@@ -165,7 +166,7 @@ def observed_window(start_s: float, tau_a: float, tau_o: float) -> tuple[float, 
         tau_a (`float`): Seconds between the end of the window and the start of the action.
         tau_o (`float`): Length of the window in seconds.
 
-    The start is negative where the window begins before the video; an end before the first frame is refused when frames
+    The start is negative if the window begins before the video; an end before the first frame is refused when frames
     are sampled.
     """
     end_s = start_s - tau_a
@@ -176,7 +177,7 @@ def checked_every(every: Any) -> float:
     """Returns the seconds between two moments of a timeline or stream.
 
     Raises:
-        ValueError: for what is no number above 0, and for moments closer together than frames ever are.
+        ValueError: If `every` is not a number above 0, or moments would be closer together than frames ever are.
     """
     every = Number(above=0, unit="seconds")("every", every)
     if every < 1 / MAX_FRAME_RATE:
@@ -191,7 +192,7 @@ def timeline_moments(end_s: float, every: float) -> list[float]:
     """Returns the moments of a timeline in seconds: `every`, `2 * every` and so on, up to the end of the video.
 
     Raises:
-        ValueError: where the video is shorter than `every`, or holds more than `MAX_MOMENTS` moments.
+        ValueError: If the video is shorter than `every`, or holds more than `MAX_MOMENTS` moments.
     """
     every = checked_every(every)
     count = int(end_s / every + 1e-6)
@@ -229,7 +230,7 @@ def sample_frame_times(
     `True` throughout.
 
     Raises:
-        ValueError: for a window that ends before the first frame, and for values out of range.
+        ValueError: If the window ends before the first frame, or a value is out of range.
     """
     times, mask, _ = sample_frames(window_start_s, window_end_s, video_fps, frame_rate, num_frames, protocol, source)
     return times, mask

@@ -76,7 +76,7 @@ class NGramTransitions(nn.Module):
 
 
 class LogLinearTransitions(nn.Module):
-    """The last actions and the set of all past ones decide; verbs and nouns apart where there are thousands of actions.
+    """The last actions and the set of all past ones decide; verbs and nouns apart if there are thousands of actions.
 
     An action consists of K of P parts: itself alone (K = 1, P = A), or its verb and its noun (K = 2). The score of a
     part is the sum of weights of the parts of each of the last L actions, and of each part that happened at all; the
@@ -147,7 +147,7 @@ def build_transitions(settings: dict, num_actions: int) -> NGramTransitions | Lo
     """Returns the transition model that `config.reader["transitions"]` describes, its buffers to be loaded.
 
     Raises:
-        ValueError: for another kind, and for sizes that are none of it or out of range.
+        ValueError: If the kind is unknown, or a size does not belong to it or is out of range.
     """
     kind = settings.get("kind")
     if kind not in SIZES:

@@ -7,13 +7,13 @@ from packaging.version import Version
 
 # `tests/versions/environments.py` runs checkpoints on these and on newer ones: docs/versions.md has its table.
 MINIMUM_VERSIONS = {"Python": "3.10", "torch": "2.6", "transformers": "4.57", "numpy": "1.26"}
-MINIMUM_OF_VIDEOS = {"av": "15.0"}  # needed only where a video is read or written
+MINIMUM_OF_VIDEOS = {"av": "15.0"}  # needed only when a video is read or written
 # Before, `pipeline("video-classification")` picked a video's frames itself: not those that a model observes.
 MINIMUM_OF_VIDEO_CLASSIFICATION = {"transformers": "5.15"}
 
 
 def check_versions(least: dict[str, str], of: str = "This model"):
-    """Raises `ImportError` where something installed is older than it has to be, naming both releases.
+    """Raises `ImportError` if something installed is older than it has to be, naming both releases.
 
     Args:
         least (`dict[str, str]`): The oldest release of each package, or of Python.

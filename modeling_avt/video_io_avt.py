@@ -83,9 +83,8 @@ def read_frames(
             aspect ratio.
 
     Raises:
-        VideoDecodeError: for a file that cannot be decoded or whose clock jumps back, for moments whose frames are lost
-            or damaged, for times below 0 or beyond the end, for an empty list, and for moments that show pictures of
-            different sizes.
+        VideoDecodeError: If the file cannot be decoded or its clock jumps back, frames of a moment are lost or damaged,
+            a time is below 0 or beyond the end, the list is empty, or moments show pictures of different sizes.
     """
     video = picture_folder(path_or_bytes) or VideoSource(path_or_bytes)
     name = video.name
@@ -121,7 +120,7 @@ def probe(path_or_bytes: VideoContent) -> VideoInfo:
     the last frames are decoded as well, and of files whose frames carry no times all of them.
 
     Raises:
-        VideoDecodeError: for a file that cannot be opened, holds no video, or has a clock that jumps back.
+        VideoDecodeError: If the file cannot be opened, holds no video, or has a clock that jumps back.
     """
     folder = picture_folder(path_or_bytes)
     if folder is None:
@@ -226,7 +225,7 @@ class _VideoStream:
             return to_image(self._frame_at(self._target(time_s), next_target, time_s), resize_short_side)
 
     def ticks_of(self, frame) -> int | None:
-        """Returns when a frame begins; `None` where that is not known."""
+        """Returns when a frame begins; `None` if that is not known."""
         ticks = {"pts": frame.pts, "dts": frame.dts, "count": None}[self.packets.clock.kind]
         if ticks is not None:
             return ticks
@@ -237,7 +236,7 @@ class _VideoStream:
         return 0 if self.packets.clock.kind == "count" else None
 
     def extent(self, num_before_first: int) -> tuple[int, int]:
-        """Returns the number of frames and when the last one ends, where packets do not carry their times."""
+        """Returns the number of frames and when the last one ends, if packets do not carry their times."""
         packets, last, num_frames, num_after_packets = self.packets, self.start, 0, 0
         assert isinstance(packets, ScannedPackets)  # others state the times
         if packets.clock.kind == "dts":
@@ -289,7 +288,7 @@ class _VideoStream:
             raise VideoDecodeError(self.name, f"the video ends at {self._to_seconds(end):.3f} s.", time_s)
 
     def _show(self, target: int, next_target: int | None) -> int | None:
-        """Decodes until the frame of `target` is on display, and returns its time where the packets gave it before."""
+        """Decodes until the frame of `target` is on display, and returns its time if the packets gave it before."""
         self._read_ahead(target)
         wanted = self._time_of_frame_at(target)
         while self.shown is None or self.shown[0] != wanted:
@@ -333,7 +332,7 @@ class _VideoStream:
         return not packet.is_discard
 
     def _time_of_frame_at(self, target: int) -> int | None:
-        """Returns when the frame shown at `target` begins; `None` where packets do not give it."""
+        """Returns when the frame shown at `target` begins; `None` if packets do not give it."""
         if not self.has_frame_times or any(packet.pts is None for packet in self.ahead):
             return None
         times = [*self._times_known(), *([self.shown[0]] if self.shown else [])]
@@ -351,7 +350,7 @@ class _VideoStream:
         return self.decoded.popleft() if self.decoded else None
 
     def _decode_packet(self, wanted: int | None, next_target: int | None):
-        """Decodes a packet; frames before `wanted` only where others need them. Where decoding will not continue after
+        """Decodes a packet; frames before `wanted` only if others need them. Where decoding will not continue after
         `wanted`, has the decoder return it at once."""
         if not self.ahead and not self.all_read:
             self._read_packet()

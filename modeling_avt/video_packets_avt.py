@@ -25,7 +25,7 @@ BARE_FORMATS = ("mpegvideo", "m4v", "h263", "h264", "hevc", "vvc", "vc1", "mjpeg
 FORMATS_WITH_PAUSES = ("gif", "apng")  # a picture may stay as long as it likes
 KEPT_FACTS = 256  # of files; the table of an hour of video at 25 frames/s takes about 4 MB
 # Pictures up to here are decoded by one thread. On two cores a second one brings nothing, and a third more processor
-# time goes to waking it; where many windows are read, loaders have several processes anyway.
+# time goes to waking it; when many windows are read, loaders have several processes anyway.
 SMALL_PICTURE_PX = 1280 * 720
 MOST_REORDERED = 16  # frames that H.264 and HEVC may decode before one that is shown earlier; other codecs need fewer
 GAP = 1.5  # times the usual distance of two frames: more is a gap
@@ -76,7 +76,7 @@ class PacketReader:
         clock (`Clock`): How frames get their times.
 
     Raises:
-        VideoDecodeError: where the file cannot be opened, holds no video, or its clock is broken.
+        VideoDecodeError: If the file cannot be opened, holds no video, or its clock is broken.
     """
 
     clock = Clock()
@@ -86,7 +86,7 @@ class PacketReader:
         self.open()
 
     def open(self):
-        """Opens the file, anew where it was open."""
+        """Opens the file, anew if it was open."""
         self.container = self.source.open()
         try:
             with naming_errors(self.name, "it cannot be opened"):
@@ -149,7 +149,7 @@ class PacketReader:
         raise NotImplementedError
 
     def extent(self, start: int) -> tuple[int, int]:
-        """Returns the number of frames from `start` on, where packets carry their times, and when the last one ends."""
+        """Returns the number of frames from `start` on, if packets carry their times, and when the last one ends."""
         raise NotImplementedError
 
     def to_ticks(self, seconds: float) -> int:
@@ -166,7 +166,7 @@ class PacketReader:
         raise NotImplementedError
 
     def clock_error(self, earlier: int, later: int) -> VideoDecodeError:
-        """Returns the error for a clock that jumps back, as where a camera restarted: its moments are not unique."""
+        """Returns the error for a clock that jumps back, as when a camera restarted: its moments are not unique."""
         before_s, after_s = float(earlier * self.tick_s), float(later * self.tick_s)
         return VideoDecodeError(
             self.name,
@@ -260,7 +260,7 @@ class IndexedPackets(PacketReader):
         return any(ticks - spread <= after <= following + spread for after, _ in self._skips)
 
     def _noting_skips(self) -> Iterator:
-        """Yields packets, and notes those before which bytes belong to no packet of any stream: where a Matroska file
+        """Yields packets, and notes those before which bytes belong to no packet of any stream: when a Matroska file
         is damaged, FFmpeg continues with the next cluster."""
         end, skipped, latest = None, 0, None
         for packet in self.container.demux():
@@ -441,7 +441,7 @@ def _clock(reader: PacketReader, table: PacketTable) -> Clock:
 
 
 def _check_counts(reader: PacketReader, table: PacketTable):
-    """Refuses to count frames where the times that are stated show that some are missing."""
+    """Refuses to count frames if the times that are stated show that some are missing."""
     stated = np.flatnonzero((table.pts != NONE) & table.is_key)
     expected = table.pts[stated[:1]] + (stated - stated[:1]) * reader.frame_ticks
     if np.any(np.abs(table.pts[stated] - expected) > MOST_REORDERED * reader.frame_ticks):
@@ -449,7 +449,7 @@ def _check_counts(reader: PacketReader, table: PacketTable):
 
 
 def _gaps(pts: np.ndarray) -> np.ndarray:
-    """Returns after which times frames are missing: where nearly all frames are the same time apart, but not these."""
+    """Returns after which times frames are missing: if nearly all frames are the same time apart, but not these."""
     times = np.unique(pts)
     steps = np.diff(times)
     if len(steps) < FEWEST_STEPS or np.mean(np.abs(steps - np.median(steps)) <= 1) < ALIKE:

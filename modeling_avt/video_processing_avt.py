@@ -63,7 +63,7 @@ class AVTVideoProcessor(ImageProcessingMixin):
         clip_num_frames, clip_frame_rate (*optional*): The clips that a video model sees: see `AVTConfig`.
 
     Raises:
-        ValueError: for values out of range, and where a crop would not fit into the resized frame.
+        ValueError: If a value is out of range, or a crop would not fit into the resized frame.
     """
 
     model_input_names = ["pixel_values_videos", "frame_mask"]
@@ -117,7 +117,7 @@ class AVTVideoProcessor(ImageProcessingMixin):
         """Returns the fields that a file holds, and the arguments that are not for finding it.
 
         Raises:
-            OSError: where none of `FILE_NAMES` is there.
+            OSError: If none of `FILE_NAMES` exists.
         """
         errors = []
         for name in FILE_NAMES:
@@ -177,7 +177,7 @@ class AVTVideoProcessor(ImageProcessingMixin):
         in the clips of T moments, otherwise T: see `temporal_avt.ClipWindow`.
 
         Raises:
-            VideoDecodeError: where the file cannot be read, or ends before `at_s`.
+            VideoDecodeError: If the file cannot be read, or ends before `at_s`.
         """
         moments, mask = self.sample_times(probe(video).duration_s if at_s is None else at_s)
         return self.read_window(video, moments, mask), mask
@@ -191,7 +191,7 @@ class AVTVideoProcessor(ImageProcessingMixin):
             mask (`np.ndarray` of bool, `(T,)`): Which of them are observed. Frames of no other moment are black.
 
         Raises:
-            VideoDecodeError: where the file cannot be read, or ends before the last moment.
+            VideoDecodeError: If the file cannot be read, or ends before the last moment.
         """
         times, is_needed = self.clips.window(self.num_frames, self.frame_rate).times(moments_s, mask)
         shown = read_frames(video, times[is_needed])
@@ -262,9 +262,8 @@ class AVTVideoProcessor(ImageProcessingMixin):
             return_tensors (`str`, *optional*, defaults to `"pt"`): As everywhere in transformers.
 
         Raises:
-            ValueError: for frames of another type or shape, for videos of different lengths, and for options that
-                exclude each other.
-            VideoDecodeError: where a file cannot be read.
+            ValueError: If frames have another type or shape, videos differ in length, or options exclude each other.
+            VideoDecodeError: If a file cannot be read.
         """
         if num_frames not in (None, self.num_frames):
             raise ValueError(
@@ -306,7 +305,7 @@ class AVTVideoProcessor(ImageProcessingMixin):
         )
 
     def _views(self, frames: torch.Tensor, num_crops: int, flip_views: bool) -> torch.Tensor:
-        """Returns `(T, 3, crop, crop)`, or `(V, T, 3, crop, crop)` where there are several views
+        """Returns `(T, 3, crop, crop)`, or `(V, T, 3, crop, crop)` if there are several views
         (common/transforms.py:254)."""
         frames = self._resize(frames, self.size["shortest_edge"])
         free_height, free_width = self._free_space(frames)

@@ -29,7 +29,7 @@ class VideoDecodeError(ValueError):
 
     Attributes:
         path (`str`): The file, or `"<bytes>"`.
-        time_s (`float` or `None`): The moment asked for, where one is at fault.
+        time_s (`float` or `None`): The moment asked for, if one is at fault.
         cause (`str`): What is wrong.
     """
 
@@ -53,7 +53,7 @@ class VideoSource:
         name (`str`): What messages call it.
 
     Raises:
-        VideoDecodeError: for anything else.
+        VideoDecodeError: If `video` is anything else.
     """
 
     def __init__(self, video):
@@ -69,7 +69,7 @@ class VideoSource:
         """Returns the container, opened anew.
 
         Raises:
-            VideoDecodeError: where it cannot be opened.
+            VideoDecodeError: If it cannot be opened.
         """
         options = {"format_whitelist": FORMATS, "protocol_whitelist": FILE_PROTOCOLS}
         with naming_errors(self.name, "it cannot be opened"):
@@ -118,7 +118,7 @@ def best_video_stream(container, name: str):
     thumbnails are none.
 
     Raises:
-        VideoDecodeError: where there is none, and for a codec that FFmpeg does not decode.
+        VideoDecodeError: If there is no video stream, or FFmpeg does not decode its codec.
     """
     streams = [stream for stream in container.streams.video if not _is_picture(stream)]
     if not streams:

@@ -42,7 +42,7 @@ def timeline_html(moments: Sequence[Mapping], chosen: int) -> str:
     best = [moment["anticipated"][0] for moment in moments]
     interval_s = moments[1]["at_s"] - moments[0]["at_s"] if len(moments) > 1 else max(moments[0]["at_s"], 1.0)
     end_s = moments[-1]["starts_at_s"] + interval_s
-    # Of all moments, so that colors stay where another one is chosen.
+    # Of all moments, so that colors stay when another one is chosen.
     recognized = [entry["label"] for moment in moments for entry in moment.get("history", [])[-1:]]
     labels = [*(answer["label"] for answer in best), *recognized]
     colours = colours_of(labels)

@@ -60,7 +60,7 @@ def parse(argv: Sequence[str]) -> argparse.Namespace:
     if args.standardize:
         raise ValueError(
             "--standardize is gone, as it looked at test videos: students standardize features by their training "
-            "videos where model_options has standardize_features: true."
+            "videos if model_options has standardize_features: true."
         )
     if args.keep_scores and args.softmax is None:
         raise ValueError("--keep_scores is given without --softmax: the scores are kept then, and nothing else.")

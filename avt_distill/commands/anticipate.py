@@ -259,7 +259,7 @@ def live_output(args: argparse.Namespace, config) -> Iterator[Callable[[dict], N
 
 
 def messages_to(args: argparse.Namespace) -> Callable[[str], None]:
-    """Returns what prints messages: to standard error where standard output is for JSON alone."""
+    """Returns what prints messages: to standard error if standard output is for JSON alone."""
     return partial(print, file=sys.stderr if args.json == STDOUT else sys.stdout, flush=True)
 
 
@@ -353,7 +353,7 @@ def is_further(moment: Mapping) -> bool:
 
 
 def history_lines(moment: Mapping) -> list[str]:
-    """Returns the last actions recognized by a moment, oldest first, as text; nothing where no reader has read."""
+    """Returns the last actions recognized by a moment, oldest first, as text; nothing if no reader has read."""
     if "history" not in moment:
         return []
     history, until = moment["history"], f"recognized until {moment['at_s']:.1f} s"

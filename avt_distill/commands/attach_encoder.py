@@ -6,7 +6,7 @@ r"""Gives a student of features the encoder that they were made with, so that it
 
 The encoder is the one that `avt-distill extract_features` recorded in the feature store, and `avt-distill distill` in
 the student; other tools record none: give --encoder. What it computes is compared with stored features of one video,
-and where they differ nothing is written. The new checkpoint takes videos: in `avt-distill anticipate`, in pipelines and
+and if they differ nothing is written. The new checkpoint takes videos: in `avt-distill anticipate`, in pipelines and
 in streams, with the student's scores where a feature is stored for each observed moment.
 """
 
@@ -54,7 +54,7 @@ def parse(argv: Sequence[str]) -> argparse.Namespace:
     parser.add_argument("--feature_frame_rate", type=float, help="rows per second of .npz and .npy files")
     parser.add_argument("--video", help="a video of that store, to compare; default: the first recorded one")
     parser.add_argument("--output", type=Path, help="folder to write; default: STUDENT_video, beside it")
-    parser.add_argument("--unchecked", action="store_true", help="compare nothing, where there is no video or store")
+    parser.add_argument("--unchecked", action="store_true", help="compare nothing, if there is no video or store")
     parser.add_argument("--overwrite", action="store_true", help=OVERWRITE)
     parser.add_argument("--device", help="such as cpu or cuda:0; default: the first accelerator, else the CPU")
     args = parser.parse(argv)

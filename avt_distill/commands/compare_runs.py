@@ -4,11 +4,11 @@ r"""Compares two models on the same rows, with paired tests over rows and over s
     avt-distill compare_runs --baseline ce_0.parquet ce_1.parquet ce_2.parquet \
         --candidate kd_0.parquet kd_1.parquet kd_2.parquet --label_space labels.json
 
-Over rows: a paired bootstrap, of hits averaged over the seeds where there are several; for a single pair of files
+Over rows: a paired bootstrap, of hits averaged over the seeds if there are several; for a single pair of files
 McNemar's exact test of the top-k hits too. Over seeds, at least two: a Student-t interval and a sign-flip test of the
 differences, the first baseline file against the first candidate file and so on. Scores are logits: log loss, Brier
 score and expected calibration error compare the probabilities that they give. Rows of one video are not independent:
-`--by_video` resamples whole videos instead, where score files have a column `video_id`, as those of this version do.
+`--by_video` resamples whole videos instead, if score files have a column `video_id`, as those of this version do.
 
 Folds of a cross-validation: with `--pool_folds`, the rows of all files of one seed are put together first.
 

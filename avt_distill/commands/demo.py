@@ -137,7 +137,7 @@ def stages(args: argparse.Namespace, student_options: list[str]) -> list[tuple[s
 
 
 def from_here(path: str | Path) -> Path:
-    """Returns a path from the current folder, or the path itself where it is on another drive of Windows."""
+    """Returns a path from the current folder, or the path itself if it is on another drive of Windows."""
     try:
         return Path(os.path.relpath(path))
     except ValueError:
@@ -145,7 +145,7 @@ def from_here(path: str | Path) -> Path:
 
 
 def run(title: str, command: list):
-    """Runs a command in a process of its own, and ends the demo where it fails."""
+    """Runs a command in a process of its own, and ends the demo if it fails."""
     words = list(map(str, command))
     print(f"\n== {title}\n$ avt-distill {shlex.join(words)}", flush=True)
     started = time.perf_counter()

@@ -62,7 +62,7 @@ def main(argv: Sequence[str]):
 
 
 def refuse_unmeasured(args: argparse.Namespace):
-    """Raises a `ValueError` for options of metrics where no row has a label to measure."""
+    """Raises a `ValueError` for options of metrics if no row has a label to measure."""
     for name in ("many_shot", "tail", "unseen", "output", "per_class"):
         if getattr(args, name):
             raise ValueError(f"--{name} is given, but no row of {args.scores[0]} has a label to measure: leave it out.")

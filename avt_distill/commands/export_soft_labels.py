@@ -1,6 +1,6 @@
 r"""Writes a teacher's soft labels, from which a student is distilled.
 
-Of saved teachers, averaged where there are several:
+Of saved teachers, averaged if there are several:
 
     avt-distill export_soft_labels --teachers teachers/seed0 teachers/seed1 --dataset egtea \
         --data_dir annotations/egtea --splits train validation --soft_labels soft_labels/
@@ -13,7 +13,7 @@ that it was not trained on. If interrupted, rerun the command: finished folds ar
 
 Labels are computed in float32; `--bf16_full_eval true` is faster and rounds them. In seconds: `--ngram 2` counts
 bigrams, `--log_linear true` fits a log-linear model of past actions, both also with `--cross_fit`. Without training:
-`--zero_shot NAME` asks a causal language model as it is. These and `--teachers` are averaged where given together.
+`--zero_shot NAME` asks a causal language model as it is. These and `--teachers` are averaged if given together.
 """
 
 import time
@@ -37,7 +37,7 @@ if TYPE_CHECKING:
 
 @dataclass
 class Arguments(DatasetArguments, TeacherArguments):
-    """The data set, how teachers are trained where they are, and these."""
+    """The data set, how teachers are trained if they are, and these."""
 
     TITLE: ClassVar[str] = "soft labels"
 

@@ -5,7 +5,7 @@
 
 Reads a JSON object a line, `{"id": ..., "title": ..., "instructions": ["...", ...]}`, or a JSON list of them as
 Recipe1M's `layer1.json`, whose instructions are `{"text": "..."}`; plain or gzip. Writes a row a recipe, in their
-order, as JSONL or, where the output's name ends so, Parquet: `{"id": ..., "title": ..., "actions": [["preheat",
+order, as JSONL or, if the output's name ends so, Parquet: `{"id": ..., "title": ..., "actions": [["preheat",
 "oven"], ...]}`. Recipes without an action are kept, with an empty list, and counted.
 
 If interrupted, rerun the command to resume: until it is whole, the output is beside its name, as

@@ -27,7 +27,7 @@ class Arguments(DatasetArguments, TeacherArguments):
 
     train_split: str = option("Split to train on.", "train")
     evaluation_split: str | None = option("Split to measure on. Default: validation, or else test.")
-    log_linear_floor: bool = option("Measure a log-linear model too; slow where there are thousands of actions.", False)
+    log_linear_floor: bool = option("Measure a log-linear model too; slow if there are thousands of actions.", False)
 
 
 def main(argv: Sequence[str]):

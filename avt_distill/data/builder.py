@@ -117,7 +117,7 @@ class AnticipationBuilder(datasets.ArrowBasedBuilder):
 
     @cached_property
     def annotations(self) -> Annotations:
-        """What the files say; where `past_end` is given, without what is after the end of the videos."""
+        """What the files say; if `past_end` is given, without what is after the end of the videos."""
         annotations = self.read_annotations(Path(self.config.data_dir))
         if self.config.past_end != "error" and self.config.videos is not None:
             found = videos_with_rate([self.config.videos], self.config.video_fps)
@@ -147,7 +147,7 @@ class AnticipationBuilder(datasets.ArrowBasedBuilder):
         """Returns the rows of a split, made anew: see `anticipation_rows`, and `video`, the file or `None`.
 
         Raises:
-            AnnotationError: where a video is missing or shorter than its annotations.
+            AnnotationError: If a video is missing or shorter than its annotations.
         """
         segments = self.annotations.splits[split]
         videos = self._video_paths(segments)
@@ -160,7 +160,7 @@ class AnticipationBuilder(datasets.ArrowBasedBuilder):
         return rows.assign(video=rows["video_id"].map(videos))
 
     def dense_segments(self, split: str) -> pd.DataFrame:
-        """Returns the segments of a split, with those of a background class where the benchmark has one.
+        """Returns the segments of a split, with those of a background class if the benchmark has one.
 
         Dense anticipation counts background like any action; rows, their labels, histories and futures leave it out.
         """
@@ -192,7 +192,7 @@ class AnticipationBuilder(datasets.ArrowBasedBuilder):
         return datasets.DatasetInfo(description=json.dumps(description), features=features)
 
     def _row_options(self) -> dict:
-        """Returns the options that shape rows; `num_future_actions` only where rows have these columns."""
+        """Returns the options that shape rows; `num_future_actions` only if rows have these columns."""
         options = {option.name: getattr(self.config, option.name) for option in fields(RowOptions)}
         return {name: value for name, value in options.items() if name != "num_future_actions" or value}
 
@@ -229,7 +229,7 @@ class AnticipationBuilder(datasets.ArrowBasedBuilder):
         """Returns segments as `past_end` says, and the uids of those that end after their video."""
         present = [video_id for video_id in segments["video_id"].unique() if video_id in found]
         durations = segments["video_id"].map({video_id: self._duration_s(found[video_id]) for video_id in present})
-        is_late = segments["end_s"] > durations + VIDEO_END_SLACK_S  # not where a video is missing, which is refused
+        is_late = segments["end_s"] > durations + VIDEO_END_SLACK_S  # not if a video is missing, which is refused
         left_out = is_late & ((segments["start_s"] >= durations) | (self.config.past_end == "skip"))
         within = segments.assign(end_s=segments["end_s"].mask(is_late, durations))
         return within[~left_out].reset_index(drop=True), segments["uid"][is_late].tolist()
@@ -287,7 +287,7 @@ def row_features(space: LabelSpace, *, has_future: bool = False) -> datasets.Fea
     Args:
         space (`LabelSpace`): Names of the labels.
         has_future (`bool`, *optional*, defaults to `False`): Whether rows carry the columns of
-            `future.future_segments`, whose times are null where the annotations end.
+            `future.future_segments`, whose times are null after the annotations end.
     """
     text, number, seconds = datasets.Value("string"), datasets.Value("int64"), datasets.Value("float64")
     names = {"action": space.actions, "verb": space.verbs, "noun": space.nouns}

@@ -71,10 +71,9 @@ def live_frames(source: str) -> Generator[tuple[np.ndarray, float], None, None]:
             be a number), or a URL: `rtsp://`, `http://` or `https://`.
 
     Raises:
-        ValueError: at once, for a source of another kind and for standard input that is a terminal.
-        VideoDecodeError: by the iterator, for a source that cannot be opened or holds no video, and after its last
-            frame, for one that breaks off or cannot be decoded; also where no picture comes for 30 s, except from a
-            pipe.
+        ValueError: At once, if the source is of another kind, or standard input is a terminal.
+        VideoDecodeError: During iteration, if the source cannot be opened or holds no video; after its last frame, if
+            it breaks off or cannot be decoded; and if no picture arrives for 30 s, except from a pipe.
     """
     return _frames_of(_source(source))
 
@@ -155,7 +154,7 @@ class _Pipe:
 class _Decoder(threading.Thread):
     """Decodes a source and hands over its frames: all of them, or of a camera the newest.
 
-    The queue holds frames with their times, and last an error or, where the source has ended, `None`.
+    The queue holds frames with their times, and last an error or, if the source has ended, `None`.
     """
 
     def __init__(self, source: _Source):
@@ -170,7 +169,7 @@ class _Decoder(threading.Thread):
         """Waits for the next frame, or of a camera takes the newest; `None` at the end.
 
         Raises:
-            VideoDecodeError: as `live_frames`.
+            VideoDecodeError: See `live_frames`.
         """
         from modeling_avt.video_io_avt import VideoDecodeError
 
@@ -199,7 +198,7 @@ class _Decoder(threading.Thread):
                     self._hand_over(decoded)
                     if self.stopped.is_set():
                         return
-        except Exception as error:  # raised where the frames are asked for
+        except Exception as error:  # raised when the frames are asked for
             end = error
         self._hand_over(end)
 

@@ -27,7 +27,7 @@ class FeatureCollator:
     Returns:
         `dict`: `video_features` float32 `(B, T, D)`, zeros where `frame_mask` bool `(B, T)` is `False` (moments before
         the video or its window begins); `labels`, `verb_labels`, `noun_labels` int64 `(B,)` and `past_labels` int64
-        `(B, T)`, -100 where unlabelled; with `background` also `frame_labels` int64 `(B, T)`, -100 in padding; where
+        `(B, T)`, -100 where unlabelled; with `background` also `frame_labels` int64 `(B, T)`, -100 in padding; if
         rows carry the next Z actions `future_labels` int64 `(B, Z)`; `uid`, a list of the rows' names.
     """
 
@@ -62,8 +62,8 @@ class VideoCollator:
         of `FeatureCollator`.
 
     Raises:
-        ValueError: for rows without a video.
-        VideoDecodeError: for videos that cannot be read.
+        ValueError: If a row has no video.
+        VideoDecodeError: If a video cannot be read.
     """
 
     def __init__(

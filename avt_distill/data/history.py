@@ -18,7 +18,7 @@ def action_histories(rows: pd.DataFrame, segments: pd.DataFrame, *, cutoff: str 
             includes the gap that anticipation is about (the reference's teacher appears to).
 
     Raises:
-        ValueError: for another `cutoff`.
+        ValueError: If `cutoff` is none of these.
     """
     if cutoff not in CUTOFFS:
         raise ValueError(f"history_cutoff is '{cutoff}': give one of {CUTOFFS}.")

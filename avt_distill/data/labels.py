@@ -13,7 +13,7 @@ from ..runs.folder import read_json, write_json
 
 FORM = (
     'write {"actions": ["cut egg", ...], "verbs": [...], "nouns": [...], "action_to_verb_noun": [[0, 0], ...]}, names '
-    "in the order of their ids, the last three empty or null where there are none"
+    "in the order of their ids, the last three empty or null if there are none"
 )
 UNLABELLED = -100  # instead of an id, where nothing is known; what torch's cross entropy leaves out
 
@@ -26,11 +26,12 @@ class LabelSpace:
 
     Args:
         actions (`tuple[str, ...]`): Action names, ids 0..A-1.
-        verbs, nouns (`tuple[str, ...]`, *optional*): Verb and noun names. Empty where a benchmark has none.
+        verbs, nouns (`tuple[str, ...]`, *optional*): Verb and noun names. Empty if a benchmark has none.
         action_to_verb_noun (`tuple[tuple[int, int], ...]`, *optional*): `(verb id, noun id)` of each action.
 
     Raises:
-        ValueError: for no actions, blank or repeated names, and for a map that is not one in-range pair an action.
+        ValueError: If there are no actions, a name is blank or repeated, or the map does not hold one in-range pair per
+            action.
     """
 
     actions: tuple[str, ...]
@@ -96,7 +97,7 @@ class LabelSpace:
         """Returns a label space that `save` wrote.
 
         Raises:
-            ValueError: for a file that is no JSON, or of another form, naming it.
+            ValueError: If the file is not JSON or has another format. The message names the file.
         """
         content = read_json(path)
         try:

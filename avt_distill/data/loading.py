@@ -61,8 +61,8 @@ def load_anticipation_dataset(name_or_path: str, **builder_kwargs) -> datasets.D
         builder_kwargs: `config_name`, `data_dir`, `videos`, `cache_dir`, and the options of `rows.RowOptions`.
 
     Raises:
-        ValueError: for another name, and options out of range.
-        AnnotationError: where the annotations are inconsistent.
+        ValueError: If the name is unknown, or an option is out of range.
+        AnnotationError: If the annotations are inconsistent.
     """
     builder = anticipation_builder(name_or_path, **builder_kwargs)
     builder.download_and_prepare()
@@ -76,7 +76,7 @@ def dataset_builder(args) -> AnticipationBuilder:
         args: Has the fields of `DatasetArguments`.
 
     Raises:
-        ValueError: without a data set, and for options that it does not have.
+        ValueError: If no data set is given, or an option does not belong to it.
     """
     if args.dataset is None:
         raise ValueError(f"dataset is not given: name a benchmark ({', '.join(BUILDERS)}) or a folder.")
@@ -89,14 +89,14 @@ def dataset_builder(args) -> AnticipationBuilder:
 
 
 def choose_splits(args, builder: AnticipationBuilder):
-    """Sets `args.evaluation_split` where it is `None`, and refuses splits that the data set does not have.
+    """Sets `args.evaluation_split` if it is `None`, and refuses splits that the data set does not have.
 
     Args:
         args: Has `train_split` and `evaluation_split`.
         builder (`AnticipationBuilder`): The data set.
 
     Raises:
-        ValueError: for a split that the data set does not have.
+        ValueError: If the data set does not have a split.
     """
     splits = list(builder.annotations.splits)
     if args.evaluation_split is None:

@@ -1,4 +1,4 @@
-"""Annotated segments: one table form for every benchmark, checked where it is read.
+"""Annotated segments: one table form for every benchmark, checked when it is read.
 
 A segment table is a pandas DataFrame with one row a segment and the columns `uid` (str), `video_id` (str), `start_s`,
 `end_s` (float, seconds from the first frame), `action`, `verb`, `noun` (int, -100 where unlabelled), `narration` (str).
@@ -38,13 +38,13 @@ def read_csv(path: str | Path, *columns: str, header: int | None = 0) -> pd.Data
     """Returns a CSV file as text columns, without blanks around the values; the index, `line`, is the line in the file.
 
     Args:
-        path (`str` or `Path`): The file, compressed where its name ends in `.gz`.
+        path (`str` or `Path`): The file, compressed if its name ends in `.gz`.
         columns (`str`): Columns that must be there.
         header (`int`, *optional*, defaults to 0): The line of the column names, 0; `None`: the file has none.
 
     Raises:
-        AnnotationError: for a file that is missing, empty, not UTF-8 or not a table, for a line with more or fewer
-            fields than the first, and for a column that is missing or duplicated.
+        AnnotationError: If the file is missing, empty, not UTF-8 or not a table; if a line has more or fewer fields
+            than the first; or if a column is missing or duplicated.
     """
     try:
         numbered = list(_csv_lines(path))
@@ -69,7 +69,7 @@ def read_csv(path: str | Path, *columns: str, header: int | None = 0) -> pd.Data
 
 @contextmanager
 def _open_annotations(path: str | Path) -> Iterator[TextIO]:
-    """Opens a text file, compressed or not; raises `AnnotationError` where it cannot be read, within the block too."""
+    """Opens a text file, compressed or not; raises `AnnotationError` if it cannot be read, within the block too."""
     try:
         with gzip.open(path) if str(path).endswith(".gz") else open(path, "rb") as stored:
             # Spreadsheets begin files with a byte order mark.
@@ -84,10 +84,10 @@ def _open_annotations(path: str | Path) -> Iterator[TextIO]:
 
 
 def read_annotation_json(path: str | Path) -> Any:
-    """Returns what a JSON file holds, compressed where its name ends in `.gz`.
+    """Returns what a JSON file holds, compressed if its name ends in `.gz`.
 
     Raises:
-        AnnotationError: for a file that is missing, damaged or not JSON.
+        AnnotationError: If the file is missing, damaged or not JSON.
     """
     with _open_annotations(path) as file:
         text = file.read()
@@ -111,7 +111,7 @@ def train_and_test(source: str | Path, segments: pd.DataFrame, test_videos: Iter
     """Returns the segment tables of `"train"` and `"test"`, divided by video.
 
     Raises:
-        AnnotationError: where one of them has no segments.
+        AnnotationError: If one of them has no segments.
     """
     is_test = segments["video_id"].isin(list(test_videos))
     splits = {"train": segments.loc[~is_test], "test": segments.loc[is_test]}
@@ -157,7 +157,7 @@ def check_spellings(path: str | Path, table: pd.DataFrame, columns: Iterable[str
         columns (`Iterable[str]`): Which columns hold names; those that the table lacks are left out.
 
     Raises:
-        AnnotationError: for two spellings of one name, such as with "é" as one character and as two.
+        AnnotationError: If one name is spelled in two ways, such as with "é" as one character and as two.
     """
     for column in [name for name in columns if name in table]:
         first_of = table[column].drop_duplicates()
@@ -183,8 +183,8 @@ def segment_table(source: str | Path, label_space: LabelSpace, **columns) -> pd.
     Segments of one video may overlap; how many do is logged.
 
     Raises:
-        AnnotationError: for blank or repeated uids, blank video ids, ids outside the label space, times that are not
-            finite, and segments that end before they start.
+        AnnotationError: If a uid is blank or repeated, a video id is blank, an id is outside the label space, a time is
+            not finite, or a segment ends before it starts.
     """
     lines = _lines(columns.values())
     table = pd.DataFrame({name: np.asarray(values) for name, values in columns.items()})
@@ -203,7 +203,7 @@ def segment_table(source: str | Path, label_space: LabelSpace, **columns) -> pd.
 
 
 def _lines(columns: Iterable) -> pd.Index | None:
-    """Returns each row's line in the file, where the columns come from `read_csv`."""
+    """Returns each row's line in the file, if the columns come from `read_csv`."""
     indexes = (values.index for values in columns if isinstance(values, pd.Series) and values.index.name == LINE)
     return next(indexes, None)
 

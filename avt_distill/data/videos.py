@@ -25,7 +25,7 @@ def find_videos(sources: Sequence[str | Path], *, pictures: bool = False) -> dic
         pictures (`bool`, *optional*, defaults to `False`): Folders of numbered pictures are videos too, by their names.
 
     Raises:
-        ValueError: for a file that does not exist, for two of one name, and where there is no video at all.
+        ValueError: If a file does not exist, two files have one name, or there is no video at all.
     """
     videos = {}
     for path in [path for source in sources for path in _expand(Path(source), pictures)]:
@@ -37,7 +37,7 @@ def find_videos(sources: Sequence[str | Path], *, pictures: bool = False) -> dic
     if not videos:
         raise ValueError(
             f"There is no video in {', '.join(map(str, sources))}: known are {sorted(VIDEO_SUFFIXES)}. Folders "
-            "of numbered pictures are videos where their rate is given: video_fps, or --picture_fps."
+            "of numbered pictures are videos if their rate is given: video_fps, or --picture_fps."
         )
     return dict(sorted(videos.items()))
 

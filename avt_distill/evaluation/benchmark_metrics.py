@@ -15,12 +15,12 @@ if TYPE_CHECKING:
 def benchmark_metrics(
     table: ScoreTable, annotations: "Annotations", *, verbs_and_nouns: bool = False
 ) -> dict[str, float]:
-    """Returns `metrics.anticipation_metrics`, with many-shot ones where the benchmark says which actions these are.
+    """Returns `metrics.anticipation_metrics`, with many-shot ones if the benchmark says which actions these are.
 
     Args:
         table (`ScoreTable`): Scores and labels of a split.
         annotations (`Annotations`): Of the benchmark.
-        verbs_and_nouns (`bool`, *optional*): Also measure their marginal probabilities, where the benchmark has both.
+        verbs_and_nouns (`bool`, *optional*): Also measure their marginal probabilities, if the benchmark has both.
     """
     many_shot, space = annotations.many_shot, annotations.label_space
     if many_shot is not None:  # EPIC-Kitchens-55's own list, which published numbers are measured on

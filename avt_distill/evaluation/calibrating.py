@@ -58,7 +58,7 @@ def measured_calibration(
     Returns:
         `dict`: `before` and `after`, `metrics.calibration_metrics` each; and with an `error_rate` also `coverage`, the
         share of rows that are answered, `error`, the share of these that are wrong, and `low` and `high`, its interval
-        of 95 %; in percent. `error` and its interval are `None` where nothing is answered.
+        of 95 %; in percent. `error` and its interval are `None` if nothing is answered.
     """
     temperatures = np.array([calibration["temperature"] for calibration in calibrations])
     after = [scipy.special.log_softmax(log_probs / temperatures[:, None], axis=1) for log_probs in of_seeds]

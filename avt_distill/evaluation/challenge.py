@@ -71,7 +71,7 @@ def build_submission(
             The challenge wants them all the same; every score of theirs is 0, as in RULSTM (RULSTM/main.py).
 
     Raises:
-        ValueError: for a label space of another size than the benchmark's, and where `check_submission` does.
+        ValueError: If the label space has another size than the benchmark's, or `check_submission` refuses the result.
     """
     form = _format(challenge)
     if (len(label_space.verbs), len(label_space.nouns)) != (form.num_verbs, form.num_nouns):

@@ -42,7 +42,7 @@ def compare_tables(
 ) -> list[dict]:
     """Returns one comparison a measure, top-k accuracy and class-mean top-k recall, in percent.
 
-    Over rows: a paired bootstrap, of hits averaged over the seeds where there are several; for a single pair McNemar's
+    Over rows: a paired bootstrap, of hits averaged over the seeds if there are several; for a single pair McNemar's
     exact test of the top-k hits too. Over seeds, at least two: a Student-t interval and a sign-flip test of the
     differences, the first baseline against the first candidate and so on.
 
@@ -57,12 +57,12 @@ def compare_tables(
             rows of one video are not independent. McNemar's test, which counts single rows, is left out.
 
     Returns:
-        `list[dict]`: `measure`, the fields of `PairedBootstrap`, and where they apply `mcnemar`, `seeds`,
+        `list[dict]`: `measure`, the fields of `PairedBootstrap`, and if they apply `mcnemar`, `seeds`,
         `baseline_by_seed` and `candidate_by_seed`.
 
     Raises:
-        ValueError: for other numbers of baselines than of candidates, tables of different rows, a k below 1, a seed
-            below 0, and with `by_video` for a first baseline without videos.
+        ValueError: If the numbers of baselines and candidates differ, the tables have different rows, a k is below 1,
+            the seed is below 0, or `by_video` is set and the first baseline has no videos.
     """
     if not ks or min(ks) < 1:
         raise ValueError(f"ks is {tuple(ks)}: give at least one positive number.")
@@ -89,7 +89,7 @@ def compare_calibration(
     """Returns one comparison for each of log loss in nats, Brier score, and expected calibration error in percent.
 
     They are of the actions' probabilities, and lower is better. Over rows: a paired bootstrap, of the average over the
-    seeds where there are several. Over seeds, at least two: as `compare_tables`.
+    seeds if there are several. Over seeds, at least two: as `compare_tables`.
 
     Args:
         baseline, candidate (sequence of `ScoreTable`): One table a seed, of the same rows; their scores are logits.
@@ -99,7 +99,7 @@ def compare_calibration(
         `list[dict]`: As `compare_tables`, without `mcnemar`.
 
     Raises:
-        ValueError: as `compare_tables`.
+        ValueError: See `compare_tables`.
     """
     tables = _aligned(baseline, candidate, seed)
     labels = tables[0].labels
@@ -130,7 +130,7 @@ def pool_rows(tables: Sequence[ScoreTable]) -> list[ScoreTable]:
     Seeds come in the order of their numbers. What the tables of a seed do not agree in is left out of its metadata.
 
     Raises:
-        ValueError: for tables without a seed, and rows that come twice.
+        ValueError: If a table has no seed, or a row occurs twice.
     """
     by_seed: dict[int, list[ScoreTable]] = {}
     for table in tables:
@@ -166,7 +166,7 @@ def comparison_text(
     Args:
         rows (sequence of `dict`): The comparisons.
         num_rows (`int`), confidence (`float`, *optional*, defaults to 0.95): What they are of.
-        num_videos (`int`, *optional*): Of how many videos the rows are, where whole videos were resampled.
+        num_videos (`int`, *optional*): Of how many videos the rows are, if whole videos were resampled.
     """
     num_seeds = len(rows[0].get("baseline_by_seed", [None]))
     pairs = f"{num_seeds} seeds" if num_seeds > 1 else "1 pair of files"

@@ -37,7 +37,7 @@ def read_class_ids(
         rule (`str`): Which actions a file of verbs and one of nouns mean: see `metrics.many_shot_actions`.
 
     Raises:
-        ValueError: for a file of another form, and for two files of one kind, naming them.
+        ValueError: If a file has another format, or two files hold one kind of ids. The message names them.
     """
     found: dict[str, list[int]] = {}
     for path in paths or ():
@@ -119,7 +119,7 @@ def read_rows(path: Path | None, num_fields: int) -> list[list[str]]:
     """Returns the rows of a file of comma-separated fields; values that hold commas are in quotes.
 
     Raises:
-        ValueError: for a row with another number of fields, naming file and line.
+        ValueError: If a row has another number of fields. The message names the file and the line.
     """
     lines = [] if path is None else read_user_text(path).splitlines()
     reader = csv.reader(lines, skipinitialspace=True)
@@ -145,8 +145,8 @@ def read_unseen(path: Path, uids: Sequence[str]) -> np.ndarray:
         uids (sequence of `str`): Of the N rows.
 
     Raises:
-        ValueError: for a file that names no row, and for a participant without one. Uids without a row are counted in
-            a warning, as published lists also name rows that start too early to be anticipated.
+        ValueError: If the file names no row, or a participant has none. Uids without a row are counted in a warning,
+            since published lists also name rows that start too early to be anticipated.
     """
     names = [name for (name,) in read_rows(path, 1)]
     heading = names.pop(0) if names and names[0] in (PARTICIPANTS, *HEADINGS_OF_ROWS) else None
@@ -167,7 +167,7 @@ def read_dropped(path: Path | None) -> dict[str, int]:
     """Returns the action id of each row without scores by its uid, from lines `uid,action id`.
 
     Raises:
-        ValueError: for other lines, and for a uid that comes twice.
+        ValueError: If a line has another format, or a uid occurs twice.
     """
     dropped: dict[str, int] = {}
     for uid, label in read_rows(path, 2):

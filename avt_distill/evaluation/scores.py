@@ -12,7 +12,7 @@ from .uid_tables import LABEL_SPACE_HASH, check_label_space, check_vectors, note
 
 COLUMNS = ("uid", "label", "scores")
 WEIGHTS = "weights"  # in the metadata: the `weights_digest` of the checkpoint that gave the scores
-VIDEO = "video_id"  # a further column, where the videos are known
+VIDEO = "video_id"  # a further column, if the videos are known
 
 
 @dataclass(eq=False, init=False)
@@ -28,7 +28,7 @@ class ScoreTable:
         video_ids (`Sequence[str]`, *optional*): The video of each row, for statistics over whole videos.
 
     Raises:
-        ValueError: for repeated uids, scores that are not finite, shapes that do not fit and labels out of range.
+        ValueError: If a uid is repeated, a score is not finite, shapes do not match, or a label is out of range.
     """
 
     uids: list[str]
@@ -72,7 +72,7 @@ class ScoreTable:
         """Returns the same scores in the order of another table's uids.
 
         Raises:
-            ValueError: unless both tables have the same uids, labels, label space and number of actions.
+            ValueError: If the tables differ in uids, labels, label space or number of actions.
         """
         spaces = [(table.metadata.get(LABEL_SPACE_HASH), table.scores.shape[1]) for table in (self, other)]
         if spaces[0] != spaces[1]:
@@ -97,7 +97,7 @@ class ScoreTable:
         """Returns what each row is of, for statistics over videos: all cameras of one performance count as one video.
 
         Raises:
-            ValueError: for a table without videos.
+            ValueError: If the table has no videos.
         """
         if self.video_ids is None:
             raise ValueError(
@@ -107,7 +107,7 @@ class ScoreTable:
         return [performance_of(video_id) for video_id in self.video_ids]
 
     def save(self, path: str | Path):
-        """Writes the table as Parquet, whole or not at all: columns `uid`, `label`, `scores`, where videos are known
+        """Writes the table as Parquet, whole or not at all: columns `uid`, `label`, `scores`, if videos are known
         `video_id`, and the metadata."""
         of_videos = {} if self.video_ids is None else {VIDEO: self.video_ids}
         columns = {"uid": self.uids, "label": self.labels, **of_videos, "scores": self.scores}
@@ -122,7 +122,7 @@ class ScoreTable:
             label_space (`LabelSpace`, *optional*): The label space that the columns must have.
 
         Raises:
-            ValueError: for a file that is not a score table, or is one of another label space.
+            ValueError: If the file is not a score table, or belongs to another label space.
         """
         columns, metadata = read_table(path, "score table", COLUMNS, optional=(VIDEO,))
         loaded = cls(columns["uid"], columns["scores"], columns["label"], metadata, columns.get(VIDEO))

@@ -66,7 +66,7 @@ class SeedInterval:
 
 
 def row_mean(values: np.ndarray, row_counts: np.ndarray) -> np.ndarray:
-    """Returns the mean over the drawn rows, `(R, M)`: top-k accuracy, where values are hits.
+    """Returns the mean over the drawn rows, `(R, M)`: top-k accuracy, if values are hits.
 
     Args:
         values (`np.ndarray` of shape `(N, M)`): A number a row, for each of M models.
@@ -78,7 +78,7 @@ def row_mean(values: np.ndarray, row_counts: np.ndarray) -> np.ndarray:
 def class_mean(labels: np.ndarray) -> ResampledMetric:
     """Returns the metric that averages within each class, then over the classes drawn: class-mean top-k recall of hits.
 
-    A class of few rows is missing from many resamples, and its mean varies much in the others: where most classes are
+    A class of few rows is missing from many resamples, and its mean varies much in the others: if most classes are
     rare, as in EPIC-Kitchens, intervals are wide.
 
     Args:
@@ -105,7 +105,7 @@ def calibration_error(bins: np.ndarray) -> ResampledMetric:
 
     Of `metrics.row_calibration_gaps` it is the expected calibration error, as a share. By the chance of its draws, a
     resample has a larger error on average than the rows it is drawn from: intervals of a single model lie too high,
-    most of all where it is well calibrated. In differences between two models this mostly cancels.
+    most of all if it is well calibrated. In differences between two models this mostly cancels.
 
     Args:
         bins (`np.ndarray` of shape `(N, M)`): Bin of each row from 0, for each of the M columns of values.
@@ -212,7 +212,7 @@ def mcnemar_exact(baseline_hits: np.ndarray, candidate_hits: np.ndarray) -> McNe
     only_baseline = int(np.count_nonzero(baseline & ~candidate))
     only_candidate = int(np.count_nonzero(candidate & ~baseline))
     discordant = only_baseline + only_candidate
-    # Not `binomtest`, which raises where the models never disagree.
+    # Not `binomtest`, which raises if the models never disagree.
     tail = scipy.stats.binom.cdf(min(only_baseline, only_candidate), discordant, 0.5)
     return McNemar(only_baseline, only_candidate, min(1.0, 2 * float(tail)))
 
@@ -249,7 +249,7 @@ def student_t_interval(values: Sequence[float] | np.ndarray, *, confidence: floa
     values = _check_numbers("values", values, 2)
     _check_share("confidence", confidence)
     mean, std = float(values.mean()), float(values.std(ddof=1))
-    # Not `t.interval`, which is NaN where all seeds agree.
+    # Not `t.interval`, which is NaN if all seeds agree.
     quantile = float(scipy.stats.t.ppf((1 + confidence) / 2, len(values) - 1))
     half_width = quantile * std / math.sqrt(len(values))
     return SeedInterval(mean, std, mean - half_width, mean + half_width)

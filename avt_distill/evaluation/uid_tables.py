@@ -22,7 +22,7 @@ UIDS_CHANGED = (
 
 
 def note_on_uids(first: Iterable[str], second: Iterable[str]) -> str:
-    """Returns what a message about rows that differ adds where one side numbers rows, as earlier versions did.
+    """Returns what a message about rows that differ adds when one side numbers rows, as earlier versions did.
 
     Args:
         first, second (iterables of `str`): The uids of each side.
@@ -43,7 +43,7 @@ def check_vectors(name: str, uids: Sequence, vectors: np.ndarray, *, harm: str) 
         harm (`str`): What a NaN would do, for the message.
 
     Raises:
-        ValueError: for repeated uids, another shape, no rows, and numbers that are not finite in float32.
+        ValueError: If a uid is repeated, the shape is wrong, there are no rows, or a number is not finite in float32.
     """
     uids = [str(uid) for uid in uids]
     with np.errstate(over="ignore"):  # refused below, by uid
@@ -58,8 +58,8 @@ def check_vectors(name: str, uids: Sequence, vectors: np.ndarray, *, harm: str) 
     if not finite.all():
         uid = uids[int(np.argmin(finite))]
         raise ValueError(
-            f"{name} of '{uid}' are not finite in float32: {harm}, so give finite {name}. A model returns others where "
-            "its weights or its input are not finite, or where float16 overflows: load it in float32 or bfloat16."
+            f"{name} of '{uid}' are not finite in float32: {harm}, so give finite {name}. A model returns others if "
+            "its weights or its input are not finite, or if float16 overflows: load it in float32 or bfloat16."
         )
     return uids, vectors
 
@@ -101,7 +101,7 @@ def read_table(
         optional (`tuple[str, ...]`, *optional*): Further columns, which it has all or none of.
 
     Raises:
-        ValueError: for a file that is not Parquet, is damaged, has other columns, or lacks values.
+        ValueError: If the file is not Parquet, is damaged, has other columns, or lacks values.
     """
     try:
         # Not `read_table`, which takes folders too and guesses partitions from their names.

@@ -35,8 +35,8 @@ def load_backbone(model_name_or_path: str | Path, *, use_predictor: bool = False
         kwargs: For `from_pretrained`: `dtype`, `attn_implementation`, `revision` ...
 
     Raises:
-        ValueError: where there is no such model, where it does not see, and where the checkpoint lacks weights, which
-            would be random, or holds more layers than its configuration says.
+        ValueError: If there is no such model, if it is not a vision model, or if the checkpoint lacks weights, which
+            would be random, or holds more layers than its configuration states.
     """
     revision = kwargs.get("revision", "main")
     config = load_backbone_config(model_name_or_path, revision)
@@ -60,7 +60,7 @@ def load_backbone_config(model_name_or_path: str | Path, revision: str = "main")
     """Returns the configuration of the vision model that `load_backbone` loads; `revision`: of one on the Hub.
 
     Raises:
-        ValueError: where there is no such model, and where it does not see.
+        ValueError: If there is no such model, or it is not a vision model.
     """
     if _is_avt(model_name_or_path, revision):
         config: Any = AVTConfig.from_pretrained(model_name_or_path, revision=revision).backbone_config
@@ -88,7 +88,7 @@ def _is_avt(model_name_or_path: str | Path, revision: str) -> bool:
     """Whether a model is an AVT checkpoint.
 
     Raises:
-        ValueError: where there is no such model.
+        ValueError: If there is no such model.
     """
     try:
         fields, _ = PreTrainedConfig.get_config_dict(model_name_or_path, revision=revision)
@@ -104,7 +104,7 @@ def load_backbone_processor(model_name_or_path: str | Path, backbone_config: Pre
     """Returns the preprocessing that a pretrained vision model expects.
 
     Size, crop, mean and standard deviation are read from the model's `preprocessor_config.json`. Frames keep their
-    shape: where an image processor would squeeze them into a square, the centre is cut out; they are resized
+    shape: if an image processor would squeeze them into a square, the centre is cut out; they are resized
     bilinearly with antialiasing. A model without that file gets AVT's own preprocessing at its image size, with a
     warning: a pretrained model's features are worth less under another mean and size than it was trained with.
 
@@ -113,7 +113,7 @@ def load_backbone_processor(model_name_or_path: str | Path, backbone_config: Pre
         backbone_config (`PreTrainedConfig`): The model's configuration.
 
     Raises:
-        ValueError: for preprocessing of another kind.
+        ValueError: If `AVTVideoProcessor` cannot reproduce the preprocessing.
     """
     for file_name in PROCESSOR_FILES:
         path = cached_file(model_name_or_path, file_name, _raise_exceptions_for_missing_entries=False)

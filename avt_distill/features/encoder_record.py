@@ -81,7 +81,7 @@ class EncoderRecord:
             source (`str`): Where they are from, for the message.
 
         Raises:
-            ValueError: where a field is missing.
+            ValueError: If a field is missing.
         """
         if absent := [field.name for field in fields(cls) if field.default is MISSING and field.name not in content]:
             raise ValueError(
@@ -128,7 +128,7 @@ def revision_of(model: str | Path) -> str | None:
 def encoder_of(store: FeatureStore) -> EncoderRecord | None:
     """Returns which encoder made the features of a store.
 
-    `None` where that is not recorded: by other tools, by versions that did not, and where memory was added.
+    `None` if that is not recorded: by other tools, by versions that did not, and if memory was added.
     """
     path = store.path / EXTRACTION
     if not path.is_file():
@@ -138,7 +138,7 @@ def encoder_of(store: FeatureStore) -> EncoderRecord | None:
 
 
 def refuse_other_encoder(own: EncoderRecord, other: EncoderRecord, student: str, store: Path):
-    """Raises `ValueError` where a store's features are not of the kind that a student was trained on.
+    """Raises `ValueError` if a store's features are not of the kind that a student was trained on.
 
     Args:
         own (`EncoderRecord`): Of the student.
@@ -171,6 +171,6 @@ def keep_videos(folder: str | Path, videos: Mapping[str, str | Path]):
 
 
 def recorded_videos(folder: str | Path) -> dict[str, str]:
-    """Returns where the videos of a store were read, by video id; nothing where that is not recorded."""
+    """Returns where the videos of a store were read, by video id; nothing if that is not recorded."""
     path = Path(folder) / VIDEOS
     return read_record(path) if path.is_file() else {}

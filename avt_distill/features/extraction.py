@@ -34,7 +34,7 @@ OTHER_FEATURES = (
 class PretrainedEncoder:
     """A pretrained image or video model as a function from frames to one feature for each moment.
 
-    Features are those of `AVTModel.encode_frames`: the model's own pooled output where it has one, else its class
+    Features are those of `AVTModel.encode_frames`: the model's own pooled output if it has one, else its class
     token, else the mean over its tokens. Of V-JEPA 2 the encoder alone runs, unless `predict_ahead_s` is given.
 
     Args:
@@ -53,7 +53,7 @@ class PretrainedEncoder:
         num_frames (`int`): L, frames of a clip; 1 for image models.
 
     Raises:
-        ValueError: for a model that cannot be loaded whole, see `load_backbone`, or has no predictor.
+        ValueError: If the model cannot be loaded whole (see `load_backbone`) or has no predictor.
     """
 
     def __init__(
@@ -98,7 +98,7 @@ class PretrainedEncoder:
             positions (`torch.LongTensor` of shape `(B, L)`): The L of them that each moment's clip consists of.
 
         Raises:
-            ValueError: where features are not finite.
+            ValueError: If features are not finite.
         """
         clips = frames.to(self.device)[positions.to(self.device)]  # (B, L, 3, H, W)
         features = self.model.encode_frames(clips if self.is_video_model else clips[:, 0])
@@ -112,7 +112,7 @@ class ExtractedVideo:
 
     Args:
         video_id (`str`): Its name in the store.
-        num_rows (`int`): Features written now; 0 where the file was there already, or the video cannot be read.
+        num_rows (`int`): Features written now; 0 if the file was there already, or the video cannot be read.
         error (`VideoDecodeError`, *optional*): Why it cannot be read.
     """
 
@@ -143,7 +143,7 @@ def extract_features(
             on, instead of raising it.
 
     Raises:
-        VideoDecodeError: for a video that cannot be read, unless `skip_unreadable`.
+        VideoDecodeError: If a video cannot be read, unless `skip_unreadable`.
     """
     Path(folder).mkdir(parents=True, exist_ok=True)
     for video_id, video in videos.items():
@@ -188,7 +188,7 @@ def extract_video(
         num_workers (`int`, *optional*, defaults to 0): Processes that decode ahead.
 
     Raises:
-        VideoDecodeError: where the file cannot be read.
+        VideoDecodeError: If the file cannot be read.
     """
     for name, value in (("frame_rate", frame_rate), ("clip_frame_rate", clip_frame_rate), ("batch_size", batch_size)):
         if not value > 0:
@@ -218,8 +218,8 @@ def encode_moments(
         moments_s (`np.ndarray` of shape `(U,)`): Seconds from the first frame.
 
     Raises:
-        VideoDecodeError: where the file cannot be read.
-        ValueError: where features are not finite.
+        VideoDecodeError: If the file cannot be read.
+        ValueError: If features are not finite.
     """
     encoded = []
     for first in range(0, len(moments_s), FRAMES_AT_ONCE):
@@ -253,7 +253,7 @@ def keep_extraction(folder: str | Path, settings: dict):
             compared for models of one `revision`.
 
     Raises:
-        ValueError: where the folder holds features with other settings, or of unknown origin.
+        ValueError: If the folder holds features with other settings, or of unknown origin.
     """
     path = Path(folder) / EXTRACTION
     if not path.exists() and any(path.parent.glob("*.safetensors")):

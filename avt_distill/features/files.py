@@ -29,7 +29,7 @@ def write_features(path: str | Path, features: np.ndarray, frame_rate: float, st
         start_s (`float`, *optional*, defaults to 0.0): When row 0 is shown, in seconds.
 
     Raises:
-        ValueError: for features that are empty, not of two dimensions or not finite, and for another suffix.
+        ValueError: If the features are empty, not two-dimensional or not finite, or the path has another suffix.
     """
     path, features = Path(path), np.asarray(features)
     features = np.ascontiguousarray(features, dtype=np.float16 if features.dtype == np.float16 else np.float32)
@@ -57,7 +57,7 @@ def feature_file(folder: str | Path, video_id: str) -> Path:
     """Returns the path of a video's features in a folder.
 
     Raises:
-        ValueError: for a video id that would lead out of the folder.
+        ValueError: If the video id would lead out of the folder.
     """
     return Path(folder) / f"{file_name(video_id)}.safetensors"
 
@@ -81,7 +81,7 @@ def open_feature_file(path: Path) -> tuple:
         `(rows, frame_rate, start_s)`: `rows[i]` is `(D,)`, `rows.get_shape()` `(N, D)`.
 
     Raises:
-        ValueError: for a file that is not complete, or is none of ours.
+        ValueError: If the file is incomplete, or has another format.
     """
     try:
         file = safe_open(path, framework="np")

@@ -49,7 +49,7 @@ def video_and_frame(key: bytes, path: Path) -> tuple[str, int]:
     """Returns the video and the frame's number that a key names.
 
     Raises:
-        ValueError: for a key of another form.
+        ValueError: If the key has another format.
     """
     match = KEY.fullmatch(key.decode(errors="replace"))
     if match is None:

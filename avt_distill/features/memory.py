@@ -20,7 +20,7 @@ def running_means(
         so_far (`bool`, *optional*, defaults to `False`): Adds the mean over everything until then, as the last window.
 
     Raises:
-        ValueError: for no windows, and for ones shorter than a row.
+        ValueError: If there are no windows, or a window is shorter than a row.
     """
     lengths = [round(window_s * frame_rate) for window_s in windows_s]
     if short := [window_s for window_s, length in zip(windows_s, lengths, strict=True) if length < 1]:
@@ -57,7 +57,7 @@ def evidence_so_far(probabilities: np.ndarray, frame_rate: float, scale_s: float
         scale_s (`float`): After so many certain seconds it is 0.63.
 
     Raises:
-        ValueError: for values below 0 or above 1, which are no probabilities, and a scale of 0 or less.
+        ValueError: If a value is not a probability (below 0 or above 1), or the scale is 0 or less.
     """
     if probabilities.min() < 0 or probabilities.max() > 1:
         raise ValueError("Evidence is counted from probabilities, but there are values outside 0 to 1: softmax scores.")

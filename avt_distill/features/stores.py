@@ -52,7 +52,7 @@ MAX_OPEN = 128
 
 @dataclass(frozen=True)
 class _Video:
-    """One opened video of N rows: `row(i)` is its i-th feature `(D,)`, or `None` where that is not stored."""
+    """One opened video of N rows: `row(i)` is its i-th feature `(D,)`, or `None` if that is not stored."""
 
     row: Callable[[int], np.ndarray | None]
     frame_rate: float
@@ -104,8 +104,8 @@ class FeatureStore(ABC):
             times_s (`Sequence[float]` of length T): Seconds on the video's clock, in any order, repetitions allowed.
 
         Raises:
-            ValueError: for a video that is not stored, for a time that is not (unless `missing="search_back"`), for
-                features that are not finite or not D wide, and for an empty list of times.
+            ValueError: If the video is not stored, a time is not stored (unless `missing="search_back"`), features are
+                not finite or not D wide, or the list of times is empty.
         """
         times = np.asarray(times_s, dtype=np.float64)
         if times.ndim != 1 or not len(times) or not np.isfinite(times).all():
@@ -132,7 +132,7 @@ class FeatureStore(ABC):
         """Returns all features of a video, float32 `(N, D)`, its rows per second, and when row 0 is shown, in seconds.
 
         Raises:
-            ValueError: as `read`.
+            ValueError: See `read`.
         """
         video = self._video(video_id, 0.0)
         times = video.start_s + np.arange(video.num_rows) / video.frame_rate
@@ -153,7 +153,7 @@ class FeatureStore(ABC):
 
     @abstractmethod
     def _open(self, video_id: str) -> _Video:
-        """Returns an opened video; raises `KeyError` where none of its features are stored."""
+        """Returns an opened video; raises `KeyError` if none of its features are stored."""
 
     @abstractmethod
     def _first_width(self) -> int:
@@ -298,7 +298,7 @@ class NpyFeatureStore(_UnclockedStore):
         missing, max_open: See `FeatureStore`.
 
     Raises:
-        ValueError: for files that hold features in rows, `(N, D)`.
+        ValueError: If files hold features in rows, `(N, D)`.
     """
 
     def __init__(self, *args: Any, **kwargs: Any):
@@ -350,7 +350,7 @@ class RulstmFeatureStore(FeatureStore):
         missing, max_open: See `FeatureStore`. The reference uses `"search_back"`.
 
     Raises:
-        ImportError: without lmdb.
+        ImportError: If lmdb is not installed.
     """
 
     def __init__(self, path: str | Path, missing: str = "error", max_open: int = MAX_OPEN):
@@ -430,7 +430,7 @@ def open_feature_store(
         missing, max_open: See `FeatureStore`.
 
     Raises:
-        ValueError: where nothing that is a feature store lies there.
+        ValueError: If `path` is not a feature store.
     """
     path = Path(path)
     has_safetensors = _holds(path, "safetensors")

@@ -1,6 +1,6 @@
 """When not to answer: error among answers by how sure the model has to be, and a threshold that keeps an error rate.
 
-A model answers where its confidence, such as the probability of its best action, is at or above a threshold. Coverage
+A model answers when its confidence, such as the probability of its best action, is at or above a threshold. Coverage
 is the share of rows that are answered, risk the share of these that are wrong. All are shares, from 0 to 1.
 """
 
@@ -97,12 +97,12 @@ def conformal_threshold(
             them without these rows. For large label spaces, whose probabilities are low, give lower ones.
 
     Returns:
-        `float` or `None`: Answer where the confidence is at least this. `None`: no threshold is known to keep the
+        `float` or `None`: Answer when the confidence is at least this. `None`: no threshold is known to keep the
         rate, so never answer.
 
     Raises:
-        ValueError: for no rows, shapes that do not fit, a confidence that is not finite, no thresholds, and rates that
-            are not between 0 and 1.
+        ValueError: If there are no rows or no thresholds, shapes do not match, a confidence is not finite, or a rate is
+            not between 0 and 1.
     """
     confidence, correct = _check_answers(confidence, correct)
     for name, share in (("error_rate", error_rate), ("delta", delta)):
@@ -141,7 +141,7 @@ def _betting_p_value(shares: np.ndarray, error_rate: float, level: float) -> flo
 
     A gambler bets on low shares, one after the other, without going broke. If the hypothesis is true, capital of 1 is
     expected to fall, and exceeds c at any time with a probability of at most 1 / c (Waudby-Smith and Ramdas, 2024).
-    Stakes grow with the certainty of what came before: where shares vary little, few of them suffice. They need not be
+    Stakes grow with the certainty of what came before: if shares vary little, few of them suffice. They need not be
     right for the p-value to be valid.
 
     Args:

@@ -50,7 +50,7 @@ def anticipation_metrics(
     """Returns top-k accuracies and class-mean top-k recalls in percent, by name.
 
     Args:
-        scores (`np.ndarray` of shape `(N, A)`): Scores of the actions, higher is likelier. Logits where verbs and nouns
+        scores (`np.ndarray` of shape `(N, A)`): Scores of the actions, higher is likelier. Logits if verbs and nouns
             are wanted: they are softmaxed for that.
         labels (`np.ndarray` of shape `(N,)`): Action ids.
         label_space (`LabelSpace`, *optional*): With `action_to_verb_noun`, adds the metrics of verbs and nouns.
@@ -72,8 +72,8 @@ def anticipation_metrics(
         row belongs to.
 
     Raises:
-        ValueError: for shapes that do not fit, scores that are not finite, labels or ids out of range (so too `-100`,
-            an unknown label: leave such rows out), and verbs or nouns asked for without a label space that has them.
+        ValueError: If shapes do not match, a score is not finite, a label or id is out of range (including `-100`, an
+            unknown label: leave such rows out), or verbs or nouns are requested without a label space that has them.
     """
     scores, labels = check_scores(scores, labels)
     dropped = check_labels("dropped_labels", () if dropped_labels is None else dropped_labels, scores.shape[1])
@@ -99,7 +99,7 @@ def anticipation_metrics(
 def label_ranks(scores: np.ndarray, labels: np.ndarray) -> np.ndarray:
     """Returns how many other classes score at least as high as each row's label, int64 `(N,)`.
 
-    A row is a top-k hit where its rank is below k. Ties count against the label.
+    A row is a top-k hit if its rank is below k. Ties count against the label.
 
     Args:
         scores (`np.ndarray` of shape `(N, A)`): Scores of the classes.
@@ -209,7 +209,7 @@ def late_fuse_kinds(
     *,
     label_space: LabelSpace | None = None,
 ) -> dict[str, np.ndarray]:
-    """Returns late-fused `scores`, and where the label space has verbs and nouns, `verb_scores` and `noun_scores`.
+    """Returns late-fused `scores`, and if the label space has verbs and nouns, `verb_scores` and `noun_scores`.
 
     Logits of actions are summed, and so are marginal probabilities of verbs and of nouns; the keys are arguments of
     `anticipation_metrics`. One model without weights is returned as it is.
@@ -272,7 +272,7 @@ def all_class_mean_accuracy(scores: np.ndarray, labels: np.ndarray) -> float:
 def decomposed_accuracy(scores: np.ndarray, labels: np.ndarray, label_space: LabelSpace, *, k: int) -> dict[str, float]:
     """Returns the distillation authors' top-k accuracy of `verb` and `noun` in percent.
 
-    A row is a hit where any of its k best actions has the label's verb (noun). That is not a top-k of verbs: the k
+    A row is a hit if any of its k best actions has the label's verb (noun). That is not a top-k of verbs: the k
     actions may hold from 1 to k of them. The natural measure, on marginal probabilities, is in `anticipation_metrics`;
     the two do not compare. Among tied actions those of lower id are taken.
     """
@@ -311,7 +311,7 @@ def _scores_by_kind(
 
 
 def _ids_by_kind(name: str, ids: ClassIds | None, scores_by_kind: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
-    """Returns the ids of a group by kind; those of actions where `ids` is a plain collection."""
+    """Returns the ids of a group by kind; those of actions if `ids` is a plain collection."""
     by_kind: Mapping[str, Collection[int]] = {} if ids is None else ids if isinstance(ids, Mapping) else {"action": ids}
     if not set(by_kind) <= set(KINDS):
         raise ValueError(f"{name} has keys {sorted(by_kind)}: give some of {KINDS}.")

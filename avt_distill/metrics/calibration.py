@@ -123,7 +123,7 @@ def fit_temperature(logits: np.ndarray, labels: np.ndarray) -> float:
         labels (`np.ndarray` of shape `(N,)`): Action ids.
 
     Raises:
-        ValueError: for scores of a single class, and where no finite positive T is best: each row's label has the best
+        ValueError: If the scores are of a single class, or no finite positive T is best: each row's label has the best
             logit (T would be 0), or logits of labels are on average no higher than others (T would be infinite).
     """
     from scipy.optimize import fminbound  # slow to import

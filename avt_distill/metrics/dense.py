@@ -44,8 +44,8 @@ def mean_over_classes(
         `dict[str, float]`: NaN at a horizon in which no video has a frame.
 
     Raises:
-        ValueError: for no videos, other numbers of predicted than of annotated videos, shares out of range, frames
-            without an annotation, and horizons that need frames beyond a prediction.
+        ValueError: If there are no videos, the numbers of predicted and annotated videos differ, a share is out of
+            range, a frame has no annotation, or a horizon needs frames beyond a prediction.
     """
     if len(predicted) != len(actual) or not len(actual):
         raise ValueError(f"There are {len(predicted)} predicted and {len(actual)} actual videos: give as many of each.")
@@ -81,8 +81,8 @@ def frame_labels(
             default they have no prediction and count as errors.
 
     Raises:
-        ValueError: for segments that overlap, are out of order, end before they start or start before 0, negative
-            action ids, and numbers out of range.
+        ValueError: If segments overlap, are out of order, end before they start or start before 0, an action id is
+            negative, or a number is out of range.
     """
     if num_frames < 1 or not (frame_rate > 0 and math.isfinite(frame_rate)):
         raise ValueError(f"num_frames is {num_frames} and frame_rate {frame_rate}: give positive numbers.")

@@ -28,7 +28,7 @@ def mean_average_precision(
         calibrated (`bool`, *optional*, defaults to `False`): Of calibrated precision.
 
     Returns:
-        `float`: NaN where only background occurs.
+        `float`: NaN if only background occurs.
     """
     by_class = per_frame_average_precision(scores, labels, background=background, calibrated=calibrated)
     found = by_class[~np.isnan(by_class)]
@@ -51,7 +51,7 @@ def per_frame_average_precision(
         `np.ndarray`: NaN for the background and for classes that do not occur.
 
     Raises:
-        ValueError: for shapes that do not fit, scores that are not finite, and labels or a background out of range.
+        ValueError: If shapes do not match, a score is not finite, or a label or the background is out of range.
     """
     scores, labels = check_scores(scores, labels)
     if background is not None and not 0 <= background < scores.shape[1]:

@@ -34,11 +34,12 @@ def edit_distances(
             which Ego4D does not have, instead of refusing them.
 
     Returns:
-        `dict[str, float]`: `action_ed@20` where Z is 20, `action_aued` where Z is at least 2, likewise `verb_` and
+        `dict[str, float]`: `action_ed@20` if Z is 20, `action_aued` if Z is at least 2, likewise `verb_` and
         `noun_`; `num_rows` that were measured and `num_incomplete` that were left out.
 
     Raises:
-        ValueError: as `row_edit_distances`, and for incomplete rows unless they are to be left out, or if all are.
+        ValueError: See `row_edit_distances`; also if rows are incomplete, unless they are to be left out, or if all
+            are.
     """
     predicted, actual = _check_sequences(predicted, actual)
     if label_space is not None:
@@ -71,8 +72,8 @@ def edit_distance_at(
             instead of refusing them.
 
     Raises:
-        ValueError: as `row_edit_distances`, for a z that is not from 1 to Z, and for rows with fewer than z annotated
-            actions unless they are to be left out, or if all are.
+        ValueError: See `row_edit_distances`; also if z is not from 1 to Z, or if rows have fewer than z annotated
+            actions, unless they are to be left out, or if all have.
     """
     predicted, actual = _check_sequences(predicted, actual)
     length = actual.shape[1] if z is None else z
@@ -92,7 +93,7 @@ def area_under_edit_distance(predicted: np.ndarray, actual: np.ndarray, *, skip_
             instead of refusing them.
 
     Raises:
-        ValueError: as `edit_distance_at`, and for Z = 1, under which there is no area.
+        ValueError: See `edit_distance_at`; also if Z is 1, for which there is no area.
     """
     predicted, actual = _check_sequences(predicted, actual)
     if actual.shape[1] < 2:
@@ -112,7 +113,7 @@ def row_edit_distances(predicted: np.ndarray, actual: np.ndarray) -> np.ndarray:
             after an unknown action is not measured.
 
     Raises:
-        ValueError: for no rows, sequences or actions, shapes that do not fit, and negative ids among the predicted.
+        ValueError: If there are no rows, sequences or actions, shapes do not match, or a predicted id is negative.
     """
     predicted, actual = _check_sequences(predicted, actual)
     num_rows, num_sequences, length = predicted.shape

@@ -33,7 +33,7 @@ def ready_answers(
         runtimes_s (`float` or `np.ndarray` of shape `(W,)`): How long the method takes, for all or for each.
 
     Raises:
-        ValueError: for times that do not ascend or are not finite, and negative runtimes.
+        ValueError: If times do not ascend or are not finite, or a runtime is negative.
     """
     ends = _check_times("window_ends_s", window_ends_s)
     if (np.diff(ends) <= 0).any():
@@ -68,7 +68,8 @@ def streaming_indices(
             default all are of one. Each video is a stream of its own.
 
     Raises:
-        ValueError: for what `ready_answers` refuses, a tau_a below 0, and videos of only one of actions and windows.
+        ValueError: If `ready_answers` refuses its arguments, tau_a is below 0, or only one of `videos` and
+            `window_videos` is given.
     """
     starts, ends = _check_times("starts_s", starts_s), _check_times("window_ends_s", window_ends_s)
     runtimes = _check_runtimes(runtimes_s, len(ends))
@@ -102,7 +103,7 @@ def streaming_metrics(scores: np.ndarray, labels: np.ndarray, indices: np.ndarra
             `verb_scores` and `noun_scores` are of the windows, `(W, V)` and `(W, number of nouns)`.
 
     Raises:
-        ValueError: for what `anticipation_metrics` refuses, indices out of range, and no rows.
+        ValueError: If `anticipation_metrics` refuses its arguments, an index is out of range, or there are no rows.
     """
     scores = check_matrix("scores", scores)
     labels = check_labels("labels", labels, scores.shape[1])

@@ -36,8 +36,8 @@ def write_annotated_video(
         mark (`str`, *optional*): By which `runs.outputs` recognizes who made the file.
 
     Raises:
-        VideoDecodeError: if the video cannot be read.
-        ValueError: without moments.
+        VideoDecodeError: If the video cannot be read.
+        ValueError: If there are no moments.
     """
     if not timeline:
         raise ValueError("timeline is empty: give at least one moment.")

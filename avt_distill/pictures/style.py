@@ -42,7 +42,7 @@ def picture(
 
     Args:
         path (`str` or `Path`): PNG to write.
-        width, height (`float`): Size before cropping, in inches. The resolution is lowered where the PNG would
+        width, height (`float`): Size before cropping, in inches. The resolution is lowered if the PNG would
             otherwise exceed 64,000 pixels in height.
         title (`str`): Text above the picture. Long lines are wrapped.
         text_pt (`float`, *optional*, defaults to 9.5): Size of text, but for the title.
@@ -63,5 +63,5 @@ def picture(
 
 
 def shortened(name: str, length: int = 26) -> str:
-    """Returns a name of at most `length` letters, the last of them an ellipsis where some are left out."""
+    """Returns a name of at most `length` letters, the last of them an ellipsis if some are left out."""
     return name if len(name) <= length else f"{name[: length - 1]}\N{HORIZONTAL ELLIPSIS}"

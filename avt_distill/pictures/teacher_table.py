@@ -52,7 +52,7 @@ def draw_teacher_table(
 
 
 def colors_of(actions: list[int], space: LabelSpace) -> tuple[dict[int, str], list[tuple[str, str]]]:
-    """Returns the color of each action, by verb where there are verbs, and the names of the colors."""
+    """Returns the color of each action, by verb if there are verbs, and the names of the colors."""
     by_verb = space.verb_noun_ids is not None
     names = space.verbs if by_verb else space.actions
     known = [action for action in actions if action != UNLABELLED]

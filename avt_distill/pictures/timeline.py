@@ -60,7 +60,7 @@ def draw_timeline(timeline: Sequence[Mapping], film: Film, title: str, path: str
         mark (`str`, *optional*): See `picture`.
 
     Raises:
-        ValueError: without moments.
+        ValueError: If there are no moments.
     """
     from matplotlib.offsetbox import AnnotationBbox, OffsetImage  # of an extra
 

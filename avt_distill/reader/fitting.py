@@ -21,8 +21,8 @@ logger = logging.getLogger(__name__)
 # What is chosen, one after the other, beginning with the first of each. Log loss is flat around them.
 EVIDENCE_WEIGHTS = (0.1, 0.07, 0.14)
 PRIOR_WEIGHTS = (0.33, 0.2, 0.5)
-PRIOR_WEIGHTS_OF_PARTS = (10.0, 30.0)  # where verbs and nouns are read apart, of thousands of actions
-HEAVIER_PRIORS = (1.0, 3.0, 10.0)  # tried next where the heaviest is the best so far: with few videos
+PRIOR_WEIGHTS_OF_PARTS = (10.0, 30.0)  # when verbs and nouns are read apart, of thousands of actions
+HEAVIER_PRIORS = (1.0, 3.0, 10.0)  # tried next if the heaviest is the best so far: with few videos
 
 
 @dataclass

@@ -28,7 +28,7 @@ class Member:
     Args:
         name (`str`): As in the table.
         held_out (`np.ndarray` of shape `(N, A)` or `None`): Log probabilities of the labelled training rows, by models
-            that were fitted to other videos. `None` where there are none, of a student that is given.
+            that were fitted to other videos. `None` if there are none, of a student that is given.
         answers (`list[np.ndarray]`): Log probabilities `(M, A)` of the evaluation rows, one for each seed.
     """
 

@@ -93,7 +93,7 @@ def recognition_of(run: FoldRun, variant: str) -> Recognition:
 
 
 def recognized(model: AVTForAnticipation, frames: dict[str, VideoFrames]) -> FrameLogProbs:
-    """Returns what a model says that frames show; raises `ValueError` where that is not finite."""
+    """Returns what a model says that frames show; raises `ValueError` if that is not finite."""
     recognized_frames = {}
     with torch.inference_mode():
         for name, video in frames.items():

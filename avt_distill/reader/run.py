@@ -51,7 +51,7 @@ def fit_readers(args: ReaderArguments) -> str:
     Students that are not trained yet are trained first, and another one for each inner fold of the training videos.
 
     Raises:
-        ValueError: for data and options that do not fit together, and a folder of another run.
+        ValueError: If data and options do not fit together, or the folder belongs to another run.
     """
     check_processes(args.world_size)
     with locked(args.folder):
@@ -71,7 +71,7 @@ def _fit_readers(args: ReaderArguments) -> str:
 
 
 def fold_arguments(args: ReaderArguments) -> dict[str, ReaderArguments]:
-    """Returns the arguments of each fold by its name, or those that are given where not all folds are asked for."""
+    """Returns the arguments of each fold by its name, or those that are given if not all folds are asked for."""
     if args.folds is None:
         return {"": args}
     builder = dataset_builder(args)

@@ -125,7 +125,7 @@ def load_parser(name: str | None = None) -> "Language":
             that is installed.
 
     Raises:
-        ValueError: where spaCy or a model is not installed, and for a model that lacks one of `NEEDED_PIPES`.
+        ValueError: If spaCy or a model is not installed, or the model lacks one of `NEEDED_PIPES`.
     """
     try:
         import spacy
@@ -174,7 +174,7 @@ def instruction_statements(text: str) -> list[str]:
     """Returns a statement for each instruction in a text, in lower case, such as "you should preheat the oven."
 
     - Sentences are split into clauses before "then" and before ", " or "and" with one of `KITCHEN_VERBS`.
-    - Phrases that say when, where or with what are left out where they come first: "In a large bowl, mix ...".
+    - Phrases that say when, where or with what are left out if they come first: "In a large bowl, mix ...".
     - Several verbs before one object become several statements.
     - "the" is put before an object that has no determiner, and replaces quantities.
     - Sentences that cannot be instructions have none.
@@ -226,7 +226,7 @@ def _clauses(sentence: str) -> list[str]:
 
 
 def _without_lead(clause: str) -> str:
-    """Returns a clause from its verb on where it begins with a phrase that says when, where or with what, or `""`."""
+    """Returns a clause from its verb on if it begins with a phrase that says when, where or with what, or `""`."""
     first = clause.split()[0].strip(",")
     if first not in LEADING and not _ING.fullmatch(first):
         return clause
@@ -384,7 +384,7 @@ def _names(nouns: list["Token"]) -> list[str]:
 
 
 def _object_name(noun: "Token") -> str:
-    """Returns a noun as labels name it, singular and with the words of its kind, or `""` where it names nothing."""
+    """Returns a noun as labels name it, singular and with the words of its kind, or `""` if it names nothing."""
     lemma = noun.lemma_.lower()
     if lemma in UNITS or lemma in PORTIONS:
         of_phrases = [child for child in _children(noun, "prep") if child.lower_ == "of"]

@@ -72,7 +72,7 @@ def load_masked_or_causal_model(name_or_path: str | Path) -> tuple[PreTrainedMod
     to the word embeddings and draws the rest of the head at random.
 
     Raises:
-        ValueError: where weights other than the head's are missing.
+        ValueError: If weights other than the head's are missing.
     """
     config = load_language_model_config(name_or_path)
     auto_class = AutoModelForCausalLM if is_causal(config) else AutoModelForMaskedLM
@@ -84,7 +84,7 @@ def load_masked_or_causal_model(name_or_path: str | Path) -> tuple[PreTrainedMod
 
 
 def check_block_length(block_length: int, model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase):
-    """Raises `ValueError` where blocks have more tokens than the model has positions, or too few to be of use."""
+    """Raises `ValueError` if blocks have more tokens than the model has positions, or too few to be of use."""
     positions = min(getattr(model.config, "max_position_embeddings", None) or np.inf, tokenizer.model_max_length)
     if not 8 <= block_length <= positions:
         raise ValueError(f"block_length is {block_length}: give 8 to {positions} tokens, which this model can read.")
@@ -99,7 +99,7 @@ class AdaptationTrainer(ResumableTrainer):
     accumulated batches. `evaluate` gives the mean negative log-likelihood over all predicted tokens as `eval_loss`, its
     exponential as `eval_perplexity`, and their number as `eval_predicted_tokens`.
 
-    A masked language model computes its vocabulary logits at the predicted positions alone, where its head allows that
+    A masked language model computes its vocabulary logits at the predicted positions alone, if its head allows that
     (see `reads_positions_alone`): over the whole block they cost as much as a small encoder.
     """
 
@@ -210,7 +210,7 @@ def adapt(args: AdaptationArguments, trainer_class: type[AdaptationTrainer] = Ad
         `dict`: Also written as `adaptation.json`; see `AdaptationTrainer` for its perplexities.
 
     Raises:
-        ValueError: for arguments, recipes or a model that cannot be meant, and a folder in use.
+        ValueError: If arguments, recipes or model are unsuitable, or the folder is in use.
     """
     use_token(args)
     inputs = {"model_name_or_path": args.model_name_or_path, "recipes": args.recipes}
@@ -337,7 +337,7 @@ class _Record(TrainerCallback):
 
 
 def _prepare_head(model: PreTrainedModel, new_weights: list[str], args: AdaptationArguments, setup: dict) -> str:
-    """Returns what perplexity before training will be of; a new head is trained first where that is asked for."""
+    """Returns what perplexity before training will be of; a new head is trained first if that is asked for."""
     if not new_weights:
         if args.head_warmup_steps:
             logger.warning("head_warmup_steps is left out: %s has a language model head.", args.model_name_or_path)

@@ -28,7 +28,7 @@ class AdaptationArguments(TrainingArguments):
     packing: bool = option("Fill each example with recipes; otherwise one recipe an example, padded.", True)
     held_out_fraction: float = option("Part of the recipes that only perplexity is measured on.", 0.02)
     mlm_probability: float = option("Encoders: part of the tokens that are predicted.", 0.15)
-    head_warmup_steps: int = option("Steps that first train a new head alone, where the checkpoint has none.", 0)
+    head_warmup_steps: int = option("Steps that first train a new head alone, if the checkpoint has none.", 0)
     head_learning_rate: float = option("Learning rate of these steps.", 1e-3)
     per_device_train_batch_size: int = option("Training examples a device and step.", 12)
     logging_steps: float = option("Steps between two logs.", 50)

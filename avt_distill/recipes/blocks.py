@@ -41,7 +41,7 @@ def load_recipe_texts(path: str | Path, text: ActionText, held_out_fraction: flo
     """Returns the recipes of a file (see `read_actions`) as text, those to train on apart from those held out.
 
     Raises:
-        ValueError: where nothing is left to train on, or nothing is held out though something should be.
+        ValueError: If nothing is left to train on, or nothing is held out though something should be.
     """
     train, held_out, num_without_actions = [], [], 0
     for recipe_id, actions in read_actions(path):
@@ -75,7 +75,7 @@ def make_blocks(
 
     Packed, recipes follow each other in blocks that are all full but the last, and may begin in one block and end in
     the next. To a masked language model a block is `[CLS] recipe [SEP] recipe ... [SEP]`. To a causal one each recipe
-    is between the tokens that begin and end a text, one where both are the same; blocks overlap by one token, so
+    is between the tokens that begin and end a text, one if both are the same; blocks overlap by one token, so
     that each token but the very first is predicted once. Not packed, a recipe begins a block of its own, as a history
     does at inference; what is longer continues in the next.
 

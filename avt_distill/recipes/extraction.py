@@ -37,8 +37,8 @@ def extract_file(recipes: Path, output: Path, *, parser_name: str | None = None,
         num_proc (`int`, *optional*, defaults to 1): Processes that parse.
 
     Raises:
-        ValueError: for an output that is there or has another suffix, for recipes that cannot be read, and for an
-            unfinished output of other recipes or another parser.
+        ValueError: If the output exists or has another suffix, the recipes cannot be read, or the unfinished output was
+            begun with other recipes or another parser.
     """
     if output.suffix not in SUFFIXES:
         raise ValueError(f"--output {output}: give a name that ends in {' or '.join(SUFFIXES)}.")
@@ -120,7 +120,7 @@ def _drop_half_line(unfinished: Path) -> int:
 
 
 def _finish(unfinished: Path, output: Path):
-    """Gives the output its name, as Parquet where the name says so."""
+    """Gives the output its name, as Parquet if the name says so."""
     if output.suffix == ".parquet":
         with (
             whole_file(output) as partial,

@@ -13,7 +13,7 @@ def read_recipes(path: Path) -> Iterator[dict]:
     """Yields `id` (`str`), `title` (`str`, may be empty) and `instructions` (`list[str]`) of each recipe of a file.
 
     Raises:
-        ValueError: for a file that is neither form, and for a recipe that lacks its id or its instructions.
+        ValueError: If the file has neither format, or a recipe lacks its id or its instructions.
     """
     with open(path, "rb") as file:
         opens = gzip.open if file.read(2) == b"\x1f\x8b" else open
@@ -64,7 +64,7 @@ def read_actions(path: str | Path) -> Iterator[tuple[str, list[tuple[str, str]]]
             "actions": [["whisk", "egg"], ...]}`; `title` and further fields are not read.
 
     Raises:
-        ValueError: where the file cannot be read, is empty, or a row is not a recipe.
+        ValueError: If the file cannot be read, is empty, or a row is not a recipe.
     """
     path, number = Path(path), 0
     try:

@@ -36,7 +36,7 @@ def write_language_model(
         seed (`int`, *optional*, defaults to 0): Of the weights; torch's own generator is left as it was.
 
     Raises:
-        ValueError: for texts without a word.
+        ValueError: If the texts hold no word.
     """
     words = sorted({word for text in texts for word, _ in SPLITTER.pre_tokenize_str(LOWER.normalize_str(text))})
     if not words:

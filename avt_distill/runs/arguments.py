@@ -32,7 +32,7 @@ OFTEN_SET = {
     "per_device_train_batch_size": "Examples a device and step.",
     "seed": "Of initial weights and the order of rows.",
     "use_cpu": "Train on the CPU although there is a GPU; needed for several processes without one.",
-    "bf16": "In bfloat16; auto: where it is native.",
+    "bf16": "In bfloat16; auto: if it is native.",
     "push_to_hub": "Upload the result to the Hub, as hub_model_id.",
 }
 AUTO = "auto"
@@ -82,7 +82,7 @@ class CommandParser(argparse.ArgumentParser):
             argv (`Sequence[str]`, *optional*): What follows the command's name; by default what the process was given.
 
         Raises:
-            ValueError: in one sentence, for what cannot be read or is not known.
+            ValueError: In one sentence, if an option cannot be read or is not known.
         """
         known, rest = self.parse_known(argv)
         misplaced = [*rest, *(word for word in [getattr(known, "dataset", None)] if word and _is_yaml(word))]
@@ -91,10 +91,10 @@ class CommandParser(argparse.ArgumentParser):
         return known
 
     def parse_known(self, argv: Sequence[str] | None = None) -> tuple[argparse.Namespace, list[str]]:
-        """Returns the options that are known, and what is left of the command line where the parser passes it on.
+        """Returns the options that are known, and what is left of the command line if the parser passes it on.
 
         Raises:
-            ValueError: as `parse`.
+            ValueError: See `parse`.
         """
         options = list(sys.argv[1:] if argv is None else argv)
         if options and _is_yaml(options[0]):
@@ -193,7 +193,7 @@ def parse_run(
     The file's keys are fields of `arguments_class`. Each is turned into an option placed before those of the
     command line: a later one wins, and both go through the same parser, so that YAML's `1e-3`, which it reads as text,
     is a number here. A list gives several values, a mapping a JSON string; `null` leaves the field's default. `bf16:
-    auto` is bfloat16 where the accelerator computes in it, so that one file serves every machine.
+    auto` is bfloat16 if the accelerator computes in it, so that one file serves every machine.
 
     Args:
         arguments_class (`type`): A dataclass that `HfArgumentParser` takes, such as a subclass of `TrainingArguments`.
@@ -204,7 +204,7 @@ def parse_run(
         description, command (`str`): See `CommandParser`.
 
     Raises:
-        ValueError: in one sentence, for what cannot be read or is not known.
+        ValueError: In one sentence, if an option cannot be read or is not known.
     """
     from transformers import HfArgumentParser, TrainingArguments
 
@@ -285,7 +285,7 @@ def mapping(name: str, value: dict | str | None) -> dict:
     """Returns an option that holds a mapping, which a command line gives as JSON.
 
     Raises:
-        ValueError: for text that is no JSON object.
+        ValueError: If the text is not a JSON object.
     """
     if isinstance(value, str):
         try:

@@ -30,7 +30,7 @@ def load_tokenizer_of(
 ) -> PreTrainedTokenizerBase:
     """Returns a checkpoint's tokenizer, with its vocabulary.
 
-    Transformers makes a tokenizer of special tokens alone where the files are missing: every text would read the same.
+    Transformers makes a tokenizer of special tokens alone if the files are missing: every text would read the same.
 
     Args:
         name_or_path (`str` or `Path`): A model on the Hub, or a folder.
@@ -38,7 +38,7 @@ def load_tokenizer_of(
         kwargs: For `load`.
 
     Raises:
-        ValueError: where files are missing or damaged, naming them.
+        ValueError: If files are missing or damaged. The message names them.
     """
     try:
         tokenizer: Any = load(name_or_path, **kwargs)  # a class of its own for each kind of model

@@ -7,7 +7,7 @@ def checked_device(name: str | None) -> torch.device | None:
     """Returns the device of a name such as `"cuda:0"`, and `None` for `None`.
 
     Raises:
-        ValueError: for what is no name of a device, and for one that this machine does not have.
+        ValueError: If the name is not that of a device, or this machine does not have the device.
     """
     if name is None:
         return None

@@ -1,6 +1,6 @@
 """What decides about a result, in digests that are written beside it: options, files and tables.
 
-A folder is resumed, and what it holds is served, only where all of these are equal.
+A folder is resumed, and what it holds is served, only if all of these are equal.
 """
 
 import hashlib
@@ -108,7 +108,7 @@ HARMLESS = frozenset(
         "fsdp_config",
     }
 )
-SAVING = ("save_strategy", "save_steps")  # decide where the best checkpoint is loaded in the end
+SAVING = ("save_strategy", "save_steps")  # decide if the best checkpoint is loaded in the end
 
 
 def decisive_options(args: Any, *, leave_out: Iterable[str] = (), add: Iterable[str] = ()) -> dict[str, Any]:
@@ -158,7 +158,7 @@ def archive_digest(path: str | Path, names: Iterable[str]) -> dict[str, str]:
 
 
 def checkpoint_digest(name_or_path: str | Path | None) -> dict[str, str]:
-    """Returns the digests of a checkpoint's files where it is a folder; of a name on the Hub, none."""
+    """Returns the digests of a checkpoint's files if it is a folder; of a name on the Hub, none."""
     if name_or_path is None or not Path(name_or_path).is_dir():
         return {}
     weights = (".safetensors", ".bin", *CONFIGURATION)
@@ -167,7 +167,7 @@ def checkpoint_digest(name_or_path: str | Path | None) -> dict[str, str]:
 
 
 def weights_digest(folder: str | Path) -> str:
-    """Returns one short digest of a checkpoint's weights, whatever its configuration is; "" where it has none."""
+    """Returns one short digest of a checkpoint's weights, whatever its configuration is; "" if it has none."""
     files = [path for path in Path(folder).iterdir() if path.name.startswith(WEIGHTS) and path.suffix in OF_WEIGHTS]
     of_files = files_digest({path.name: path for path in files})
     return hashlib.sha256(json.dumps(of_files).encode()).hexdigest()[:16] if of_files else ""

@@ -157,7 +157,7 @@ def read_json(path: str | Path, **kwargs: Any) -> Any:
     """Returns the content of a JSON file; `kwargs` are those of `json.loads`.
 
     Raises:
-        ValueError: for a file that is not JSON, naming it.
+        ValueError: If the file is not JSON. The message names it.
     """
     try:
         return json.loads(Path(path).read_text(encoding="utf-8"), **kwargs)
@@ -174,7 +174,7 @@ def read_record(path: str | Path, *names: str, **kwargs: Any) -> dict:
         kwargs: Of `json.loads`.
 
     Raises:
-        ValueError: for a file that is not JSON, is no object or lacks a key, naming it.
+        ValueError: If the file is not JSON, is not an object or lacks a key. The message names it.
     """
     content = read_json(path, **kwargs)
     if not isinstance(content, dict) or (absent := [name for name in names if name not in content]):
@@ -208,7 +208,7 @@ def keep_settings(
             has the field `{what}`, what lies in the folder: "a teacher".
 
     Raises:
-        ValueError: where settings differ.
+        ValueError: If settings differ.
     """
     path, settings = Path(path), json.loads(json.dumps(settings))
     if path.exists():
@@ -267,7 +267,7 @@ def check_processes(num_processes: int, option: str = "--use_cpu"):
         option (`str`, *optional*, defaults to `"--use_cpu"`): The command's option for using the CPU.
 
     Raises:
-        ValueError: where more were launched.
+        ValueError: If more processes were launched.
     """
     launched = int(os.environ.get("WORLD_SIZE", "1"))
     if launched != num_processes:

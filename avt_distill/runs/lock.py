@@ -50,7 +50,7 @@ def locked(place: str | Path, *, is_file: bool = False) -> Iterator[None]:
         is_file (`bool`, *optional*, defaults to `False`): Lock the file of this name alone.
 
     Raises:
-        InUseError: where another command holds the lock, naming it.
+        InUseError: If another command holds the lock. The message names it.
     """
     place = Path(place).resolve()
     folder = place.parent if is_file else place
@@ -87,7 +87,7 @@ def unchanged(folder: str | Path) -> Iterator[None]:
         folder (`str` or `Path`): The folder.
 
     Raises:
-        InUseError: where another command writes to it, naming it.
+        InUseError: If another command writes to the folder. The message names it.
     """
     folder = Path(folder).resolve()
     for place in (folder, *folder.parents):

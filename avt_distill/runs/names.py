@@ -10,7 +10,7 @@ from typing import Any
 LONGEST_NAME = 200  # bytes; file systems take 255, of which suffixes need some
 # Control characters but for tab and line break, and those that turn the direction of writing.
 _INVISIBLE = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u200e\u200f\u2028-\u202e\u2066-\u2069]")
-# What a message says of a name that is missing where there is one for which `has_other_spelling`.
+# What a message says of a name that is missing if there is one for which `has_other_spelling`.
 OTHER_SPELLING = (
     "one whose name looks the same, but is written in other Unicode characters (NFC and NFD, which macOS writes): "
     "rename it, so that both are written alike"
@@ -29,8 +29,8 @@ def file_name(name: str, what: str = "video") -> str:
         what (`str`, *optional*, defaults to `"video"`): What it names, for the message.
 
     Raises:
-        ValueError: for an empty name, `.` and `..`, and names with slashes, backslashes, control characters, a drive's
-            letter or more than 200 bytes; on Windows also for names that no file can have there.
+        ValueError: If the name is empty, `.` or `..`, or holds a slash, backslash, control character, drive letter or
+            more than 200 bytes; on Windows also if no file can have it.
     """
     if ON_WINDOWS and _UNFIT_ON_WINDOWS.search(name):
         raise ValueError(

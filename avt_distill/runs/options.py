@@ -80,7 +80,7 @@ def check_numbers(args: Any, rules: Mapping[str, Any] | None = None):
 
 
 def refuse_no_training(args: Any, harm: str):
-    """Raises a `ValueError` where a run would not train at all.
+    """Raises a `ValueError` if a run would not train at all.
 
     Args:
         args (`TrainingArguments`): All options.

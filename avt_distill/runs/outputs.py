@@ -44,7 +44,7 @@ def check_output(
         writes (iterable of `str`, *optional*): Names of the files that the command writes in a folder.
 
     Raises:
-        ValueError: for an output that may not be written.
+        ValueError: If the output may not be written.
     """
     if path is None or str(path) == STDOUT:
         return

@@ -36,7 +36,7 @@ def last_whole_checkpoint(folder: str | Path, num_processes: int = 1) -> str | N
         num_processes (`int`, *optional*, defaults to 1): Processes that train; each has a random state.
 
     Raises:
-        ValueError: where no checkpoint can be resumed and one was written to its end: without the state of optimizer,
+        ValueError: If no checkpoint can be resumed and one was written to its end: without the state of optimizer,
             scheduler or random numbers, or by another number of processes, training would end with other weights.
     """
     checkpoints = [path for path in Path(folder).glob("checkpoint-*") if path.name.rpartition("-")[2].isdigit()]
@@ -66,7 +66,7 @@ def check_resumable(checkpoint: str | Path, num_processes: int = 1):
 
 @dataclass(frozen=True)
 class Problem:
-    """Why a checkpoint cannot be resumed; `is_passed_over` where an earlier one, or a new start, is as good."""
+    """Why a checkpoint cannot be resumed; `is_passed_over` if an earlier one, or a new start, is as good."""
 
     reason: str
     is_passed_over: bool

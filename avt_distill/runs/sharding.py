@@ -1,6 +1,6 @@
 """Models divided among processes, by FSDP or DeepSpeed: as was asked for, or refused.
 
-Accelerate 1.15 replaces FSDP on the CPU, and DeepSpeed where ACCELERATE_USE_CPU is set, by plain data parallelism and
+Accelerate 1.15 replaces FSDP on the CPU, and DeepSpeed if ACCELERATE_USE_CPU is set, by plain data parallelism and
 does not say so: each process then holds the whole model, which is what was to be avoided.
 """
 
@@ -33,7 +33,7 @@ def asked_for(args: Any) -> list[str]:
 
 
 def check_made(args: Any, accelerator: Any):
-    """Raises a `ValueError` where Accelerate made something else than what was asked for.
+    """Raises a `ValueError` if Accelerate made something else than what was asked for.
 
     Args:
         args (`TrainingArguments`): All options.
@@ -50,7 +50,7 @@ def check_made(args: Any, accelerator: Any):
 
 
 def check_saves_whole(accelerator: Any):
-    """Raises a `ValueError` for DeepSpeed's ZeRO-3 where it would save no weights that `from_pretrained` reads."""
+    """Raises a `ValueError` for DeepSpeed's ZeRO-3 if it would save no weights that `from_pretrained` reads."""
     plugin = getattr(accelerator.state, "deepspeed_plugin", None)
     zero = plugin.deepspeed_config.get("zero_optimization", {}) if plugin is not None else {}
     if zero.get("stage") == 3 and not zero.get("stage3_gather_16bit_weights_on_model_save"):

@@ -26,7 +26,7 @@ def names_by_saved_ones(model: PreTrainedModel) -> dict[str, str]:
 
 
 class ResumableTrainer(Trainer):
-    """A `Trainer` that stops where the loss is not finite, and saves no checkpoint that training cannot resume from.
+    """A `Trainer` that stops if the loss is not finite, and saves no checkpoint that training cannot resume from.
 
     `trainer_state.json`, by which a checkpoint counts as whole, is written once every process has written its part. A
     checkpoint that lacks weights of the model, or holds others, is refused: `Trainer` would continue with random ones.
@@ -34,7 +34,7 @@ class ResumableTrainer(Trainer):
     Batches, and what a collator draws from torch's generator for them, follow from seed, epoch and rows: see `batches`.
 
     Raises:
-        ValueError: where FSDP or DeepSpeed was asked for and Accelerate made something else: see `sharding`.
+        ValueError: If FSDP or DeepSpeed was requested and Accelerate set up something else: see `sharding`.
     """
 
     def create_accelerator_and_postprocess(self):
@@ -71,7 +71,7 @@ class ResumableTrainer(Trainer):
         return sampler
 
     def _run_epoch(self, *args: Any, **kwargs: Any):
-        """Trains for an epoch, but not after the last step: transformers 5.23 takes one more where it resumes."""
+        """Trains for an epoch, but not after the last step: transformers 5.23 takes one more when it resumes."""
         if self._has_ended():
             self.control.should_training_stop = True
         else:
@@ -90,7 +90,7 @@ class ResumableTrainer(Trainer):
     def _without_seeds_of_workers(self) -> AbstractContextManager[None]:
         """Returns a context in which persistent workers do not move the generator that dropout draws from.
 
-        Their loader draws a seed from it when they start: once in a run, and once more where the run resumes. Other
+        Their loader draws a seed from it when they start: once in a run, and once more when the run resumes. Other
         loaders draw one each time that they are read.
         """
         return torch.random.fork_rng(devices=[], enabled=self.args.dataloader_persistent_workers)
@@ -171,7 +171,7 @@ class ResumableTrainer(Trainer):
             hook.remove()
 
     def _issue_warnings_after_load(self, load_result: Any):
-        """Raises a `ValueError` where a checkpoint lacks weights, which would stay random, or holds others."""
+        """Raises a `ValueError` if a checkpoint lacks weights, which would stay random, or holds others."""
         model: torch.nn.Module = self.accelerator.unwrap_model(self.model)
         own, missing = model.state_dict(keep_vars=True), set(load_result.missing_keys)
         loaded = {id(weights) for name, weights in own.items() if name not in missing}
@@ -198,7 +198,7 @@ class ResumableTrainer(Trainer):
         """Trains from the last checkpoint in `output_dir` that can be resumed, or from the beginning.
 
         Raises:
-            ValueError: see `last_whole_checkpoint`; and where the loss is not finite, naming the step.
+            ValueError: See `last_whole_checkpoint`; also if the loss is not finite. The message names the step.
         """
         folder = str(self.args.output_dir)
         self.args.restore_callback_states_from_checkpoint = True  # how long there was no improvement

@@ -83,7 +83,7 @@ def student_card(
         stated (`Stated`, *optional*): License, data set and base model; else those of the card that is there.
 
     Raises:
-        ValueError: where a file or a number is missing.
+        ValueError: If a file or a number is missing.
     """
     folder = Path(folder)
     config, results, settings = (_read(folder / name) for name in (CONFIG, RESULTS, SETTINGS))
@@ -131,7 +131,7 @@ def teacher_card(folder: str | Path, repo_id: str, *, stated: Stated = NOTHING) 
         repo_id, stated: See `student_card`.
 
     Raises:
-        ValueError: where a file or a number is missing.
+        ValueError: If a file or a number is missing.
     """
     folder = Path(folder)
     config, results, training, settings = (
@@ -181,7 +181,7 @@ def checkpoint_card(
         repo_id, leak_note, stated: See `student_card`; a card that somebody wrote stays as it is.
 
     Raises:
-        ValueError: for no checkpoint, and one that has neither results nor a card.
+        ValueError: If the folder holds no checkpoint, or neither results nor a card.
     """
     folder = Path(folder)
     if not (folder / CONFIG).exists():
@@ -211,7 +211,7 @@ def language_model_card(folder: str | Path, repo_id: str, *, stated: Stated = NO
         repo_id, stated: See `student_card`.
 
     Raises:
-        ValueError: where a file or a number is missing.
+        ValueError: If a file or a number is missing.
     """
     folder = Path(folder)
     results, config = _read(folder / ADAPTATION), _read(folder / CONFIG)
@@ -264,7 +264,7 @@ def dataset_card(
         stated (`Stated`, *optional*): The license; else that of `data`.
 
     Raises:
-        ValueError: where a fact is missing.
+        ValueError: If a fact is missing.
     """
     first = next(iter(configs.values()))
     stated |= Stated.in_header(data)
@@ -308,7 +308,7 @@ def card_to_push(folder: Path, repo_id: str, *, leak_note: str | None, stated: S
         overwrite (`bool`, *optional*): Fill a card anew that was edited.
 
     Raises:
-        ValueError: as `checkpoint_card`.
+        ValueError: See `checkpoint_card`.
     """
     card = checkpoint_card(folder, repo_id, leak_note=leak_note, stated=stated)
     is_filled = any((folder / name).exists() for name in (RESULTS, ADAPTATION))
@@ -378,7 +378,7 @@ def _filled(template: str, source: str | Path, repo_id: str, data: CardData, val
         "name": _name(repo_id),
         "card_data": Markdown(data.to_yaml()),
     }
-    # Text is escaped where it is put into the card, all but what is Markdown already.
+    # Text is escaped when it is put into the card, all but what is Markdown already.
     options = {"undefined": StrictUndefined, "autoescape": False, "trim_blocks": False, "finalize": _shown}
     environment = Environment(**options)
     try:
@@ -399,7 +399,7 @@ def _name(repo_id: str) -> str:
 
 
 def _links(data: CardData) -> dict[str, Markdown | None]:
-    """Returns what texts of cards link to: the license, the data set on the Hub and the base model, where stated."""
+    """Returns what texts of cards link to: the license, the data set on the Hub and the base model, if stated."""
     base_model = data.get("base_model")
     data_set = next((name for name in data.get("datasets") or [] if "/" in name), None)
     return {
@@ -422,7 +422,7 @@ def _license_text(data: CardData) -> Markdown:
 def _model_data(
     repo_id: str, stated: Stated, *, base_model: str | None, base_model_relation: str, **fields: Any
 ) -> ModelCardData:
-    """Returns the header of a model's card; a relation to a base model is there where that is known."""
+    """Returns the header of a model's card; a relation to a base model is there if that is known."""
     related = {} if base_model is None else {"base_model": base_model, "base_model_relation": base_model_relation}
     return ModelCardData(
         **stated.license_fields,
@@ -539,7 +539,7 @@ def _reader_values(folder: Path, config: dict, results: dict) -> dict:
 
 
 def _calibrated_values(folder: Path) -> dict | None:
-    """Returns what the card says of a calibration by `avt-distill calibrate`; `None` where there is none."""
+    """Returns what the card says of a calibration by `avt-distill calibrate`; `None` if there is none."""
     if not (folder / CALIBRATED).exists():
         return None
     record = _read(folder / CALIBRATED)
@@ -617,7 +617,7 @@ def _kind(member: str) -> str:
 
 
 def _compared(comparison: dict | None, name: str) -> dict | None:
-    """Returns a comparison's row of a metric, with the interval over seeds where there is one, else over rows."""
+    """Returns a comparison's row of a metric, with the interval over seeds if there is one, else over rows."""
     title = MEASURES[name][1]
     measure = f"action {title[0].lower()}{title[1:]}"
     row = next((row for row in (comparison or {"rows": []})["rows"] if row["measure"] == measure), None)
@@ -625,7 +625,7 @@ def _compared(comparison: dict | None, name: str) -> dict | None:
 
 
 def _with_interval(row: dict) -> dict:
-    """Returns a comparison's row with the interval over seeds where there is one, else over rows."""
+    """Returns a comparison's row with the interval over seeds if there is one, else over rows."""
     return {**row, **{end: row.get("seeds", row)[end] for end in ("low", "high")}}
 
 

@@ -30,7 +30,7 @@ class FeatureModel(nn.Module):
     """From the features of a window to the scores of the next action.
 
     `forward` takes `video_features` float32 `(B, T, D)` and `frame_mask` bool `(B, T)`, `False` for moments before the
-    video; it returns `logits` `(B, A)`, and `verb_logits`, `noun_logits` and `frame_logits` `(B, T, A + 1)` where the
+    video; it returns `logits` `(B, A)`, and `verb_logits`, `noun_logits` and `frame_logits` `(B, T, A + 1)` if the
     model has them.
     """
 
@@ -128,9 +128,9 @@ def export_model(
         `dict[str, float]`: The largest difference between each file's scores and the model's.
 
     Raises:
-        ValueError: without a processor that is needed, for a probe, and where a program's scores differ by more than
-            1e-4.
-        ImportError: where a package for ONNX is missing.
+        ValueError: If a processor is needed and missing, if the head is a probe, or if a program's scores differ by
+            more than 1e-4.
+        ImportError: If a package for ONNX is missing.
     """
     if model.config.backbone_config is not None and video_processor is None:
         raise ValueError(

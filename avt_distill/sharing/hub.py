@@ -49,7 +49,7 @@ def create_repository(
     Before a long training, this shows whether its result can be pushed.
 
     Raises:
-        OSError: where that is not allowed, or no Hub answers.
+        OSError: If writing to the repository is not allowed, or the Hub cannot be reached.
     """
     advice = "check its name, the connection, and with `hf auth whoami` the token"
     with hub_errors_in_one_line(f"{repo_id} cannot be written: {advice}"):
@@ -76,10 +76,10 @@ def push_folder(
         commit_message (`str`): Of the one commit.
 
     Raises:
-        ValueError: for a model that does not load: it lacks weights or tokenizer files; for results that the Hub would
-            not read; and for a folder to which another command writes. Nothing is uploaded then.
-        OSError: where the upload failed. The repository is then as it was before, and pushing once more sends only
-            the large files that had not arrived.
+        ValueError: If the model does not load because weights or tokenizer files are missing, the Hub could not read
+            the results, or another command writes to the folder. Nothing is uploaded then.
+        OSError: If the upload fails. The repository is unchanged, and pushing again sends only the large files that
+            have not arrived.
     """
     folder = Path(folder)
     with unchanged(folder):
@@ -105,7 +105,7 @@ def additions(files: Mapping[str, Path | bytes]) -> list[CommitOperationAdd]:
 
 
 def check_checkpoint(folder: Path):
-    """Raises `ValueError` or `OSError` where a student, teacher or language model does not load as a whole.
+    """Raises `ValueError` or `OSError` if a student, teacher or language model does not load as a whole.
 
     From the Hub it would be no better.
     """
@@ -135,7 +135,7 @@ def push_space(
         model_id (`str`): The model's name on the Hub.
 
     Raises:
-        OSError: as `push_folder`.
+        OSError: See `push_folder`.
     """
     with hub_errors_in_one_line(f"The Space {repo_id} was not made"):
         api = HfApi(token=token)

@@ -22,14 +22,14 @@ def add_license_options(parser: argparse.ArgumentParser):
 
 
 def checked_license(identifier: str | None, name: str | None = None, link: str | None = None) -> dict[str, str]:
-    """Returns the fields of a card that name a license; none where none is given.
+    """Returns the fields of a card that name a license; none if none is given.
 
     Args:
         identifier (`str`, *optional*): As the Hub lists it, such as `"apache-2.0"`, or `"other"`.
         name (`str`, *optional*), link (`str`, *optional*): Of one that the Hub does not list, which has both.
 
     Raises:
-        ValueError: for what cannot be an identifier, and a name or link without `"other"` or the other way round.
+        ValueError: If the identifier is invalid, or a name or link is given without `"other"` or the other way round.
     """
     if identifier is not None and not _IDENTIFIER.fullmatch(identifier):
         lower = re.sub(r"\s+", "-", identifier.strip().lower())

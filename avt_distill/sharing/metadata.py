@@ -45,7 +45,7 @@ class Stated:
         base_model (`str`, *optional*): The repository of the model that this one starts from.
 
     Raises:
-        ValueError: for a data set or model that is no name on the Hub.
+        ValueError: If a data set or model is not a name on the Hub.
     """
 
     license: str | list[str] | None = None
@@ -61,7 +61,7 @@ class Stated:
 
     @classmethod
     def in_card(cls, path: Path, card_class: type[RepoCard] = ModelCard) -> "Stated":
-        """Returns what a card states, and nothing where there is none."""
+        """Returns what a card states, and nothing if there is none."""
         return cls.in_header(loaded_card(path, card_class).data) if path.is_file() else cls()
 
     @classmethod
@@ -72,7 +72,7 @@ class Stated:
         return cls(**of_license, **{field: _first_on_hub(of_field) for field, of_field in names.items()})
 
     def __or__(self, other: "Stated") -> "Stated":
-        """Returns what either states; where both do, what this one does. A license is of one of them as a whole."""
+        """Returns what either states; if both do, what this one does. A license is of one of them as a whole."""
         own = {name: value for name, value in asdict(self).items() if value is not None}
         others = {name: value for name, value in asdict(other).items() if not (self.license and name in OF_LICENSE)}
         return Stated(**{**others, **own})
@@ -90,7 +90,7 @@ def loaded_card(path: Path, card_class: type[Card]) -> Card:
     """Returns a card, as the library reads it.
 
     Raises:
-        ValueError: where its header cannot be read, naming the file.
+        ValueError: If the header cannot be read. The message names the file.
     """
     try:
         return card_class.load(path)
@@ -165,7 +165,7 @@ def starting_point(settings: dict, option: str, content: str) -> str | None:
     Args:
         settings (`dict`): What the run wrote down.
         option (`str`): The name of the option that named the model.
-        content (`str`): The name of the digests of its files, which are empty where it was on the Hub.
+        content (`str`): The name of the digests of its files, which are empty if it was on the Hub.
     """
     name = settings.get(option)
     on_hub = name is not None and settings.get(content) == {} and is_hub_name(name)
@@ -191,7 +191,7 @@ def write_eval_results(folder: Path):
     """Writes the metrics of a model's card as `.eval_results/NAME.yaml`, which the Hub shows and ranks.
 
     Each entry names a data set on the Hub and a task in that data set's `eval.yaml`: the Hub reads no others. So there
-    are none where no data set on the Hub is stated; the card has the metrics in any case. Tasks are named
+    are none if no data set on the Hub is stated; the card has the metrics in any case. Tasks are named
     `CONFIGURATION_METRIC`, such as `split1_top_1_accuracy`. Files that an earlier call wrote for another are removed.
 
     Args:
@@ -233,7 +233,7 @@ def eval_result_files(folder: Path) -> list[Path]:
 
 
 def check_eval_results(folder: Path):
-    """Raises `ValueError` where a file of results is none, naming it: the Hub would leave it out."""
+    """Raises `ValueError` if a file of results is none, naming it: the Hub would leave it out."""
     for path in eval_result_files(folder):
         try:
             parse_eval_result_entries(yaml.safe_load(path.read_text(encoding="utf-8")))

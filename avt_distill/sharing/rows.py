@@ -66,7 +66,7 @@ def _export_rows(
 
 
 def warn_without_license(stated: Stated, place: str):
-    """Warns where nothing states a license, and says how to state one."""
+    """Warns if nothing states a license, and says how to state one."""
     if stated.license is None:
         logger.warning(NONE_STATED, place, "prepare_dataset")
 
@@ -89,7 +89,7 @@ def push_rows(
         stated (`Stated`, *optional*): The license; else that of the card that is there.
 
     Raises:
-        OSError: where that failed; the same command sends what is missing.
+        OSError: If the upload fails. The same command then sends what is missing.
     """
     config_name = builder.config.name
     rows = splits.map(lambda video: {"video": video and Path(video).name}, input_columns="video")  # paths are one's own
@@ -104,7 +104,7 @@ def push_rows(
                 file = hf_hub_download(repo_id, path, repo_type="dataset")
                 configs[name.stem] = read_json(file)
         data = DatasetCard.load(repo_id).data
-        for config in data.configs:  # datasets 5.2 fails at `set_default` where another configuration was first
+        for config in data.configs:  # datasets 5.2 fails at `set_default` if another configuration was first
             if config["config_name"] == builder.DEFAULT_CONFIG_NAME:
                 config["default"] = True
         stated |= Stated.in_header(data)

@@ -70,7 +70,7 @@ class Attached:
         model (`AVTForAnticipation`): The student with its backbone.
         processor (`AVTVideoProcessor`): What prepares its videos.
         encoder (`str`): The name of the encoder, without the path of a folder.
-        check (`Check`, *optional*): `None` where nothing was checked.
+        check (`Check`, *optional*): `None` if nothing was checked.
     """
 
     model: AVTForAnticipation
@@ -95,15 +95,15 @@ def attach_encoder(
         student (`str`): Folder or name on the Hub of a checkpoint that takes features.
         encoder (`str`, *optional*): The encoder. Default: the one that the student or its feature store records.
         features (`Path`, *optional*): The student's feature store. Default: the one that it was trained on.
-        feature_frame_rate (`float`, *optional*): Rows per second, where `features` is an `.npz` file or `.npy` files.
+        feature_frame_rate (`float`, *optional*): Rows per second, if `features` is an `.npz` file or `.npy` files.
         video (`str`, *optional*): A video whose features are stored. Default: the first that is there of those that the
             store records.
         unchecked (`bool`, *optional*, defaults to `False`): Compare nothing.
         device (`str` or `torch.device`, *optional*, defaults to `"cpu"`): Where features are computed for the check.
 
     Raises:
-        ValueError: where the encoder is not known, does not fit the student or computes other features than are
-            stored, and where nothing is found to compare.
+        ValueError: If the encoder is not known, does not fit the student or computes other features than are stored, or
+            if nothing is found to compare.
     """
     model = AVTForAnticipation.from_pretrained(student)
     if model.config.backbone_config is not None:
@@ -160,7 +160,7 @@ def _record_of(student: str, config: AVTConfig, store: FeatureStore | None) -> E
 
 
 def _recorded_encoder(student: str, record: EncoderRecord | None, *, has_store: bool) -> str:
-    """Returns the encoder that is recorded; raises `ValueError` where none is, or a folder that is not as it was."""
+    """Returns the encoder that is recorded; raises `ValueError` if none is, or a folder that is not as it was."""
     if record is None:
         raise ValueError(
             f"Neither {student} nor its feature store records what its features were made with: give --encoder, the "
@@ -168,7 +168,7 @@ def _recorded_encoder(student: str, record: EncoderRecord | None, *, has_store: 
             "what is in it.)"
         )
     if record.is_of_folder and not Path(record.model).is_dir():  # nor is a model of that name on the Hub the one
-        or_store = "" if has_store else ", or its feature store, which records where it is, as --features"
+        or_store = "" if has_store else ", or its feature store, which records if it is, as --features"
         raise ValueError(
             f"The encoder of {student} was in the folder {record.model}, which is not here: give it as "
             f"--encoder{or_store}."
@@ -269,7 +269,7 @@ def _video_of(store: FeatureStore, given: str | None) -> tuple[str, str]:
     """Returns the id and the file of a video whose features are stored: the one given, or the first that is there.
 
     Raises:
-        ValueError: where the store has no features of it, and where none is found.
+        ValueError: If the store has no features of the video, or no video is found.
     """
     stored = store.video_ids()
     if given is not None:

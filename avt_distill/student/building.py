@@ -71,8 +71,8 @@ def student_input(args: StudentArguments, builder: AnticipationBuilder) -> Stude
     """Returns what the students of a run read.
 
     Raises:
-        ValueError: without features and without videos, for features or processors that cannot be read, and for options
-            that contradict the data set.
+        ValueError: If there are neither features nor videos, if features or processors cannot be read, or if options
+            contradict the data set.
     """
     views = {"num_crops": args.evaluation_crops, "flip_views": args.evaluation_flips}
     if args.features is not None:
@@ -122,7 +122,7 @@ def build_student(args: StudentArguments, builder: AnticipationBuilder, seen: St
     """Returns a student of the data set's labels and times; new weights are drawn from torch's generator.
 
     Raises:
-        ValueError: where options are none of `AVTConfig`, or do not fit the data.
+        ValueError: If an option is not a field of `AVTConfig`, or does not fit the data.
     """
     fields = _of_data(builder)
     if args.model_name_or_path is not None:
@@ -202,7 +202,7 @@ def _of_features(store: FeatureStore) -> dict[str, Any]:
 
 
 def check_same_encoder(student: str, config: AVTConfig, store: FeatureStore):
-    """Raises `ValueError` where it is known that a store holds features of another encoder than a student's.
+    """Raises `ValueError` if it is known that a store holds features of another encoder than a student's.
 
     Args:
         student (`str`): Where it is from, for the message.
@@ -230,7 +230,7 @@ def _check_model_options(args: StudentArguments, of_data: Mapping[str, Any], sto
 
 
 def _refuse_contradiction(option: str, given: Mapping[str, Any], owned: Mapping[str, Any], owner: str):
-    """Raises `ValueError` where an option sets a field otherwise than what decides about it.
+    """Raises `ValueError` if an option sets a field otherwise than what decides about it.
 
     Args:
         option (`str`): Name of the option.
@@ -274,7 +274,7 @@ def _from_checkpoint(name_or_path: str, fields: dict) -> AVTForAnticipation:
     Of other labels than the data set's, its classifiers are drawn anew.
 
     Raises:
-        ValueError: where the checkpoint lacks weights, or holds others than those of a student and its reader.
+        ValueError: If the checkpoint lacks weights, or holds others than those of a student and its reader.
     """
     config = AVTConfig.from_pretrained(name_or_path)
     same_labels = config.id2label == fields["id2label"]

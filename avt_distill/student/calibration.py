@@ -35,8 +35,8 @@ def calibrate(
         unchecked (`bool`, *optional*): Take score files that do not record which weights, or which split, they are of.
 
     Raises:
-        ValueError: for scores of other weights, other actions or the training split, rows without a label, a row in
-            both files, and scores for which no temperature is best.
+        ValueError: If the scores belong to other weights, other actions or the training split, a row has no label or is
+            in both files, or no temperature is best for the scores.
     """
     config = read_record(folder / CONFIG, "id2label")
     table = _checked(folder, config, scores, unchecked=unchecked)

@@ -60,7 +60,7 @@ def check_what_is_seen(seen: StudentInput, train: datasets.Dataset, evaluation: 
     """Reads every observed feature once, or looks for every video, so that what is missing is known before training.
 
     Raises:
-        ValueError: for a video that is missing, and for features that are missing or not finite.
+        ValueError: If a video is missing, or features are missing or not finite.
     """
     if seen.store is None:
         for video_id, path in {**_videos(train), **_videos(evaluation)}.items():

@@ -64,7 +64,7 @@ def frozen_features(
     folder: str | Path,
     shows: dict[str, str],
 ) -> FrozenFeatures:
-    """Returns the features of all moments that rows observe, computed first where they are not in the folder yet.
+    """Returns the features of all moments that rows observe, computed first if they are not in the folder yet.
 
     Each process encodes a share of the videos; what an interrupted run has finished is kept.
 
@@ -76,8 +76,8 @@ def frozen_features(
         shows (`dict`): A digest of each video's content, by its id: what changed is encoded anew.
 
     Raises:
-        VideoDecodeError: for a video that cannot be read.
-        ValueError: for features that are not finite.
+        VideoDecodeError: If a video cannot be read.
+        ValueError: If features are not finite.
     """
     assert model.config.feature_dim is not None
     place = Path(folder) / _encoder_digest(model, processor)

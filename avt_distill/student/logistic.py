@@ -63,7 +63,7 @@ def fit_logistic(
         device (`str` or `torch.device`, *optional*, defaults to `"cpu"`): Where it is fitted.
 
     Raises:
-        ValueError: where no row is labelled, or `l2` is not above 0.
+        ValueError: If no row is labelled, or `l2` is not above 0.
     """
     known = labels >= 0
     if not known.any() or not l2 > 0:

@@ -17,7 +17,7 @@ from .logistic import LinearClassifier, choose_l2, fit_logistic
 logger = logging.getLogger(__name__)
 
 NUM_FOLDS = 4  # of training videos, on which the penalty is chosen
-L2_OF_ONE_VIDEO = 30.0  # where there is nothing to choose it on
+L2_OF_ONE_VIDEO = 30.0  # if there is nothing to choose it on
 
 
 @dataclass

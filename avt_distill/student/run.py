@@ -44,8 +44,8 @@ def distill(args: RunArguments) -> str:
     `comparison.json`. Students that are finished are not trained again.
 
     Raises:
-        ValueError: for data, soft labels and options that do not fit together, and a folder of another run.
-        OSError: where the Hub cannot be reached, before training.
+        ValueError: If data, soft labels and options do not fit together, or the folder belongs to another run.
+        OSError: If the Hub cannot be reached. Raised before training.
     """
     check_processes(args.world_size)
     with locked(args.folder):

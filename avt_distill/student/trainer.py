@@ -43,7 +43,7 @@ class SoftLabelCollator:
         `dict`: The batch, with `teacher_logits` float32 `(B, A)` and `teacher_mask` bool `(B,)`.
 
     Raises:
-        ValueError: for rows that are others than those that the teacher labelled under their uids.
+        ValueError: If a row is not the one that the teacher labeled under its uid.
 
     Attributes:
         num_masked (`int`): Rows without a teacher so far, in this process.
@@ -63,7 +63,7 @@ class SoftLabelCollator:
 
 
 class DistillationTrainer(PushingTrainer, ResumableTrainer):
-    """A `Trainer` of `AVTForAnticipation` on its own losses, and on soft labels where a batch has `teacher_logits`.
+    """A `Trainer` of `AVTForAnticipation` on its own losses, and on soft labels if a batch has `teacher_logits`.
 
     Each loss is a mean over the labelled examples, frames or rows of an optimiser step, however these are spread over
     processes and accumulated batches: the same rows give the same step. In evaluation each is a mean over the data
@@ -137,7 +137,7 @@ class DistillationTrainer(PushingTrainer, ResumableTrainer):
     def _remaining_rows(self) -> int:
         """Returns how many rows are left for the last batches of an epoch, of all processes together; 0: they are full.
 
-        Accelerate's own number is lost where training resumes within an epoch.
+        Accelerate's own number is lost when training resumes within an epoch.
         """
         assert isinstance(self.train_dataset, Sized)
         processes = 1 if self.accelerator.split_batches else self.accelerator.num_processes
@@ -266,7 +266,7 @@ class DistillationTrainer(PushingTrainer, ResumableTrainer):
         In `predict_future` the logits are those of all steps.
 
         Raises:
-            ValueError: where observed features or logits are not finite: every metric would be computed from NaN.
+            ValueError: If observed features or logits are not finite: every metric would be computed from NaN.
         """
         inputs = self._prepare_inputs(inputs)
         _check_observed_features(inputs)

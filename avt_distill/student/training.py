@@ -61,9 +61,9 @@ def student_data(args: RunArguments, builder: AnticipationBuilder) -> StudentDat
     """Returns the data of a run, checked as far as that goes before training.
 
     Raises:
-        ValueError: for soft labels of another label space, of other rows or of another history rule, or that lack rows
-            of the training split while `missing_soft_labels` is `"raise"`; for a split without labels; and for features
-            and videos that are missing or not finite.
+        ValueError: If soft labels belong to another label space, other rows or another history rule, or lack rows of
+            the training split while `missing_soft_labels` is `"raise"`; if a split has no labels; or if features or
+            videos are missing or not finite.
     """
     builder.download_and_prepare()
     train, evaluation = _split(builder, args.train_split), _split(builder, args.evaluation_split)
@@ -109,7 +109,7 @@ def part_of(args: RunArguments, data: StudentData, train: np.ndarray, evaluation
 def _probe(
     args: RunArguments, builder: AnticipationBuilder, train: datasets.Dataset, seen: StudentInput
 ) -> Probe | None:
-    """Returns the probe of training rows, where students see features and some rows are labelled."""
+    """Returns the probe of training rows, if students see features and some rows are labelled."""
     if seen.store is None:
         return None
     return fit_probe(seen.last_frames(train), train, len(builder.annotations.label_space.actions), args.device)
@@ -123,7 +123,7 @@ def trained_student(args: RunArguments, data: StudentData) -> ScoreTable:
         data (`StudentData`): The data of the run.
 
     Raises:
-        ValueError: for a folder that holds a student of other data or arguments.
+        ValueError: If the folder holds a student of other data or arguments.
     """
     folder = args.folder
     scores = folder / f"scores_{args.evaluation_split}.parquet"

@@ -24,7 +24,7 @@ class ActionText:
             "eating:utensil".
 
     Raises:
-        ValueError: for another form.
+        ValueError: If the form is neither.
     """
 
     form: str = "natural"

@@ -10,7 +10,7 @@ from ..runs.arguments import mapping, option
 
 @dataclass
 class TeacherArguments(TrainingArguments):
-    """`TrainingArguments`, and how a teacher is made; defaults are the reference's where it has one.
+    """`TrainingArguments`, and how a teacher is made; defaults are the reference's if it has one.
 
     Reference: egtea_finetuning.py and its EPIC-Kitchens twin: AdamW at a constant 1e-5, batches of 16, no warm-up, no
     clipping, 8 epochs. The paper reads 15 past actions on EGTEA Gaze+ and 5 on EPIC-Kitchens, and weighs actions, verbs

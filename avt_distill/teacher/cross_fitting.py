@@ -25,7 +25,7 @@ def assign_folds(video_ids: Sequence[str], num_folds: int, *, seed: int = 0) -> 
         seed (`int`, *optional*, defaults to 0): Decides among videos of as many rows.
 
     Raises:
-        ValueError: for fewer than 2 folds, or fewer performances than folds.
+        ValueError: If there are fewer than 2 folds, or fewer performances than folds.
     """
     performances = {str(video): performance_of(str(video)) for video in video_ids}
     names, counts = np.unique([performances[str(video)] for video in video_ids], return_counts=True)

@@ -78,8 +78,8 @@ def fine_tuned_teacher(
         history (`HistoryRule`): How the rows' histories were made and are written.
 
     Raises:
-        ValueError: for no labelled rows, too few videos to hold some out, and a folder that holds a teacher of other
-            rows or arguments.
+        ValueError: If no row is labeled, there are too few videos to hold some out, or the folder holds a teacher of
+            other rows or arguments.
     """
     rows = rows[rows["action"] >= 0].reset_index(drop=True)
     if rows.empty:
@@ -187,7 +187,7 @@ def hold_out_videos(rows: pd.DataFrame, fraction: float, seed: int) -> tuple[pd.
     Videos of one performance, seen by several cameras, are held out together: see `data.performances`.
 
     Raises:
-        ValueError: where that leaves no video to train on.
+        ValueError: If that leaves no video to train on.
     """
     if not fraction:
         return rows, rows.iloc[:0]
@@ -203,7 +203,7 @@ def hold_out_videos(rows: pd.DataFrame, fraction: float, seed: int) -> tuple[pd.
 def training_examples(
     rows: pd.DataFrame, config: TextTeacherConfig, tokenizer: PreTrainedTokenizerBase
 ) -> datasets.Dataset:
-    """Returns `input_ids`, `labels` and, where the teacher classifies them, `verb_labels` and `noun_labels`."""
+    """Returns `input_ids`, `labels` and, if the teacher classifies them, `verb_labels` and `noun_labels`."""
     input_ids = encode_histories(list(rows["history"]), config, tokenizer)
     columns = {"input_ids": input_ids, "labels": rows["action"].to_numpy()}
     for kind in ("verb", "noun"):

@@ -31,7 +31,7 @@ def check_histories(table: SoftLabelTable, rows: pd.DataFrame, builder: Anticipa
     """Refuses a table whose teacher read other histories than the rows have; returns why that cannot be known, if so.
 
     Raises:
-        ValueError: for another history rule, and for rows of other actions or histories.
+        ValueError: If the history rule differs, or the rows have other actions or histories.
     """
     harm = "otherwise the histories shown are not those that the teacher read"
     ours = {"history_cutoff": builder.config.history_cutoff, "tau_a": str(float(builder.config.tau_a))}

@@ -34,7 +34,7 @@ def label_with_saved(folder: str, builder: AnticipationBuilder, rows: pd.DataFra
     """Returns the labels of a saved teacher.
 
     Raises:
-        ValueError: for a folder that holds none, and a teacher of other actions or of another history rule.
+        ValueError: If the folder holds no teacher, or one of other actions or of another history rule.
     """
     scorer = _on_device(TeacherScorer.from_pretrained(folder), args)
     config = scorer.model.config

@@ -26,7 +26,7 @@ def is_causal(config: PreTrainedConfig) -> bool:
     """Returns whether a model reads from left to right (GPT-2, Llama) rather than both ways (BERT, RoBERTa).
 
     Raises:
-        ValueError: for models that are no language models of one of these kinds, such as encoder-decoders.
+        ValueError: If the model is neither kind of language model, such as an encoder-decoder.
     """
     if not config.is_encoder_decoder:  # BART is, and in both mappings
         if type(config) in MODEL_FOR_MASKED_LM_MAPPING and not getattr(config, "is_decoder", False):
@@ -43,7 +43,7 @@ def load_language_model_config(name_or_path: str | Path) -> PreTrainedConfig:
     """Returns the configuration of a language model on the Hub or in a folder.
 
     Raises:
-        ValueError: where there is none, or where it is not a language model (see `is_causal`).
+        ValueError: If there is no such model, or it is not a language model (see `is_causal`).
     """
     try:
         config = AutoConfig.from_pretrained(name_or_path, trust_remote_code=False)
@@ -69,10 +69,10 @@ def load_tokenizer(name_or_path: str | Path, config: PreTrainedConfig | None = N
 
     Args:
         name_or_path (`str` or `Path`): A model on the Hub, or a folder.
-        config (`PreTrainedConfig`, *optional*): The language model's, where the folder holds that of a larger model.
+        config (`PreTrainedConfig`, *optional*): The language model's, if the folder holds that of a larger model.
 
     Raises:
-        ValueError: where its files are missing or damaged.
+        ValueError: If its files are missing or damaged.
     """
     sides = {"truncation_side": "left", "padding_side": "right"}
     tokenizer = load_tokenizer_of(
@@ -92,7 +92,7 @@ def load_text_backbone(name_or_path: str | Path, *, random_weights: bool = False
         kwargs: For `from_pretrained`, such as `dtype` or `attn_implementation`.
 
     Raises:
-        ValueError: where the checkpoint lacks weights of the model, or holds more of them; a head is left out.
+        ValueError: If the checkpoint lacks weights of the model, or holds more of them; a head is left out.
     """
     config = load_language_model_config(name_or_path)
     # A pooler that cannot be left out is not read, so it may be new.

@@ -106,7 +106,7 @@ class TextTeacherConfig(PretrainedConfig):
     __hash__ = None  # pyright: ignore[reportAssignmentType]  fields change
 
     def check_consistency(self):
-        """Raises a `ValueError` where options are out of range or contradict each other."""
+        """Raises a `ValueError` if options are out of range or contradict each other."""
         if not _is_whole(self.max_length, least=1):
             raise ValueError(f"max_length is {self.max_length!r}: give a number of tokens, 1 or more.")
         if self.history_length is not None and not _is_whole(self.history_length, least=0):
@@ -163,7 +163,7 @@ class TextTeacherOutput(ModelOutput):
         loss (`torch.FloatTensor` of shape `(1,)`): The weighted sum of the cross-entropies, each averaged over its
             labelled rows; with `class_weights`, weighted-averaged.
         logits (`torch.FloatTensor` of shape `(B, A)`): Scores of the next action.
-        verb_logits, noun_logits (`torch.FloatTensor` of shape `(B, V)`, `(B, N)`): Likewise, where there is a
+        verb_logits, noun_logits (`torch.FloatTensor` of shape `(B, V)`, `(B, N)`): Likewise, if there is a
             classifier.
         features (`torch.FloatTensor` of shape `(B, D)`): What the classifiers read.
     """
@@ -212,7 +212,7 @@ class TextTeacher(PreTrainedModel):
         the caller's to judge.
 
         Raises:
-            ValueError: where weights are missing or left over, with which answers would be random.
+            ValueError: If weights are missing or left over, which would make the answers random.
         """
         loaded: Any = super().from_pretrained(pretrained_model_name_or_path, *args, output_loading_info=True, **kwargs)
         model, report = loaded

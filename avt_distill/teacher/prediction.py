@@ -25,7 +25,7 @@ class TeacherScorer:
         tokenizer (`PreTrainedTokenizerBase`): Its tokenizer.
 
     Raises:
-        ValueError: where the model does not say how actions are written.
+        ValueError: If the model's configuration does not store how actions are written.
     """
 
     def __init__(self, model: TextTeacher, tokenizer: PreTrainedTokenizerBase):
@@ -39,7 +39,7 @@ class TeacherScorer:
         """Returns a saved teacher; `kwargs` go to `TextTeacher.from_pretrained`.
 
         Raises:
-            ValueError: for a folder that holds no teacher, or one without all of its weights or tokenizer files.
+            ValueError: If the folder holds no teacher, or one without all of its weights or tokenizer files.
         """
         backbone_config, reason = None, "its config.json is missing or is not that of a teacher"
         try:
@@ -62,7 +62,7 @@ class TeacherScorer:
             progress (`bool`, *optional*): Show a progress bar.
 
         Raises:
-            ValueError: where logits are not finite.
+            ValueError: If logits are not finite.
         """
         config = self.model.config
         different, positions = different_histories(histories, config.history_length)

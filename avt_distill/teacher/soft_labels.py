@@ -60,8 +60,8 @@ class SoftLabelTable:
             versions before wrote have none, and are joined on uid alone.
 
     Raises:
-        ValueError: for repeated uids, logits that are not finite, shapes that do not fit, no rows, and metadata that
-            lack a required key or hold a cutoff or `tau_a` that cannot be meant.
+        ValueError: If a uid is repeated, a logit is not finite, shapes do not match, there are no rows, or the metadata
+            lack a required key or hold an invalid cutoff or `tau_a`.
     """
 
     uids: list[str]
@@ -100,7 +100,7 @@ class SoftLabelTable:
                 or `"mask"`, which gives zeros and `False`.
 
         Raises:
-            ValueError: for another `missing`; and where it is `"raise"`, for uids that the table lacks.
+            ValueError: If `missing` is neither, or if it is `"raise"` and the table lacks a uid.
         """
         if missing not in ("raise", "mask"):
             raise ValueError(f"missing is '{missing}': give 'raise' or 'mask'.")
@@ -116,7 +116,7 @@ class SoftLabelTable:
         return np.where(mask[:, None], self.logits[rows], np.float32(0)), mask
 
     def check_rows(self, rows: Mapping[str, Sequence], source: str = "given"):
-        """Raises a `ValueError` where a row of the table is another row of the data under the same uid.
+        """Raises a `ValueError` if a row of the table is another row of the data under the same uid.
 
         Args:
             rows (`Mapping`): `uid`, `video_id`, `start_s` and `action` of the data's rows.
@@ -140,7 +140,7 @@ class SoftLabelTable:
                 )
 
     def check_shares_rows(self, uids: Sequence[str], source: str = "given"):
-        """Raises a `ValueError` where the table has none of the uids of the data."""
+        """Raises a `ValueError` if the table has none of the uids of the data."""
         if not any(str(uid) in self._row_of for uid in uids):
             raise ValueError(
                 f"The soft labels {source} have none of the {len(uids)} uids of the rows, but such as "
@@ -165,7 +165,7 @@ class SoftLabelTable:
             label_space (`LabelSpace`, *optional*): The label space that the columns must have.
 
         Raises:
-            ValueError: for a file that is not a soft-label table, or is one of another label space.
+            ValueError: If the file is not a soft-label table, or belongs to another label space.
         """
         columns, metadata = read_table(path, "soft-label table", COLUMNS, optional=ROW_COLUMNS)
         rows = {name: columns[name] for name in ROW_COLUMNS if name in columns}
@@ -184,7 +184,7 @@ class SoftLabelTable:
                 of which the result holds logarithms, or `"logits"`.
 
         Raises:
-            ValueError: for no tables, tables that do not belong together, and another `of`.
+            ValueError: If there are no tables, they do not belong together, or `of` is neither.
         """
         if of not in AVERAGES:
             raise ValueError(f"of is '{of}': give one of {list(AVERAGES)}.")
@@ -217,7 +217,7 @@ def rows_fingerprint(rows: pd.DataFrame) -> str:
         rows (`pd.DataFrame`): `uid`, `action` (int) and `history` (action ids) of N rows.
 
     Raises:
-        ValueError: for no rows, missing columns and repeated uids.
+        ValueError: If there are no rows, a column is missing, or a uid is repeated.
     """
     if missing := [name for name in ("uid", "action", "history") if name not in rows]:
         raise ValueError(f"rows has columns {list(rows)} and lacks {missing}: give anticipation rows.")

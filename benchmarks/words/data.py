@@ -127,7 +127,7 @@ class WordsData:
 
     @cached_property
     def scripts(self) -> Scripts:
-        """All training scripts; where segments of test rows are in the same videos, these are part of histories."""
+        """All training scripts; if segments of test rows are in the same videos, these are part of histories."""
         segments = self.segments["train"]
         labelled = segments.loc[segments["action"] >= 0].sort_values(["video_id", "start_s", "end_s"], kind="stable")
         labelled = labelled.reset_index(drop=True).assign(observed_end_s=lambda table: table["start_s"])

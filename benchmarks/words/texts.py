@@ -190,7 +190,7 @@ class TextModels:
         return vectors[self.permutation(len(vectors), scrambling)] if "scrambled" in name else vectors
 
     def permutation(self, count: int, scrambling: int = 0) -> np.ndarray:
-        """Returns which name each action gets where names are scrambled; verbs and nouns keep to their own kind."""
+        """Returns which name each action gets if names are scrambled; verbs and nouns keep to their own kind."""
         generator, num_verbs = np.random.default_rng(scrambling), len(self.data.texts.verbs)
         if self.data.setting.parts_apart and count != self.data.num_actions:
             return np.concatenate(

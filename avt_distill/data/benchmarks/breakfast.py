@@ -53,7 +53,7 @@ class BreakfastConfig(AnticipationConfig):
 
 
 class Breakfast(AnticipationBuilder):
-    """Breakfast Actions; `data_dir` holds either of two forms; the first is read where both are there.
+    """Breakfast Actions; `data_dir` holds either of two forms; the first is read if both are there.
 
     Segments: `segments.csv` or `segments.csv.gz` (`video_id, start_frame, end_frame, action`, end not included).
     Official frame labels: `groundTruth/<video>.txt`, a label for each frame, as in the download of MS-TCN and FUTR
@@ -110,7 +110,7 @@ def _person(source: Path, video_id: str) -> int:
     """Returns the number of a video's person.
 
     Raises:
-        AnnotationError: for a name that does not say it, or a person of no split.
+        AnnotationError: If the name does not contain the person, or the person is in no split.
     """
     match = VIDEO_ID.fullmatch(video_id)
     if match is None or not 3 <= int(match[1]) <= 54:

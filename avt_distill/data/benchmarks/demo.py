@@ -71,7 +71,7 @@ SENTENCES = {
 
 
 class DemoKitchen(OwnData):
-    """The demo's videos and annotations, made in `data_dir` where they are not there yet.
+    """The demo's videos and annotations, made in `data_dir` if they are not there yet.
 
     Splits: `train`, `validation` and `test`, by video. Window lengths suit its short actions: `tau_a=0.5`, 4 frames at
     2 frames/s unless given.

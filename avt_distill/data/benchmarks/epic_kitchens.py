@@ -1,6 +1,6 @@
 """EPIC-Kitchens-55 and -100, from RULSTM's CSV files, whose splits published results use, or the official ones.
 
-RULSTM's files have no header: `uid, video_id, start_frame, stop_frame`, and where labelled `verb, noun, action`. Frames
+RULSTM's files have no header: `uid, video_id, start_frame, stop_frame`, and if labelled `verb, noun, action`. Frames
 are numbers at 30 fps whatever the video's rate is. Its times and the official ones differ by up to 1/30 s.
 """
 
@@ -19,10 +19,10 @@ CONFIGS = [AnticipationConfig(name="rulstm"), AnticipationConfig(name="official"
 class EpicKitchens55(AnticipationBuilder):
     """EPIC-Kitchens-55; `data_dir` holds the CSV files of RULSTM and of the official annotations.
 
-    Splits: `train`, `validation` (the labelled videos as RULSTM divides them) and, where their files are there, the
+    Splits: `train`, `validation` (the labelled videos as RULSTM divides them) and, if their files are there, the
     challenge's `test_seen` and `test_unseen`, unlabelled. Configurations: `rulstm` (default) and `official`, which
     reads times, uids and narrations of the labelled splits from `EPIC_train_action_labels.csv`, and the test splits
-    from `EPIC_test_s1_timestamps.csv` and `EPIC_test_s2_timestamps.csv` where these are there.
+    from `EPIC_test_s1_timestamps.csv` and `EPIC_test_s2_timestamps.csv` if these are there.
     """
 
     TITLE = "EPIC-Kitchens-55"
@@ -55,9 +55,9 @@ class EpicKitchens55(AnticipationBuilder):
 class EpicKitchens100(AnticipationBuilder):
     """EPIC-Kitchens-100; `data_dir` holds the CSV files of RULSTM and of the official annotations.
 
-    Splits: `train`, `validation` and, where its file is there, the challenge's `test`, unlabelled. Configurations:
+    Splits: `train`, `validation` and, if its file is there, the challenge's `test`, unlabelled. Configurations:
     `rulstm` (default) and `official`, which reads `EPIC_100_train.csv` and `EPIC_100_validation.csv`, those that are
-    there, with their narrations, and `EPIC_100_test_timestamps.csv` where it is there.
+    there, with their narrations, and `EPIC_100_test_timestamps.csv` if it is there.
     """
 
     TITLE = "EPIC-Kitchens-100"
@@ -84,10 +84,10 @@ class EpicKitchens100(AnticipationBuilder):
 
 
 def read_rulstm(path: Path, space: LabelSpace) -> pd.DataFrame:
-    """Returns the segments of one of RULSTM's files; labels are -100 where it has none.
+    """Returns the segments of one of RULSTM's files; labels are -100 if it has none.
 
     Raises:
-        AnnotationError: for another number of columns, and for annotations that `segment_table` refuses.
+        AnnotationError: If the number of columns is wrong, or `segment_table` refuses the annotations.
     """
     table = read_csv(path, header=None)
     if table.shape[1] not in (4, 7):

@@ -84,7 +84,7 @@ def recognized_steps(data_dir: str | Path) -> dict[str, tuple[np.ndarray, np.nda
         data_dir (`str` or `Path`): The folder of `recognised_steps.json` or `recognised_steps.json.gz`.
 
     Raises:
-        AnnotationError: for a missing file, one of another form, and ids that are no steps.
+        AnnotationError: If the file is missing or has another format, or a step id is out of range.
     """
     path = first_existing(Path(data_dir), *NAMES)
     if path is None:

@@ -32,7 +32,7 @@ class OwnDataConfig(AnticipationConfig):
         fold (`str` or number, *optional*): The value of the column `fold` that is held out as `test`; the others are
             `train`. Compared as text; 1, "1" and "1.0" are the same.
         video_fps (`float`, *optional*): Frames per second of the videos, and of folders of pictures, which state none.
-            Default: read from `videos`, or `frame_rate` where there are none; matters to `frame_indices`, and to
+            Default: read from `videos`, or `frame_rate` if there are none; matters to `frame_indices`, and to
             protocol `"avt"`.
     """
 
@@ -45,7 +45,7 @@ class OwnData(AnticipationBuilder):
 
     Further columns are possible: `uid, verb, noun, split, fold, narration`. Times are seconds from the first frame.
     `action`, `verb` and `noun` are names; ids follow their alphabetical order, or `labels.json` (`LabelSpace.save`) in
-    the same folder where a fixed order is needed. An empty name is unlabelled. Without `uid`, segments are named by
+    the same folder if a fixed order is needed. An empty name is unlabelled. Without `uid`, segments are named by
     their video and start, so that names stay when other rows are added, moved or deleted. Splits: the values
     of `split`, or by `fold`, or all in `train`. Videos in `videos/` are found without being named.
     """
@@ -131,7 +131,7 @@ def _uids(table: pd.DataFrame) -> list[str]:
 
 
 def _folds(table: pd.DataFrame) -> pd.Series:
-    """Returns the fold of each segment as text, empty where there is none."""
+    """Returns the fold of each segment as text, empty if there is none."""
     return table["fold"].map(_fold_name) if "fold" in table else pd.Series("", index=table.index)
 
 
@@ -141,7 +141,7 @@ def _fold_name(fold) -> str:
 
 
 def _warn_of_divided_videos(path: Path, video_ids: pd.Series, names: pd.Series):
-    """Warns where segments of one video are in several splits: what is tested on was then seen in training."""
+    """Warns if segments of one video are in several splits: what is tested on was then seen in training."""
     num_splits = names.groupby(video_ids).nunique()
     divided = num_splits[num_splits > 1]
     if len(divided):
@@ -160,7 +160,7 @@ def _verbs_and_nouns(path: Path, table: pd.DataFrame) -> dict[str, dict[str, str
     """Returns the verb and the noun of each action that has them, `{"verb": {action: name}, "noun": ...}`.
 
     Raises:
-        AnnotationError: for an action with two verbs or two nouns.
+        AnnotationError: If an action has two verbs or two nouns.
     """
     found = {}
     for kind in ("verb", "noun"):
@@ -181,7 +181,7 @@ def _verbs_and_nouns(path: Path, table: pd.DataFrame) -> dict[str, dict[str, str
 
 
 def _label_space(table: pd.DataFrame, of_action: dict[str, dict[str, str]]) -> LabelSpace:
-    """Returns the names in a table, and each action's verb and noun where all actions have both."""
+    """Returns the names in a table, and each action's verb and noun if all actions have both."""
     table = table.reindex(columns=["action", "verb", "noun"], fill_value="")
     actions, verbs, nouns = (sorted(set(table[name]) - {""}) for name in table)
     pairs = None
