@@ -17,7 +17,7 @@ REDUCTIONS = ("batchmean", "elementmean")
 
 
 def smoothed_classification_loss(logits: torch.Tensor, labels: torch.Tensor, smoothing: float) -> torch.Tensor:
-    """Returns the cross entropy against labels that are smoothed uniformly, a mean over labelled examples.
+    """Returns the cross entropy against labels that are smoothed uniformly, a mean over labeled examples.
 
     (1 - smoothing) * -log p(label) + smoothing * the mean over all classes of -log p, as transformers' `LabelSmoother`.
 
@@ -48,7 +48,7 @@ def distillation_loss(
         student_logits (`torch.Tensor` of shape `(B, A)`): Scores before softmax.
         teacher_logits (`torch.Tensor` of shape `(B, A)`): Likewise, at temperature 1.
         temperature (`float`): T, above 0. The paper's students use 10 on EGTEA Gaze+ and 5 on EPIC-Kitchens-55.
-        top_k (`int`, *optional*): Compare the teacher's k best classes alone: both distributions are renormalised
+        top_k (`int`, *optional*): Compare the teacher's k best classes alone: both distributions are renormalized
             within them. The paper's EPIC-Kitchens-55 student uses 50. Default: all classes.
         mask (`torch.BoolTensor` of shape `(B,)`, *optional*): Which examples have a teacher; the others are left out of
             sum and mean. Without any the loss is 0.

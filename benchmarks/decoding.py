@@ -13,7 +13,7 @@ shuffled:
 - `opencv_seek`: one capture, set to each frame;  `opencv_grab`: set to a window's first frame, the others grabbed, and
   only those that are wanted converted.
 
-Ours and `whole_window` must agree to the bit; the others convert colours differently, and must be close. All see
+Ours and `whole_window` must agree to the bit; the others convert colors differently, and must be close. All see
 `--cores` cores, with as many threads. A reader that is not installed is left out, and said to be.
 """
 
@@ -33,7 +33,7 @@ FPS, SECONDS, HEIGHT, WIDTH = 30, 60, 256, 456
 NUM_FRAMES = 10
 WINDOW_ENDS_S = (12.0, 21.5, 31.0, 40.3, 49.8, 58.0)
 KEY_FRAMES = {"key frames every 250": 250, "key frames every 30": 30}
-CLOSE = 4.0  # mean difference of colours, of 255
+CLOSE = 4.0  # mean difference of colors, of 255
 
 
 def main(arguments: list[str] | None = None):

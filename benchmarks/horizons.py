@@ -8,7 +8,7 @@ a model reaches. All models are fitted to the scripts of the training videos of 
 videos. Options are chosen with `--held_out`: every fourth performance of the training videos is measured instead, by
 models of the others.
 
-`sequences`: edit distance between the next actions and K = 5 sequences, the least of the five, at each labelled segment
+`sequences`: edit distance between the next actions and K = 5 sequences, the least of the five, at each labeled segment
 as Ego4D's long-term anticipation counts it. Few videos of these data sets have 20 actions left: of a row with fewer,
 as many as there are (at most `--num_actions`) are compared, and the distance is divided by their number. The likeliest
 five sequences and five samples are both measured. Floor: the last action, repeated. `--teacher` adds a language model

@@ -121,7 +121,7 @@ def measure(args: argparse.Namespace) -> dict:
 
 
 def sampled_rows(rows: pd.DataFrame, num_videos: int) -> pd.DataFrame:
-    """Returns the labelled rows of some of the videos."""
+    """Returns the labeled rows of some of the videos."""
     rows = rows[rows["action"] >= 0]
     names = np.array(sorted(set(rows["video_id"])))
     sample = np.random.default_rng(0).permutation(names)[:num_videos]

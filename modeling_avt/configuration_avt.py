@@ -62,7 +62,7 @@ class ReaderSettings:
         transitions (`dict`): `kind` and sizes of the transition model: see `transitions_avt`.
         actions (`str`): `actions_digest` of the label names that it was fitted on.
         evidence_weight (`float`): Kappa, the weight of a frame's log posterior minus log prior: below 1, as
-            neighbouring frames are not independent.
+            neighboring frames are not independent.
         fusion_weights (`list[float]`): Weights of the model's and of the reader's log probabilities in an answer.
         num_phases (`int`, *optional*, defaults to 1): R, phases of an action: the larger, the less its length varies.
         beam (`int`, *optional*, defaults to 200): Hypotheses C kept after each frame.
@@ -229,10 +229,10 @@ class AVTConfig(PretrainedConfig):
         feature_loss_weight (`float`, *optional*, defaults to 1.0): Weight of the future-feature loss in `loss`.
         frame_loss_weight (`float`, *optional*, defaults to 1.0): Weight of the frame recognizer's loss in `loss`.
         past_loss_normalizer (`str`, *optional*, defaults to `"labelled"`): `"labelled"`: the past-action loss is the
-            mean over labelled frames. `"all"`: its sum is divided by the number of all frames, as the reference does
-            (func/train.py:213), so that a video with few labelled frames counts less.
+            mean over labeled frames. `"all"`: its sum is divided by the number of all frames, as the reference does
+            (func/train.py:213), so that a video with few labeled frames counts less.
         initializer_range (`float`, *optional*, defaults to 0.01): Standard deviation of the linear layers at
-            initialisation.
+            initialization.
         reader (`dict`, *optional*): Settings of a `HistoryReader`, whose tables are in the checkpoint; needs
             `recognizes_frames`. See `ReaderSettings`; `avt-distill fit_reader` writes it.
         calibration (`dict`, *optional*): Temperature of the model's answers without a reader, and the threshold below

@@ -42,7 +42,7 @@ def encode(backbone: Any, pixel_values: torch.Tensor, config: Any, has_class_tok
 
     Args:
         backbone (`PreTrainedModel`): The model of `config.backbone_config`.
-        pixel_values (`torch.Tensor` of shape `(N, 3, H, W)`, or `(N, L, 3, H, W)` for video models): Normalised frames.
+        pixel_values (`torch.Tensor` of shape `(N, 3, H, W)`, or `(N, L, 3, H, W)` for video models): Normalized frames.
         config (`AVTConfig`): What is wanted of it.
         has_class_token (`bool`): See the function of this name.
 

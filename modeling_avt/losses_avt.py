@@ -8,11 +8,11 @@ IGNORED_LABEL = -100
 
 
 def classification_loss(logits: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
-    """Returns the cross-entropy, averaged over labelled examples; 0 if none is labelled.
+    """Returns the cross-entropy, averaged over labeled examples; 0 if none is labeled.
 
     Args:
         logits (`torch.Tensor` of shape `(..., A)`): Scores before softmax.
-        labels (`torch.LongTensor` of shape `(...)`): Class ids; -100 marks an unlabelled example.
+        labels (`torch.LongTensor` of shape `(...)`): Class ids; -100 marks an unlabeled example.
     """
     return _summed_cross_entropy(logits, labels) / (labels != IGNORED_LABEL).sum().clamp(min=1)
 
@@ -25,10 +25,10 @@ def past_action_loss(
     Args:
         past_logits (`torch.Tensor` of shape `(B, T, A)`): Scores of each observed frame, predicted from the frames
             before it.
-        past_labels (`torch.LongTensor` of shape `(B, T)`): Action ids; -100 marks an unlabelled frame.
-        normalizer (`str`, *optional*, defaults to `"labelled"`): `"labelled"`: mean over the labelled frames of the
+        past_labels (`torch.LongTensor` of shape `(B, T)`): Action ids; -100 marks an unlabeled frame.
+        normalizer (`str`, *optional*, defaults to `"labelled"`): `"labelled"`: mean over the labeled frames of the
             batch. `"all"`: the sum over B * T frames, divided by B * T, as the reference does (func/train.py:213),
-            if unlabelled frames count in the denominator.
+            if unlabeled frames count in the denominator.
 
     Raises:
         ValueError: If `normalizer` is neither.
@@ -47,7 +47,7 @@ def feature_prediction_loss(
     channels.
 
     The gradient also flows into `target`, as in the reference (models/future_prediction.py): the frame encoder is
-    pulled towards features that can be predicted.
+    pulled toward features that can be predicted.
 
     Args:
         predicted (`torch.Tensor` of shape `(B, T-1, C)`): What the head predicts for frames 1..T-1.

@@ -91,7 +91,7 @@ def _check_steps(config, num_frames: int, num_future_steps: int):
 
 
 def check_labels(name: str, labels: torch.Tensor, scores: torch.Tensor):
-    """Raises `ValueError` unless labels `(...)` are classes of scores `(..., A)`, or -100 where unlabelled."""
+    """Raises `ValueError` unless labels `(...)` are classes of scores `(..., A)`, or -100 where unlabeled."""
     if labels.shape != scores.shape[:-1]:
         raise ValueError(f"{name} has the shape {tuple(labels.shape)}: give {tuple(scores.shape[:-1])}.")
     if not _can_be_read(labels):
@@ -100,7 +100,7 @@ def check_labels(name: str, labels: torch.Tensor, scores: torch.Tensor):
     wrong = labels[(labels != IGNORED_LABEL) & ((labels < 0) | (labels >= num_classes))]
     if len(wrong):
         raise ValueError(
-            f"{name} holds {wrong[0].item()}: give class ids 0..{num_classes - 1}, or {IGNORED_LABEL} where unlabelled."
+            f"{name} holds {wrong[0].item()}: give class ids 0..{num_classes - 1}, or {IGNORED_LABEL} where unlabeled."
         )
 
 

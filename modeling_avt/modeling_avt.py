@@ -183,7 +183,7 @@ class AVTModel(AVTPreTrainedModel):
         """Returns one feature per image or clip; for a probe its tokens: see `encoders_avt.encode`.
 
         Args:
-            pixel_values (`torch.Tensor` of shape `(N, 3, H, W)`, or `(N, L, 3, H, W)` for video models): Normalised
+            pixel_values (`torch.Tensor` of shape `(N, 3, H, W)`, or `(N, L, 3, H, W)` for video models): Normalized
                 frames.
 
         Returns:
@@ -222,7 +222,7 @@ class AVTModel(AVTPreTrainedModel):
         """Returns the observed frames' features and those that the head predicts.
 
         Args:
-            pixel_values_videos (`torch.Tensor` of shape `(B, F, 3, H, W)`, *optional*): Normalised frames, oldest
+            pixel_values_videos (`torch.Tensor` of shape `(B, F, 3, H, W)`, *optional*): Normalized frames, oldest
                 first; see `AVTForAnticipation.forward`.
             video_features (`torch.Tensor` of shape `(B, T, D)`, *optional*): Features instead of frames; for a probe
                 tokens `(B, T, S, D)`.
@@ -357,7 +357,7 @@ class AVTForAnticipation(AVTPreTrainedModel):
         """Returns the features of N moments, `(N, D)` or for a probe tokens `(N, S, D)`, a few at a time.
 
         Args:
-            frames (`torch.Tensor` of shape `(F, 3, H, W)`): Normalised frames, on any device.
+            frames (`torch.Tensor` of shape `(F, 3, H, W)`): Normalized frames, on any device.
             clips (`torch.LongTensor` of shape `(N, L)`): Which of them each moment's clip consists of; for image models
                 L = 1.
         """
@@ -425,7 +425,7 @@ class AVTForAnticipation(AVTPreTrainedModel):
 
         Args:
             pixel_values_videos (`torch.Tensor` of shape `(B, T, 3, H, W)` or `(B, V, T, 3, H, W)`, *optional*):
-                Normalised frames, oldest first. V views of one clip (crops, flips) are run each, their outputs
+                Normalized frames, oldest first. V views of one clip (crops, flips) are run each, their outputs
                 averaged. For a video model there are F frames in place of T: each frame of the T overlapping clips
                 once, as `AVTVideoProcessor` samples them (`temporal_avt.ClipWindow`).
             video_features (`torch.Tensor` of shape `(B, T, D)`, *optional*):
@@ -436,7 +436,7 @@ class AVTForAnticipation(AVTPreTrainedModel):
                 always has position T-1.
             labels (`torch.LongTensor` of shape `(B,)`, *optional*): Next action, 0..A-1, or -100 where unknown.
             past_labels (`torch.LongTensor` of shape `(B, T)`, *optional*): Action of each observed frame; -100 marks
-                unlabelled frames. Not used unless `config.classify_past`.
+                unlabeled frames. Not used unless `config.classify_past`.
             verb_labels, noun_labels (`torch.LongTensor` of shape `(B,)`, *optional*): Next verb and noun, or -100.
                 Not used unless `config.label_types` asks for them.
             num_future_steps (`int`, *optional*, defaults to 1):

@@ -298,7 +298,7 @@ def _sample_exact(window_start_s, window_end_s, video_fps, frame_rate, num_frame
 
 def _sample_like_avt(window_start_s, window_end_s, fps, frame_rate, num_frames, frames_between):
     start_s, end_s = max(window_start_s, 0.0), max(window_end_s, 0.0)
-    # The clip's last frames that suffice for T frames; int() cuts towards 0 as the reference does.
+    # The clip's last frames that suffice for T frames; int() cuts toward 0 as the reference does.
     available = int(fps * (end_s - start_s))
     needed = round(num_frames * fps / frame_rate)
     first = max(available - needed, 0)

@@ -38,7 +38,7 @@ __all__ = [
 
 SKIPPABLE_CODECS = ("h264",)  # their frames say whether others need them, and leave the decoder alone if not
 
-# Their decoders take any frame for the first, and show grey where it refers to earlier ones.
+# Their decoders take any frame for the first, and show gray where it refers to earlier ones.
 UNCHECKED_CODECS = (
     "mpeg4", "msmpeg4v1", "msmpeg4v2", "msmpeg4", "wmv1", "wmv2", "h263", "flv", "mpeg1video", "mpeg2video",
 )  # fmt: skip
@@ -72,7 +72,7 @@ def read_frames(
     """Returns the frames shown at the given times, uint8 `(T, H, W, 3)` RGB, in the order of `times_s`.
 
     The frame shown at a time is the last one that begins at or before it. Rotation and mirroring are applied, variable
-    frame rates and files whose clock does not begin at 0 are honoured, and only what the moments need is decoded:
+    frame rates and files whose clock does not begin at 0 are honored, and only what the moments need is decoded:
     stretches from a key frame to a moment, without frames that no other refers to.
 
     Args:

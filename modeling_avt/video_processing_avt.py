@@ -1,4 +1,4 @@
-"""From a video, or its frames, to `pixel_values_videos`: sampling, resizing, cropping and normalising, with torch
+"""From a video, or its frames, to `pixel_values_videos`: sampling, resizing, cropping and normalizing, with torch
 alone."""
 
 # First, as it refuses releases that are too old for what follows.
@@ -252,7 +252,7 @@ class AVTVideoProcessor(ImageProcessingMixin):
                 video.
             training (`bool`, *optional*, defaults to `False`): Random short side, crop and mirroring, the same over a
                 clip.
-            num_crops (`int`, *optional*, defaults to 1): 1: the centre. 3: top left, centre and bottom right, as AVT
+            num_crops (`int`, *optional*, defaults to 1): 1: the center. 3: top left, center and bottom right, as AVT
                 evaluates, as views: `(B, V, T, 3, crop, crop)`.
             flip_views (`bool`, *optional*, defaults to `False`): Adds each crop mirrored, as further views.
             generator (`torch.Generator`, *optional*): Source of randomness in training. Default: torch's own.

@@ -45,7 +45,7 @@ def timeline_html(moments: Sequence[Mapping], chosen: int) -> str:
     # Of all moments, so that colors stay when another one is chosen.
     recognized = [entry["label"] for moment in moments for entry in moment.get("history", [])[-1:]]
     labels = [*(answer["label"] for answer in best), *recognized]
-    colours = colours_of(labels)
+    colors = colours_of(labels)
 
     def share(seconds: float) -> str:
         return f"{100 * seconds / end_s:.3f}%"
@@ -53,7 +53,7 @@ def timeline_html(moments: Sequence[Mapping], chosen: int) -> str:
     bars = [
         f'<div title="{escape(answer["label"])}, {100 * answer["score"]:.0f} %" style="left: '
         f"{share(moment['starts_at_s'])}; width: {share(interval_s)}; height: {100 * answer['score']:.1f}%; "
-        f'background: {colours.get(answer["label"], OTHER)}"></div>'
+        f'background: {colors.get(answer["label"], OTHER)}"></div>'
         for moment, answer in zip(moments, best, strict=True)
     ]
     now = best[chosen]
@@ -61,16 +61,16 @@ def timeline_html(moments: Sequence[Mapping], chosen: int) -> str:
     seen = f'<div class="seen" style="left: {share(now["observed_from_s"])}; width: {share(seen_s)}"></div>'
     cursor = f'<div class="cursor" style="left: {share(now["starts_at_s"])}"></div>'
     axis = [f'<span style="left: {share(tick)}">{clock(tick)}</span>' for tick in ticks(end_s)]
-    names = [*colours.items(), *([("other actions", OTHER)] if len(set(labels)) > len(colours) else [])]
-    legend = [f'<li><i style="background: {colour}"></i>{escape(name)}</li>' for name, colour in names]
+    names = [*colors.items(), *([("other actions", OTHER)] if len(set(labels)) > len(colors) else [])]
+    legend = [f'<li><i style="background: {color}"></i>{escape(name)}</li>' for name, color in names]
     return (
         f'{STYLE}<div class="timeline"><div class="bars">{seen}{"".join(bars)}{cursor}</div>'
-        f'{_band(moments[chosen], colours, share)}<div class="axis">{"".join(axis)}</div><ul>{"".join(legend)}</ul>'
+        f'{_band(moments[chosen], colors, share)}<div class="axis">{"".join(axis)}</div><ul>{"".join(legend)}</ul>'
         f"{recognized_html(moments[chosen])}</div>"
     )
 
 
-def _band(moment: Mapping, colours: Mapping[str, str], share: Callable[[float], str]) -> str:
+def _band(moment: Mapping, colors: Mapping[str, str], share: Callable[[float], str]) -> str:
     """Returns the actions recognized by a moment, each from its beginning to the next one's; "" without a reader."""
     if "history" not in moment:
         return ""
@@ -79,7 +79,7 @@ def _band(moment: Mapping, colours: Mapping[str, str], share: Callable[[float], 
     actions = [
         f'<div title="recognized: {_words(entry)}" style="left: {share(entry["start_s"])}; '
         f"width: {share(end - entry['start_s'])}; opacity: {0.3 + 0.7 * entry['probability']:.2f}; "
-        f'background: {colours.get(entry["label"], OTHER)}"></div>'
+        f'background: {colors.get(entry["label"], OTHER)}"></div>'
         for entry, end in zip(history, ends, strict=True)
     ]
     return f'<div class="recognized">{"".join(actions)}</div>'
@@ -103,9 +103,9 @@ def _words(entry: Mapping) -> str:
 
 
 def colours_of(labels) -> dict[str, str]:
-    """Returns a colour for each of the labels that come most often."""
+    """Returns a color for each of the labels that come most often."""
     return {
-        label: colour for (label, _), colour in zip(Counter(labels).most_common(len(COLOURS)), COLOURS, strict=False)
+        label: color for (label, _), color in zip(Counter(labels).most_common(len(COLOURS)), COLOURS, strict=False)
     }
 
 

@@ -84,7 +84,7 @@ def parse(argv: Sequence[str]) -> argparse.Namespace:
     parser.add_argument(
         "--dropped", type=Path, help="uid,action id (-100: a test split) of rows without scores, one a line"
     )
-    parser.add_argument("--skip_unlabelled", action="store_true", help="leave out rows labelled -100, and count them")
+    parser.add_argument("--skip_unlabelled", action="store_true", help="leave out rows labeled -100, and count them")
     parser.add_argument("--ks", type=int, nargs="+", default=[1, 5], help="the k of top-k")
     parser.add_argument("--per_class", action="store_true", help="add the recalls of each action to the output")
     parser.add_argument("--output", type=Path, help="JSON to write")

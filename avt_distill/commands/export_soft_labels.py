@@ -47,7 +47,7 @@ class Arguments(DatasetArguments, TeacherArguments):
     zero_shot: str | None = option("A causal language model on the Hub or in a folder.")
     instruction: str = option("What the language model reads before each history.", "")
     calibrate: bool = option("Subtract what it scores each name without a history; see ZeroShotScorer.", False)
-    cross_fit: int = option("Number of folds, each labelled by a teacher of its own.", 0)
+    cross_fit: int = option("Number of folds, each labeled by a teacher of its own.", 0)
     train_split: str = option("Split that teachers are trained on.", "train")
     splits: list[str] = option("Splits to label.", default_factory=lambda: ["train"])
     soft_labels: str = option("Folder to write <split>.parquet to.", "soft_labels")
@@ -97,7 +97,7 @@ def export(args: Arguments):
     tables = label(args, builder, rows)
     seconds = time.perf_counter() - started
     if args.should_save:
-        print(f"{len(rows)} rows labelled in {seconds:.1f} s")
+        print(f"{len(rows)} rows labeled in {seconds:.1f} s")
         save(args, builder, rows, tables)
 
 

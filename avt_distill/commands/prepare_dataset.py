@@ -69,7 +69,7 @@ def check_export(args: argparse.Namespace, splits: list[str]):
 
 
 def report(splits: "datasets.DatasetDict", builder: "AnticipationBuilder"):
-    """Prints rows, dropped actions and unlabelled frames of each split."""
+    """Prints rows, dropped actions and unlabeled frames of each split."""
     from ..data.labels import UNLABELLED
 
     late = sum(map(len, builder.late.values()))

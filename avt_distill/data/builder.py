@@ -282,7 +282,7 @@ def _check_duration(path: str, duration_s: float, segments: pd.DataFrame):
 
 
 def row_features(space: LabelSpace, *, has_future: bool = False) -> datasets.Features:
-    """Returns the schema of a row; -100 marks an unlabelled `action`, `verb`, `noun`, past or future action.
+    """Returns the schema of a row; -100 marks an unlabeled `action`, `verb`, `noun`, past or future action.
 
     Args:
         space (`LabelSpace`): Names of the labels.

@@ -27,7 +27,7 @@ class FeatureCollator:
     Returns:
         `dict`: `video_features` float32 `(B, T, D)`, zeros where `frame_mask` bool `(B, T)` is `False` (moments before
         the video or its window begins); `labels`, `verb_labels`, `noun_labels` int64 `(B,)` and `past_labels` int64
-        `(B, T)`, -100 where unlabelled; with `background` also `frame_labels` int64 `(B, T)`, -100 in padding; if
+        `(B, T)`, -100 where unlabeled; with `background` also `frame_labels` int64 `(B, T)`, -100 in padding; if
         rows carry the next Z actions `future_labels` int64 `(B, Z)`; `uid`, a list of the rows' names.
     """
 
@@ -50,7 +50,7 @@ class VideoCollator:
     """Decodes the observed frames of rows, and stacks them, prepared, with the rows' labels.
 
     Args:
-        processor (`AVTVideoProcessor`): How frames are resized, cropped and normalised.
+        processor (`AVTVideoProcessor`): How frames are resized, cropped and normalized.
         training (`bool`, *optional*, defaults to `False`): Random short side, crop and mirroring, drawn from torch's
             own generator, which this package's trainers seed for each batch, and other loaders once in each worker.
         num_crops, flip_views (*optional*): Views to average over in evaluation: see `AVTVideoProcessor.preprocess`.

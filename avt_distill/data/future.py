@@ -22,7 +22,7 @@ def future_segments(rows: pd.DataFrame, segments: pd.DataFrame, num_future_actio
         num_future_actions (`int`): Z.
 
     Returns:
-        `dict`: For each row, `future_actions` int64 `(Z,)`, -100 for unlabelled segments and after the annotations end;
+        `dict`: For each row, `future_actions` int64 `(Z,)`, -100 for unlabeled segments and after the annotations end;
         `future_start_s` and `future_end_s` float64 `(Z,)`, seconds from the first frame, NaN where they end.
     """
     ordered = segments.sort_values(["video_id", "start_s"], kind="stable")

@@ -11,7 +11,7 @@ def action_histories(rows: pd.DataFrame, segments: pd.DataFrame, *, cutoff: str 
 
     Args:
         rows (`pd.DataFrame`): `video_id`, `start_s` (of the action) and `observed_end_s` of N rows.
-        segments (`pd.DataFrame`): The segment table that histories are taken from; unlabelled segments are left out.
+        segments (`pd.DataFrame`): The segment table that histories are taken from; unlabeled segments are left out.
         cutoff (`str`, *optional*, defaults to `"started"`): Which segments of the video count. `"started"`: those that
             began before the observed window ended, which a perfect recognizer could have recognized by then. `"ended"`:
             those that were over by then. `"segment_start"`: those that began before the action, `tau_a` ignored, which

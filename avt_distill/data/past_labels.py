@@ -18,10 +18,10 @@ def label_frames(
 
     Args:
         video_ids (`np.ndarray` of shape `(N,)`): The video of each row.
-        frame_times (`np.ndarray` of shape `(N, T)`): Seconds from the first frame; NaN is not labelled.
+        frame_times (`np.ndarray` of shape `(N, T)`): Seconds from the first frame; NaN is not labeled.
         segments (`pd.DataFrame`): A segment table; only segments of a row's video can label it.
         protocol (`str`, *optional*, defaults to `"exact"`): `"exact"`: a segment labels `start_s <= t < end_s`; if
-            several do, the one whose centre is nearest. `"avt"`: `start_s <= t <= end_s`; if several do, the one
+            several do, the one whose center is nearest. `"avt"`: `start_s <= t <= end_s`; if several do, the one
             whose half-duration is nearest to `t` (datasets/base_video_dataset.py:721-762 leaves out the start: in
             practice the longest wins). Ties go to the first in the table.
         before_s (`np.ndarray` of shape `(N,)`, *optional*): Only segments that begin before this label a row: before

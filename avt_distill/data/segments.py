@@ -1,7 +1,7 @@
 """Annotated segments: one table form for every benchmark, checked when it is read.
 
 A segment table is a pandas DataFrame with one row a segment and the columns `uid` (str), `video_id` (str), `start_s`,
-`end_s` (float, seconds from the first frame), `action`, `verb`, `noun` (int, -100 where unlabelled), `narration` (str).
+`end_s` (float, seconds from the first frame), `action`, `verb`, `noun` (int, -100 where unlabeled), `narration` (str).
 """
 
 import csv

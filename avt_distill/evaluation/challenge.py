@@ -4,7 +4,7 @@ Both formats are one JSON object: `version`, `challenge`, and `results`, which h
 every verb, of every noun, and of 100 actions named `"verb,noun"`. What is known of them, and from where:
 
 - EPIC-Kitchens-100 (`"ek100"`): version `"0.2"`, supervision levels `sls_pt`, `sls_tl`, `sls_td` from 0 to 5, results
-  by narration id. `check_submission` applies the rules of the organisers' own evaluation program
+  by narration id. `check_submission` applies the rules of the organizers' own evaluation program
   (epic-kitchens/C3-Action-Anticipation, evaluate_anticipation_json_ek100.py): 97 verbs, 300 nouns, exactly 100 actions,
   and every segment of the split, those that nothing can be observed before included.
 - EPIC-Kitchens-55 (`"ek55"`): version `"0.1"`, results by uid, a whole number without leading zeros. No validator of it

@@ -104,7 +104,7 @@ def load_backbone_processor(model_name_or_path: str | Path, backbone_config: Pre
     """Returns the preprocessing that a pretrained vision model expects.
 
     Size, crop, mean and standard deviation are read from the model's `preprocessor_config.json`. Frames keep their
-    shape: if an image processor would squeeze them into a square, the centre is cut out; they are resized
+    shape: if an image processor would squeeze them into a square, the center is cut out; they are resized
     bilinearly with antialiasing. A model without that file gets AVT's own preprocessing at its image size, with a
     warning: a pretrained model's features are worth less under another mean and size than it was trained with.
 
@@ -143,7 +143,7 @@ def _like_image_processor(fields: dict, path: str) -> AVTVideoProcessor:
     factor = fields.get("rescale_factor") or 1 / 255
     if abs(factor * 255 - 1) > 1e-3 or fields.get("do_rescale") is False or fields.get("do_flip_channel_order"):
         raise ValueError(
-            f"{path} asks for pixels other than RGB from 0 to 1 before normalisation (rescale_factor={factor}, "
+            f"{path} asks for pixels other than RGB from 0 to 1 before normalization (rescale_factor={factor}, "
             f"do_rescale={fields.get('do_rescale')}, do_flip_channel_order={fields.get('do_flip_channel_order')}): "
             "AVTVideoProcessor cannot do that."
         )

@@ -56,7 +56,7 @@ class EncoderRecord:
         Args:
             model (`str` or `Path`): Its name on the Hub, or its folder.
             config (`AVTConfig`): What is seen of each moment, and D: `PretrainedEncoder.avt_config`.
-            processor (`AVTVideoProcessor`): How frames are resized, cropped and normalised.
+            processor (`AVTVideoProcessor`): How frames are resized, cropped and normalized.
             dtype (`str`): The precision that it computes in.
         """
         assert config.feature_dim is not None  # read off the backbone

@@ -94,7 +94,7 @@ class PretrainedEncoder:
         """Returns one feature for each of B moments, float32 `(B, D)`.
 
         Args:
-            frames (`torch.Tensor` of shape `(F, 3, H, W)`): Normalised frames.
+            frames (`torch.Tensor` of shape `(F, 3, H, W)`): Normalized frames.
             positions (`torch.LongTensor` of shape `(B, L)`): The L of them that each moment's clip consists of.
 
         Raises:
@@ -179,7 +179,7 @@ def extract_video(
         video (`str` or `Path`): The file.
         encode (`Callable`): From frames `(F, 3, H, W)` and positions `(B, L)` to features `(B, D)`: a
             `PretrainedEncoder`.
-        processor (`AVTVideoProcessor`): Resizes, crops and normalises the frames.
+        processor (`AVTVideoProcessor`): Resizes, crops and normalizes the frames.
         frame_rate (`float`): Rows per second.
         num_frames (`int`, *optional*, defaults to 1): L, frames of the clip that ends at each row's time. Before the
             video begins, its first frame is repeated.
@@ -213,7 +213,7 @@ def encode_moments(
 
     Args:
         model (`AVTForAnticipation`): The student. Of a probe's tokens the mean is returned.
-        processor (`AVTVideoProcessor`): Cuts out the centre, as in evaluation.
+        processor (`AVTVideoProcessor`): Cuts out the center, as in evaluation.
         video (`str`): The file.
         moments_s (`np.ndarray` of shape `(U,)`): Seconds from the first frame.
 

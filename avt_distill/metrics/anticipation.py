@@ -111,7 +111,7 @@ def label_ranks(scores: np.ndarray, labels: np.ndarray) -> np.ndarray:
 
 
 def labels_of_kind(labels: np.ndarray, kind: str, label_space: LabelSpace | None) -> np.ndarray:
-    """Returns the action, verb or noun ids, int64 `(N,)`, of rows labelled by action; `kind` says which."""
+    """Returns the action, verb or noun ids, int64 `(N,)`, of rows labeled by action; `kind` says which."""
     if kind == "action":
         return labels
     return verb_noun_ids(label_space)[labels, KINDS.index(kind) - 1]

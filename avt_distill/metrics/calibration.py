@@ -1,6 +1,6 @@
 """How far probabilities can be trusted: log loss, Brier score, calibration error, and temperatures that correct them.
 
-Logits are accepted wherever log probabilities are: each row is normalised by a softmax. Lower is better for all three
+Logits are accepted wherever log probabilities are: each row is normalized by a softmax. Lower is better for all three
 scores. `row_log_losses` and `row_brier_scores` give a number a row, for `evaluation.statistics`.
 """
 
@@ -18,7 +18,7 @@ def log_loss(log_probs: np.ndarray, labels: np.ndarray) -> float:
     """Returns the mean of -log p(label) in nats: 0 for a model that is certain and right.
 
     Args:
-        log_probs (`np.ndarray` of shape `(N, A)`): Log probabilities, of sum 1; logits are normalised.
+        log_probs (`np.ndarray` of shape `(N, A)`): Log probabilities, of sum 1; logits are normalized.
         labels (`np.ndarray` of shape `(N,)`): Action ids.
     """
     return float(row_log_losses(log_probs, labels).mean())
@@ -28,7 +28,7 @@ def row_log_losses(log_probs: np.ndarray, labels: np.ndarray) -> np.ndarray:
     """Returns -log p(label) of each row in nats, float64 `(N,)`: its mean is the `log_loss`.
 
     Args:
-        log_probs (`np.ndarray` of shape `(N, A)`): Log probabilities; logits are normalised.
+        log_probs (`np.ndarray` of shape `(N, A)`): Log probabilities; logits are normalized.
         labels (`np.ndarray` of shape `(N,)`): Action ids.
     """
     log_probs, labels = check_scores(log_probs, labels)
@@ -43,7 +43,7 @@ def brier_score(log_probs: np.ndarray, labels: np.ndarray) -> float:
     Monthly Weather Review, 1950). Some libraries halve it for two classes, or divide by the number of classes.
 
     Args:
-        log_probs (`np.ndarray` of shape `(N, A)`): Log probabilities; logits are normalised.
+        log_probs (`np.ndarray` of shape `(N, A)`): Log probabilities; logits are normalized.
         labels (`np.ndarray` of shape `(N,)`): Action ids.
     """
     return float(row_brier_scores(log_probs, labels).mean())
@@ -53,7 +53,7 @@ def row_brier_scores(log_probs: np.ndarray, labels: np.ndarray) -> np.ndarray:
     """Returns the squared distance of each row's probabilities from the truth, float64 `(N,)`; see `brier_score`.
 
     Args:
-        log_probs (`np.ndarray` of shape `(N, A)`): Log probabilities; logits are normalised.
+        log_probs (`np.ndarray` of shape `(N, A)`): Log probabilities; logits are normalized.
         labels (`np.ndarray` of shape `(N,)`): Action ids.
     """
     log_probs, labels = check_scores(log_probs, labels)
@@ -69,7 +69,7 @@ def expected_calibration_error(log_probs: np.ndarray, labels: np.ndarray, *, num
     2017).
 
     Args:
-        log_probs (`np.ndarray` of shape `(N, A)`): Log probabilities; logits are normalised.
+        log_probs (`np.ndarray` of shape `(N, A)`): Log probabilities; logits are normalized.
         labels (`np.ndarray` of shape `(N,)`): Action ids.
         num_bins (`int`, *optional*, defaults to 15): Bins of the probability.
     """
@@ -86,7 +86,7 @@ def row_calibration_gaps(
     `evaluation.statistics.calibration_error`.
 
     Args:
-        log_probs (`np.ndarray` of shape `(N, A)`): Log probabilities; logits are normalised.
+        log_probs (`np.ndarray` of shape `(N, A)`): Log probabilities; logits are normalized.
         labels (`np.ndarray` of shape `(N,)`): Action ids.
         num_bins (`int`, *optional*, defaults to 15): Bins of the probability.
     """
@@ -101,7 +101,7 @@ def calibration_metrics(log_probs: np.ndarray, labels: np.ndarray) -> dict[str, 
     """Returns `log_loss` in nats, `brier_score` from 0 to 2, and `expected_calibration_error` in percent, by name.
 
     Args:
-        log_probs (`np.ndarray` of shape `(N, A)`): Log probabilities; logits are normalised.
+        log_probs (`np.ndarray` of shape `(N, A)`): Log probabilities; logits are normalized.
         labels (`np.ndarray` of shape `(N,)`): Action ids.
     """
     return {

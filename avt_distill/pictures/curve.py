@@ -10,7 +10,7 @@ from .style import COLORS, GREY, picture
 
 WIDTH, HEIGHT = 7.0, 4.2  # in inches
 BAND = 0.18  # opacity of intervals
-MARKERS = "osD^vP"  # for readers of prints in grey
+MARKERS = "osD^vP"  # for readers of prints in gray
 
 
 def draw_anticipation_curves(

@@ -26,7 +26,7 @@ def draw_teacher_table(
 
     Args:
         rows (`pd.DataFrame`): The video's rows, with the teacher's `best` actions, their `probabilities`, and the
-            `rank` of the true action (from 0; -1: unlabelled).
+            `rank` of the true action (from 0; -1: unlabeled).
         segments (`pd.DataFrame`): The segments of the video that histories are taken from.
         space (`LabelSpace`): Their labels.
         title (`list[str]`): Lines above the picture.
@@ -113,5 +113,5 @@ def draw_cells(axes, rows: pd.DataFrame, space: LabelSpace):
 
 
 def name_of(action: int, space: LabelSpace) -> str:
-    """Returns an action's name, `?` for an unlabelled one."""
+    """Returns an action's name, `?` for an unlabeled one."""
     return "?" if action == UNLABELLED else space.actions[action]

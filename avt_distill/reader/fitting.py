@@ -30,7 +30,7 @@ class TrainingVideos:
     """What a reader is fitted to.
 
     Args:
-        rows (`pd.DataFrame`): The labelled training rows: `video_id`, `observed_end_s`, `action`.
+        rows (`pd.DataFrame`): The labeled training rows: `video_id`, `observed_end_s`, `action`.
         segments (`pd.DataFrame`): Their segment table.
         frames (`dict[str, VideoFrames]`): Of each video.
         held_out (`dict[str, np.ndarray]`): Log probabilities of their frames, by recognizers of other videos.

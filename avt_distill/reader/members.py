@@ -27,7 +27,7 @@ class Member:
 
     Args:
         name (`str`): As in the table.
-        held_out (`np.ndarray` of shape `(N, A)` or `None`): Log probabilities of the labelled training rows, by models
+        held_out (`np.ndarray` of shape `(N, A)` or `None`): Log probabilities of the labeled training rows, by models
             that were fitted to other videos. `None` if there are none, of a student that is given.
         answers (`list[np.ndarray]`): Log probabilities `(M, A)` of the evaluation rows, one for each seed.
     """
@@ -60,7 +60,7 @@ class FoldRun:
 
     @cached_property
     def train(self) -> pd.DataFrame:
-        """The labelled training rows; the index is their number among all."""
+        """The labeled training rows; the index is their number among all."""
         rows = rows_of(self.data.train)
         return rows.loc[rows["action"] >= 0]
 

@@ -104,7 +104,7 @@ def recognized(model: AVTForAnticipation, frames: dict[str, VideoFrames]) -> Fra
 
 
 def share_right(log_probs: FrameLogProbs, frames: dict[str, VideoFrames]) -> float:
-    """Returns the share of labelled frames whose likeliest class is theirs."""
+    """Returns the share of labeled frames whose likeliest class is theirs."""
     hits = [(log_probs[name].argmax(1) == video.labels)[video.labels >= 0] for name, video in frames.items()]
     return float(np.concatenate(hits).mean())
 

@@ -82,7 +82,7 @@ def as_tables(model: TransitionModel) -> NGramTransitions | LogLinearTransitions
 
 
 def whole_histories(segments: pd.DataFrame) -> tuple[list[list[int]], list[int]]:
-    """Returns all actions before each labelled one of the videos' scripts, and these actions."""
+    """Returns all actions before each labeled one of the videos' scripts, and these actions."""
     labelled = segments.loc[segments["action"] >= 0].sort_values(["video_id", "start_s", "end_s"], kind="stable")
     labelled = labelled.reset_index(drop=True).assign(observed_end_s=lambda table: table["start_s"])
     histories = action_histories(labelled, labelled, cutoff="segment_start")

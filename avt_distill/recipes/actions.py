@@ -118,7 +118,7 @@ _ING = re.compile(r"\w*[aeiouy]\w*ing")  # not "bring"
 
 
 def load_parser(name: str | None = None) -> "Language":
-    """Returns a spaCy pipeline that tags, parses and lemmatises English.
+    """Returns a spaCy pipeline that tags, parses and lemmatizes English.
 
     Args:
         name (`str`, *optional*): An installed model, or its folder. By default the first of `PARSERS`

@@ -95,7 +95,7 @@ def check_block_length(block_length: int, model: PreTrainedModel, tokenizer: Pre
 class AdaptationTrainer(ResumableTrainer):
     """A `Trainer` of masked and causal language models on blocks of recipes.
 
-    The loss is the mean over all predicted tokens of an optimiser step, however these are spread over devices and
+    The loss is the mean over all predicted tokens of an optimizer step, however these are spread over devices and
     accumulated batches. `evaluate` gives the mean negative log-likelihood over all predicted tokens as `eval_loss`, its
     exponential as `eval_perplexity`, and their number as `eval_predicted_tokens`.
 
@@ -112,7 +112,7 @@ class AdaptationTrainer(ResumableTrainer):
         self.selects_positions = not is_causal(model.config) and reads_positions_alone(model)
 
     def get_batch_samples(self, epoch_iterator, num_batches, device):
-        """Returns the batches of an optimiser step, and how many tokens all processes predict in it."""
+        """Returns the batches of an optimizer step, and how many tokens all processes predict in it."""
         batches, _ = super().get_batch_samples(epoch_iterator, num_batches, device)
         count = torch.tensor(sum(int((batch["labels"] != UNLABELLED).sum()) for batch in batches), device=device)
         return batches, self.accelerator.reduce(count, reduction="sum")

@@ -13,7 +13,7 @@ from ..teacher.action_text import ActionText
 class AdaptationArguments(TrainingArguments):
     """`TrainingArguments` and what adaptation adds to them.
 
-    The optimiser is the reference's, which is the Trainer's own default: AdamW at 5e-5, linear decay, no warm-up, no
+    The optimizer is the reference's, which is the Trainer's own default: AdamW at 5e-5, linear decay, no warm-up, no
     weight decay, gradients clipped at 1.0, batches of 12 examples of at most 512 tokens (its recipe_mlm, with the
     Trainer of transformers 4.12). The reference trains for 200,000 steps on a million recipes, one recipe an example;
     here recipes share examples, unless `packing` is off, and `num_train_epochs` counts.

@@ -96,7 +96,7 @@ def make_blocks(
 
 def _masked_blocks(tokenizer: PreTrainedTokenizerBase, recipes: Iterable[list[int]], block_length: int, packing: bool):
     if tokenizer.mask_token_id is None or tokenizer.sep_token_id is None:
-        raise ValueError("The tokenizer has no mask or no separator token: masked language modelling needs both.")
+        raise ValueError("The tokenizer has no mask or no separator token: masked language modeling needs both.")
     front, back = _special_tokens_around(tokenizer)
     room = block_length - len(front) - len(back)
     if packing:

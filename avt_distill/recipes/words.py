@@ -88,5 +88,5 @@ STATES = words(
     even excess extra few first fresh frozen full high hot large last little long low many medium more next other
     raw remaining second several shallow sharp single small tender thick thin top warm wet whole"""
 )
-# What spaCy's lemmatiser makes of cookies, molasses, piping and scraping.
+# What spaCy's lemmatizer makes of cookies, molasses, piping and scraping.
 LEMMAS = {"cooky": "cookie", "molasse": "molasses", "pip": "pipe", "scrap": "scrape"}

@@ -28,7 +28,7 @@ class StudentArguments:
     start_from_probe: bool = option(
         "Students of features: keep a probe's scores, and train the head on the rest.", False
     )
-    evaluation_crops: int = option("1, the centre; or AVT's 3, whose outputs it averages.", 1)
+    evaluation_crops: int = option("1, the center; or AVT's 3, whose outputs it averages.", 1)
     evaluation_flips: bool = option("Average over mirrored crops too.", False)
 
     def __post_init__(self):
@@ -39,7 +39,7 @@ class StudentArguments:
         if self.freeze_backbone and self.encode_once and (self.evaluation_crops > 1 or self.evaluation_flips):
             raise ValueError(
                 "evaluation_crops and evaluation_flips ask for several views, but a frozen encoder runs once, on the "
-                "centre: leave them out, or give --encode_once false."
+                "center: leave them out, or give --encode_once false."
             )
         if self.features is not None and self.backbone is not None:
             raise ValueError("features and backbone are both given: a student sees stored features, or videos.")

@@ -70,7 +70,7 @@ def frozen_features(
 
     Args:
         model (`AVTForAnticipation`): Its encoder is in evaluation mode, and not trained.
-        processor (`AVTVideoProcessor`): Cuts out the centre, as in evaluation.
+        processor (`AVTVideoProcessor`): Cuts out the center, as in evaluation.
         splits (sequence of `datasets.Dataset`): The rows.
         folder (`str` or `Path`): Of the run; the features of each encoder have a folder in it.
         shows (`dict`): A digest of each video's content, by its id: what changed is encoded anew.

@@ -20,7 +20,7 @@ def horizon_metrics(trainer: DistillationTrainer, rows) -> dict:
 
     Args:
         trainer (`DistillationTrainer`): Holds the student.
-        rows (`datasets.Dataset`): Labelled rows with `future_actions`.
+        rows (`datasets.Dataset`): Labeled rows with `future_actions`.
 
     Returns:
         `dict`: `num_actions` Z; `edit_distance` of the likeliest five sequences and `edit_distance_of_samples`; `top1`,

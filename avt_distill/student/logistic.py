@@ -63,11 +63,11 @@ def fit_logistic(
         device (`str` or `torch.device`, *optional*, defaults to `"cpu"`): Where it is fitted.
 
     Raises:
-        ValueError: If no row is labelled, or `l2` is not above 0.
+        ValueError: If no row is labeled, or `l2` is not above 0.
     """
     known = labels >= 0
     if not known.any() or not l2 > 0:
-        raise ValueError(f"{known.sum()} labelled rows and l2={l2}: give at least one row, and l2 above 0.")
+        raise ValueError(f"{known.sum()} labeled rows and l2={l2}: give at least one row, and l2 above 0.")
     rows = features[known].astype(np.float64)
     mean, deviation = rows.mean(0), rows.std(0)
     deviation[deviation < 1e-6] = 1.0  # columns that never change
@@ -139,6 +139,6 @@ def choose_l2(
 
 
 def labelled_log_loss(log_probs: np.ndarray, labels: np.ndarray) -> float:
-    """Returns `metrics.log_loss` over labelled rows; negative labels are left out."""
+    """Returns `metrics.log_loss` over labeled rows; negative labels are left out."""
     known = labels >= 0
     return log_loss(log_probs[known], labels[known])

@@ -44,7 +44,7 @@ def fit_probe(
         num_actions (`int`): A.
         device (`str` or `torch.device`, *optional*, defaults to `"cpu"`): Where it is fitted.
     """
-    known = np.flatnonzero(np.asarray(rows["action"]) >= 0)  # videos without a labelled row make no fold
+    known = np.flatnonzero(np.asarray(rows["action"]) >= 0)  # videos without a labeled row make no fold
     features, labels = features[known], np.asarray(rows["action"])[known]
     videos, l2 = np.asarray(rows["video_id"])[known].tolist(), L2_OF_ONE_VIDEO
     if (num_performances := len(set(map(performance_of, videos)))) > 1:

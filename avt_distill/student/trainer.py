@@ -65,7 +65,7 @@ class SoftLabelCollator:
 class DistillationTrainer(PushingTrainer, ResumableTrainer):
     """A `Trainer` of `AVTForAnticipation` on its own losses, and on soft labels if a batch has `teacher_logits`.
 
-    Each loss is a mean over the labelled examples, frames or rows of an optimiser step, however these are spread over
+    Each loss is a mean over the labeled examples, frames or rows of an optimizer step, however these are spread over
     processes and accumulated batches: the same rows give the same step. In evaluation each is a mean over the data
     set. All components are logged, and are among the metrics of `evaluate`.
 
@@ -127,7 +127,7 @@ class DistillationTrainer(PushingTrainer, ResumableTrainer):
             self.data_collator = collator
 
     def get_batch_samples(self, epoch_iterator, num_batches, device):
-        """Returns the batches of an optimiser step, and what the losses of all processes in it are means over."""
+        """Returns the batches of an optimizer step, and what the losses of all processes in it are means over."""
         batches, _ = super().get_batch_samples(epoch_iterator, num_batches, device)
         remainder = self._remaining_rows()
         batches = batches[:-1] + [self._without_repeated_rows(batch, remainder) for batch in batches[-1:]]

@@ -39,7 +39,7 @@ class StudentData:
 
     Args:
         builder (`AnticipationBuilder`): The data set.
-        train, evaluation (`datasets.Dataset`): Its rows; those to measure on are labelled.
+        train, evaluation (`datasets.Dataset`): Its rows; those to measure on are labeled.
         seen (`StudentInput`): What students read.
         soft_labels (`SoftLabelTable`, *optional*): The teacher, or the average of several.
         fingerprint (`dict`): What decides about the students, of all this.
@@ -109,7 +109,7 @@ def part_of(args: RunArguments, data: StudentData, train: np.ndarray, evaluation
 def _probe(
     args: RunArguments, builder: AnticipationBuilder, train: datasets.Dataset, seen: StudentInput
 ) -> Probe | None:
-    """Returns the probe of training rows, if students see features and some rows are labelled."""
+    """Returns the probe of training rows, if students see features and some rows are labeled."""
     if seen.store is None:
         return None
     return fit_probe(seen.last_frames(train), train, len(builder.annotations.label_space.actions), args.device)
@@ -163,7 +163,7 @@ def score_table(trainer: Trainer, rows: datasets.Dataset, metadata: dict) -> tup
 
     Args:
         trainer (`Trainer`): Holds the model.
-        rows (`datasets.Dataset`): Labelled rows.
+        rows (`datasets.Dataset`): Labeled rows.
         metadata (`dict`): What the table is to say of itself.
     """
     output = trainer.predict(rows, metric_key_prefix="evaluation")

@@ -31,7 +31,7 @@ class NGramModel:
 
         Args:
             histories (`Sequence[Sequence[int]]`): Action ids before each of N actions, oldest first.
-            actions (`Sequence[int]`): The N actions. Negative ones, the unlabelled, are not counted.
+            actions (`Sequence[int]`): The N actions. Negative ones, the unlabeled, are not counted.
         """
         counts: defaultdict[Context, Counter[int]] = defaultdict(Counter)
         for history, action in zip(histories, actions, strict=True):

@@ -57,7 +57,7 @@ def cross_fitted_logits(
 
     Args:
         training_rows (`pd.DataFrame`): What teachers are trained on: `video_id` and what `fit` needs.
-        rows (`pd.DataFrame`): What is to be labelled: `video_id` and `history`.
+        rows (`pd.DataFrame`): What is to be labeled: `video_id` and `history`.
         fit (`Callable`): From the rows of all folds but one, and the number of that one, to a teacher.
         num_folds (`int`): Number of folds K.
         seed (`int`, *optional*, defaults to 0): See `assign_folds`.

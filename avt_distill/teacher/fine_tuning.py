@@ -71,7 +71,7 @@ def fine_tuned_teacher(
     """Returns the teacher in `args.output_dir`, trained there first unless it is; interrupted training resumes.
 
     Args:
-        rows (`pd.DataFrame`): `uid`, `video_id`, `history`, `action`, `verb`, `noun` of each training row. Unlabelled
+        rows (`pd.DataFrame`): `uid`, `video_id`, `history`, `action`, `verb`, `noun` of each training row. Unlabeled
             rows are left out.
         label_space (`LabelSpace`): Of the labels.
         args (`TeacherArguments`): How to train.
@@ -151,7 +151,7 @@ class TeacherTrainer(ResumableTrainer):
 
 def _settings(rows: pd.DataFrame, label_space: LabelSpace, args: TeacherArguments, history: HistoryRule) -> dict:
     """Returns what decides which teacher comes out, as JSON holds it."""
-    # Of a command, what says where its data are, and what is measured or labelled afterwards.
+    # Of a command, what says where its data are, and what is measured or labeled afterwards.
     elsewhere = {option.name for option in fields(args)} - {option.name for option in fields(TeacherArguments)}
     if not args.held_out_fraction:  # evaluation decides when to stop
         elsewhere |= {"bf16_full_eval", "fp16_full_eval"}

@@ -51,7 +51,7 @@ def check_histories(table: SoftLabelTable, rows: pd.DataFrame, builder: Anticipa
 
 
 def judged(rows: pd.DataFrame, table: SoftLabelTable, temperature: float) -> pd.DataFrame:
-    """Returns the rows with `best`, `probabilities` (arrays of `TOP_K`) and `rank` (from 0; -1: unlabelled)."""
+    """Returns the rows with `best`, `probabilities` (arrays of `TOP_K`) and `rank` (from 0; -1: unlabeled)."""
     logits, _ = table.select(rows["uid"])
     probabilities = softmax(logits / np.float64(temperature))
     best = np.argsort(-logits, axis=1, kind="stable")[:, :TOP_K]

@@ -1,4 +1,4 @@
-"""Rows labelled by teachers: saved ones, ones trained for it and cross-fitted, counts, and untrained ones."""
+"""Rows labeled by teachers: saved ones, ones trained for it and cross-fitted, counts, and untrained ones."""
 
 import copy
 import logging

@@ -56,7 +56,7 @@ class LogLinearModel:
         Args:
             histories (`Sequence[Sequence[int]]`): Action ids before each of N actions, oldest first.
             actions (`Sequence[int]` or `np.ndarray` of shape `(N, A)`): The N actions, of which negative ones, the
-                unlabelled, are left out; or another teacher's probabilities of each, which are distilled.
+                unlabeled, are left out; or another teacher's probabilities of each, which are distilled.
         """
         targets = torch.as_tensor(np.asarray(actions), device=self.device)
         if targets.ndim == 1:

@@ -161,7 +161,7 @@ class TextTeacherOutput(ModelOutput):
 
     Args:
         loss (`torch.FloatTensor` of shape `(1,)`): The weighted sum of the cross-entropies, each averaged over its
-            labelled rows; with `class_weights`, weighted-averaged.
+            labeled rows; with `class_weights`, weighted-averaged.
         logits (`torch.FloatTensor` of shape `(B, A)`): Scores of the next action.
         verb_logits, noun_logits (`torch.FloatTensor` of shape `(B, V)`, `(B, N)`): Likewise, if there is a
             classifier.

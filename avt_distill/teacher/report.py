@@ -28,7 +28,7 @@ def measure_teacher(
     log_linear_floor: bool,
     training_s: float,
 ) -> dict:
-    """Returns the results of a teacher, and of counts, on the labelled rows of a split.
+    """Returns the results of a teacher, and of counts, on the labeled rows of a split.
 
     They are written to `results.json` in the teacher's folder, and the scores of each model beside it.
 

@@ -52,7 +52,7 @@ class WordedLogLinear(LogLinearModel):
         """Finds the most probable weights by L-BFGS, and returns the model.
 
         Args:
-            histories, actions: Of `LogLinearModel.fit`; all labelled.
+            histories, actions: Of `LogLinearModel.fit`; all labeled.
             row_weights (`np.ndarray` of shape `(N,)`, *optional*): How much each row counts. Default: 1.
         """
         targets = torch.as_tensor(np.asarray(actions))
@@ -152,7 +152,7 @@ def text_vectors(texts: Sequence[str], name_or_path: str, *, random_weights: boo
 
 
 def principal(vectors: np.ndarray) -> np.ndarray:
-    """Returns vectors in their main directions, 64 at most, centred, of length 1 on average, float32."""
+    """Returns vectors in their main directions, 64 at most, centered, of length 1 on average, float32."""
     centred = vectors - vectors.mean(0)
     left, sizes, _ = np.linalg.svd(centred, full_matrices=False)
     kept = (left * sizes)[:, :WIDTH]

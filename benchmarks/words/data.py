@@ -54,7 +54,7 @@ SETTINGS = {
 
 @dataclass
 class Scripts:
-    """What text models are fitted to: all labelled actions of some videos, each with the actions before it.
+    """What text models are fitted to: all labeled actions of some videos, each with the actions before it.
 
     Args:
         histories (`list[list[int]]`): The actions before each, oldest first.
@@ -138,12 +138,12 @@ class WordsData:
 
     @cached_property
     def rows(self) -> pd.DataFrame:
-        """The labelled test rows; `history` is what began before the observed window ended."""
+        """The labeled test rows; `history` is what began before the observed window ended."""
         return self._rows(self.setting.test_split, self.segments["test"])
 
     @cached_property
     def training_rows(self) -> pd.DataFrame:
-        """The labelled training rows."""
+        """The labeled training rows."""
         return self._rows("train", self.segments["train"])
 
     def _rows(self, split: str, segments: pd.DataFrame) -> pd.DataFrame:

@@ -176,7 +176,7 @@ class TextModels:
         )
 
     def vectors(self, name: str, scrambling: int = 0) -> np.ndarray:
-        """Returns a vector of each part by its words, `(P, 64)` at most: centred, of length 1 on average."""
+        """Returns a vector of each part by its words, `(P, 64)` at most: centered, of length 1 on average."""
         if name not in self._vectors:
             if name.startswith("verbs and nouns"):
                 vectors = np.zeros((self.data.num_actions, int(self.data.verb_noun.max()) + 1))

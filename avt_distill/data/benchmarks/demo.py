@@ -22,7 +22,7 @@ HEIGHT_PX, WIDTH_PX = 72, 96
 ROWS, COLUMNS = np.mgrid[:HEIGHT_PX, :WIDTH_PX]
 BLOB = ((ROWS - 48) / 16) ** 2 + ((COLUMNS - WIDTH_PX / 2) / 26) ** 2 < 1
 VERBS = ("crack", "whisk", "pour", "cut", "wash", "mix", "heat", "fry", "flip", "serve")
-# A colour for each noun; milk and flour, egg and pancake, tomato and onion are hard to tell apart.
+# A color for each noun; milk and flour, egg and pancake, tomato and onion are hard to tell apart.
 NOUN_COLOURS = {
     "egg": (235, 205, 90),
     "pancake": (215, 180, 95),

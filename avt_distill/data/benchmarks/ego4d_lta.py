@@ -29,7 +29,7 @@ class Ego4dLta(AnticipationBuilder):
     """Ego4D long-term anticipation; `data_dir` holds the annotations `fho_lta_*.json` (https://ego4d-data.org).
 
     A video is a clip, `<clip_uid>.mp4`, at 30 frames a second; times count from its beginning. Frames between
-    annotated actions are background, and unlabelled. An action is a pair of a verb and a noun that the labelled files
+    annotated actions are background, and unlabeled. An action is a pair of a verb and a noun that the labeled files
     hold; names are those of `fho_lta_taxonomy.json`.
 
     A row's uid is the benchmark's id: `clip_uid`, "_", and the `action_idx` of the last visible action. Its target is
@@ -38,7 +38,7 @@ class Ego4dLta(AnticipationBuilder):
     Windows end where the target starts (`tau_a` 0) unless given; annotated actions are 8 s long and overlap, so that
     the last visible one may continue after the window.
 
-    Splits: `train`, `validation` and `test`, which is unlabelled: those whose files are there, at least one of the
+    Splits: `train`, `validation` and `test`, which is unlabeled: those whose files are there, at least one of the
     first two.
     """
 

@@ -1,6 +1,6 @@
 """EPIC-Kitchens-55 and -100, from RULSTM's CSV files, whose splits published results use, or the official ones.
 
-RULSTM's files have no header: `uid, video_id, start_frame, stop_frame`, and if labelled `verb, noun, action`. Frames
+RULSTM's files have no header: `uid, video_id, start_frame, stop_frame`, and if labeled `verb, noun, action`. Frames
 are numbers at 30 fps whatever the video's rate is. Its times and the official ones differ by up to 1/30 s.
 """
 
@@ -19,9 +19,9 @@ CONFIGS = [AnticipationConfig(name="rulstm"), AnticipationConfig(name="official"
 class EpicKitchens55(AnticipationBuilder):
     """EPIC-Kitchens-55; `data_dir` holds the CSV files of RULSTM and of the official annotations.
 
-    Splits: `train`, `validation` (the labelled videos as RULSTM divides them) and, if their files are there, the
-    challenge's `test_seen` and `test_unseen`, unlabelled. Configurations: `rulstm` (default) and `official`, which
-    reads times, uids and narrations of the labelled splits from `EPIC_train_action_labels.csv`, and the test splits
+    Splits: `train`, `validation` (the labeled videos as RULSTM divides them) and, if their files are there, the
+    challenge's `test_seen` and `test_unseen`, unlabeled. Configurations: `rulstm` (default) and `official`, which
+    reads times, uids and narrations of the labeled splits from `EPIC_train_action_labels.csv`, and the test splits
     from `EPIC_test_s1_timestamps.csv` and `EPIC_test_s2_timestamps.csv` if these are there.
     """
 
@@ -55,7 +55,7 @@ class EpicKitchens55(AnticipationBuilder):
 class EpicKitchens100(AnticipationBuilder):
     """EPIC-Kitchens-100; `data_dir` holds the CSV files of RULSTM and of the official annotations.
 
-    Splits: `train`, `validation` and, if its file is there, the challenge's `test`, unlabelled. Configurations:
+    Splits: `train`, `validation` and, if its file is there, the challenge's `test`, unlabeled. Configurations:
     `rulstm` (default) and `official`, which reads `EPIC_100_train.csv` and `EPIC_100_validation.csv`, those that are
     there, with their narrations, and `EPIC_100_test_timestamps.csv` if it is there.
     """

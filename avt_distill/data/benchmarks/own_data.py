@@ -45,7 +45,7 @@ class OwnData(AnticipationBuilder):
 
     Further columns are possible: `uid, verb, noun, split, fold, narration`. Times are seconds from the first frame.
     `action`, `verb` and `noun` are names; ids follow their alphabetical order, or `labels.json` (`LabelSpace.save`) in
-    the same folder if a fixed order is needed. An empty name is unlabelled. Without `uid`, segments are named by
+    the same folder if a fixed order is needed. An empty name is unlabeled. Without `uid`, segments are named by
     their video and start, so that names stay when other rows are added, moved or deleted. Splits: the values
     of `split`, or by `fold`, or all in `train`. Videos in `videos/` are found without being named.
     """
