@@ -28,7 +28,7 @@ def past_action_loss(
         past_labels (`torch.LongTensor` of shape `(B, T)`): Action ids; -100 marks an unlabeled frame.
         normalizer (`str`, *optional*, defaults to `"labelled"`): `"labelled"`: mean over the labeled frames of the
             batch. `"all"`: the sum over B * T frames, divided by B * T, as the reference does (func/train.py:213),
-            if unlabeled frames count in the denominator.
+            where unlabeled frames count in the denominator.
 
     Raises:
         ValueError: If `normalizer` is neither.
@@ -43,7 +43,7 @@ def past_action_loss(
 def feature_prediction_loss(
     predicted: torch.Tensor, target: torch.Tensor, mask: torch.Tensor | None = None
 ) -> torch.Tensor:
-    """Returns the mean squared error between predicted and seen frame features, averaged over valid frames and
+    """Returns the mean squared error between predicted and observed frame features, averaged over valid frames and
     channels.
 
     The gradient also flows into `target`, as in the reference (models/future_prediction.py): the frame encoder is
@@ -52,7 +52,8 @@ def feature_prediction_loss(
     Args:
         predicted (`torch.Tensor` of shape `(B, T-1, C)`): What the head predicts for frames 1..T-1.
         target (`torch.Tensor` of shape `(B, T-1, C)`): The features of those frames.
-        mask (`torch.BoolTensor` of shape `(B, T-1)`, *optional*): Where both the frame and the one before it exist.
+        mask (`torch.BoolTensor` of shape `(B, T-1)`, *optional*): `True` where both the frame and the one before it
+            exist.
     """
     squared_error = (predicted.float() - target.float()).square()
     if mask is None:

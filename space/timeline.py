@@ -104,9 +104,7 @@ def _words(entry: Mapping) -> str:
 
 def colours_of(labels) -> dict[str, str]:
     """Returns a color for each of the labels that come most often."""
-    return {
-        label: color for (label, _), color in zip(Counter(labels).most_common(len(COLOURS)), COLOURS, strict=False)
-    }
+    return {label: color for (label, _), color in zip(Counter(labels).most_common(len(COLOURS)), COLOURS, strict=False)}
 
 
 def ticks(end_s: float) -> list[float]:

@@ -367,7 +367,9 @@ def test_refuses_channels_last():
 
 def test_refuses_a_width_that_the_backbone_does_not_have():
     model = tiny_model(tiny_vit_config(feature_dim=48))
-    with pytest.raises(ValueError, match="gives features of width 32: set feature_dim to it"):
+    with pytest.raises(
+        ValueError, match=r"computes features of width 32, but feature_dim is .*: set feature_dim to that width"
+    ):
         model(pixel_values_videos=pixels(1, 2))
 
 

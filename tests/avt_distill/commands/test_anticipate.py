@@ -180,7 +180,7 @@ def test_refuses_with_one_line(model, video, options, message):
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        (["--every", "1e-5"], r"every is 1e-05, which asks for 100,000 moments .* so give 0\.001 s or more"),
+        (["--every", "1e-5"], r"every is 1e-05, which would be 100,000 moments .* so give 0\.001 s or more"),
         (["--every", "0"], "every is 0"),
         (["--top_k", "-1"], "top_k is -1"),
     ],
@@ -232,7 +232,7 @@ def test_a_folder_of_pictures_with_its_rate(model, video, tmp_path, capsys):
     answers = capsys.readouterr().out.splitlines()[1:]
     avt_distill("anticipate", video, "--model", model, "--at", "5")
     assert answers == capsys.readouterr().out.splitlines()[1:]
-    with pytest.raises(SystemExit, match="state no frame rate: give frames_per_second"):
+    with pytest.raises(SystemExit, match="have no frame rate: give frames_per_second"):
         avt_distill("anticipate", pictures, "--model", model)
     with pytest.raises(SystemExit, match="--frames_per_second is of folders of pictures"):
         avt_distill("anticipate", video, "--model", model, "--frames_per_second", "10")

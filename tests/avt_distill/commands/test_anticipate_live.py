@@ -236,7 +236,9 @@ def test_options_that_need_a_whole_file(options, message):
 def test_refusals_before_the_source_is_opened(model, tmp_path):
     with pytest.raises(SystemExit, match=r"error: ftp://host/a\.ts is not read: give the path of a file"):
         avt_distill("anticipate", "ftp://host/a.ts", "--model", "none")
-    with pytest.raises(SystemExit, match=r"error: every is 0\.3: give the model's frame interval, 1 s, or a whole"):
+    with pytest.raises(
+        SystemExit, match=r"error: every is 0\.3: give the model's frame interval, 1 s, or that divided"
+    ):
         avt_distill("anticipate", "/dev/video0", "--model", model, "--every", 0.3)
     tiny_model(tiny_config()).save_pretrained(tmp_path)
     with pytest.raises(SystemExit, match=r"error: .* has no backbone: it takes features, and a live"):
