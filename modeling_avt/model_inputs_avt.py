@@ -70,7 +70,7 @@ def _check_features(config, video_features: torch.Tensor):
             "and one feature a moment has none; give frames, or train a model with head_type='avt' on features."
         )
     if config.head_type == "avt" and (len(shape) != 3 or shape[-1] != width):
-        raise ValueError(f"video_features has the shape {shape}: this model takes (B, T, {width}).")
+        raise ValueError(f"video_features has the shape {shape}: this model needs (B, T, {width}).")
 
 
 def _check_steps(config, num_frames: int, num_future_steps: int):

@@ -225,7 +225,7 @@ def test_what_was_done_is_logged_once_of_each_kind(model, caplog):
         watch(stream, [*clock(5), HOUR_S, 5.0, HOUR_S, *clock(10, 5.25), *clock(5), *clock(5)])
     left_out, restarted = [record.getMessage() for record in caplog.records]
     assert left_out.startswith(
-        "A frame of 3600.000 s was left out: it does not fit the stream's clock, which is at 4.750"
+        "A frame at 3600.000 s was left out: it does not fit the stream's clock, which is at 4.750"
     )
     assert restarted.startswith("The clock of the frames was set from 9.750 s to 0.000 s: a new video begins")
     assert (stream.num_left_out, stream.num_restarts) == (2, 2)

@@ -330,7 +330,7 @@ print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e6)
         ({}, "Give either pixel_values_videos or video_features; got neither"),
         ({"video_features": features(), "pixel_values_videos": pixels(2, 4)}, "got both"),
         ({"pixel_values_videos": pixels(2, 4)}, r"no backbone .*: give video_features \(B, T, D\); .* attach_encoder"),
-        ({"video_features": features()[0]}, r"has the shape \(4, 12\): this model takes \(B, T, 12\)"),
+        ({"video_features": features()[0]}, r"has the shape \(4, 12\): this model needs \(B, T, 12\)"),
         ({"video_features": features(width=11)}, r"has the shape \(2, 4, 11\)"),
         ({"video_features": features(num_frames=17)}, "17 frames and 1 future steps do not fit"),
         ({"video_features": features(num_frames=0)}, "0 frames"),

@@ -376,7 +376,7 @@ def test_refuses_a_processor_that_samples_other_moments():
         ),
         (lambda x: 7, {}, "A video is a int: give a file"),
         (lambda x: [], {}, "videos is empty"),
-        (lambda x: FEATURES, {}, r"an array float32 \(20, 12\): this model takes \(N, 32\)"),
+        (lambda x: FEATURES, {}, r"an array float32 \(20, 12\): this model needs \(N, 32\)"),
     ],
 )
 def test_refuses_arrays(anticipate, frames, change, options, message):

@@ -125,7 +125,8 @@ def test_dropped_rows_of_before_uids_of_ones_own_data_changed_are_refused(folder
     ScoreTable([f"v_{number}.000" for number in range(12)], draw_scores(0), LABELS).save(folder / "own.parquet")
     (folder / "dropped.csv").write_text("v_0,1\n")
     result = run(folder, "own.parquet", "--dropped", "dropped.csv")
-    assert "dropped.csv and own.parquet name rows differently; earlier versions numbered the rows" in result.stderr
+    advice = "use the uids of one data set in both; earlier versions numbered the rows"
+    assert f"dropped.csv and own.parquet name rows differently: {advice}" in result.stderr
     (folder / "dropped.csv").write_text("v_20.000,1\n")
     assert run(folder, "own.parquet", "--dropped", "dropped.csv").returncode == 0
     assert run(folder, "own.parquet").returncode == 0

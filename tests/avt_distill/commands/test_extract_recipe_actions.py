@@ -161,4 +161,4 @@ def test_instructions_that_are_not_english_are_counted(tmp_path, capsys):
     recipes = write_lines(tmp_path / "r.jsonl", [*RECIPES, foreign])
     avt_distill("extract_recipe_actions", str(recipes), "--output", str(tmp_path / "a.jsonl"))
     assert [row["actions"] for row in read_lines(tmp_path / "a.jsonl")] == [*ACTIONS, []]
-    assert "left out: 2 of 6 instructions, which are not English" in capsys.readouterr().out
+    assert "left out: 2 of 6 instructions that are not English" in capsys.readouterr().out

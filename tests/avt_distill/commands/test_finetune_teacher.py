@@ -157,9 +157,9 @@ def test_a_causal_language_model_labels_without_training(kitchen, language_model
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ([], "Nothing says what is to label"),
+        ([], "No teacher is given"),
         (["--ngram", "2", "--cross_fit", "3", "--teachers", "x"], "teachers and cross_fit do not go together"),
-        (["--ngram", "2", "--log_linear"], "ngram and log_linear do not go together"),
+        (["--ngram", "2", "--log_linear"], "ngram and log_linear are both given"),
         (["--zero_shot", "x", "--cross_fit", "3"], "zero_shot and cross_fit do not go together"),
         (["--ngram", "2", "--splits", "valid"], "There is no split 'valid'"),
         (["--ngram", "2", "--cross_fit", "99"], "num_folds is 99: give 2 to 6"),

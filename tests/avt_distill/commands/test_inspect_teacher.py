@@ -145,7 +145,7 @@ def test_the_picture_grows_with_the_video(folder, capsys):
     for video in ("a", "b"):
         path = folder / f"{video}.png"
         avt_distill("inspect_teacher", *options(folder, "--plot", str(path), video=video))
-        assert capsys.readouterr().out.endswith(f"drawn to {path}\n")
+        assert capsys.readouterr().out.endswith(f"Picture saved to {path}\n")
         picture = imread(path)
         heights[video] = picture.shape[0]
         assert (picture[..., :3] < 0.9).any(axis=-1).mean() > 0.01  # something is drawn
