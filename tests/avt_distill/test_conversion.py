@@ -96,7 +96,7 @@ def test_what_the_weights_do_not_show_is_said(convert, caplog):
 
 
 def test_head_counts_are_not_guessed(convert):
-    with pytest.raises(ValueError, match="number of attention heads cannot be read off the weights: give"):
+    with pytest.raises(ValueError, match="number of attention heads cannot be inferred from the weights: give"):
         convert()
     state = original_state()
     state |= {
@@ -104,7 +104,7 @@ def test_head_counts_are_not_guessed(convert):
         "backbone.model.pos_embed": torch.zeros(1, 5, 12),
         "backbone.model.patch_embed.proj.weight": torch.zeros(12, 3, 8, 8),
     }
-    with pytest.raises(ValueError, match="backbone's attention heads cannot be read off the weights"):
+    with pytest.raises(ValueError, match="backbone's attention heads cannot be inferred from the weights"):
         convert(state, config_overrides={"head_num_heads": 4})
 
 

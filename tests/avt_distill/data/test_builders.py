@@ -313,7 +313,7 @@ def test_official_files_are_refused_where_they_do_not_fit_the_actions(tmp_path):
     header = "narration_id,video_id,start_timestamp,stop_timestamp,verb_class,noun_class,narration\n"
     path = tmp_path / "official.csv"
     for row, message in (
-        ("u,a,00:00:05.00,00:00:06.50,1,0,mix egg", "verb 1 and noun 0 are no action of actions.csv"),
+        ("u,a,00:00:05.00,00:00:06.50,1,0,mix egg", "verb 1 and noun 0 are not an action of actions.csv"),
         ("u,a,5.0,00:00:06.50,0,0,cut egg", "The timestamp '5.0' is not of the form hh:mm:ss.ss"),
     ):
         path.write_text(header + row + "\n")

@@ -131,7 +131,7 @@ def test_a_device_that_falls_silent(monkeypatch):
     monkeypatch.setattr(camera, "LONGEST_CLOSE_S", 0.1)
     released = threading.Event()
     monkeypatch.setattr(camera._Decoder, "_open", lambda _: released.wait())
-    with pytest.raises(VideoDecodeError, match=r"Cannot read /dev/video7: no picture came for 0 s"):
+    with pytest.raises(VideoDecodeError, match=r"Cannot read /dev/video7: no picture arrived for 0 s"):
         watch("/dev/video7")
     released.set()
 
@@ -225,7 +225,7 @@ def test_what_is_piped_may_not_refer_to_other_files(pipe, transport_stream):
 
 def test_a_pipe_of_something_else(pipe):
     pipe(b"no video " * 1000)
-    with pytest.raises(VideoDecodeError, match=r"Cannot read <standard input>: .* mp4 in a pipe has to be fragmented"):
+    with pytest.raises(VideoDecodeError, match=r"Cannot read <standard input>: .* mp4 in a pipe must be fragmented"):
         watch("-")
 
 
@@ -290,4 +290,4 @@ def test_no_frame_is_made_up_where_packets_were_lost(web, caplog):
 def test_damage_after_the_last_key_frame(web):
     frames, message = watch_until_it_breaks(f"{web}/damaged_at_its_end.ts")
     assert [number for number, _ in frames][:48] == list(range(48))
-    assert message.endswith("it was damaged, and no key frame came after that.")
+    assert message.endswith("it was damaged, and no key frame followed.")
