@@ -110,8 +110,8 @@ def _sample_all(rows: pd.DataFrame, options: RowOptions, video_fps: dict[str, fl
     unknown = sorted(set(rows["video_id"]) - set(video_fps))
     if unknown:
         raise AnnotationError(
-            f"The frame rate of {len(unknown)} videos is not known, '{unknown[0]}' first: add it to the data set's "
-            "table of videos."
+            f"The frame rate of {len(unknown)} videos is not known, '{unknown[0]}' first: set "
+            "video_fps, or complete the benchmark's table of videos."
         )
     sampling = (options.frame_rate, options.num_frames, options.protocol, options.source)
     windows = zip(rows["observed_start_s"], rows["observed_end_s"], rows["video_id"].map(video_fps), strict=True)

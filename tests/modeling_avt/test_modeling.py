@@ -279,7 +279,7 @@ def test_initial_weights_follow_the_reference():
 def test_flash_attention_of_heads_too_wide_for_it_is_refused_by_name():
     config = tiny_config(head_hidden_size=1028, head_num_heads=4)
     config._attn_implementation = "flash_attention_2"
-    with pytest.raises(ValueError, match="computes heads of up to 256 columns, but AVT's head has 257"):
+    with pytest.raises(ValueError, match="supports heads of up to 256 columns, but AVT's head has 257"):
         _head_config(config)
     config.head_hidden_size = 1024
     assert _head_config(config).n_embd == 1024

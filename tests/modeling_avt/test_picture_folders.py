@@ -54,7 +54,7 @@ def test_folders_that_would_shift_frames_are_refused(tmp_path):
     with pytest.raises(VideoDecodeError, match="picture 3 follows 1"):
         probe(PictureFolder(str(folder), 10.0))
     (folder / "img_00002.png").write_bytes(b"no picture")
-    with pytest.raises(VideoDecodeError, match=r"img_00002\.png: it is no picture"):
+    with pytest.raises(VideoDecodeError, match=r"img_00002\.png: it is not a picture"):
         read_frames(PictureFolder(str(folder), 10.0), [0.1])
 
 

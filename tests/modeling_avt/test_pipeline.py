@@ -413,7 +413,9 @@ def test_a_model_with_a_backbone_needs_a_processor(tmp_path):
 
 def test_refuses_a_checkpoint_of_another_model_type(tmp_path):
     vit = ViTModel(tiny_vit_config().backbone_config)
-    with pytest.raises(ValueError, match="The model is a ViTModel of type 'vit': action anticipation needs"):
+    with pytest.raises(
+        ValueError, match="The model is a ViTModel of type 'vit': the action-anticipation pipeline needs"
+    ):
         ActionAnticipationPipeline(model=vit, video_processor=tiny_processor())
     vit.save_pretrained(tmp_path)
     with pytest.raises(ValueError, match="The checkpoint is of type 'vit', not 'avt'"):  # else: random weights

@@ -185,8 +185,8 @@ def test_errors_are_one_line(folder):
     for arguments, message in (
         (["rgb.parquet", "--label_space", "others.json"], "columns would be of other actions"),
         (["missing.parquet"], "missing.parquet"),
-        (["rgb.parquet", "--unseen", "bad.csv"], "bad.csv has a line 'P00_0,1': give 1 fields a line"),
-        (["rgb.parquet", "--unseen", "others.csv"], "others.csv names 'P99_0', which no row is of"),
+        (["rgb.parquet", "--unseen", "bad.csv"], "bad.csv has a line 'P00_0,1': give 1 fields per line"),
+        (["rgb.parquet", "--unseen", "others.csv"], "others.csv names 'P99_0', which matches no row"),
         (["rgb.parquet", "--dropped", "bad.csv"], "bad.csv has 'P00_0', which has scores"),
         (["rgb.parquet", "--weights", 1, 2], "weights has 2 numbers for 1 models"),
     ):

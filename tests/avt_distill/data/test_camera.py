@@ -283,7 +283,7 @@ def test_no_frame_is_made_up_where_packets_were_lost(web, caplog):
     (lost,) = [first for first in range(0, 60, 12) if not numbers >= set(range(first, first + 12))]
     assert numbers >= set(range(60)) - set(range(lost, lost + 12))
     assert [record.getMessage() for record in caplog.records] == [
-        f"{web}/damaged.ts is damaged: frames are left out until the next key frame, each time."
+        f"{web}/damaged.ts has damaged data: frames are skipped until the next key frame. This warning is shown once."
     ]
 
 

@@ -272,7 +272,7 @@ def test_tables_that_do_not_belong_together_are_not_averaged(changes, message):
 
 def test_tables_of_before_uids_of_ones_own_data_changed_are_explained():
     old, new = table(uids=["v_0", "v_1", "v_2"]), table(uids=["v_3.000", "v_7.000", "v_9.500"])
-    explained = "one's own data, whose uids are now <video>_<start>: write the older file again"
+    explained = "user data, whose uids are now <video>_<start>: write the older file again"
     for refused in (
         lambda: SoftLabelTable.average([old, new]),
         lambda: old.select(new.uids),
