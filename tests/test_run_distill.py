@@ -350,7 +350,7 @@ def test_several_tables_are_averaged(kitchen, tmp_path):
         (["--missing_soft_labels=skip"], "missing_soft_labels is 'skip': give 'raise' or 'mask'"),
         (["--evaluation_split=valid"], "evaluation_split is 'valid', but the splits are"),
         (["--train_split=training"], "train_split is 'training', but the splits are"),
-        (["--features=nowhere"], "nowhere is no feature store"),
+        (["--features=nowhere"], "nowhere is not a feature store"),
         (["--freeze_backbone=true"], "freeze_backbone is set, but the student sees features"),
         (["--model_option={}"], "did you mean model_options"),
     ],

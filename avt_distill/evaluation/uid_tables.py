@@ -22,7 +22,7 @@ UIDS_CHANGED = (
 
 
 def note_on_uids(first: Iterable[str], second: Iterable[str]) -> str:
-    """Returns what a message about rows that differ adds when one side numbers rows, as earlier versions did.
+    """Returns an addition to messages about different rows if one side has numbered uids, as earlier versions wrote.
 
     Args:
         first, second (iterables of `str`): The uids of each side.

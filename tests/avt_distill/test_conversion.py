@@ -119,7 +119,7 @@ def test_every_unknown_key_is_listed(convert):
 def test_missing_weights_are_listed(convert):
     state = original_state()
     del state["future_predictor.gpt_model.h.1.mlp.c_fc.bias"]
-    with pytest.raises(ValueError, match=r"found no counterpart: avt\.head\.h\.1\.mlp\.c_fc\.bias"):
+    with pytest.raises(ValueError, match=r"are missing: avt\.head\.h\.1\.mlp\.c_fc\.bias"):
         convert(state, config_overrides={"head_num_heads": 4})
     del state["classifiers.action.weight"]
     with pytest.raises(ValueError, match=r"is not an AVT checkpoint: it lacks classifiers\.action\.weight"):

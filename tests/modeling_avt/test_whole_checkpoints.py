@@ -22,7 +22,7 @@ NOT_WHOLE = {
     "wrapped": (prefixed("module."), r"such as 'module\..*: it was saved from DistributedDataParallel .* model\.modul"),
     "compiled": (prefixed("_orig_mod."), r"saved from torch\.compile: save model\._orig_mod"),
     "within another": (prefixed("student."), "it was saved from what wraps the model: save the model itself"),
-    "more": (added({"extra.weight": torch.zeros(2)}), r"holds 1 weight that AVTForAnticipation has no place for, such"),
+    "more": (added({"extra.weight": torch.zeros(2)}), r"holds 1 weight that AVTForAnticipation does not have, such"),
     "deeper": (added({"avt.head.h.2.ln_1.weight": torch.zeros(32)}), r"no place for, such as 'avt\.head\.h\.2\.ln_1\."),
 }
 

@@ -65,7 +65,7 @@ def test_stores_of_the_same_videos_are_put_side_by_side(scores, tmp_path):
     ("other", "message"),
     [
         ({"a": VIDEOS["a"]}, "differ in videos, such as 'b'"),
-        ({**VIDEOS, "b": VIDEOS["b"][:-1]}, "other rows of video 'b'"),
+        ({**VIDEOS, "b": VIDEOS["b"][:-1]}, "different rows of video 'b'"),
     ],
 )
 def test_stores_of_other_videos_or_rows_are_refused(scores, tmp_path, other, message):

@@ -222,7 +222,7 @@ def test_json_lines_of_a_file(model, video, tmp_path):
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        (["--at", 3], "--at needs the whole file, but http://host/a.ts is watched as it comes"),
+        (["--at", 3], "--at needs the whole file, but http://host/a.ts is a live source"),
         (["--read_from_s", 3], "--read_from_s needs the whole file"),
         (["--timeline", "a.png", "--every", 1], "--timeline needs the whole file"),
         (["--video", "a.mp4"], "--video needs the whole file"),
@@ -234,7 +234,7 @@ def test_options_that_need_a_whole_file(options, message):
 
 
 def test_refusals_before_the_source_is_opened(model, tmp_path):
-    with pytest.raises(SystemExit, match=r"error: ftp://host/a\.ts is not read: give the path of a file"):
+    with pytest.raises(SystemExit, match=r"error: ftp://host/a\.ts is not supported: give the path of a file"):
         avt_distill("anticipate", "ftp://host/a.ts", "--model", "none")
     with pytest.raises(
         SystemExit, match=r"error: every is 0\.3: give the model's frame interval, 1 s, or that divided"

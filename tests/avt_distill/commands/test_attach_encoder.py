@@ -301,7 +301,7 @@ def test_the_reader_of_a_student_comes_with_it(kitchen, tmp_path):
 def test_a_checkpoint_that_takes_videos_already_is_refused(tmp_path):
     tiny_model(tiny_vit_config()).save_pretrained(tmp_path / "model")
     assert "has a backbone, a 'vit': it takes videos" in refused(tmp_path / "model")
-    assert "user/student is no folder to write beside: give --output" in refused("user/student")
+    assert "user/student is not a folder, so there is no default output: give --output" in refused("user/student")
 
 
 def test_files_of_others_are_kept(kitchen, copy):

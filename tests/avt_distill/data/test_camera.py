@@ -140,8 +140,8 @@ def test_a_device_that_falls_silent(monkeypatch):
     ("source", "message"),
     [
         ("nothing.ts", r"cannot be opened \(Server returned 404 Not Found\)"),
-        ("list.m3u8", r"cannot be opened .* Formats that are read: mpegts, "),
-        ("list.txt", r"cannot be opened .* Formats that are read: mpegts, "),
+        ("list.m3u8", r"cannot be opened .* Supported formats: mpegts, "),
+        ("list.txt", r"cannot be opened .* Supported formats: mpegts, "),
         ("empty.ts", "cannot be opened"),
         ("cover_alone.mp4", "holds no video, only a picture"),
     ],
@@ -249,7 +249,9 @@ def test_which_sources_are_live():
     for source in ("a.mp4", "./-", "clip: take 2.mp4", "concat:a|b", "pipe:0", "dev/video0", "/data/video/a.mp4"):
         assert not is_live(source)
     for source in ("ftp://host/a.ts", "file:///etc/passwd", "udp://@:1234", "gopher://me:secret@host"):
-        with pytest.raises(ValueError, match=r"is not read: give the path of a file, rtsp://, http://, https://, "):
+        with pytest.raises(
+            ValueError, match=r"is not supported: give the path of a file, rtsp://, http://, https://, "
+        ):
             live_frames(source)
     assert source_name("rtsp://me:se:c@ret@host:554/a@b") == "rtsp://host:554/a@b"
 

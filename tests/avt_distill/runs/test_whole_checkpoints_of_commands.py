@@ -222,7 +222,7 @@ def test_heads_of_language_models_are_left_out_or_begin_anew(copy_of, tmp_path):
     assert load_masked_or_causal_model(tmp_path / "headed")[1] == []
     change_weights(tmp_path / "headed", added({"bert.encoder.layer.2.output.dense.weight": torch.zeros(2, 2)}))
     for load in (load_text_backbone, load_masked_or_causal_model):
-        with pytest.raises(ValueError, match=r"holds 1 weight that Bert\w+ has no place for, such as 'bert\.encoder"):
+        with pytest.raises(ValueError, match=r"holds 1 weight that Bert\w+ does not have, such as 'bert\.encoder"):
             load(tmp_path / "headed")
 
 

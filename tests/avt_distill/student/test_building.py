@@ -333,7 +333,7 @@ def test_options_that_contradict_each_other_are_refused(options, message):
         ({"model_options": {**HEAD, "head_hidden_size": "32"}}, "head_hidden_size is '32': give a whole number"),
         ({"model_options": {**HEAD, "head_feature_dim": "12"}}, "head_feature_dim is '12': give a whole number"),
         ({"freeze_backbone": True}, "has no frame encoder"),
-        ({"features": "nowhere"}, "is no feature store"),
+        ({"features": "nowhere"}, "is not a feature store"),
     ],
 )
 def test_students_that_cannot_be_built_are_refused(kitchen, options, message):
