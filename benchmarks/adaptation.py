@@ -77,8 +77,8 @@ def measure(args: argparse.Namespace) -> dict:
     print_times(f"{len(recipes)} recipes, {num_tokens} tokens", times, baseline="one_a_row")
     speeds = {name: num_tokens / measured["median_ms"] * 1000 for name, measured in times.items()}
     print(", ".join(f"{name} {speed:.0f} tokens/s" for name, speed in speeds.items()))
-    about = {"threads": torch.get_num_threads(), "parameters_m": model.num_parameters() / 1e6}
-    machine = describe_machine("torch", "transformers", **about)
+    settings = {"threads": torch.get_num_threads(), "parameters_m": model.num_parameters() / 1e6}
+    machine = describe_machine("torch", "transformers", **settings)
     return {"machine": machine, "recipes": len(recipes), "tokens": num_tokens, "times": times, "tokens_per_s": speeds}
 
 

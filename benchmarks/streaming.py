@@ -41,8 +41,8 @@ def main(arguments: list[str] | None = None):
     if args.threads is not None:
         torch.set_num_threads(args.threads)
     device = args.device if args.device == "cpu" else torch.cuda.get_device_name(args.device)
-    about = {"threads": torch.get_num_threads(), "device": device, "dtype": args.dtype}
-    result = {"machine": describe_machine("torch", "transformers", **about), "windows": []}
+    settings = {"threads": torch.get_num_threads(), "device": device, "dtype": args.dtype}
+    result = {"machine": describe_machine("torch", "transformers", **settings), "windows": []}
     for num_layers in args.num_layers:
         for num_frames in args.num_frames:
             result["windows"].append(measure(args, num_layers, num_frames))

@@ -86,8 +86,8 @@ class Streamed:
         rows = builder.rows(args.split)
         videos = list(dict.fromkeys(rows["video_id"]))[: args.num_videos]
         self.rows = rows[rows["video_id"].isin(videos) & (rows["action"] >= 0)]
-        about = read_record(folder / "results.json", "scores")["scores"]
-        names = {"student": about["model"].split(" + ")[0], "with its reader": about["model"]}
+        metadata = read_record(folder / "results.json", "scores")["scores"]
+        names = {"student": metadata["model"].split(" + ")[0], "with its reader": metadata["model"]}
         self.offline = self._offline(run, names[kind], args)
         self.encoding_s = 0.0
         self._time_encoder()

@@ -105,9 +105,9 @@ def _predicted(backbone: Any, tokens: torch.Tensor, config: Any) -> torch.Tensor
     per_tubelet = (of_model.crop_size // of_model.patch_size) ** 2
     num_ahead = int(config.tau_a * config.clip_frame_rate / of_model.tubelet_size)
     num_clips, num_seen = tokens.shape[:2]
-    seen = torch.arange(num_seen, device=tokens.device)
+    observed = torch.arange(num_seen, device=tokens.device)
     ahead = num_seen + num_ahead * per_tubelet + torch.arange(per_tubelet, device=tokens.device)
-    context, target = (positions.expand(num_clips, -1) for positions in (seen, ahead))
+    context, target = (positions.expand(num_clips, -1) for positions in (observed, ahead))
     return backbone.predictor(tokens, context_mask=[context], target_mask=[target]).last_hidden_state
 
 

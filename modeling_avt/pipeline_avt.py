@@ -393,14 +393,14 @@ class ActionAnticipationPipeline(Pipeline):
 
     def _features(self, videos: list[dict]) -> list[torch.Tensor]:
         """Returns each video's features, encoding all frames of a batch together."""
-        seen = [video for video in videos if "pixel_values" in video]
+        with_frames = [video for video in videos if "pixel_values" in video]
         encoded = iter(())
-        if seen:
-            firsts = np.cumsum([0, *(len(video["pixel_values"]) for video in seen[:-1])]).tolist()
-            clips = torch.cat([video["clips"] + first for video, first in zip(seen, firsts, strict=True)])
-            features = self.model.encode_clips(torch.cat([video["pixel_values"] for video in seen]), clips)
+        if with_frames:
+            firsts = np.cumsum([0, *(len(video["pixel_values"]) for video in with_frames[:-1])]).tolist()
+            clips = torch.cat([video["clips"] + first for video, first in zip(with_frames, firsts, strict=True)])
+            features = self.model.encode_clips(torch.cat([video["pixel_values"] for video in with_frames]), clips)
             check_encoded(features)
-            encoded = iter(features.split([len(video["clips"]) for video in seen]))
+            encoded = iter(features.split([len(video["clips"]) for video in with_frames]))
         return [next(encoded) if "pixel_values" in video else video["video_features"] for video in videos]
 
     def postprocess(self, outputs) -> list[dict]:

@@ -311,7 +311,7 @@ class _Now:
 
 
 @dataclass
-class _Said:
+class _ReaderAnswer:
     """A reader's answer at a moment."""
 
     log_probs: torch.Tensor  # (A,): of the next action
@@ -441,7 +441,7 @@ class _Step:
         """Returns the time of the answered moment in seconds from the first frame."""
         return self.answered_moment() / self.stream.moments_per_s
 
-    def read(self, frame_log_probs: Iterator[np.ndarray]) -> "_Said | None":
+    def read(self, frame_log_probs: Iterator[np.ndarray]) -> "_ReaderAnswer | None":
         """Reads the moments that passed with a copy of the stream's reader.
 
         Args:
@@ -452,7 +452,7 @@ class _Step:
             The reader's answer at the answered moment; `None` if no moment is answered.
         """
         assert self.stream.reader is not None
-        reader, said = self.stream.reader.fork(), None
+        reader, answer = self.stream.reader.fork(), None
         if self.begins_video:
             reader.reset()
         self.reader = reader
@@ -463,9 +463,9 @@ class _Step:
                 if moment % self.stream.reading_stride == 0:
                     reader.update(log_probs, moment_s)
                 if moment == self.answered_moment():
-                    said = self._said(reader, moment_s)
+                    answer = self._reader_answer(reader, moment_s)
             first += count
-        return said
+        return answer
 
     def _moments_to_read(self, first: int, count: int) -> Iterator[int]:
         """Yields the moments at which a frame is shown; after hours without a new frame, only the first ones and the
@@ -475,12 +475,12 @@ class _Step:
         if read_until <= self.answered_moment() < first + count:
             yield self.answered_moment()
 
-    def _said(self, reader: HistoryReader, moment_s: float) -> "_Said":
+    def _reader_answer(self, reader: HistoryReader, moment_s: float) -> "_ReaderAnswer":
         config, start_s = self.stream.model.config, self.start_s
         history = described_history(reader.history(), config)
         history = [{**entry, "start_s": start_s + entry["start_s"]} for entry in history]
         shown = {"history": history, "expected_in_s": reader.expected_in_s(moment_s)}
-        return _Said(reader.next_action(config.tau_a, moment_s), shown, reader.fork(), moment_s)
+        return _ReaderAnswer(reader.next_action(config.tau_a, moment_s), shown, reader.fork(), moment_s)
 
     def commit(self):
         stream = self.stream
@@ -521,36 +521,38 @@ def _take(steps: list[_Step]) -> list[list[dict] | None]:
         if model.training:
             raise ValueError("The model is in training mode, where dropout makes answers random: call model.eval().")
         _encode(model, [clip for step in observing for clip in step.observed() if clip.features is None])
-        said = _read(model, [step for step in observing if step.stream.reader is not None])
-        _answer(model, [step for step in observing if step.is_answered()], said)
+        reader_answers = _read(model, [step for step in observing if step.stream.reader is not None])
+        _answer(model, [step for step in observing if step.is_answered()], reader_answers)
     for step in steps:
         step.commit()
     return [step.answer for step in steps]
 
 
-def _read(model, steps: list[_Step]) -> dict[int, _Said]:
+def _read(model, steps: list[_Step]) -> dict[int, _ReaderAnswer]:
     """Reads the observed clips with the streams' readers, and returns their answers by `id` of the step."""
     if not steps:
         return {}
     observed = [clip.features for step in steps for clip in step.observed() if clip.features is not None]  # all
     features = torch.stack([features.to(model.device) for features in observed])
     recognized = iter(model.recognize_frames(features).cpu().numpy())
-    said = {id(step): step.read(islice(recognized, len(step.observed()))) for step in steps}
-    return {key: value for key, value in said.items() if value is not None}
+    reader_answers = {id(step): step.read(islice(recognized, len(step.observed()))) for step in steps}
+    return {key: value for key, value in reader_answers.items() if value is not None}
 
 
-def _answer(model, steps: list[_Step], said: dict[int, _Said]):
+def _answer(model, steps: list[_Step], reader_answers: dict[int, _ReaderAnswer]):
     if not steps:
         return
     windows, masks = (torch.stack(parts).to(model.device) for parts in zip(*[s.window() for s in steps], strict=True))
-    rolled_out = [1 if id(step) in said else step.stream.question.num_future_steps(model.config) for step in steps]
+    rolled_out = [
+        1 if id(step) in reader_answers else step.stream.question.num_future_steps(model.config) for step in steps
+    ]
     output = model(video_features=windows, frame_mask=masks, num_future_steps=max(rolled_out))
     all_scores = output.logits[:, None] if max(rolled_out) == 1 else output.future_logits  # (M, K, A)
     for step, num_steps, scores in zip(steps, rolled_out, all_scores.float().cpu(), strict=True):
         scores, from_reader, reader, read_until_s = scores[:num_steps], {}, None, None
-        if (says := said.get(id(step))) is not None:
-            scores = pool(scores, says.log_probs, model.reader.settings.fusion_weights)
-            from_reader, reader, read_until_s = says.shown, says.reader, says.moment_s
+        if (reader_answer := reader_answers.get(id(step))) is not None:
+            scores = pool(scores, reader_answer.log_probs, model.reader.settings.fusion_weights)
+            from_reader, reader, read_until_s = reader_answer.shown, reader_answer.reader, reader_answer.moment_s
         step.logits = scores[0].clone()
         at_s = step.start_s + step.at_s()
         answer = answer_to(step.stream.question, scores, model.config, at_s, reader, read_until_s)

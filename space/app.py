@@ -100,8 +100,8 @@ def camera_tab(page: gr.Blocks, config, streams: live.LiveStreams, reads: bool):
             return gr.skip(), gr.skip(), gr.skip()
         first = answer[0]
         starts_in = f"{first['starts_in_s']:g} s"
-        said = f"Has watched for **{clock(round(seen_s))}**, and anticipates what starts in **{starts_in}**."
-        return said, {entry["label"]: entry["score"] for entry in answer}, recognized_html(first)
+        summary = f"Has watched for **{clock(round(seen_s))}**, and anticipates what starts in **{starts_in}**."
+        return summary, {entry["label"]: entry["score"] for entry in answer}, recognized_html(first)
 
     def leave(request: gr.Request):
         """Forgets the stream of a visitor who has closed the page."""
@@ -124,10 +124,10 @@ def camera_tab(page: gr.Blocks, config, streams: live.LiveStreams, reads: bool):
                 elem_id="camera",
             )
         with gr.Column():
-            said = gr.Markdown(WAITING, elem_id="live-said")
+            summary = gr.Markdown(WAITING, elem_id="live-said")
             best = gr.Label(label="What starts next", num_top_classes=TOP_K, show_heading=False, elem_id="live-best")
             history = gr.HTML(elem_id="live-history", visible=reads)
-    shown = [said, best, history]
+    shown = [summary, best, history]
     camera.stream(
         see,
         camera,
@@ -179,16 +179,16 @@ def video_tab(page: gr.Blocks, anticipate: Pipeline, every: float, uploads: Uplo
         slider = gr.Slider(minimum=times[0], maximum=max(times[-1], times[0] + every), step=every, value=times[0])
         return {"video": video, "moments": moments}, slider, gr.Column(visible=True), *first
 
-    def scrub(seen: dict | None, at_s: float, request: gr.Request):
+    def scrub(watched: dict | None, at_s: float, request: gr.Request):
         """Shows the moment that is nearest to a time."""
-        if seen is None:
+        if watched is None:
             raise gr.Error(DELETED, print_exception=False)
-        moments = seen["moments"]
+        moments = watched["moments"]
         nearest = min(range(len(moments)), key=lambda index: abs(moments[index]["at_s"] - at_s))
         try:
-            return show(seen["video"], moments, nearest)
+            return show(watched["video"], moments, nearest)
         except (ValueError, OSError) as error:
-            raise refused(seen["video"], error, request) from error
+            raise refused(watched["video"], error, request) from error
 
     def refused(video: str, error: Exception, request: gr.Request) -> gr.Error:
         """Deletes a video that cannot be shown, and returns the reason."""
@@ -200,12 +200,12 @@ def video_tab(page: gr.Blocks, anticipate: Pipeline, every: float, uploads: Uplo
         answers = moments[chosen]["anticipated"]
         first = answers[0]
         window = f"{first['observed_from_s']:g} s to {first['observed_until_s']:g} s"
-        said = f"Saw **{window}**, and anticipates what starts at **{first['starts_at_s']:g} s**."
+        summary = f"Saw **{window}**, and anticipates what starts at **{first['starts_at_s']:g} s**."
         (frame,) = read_frames(video, [first["observed_until_s"]], resize_short_side=360)
         return (
             timeline_html(moments, chosen),
             picture_html(frame),
-            said,
+            summary,
             {answer["label"]: answer["score"] for answer in answers},
         )
 
@@ -214,7 +214,7 @@ def video_tab(page: gr.Blocks, anticipate: Pipeline, every: float, uploads: Uplo
         f"Videos of up to {LARGEST_MB} MB and {LONGEST_S:g} s. Yours is deleted when you upload another, when you "
         f"close the page, or after {DELETED_AFTER_S // 60} minutes."
     )
-    seen = gr.State(time_to_live=DELETED_AFTER_S)
+    watched = gr.State(time_to_live=DELETED_AFTER_S)
     video = gr.Video(label="Video", sources=["upload"], height=300)
     button = gr.Button("Anticipate", variant="primary", elem_id="anticipate")
     with gr.Column(visible=False) as results:
@@ -225,13 +225,13 @@ def video_tab(page: gr.Blocks, anticipate: Pipeline, every: float, uploads: Uplo
             with gr.Column():
                 frame = gr.HTML(elem_id="frame")
             with gr.Column():
-                said = gr.Markdown(elem_id="said")
+                summary = gr.Markdown(elem_id="said")
                 best = gr.Label(label="What starts next", num_top_classes=TOP_K, show_heading=False, elem_id="best")
-    shown = [line, frame, said, best]
+    shown = [line, frame, summary, best]
     video.change(take, video, results, api_name=False)
     page.unload(leave)  # gradio keeps a session for an hour after that
-    button.click(watch, video, [seen, moment, results, *shown], api_name=False)
-    moment.change(scrub, [seen, moment], shown, show_progress="hidden", trigger_mode="always_last", api_name=False)
+    button.click(watch, video, [watched, moment, results, *shown], api_name=False)
+    moment.change(scrub, [watched, moment], shown, show_progress="hidden", trigger_mode="always_last", api_name=False)
 
 
 def picture_html(frame: np.ndarray) -> str:

@@ -58,13 +58,13 @@ def timeline_html(moments: Sequence[Mapping], chosen: int) -> str:
     ]
     now = best[chosen]
     seen_s = now["observed_until_s"] - now["observed_from_s"]
-    seen = f'<div class="seen" style="left: {share(now["observed_from_s"])}; width: {share(seen_s)}"></div>'
+    observed = f'<div class="seen" style="left: {share(now["observed_from_s"])}; width: {share(seen_s)}"></div>'
     cursor = f'<div class="cursor" style="left: {share(now["starts_at_s"])}"></div>'
     axis = [f'<span style="left: {share(tick)}">{clock(tick)}</span>' for tick in ticks(end_s)]
     names = [*colors.items(), *([("other actions", OTHER)] if len(set(labels)) > len(colors) else [])]
     legend = [f'<li><i style="background: {color}"></i>{escape(name)}</li>' for name, color in names]
     return (
-        f'{STYLE}<div class="timeline"><div class="bars">{seen}{"".join(bars)}{cursor}</div>'
+        f'{STYLE}<div class="timeline"><div class="bars">{observed}{"".join(bars)}{cursor}</div>'
         f'{_band(moments[chosen], colors, share)}<div class="axis">{"".join(axis)}</div><ul>{"".join(legend)}</ul>'
         f"{recognized_html(moments[chosen])}</div>"
     )

@@ -78,7 +78,7 @@ def report(splits: "datasets.DatasetDict", builder: "AnticipationBuilder"):
     print(f"{'split':<12} {'rows':>7} {'left out':>8} {'videos':>6} {'frames unlabelled':>18}")
     for name, rows in splits.items():
         arrays = rows.with_format("numpy")
-        seen = arrays["past_actions"][:][arrays["frame_mask"][:]]
-        unlabelled = f"{100 * (seen == UNLABELLED).mean():.1f} %"
+        observed_labels = arrays["past_actions"][:][arrays["frame_mask"][:]]
+        unlabelled = f"{100 * (observed_labels == UNLABELLED).mean():.1f} %"
         videos = len(set(rows["video_id"]))
         print(f"{name:<12} {len(rows):>7} {len(builder.dropped[name]):>8} {videos:>6} {unlabelled:>18}")

@@ -161,9 +161,9 @@ def check_spellings(path: str | Path, table: pd.DataFrame, columns: Iterable[str
     """
     for column in [name for name in columns if name in table]:
         first_of = table[column].drop_duplicates()
-        seen: dict[str, tuple] = {}
+        first_lines: dict[str, tuple] = {}
         for line, name in first_of[~first_of.map(str.isascii)].items():
-            earlier_line, earlier = seen.setdefault(unicodedata.normalize("NFC", name), (line, name))
+            earlier_line, earlier = first_lines.setdefault(unicodedata.normalize("NFC", name), (line, name))
             if earlier != name:
                 raise AnnotationError(
                     f"{path}, line {line}: the {column} '{name}' looks like the one in line {earlier_line}, but "

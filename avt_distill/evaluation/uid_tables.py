@@ -49,8 +49,8 @@ def check_vectors(name: str, uids: Sequence, vectors: np.ndarray, *, harm: str) 
     with np.errstate(over="ignore"):  # refused below, by uid
         vectors = np.ascontiguousarray(vectors, dtype=np.float32)
     if len(set(uids)) < len(uids):
-        seen = set()
-        repeated = next(uid for uid in uids if uid in seen or seen.add(uid))
+        known = set()
+        repeated = next(uid for uid in uids if uid in known or known.add(uid))
         raise ValueError(f"uids has '{repeated}' more than once: give each row a uid of its own.")
     if vectors.ndim != 2 or vectors.shape[0] != len(uids) or 0 in vectors.shape:
         raise ValueError(f"{name} has shape {vectors.shape} for {len(uids)} uids: give (N, A), one row per uid.")

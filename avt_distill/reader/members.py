@@ -110,10 +110,10 @@ def student_member(run: FoldRun, variant: str) -> Member:
 
 def probe_member(run: FoldRun) -> Member:
     """Returns the logistic probe of stored features; see `student.probe`."""
-    seen, probe = run.data.seen, run.data.probe
+    student_input, probe = run.data.seen, run.data.probe
     assert probe is not None
-    of_training = seen.last_frames(run.data.train.select(run.train.index))
-    of_evaluation = seen.last_frames(run.data.evaluation)
+    of_training = student_input.last_frames(run.data.train.select(run.train.index))
+    of_evaluation = student_input.last_frames(run.data.evaluation)
     labels, folds = run.train["action"].to_numpy(), run.train["video_id"].map(run.fold_of).to_numpy()
     held_out = out_of_fold_log_probs(of_training, labels, folds, run.num_actions, probe.l2, run.args.device)
     return Member("probe", held_out, [probe.classifier.log_probs(of_evaluation)] * len(run.seeds))

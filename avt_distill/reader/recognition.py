@@ -122,14 +122,14 @@ def load_student(run: FoldRun, folder: str | Path | None) -> AVTForAnticipation:
 
 def frame_source(run: FoldRun, model: AVTForAnticipation) -> FrameSource:
     """Returns where the frames that a reader reads come from."""
-    seen, rate = run.data.seen, run.args.reader_frame_rate
-    if seen.store is not None:
-        return stored_frames(seen.store, rate)
+    student_input, rate = run.data.seen, run.args.reader_frame_rate
+    if student_input.store is not None:
+        return stored_frames(student_input.store, rate)
     files: dict[str, str] = {}
     for rows in (run.data.train, run.data.evaluation):
         files |= dict(zip(rows["video_id"], rows["video"], strict=True))
-    assert seen.processor is not None
-    return encoded_frames(model, seen.processor, files, rate or model.config.frame_rate)
+    assert student_input.processor is not None
+    return encoded_frames(model, student_input.processor, files, rate or model.config.frame_rate)
 
 
 def _held_out_by_classifiers(run: FoldRun, variant: str, frames: dict[str, VideoFrames]) -> tuple[FrameLogProbs, float]:

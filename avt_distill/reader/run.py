@@ -286,10 +286,10 @@ def _results(run: FoldRun, model: AVTForAnticipation, student_folder: Path, tabl
 
 def _score_table(run: FoldRun, name: str, seed: int, log_probs: np.ndarray, folder: Path | None = None) -> ScoreTable:
     """Returns what a member answers on the evaluation rows; `folder`: the checkpoint that answers so."""
-    about = {"split": run.args.evaluation_split, "model": name, "seed": seed, "train_split": run.args.train_split}
-    about |= {} if folder is None else {WEIGHTS: weights_digest(folder)}
+    metadata = {"split": run.args.evaluation_split, "model": name, "seed": seed, "train_split": run.args.train_split}
+    metadata |= {} if folder is None else {WEIGHTS: weights_digest(folder)}
     labels, videos = run.rows["action"].to_numpy(), list(run.rows["video_id"])
-    return ScoreTable(list(run.rows["uid"]), log_probs, labels, table_metadata(run.builder, **about), videos)
+    return ScoreTable(list(run.rows["uid"]), log_probs, labels, table_metadata(run.builder, **metadata), videos)
 
 
 def _write(run: FoldRun, folder: Path, result: FoldResult):

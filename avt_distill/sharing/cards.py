@@ -88,10 +88,16 @@ def student_card(
     folder = Path(folder)
     config, results, settings = (_read(folder / name) for name in (CONFIG, RESULTS, SETTINGS))
     stated |= Stated.in_card(folder / README)
-    about, labels = results["scores"], config["id2label"]
+    metadata, labels = results["scores"], config["id2label"]
     attached = _read(folder / ATTACHED) if (folder / ATTACHED).exists() else None
     takes_features = config["backbone_config"] is None
-    values = {**config, **results, **about, "num_actions": len(labels), "leak_note": leak_note and Markdown(leak_note)}
+    values = {
+        **config,
+        **results,
+        **metadata,
+        "num_actions": len(labels),
+        "leak_note": leak_note and Markdown(leak_note),
+    }
     values |= {
         "takes_features": takes_features,
         "attached": attached,
@@ -113,11 +119,11 @@ def student_card(
         stated,
         base_model=base_model,
         base_model_relation="adapter" if needs_encoder else "finetune",
-        datasets=data_set_names(about["dataset"], stated),
+        datasets=data_set_names(metadata["dataset"], stated),
         pipeline_tag="video-classification",
         tags=[*tags, "knowledge-distillation"] if results["teacher"] else tags,
         eval_results=_eval_results(
-            results["metrics"], "video-classification", about, results["seed"], comparison, stated=stated
+            results["metrics"], "video-classification", metadata, results["seed"], comparison, stated=stated
         ),
     )
     return ModelCard(_filled("model_card.md", folder, repo_id, data, values))
@@ -138,14 +144,14 @@ def teacher_card(folder: str | Path, repo_id: str, *, stated: Stated = NOTHING) 
         _read(folder / name) for name in (CONFIG, RESULTS, "training.json", SETTINGS)
     )
     stated |= Stated.in_card(folder / README)
-    about, texts = results["scores"], config["action_texts"]
+    metadata, texts = results["scores"], config["action_texts"]
     own = results["metrics"]["teacher"]
     columns = [name for name in MEASURES if name in own]
     rows = [
         ["this model" if model == "teacher" else model, *(f"{metrics[name]:.2f}" for name in columns)]
         for model, metrics in results["metrics"].items()
     ]
-    values = {**config, **training, **about, "num_rows": results["num_rows"], "training_s": results["training_s"]}
+    values = {**config, **training, **metadata, "num_rows": results["num_rows"], "training_s": results["training_s"]}
     values["num_rows_trained"] = training["num_rows"]
     values |= {
         "num_actions": len(texts),
@@ -163,10 +169,10 @@ def teacher_card(folder: str | Path, repo_id: str, *, stated: Stated = NOTHING) 
         stated,
         base_model=stated.base_model or started_from,
         base_model_relation="finetune",
-        datasets=data_set_names(about["dataset"], stated),
+        datasets=data_set_names(metadata["dataset"], stated),
         pipeline_tag="text-classification",
         tags=["action-anticipation", "text-teacher", "custom_code"],
-        eval_results=_eval_results(own, "text-classification", about, settings["seed"], stated=stated),
+        eval_results=_eval_results(own, "text-classification", metadata, settings["seed"], stated=stated),
     )
     return ModelCard(_filled("teacher_card.md", folder, repo_id, data, values))
 
@@ -330,9 +336,9 @@ def space_card(repo_id: str, model_id: str) -> RepoCard:
         repo_id (`str`): The Space's name: `user/name`.
         model_id (`str`): The model's.
     """
-    about = {"emoji": "🍳", "colorFrom": "blue", "colorTo": "yellow", "sdk": "gradio", "sdk_version": GRADIO_VERSION}
-    about |= {"app_file": "app.py", "python_version": "3.11", "license": "apache-2.0", "models": [model_id]}
-    data = CardData(title="What happens next?", **about)
+    header = {"emoji": "🍳", "colorFrom": "blue", "colorTo": "yellow", "sdk": "gradio", "sdk_version": GRADIO_VERSION}
+    header |= {"app_file": "app.py", "python_version": "3.11", "license": "apache-2.0", "models": [model_id]}
+    data = CardData(title="What happens next?", **header)
     return RepoCard(_filled("space_card.md", "the Space", repo_id, data, {"model_id": model_id}))
 
 
@@ -464,14 +470,14 @@ def _read(path: Path) -> dict:
 def _eval_results(
     metrics: dict[str, float],
     task: str,
-    about: dict,
+    metadata: dict,
     seed: int,
     comparison: dict | None = None,
     *,
     stated: Stated,
 ) -> list[EvalResult]:
-    """Returns the metrics of actions as a model index holds them; `about` is a score table's metadata."""
-    title, config = about["dataset"], about["config_name"]
+    """Returns the metrics of actions as a model index holds them; `metadata` is that of a score table's metadata."""
+    title, config = metadata["dataset"], metadata["config_name"]
     found = {name: value for name, value in metrics.items() if name in MEASURES}
     if not found:
         raise ValueError("results.json has no metrics of actions: measure the model first.")
@@ -482,8 +488,8 @@ def _eval_results(
             dataset_type=stated.dataset or data_set_type(title),
             dataset_name=title if config == "default" else f"{title}, {config}",
             dataset_config=config,
-            dataset_split=about["split"],
-            dataset_args={name: about[name] for name in ("protocol", "tau_a", "history_cutoff") if name in about},
+            dataset_split=metadata["split"],
+            dataset_args={name: metadata[name] for name in ("protocol", "tau_a", "history_cutoff") if name in metadata},
             metric_type=MEASURES[name][0],
             metric_name=MEASURES[name][1],
             metric_value=round(value, 2),

@@ -215,14 +215,14 @@ def write_eval_results(folder: Path):
 
 def _entry(result: EvalResult) -> EvalResultEntry:
     parts = [result.dataset_config or "default", result.metric_name or result.metric_type]
-    about = {"split": result.dataset_split, **(result.dataset_args or {})}
+    notes = {"split": result.dataset_split, **(result.dataset_args or {})}
     seed = (result.metric_args or {}).get("seed")
-    about |= {} if seed is None else {"seed": seed}
+    notes |= {} if seed is None else {"seed": seed}
     return EvalResultEntry(
         dataset_id=result.dataset_type,
         task_id="_".join(re.sub(r"\W+", "_", part.lower()).strip("_") for part in parts),
         value=result.metric_value,
-        notes=", ".join(f"{name} {value}" for name, value in about.items() if value is not None),
+        notes=", ".join(f"{name} {value}" for name, value in notes.items() if value is not None),
     )
 
 

@@ -301,11 +301,11 @@ def save_attached(attached: Attached, student: str, folder: Path):
         folder (`Path`): Where to.
     """
     source, check = Path(student), attached.check
-    about = {"student": student, "encoder": attached.encoder, "num_rows": 0, "difference": None}
+    record = {"student": student, "encoder": attached.encoder, "num_rows": 0, "difference": None}
     if check is not None:
-        about |= {"num_rows": check.num_rows, "difference": check.difference}
+        record |= {"num_rows": check.num_rows, "difference": check.difference}
     with whole_files(folder, last="config.json") as unfinished:
-        write_json(folder / ATTACHED, about)  # first: an interrupted command is run again
+        write_json(folder / ATTACHED, record)  # first: an interrupted command is run again
         attached.model.save_pretrained(unfinished)
         attached.processor.save_pretrained(unfinished)
         for name in (name for name in (SETTINGS, READER_COMPARISON, CALIBRATED) if (source / name).is_file()):

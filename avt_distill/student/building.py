@@ -118,7 +118,9 @@ def _processor_and_clips(args: StudentArguments) -> tuple[AVTVideoProcessor, Any
     return processor, config.backbone_config, {name: getattr(config, name) for name in CLIP_CONTRACT}
 
 
-def build_student(args: StudentArguments, builder: AnticipationBuilder, seen: StudentInput) -> AVTForAnticipation:
+def build_student(
+    args: StudentArguments, builder: AnticipationBuilder, student_input: StudentInput
+) -> AVTForAnticipation:
     """Returns a student of the data set's labels and times; new weights are drawn from torch's generator.
 
     Raises:
@@ -132,8 +134,8 @@ def build_student(args: StudentArguments, builder: AnticipationBuilder, seen: St
         model = _from_checkpoint(args.model_name_or_path, fields)
     else:
         fields["num_future_actions"] = _trained_steps(builder, mapping("model_options", args.model_options))
-        model = _new_student(args, fields, seen)
-    if seen.store is not None and model.config.head_type == "probe":
+        model = _new_student(args, fields, student_input)
+    if student_input.store is not None and model.config.head_type == "probe":
         raise ValueError(NO_TOKENS.format(what=f"{args.model_name_or_path} has a probe"))
     if args.freeze_backbone:
         if model.avt.backbone is None:
@@ -142,12 +144,12 @@ def build_student(args: StudentArguments, builder: AnticipationBuilder, seen: St
     return model
 
 
-def _new_student(args: StudentArguments, fields: dict, seen: StudentInput) -> AVTForAnticipation:
+def _new_student(args: StudentArguments, fields: dict, student_input: StudentInput) -> AVTForAnticipation:
     """Returns a student with new weights but those of its pretrained backbone."""
-    _check_model_options(args, fields, seen.store)
+    _check_model_options(args, fields, student_input.store)
     options = mapping("model_options", args.model_options)
-    if seen.store is not None:
-        fields |= _of_features(seen.store)
+    if student_input.store is not None:
+        fields |= _of_features(student_input.store)
         fields["classify_last_frame"] = args.start_from_probe
     backbone = None
     if args.backbone is not None:

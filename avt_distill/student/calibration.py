@@ -55,8 +55,12 @@ def calibrate(
             )
         videos = other.uids if error_rate is None else other.performances()
         measured = measured_calibration([other.scores], other.labels, videos, [calibration] * len(videos))
-        about = {"split": other.metadata.get("split"), "num_rows": len(other.uids), "num_videos": _num_videos(other)}
-        record["measured"] = {**about, **measured}
+        rows = {
+            "split": other.metadata.get("split"),
+            "num_rows": len(other.uids),
+            "num_videos": _num_videos(other),
+        }
+        record["measured"] = {**rows, **measured}
         lines.append(f"\nOn {len(other.uids)} other rows{_of_videos(other)}, before -> after\n")
         lines[-1] += calibration_table({"with its reader" if config.get("reader") else "the student": measured})
     _write(folder, config, record)

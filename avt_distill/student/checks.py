@@ -56,13 +56,13 @@ def check_soft_labels(
     table.check_rows(columns, path)
 
 
-def check_what_is_seen(seen: StudentInput, train: datasets.Dataset, evaluation: datasets.Dataset):
+def check_what_is_seen(student_input: StudentInput, train: datasets.Dataset, evaluation: datasets.Dataset):
     """Reads every observed feature once, or looks for every video, so that what is missing is known before training.
 
     Raises:
         ValueError: If a video is missing, or features are missing or not finite.
     """
-    if seen.store is None:
+    if student_input.store is None:
         for video_id, path in {**_videos(train), **_videos(evaluation)}.items():
             if path is None or not (Path(path).is_file() or picture_folder(path)):
                 raise ValueError(f"The video of '{video_id}' is missing ({path}): put it there, or leave its rows out.")
@@ -70,15 +70,15 @@ def check_what_is_seen(seen: StudentInput, train: datasets.Dataset, evaluation: 
     times_of = defaultdict(set)
     for rows in (train, evaluation):
         times = np.asarray(rows["frame_times"], dtype=float)  # (N, T)
-        if seen.by_number:
+        if student_input.by_number:
             times = (np.asarray(rows["frame_indices"]) - 1) / REFERENCE_FEATURE_FPS
         for video_id, of_row, mask in zip(rows["video_id"], times, np.asarray(rows["frame_mask"]), strict=True):
             times_of[video_id].update(of_row[mask].tolist())
-    counts = seen.store.num_searched_back, seen.store.num_zeros
+    counts = student_input.store.num_searched_back, student_input.store.num_zeros
     for video_id, times in times_of.items():
         if times:
-            seen.store.read(video_id, sorted(times))
-    seen.store.num_searched_back, seen.store.num_zeros = counts
+            student_input.store.read(video_id, sorted(times))
+    student_input.store.num_searched_back, student_input.store.num_zeros = counts
 
 
 def _videos(rows: datasets.Dataset) -> dict[str, str | None]:

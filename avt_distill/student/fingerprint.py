@@ -31,7 +31,7 @@ def data_fingerprint(
     builder: AnticipationBuilder,
     train: datasets.Dataset,
     evaluation: datasets.Dataset,
-    seen: StudentInput,
+    student_input: StudentInput,
     soft_labels: SoftLabelTable | None,
 ) -> dict:
     """Returns what the data of a run decide: rows of both splits column by column, soft labels, features or videos.
@@ -49,7 +49,9 @@ def data_fingerprint(
         **{name: getattr(config, name) for name in (*TIME_CONTRACT, "protocol", "source", "history_cutoff")},
         **{name: columns_digest(_compared(of_split)) for name, of_split in rows.items()},
         "soft_labels": None if soft_labels is None else logits_digest(soft_labels.uids, soft_labels.logits),
-        "features_content" if seen.store is not None else "videos_content": _input_digest(seen, [train, evaluation]),
+        "features_content" if student_input.store is not None else "videos_content": _input_digest(
+            student_input, [train, evaluation]
+        ),
     }
 
 
@@ -58,11 +60,11 @@ def _compared(rows: datasets.Dataset) -> dict:
     return {name: plain[name] for name in rows.column_names if name not in NOT_COMPARED}
 
 
-def _input_digest(seen: StudentInput, splits: list[datasets.Dataset]) -> dict[str, str]:
+def _input_digest(student_input: StudentInput, splits: list[datasets.Dataset]) -> dict[str, str]:
     """Returns the digests of what the videos of all splits show, by video."""
     videos = {video: path for rows in splits for video, path in zip(rows["video_id"], rows["video"], strict=True)}
-    if seen.store is not None:
-        return seen.store.content_digest(videos)
+    if student_input.store is not None:
+        return student_input.store.content_digest(videos)
     files, of_pictures = {}, {}
     for video, path in videos.items():
         if (folder := picture_folder(path)) is not None:

@@ -76,12 +76,12 @@ def student_data(args: RunArguments, builder: AnticipationBuilder) -> StudentDat
             check_soft_labels(table, path, args, builder, train)
         soft_labels = SoftLabelTable.average(tables) if len(tables) > 1 else tables[0]
         soft_labels.select(train["uid"], missing=args.missing_soft_labels)
-    seen = student_input(args, builder)
+    inputs = student_input(args, builder)
     if args.process_index == 0:
-        check_what_is_seen(seen, train, evaluation)
-    fingerprint = data_fingerprint(builder, train, evaluation, seen, soft_labels)
-    probe = _probe(args, builder, train, seen)
-    return StudentData(builder, train, evaluation, seen, soft_labels, fingerprint, args.folder, probe)
+        check_what_is_seen(inputs, train, evaluation)
+    fingerprint = data_fingerprint(builder, train, evaluation, inputs, soft_labels)
+    probe = _probe(args, builder, train, inputs)
+    return StudentData(builder, train, evaluation, inputs, soft_labels, fingerprint, args.folder, probe)
 
 
 def _split(builder: AnticipationBuilder, name: str | None) -> datasets.Dataset:
@@ -107,12 +107,12 @@ def part_of(args: RunArguments, data: StudentData, train: np.ndarray, evaluation
 
 
 def _probe(
-    args: RunArguments, builder: AnticipationBuilder, train: datasets.Dataset, seen: StudentInput
+    args: RunArguments, builder: AnticipationBuilder, train: datasets.Dataset, student_input: StudentInput
 ) -> Probe | None:
     """Returns the probe of training rows, if students see features and some rows are labeled."""
-    if seen.store is None:
+    if student_input.store is None:
         return None
-    return fit_probe(seen.last_frames(train), train, len(builder.annotations.label_space.actions), args.device)
+    return fit_probe(student_input.last_frames(train), train, len(builder.annotations.label_space.actions), args.device)
 
 
 def trained_student(args: RunArguments, data: StudentData) -> ScoreTable:
@@ -142,9 +142,9 @@ def trained_student(args: RunArguments, data: StudentData) -> ScoreTable:
     started = time.perf_counter()
     trainer.resume()
     seconds = time.perf_counter() - started
-    about = {"split": args.evaluation_split, "seed": args.seed, "distill_weight": args.distill_weight}
-    about["train_split"] = args.train_split
-    table, losses = score_table(trainer, data.evaluation, table_metadata(data.builder, **about))
+    metadata = {"split": args.evaluation_split, "seed": args.seed, "distill_weight": args.distill_weight}
+    metadata["train_split"] = args.train_split
+    table, losses = score_table(trainer, data.evaluation, table_metadata(data.builder, **metadata))
     horizons = horizon_metrics(trainer, data.evaluation) if "future_labels" in trainer.label_names else None
     trainer.save_model(str(folder))
     if args.should_save:
@@ -178,30 +178,30 @@ def labelled(rows: datasets.Dataset) -> datasets.Dataset:
     return rows.select(np.flatnonzero(np.asarray(rows["action"]) >= 0))
 
 
-def table_metadata(builder: AnticipationBuilder, **about) -> dict:
+def table_metadata(builder: AnticipationBuilder, **further) -> dict:
     """Returns what a score table of this data set says of itself."""
     config = builder.config
     data = {"dataset": builder.TITLE, "config_name": config.name, "protocol": config.protocol}
     data |= {name: getattr(config, name) for name in TIME_CONTRACT}
-    return {LABEL_SPACE_HASH: builder.annotations.label_space.content_hash, **data, **about}
+    return {LABEL_SPACE_HASH: builder.annotations.label_space.content_hash, **data, **further}
 
 
 def _trainer(args: RunArguments, data: StudentData) -> DistillationTrainer:
-    student, seen = build_student(args, data.builder, data.seen), data.seen
+    student, student_input = build_student(args, data.builder, data.seen), data.seen
     if args.freeze_backbone and args.encode_once and student.avt.probe is None:
-        seen = replace(seen, frozen=_frozen_features(args, data, student))
+        student_input = replace(student_input, frozen=_frozen_features(args, data, student))
     if data.seen.store is not None and args.model_name_or_path is None:
         probe = data.probe if args.start_from_probe else None
         prepare_for_features(student, data.seen.store, data.train["video_id"], probe)
     background = student.config.num_labels if student.config.recognizes_frames else None
-    collator = seen.collator(training=True, background=background)
+    collator = student_input.collator(training=True, background=background)
     if data.soft_labels is not None and args.distill_weight:
         collator = SoftLabelCollator(collator, data.soft_labels, missing=args.missing_soft_labels)
     return DistillationTrainer(
         student,
         args,
         data_collator=collator,
-        eval_collator=seen.collator(training=False, background=background),
+        eval_collator=student_input.collator(training=False, background=background),
         train_dataset=data.train,
         eval_dataset=data.evaluation,
         processing_class=data.seen.processor,
