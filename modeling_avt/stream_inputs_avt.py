@@ -73,7 +73,7 @@ def as_seconds(time_s) -> float:
     except (TypeError, ValueError, OverflowError):
         seconds = np.nan
     if not np.isfinite(seconds):
-        raise ValueError(f"time_s is {time_s!r}: give a number of seconds.")
+        raise ValueError(f"time_s is {time_s!r}: give seconds, as a number.")
     return seconds
 
 

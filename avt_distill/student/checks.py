@@ -1,4 +1,4 @@
-"""What can be known to be wrong before a student is trained."""
+"""Checks of labels, soft labels and inputs before a student is trained."""
 
 from collections import defaultdict
 from pathlib import Path
@@ -16,7 +16,8 @@ from .building import StudentInput
 
 
 def check_labels(args: RunArguments, train: datasets.Dataset, evaluation: datasets.Dataset):
-    """Raises a `ValueError` for a split to measure on without labels, and one to train on without any or a teacher."""
+    """Raises a `ValueError` if the evaluation split has no labels, or the training split neither labels nor a
+    teacher."""
     if not (np.asarray(evaluation["action"]) >= 0).any():
         raise ValueError(
             f"evaluation_split is '{args.evaluation_split}', but none of its {len(evaluation)} rows has a label to "
@@ -32,12 +33,12 @@ def check_labels(args: RunArguments, train: datasets.Dataset, evaluation: datase
 def check_soft_labels(
     table: SoftLabelTable, path: str, args: RunArguments, builder: AnticipationBuilder, train: datasets.Dataset
 ):
-    """Raises a `ValueError` unless soft labels are of the training rows and, unless that is accepted, of their history.
+    """Raises a `ValueError` unless soft labels match the training rows and, unless accepted, their history rule.
 
     Args:
-        table (`SoftLabelTable`): A teacher's.
-        path (`str`): Where they come from.
-        args (`RunArguments`): `accept_other_history` accepts another `history_cutoff` and `tau_a`.
+        table (`SoftLabelTable`): A teacher's soft labels.
+        path (`str`): Their file, for messages.
+        args (`RunArguments`): The options; `accept_other_history` permits another `history_cutoff` and `tau_a`.
         builder (`AnticipationBuilder`): The data set.
         train (`datasets.Dataset`): Its training rows.
     """
@@ -57,7 +58,7 @@ def check_soft_labels(
 
 
 def check_what_is_seen(student_input: StudentInput, train: datasets.Dataset, evaluation: datasets.Dataset):
-    """Reads every observed feature once, or looks for every video, so that what is missing is known before training.
+    """Reads every observed feature once, or checks that every video exists, so that errors are raised before training.
 
     Raises:
         ValueError: If a video is missing, or features are missing or not finite.
@@ -65,7 +66,7 @@ def check_what_is_seen(student_input: StudentInput, train: datasets.Dataset, eva
     if student_input.store is None:
         for video_id, path in {**_videos(train), **_videos(evaluation)}.items():
             if path is None or not (Path(path).is_file() or picture_folder(path)):
-                raise ValueError(f"The video of '{video_id}' is missing ({path}): put it there, or leave its rows out.")
+                raise ValueError(f"The video of '{video_id}' is missing ({path}): add it, or leave its rows out.")
         return
     times_of = defaultdict(set)
     for rows in (train, evaluation):

@@ -1,4 +1,4 @@
-"""Training one student of a run, or taking it up where it stopped."""
+"""Training one student of a run, or resuming its training."""
 
 import time
 from dataclasses import dataclass, replace
@@ -29,22 +29,22 @@ from .horizons import horizon_metrics
 from .probe import Probe, fit_probe
 from .trainer import DistillationTrainer, SoftLabelCollator
 
-FROZEN = "frozen_features"  # in the folder of a run
-RESULTS = "results.json"  # written when all else is: the student is finished
+FROZEN = "frozen_features"  # subfolder of a run's folder
+RESULTS = "results.json"  # written last: marks a finished student
 
 
 @dataclass
 class StudentData:
-    """What the students of a run share.
+    """The data that all students of a run share.
 
     Args:
         builder (`AnticipationBuilder`): The data set.
         train, evaluation (`datasets.Dataset`): Its rows; those to measure on are labeled.
         seen (`StudentInput`): What students read.
         soft_labels (`SoftLabelTable`, *optional*): The teacher, or the average of several.
-        fingerprint (`dict`): What decides about the students, of all this.
-        folder (`Path`): Of the run.
-        probe (`Probe`, *optional*): Of students of features: what they are held against, and may begin with.
+        fingerprint (`dict`): The `data_fingerprint` of these data.
+        folder (`Path`): The run's folder.
+        probe (`Probe`, *optional*): For students of features: their baseline and optional initialization.
     """
 
     builder: AnticipationBuilder
@@ -58,7 +58,7 @@ class StudentData:
 
 
 def student_data(args: RunArguments, builder: AnticipationBuilder) -> StudentData:
-    """Returns the data of a run, checked as far as that goes before training.
+    """Loads the data of a run and checks them before training.
 
     Raises:
         ValueError: If soft labels belong to another label space, other rows or another history rule, or lack rows of
@@ -91,13 +91,13 @@ def _split(builder: AnticipationBuilder, name: str | None) -> datasets.Dataset:
 
 
 def part_of(args: RunArguments, data: StudentData, train: np.ndarray, evaluation: np.ndarray, name: str) -> StudentData:
-    """Returns the data of a run on some of its training rows, measured on others of them.
+    """Returns the data of a run restricted to some of its training rows, and evaluated on others of them.
 
     Args:
-        args (`RunArguments`): Of the run.
-        data (`StudentData`): Of the run.
-        train, evaluation (`np.ndarray` of `int`): Numbers of training rows.
-        name (`str`): A name of the part.
+        args (`RunArguments`): The run's options.
+        data (`StudentData`): The run's data.
+        train, evaluation (`np.ndarray` of `int`): Indices of training rows.
+        name (`str`): Name of the part, which is used for its folder.
     """
     rows = data.train.select(train)
     fingerprint = {**data.fingerprint, "part": name}
@@ -116,10 +116,10 @@ def _probe(
 
 
 def trained_student(args: RunArguments, data: StudentData) -> ScoreTable:
-    """Returns the scores of the student in `args.output_dir`, trained there first unless it is.
+    """Returns the scores of the student in `args.output_dir`, training it first unless it is finished.
 
     Args:
-        args (`RunArguments`): Of this student.
+        args (`RunArguments`): Options of this student.
         data (`StudentData`): The data of the run.
 
     Raises:
@@ -135,7 +135,9 @@ def trained_student(args: RunArguments, data: StudentData) -> ScoreTable:
     inputs = {"model_name_or_path": args.model_name_or_path, "backbone": args.backbone, "features": args.features}
     check_output("output_dir", folder, inputs, made_here=holds(SETTINGS), writes=("config.json", "model.safetensors"))
     set_seed(args.seed)
-    trainer = _trainer(args, data)  # first: a student that cannot be built must not claim the folder
+    trainer = _trainer(
+        args, data
+    )  # before settings are written: a student that cannot be built must not claim the folder
     keep_settings(
         folder / SETTINGS, student_settings(args, data.fingerprint), should_save=args.should_save, what="a student"
     )
@@ -159,12 +161,12 @@ def trained_student(args: RunArguments, data: StudentData) -> ScoreTable:
 
 
 def score_table(trainer: Trainer, rows: datasets.Dataset, metadata: dict) -> tuple[ScoreTable, dict[str, float]]:
-    """Returns a model's scores of rows, the same in every process, and its losses on them.
+    """Returns a model's score table of rows, equal in every process, and its losses on them.
 
     Args:
-        trainer (`Trainer`): Holds the model.
+        trainer (`Trainer`): The trainer of the model.
         rows (`datasets.Dataset`): Labeled rows.
-        metadata (`dict`): What the table is to say of itself.
+        metadata (`dict`): Metadata for the table.
     """
     output = trainer.predict(rows, metric_key_prefix="evaluation")
     labels = np.asarray(rows["action"])
@@ -179,7 +181,7 @@ def labelled(rows: datasets.Dataset) -> datasets.Dataset:
 
 
 def table_metadata(builder: AnticipationBuilder, **further) -> dict:
-    """Returns what a score table of this data set says of itself."""
+    """Returns the metadata of a score table of this data set, with further entries."""
     config = builder.config
     data = {"dataset": builder.TITLE, "config_name": config.name, "protocol": config.protocol}
     data |= {name: getattr(config, name) for name in TIME_CONTRACT}
@@ -209,7 +211,7 @@ def _trainer(args: RunArguments, data: StudentData) -> DistillationTrainer:
 
 
 def _frozen_features(args: RunArguments, data: StudentData, student: AVTForAnticipation) -> FrozenFeatures:
-    """Returns what a student's frozen encoder sees in the rows of a run."""
+    """Returns the features of a student's frozen encoder for the rows of a run."""
     assert data.seen.processor is not None
     shows = data.fingerprint["videos_content"]
     rows = (data.train, data.evaluation)
@@ -217,7 +219,7 @@ def _frozen_features(args: RunArguments, data: StudentData, student: AVTForAntic
 
 
 def _record(trainer: DistillationTrainer, data: StudentData, seconds: float) -> dict:
-    """Returns what a finished training has to say of itself."""
+    """Returns the record of a finished training for `results.json`."""
     masked = 0
     if data.soft_labels is not None and trainer.args.distill_weight:
         _, found = data.soft_labels.select(data.train["uid"], missing="mask")

@@ -235,7 +235,7 @@ def test_refused_frames_change_nothing_about_the_one_set_aside(model):
     times_s = [*clock(5), *clock(HOUR_S + 5, HOUR_S)]
     expected, stream, answers = watch(model.stream(), times_s), model.stream(), {}
     for row, time_s in zip(rows_of(times_s), times_s, strict=True):
-        for frame, moment, message in ((row, math.nan, "give a number of seconds"), (row * math.nan, time_s, "NaN")):
+        for frame, moment, message in ((row, math.nan, "give seconds"), (row * math.nan, time_s, "NaN")):
             with pytest.raises(ValueError, match=message):
                 stream.push(frame, moment)
         answers |= watch_rows(stream, [row], [time_s])

@@ -311,7 +311,7 @@ def test_failure_in_the_model_leaves_the_stream_as_it_was(model, monkeypatch):
         ({"every": 0}, "every is 0"),
         ({"every": -1.0}, "every is -1"),
         ({"top_k": 0}, "top_k is 0"),
-        ({"max_gap_s": 0}, r"max_gap_s is 0: give seconds above 0, math\.inf to accept every jump"),
+        ({"max_gap_s": 0}, r"max_gap_s is 0: give seconds above 0, or math\.inf to accept every jump"),
         ({"max_gap_s": float("nan")}, "max_gap_s is nan"),
     ],
 )

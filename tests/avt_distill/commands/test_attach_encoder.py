@@ -240,9 +240,7 @@ def test_features_of_other_tools_need_the_encoder(kitchen, copy):
         (copy / "features" / name).unlink()
     student = write_student(copy / "of_others", copy / "features")
     message = refused(student)
-    assert (
-        f"Neither {student} nor its feature store records what its features were made with: give --encoder" in message
-    )
+    assert f"Neither {student} nor its feature store records the encoder of its features: give --encoder" in message
     given = ["--encoder", kitchen / "encoder", "--video", kitchen / "video.mp4"]
     result = run_command("attach_encoder", student, *given)
     assert result.returncode == 0, result.stderr
@@ -300,7 +298,7 @@ def test_the_reader_of_a_student_comes_with_it(kitchen, tmp_path):
 
 def test_a_checkpoint_that_takes_videos_already_is_refused(tmp_path):
     tiny_model(tiny_vit_config()).save_pretrained(tmp_path / "model")
-    assert "has a backbone, a 'vit': it takes videos" in refused(tmp_path / "model")
+    assert "has a backbone, a 'vit': it already accepts videos" in refused(tmp_path / "model")
     assert "user/student is not a folder, so there is no default output: give --output" in refused("user/student")
 
 

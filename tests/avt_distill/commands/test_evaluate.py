@@ -183,7 +183,7 @@ def test_errors_are_one_line(folder):
     (folder / "bad.csv").write_text("P00_0,1\n")
     (folder / "others.csv").write_text("P99_0\n")
     for arguments, message in (
-        (["rgb.parquet", "--label_space", "others.json"], "columns would be of other actions"),
+        (["rgb.parquet", "--label_space", "others.json"], "columns would stand for other actions"),
         (["missing.parquet"], "missing.parquet"),
         (["rgb.parquet", "--unseen", "bad.csv"], "bad.csv has a line 'P00_0,1': give 1 fields per line"),
         (["rgb.parquet", "--unseen", "others.csv"], "others.csv names 'P99_0', which matches no row"),

@@ -129,7 +129,7 @@ def test_refuses_another_label_space(tmp_path):
     path = tmp_path / "scores.parquet"
     table().save(path)
     for other in (LabelSpace(("cut", "pour", "mix")), LabelSpace(("cut", "mix"))):
-        with pytest.raises(ValueError, match="columns would be of other actions"):
+        with pytest.raises(ValueError, match="columns would stand for other actions"):
             ScoreTable.load(path, label_space=other)
     table(metadata={}).save(path)
     with pytest.raises(ValueError, match="of label space None"):

@@ -313,8 +313,8 @@ def test_a_checkpoint_that_is_not_trained_must_be_of_the_data_sets_times_and_lab
     ("options", "message"),
     [
         ({"features": "x", "backbone": "y"}, "features and backbone are both given"),
-        ({"model_name_or_path": "x", "backbone": "y"}, "a checkpoint brings its own"),
-        ({"model_name_or_path": "x", "model_options": {"head_num_layers": 1}}, "a checkpoint brings its own"),
+        ({"model_name_or_path": "x", "backbone": "y"}, "a checkpoint has its own"),
+        ({"model_name_or_path": "x", "model_options": {"head_num_layers": 1}}, "a checkpoint has its own"),
         ({"model_options": "head_num_layers=1"}, "model_options is 'head_num_layers=1': give a JSON object"),
         ({"processor_options": "[1]"}, r"processor_options is \[1\]: give names and values"),
     ],
@@ -327,8 +327,8 @@ def test_options_that_contradict_each_other_are_refused(options, message):
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"features": None}, "A student needs something to see"),
-        ({"model_options": {"num_layers": 2}}, "model_options has 'num_layers', which is no field of AVTConfig"),
+        ({"features": None}, "The student has no input"),
+        ({"model_options": {"num_layers": 2}}, "model_options has 'num_layers', which is not a field of AVTConfig"),
         ({"model_options": {**HEAD, "head_num_layers": -1}}, "head_num_layers is -1: give a whole number"),
         ({"model_options": {**HEAD, "head_hidden_size": "32"}}, "head_hidden_size is '32': give a whole number"),
         ({"model_options": {**HEAD, "head_feature_dim": "12"}}, "head_feature_dim is '12': give a whole number"),
