@@ -99,7 +99,7 @@ def test_refuses_another_label_space(tmp_path):
     path = tmp_path / "soft_labels.parquet"
     table().save(path)
     for other in (LabelSpace(("cut", "pour", "mix")), LabelSpace(("cut", "mix"))):
-        with pytest.raises(ValueError, match=r"The soft labels are of 3 actions .* would be of other actions"):
+        with pytest.raises(ValueError, match=r"The soft labels are of 3 actions .* would stand for other actions"):
             SoftLabelTable.load(path, label_space=other)
     table(logits=LOGITS[:, :2]).save(path)  # the right hash over too few columns
     with pytest.raises(ValueError, match="The soft labels are of 2 actions"):
