@@ -1,4 +1,4 @@
-"""The anticipation curve: metrics of the same actions, anticipated from farther and farther away (RULSTM's figure)."""
+"""The anticipation curve: metrics of the same actions at increasing anticipation times (RULSTM's figure)."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -14,9 +14,9 @@ def anticipation_curve(
 ) -> dict[float, dict[str, float]]:
     """Returns `anticipation_metrics` at each tau_a, from the largest to the smallest.
 
-    RULSTM's curve (Furnari and Farinella, ICCV 2019) has tau_a = 2.0, 1.75, ..., 0.25 s. Each point is of the same
-    rows, so that the curve shows the effect of the gap alone: if a large gap leaves nothing to observe, leave the
-    action out at all of them. `ScoreTable.aligned_to` brings score tables into one order.
+    RULSTM's curve (Furnari and Farinella, ICCV 2019) has tau_a = 2.0, 1.75, ..., 0.25 s. All points use the same rows,
+    so that the curve shows only the effect of the gap: if a large gap leaves nothing to observe before an action, leave
+    that action out at all tau_a. `ScoreTable.aligned_to` brings score tables into the same order.
 
     Args:
         scores_by_tau (mapping of `float` to `np.ndarray` of shape `(N, A)`): Scores of the actions by tau_a in seconds,

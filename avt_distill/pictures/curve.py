@@ -1,4 +1,4 @@
-"""Pictures of curves: a metric over the anticipation time, and error over how much is answered, of several models."""
+"""Plots of curves of several models: a metric over the anticipation time, and risk over coverage."""
 
 from collections.abc import Mapping
 from pathlib import Path

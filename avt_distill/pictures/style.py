@@ -46,7 +46,7 @@ def picture(
             otherwise exceed 64,000 pixels in height.
         title (`str`): Text above the picture. Long lines are wrapped.
         text_pt (`float`, *optional*, defaults to 9.5): Size of text, but for the title.
-        mark (`str`, *optional*): By which `runs.outputs` recognizes who made the file.
+        mark (`str`, *optional*): Written to the file, so that `runs.outputs` recognizes the command that created it.
     """
     from matplotlib import rc_context  # of an extra
     from matplotlib.figure import Figure

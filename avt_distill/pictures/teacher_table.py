@@ -1,4 +1,5 @@
-"""A picture of a teacher's predictions for one video: its actions over time, and a line for each with the best."""
+"""Plots of a teacher's predictions for one video: the actions over time, and one line each with the best
+predictions."""
 
 import math
 from collections import Counter

@@ -103,7 +103,7 @@ def test_unknown_splits_and_videos_are_refused_with_what_there_is(folder, change
 
 def test_soft_labels_of_other_actions_are_refused(folder):
     save(folder, {"label_space_hash": LabelSpace(("fry",)).content_hash})
-    with pytest.raises(SystemExit, match=r"^error: The soft labels are of 6 actions .* be of other actions"):
+    with pytest.raises(SystemExit, match=r"^error: The soft labels are of 6 actions .* stand for other actions"):
         avt_distill("inspect_teacher", *options(folder))
     (folder / "soft_labels.parquet").unlink()
     with pytest.raises(SystemExit, match=r"^error: .*soft_labels.parquet"):
