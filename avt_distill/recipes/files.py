@@ -1,4 +1,4 @@
-"""The two files of recipes: instructions as somebody wrote them, and the actions that were found in them."""
+"""The two kinds of recipe files: original instructions, and extracted actions."""
 
 import gzip
 import json
@@ -28,9 +28,9 @@ def read_recipes(path: Path) -> Iterator[dict]:
             for kind, number, row in numbered:
                 yield checked_recipe(row, f"{path}, {kind} {number}")
         except json.JSONDecodeError as error:
-            raise ValueError(f"{path} begins as a JSON list and is none: {error}.") from error
+            raise ValueError(f"{path} begins like a JSON list but is not valid: {error}. Correct it.") from error
         except (UnicodeDecodeError, EOFError, gzip.BadGzipFile) as error:
-            raise ValueError(f"{path} cannot be read to its end: {error}.") from error
+            raise ValueError(f"{path} cannot be read completely: {error}. Fetch it again.") from error
 
 
 def parse_lines(lines: Iterator[str], path: Path) -> Iterator[tuple[str, int, object]]:

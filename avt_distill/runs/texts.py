@@ -1,4 +1,4 @@
-"""Text files that users wrote: read as UTF-8, or refused by name."""
+"""Reading text files of users as UTF-8."""
 
 from pathlib import Path
 

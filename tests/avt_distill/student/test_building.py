@@ -284,7 +284,7 @@ def test_clips_and_crops_that_do_not_fit_are_refused_before_training(
 
 
 def test_a_video_model_at_the_references_moments_is_refused(video_kitchen, tmp_path):
-    with pytest.raises(ValueError, match=r"protocol is 'avt', but .* a video model needs --protocol exact"):
+    with pytest.raises(ValueError, match=r"protocol is 'avt', which .* a video model needs --protocol exact"):
         build(video_student(tmp_path, "videomae"), kitchen_builder(video_kitchen, protocol="avt"))
 
 
