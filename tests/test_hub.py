@@ -363,7 +363,7 @@ def test_a_push_without_a_license_says_so(hub, student):
     assert "No license is stated" in card
     assert not any(name.startswith(".eval_results") for name in hub.repositories["models/user/kitchen"])
     printed = hub.run(command("push_to_hub", student, "user/kitchen", "--license", "MIT"), "here", fails=True)
-    assert "error: --license is 'MIT', which is no identifier of a license: write mit" in printed
+    assert "error: --license is 'MIT', which is not an identifier of a license: write mit" in printed
 
 
 def test_a_card_of_ones_own_gets_the_license_and_keeps_its_text(hub, tmp_path):

@@ -59,7 +59,7 @@ def streaming_indices(
     videos: np.ndarray | Sequence | None = None,
     window_videos: np.ndarray | Sequence | None = None,
 ) -> np.ndarray:
-    """Returns the window whose answer counts for each action, int64 `(N,)`; -1 where none is ready in time.
+    """Returns the window whose answer counts for each action, int64 `(N,)`; -1 if none is ready in time.
 
     Args:
         starts_s (`np.ndarray` of shape `(N,)`): When each action starts.
