@@ -1,4 +1,4 @@
-"""What a pretrained encoder costs on a video: feature extraction, a timeline of the pipeline, and a stream.
+"""Cost of a pretrained encoder on a video: feature extraction, a timeline of the pipeline, and a stream.
 
     python -m benchmarks.dinov2 dinov2_small/ flipping_a_pancake.mkv --threads 1 --output dinov2.json
 

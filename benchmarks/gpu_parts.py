@@ -1,4 +1,4 @@
-"""What `benchmarks.gpu` measures: the cases of each part, and how a process runs them one after the other."""
+"""The cases of each part of `benchmarks.gpu`, and the process that runs them one after another."""
 
 import argparse
 import gc

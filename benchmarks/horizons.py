@@ -1,10 +1,10 @@
-"""What text models say beyond the next action, on TRUE histories: sequences, and which frames show what later on.
+"""Predictions of text models beyond the next action, on TRUE histories: sequences, and labels of future frames.
 
     python -m benchmarks.horizons --dataset breakfast --data_dir breakfast --output breakfast_horizons.json
     python -m benchmarks.horizons --dataset fifty_salads --data_dir salads50 --output salads_horizons.json
 
-No video is seen: histories are the annotated ones, so that this is what a perfect recognizer would allow, and not what
-a model reaches. All models are fitted to the scripts of the training videos of each split, and measured on its test
+No video is used: histories are annotated ones, so this is an upper bound for a perfect recognizer, not the result of a
+    model. All models are fitted to the scripts of the training videos of each split, and measured on its test
 videos. Options are chosen with `--held_out`: every fourth performance of the training videos is measured instead, by
 models of the others.
 

@@ -1,9 +1,10 @@
-"""What benchmarks read in place of videos: made-up scripts, and recognizers of a stated accuracy.
+"""Synthetic input of benchmarks instead of videos: generated scripts, and recognizers of a given accuracy.
 
 The scripts have a grammar: each action has a few usual followers, most of which share its noun if actions have one.
-The recognizers err as trained ones do: they mostly take an action for another of the same verb or noun, stay with a
-mistake for some frames, and are calibrated. They are not trained models, and numbers measured with them are not
-accuracies on videos. `SimulatedRecognizer` is the simple one; `CausalRecognizer` also notices actions late and is wrong
+The recognizers make mistakes similar to those of trained ones: they mostly confuse actions with the same verb or noun,
+    keep a mistake for some frames, and are calibrated. They are not trained models, and numbers measured with them are
+    not accuracies on videos. `SimulatedRecognizer` is the simple one; `CausalRecognizer` also notices actions late and
+    is wrong
 for whole stretches of a video, as a real online recognizer (EPIC-Tent's) is.
 """
 

@@ -1,13 +1,13 @@
-"""Milliseconds and peak memory of one step, against the same architecture written out plainly.
+"""Milliseconds and peak memory of one step, compared with a plain implementation of the same architecture.
 
     python -m benchmarks.step --output step.json
     python -m benchmarks.step --device cuda --peak_tflops 989 --models avt_b     # on an H100
     python -m benchmarks.step --models avt_b --ways ours_bf16 ours_bf16_compiled --steps training --batch_size 3
 
 Two models: `egtea_features`, the published AVT on TSN features (10 x 1,024, a 2-layer head, 106 actions, batch 64), and
-`avt_b`, ViT-B/16 with a 6-layer head (10 frames, batch 1). `plain` is what the papers' figures say, line by line: GPT-2
-blocks with attention as a softmax of a product, a ViT whose attention is computed eagerly, float32. Ours has the same
-weights, and must give the same logits and loss: `ours` as it comes (sdpa), `compiled` by torch.compile, `bf16` under
+`avt_b`, ViT-B/16 with a 6-layer head (10 frames, batch 1). `plain` follows the papers' figures literally: GPT-2 blocks
+with attention as a softmax of a product, a ViT whose attention is computed eagerly, float32. Ours has the same weights,
+and must give the same logits and loss: `ours` with default settings (sdpa), `compiled` by torch.compile, `bf16` under
 bfloat16 autocast, `flash` with flash_attention_2 in the frame encoder. Inference is a forward pass; training adds
 losses, the backward pass and SGD.
 

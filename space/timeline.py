@@ -1,10 +1,10 @@
-"""A timeline of anticipated actions as HTML: what starts when, how sure the model is, and where the clock stands."""
+"""A timeline of anticipated actions as HTML, with their times and probabilities, and a cursor."""
 
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from html import escape
 
-# Six of Okabe and Ito's colors and one more, which color-blind people can tell apart, also on light and dark pages. The
+# Six of Okabe and Ito's colors and one more, which color-blind people can distinguish on light and dark pages. The
 # same as the first of avt_distill/pictures/style.py, which a Space does not have.
 COLOURS = ("#0072B2", "#E69F00", "#009E73", "#D55E00", "#CC79A7", "#56B4E9", "#843C39")
 OTHER = "#BBBBBB"
@@ -29,20 +29,19 @@ STYLE = """<style>
 
 
 def timeline_html(moments: Sequence[Mapping], chosen: int) -> str:
-    """Returns the likeliest action of each moment, drawn at the time at which it is to start.
+    """Returns the likeliest action of each moment, drawn at its anticipated start.
 
-    Where a reader has read the video, a band below shows what it had recognized by the chosen moment, and a list the
-    last of it.
+    With a reader, a band below shows the actions recognized by the chosen moment, and a list the last of them.
 
     Args:
-        moments (`Sequence[Mapping]`): What the pipeline answers with `every`: `at_s`, `starts_at_s`, `anticipated`, and
+        moments (`Sequence[Mapping]`): The pipeline's answer with `every`: `at_s`, `starts_at_s`, `anticipated`, and
             `history` with a reader.
         chosen (`int`): The moment whose observed window is shaded, and whose anticipated start the cursor marks.
     """
     best = [moment["anticipated"][0] for moment in moments]
     interval_s = moments[1]["at_s"] - moments[0]["at_s"] if len(moments) > 1 else max(moments[0]["at_s"], 1.0)
     end_s = moments[-1]["starts_at_s"] + interval_s
-    # Of all moments, so that colors stay when another one is chosen.
+    # Colors depend on all moments, so that they do not change with the chosen one.
     recognized = [entry["label"] for moment in moments for entry in moment.get("history", [])[-1:]]
     labels = [*(answer["label"] for answer in best), *recognized]
     colors = colours_of(labels)
@@ -103,7 +102,7 @@ def _words(entry: Mapping) -> str:
 
 
 def colours_of(labels) -> dict[str, str]:
-    """Returns a color for each of the labels that come most often."""
+    """Returns a color for each of the most frequent labels."""
     return {label: color for (label, _), color in zip(Counter(labels).most_common(len(COLOURS)), COLOURS, strict=False)}
 
 

@@ -209,7 +209,7 @@ def test_an_interrupted_upload_changes_nothing_and_goes_on(hub, student):
     hub.large_files_left = 1
     printed = hub.run(push, "here", fails=True)
     error = printed[printed.index("error: ") :]
-    assert error.startswith(f"error: {student} did not get to user/kitchen, which is as it was; push again")
+    assert error.startswith(f"error: Upload of {student} to user/kitchen failed; the repository is unchanged. Retry")
     assert "hf_loopback" not in printed
     assert set(hub.repositories["models/user/kitchen"]) == {".gitattributes"}
     assert len(hub.large_files) == 1

@@ -84,7 +84,7 @@ def is_finished(result: Path) -> bool:
 
 def parse(argv: Sequence[str]) -> tuple[argparse.Namespace, list[str]]:
     parser = CommandParser("demo", __doc__, passes_on=True)
-    parser.add_argument("--output_dir", type=Path, default=Path("demo_run"), help="where to")
+    parser.add_argument("--output_dir", type=Path, default=Path("demo_run"), help="folder to write")
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2], help="seeds of the students")
     parser.add_argument("--num_proc", type=int, default=1, help="processes that read recipes")
     args, student_options = parser.parse_known(argv)

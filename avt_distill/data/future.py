@@ -23,7 +23,8 @@ def future_segments(rows: pd.DataFrame, segments: pd.DataFrame, num_future_actio
 
     Returns:
         `dict`: For each row, `future_actions` int64 `(Z,)`, -100 for unlabeled segments and after the annotations end;
-        `future_start_s` and `future_end_s` float64 `(Z,)`, seconds from the first frame, NaN where they end.
+        `future_start_s` and `future_end_s` float64 `(Z,)`, seconds from the first frame, NaN after the end of the
+        annotations.
     """
     ordered = segments.sort_values(["video_id", "start_s"], kind="stable")
     own = pd.Series(np.arange(len(ordered)), index=ordered["uid"]).loc[rows["uid"]].to_numpy()

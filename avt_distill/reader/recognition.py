@@ -121,7 +121,7 @@ def load_student(run: FoldRun, folder: str | Path | None) -> AVTForAnticipation:
 
 
 def frame_source(run: FoldRun, model: AVTForAnticipation) -> FrameSource:
-    """Returns where the frames that a reader reads come from."""
+    """Returns the source of the frames that a reader reads: a feature store, or videos encoded by the model."""
     student_input, rate = run.data.seen, run.args.reader_frame_rate
     if student_input.store is not None:
         return stored_frames(student_input.store, rate)

@@ -70,7 +70,7 @@ def _without_files(name_or_path: str | Path, files: list[str]) -> str:
 
 
 def _file(name_or_path: str | Path, name: str) -> str | None:
-    """Returns where a file of a checkpoint is, or `None`."""
+    """Returns the path of a checkpoint's file, or `None` if it does not exist."""
     return cached_file(name_or_path, name, _raise_exceptions_for_missing_entries=False)
 
 

@@ -70,7 +70,7 @@ def check_numbers(args: Any, rules: Mapping[str, Any] | None = None):
         rules (`Mapping`, *optional*): Rules for options in addition to those for `TrainingArguments`, by name.
     """
     for name, value in vars(args).items():
-        if name in TIME_RULES:  # of a data set, where they are given
+        if name in TIME_RULES:  # options of a data set, which are checked there
             OrNone(TIME_RULES[name])(name, value)
         elif not name.startswith("_"):
             _check_finite(name, value)

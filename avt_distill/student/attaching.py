@@ -261,9 +261,10 @@ def _compared(
     if not differences[worst] <= tolerance:
         raise ValueError(
             f"What '{name}' computes of {file} at {times_s[worst]:.3f} s differs from the feature stored in "
-            f"{store.path} by {100 * differences[worst]:.2g} % of its size, where {100 * tolerance:.2g} % is accepted: "
-            "it is another encoder, revision or preprocessing than made the features, or another video. Give the right "
-            "--encoder or --video; with --unchecked, the checkpoint would give other scores than the student."
+            f"{store.path} by {100 * differences[worst]:.2g} % of its norm, but at most {100 * tolerance:.2g} % is "
+            "accepted: it is another encoder, revision or preprocessing than made the features, or another video. "
+            "Give the right --encoder or --video; with --unchecked, the checkpoint would give other scores than the "
+            "student."
         )
     return Check(file, len(rows), float(differences[worst]))
 
@@ -289,7 +290,7 @@ def _video_of(store: FeatureStore, given: str | None) -> tuple[str, str]:
         if file is not None and (Path(file).is_file() or picture_folder(file) is not None):
             return video_id, file
     raise ValueError(
-        f"None of the videos of {store.path} is found where it was extracted: give --video, the file of one of them "
+        f"None of the videos of {store.path} is found at its recorded path: give --video, the file of one of them "
         f"(such as '{stored[0]}'), to compare what the encoder computes with what is stored, or --unchecked to write "
         "the checkpoint without that."
     )

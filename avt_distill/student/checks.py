@@ -50,7 +50,7 @@ def check_soft_labels(
     if different and not args.accept_other_history:
         raise ValueError(
             f"The soft labels {path} have {' and '.join(different)} as the data set: export them with the data set's, "
-            "or give --accept_other_history true where the difference is meant, as in the paper."
+            "or give --accept_other_history true if the difference is intended, as in the paper."
         )
     columns = {name: train[name] for name in ("uid", "video_id", "start_s", "action")}
     table.check_shares_rows(columns["uid"], path)

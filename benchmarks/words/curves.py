@@ -1,4 +1,4 @@
-"""The cells of the table: what each model says after learning from a draw of training videos, a JSON file each."""
+"""The cells of the table, one JSON file each: the results of a model trained on a draw of training videos."""
 
 import json
 import logging

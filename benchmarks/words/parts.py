@@ -1,4 +1,4 @@
-"""What is measured of text models: the actions after true histories, what a reader answers, and distilled students."""
+"""Measurements of text models: the actions after true histories, answers of a reader, and distilled students."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass

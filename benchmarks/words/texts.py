@@ -1,4 +1,4 @@
-"""The text models that are compared: counts, what words add to them, and controls in which the words say nothing."""
+"""The compared text models: counts, models that add words, and controls with uninformative words."""
 
 import shutil
 from collections.abc import Callable, Sequence

@@ -154,7 +154,7 @@ def test_an_encoder_that_computes_other_features_is_refused(kitchen, tmp_path, c
     other = write_encoder(tmp_path / "other", "vit", **changes)
     message = refused(kitchen / "student", "--encoder", other, "--output", tmp_path / "out")
     assert re.search(
-        r"differs from the feature stored in .* by [\d.e+]+ % of its size, where 0.2 % is accepted", message
+        r"differs from the feature stored in .* by [\d.e+]+ % of its norm, but at most 0.2 % is accepted", message
     )
     assert not (tmp_path / "out").exists()
 
@@ -206,7 +206,7 @@ def test_without_a_store_or_a_video_nothing_is_written_unless_unchecked(kitchen,
     assert "is not found: give --features and --video to compare" in refused(student, *given)
     (copy / "features" / "videos.json").write_text(json.dumps({"video": str(copy / "moved.mp4")}))
     message = refused(student, *given, "--features", copy / "features")
-    assert "is found where it was extracted: give --video, the file of one of them (such as 'video')" in message
+    assert "is found at its recorded path: give --video, the file of one of them (such as 'video')" in message
     assert not (copy / "student_video").exists()
     result = run_command("attach_encoder", student, *given, "--unchecked")
     assert result.returncode == 0, result.stderr
