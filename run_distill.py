@@ -20,15 +20,15 @@ r"""`avt-distill distill`: trains students on a text teacher's soft labels, alon
 
 accelerate launch run_distill.py configs/salads50/student.yaml --output_dir runs/salads --seeds 0 1 2
 python run_distill.py --help
-python run_distill.py                      # the demo: makes its data and its teacher, in minutes on a laptop
+python run_distill.py                      # the demo: generates its data and teacher, in minutes on a laptop
 
-On a GPU of Hugging Face Jobs, after `hf auth login`. The job is given this file, the run's, the package as a wheel and
-the data, and uploads the student; its other files are gone when it ends.
+To run on a GPU with Hugging Face Jobs, after `hf auth login`: the job gets this file, the YAML file of the run, the
+package as a wheel and the data, and uploads the student. Its other files are deleted at the end.
 
 pip wheel --no-deps -w dist .
 hf jobs uv run --flavor a10g-small --timeout 6h --secrets HF_TOKEN -v ./dist:/dist -v ./my_data:/my_data \
-    --with /dist/avt_distill-0.1.0-py3-none-any.whl run_distill.py configs/own/features.yaml --dataset /my_data \
-    --features /my_data/features --output_dir run --push_to_hub true --hub_model_id user/name
+--with /dist/avt_distill-0.1.0-py3-none-any.whl run_distill.py configs/own/features.yaml --dataset /my_data \
+--features /my_data/features --output_dir run --push_to_hub true --hub_model_id user/name
 """
 
 import sys
@@ -36,7 +36,11 @@ from collections.abc import Sequence
 
 
 def main(argv: Sequence[str] | None = None):
-    """Runs the command with these options, by default those of the process."""
+    """Runs `avt-distill distill`.
+
+    Args:
+        argv (`Sequence[str]`, *optional*): The command's options. Default: those of the process.
+    """
     try:
         from avt_distill.__main__ import main as avt_distill
     except ModuleNotFoundError as error:

@@ -1,6 +1,6 @@
-"""Action anticipation in video: teachers that read text, students that watch, and what lies between them.
+"""Action anticipation in video: text teachers, video students, and the data, training and metrics for both.
 
-The names below are imported when they are first used: `from avt_distill import LabelSpace` does not import torch. Type
+The names below are imported on first use: `from avt_distill import LabelSpace` does not import torch. Type
 checkers read them in `__init__.pyi`.
 """
 

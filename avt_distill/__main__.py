@@ -35,10 +35,10 @@ def main(argv: Sequence[str] | None = None):
     """Runs a command.
 
     Args:
-        argv (`Sequence[str]`, *optional*): The command's name and its options; by default what the process was given.
+        argv (`Sequence[str]`, *optional*): The command's name and its options. Default: `sys.argv[1:]`.
 
     Raises:
-        SystemExit: with "error: " and one sentence, for what the user can correct.
+        SystemExit: With "error: " and one sentence, if the user can correct the problem.
     """
     name, *arguments = [*(sys.argv[1:] if argv is None else argv)] or ["--help"]
     with shown_as_text(), errors_in_one_line():
@@ -52,18 +52,17 @@ def main(argv: Sequence[str] | None = None):
 
 @contextmanager
 def errors_in_one_line() -> Iterator[None]:
-    """Ends the process with one line for errors that are the user's to correct: see `runs.errors.sentence`.
+    """Exits with a one-line message for errors that the user can correct: see `runs.errors.sentence`.
 
-    Ctrl-C ends it without a word, and so does a reader of the output that has read enough, both with the exit status
-    that shells give a process ended by the signal.
+    Ctrl-C and a closed output pipe exit silently, with the exit status of a process killed by that signal.
     """
     try:
         yield
-        sys.stdout.flush()  # or the interpreter complains at its end
+        sys.stdout.flush()  # here, so that a closed pipe raises inside the block and not when the interpreter exits
     except KeyboardInterrupt:
         sys.exit(128 + signal.SIGINT)
     except BrokenPipeError:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # for what is still to be flushed
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # the interpreter flushes again at exit
         sys.exit(BROKEN_PIPE)
     except Exception as error:
         message = sentence(error)
@@ -73,7 +72,7 @@ def errors_in_one_line() -> Iterator[None]:
 
 
 def overview() -> str:
-    """Returns the commands, with the first line of each one's docstring."""
+    """Returns the list of commands, each with the first line of its docstring."""
     lines = ["usage: avt-distill COMMAND [--help] [--option value ...]", ""]
     for title, names in COMMANDS.items():
         lines += [f"{title}:", *(f"  {name:<24}{_first_line(name)}" for name in names), ""]

@@ -32,9 +32,9 @@ EXPERIMENT_FIELDS = {
     "train.train_one_epoch_fn.loss_wts.feat": "feature_loss_weight",
     "train.train_one_epoch_fn.loss_wts.gpt2": "feature_loss_weight",
 }
-# What the reference uses where an experiment file is silent (its conf/config.yaml).
+# The reference's defaults for keys missing in an experiment file (its conf/config.yaml).
 EXPERIMENT_DEFAULTS = {"classify_past": False, "classifier_dropout": 0.0, "past_loss_weight": 0.0}
-# Fields that no tensor shows; left at AVTConfig's defaults with a warning unless given.
+# Fields that cannot be read from the weights: AVTConfig's defaults are used with a warning unless given.
 NOT_IN_WEIGHTS = ("num_frames", "frame_rate", "tau_a", "tau_o", "classify_past", "id2label")
 
 # Patterns of whole keys. transformers' stable on-disk names for a timm ViT block; `qkv` is split in three.
@@ -80,21 +80,24 @@ def convert_avt_checkpoint(
 ) -> AVTForAnticipation:
     """Returns the model of an original AVT checkpoint, in evaluation mode, with the original's outputs to within 1e-5.
 
-    Every dimension is read off the tensors. What they do not show (head counts, label names, `tau_a`, frame rate,
-    whether the observed frames are classified) comes from `config_overrides`, or else from the original experiment's
-    file. Losses follow the reference's reduction (`past_loss_normalizer="all"`).
+    All dimensions are inferred from the tensors. The rest (head counts, label names, `tau_a`, frame rate, whether the
+    observed frames are classified) comes from `config_overrides`, or else from the original experiment's file. Losses
+    use the reference's reduction (`past_loss_normalizer="all"`).
 
     Args:
-        path (`str` or `Path`): The original `checkpoint.pth`; read with `weights_only=True`, so that nothing is
-            unpickled from it.
+        path (`str` or `Path`): The original `checkpoint.pth`. It is read with `weights_only=True`, so that no objects
+            are unpickled.
         config_overrides (`dict`, *optional*): `AVTConfig` fields, and `backbone_num_attention_heads` for a ViT
-            backbone. They win over `experiment_config`.
+            backbone. They take precedence over `experiment_config`.
         experiment_config (`str` or `Path`, *optional*): The original experiment's file, such as AVT's
             `expts/12_egtea_avt.txt`.
 
+    Returns:
+        `AVTForAnticipation`: The converted model.
+
     Raises:
-        ValueError: where the file holds keys that are not part of AVT (all are listed), where a head count is missing,
-            where an override contradicts the weights, or where these are not finite.
+        ValueError: If the file holds keys that are not part of AVT (all are listed), if a head count is missing,
+            if an override contradicts the weights, or if these are not finite.
     """
     state = _load_state(Path(path))
     weights, unknown = _rename(state)
@@ -112,7 +115,8 @@ def convert_avt_checkpoint(
     not_loaded = sorted(report["missing_keys"]) + sorted(report["unexpected_keys"])
     if not_loaded:
         raise ValueError(
-            f"{path} does not hold a whole AVT model; these weights found no counterpart: {', '.join(not_loaded)}."
+            f"{path} does not hold a whole AVT model; these weights are missing: {', '.join(not_loaded)}. Give the "
+            "original checkpoint.pth."
         )
     check_weights(model, str(path))
     return model.eval()
@@ -122,11 +126,11 @@ def read_experiment_config(path: str | Path) -> dict:
     """Returns the `AVTConfig` fields, and `backbone_num_attention_heads`, that an original experiment file sets.
 
     Args:
-        path (`str` or `Path`): One `key=value` a line, as hydra takes them; `#` begins a comment, `+` and `~` add and
-            remove keys.
+        path (`str` or `Path`): A file with one hydra override `key=value` per line; `#` begins a comment, `+` and `~`
+            add and remove keys.
 
     Raises:
-        ValueError: for a line without `=`, and for a sweep of several values where one is needed.
+        ValueError: If a line has no `=`, or a sweep of several values is given for a key that needs one value.
     """
     settings = {}
     for number, line in enumerate(read_user_text(path).splitlines(), start=1):
@@ -135,7 +139,7 @@ def read_experiment_config(path: str | Path) -> dict:
             continue
         key, separator, value = line.lstrip("+").partition("=")
         if not separator:
-            raise ValueError(f"{path}, line {number}: '{line}' is not of the form key=value.")
+            raise ValueError(f"{path}, line {number}: '{line}' is not of the form key=value: correct the line.")
         settings[key.strip()] = value.strip()
 
     fields = dict(EXPERIMENT_DEFAULTS)
@@ -173,19 +177,25 @@ def _load_state(path: Path) -> dict[str, torch.Tensor]:
         checkpoint = torch.load(path, map_location="cpu", weights_only=True)
     except OSError:
         raise
-    except Exception as error:  # the unpickler fails on other files as it meets their bytes: with any error
+    except Exception as error:  # on other files the unpickler may raise any kind of error
         known = isinstance(error, (RuntimeError, pickle.UnpicklingError))
         reason = re.split(r"(?<=[a-z])[.:] |\n", str(error))[0] if known else "it is empty, or another kind of file"
         raise ValueError(
-            f"{path} cannot be read as a PyTorch checkpoint of plain tensors ({reason}): it is damaged, was cut off or "
-            "holds Python objects."
+            f"{path} cannot be read as a PyTorch checkpoint of plain tensors ({reason}): it is damaged, incomplete or "
+            "holds Python objects. Fetch it again, or give another file."
         ) from error
     if not isinstance(checkpoint, dict) or not isinstance(checkpoint.get("model"), dict):
-        raise ValueError(f"{path} is not an AVT checkpoint: it has no 'model' entry with a state dict.")
+        raise ValueError(
+            f"{path} is not an AVT checkpoint: it has no 'model' entry with a state dict. Give the original "
+            "checkpoint.pth."
+        )
     state = checkpoint["model"]
     others = [key for key, tensor in state.items() if not isinstance(key, str) or not torch.is_tensor(tensor)]
     if others:
-        raise ValueError(f"{path} is not an AVT checkpoint: its '{others[0]}' is no named tensor.")
+        raise ValueError(
+            f"{path} is not an AVT checkpoint: its '{others[0]}' is not a named tensor. Give the original "
+            "checkpoint.pth."
+        )
     missing = [key for key in _ALWAYS_THERE if key not in state]
     if missing:
         raise ValueError(f"{path} is not an AVT checkpoint: it lacks {', '.join(missing)}.")
@@ -196,7 +206,7 @@ def _load_state(path: Path) -> dict[str, torch.Tensor]:
 
 
 def _rename(state: dict[str, torch.Tensor]) -> tuple[dict[str, torch.Tensor], list[str]]:
-    """Returns the weights under our names, and the keys for which there is none."""
+    """Returns the weights under the names of `AVTForAnticipation`, and the keys that have no counterpart."""
     weights, unknown = {}, []
     for key, tensor in state.items():
         if re.fullmatch(_NOT_WEIGHTS, key):
@@ -218,7 +228,7 @@ def _build_config(state: dict[str, torch.Tensor], given: dict) -> AVTConfig:
     backbone_heads = given.pop("backbone_num_attention_heads", None)
     if given.get("head_num_heads") is None:
         raise ValueError(
-            "The number of attention heads cannot be read off the weights: give "
+            "The number of attention heads cannot be inferred from the weights: give "
             "config_overrides={'head_num_heads': ...} (4 or 8 in AVT's experiments), or experiment_config."
         )
     backbone_config = _backbone_config(state, backbone_heads)
@@ -261,7 +271,7 @@ def _backbone_config(state: dict[str, torch.Tensor], num_heads: int | None) -> P
         return None
     if num_heads is None:
         raise ValueError(
-            "The number of the backbone's attention heads cannot be read off the weights: give "
+            "The number of the backbone's attention heads cannot be inferred from the weights: give "
             "config_overrides={'backbone_num_attention_heads': ...} (12 for ViT-B), or experiment_config."
         )
     patch_size = patches.shape[-1]
@@ -278,8 +288,8 @@ def _backbone_config(state: dict[str, torch.Tensor], num_heads: int | None) -> P
 
 
 def _labels(state: dict[str, torch.Tensor], given: dict) -> dict:
-    """Returns label types and names as far as the weights show them: numbered names, and the verb and noun of each
-    action."""
+    """Returns the label types and, as far as the weights determine them, numbered names and each action's verb and
+    noun."""
     classified = [key.split(".")[1] for key in state if re.fullmatch(r"classifiers\.\w+\.weight", key)]
     label_types = given.get("label_types", classified)
     fields = {"label_types": label_types}
@@ -296,7 +306,7 @@ def _labels(state: dict[str, torch.Tensor], given: dict) -> dict:
 
 
 def _num_classes(state: dict[str, torch.Tensor], name: str) -> int:
-    """Returns how many actions, verbs or nouns the weights distinguish; 0 where they have none."""
+    """Returns the number of actions, verbs or nouns in the classifiers; 0 if there is no classifier."""
     if f"classifiers.{name}.weight" in state:
         return state[f"classifiers.{name}.weight"].shape[0]
     return state.get(f"cls_map_{name}_action", torch.empty(0, 0)).shape[1]
@@ -323,7 +333,8 @@ def reference_processor(config) -> AVTVideoProcessor:
 
 @torch.inference_mode()
 def largest_difference(model: AVTForAnticipation, folder: str | Path) -> float:
-    """Returns how far the scores of a model and of its saved checkpoint are apart, on random features."""
+    """Returns the largest absolute difference between the scores of a model and of its saved checkpoint, on random
+    features."""
     config = model.config
     generator = torch.Generator().manual_seed(0)
     features = torch.randn(2, config.num_frames, config.feature_dim, generator=generator)  # (B, T, D)

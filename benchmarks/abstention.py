@@ -1,15 +1,16 @@
-"""Does a promised error rate hold on test videos? A reader and a probe of Breakfast, on a SIMULATED recognizer.
+"""Whether a promised error rate holds on test videos: a reader and a probe on Breakfast, with a SIMULATED recognizer.
 
     python -m benchmarks.abstention --data_dir breakfast --threads 1
 
-What frames show is simulated (`benchmarks.simulation.CausalRecognizer`), 60 % of them right, so that these are no
-accuracies on videos; how well the promise is kept does not depend on that. Models are fitted to half of the training
+Frame recognition is simulated (`benchmarks.simulation.CausalRecognizer`) with 60 % of frames right, so the numbers are
+not accuracies on videos; whether the promise is kept does not depend on that. Models are fitted to half of the
+training
 performances. On the other half the temperature and, for each of `--error_rates`, the threshold are fitted
 (`evaluation.calibrating`), with a confidence of 90 % over performances. The test performances are measured once: how
 many rows are answered, and how many of the answers are wrong, with an interval of 95 % over performances.
 
-- `reader`: a log-linear model of the order of actions, in a `HistoryReader`.
-- `probe`: logistic regression on what a student sees of the last observed frame, causal means and evidence included.
+- `reader`: a log-linear transition model in a `HistoryReader`.
+- `probe`: logistic regression on a student's features of the last observed frame, including causal means and evidence.
 """
 
 import argparse
@@ -33,7 +34,7 @@ def main(arguments: list[str] | None = None):
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--dataset", default="breakfast", help="one of those of benchmarks.words, or a folder")
     parser.add_argument("--data_dir", required=True, help="its annotations")
-    parser.add_argument("--accuracy", type=float, default=0.6, help="share of frames that are recognized rightly")
+    parser.add_argument("--accuracy", type=float, default=0.6, help="share of correctly recognized frames")
     parser.add_argument("--error_rates", type=float, nargs="+", default=[0.1, 0.2, 0.3])
     parser.add_argument("--threads", type=int, default=1)
     add_common_arguments(parser, repeats=1)

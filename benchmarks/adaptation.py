@@ -1,10 +1,10 @@
-"""Recipe tokens per second while a language model is adapted, against one recipe an example.
+"""Recipe tokens per second while adapting a language model, compared with one recipe per example.
 
     python -m benchmarks.adaptation --model sentence-transformers/all-MiniLM-L6-v2 --recipes recipe_actions.jsonl
 
-Each way trains the same masked language model on the same recipes once: forward, backward, AdamW. `ours` is what
-`avt-distill adapt_language_model` does: recipes share blocks of `--block_length` tokens, and the vocabulary's logits
-are computed at the masked positions alone. `one_a_row`: a recipe an example, 12 to a batch, padded to its longest, and
+Each way trains the same masked language model on the same recipes once: forward, backward, AdamW. `ours` is the way of
+`avt-distill adapt_language_model`: recipes share blocks of `--block_length` tokens, and the vocabulary's logits are
+computed at the masked positions only. `one_a_row`: one recipe per example, 12 per batch, padded to the longest, and
 logits everywhere, as in the reference. `padded_to_longest`: the same, padded to 512 tokens.
 """
 
@@ -29,7 +29,7 @@ HELD_OUT = 0.02
 def main(arguments: list[str] | None = None):
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--model", required=True, help="a masked language model: a folder, or a name on the Hub")
-    parser.add_argument("--recipes", required=True, help="what avt-distill extract_recipe_actions wrote")
+    parser.add_argument("--recipes", required=True, help="file written by avt-distill extract_recipe_actions")
     parser.add_argument("--num_recipes", type=int, default=60)
     parser.add_argument("--block_length", type=int, default=128)
     parser.add_argument("--longest", type=int, default=512, help="tokens of the examples of padded_to_longest")
@@ -77,8 +77,8 @@ def measure(args: argparse.Namespace) -> dict:
     print_times(f"{len(recipes)} recipes, {num_tokens} tokens", times, baseline="one_a_row")
     speeds = {name: num_tokens / measured["median_ms"] * 1000 for name, measured in times.items()}
     print(", ".join(f"{name} {speed:.0f} tokens/s" for name, speed in speeds.items()))
-    about = {"threads": torch.get_num_threads(), "parameters_m": model.num_parameters() / 1e6}
-    machine = describe_machine("torch", "transformers", **about)
+    settings = {"threads": torch.get_num_threads(), "parameters_m": model.num_parameters() / 1e6}
+    machine = describe_machine("torch", "transformers", **settings)
     return {"machine": machine, "recipes": len(recipes), "tokens": num_tokens, "times": times, "tokens_per_s": speeds}
 
 

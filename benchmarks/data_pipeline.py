@@ -1,14 +1,14 @@
-"""Rows per second from a ready data set with features on disk to batches, against the reference's way to label frames.
+"""Rows per second from a built data set with features on disk to batches, compared with the reference's labeling.
 
     python -m benchmarks.data_pipeline --data_dir annotations/ek100 --output data_pipeline.json
     python -m benchmarks.data_pipeline --dataset epic_kitchens_55 --data_dir annotations/ek55
 
 Both sides read the same rows of the training set in random order, with features of 10 frames from one store. Ours is
-what training does: a `DataLoader` over the data set, and `FeatureCollator`, which gives batches of 64, with 0 and 2
-worker processes. The reference scans the table of all segments for each frame when a row is asked for
-(datasets/base_video_dataset.py:721-762); here it is spared collation. Building the data set is timed too. The features
-are random numbers; the store holds as many videos as fit into `--gigabytes`, and every annotated video is mapped to one
-of them, so that they are read from memory after the first time.
+the way of training: a `DataLoader` over the data set with `FeatureCollator`, in batches of 64, with 0 and 2 worker
+processes. The reference scans the table of all segments for each frame of a requested row
+(datasets/base_video_dataset.py:721-762); collation is not timed for it. Building the data set is also timed. The
+features are random numbers; the store holds as many videos as fit into `--gigabytes`, and every annotated video is
+mapped to one of them, so that they are read from memory after the first time.
 """
 
 import argparse

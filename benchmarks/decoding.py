@@ -1,20 +1,20 @@
-"""Milliseconds to read the frames of observed windows from a video, against decoding whole windows and other readers.
+"""Milliseconds to read the frames of observed windows from a video, compared with decoding whole windows and other
+readers.
 
     python -m benchmarks.decoding --cores 1 --output decoding.json
 
 The clips are made with PyAV: 60 s of moving texture at 30 frames/s, 456 x 256, H.264, with a key frame every 250 frames
-and every 30. A window is 10 frames, one a second. Each way is asked for one window, and for six windows in order and
-shuffled:
+and every 30. A window is 10 frames, one per second. Each way reads one window, and six windows in order and shuffled:
 
 - `ours`: `read_frames`, which opens the file for each window;
 - `whole_window`: decodes from the key frame before the window to its end, converts every frame of the window to RGB and
-  picks: what the reference does, through torchvision's reader;
+  selects frames: the way of the reference, through torchvision's reader;
 - `decord`: `VideoReader.get_batch`, one reader for all windows;
 - `opencv_seek`: one capture, set to each frame;  `opencv_grab`: set to a window's first frame, the others grabbed, and
-  only those that are wanted converted.
+  only the needed ones converted.
 
-Ours and `whole_window` must agree to the bit; the others convert colours differently, and must be close. All see
-`--cores` cores, with as many threads. A reader that is not installed is left out, and said to be.
+Ours and `whole_window` must agree exactly; the others convert colors differently, and must be close. All use `--cores`
+cores, with as many threads. Readers that are not installed are reported and skipped.
 """
 
 import argparse
@@ -33,7 +33,7 @@ FPS, SECONDS, HEIGHT, WIDTH = 30, 60, 256, 456
 NUM_FRAMES = 10
 WINDOW_ENDS_S = (12.0, 21.5, 31.0, 40.3, 49.8, 58.0)
 KEY_FRAMES = {"key frames every 250": 250, "key frames every 30": 30}
-CLOSE = 4.0  # mean difference of colours, of 255
+CLOSE = 4.0  # mean difference of colors, of 255
 
 
 def main(arguments: list[str] | None = None):

@@ -1,4 +1,4 @@
-"""The dense protocol on a real stream: what a student and its reader expect of the frames to come, from video alone.
+"""The dense protocol on real features: predictions of future frames by a student and its reader, from video only.
 
     python -m benchmarks.dense_stream runs/readers --features salads_memory --data_dir salads50
 
@@ -6,9 +6,9 @@
 of frames that are right, MoC; each fold by itself, then the mean). The run is one of `avt-distill fit_reader
 configs/salads50/reader.yaml --folds all`: its students saw their fold's training videos alone.
 
-- `recognized, repeated`: the likeliest label of the last observed frame, again and again.
-- `student`: that label until tau_a, then the student's next action until the end, as it says nothing of durations.
-- `reader`: the timeline of the checkpoint's reader, which has durations.
+- `recognized, repeated`: the likeliest label of the last observed frame, repeated.
+- `student`: that label until tau_a, then the student's next action until the end, since it does not predict durations.
+- `reader`: the timeline of the checkpoint's reader, which models durations.
 - `reader, balanced`: its probabilities divided by the share of training frames of each class, as a mean over classes
   asks for. On held-out training videos of two folds this was better than the likeliest label, than dividing by the
   square root of that share, than the likeliest sequence with mean durations, and than the likeliest last action alone.

@@ -1,4 +1,4 @@
-"""What a pretrained encoder costs on a video: feature extraction, a timeline of the pipeline, and a stream.
+"""Cost of a pretrained encoder on a video: feature extraction, a timeline of the pipeline, and a stream.
 
     python -m benchmarks.dinov2 dinov2_small/ flipping_a_pancake.mkv --threads 1 --output dinov2.json
 
@@ -42,8 +42,8 @@ def main(arguments: list[str] | None = None):
         "stream": in_own_process(stream, args),
     }
     print(json.dumps(parts, indent=1))
-    about = {"threads": args.threads, "frame_rate": args.frame_rate, "num_frames": args.num_frames}
-    machine = describe_machine("torch", "transformers", "av", **about)
+    settings = {"threads": args.threads, "frame_rate": args.frame_rate, "num_frames": args.num_frames}
+    machine = describe_machine("torch", "transformers", "av", **settings)
     write_result({"machine": machine, "video": args.video.name, **parts}, args.output)
 
 

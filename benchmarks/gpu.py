@@ -1,12 +1,12 @@
-"""What needs a GPU, in under eight minutes: marked tests, training steps, streaming, extraction and soft labels.
+"""All GPU measurements in under eight minutes: marked tests, training steps, streaming, extraction and soft labels.
 
     python -m benchmarks.gpu --output bench_results/gpu.json     # make gpu
     python -m benchmarks.gpu --smallest --device cpu             # tiny models, to try the command; chosen without a GPU
 
-Each part of `gpu_parts` runs in a process of its own, with a time of its own after which the process is ended. What was
-not measured is recorded with the reason: a case that failed, that this machine cannot run, or that time did not suffice
-for. The JSON file and the Markdown table beside it are written anew after each part, so an interrupted run leaves what
-it has measured. The exit status is 1 where anything failed.
+Each part of `gpu_parts` runs in a separate process with a time limit. Cases without a measurement are recorded with the
+reason: they failed, this machine cannot run them, or the time was not sufficient. The JSON file and the Markdown table
+next to it are rewritten after each part, so an interrupted run keeps its measurements. The exit status is 1 if anything
+failed.
 
 Times are medians; memory is the most that tensors took on the device at once (`torch.cuda.max_memory_allocated`), on a
 CPU that of the whole process. The share of peak is that of `PEAK_TFLOPS` in the type that matrix products are computed
@@ -156,7 +156,7 @@ def settled_cases(cases: list[dict], exit_code: int | None) -> list[dict]:
 
     Args:
         cases (`list[dict]`): See `gpu_parts.run_cases`.
-        exit_code (`int`, *optional*): Of the process; `None` where its time was over.
+        exit_code (`int`, *optional*): Of the process; `None` if its time was over.
     """
     reason = OUT_OF_TIME if exit_code is None else f"its process ended with exit code {exit_code}"
     interrupted = {"status": "not run" if exit_code is None else "failed", "reason": reason}

@@ -1,4 +1,4 @@
-"""What `benchmarks.gpu` measures: the cases of each part, and how a process runs them one after the other."""
+"""The cases of each part of `benchmarks.gpu`, and the process that runs them one after another."""
 
 import argparse
 import gc
@@ -82,7 +82,7 @@ def run(part: str, setting: Setting, deadline: float, cases_file: Path):
 def run_cases(cases: list[Case], deadline: float, cases_file: Path):
     """Measures cases until a time of `time.monotonic`, and keeps a file of what became of each up to date.
 
-    A case's `status` is `"measured"`, `"skipped"` where this machine cannot run it, `"failed"`, `"running"` or
+    A case's `status` is `"measured"`, `"skipped"` if this machine cannot run it, `"failed"`, `"running"` or
     `"not run"`; there is a `reason` for what was skipped or failed.
     """
     records: list[dict] = [{"labels": case.labels, "status": "not run"} for case in cases]
@@ -137,7 +137,7 @@ def run_tests(report: Path) -> dict[str, int]:
     """Runs the tests marked `gpu`; returns how many passed and were skipped.
 
     Raises:
-        RuntimeError: where tests failed, or none ran.
+        RuntimeError: If tests failed, or none ran.
     """
     command = [sys.executable, "-m", "pytest", "-m", "gpu", "-q", f"--junitxml={report}"]
     # One GPU, as a run of one process refuses to see several; and one thread, as for all tiny models.

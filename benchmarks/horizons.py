@@ -1,14 +1,14 @@
-"""What text models say beyond the next action, on TRUE histories: sequences, and which frames show what later on.
+"""Predictions of text models beyond the next action, on TRUE histories: sequences, and labels of future frames.
 
     python -m benchmarks.horizons --dataset breakfast --data_dir breakfast --output breakfast_horizons.json
     python -m benchmarks.horizons --dataset fifty_salads --data_dir salads50 --output salads_horizons.json
 
-No video is seen: histories are the annotated ones, so that this is what a perfect recognizer would allow, and not what
-a model reaches. All models are fitted to the scripts of the training videos of each split, and measured on its test
+No video is used: histories are annotated ones, so this is an upper bound for a perfect recognizer, not the result of a
+model. All models are fitted to the scripts of the training videos of each split, and measured on its test
 videos. Options are chosen with `--held_out`: every fourth performance of the training videos is measured instead, by
 models of the others.
 
-`sequences`: edit distance between the next actions and K = 5 sequences, the least of the five, at each labelled segment
+`sequences`: edit distance between the next actions and K = 5 sequences, the least of the five, at each labeled segment
 as Ego4D's long-term anticipation counts it. Few videos of these data sets have 20 actions left: of a row with fewer,
 as many as there are (at most `--num_actions`) are compared, and the distance is divided by their number. The likeliest
 five sequences and five samples are both measured; rows of equal history share them. Floor: the last action, repeated.

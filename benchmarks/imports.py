@@ -1,9 +1,9 @@
-"""Seconds until a program can begin: importing the model's code and asking the main job for help, against transformers.
+"""Startup time in seconds: importing the model's code and showing a command's help, compared with transformers.
 
     python -m benchmarks.imports --output imports.json
 
-Each runs in a fresh process, in turn. The baseline imports from transformers what any model with a trainer needs; the
-bare `import transformers` loads next to nothing and is given for comparison.
+Each runs in a new process, in turn. The baseline imports what any model with a trainer needs from transformers; a bare
+`import transformers` loads almost nothing and is listed for comparison.
 """
 
 import argparse

@@ -3,16 +3,15 @@
     python -m benchmarks.large_label_space --data_dir annotations/ek55 --threads 1 --output large_label_space.json
 
 A demonstration, not a result on videos: scripts, durations and rows are those of EPIC-Kitchens-55's annotations, but
-what frames show comes from `benchmarks.simulation.SimulatedRecognizer`, which is given the true labels and gets
-`--accuracy` of the frames right at 1 frame/s. Four in five of its mistakes are other actions of the same verb or noun;
-it stays with a class for two frames on average, and is calibrated.
+what frames show comes from `benchmarks.simulation.SimulatedRecognizer`, which gets the true labels and has `--accuracy`
+of the frames right at 1 frame/s. Four in five of its mistakes are other actions of the same verb or noun; it stays with
+a class for two frames on average, and is calibrated.
 
 Transition models are fitted to the scripts of all training videos: unigram, bigram, and log-linear with verbs and nouns
 apart. Each is read in a `HistoryReader` at the rows (tau_a 1 s) of `--num_videos` validation videos, drawn at random.
-`true history`: the log-linear model on the rows' annotated histories,. With
-several `--prior_weights`, the one with the least log loss of the true histories of every sixth training video is taken,
-by models that were fitted to the others. Nothing is chosen on validation videos; the evidence weight is fixed. Times
-are of the processor.
+`true history`: the log-linear model on the rows' annotated histories. With several `--prior_weights`, the one with the
+lowest log loss on the true histories of every sixth training video is chosen, by models fitted to the others. Nothing
+is chosen on validation videos; the evidence weight is fixed. Times are of the processor.
 """
 
 import argparse
@@ -121,7 +120,7 @@ def measure(args: argparse.Namespace) -> dict:
 
 
 def sampled_rows(rows: pd.DataFrame, num_videos: int) -> pd.DataFrame:
-    """Returns the labelled rows of some of the videos."""
+    """Returns the labeled rows of some of the videos."""
     rows = rows[rows["action"] >= 0]
     names = np.array(sorted(set(rows["video_id"])))
     sample = np.random.default_rng(0).permutation(names)[:num_videos]

@@ -1,4 +1,4 @@
-"""What all benchmarks share: ways that take turns, their times as a table, and the machine that they ran on."""
+"""Code shared by all benchmarks: timing several ways in turns, tables of times, and a description of the machine."""
 
 import argparse
 import json

@@ -1,15 +1,15 @@
-"""What reading costs on one core: milliseconds a frame, memory over a long video, and the share of a stream's answer.
+"""Cost of a reader on one core: milliseconds per frame, memory over a long video, and its share of a stream's time.
 
     python -m benchmarks.reader --threads 1 --output reader.json
 
 `updates`: milliseconds of one `HistoryReader.update`, for 18 actions, and for as many actions as EPIC-Kitchens-55 and
--100 have, as verbs and nouns apart. The beam is of 500 hypotheses, and full when timing starts. What is read is made
-up, but not noise: scripts with a grammar at 1 frame/s, recognized by `benchmarks.simulation.SimulatedRecognizer` with
-60 % (18 actions) or 35 % of frames right; tables are fitted to other scripts of the same grammar. `next_action` and
-`history`: milliseconds of what a stream asks for beside.
+-100 have, as verbs and nouns apart. The beam has 500 hypotheses, and is full when timing starts. The input is
+synthetic, but not noise: scripts with a grammar at 1 frame/s, recognized by `benchmarks.simulation.SimulatedRecognizer`
+with 60 % (18 actions) or 35 % of frames right; tables are fitted to other scripts of the same grammar. `next_action`
+and `history`: milliseconds of the other methods that a stream calls.
 
-`memory`: the reader's hypotheses, and resident memory of the process, in the course of one video. The beam is of 100,
-for time's sake.
+`memory`: the reader's hypotheses, and resident memory of the process, in the course of one video. The beam has 100
+hypotheses, to save time.
 
 `answers`: a stream of ViT-B/16 and a 2,048-wide head of two layers, with random weights as in `benchmarks.streaming`,
 with the reader and with `reader=False`. They take turns on the same frames; the recognizer's output, which would be
@@ -58,7 +58,7 @@ class Space:
 
     Args:
         num_actions (`int`): A.
-        num_verbs, num_nouns (`int`): Of the parts; 0 where an action is a part of its own.
+        num_verbs, num_nouns (`int`): Of the parts; 0 if an action is a part of its own.
         mean_s (`float`): Seconds that an action lasts.
         accuracy (`float`): Share of frames that the recognizer has right.
         actions_a_video (`int`): Length of a script.

@@ -1,8 +1,8 @@
-"""How cost grows: building a data set of 1, 4 and 16 times as many rows, and training in 1 and 2 processes.
+"""Scaling of costs: building a data set with 1, 4 and 16 times as many rows, and training in 1 and 2 processes.
 
     python -m benchmarks.scaling --output scaling.json
 
-Data: a made-up benchmark with EPIC-Kitchens-100's number of training rows at `1x` (495 videos of 136 actions,
+Data: a synthetic benchmark with EPIC-Kitchens-100's number of training rows at `1x` (495 videos of 136 actions,
 3,806 classes); time to build it, to load it again, and the peak memory of each, in a process of its
 own. Processes: seconds a step of the EGTEA feature model on batches of 64 rows altogether, in 1 and 2 processes of one
 thread each, on the CPU; gradients are exchanged by gloo.

@@ -1,9 +1,10 @@
-"""What benchmarks read in place of videos: made-up scripts, and recognizers of a stated accuracy.
+"""Synthetic input of benchmarks instead of videos: generated scripts, and recognizers of a given accuracy.
 
-The scripts have a grammar: each action has a few usual followers, most of which share its noun where actions have one.
-The recognizers err as trained ones do: they mostly take an action for another of the same verb or noun, stay with a
-mistake for some frames, and are calibrated. They are not trained models, and numbers measured with them are not
-accuracies on videos. `SimulatedRecognizer` is the simple one; `CausalRecognizer` also notices actions late and is wrong
+The scripts have a grammar: each action has a few usual followers, most of which share its noun if actions have one.
+The recognizers make mistakes similar to those of trained ones: they mostly confuse actions with the same verb or noun,
+keep a mistake for some frames, and are calibrated. They are not trained models, and numbers measured with them are
+not accuracies on videos. `SimulatedRecognizer` is the simple one; `CausalRecognizer` also notices actions late and
+is wrong
 for whole stretches of a video, as a real online recognizer (EPIC-Tent's) is.
 """
 
@@ -198,7 +199,7 @@ class CausalRecognizer:
             spread (`float`): See the class.
 
         Raises:
-            ValueError: for more frames right than are noticed in time.
+            ValueError: If more frames are to be right than are noticed in time.
         """
         lengths = [
             np.diff(np.append(_changes(shown), len(shown)))[shown[_changes(shown)] < num_actions] for shown in videos
@@ -276,7 +277,7 @@ class CausalRecognizer:
         return shares / shares.sum()
 
     def _behind(self, reported: int) -> np.ndarray:
-        """Returns how often each class is the true one where another is reported by mistake, `(A + 1,)`."""
+        """Returns how often each class is the true one when another is reported by mistake, `(A + 1,)`."""
         if reported not in self._causes:
             likelihood = np.full(len(self.prior), self.prior[reported])
             if reported < len(self.parts):
@@ -313,7 +314,7 @@ def error_statistics(reported: Sequence[np.ndarray], shown: Sequence[np.ndarray]
         `AFTER_S`; `correlation`, of being right, between frames that lie `LAGS_S` apart; `error_run_s`, the mean length
         of a stretch of errors, and `error_run_of_a_frame_s`, that of the stretch that an error is in; `previous` and
         `next`, shares of errors that report the action before or after; `never` and `always`, shares of segments
-        that are right in under 5 % or over 95 % of their frames. NaN where no video is long enough.
+        that are right in under 5 % or over 95 % of their frames. NaN if no video is long enough.
     """
     hits = [r == s for r, s in zip(reported, shown, strict=True)]
     after: dict[float, list[float]] = {seconds: [] for seconds in AFTER_S}

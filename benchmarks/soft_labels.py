@@ -1,11 +1,11 @@
-"""Seconds to label a training set with a fine-tuned teacher, against one padded pass over all histories.
+"""Seconds to label a training set with a fine-tuned teacher, compared with one padded pass over all histories.
 
     python -m benchmarks.soft_labels --teacher teachers/ek55 --data_dir annotations/ek55 --output soft_labels.json
 
-Each gives the logits of every row of EPIC-Kitchens-55's training set, by the same teacher, in one run. The padded pass
-takes the rows as they come, in batches of `--batch_size`, each padded to the longest history of all. Ours computes each
-different history once, in batches of like length; in float32 both must agree. `ours_bfloat16` is what
-`avt-distill export_soft_labels --bf16_full_eval true` does. They take turns, `--repeats` times.
+Each computes the logits of every row of EPIC-Kitchens-55's training set with the same teacher, in one run. The padded
+pass processes the rows in their order, in batches of `--batch_size`, padded to the longest history of all. Ours
+computes each distinct history once, in batches of similar length; in float32 both must agree. `ours_bfloat16` is the
+way of `avt-distill export_soft_labels --bf16_full_eval true`. They take turns, `--repeats` times.
 """
 
 import argparse

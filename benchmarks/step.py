@@ -1,13 +1,13 @@
-"""Milliseconds and peak memory of one step, against the same architecture written out plainly.
+"""Milliseconds and peak memory of one step, compared with a plain implementation of the same architecture.
 
     python -m benchmarks.step --output step.json
     python -m benchmarks.step --device cuda --peak_tflops 989 --models avt_b     # on an H100
     python -m benchmarks.step --models avt_b --ways ours_bf16 ours_bf16_compiled --steps training --batch_size 3
 
 Two models: `egtea_features`, the published AVT on TSN features (10 x 1,024, a 2-layer head, 106 actions, batch 64), and
-`avt_b`, ViT-B/16 with a 6-layer head (10 frames, batch 1). `plain` is what the papers' figures say, line by line: GPT-2
-blocks with attention as a softmax of a product, a ViT whose attention is computed eagerly, float32. Ours has the same
-weights, and must give the same logits and loss: `ours` as it comes (sdpa), `compiled` by torch.compile, `bf16` under
+`avt_b`, ViT-B/16 with a 6-layer head (10 frames, batch 1). `plain` follows the papers' figures literally: GPT-2 blocks
+with attention as a softmax of a product, a ViT whose attention is computed eagerly, float32. Ours has the same weights,
+and must give the same logits and loss: `ours` with default settings (sdpa), `compiled` by torch.compile, `bf16` under
 bfloat16 autocast, `flash` with flash_attention_2 in the frame encoder. Inference is a forward pass; training adds
 losses, the backward pass and SGD.
 
@@ -132,7 +132,7 @@ def run(args: argparse.Namespace) -> dict:
     """Measures one way of one model in this process.
 
     Raises:
-        ValueError: for a way that the model or this machine does not have.
+        ValueError: If the model or this machine does not have this way.
     """
     if args.threads is not None:
         torch.set_num_threads(args.threads)
@@ -185,7 +185,7 @@ def run(args: argparse.Namespace) -> dict:
 
 
 def unavailable(model: str, way: str, device: str) -> str | None:
-    """Returns why a way cannot be measured here, in a sentence; `None` where it can."""
+    """Returns why a way cannot be measured here, in a sentence; `None` if it can."""
     if not WAYS[way].has_flash:
         return None
     if MODELS[model]["config"].get("backbone_config", {}) is None:
@@ -204,7 +204,7 @@ def make_config(name: str) -> AVTConfig:
 
 
 def throughput(config: AVTConfig, batch_size: int, seconds: float, peak_tflops: float | None) -> dict[str, float]:
-    """Returns clips and frames per second of training steps, TFLOP/s, and where the peak is given their share of it."""
+    """Returns clips and frames per second of training steps, TFLOP/s, and if the peak is given their share of it."""
     tflops = batch_size * training_tflop(config) / seconds
     share = {} if peak_tflops is None else {"share_of_peak": tflops / peak_tflops}
     clips_per_s = batch_size / seconds
@@ -280,7 +280,7 @@ def report(model: str, ways: dict[str, dict]):
 
 
 def check_loss(way: str, loss: float, expected: float):
-    """Raises an `AssertionError` where a way's loss is not that of the same model."""
+    """Raises an `AssertionError` if a way's loss is not that of the same model."""
     difference = abs(loss - expected)
     if not difference <= (AS_EQUAL_BF16 if WAYS[way].is_bf16 else AS_EQUAL):
         raise AssertionError(f"{way} is another model: its loss differs by {difference:.1e}.")

@@ -1,12 +1,12 @@
-"""Milliseconds per answer of a stream, against running the whole model on the window again.
+"""Milliseconds per answer of a stream, compared with running the whole model on the window again.
 
     python -m benchmarks.streaming --threads 1 --num_layers 2 6 --num_frames 10 32 --output streaming.json
 
-The model is ViT-B/16 and a 2,048-wide causal head, with random weights, which cost what trained ones do. Frames come
-at the model's frame rate, as uint8 images of `--height` x `--width`; decoding is not part of either side. `stream`:
-`AVTStream.push`, which prepares and encodes the new frame and runs the head. `whole_model`: prepares the T frames of
-the window and runs the model on them. `whole_model_prepared`: the same, on frames that are prepared already. They take
-turns, `--repeats` times, on full windows, and must agree.
+The model is ViT-B/16 and a 2,048-wide causal head, with random weights, which cost as much as trained ones. Frames
+arrive at the model's frame rate, as uint8 images of `--height` x `--width`; decoding is not part of either side.
+`stream`: `AVTStream.push`, which prepares and encodes the new frame and runs the head. `whole_model`: prepares the T
+frames of the window and runs the model on them. `whole_model_prepared`: the same, on frames that are prepared already.
+They take turns, `--repeats` times, on full windows, and must agree.
 """
 
 import argparse
@@ -41,8 +41,8 @@ def main(arguments: list[str] | None = None):
     if args.threads is not None:
         torch.set_num_threads(args.threads)
     device = args.device if args.device == "cpu" else torch.cuda.get_device_name(args.device)
-    about = {"threads": torch.get_num_threads(), "device": device, "dtype": args.dtype}
-    result = {"machine": describe_machine("torch", "transformers", **about), "windows": []}
+    settings = {"threads": torch.get_num_threads(), "device": device, "dtype": args.dtype}
+    result = {"machine": describe_machine("torch", "transformers", **settings), "windows": []}
     for num_layers in args.num_layers:
         for num_frames in args.num_frames:
             result["windows"].append(measure(args, num_layers, num_frames))

@@ -1,4 +1,4 @@
-"""Accuracy of students and readers where an answer counts only from when it is ready, for encoders of several sizes.
+"""Streaming accuracy of students and readers, whose answers count only once computed, for encoders of several sizes.
 
     avt-distill demo --output_dir demo_run --seeds 0
     avt-distill distill configs/demo/student.yaml --data_dir demo_run/kitchen --seeds 0 --evaluation_split test \\
@@ -6,11 +6,11 @@
     avt-distill fit_reader demo_run/large --inner_folds 3
     python -m benchmarks.streaming_accuracy demo_run/kitchen demo_run/students demo_run/large --threads 1
 
-Streaming accuracy (Furnari and Farinella, ICPR 2022; `avt_distill.metrics.streaming`): a model that is busy skips the
-frames that come meanwhile, and for an action that starts at s the newest answer that is ready at s - tau_a counts.
+Streaming accuracy (Furnari and Farinella, ICPR 2022; `avt_distill.metrics.streaming`): a busy model skips the frames
+that arrive meanwhile, and for an action that starts at s the newest answer that is ready at s - tau_a counts.
 
 `offline`: the windows end at s - tau_a exactly; from the score files of `fit_reader`. `no_runtime`: the newest answer
-of a stream that answers at each moment of the model's frame rate, as if it took no time: what the stride alone costs.
+of a stream that answers at each moment of the model's frame rate, as if it took no time: the cost of the stride alone.
 `streaming`: the same with the measured runtime, the median of all pushes but those of the first video. All moments'
 frames are pushed and all pushes answer. Decoding is not part of a push. `runtime_ms` is processor time, which with one
 thread hardly depends on what else the machine does; `elapsed_ms` is what a clock shows. `without_encoder`: streaming
@@ -86,8 +86,8 @@ class Streamed:
         rows = builder.rows(args.split)
         videos = list(dict.fromkeys(rows["video_id"]))[: args.num_videos]
         self.rows = rows[rows["video_id"].isin(videos) & (rows["action"] >= 0)]
-        about = read_record(folder / "results.json", "scores")["scores"]
-        names = {"student": about["model"].split(" + ")[0], "with its reader": about["model"]}
+        metadata = read_record(folder / "results.json", "scores")["scores"]
+        names = {"student": metadata["model"].split(" + ")[0], "with its reader": metadata["model"]}
         self.offline = self._offline(run, names[kind], args)
         self.encoding_s = 0.0
         self._time_encoder()
@@ -132,7 +132,7 @@ class Streamed:
         return scores, moments.tolist(), [video_id] * len(moments), times
 
     def accuracy(self, factor: float, *, with_encoder: bool = True) -> dict[str, float]:
-        """Returns top-1 and top-5 where the measured runtime is multiplied by a factor; 0 for none."""
+        """Returns top-1 and top-5 if the measured runtime is multiplied by a factor; 0 for none."""
         runtime_s = factor * (self.runtime_s if with_encoder else self.runtime_s - self.encoder_s)
         options = {"videos": self.rows["video_id"].to_numpy(), "window_videos": self.videos, "tau_a": self.config.tau_a}
         index = streaming_indices(self.rows["start_s"].to_numpy(), self.ends_s, runtime_s, **options)

@@ -1,16 +1,16 @@
-"""How anticipation falls off with tau_a on 50 Salads: student, distilled student, and with a reader.
+"""The anticipation curve over tau_a on 50 Salads: student, distilled student, and with a reader.
 
     python -m benchmarks.tau_curve runs/readers --features salads_memory --data_dir salads50 --output_dir runs/curve \
         --taus 1 2 3 5 --seeds 0 1
 
 The run is one of `avt-distill fit_reader configs/salads50/reader.yaml --folds all` at tau_a = 1 s. For each tau_a the
-same students are trained anew, without and with soft labels (`export_soft_labels --log_linear`, cross-fitted, of what
+same students are trained again, without and with soft labels (`export_soft_labels --log_linear`, cross-fitted, of what
 had begun by then), in `--output_dir`; finished ones are kept. The readers are those of the run: they answer at any
 tau_a, and pool with the run's weights. Points are of the rows that have an observed window at all tau_a; intervals of
 95 % are paired, over whole videos, hits averaged over seeds.
 
 - `student`, `distilled`: trained at each tau_a, as `distill` does.
-- `trained at 1 s`: the run's student, asked at another tau_a than it was trained at.
+- `trained at 1 s`: the run's student, evaluated at another tau_a than it was trained at.
 - `distilled + reader`: the distilled student and the run's reader.
 
 The frames are one a second, and segments begin at whole seconds: any tau_a from above 0 to 1 s observes the same

@@ -1,7 +1,6 @@
-"""Ring 1: the model, its configuration, time sampling, video reading, the processor, the reader, the pipeline and
-streams.
+"""The model, its configuration, time sampling, video reading, the processor, the reader, the pipeline and streams.
 
-Everything in this folder, and nothing else, travels with a checkpoint as remote code. Transformers finds the files by
+This folder, and nothing else, is copied into checkpoints as remote code. Transformers finds the files by
 following `from .name import ...` line by line, so the folder stays flat and every import between its files has that
 form.
 """
@@ -17,7 +16,8 @@ from .reader_avt import HistoryReader
 from .streaming_avt import AVTStream
 from .video_processing_avt import AVTVideoProcessor
 
-# For `pipeline("action-anticipation", model=model)` with a model object; checkpoints name their pipeline themselves.
+# Enables `pipeline("action-anticipation", model=model)` with a model object; checkpoints name their pipeline
+# themselves.
 PIPELINE_REGISTRY.register_pipeline(
     "action-anticipation", pipeline_class=ActionAnticipationPipeline, pt_model=AutoModel, type="video"
 )

@@ -1,4 +1,4 @@
-"""What the pipeline and streams share: how scores become an answer, and that model and processor observe alike."""
+"""Code shared by the pipeline and streams: from scores to answers, and the check that model and processor match."""
 
 import math
 
@@ -19,22 +19,22 @@ def answer_to(
     reader: HistoryReader | None = None,
     read_until_s: float | None = None,
 ) -> list[dict]:
-    """Returns what is asked for: the likeliest next actions, sequences of several, or a timeline.
+    """Returns the answer to a question: the likeliest next actions, sequences of several, or a timeline.
 
-    Where a threshold was fitted, entries of next actions also have `says`: the label of the likeliest, or `None` if it
-    is below the threshold.
+    If the calibration has a threshold, entries of next actions also have `says`: the label of the likeliest action, or
+    `None` if its probability is below the threshold.
 
     Args:
-        question (`Question`): It.
-        scores (`torch.Tensor` of shape `(K, A)`): Of the next action, and where there is no reader, of each further
-            step of the roll-out.
-        config (`AVTConfig`): Names the actions.
-        at_s (`float`, *optional*): When the answer is given; `None` where there is no clock.
-        reader (`HistoryReader`, *optional*): Has read the video up to that moment.
+        question (`Question`): What to answer, with how many candidates.
+        scores (`torch.Tensor` of shape `(K, A)`): Scores of the next action and, without a reader, of each further step
+            of the roll-out.
+        config (`AVTConfig`): The model's configuration, which names the actions.
+        at_s (`float`, *optional*): End of the observed window in seconds; `None` without a clock.
+        reader (`HistoryReader`, *optional*): A reader that has read the video up to that moment.
         read_until_s (`float`, *optional*): That moment on the reader's clock.
 
     Raises:
-        ValueError: where a score is not finite, and for a timeline without a clock.
+        ValueError: If a score is not finite, or a timeline is requested without a clock.
     """
     calibration = calibration_of(config, reader)
     scores = calibration.calibrated(scores)
@@ -50,7 +50,7 @@ def answer_to(
 
 
 def calibration_of(config, reader: HistoryReader | None) -> Calibration:
-    """Returns the calibration of what is answered with a reader, or by the model alone."""
+    """Returns the calibration of the answers with a reader, or of the model alone."""
     return Calibration(**(config.calibration if reader is None else reader.settings.calibration) or {})
 
 
@@ -98,11 +98,11 @@ def most_likely(logits: torch.Tensor, config, top_k: int) -> list[dict]:
 
     Args:
         logits (`torch.Tensor` of shape `(A,)`): Scores of the actions.
-        config (`AVTConfig`): Names them.
+        config (`AVTConfig`): The model's configuration, which names the actions.
         top_k (`int`): How many to return, at most.
 
     Raises:
-        ValueError: where a score is not finite: softmax would answer NaN, or make one action certain.
+        ValueError: If a score is not finite: softmax would return NaN, or make one action certain.
     """
     check_scores(logits)
     scores, actions = logits.float().softmax(-1).topk(min(top_k, len(logits)))
@@ -127,12 +127,13 @@ def _named(action: int, config) -> dict:
 
 
 def observed_for(entry: dict, window: dict) -> dict:
-    """Returns what an entry has of its window: when the action starts only if it is the next one, `tau_a` later."""
+    """Returns the fields of a window that an entry carries; `starts_at_s` only if the entry is about the next
+    action."""
     return {name: value for name, value in window.items() if name != "starts_at_s" or "starts_in_s" in entry}
 
 
 def check_observed_alike(video_processor, config):
-    """Raises `ValueError` where a processor samples other moments than the model was trained on."""
+    """Raises `ValueError` if a processor samples different moments than the model was trained on."""
     for name in ("num_frames", "frame_rate", "tau_o", *CLIP_CONTRACT):
         ours, models = getattr(video_processor, name), getattr(config, name)
         if ours != models:
@@ -147,8 +148,8 @@ def described_history(history: list[dict], config) -> list[dict]:
 
 
 def check_can_read(model):
-    """Raises `ValueError` for a model whose reader is asked for and does not exist."""
+    """Raises `ValueError` if a model has no reader."""
     if model.reader is None:
         raise ValueError(
-            "reader is True, but the checkpoint has none: fit one with avt-distill fit_reader, or do not ask for it."
+            "reader is True, but the checkpoint has none: fit one with avt-distill fit_reader, or leave reader out."
         )

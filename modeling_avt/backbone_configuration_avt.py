@@ -15,7 +15,7 @@ def checked_backbone(name: str, value: Any) -> PretrainedConfig | None:
     """Returns the configuration of an image or video model, given as one or as a dict.
 
     Raises:
-        ValueError: for what is no such configuration.
+        ValueError: If `value` is not such a configuration.
     """
     if value is None or isinstance(value, PretrainedConfig):
         return value
@@ -45,12 +45,13 @@ def backbone_width(backbone_config: PretrainedConfig) -> int:
     if getattr(backbone_config, "hidden_sizes", None):
         return backbone_config.hidden_sizes[-1]
     raise ValueError(
-        f"The configuration of a '{backbone_config.model_type}' backbone names no width: give it as feature_dim."
+        f"The configuration of a '{backbone_config.model_type}' backbone does not state its width: pass it as "
+        "feature_dim."
     )
 
 
 def is_video_model(backbone_config: PretrainedConfig | None) -> bool:
-    """Whether a backbone encodes clips, and not single frames."""
+    """Whether a backbone encodes clips rather than single frames."""
     return type(backbone_config) in MODEL_FOR_VIDEO_CLASSIFICATION_MAPPING
 
 
@@ -66,7 +67,7 @@ def clip_length(backbone_config: PretrainedConfig) -> int:
 
 
 def clip_problem(backbone_config: PretrainedConfig, num_frames: int) -> str | None:
-    """Returns why a video model cannot see clips of a length, if so, as the end of a sentence."""
+    """Returns why a video model cannot encode clips of this length, as the end of a sentence; `None` if it can."""
     kind, fixed = backbone_config.model_type, getattr(backbone_config, "num_frames", num_frames)
     if fixed != num_frames:  # learned positions
         return f"this '{kind}' sees clips of {fixed} (num_frames of its configuration)"
@@ -78,5 +79,5 @@ def clip_problem(backbone_config: PretrainedConfig, num_frames: int) -> str | No
 
 
 def has_predictor(backbone_config: Any) -> bool:
-    """Whether a backbone brings a predictor of the tokens of moments that it has not seen."""
+    """Whether a backbone has a predictor of the tokens of future moments, as V-JEPA 2 has."""
     return getattr(backbone_config, "model_type", None) == "vjepa2"

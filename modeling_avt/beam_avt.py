@@ -1,8 +1,8 @@
-"""Hypotheses about what a video has shown, carried from frame to frame: the arithmetic of a `HistoryReader`.
+"""Beam search over hypotheses about what a video has shown: the arithmetic of a `HistoryReader`.
 
-A hypothesis is a text state, which is what the transition model reads of a history, and how far its last action is.
-`Reading.update` moves all of them by one frame: each continues or starts an action, equal text states are merged and
-their weights summed, and the likeliest are kept.
+A hypothesis is a text state (the part of a history that the transition model reads) and the progress of its last
+action. `Reading.update` moves all of them by one frame: each continues or starts an action, equal text states are
+merged and their weights summed, and the likeliest are kept.
 """
 
 import math
@@ -16,17 +16,17 @@ from .configuration_avt import ReaderSettings
 from .transitions_avt import LogLinearTransitions, NGramTransitions
 
 STARTS_PER_HYPOTHESIS = 4  # starts kept a frame, in beams, before equal ones are merged
-HISTORY_LENGTH = 64  # actions that each hypothesis remembers with their times; what decides is remembered for ever
-LONGEST_GAP = 1000  # moments without evidence that are walked through; longer ones change nothing more
+HISTORY_LENGTH = 64  # actions stored with their times for each hypothesis; text states are kept without limit
+LONGEST_GAP = 1000  # moments without evidence that are simulated; the state has converged by then
 
 
 class Tables:
     """A reader's buffers as numpy arrays, ready for the arithmetic of one video.
 
     Args:
-        settings (`ReaderSettings`): The reader's.
-        transitions (`NGramTransitions` or `LogLinearTransitions`): The reader's.
-        buffers (`dict[str, torch.Tensor]`): The reader's own, by name: see `HistoryReader`.
+        settings (`ReaderSettings`): The reader's settings.
+        transitions (`NGramTransitions` or `LogLinearTransitions`): The reader's transition model.
+        buffers (`dict[str, torch.Tensor]`): The reader's own buffers by name: see `HistoryReader`.
     """
 
     def __init__(
@@ -67,7 +67,7 @@ class Tables:
 
 @dataclass
 class Beam:
-    """C hypotheses, and of each what the arithmetic needs."""
+    """C hypotheses as parallel arrays, one row each."""
 
     log_weights: np.ndarray  # (C, 1 + R): in the gap after its last action, and in each phase of it
     last: np.ndarray  # (C, L): the last actions, A where there are none
@@ -87,7 +87,7 @@ class Beam:
 
 
 def _nothing_done(tables: Tables) -> Beam:
-    """Returns the one hypothesis that no action has begun."""
+    """Returns a beam with the single hypothesis that no action has begun."""
     length, parts = max(1, tables.transitions.length), tables.transitions.num_parts
     last = np.full((1, length), tables.num_actions, dtype=np.int64)
     past = np.zeros((1, parts), dtype=bool)
@@ -135,7 +135,7 @@ class Reading:
         return self.start_s + (self.num_frames - 1) / self.tables.settings.frame_rate
 
     def update(self, frame: np.ndarray, steps: int):
-        """Takes `steps` moments, of which the last shows a frame."""
+        """Advances by `steps` moments, of which only the last has a frame."""
         beam = self._ahead(steps - 1)
         log_posterior = frame - log_sum(frame)
         evidence = self.tables.settings.evidence_weight * (log_posterior - self.tables.log_prior)
@@ -189,7 +189,7 @@ class Reading:
         return np.stack(shown)
 
     def _ahead(self, steps: int) -> Beam:
-        """Returns the beam some moments ahead, in which no frame is seen."""
+        """Returns the beam some moments ahead, without evidence."""
         beam = self.beam
         for step in range(max(0, steps - LONGEST_GAP), steps):
             beam = self._without_evidence(beam, step)
@@ -201,12 +201,13 @@ class Reading:
         return self._moment_later(beam, nothing, self.num_frames + moment)[0]
 
     def _per_action(self, beam: Beam, log_shares: np.ndarray) -> np.ndarray:
-        """Returns the probability of each action, where hypotheses have these log shares `(C,)`: `(A,)`."""
+        """Returns the probability of each action, if hypotheses have these log shares `(C,)`: `(A,)`."""
         logs = log_shares[:, None] + beam.log_probs
         shares = np.exp(logs - logs.max())
         sums = np.bincount(beam.followers.ravel(), shares.ravel(), minlength=self.tables.num_actions)
         if self.tables.num_followers < self.tables.num_actions:
-            # What hypotheses expect beside their likeliest followers goes to actions as frequent as they are in frames.
+            # The probability outside each hypothesis's likeliest followers is spread in proportion to how often frames
+            # show each action.
             rest = np.exp(log_shares - logs.max()).sum() - shares.sum()
             sums += max(rest, 0.0) * np.exp(self.tables.log_prior[:-1] - log_sum(self.tables.log_prior[:-1]))
         return sums / sums.sum()
@@ -271,7 +272,8 @@ class Reading:
     def _hypotheses(
         self, beam: Beam, members: "_Members", first: np.ndarray, heaviest: np.ndarray, moment: int
     ) -> Beam:
-        """Returns hypotheses that are these members, on the paths of the heaviest of each; weights are to be set."""
+        """Returns one hypothesis per group of members, on the path of its heaviest member; the caller sets the
+        weights."""
         later, new = beam.select(members.sources[first]), members.begins[first]
         if new.any():
             states = self._text_states(beam, members.sources[first[new]], members.actions[first[new]])
@@ -285,7 +287,7 @@ class Reading:
         return later
 
     def _text_states(self, beam: Beam, sources: np.ndarray, actions: np.ndarray):
-        """Returns the text states where hypotheses start actions: set keys `(N,)`, last `(N, L)`, past `(N, P)`."""
+        """Returns the text states after hypotheses start actions: set keys `(N,)`, last `(N, L)`, past `(N, P)`."""
         last = np.concatenate([beam.last[sources, 1:], actions[:, None]], axis=1)
         set_keys, past = _with_parts(self.tables, beam.set_keys[sources], beam.past[sources], actions)
         return set_keys, last, past

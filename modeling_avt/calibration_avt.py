@@ -1,4 +1,4 @@
-"""How sure a checkpoint may be of its answers, and when it says nothing: fitted on videos that were held out."""
+"""Calibrated probabilities of a checkpoint's answers, and the threshold below which an answer is withheld."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, fields
@@ -11,18 +11,18 @@ from .rules_avt import Number, OrNone, shown
 
 @dataclass(frozen=True)
 class Calibration:
-    """What turns scores into probabilities that can be relied on: the fields of `AVTConfig.calibration`.
+    """Calibration of a checkpoint's scores, fitted on held-out videos: the fields of `AVTConfig.calibration`.
 
     Args:
         temperature (`float`, *optional*, defaults to 1.0): Divides scores before the softmax.
         error_rate (`float`, *optional*): Share of the answers that may be wrong. `None`: answers are never withheld.
-        threshold (`float`, *optional*): Probability of the likeliest action from which on an answer is given. `None`
+        threshold (`float`, *optional*): Lowest probability of the likeliest action at which an answer is given. `None`
             with an `error_rate`: no threshold was found to keep it, so every answer is withheld.
         delta (`float`, *optional*): Probability, over the videos that the threshold was chosen on, that it does not
             keep the `error_rate`.
 
     Raises:
-        ValueError: for values out of range.
+        ValueError: If a value is out of range.
     """
 
     temperature: float = 1.0
@@ -35,11 +35,11 @@ class Calibration:
             object.__setattr__(self, name, rule(f"The calibration's {name}", getattr(self, name)))
 
     def calibrated(self, scores: torch.Tensor) -> torch.Tensor:
-        """Returns scores `(..., A)` of which the softmax is calibrated."""
+        """Returns `scores / temperature`, `(..., A)`, whose softmax is calibrated (Guo et al., ICML 2017)."""
         return scores if self.temperature == 1 else scores / self.temperature
 
     def says(self, score: float) -> bool:
-        """Returns whether an answer of this probability is given."""
+        """Returns whether an answer with this probability is given rather than withheld."""
         return self.error_rate is None or (self.threshold is not None and score >= self.threshold)
 
 
@@ -53,7 +53,7 @@ RULES: dict[str, Callable[[str, Any], Any]] = {
 
 
 def calibration_or_none(name: str, value: Any) -> dict | None:
-    """Returns the fields of a `Calibration`, checked; refuses names that are none."""
+    """Returns the checked fields of a `Calibration`; raises `ValueError` for unknown names."""
     if value is None:
         return None
     known = [field.name for field in fields(Calibration)]

@@ -1,6 +1,6 @@
 """Configuration of the Anticipative Video Transformer (AVT, Girdhar and Grauman, ICCV 2021)."""
 
-# First, as it refuses releases that are too old for what follows.
+# First: it raises a clear error on releases that are too old for the imports below.
 from .versions_avt import MINIMUM_OF_VIDEO_CLASSIFICATION, check_versions
 
 # isort: split
@@ -55,23 +55,24 @@ WAYS_TO_LOAD = {
 
 @dataclass(frozen=True)
 class ReaderSettings:
-    """What a `HistoryReader` is, but for its tables: the fields of `AVTConfig.reader`.
+    """Settings of a `HistoryReader` without its tables: the fields of `AVTConfig.reader`.
 
     Args:
         frame_rate (`float`): Frames read per second, from the beginning of the video on.
-        transitions (`dict`): `kind` and sizes of the transition model: see `transitions_avt`.
-        actions (`str`): `actions_digest` of the label names that it was fitted on.
+        transitions (`dict`): `kind` and sizes of the transition model; see `transitions_avt`.
+        actions (`str`): `actions_digest` of the label names that the reader was fitted on.
         evidence_weight (`float`): Kappa, the weight of a frame's log posterior minus log prior: below 1, as
-            neighbouring frames are not independent.
+            neighboring frames are not independent.
         fusion_weights (`list[float]`): Weights of the model's and of the reader's log probabilities in an answer.
-        num_phases (`int`, *optional*, defaults to 1): R, phases of an action: the larger, the less its length varies.
+        num_phases (`int`, *optional*, defaults to 1): R, phases of an action. The more phases, the less its length
+            varies.
         beam (`int`, *optional*, defaults to 200): Hypotheses C kept after each frame.
         followers (`int`, *optional*): Likeliest next actions n of each hypothesis that are followed. Default: all.
         min_start (`float`, *optional*, defaults to 1e-6): Starts of a smaller probability are dropped.
-        calibration (`dict`, *optional*): Of what the model and the reader answer together: see `Calibration`.
+        calibration (`dict`, *optional*): Calibration of the pooled answers of model and reader; see `Calibration`.
 
     Raises:
-        ValueError: for values out of range.
+        ValueError: If a value is out of range.
     """
 
     frame_rate: float
@@ -91,12 +92,12 @@ class ReaderSettings:
 
     @classmethod
     def from_config(cls, reader: dict) -> "ReaderSettings":
-        """Returns the settings in `config.reader`; refuses names that are none."""
+        """Returns the settings in `config.reader`; raises `ValueError` for unknown or missing names."""
         known = [field.name for field in fields(cls)]
         if unknown := sorted(set(reader) - set(known)):
             raise ValueError(f"config.reader has '{unknown[0]}': give some of {known}.")
         if missing := [field.name for field in fields(cls) if field.default is MISSING and field.name not in reader]:
-            raise ValueError(f"config.reader lacks '{missing[0]}': let avt-distill fit_reader write it.")
+            raise ValueError(f"config.reader lacks '{missing[0]}': write it with avt-distill fit_reader.")
         return cls(**reader)
 
 
@@ -123,15 +124,13 @@ def _words(name: str, value: Any) -> list[str]:
 
 
 def _two_weights(name: str, value: Any) -> list[float]:
-    """Returns the weights of a model and its reader, of which one may be 0."""
+    """Returns the checked weights of a model and its reader, one of which may be 0."""
     try:
         weights = [WEIGHT(name, weight) for weight in value] if isinstance(value, (list, tuple)) else []
     except ValueError:
         weights = []
     if len(weights) != 2 or not any(weights):
-        raise ValueError(
-            f"{name} are {shown(value)}: give two numbers, 0 or more, one of the model and one of the reader."
-        )
+        raise ValueError(f"{name} are {shown(value)}: give two numbers, 0 or more, the model's and the reader's.")
     return weights
 
 
@@ -150,12 +149,14 @@ READER_RULES: dict[str, Callable[[str, Any], Any]] = {
 
 
 def actions_digest(actions: Sequence[str]) -> str:
-    """Returns a digest of the actions' names in order of their ids, which identifies a label space."""
+    """Returns 16 hexadecimal digits of the SHA-256 of the actions' names in order of id, which identify a label
+    space."""
     return hashlib.sha256("\0".join(actions).encode()).hexdigest()[:16]
 
 
 class _SubConfigs:
-    """`sub_configs` of the class, and of what has a backbone: transformers 4 fails on one that is `None`."""
+    """`sub_configs`, empty without a backbone: transformers 4 cannot save or print a sub-configuration that is
+    `None`."""
 
     def __get__(self, config, _) -> dict[str, type]:
         has_none = config is not None and config.backbone_config is None
@@ -163,90 +164,94 @@ class _SubConfigs:
 
 
 class AVTConfig(PretrainedConfig):
-    """What an AVT checkpoint is: frame encoder, causal head, label maps and the time contract it was trained under.
+    """Configuration of an AVT checkpoint: frame encoder, causal head, label maps and the time contract of its training.
 
     The defaults are AVT-b on EPIC-Kitchens-100 (ViT-B/16 and a 6-layer, 2048-wide head over 10 frames at 1 frame/s).
 
     Args:
         backbone_config (`PretrainedConfig` or `dict`, *optional*, defaults to ViT-B/16 at 224 px): Configuration of any
-            Hugging Face image model, run on each frame, or video model, run on the clip that ends there. `None`: the
-            model has no backbone and takes `video_features` of width `feature_dim`.
-        feature_dim (`int`, *optional*): Width D of one moment's feature. Read off `backbone_config` where that names a
-            width; required without a backbone.
-        clip_num_frames (`int`, *optional*): Frames L of the clip that a video model sees at each sampled moment.
-            Default: as many as `backbone_config` says that it was trained on. `None` for image models.
+            Hugging Face image model, run on each frame, or video model, run on the clip that ends at each frame.
+            `None`: the model has no backbone and accepts `video_features` of width `feature_dim`.
+        feature_dim (`int`, *optional*): Width D of one moment's feature. Default: the width that `backbone_config`
+            states. Required without a backbone.
+        clip_num_frames (`int`, *optional*): Frames L of the clip that a video model encodes at each sampled moment.
+            Default: the number of frames in `backbone_config`. `None` for image models.
         clip_frame_rate (`float`, *optional*, defaults to 8.0): Frames per second within a clip.
-        use_predictor (`bool`, *optional*, defaults to `False`): Let V-JEPA 2's own predictor add what it expects to see
-            `tau_a` after the clip: the features' later half, or for a probe further tokens.
-        feature_encoder (`dict`, *optional*): Of a model without backbone, what made the features that it was trained
-            on, as the feature store records it: `avt-distill attach_encoder` makes it the backbone.
+        use_predictor (`bool`, *optional*, defaults to `False`): Whether to append the output of V-JEPA 2's own
+            predictor for `tau_a` seconds after the clip: the second half of each feature, or further tokens for a
+            probe.
+        feature_encoder (`dict`, *optional*): For a model without a backbone, the encoder of the features that it was
+            trained on, as recorded by the feature store. `avt-distill attach_encoder` turns it into the backbone.
         intermediate_dim (`int`, *optional*):
             Width C of a bias-free linear map applied to the frame features first. `None`: no map, C = D.
-        head_type (`str`, *optional*, defaults to `"avt"`): What anticipates. `"avt"`: AVT's causal head over one
-            feature a moment. `"probe"`: an attentive probe over all tokens of the window, with one query for each label
-            type, as V-JEPA 2's evaluation does (Assran et al., 2025). It has none of the parts that the fields
-            `head_*`, `intermediate_dim`, `classify_last_frame` and `classify_past` describe.
+        head_type (`str`, *optional*, defaults to `"avt"`): The part that anticipates. `"avt"`: AVT's causal head over
+            one feature per moment. `"probe"`: an attentive probe over all tokens of the window, with one query per
+            label type, as in V-JEPA 2's evaluation (Assran et al., 2025). The fields `head_*`, `intermediate_dim`,
+            `classify_last_frame` and `classify_past` do not apply to a probe.
         head_hidden_size (`int`, *optional*, defaults to 2048): Width of the causal head (GPT-2's `n_embd`).
         head_num_layers (`int`, *optional*, defaults to 6): Number of GPT-2 blocks.
-        head_num_heads (`int`, *optional*, defaults to 4): Attention heads of each block.
-        head_num_positions (`int`, *optional*, defaults to 1024): Learned positions: the limit of observed frames plus
-            rolled-out steps.
+        head_num_heads (`int`, *optional*, defaults to 4): Number of attention heads in each block.
+        head_num_positions (`int`, *optional*, defaults to 1024): Number of learned positions: the maximum of observed
+            frames plus rolled-out steps.
         head_dropout (`float`, *optional*, defaults to 0.1): GPT-2's residual, embedding and attention dropout.
-        classifier_dropout (`float`, *optional*, defaults to 0.2): Dropout before the classifiers.
-        probe_num_layers (`int`, *optional*, defaults to 4): Layers of the probe, the last of which is the
+        classifier_dropout (`float`, *optional*, defaults to 0.2): Dropout probability before the classifiers.
+        probe_num_layers (`int`, *optional*, defaults to 4): Number of layers in the probe, the last of which is the
             cross-attention of its queries.
-        probe_num_heads (`int`, *optional*, defaults to 16): Attention heads of each.
+        probe_num_heads (`int`, *optional*, defaults to 16): Number of attention heads in each of these layers.
         num_frames (`int`, *optional*, defaults to 10): Frames T in the observed window, at most 65,536.
         frame_rate (`float`, *optional*, defaults to 1.0): Frames sampled per second, at most 1,000.
         tau_a (`float`, *optional*, defaults to 1.0): Seconds between the end of the observed window and the start of
             the action.
         tau_o (`float`, *optional*, defaults to 10.0): Length of the observed window in seconds.
-        standardize_features (`bool`, *optional*, defaults to `False`): Shift and scale each column of the frame
-            features first, by the checkpoint's own `feature_mean` and `feature_deviation`, measured on training videos.
-        feature_dropout (`float`, *optional*, defaults to 0.0): Dropout of whole columns of the head's input, the same
-            over a window. Neither the recognizer nor the last frame's classifier has it.
-        classify_last_frame (`bool`, *optional*, defaults to `False`): Add a linear classifier of the last observed
-            frame's own feature to the head's scores of actions: a path around the head, which can begin as a logistic
-            probe.
-        recognizes_frames (`bool`, *optional*, defaults to `False`): Classify what each observed frame itself shows, an
-            action or, as class A, the background (`frame_logits`).
+        standardize_features (`bool`, *optional*, defaults to `False`): Whether to first standardize each column of the
+            frame features with the checkpoint's buffers `feature_mean` and `feature_deviation`, measured on training
+            videos.
+        feature_dropout (`float`, *optional*, defaults to 0.0): Dropout probability of whole columns of the head's
+            input, shared by all frames of a window. It does not apply to the recognizer or the last frame's classifier.
+        classify_last_frame (`bool`, *optional*, defaults to `False`): Whether to add the scores of a linear classifier
+            of the last observed frame's feature to the head's action scores: a path around the head, which can be
+            initialized with a logistic probe.
+        recognizes_frames (`bool`, *optional*, defaults to `False`): Whether to classify what each observed frame itself
+            shows: an action or, as class A, the background (`frame_logits`).
         recognizer_feature_dim (`int`, *optional*): Width of the leading columns of the frame features that the
-            recognizer reads, where later ones are memory of what was before. Default: all.
-        head_feature_dim (`int`, *optional*): Width of the trailing columns that all else reads. Default: all.
+            recognizer reads, if later columns hold memory of earlier frames. Default: all.
+        head_feature_dim (`int`, *optional*): Width of the trailing columns of the frame features that all other parts
+            read. Default: all.
         classify_past (`bool`, *optional*, defaults to `True`): Whether the classifiers also run on the observed frames
             (`past_logits`).
         label_types (`list[str]`, *optional*, defaults to `["action"]`):
-            What is classified: `"action"`, and if wanted `"verb"` and `"noun"`.
+            What to classify: `"action"`, and optionally `"verb"` and `"noun"`.
         verb_id2label, noun_id2label (`dict[int, str]`, *optional*): Names of the verbs and nouns, ids 0..N-1.
         action_to_verb_noun (`list[list[int]]`, *optional*): `[verb id, noun id]` of each action, in order of action id.
-        use_class_mappings (`bool`, *optional*, defaults to `False`): Verb and noun logits are the sums of the logits of
-            their actions (AVT's `use_cls_mappings`) instead of classifiers of their own.
+        use_class_mappings (`bool`, *optional*, defaults to `False`): Whether verb and noun logits are the sums of the
+            logits of their actions (AVT's `use_cls_mappings`) instead of the outputs of separate classifiers.
         num_future_actions (`int`, *optional*, defaults to 1): Z. Above 1, the first Z steps of the roll-out are trained
-            to be the next Z actions one after another, whenever each starts: `future_labels`. Not for a probe.
-        future_loss_weight (`float`, *optional*, defaults to 1.0): Weight of the loss of the actions after the next one
-            in `loss`, a mean over those that are known.
+            to predict the next Z actions in order, whenever each starts (`future_labels`). Not supported by a probe.
+        future_loss_weight (`float`, *optional*, defaults to 1.0): Weight in `loss` of the loss of the actions after the
+            next one, a mean over the known ones.
         past_loss_weight (`float`, *optional*, defaults to 1.0): Weight of the past-action loss in `loss`.
         feature_loss_weight (`float`, *optional*, defaults to 1.0): Weight of the future-feature loss in `loss`.
         frame_loss_weight (`float`, *optional*, defaults to 1.0): Weight of the frame recognizer's loss in `loss`.
         past_loss_normalizer (`str`, *optional*, defaults to `"labelled"`): `"labelled"`: the past-action loss is the
-            mean over labelled frames. `"all"`: its sum is divided by the number of all frames, as the reference does
-            (func/train.py:213), so that a video with few labelled frames counts less.
+            mean over labeled frames. `"all"`: its sum is divided by the number of all frames, as the reference does
+            (func/train.py:213), so that a video with few labeled frames counts less.
         initializer_range (`float`, *optional*, defaults to 0.01): Standard deviation of the linear layers at
-            initialisation.
-        reader (`dict`, *optional*): Settings of a `HistoryReader`, whose tables are in the checkpoint; needs
-            `recognizes_frames`. See `ReaderSettings`; `avt-distill fit_reader` writes it.
+            initialization.
+        reader (`dict`, *optional*): Settings of a `HistoryReader`, whose tables are stored in the checkpoint; see
+            `ReaderSettings`. Requires `recognizes_frames`. Written by `avt-distill fit_reader`.
         calibration (`dict`, *optional*): Temperature of the model's answers without a reader, and the threshold below
-            which an answer is withheld; pipelines and streams apply both. See `Calibration`; `calibrate` and
-            `fit_reader` of `avt-distill` write it.
+            which an answer is withheld; pipelines and streams apply both. See `Calibration`. Written by `calibrate` and
+            `fit_reader` of `avt-distill`.
         id2label (`dict[int, str]`, *optional*): Names of the A actions, ids 0..A-1, which may be text, as in JSON.
-            `label2id` follows it, or may be given instead; `num_labels=A` alone gives `LABEL_0`, ...
+            `label2id` is derived from it, or may be given instead; `num_labels=A` alone gives `LABEL_0`, ...
+        kwargs: Further fields of `PretrainedConfig`.
 
-    `from_pretrained` with other actions leaves out the checkpoint's `action_to_verb_noun`, and says so, unless it is
-    given anew: the old map describes the old actions.
+    `from_pretrained` with other actions drops the checkpoint's `action_to_verb_noun`, which describes the old actions,
+    and logs a warning, unless a new map is passed.
 
     Raises:
-        ValueError: for a field out of range, when it is set too, and where fields contradict each other, naming the
-            field, the value and what is accepted.
+        ValueError: If a field is out of range, also when it is set later, or fields contradict each other. The message
+            names the field, the value and what is accepted.
     """
 
     model_type = "avt"
@@ -256,7 +261,7 @@ class AVTConfig(PretrainedConfig):
         "num_hidden_layers": "head_num_layers",
         "num_attention_heads": "head_num_heads",
     }
-    # What `Trainer` must not gather over a whole evaluation set: large, or not per example.
+    # `Trainer` must not gather these over a whole evaluation set: they are large, or not per example.
     keys_to_ignore_at_inference = [
         "past_logits",
         "frame_logits",
@@ -322,7 +327,7 @@ class AVTConfig(PretrainedConfig):
         num_labels: int | None = None,
         **kwargs,
     ):
-        # Transformers only warns where these contradict each other.
+        # Settled here because transformers only warns if these contradict each other, and lets `num_labels` win.
         id2label = settled_labels(id2label, label2id, num_labels) or {0: "LABEL_0", 1: "LABEL_1"}
         label2id = {label: index for index, label in id2label.items()}
         self.backbone_config = backbone_config
@@ -380,7 +385,7 @@ class AVTConfig(PretrainedConfig):
     __hash__ = None  # pyright: ignore[reportAssignmentType]  fields change
 
     def _follow_backbone(self, backbone_config: PretrainedConfig):
-        """Sets the fields that were not given to what a backbone has."""
+        """Fills in the fields that were not given from a backbone's configuration."""
         if self.clip_num_frames is None and is_video_model(backbone_config):
             self.clip_num_frames = clip_length(backbone_config)
         if self.feature_dim is None:
@@ -388,7 +393,7 @@ class AVTConfig(PretrainedConfig):
             self.feature_dim = backbone_width(backbone_config) * (2 if has_two_parts else 1)
 
     def __setattr__(self, name: str, value: Any):
-        """Checks a field by `FIELD_RULES` wherever it is set, by the constructor and from JSON too."""
+        """Checks a field by `FIELD_RULES` whenever it is set, including by the constructor and from JSON."""
         name = type(self).attribute_map.get(name, name)
         rule = FIELD_RULES.get(name)
         value = value if rule is None else rule(name, value)
@@ -401,7 +406,7 @@ class AVTConfig(PretrainedConfig):
         """Returns the fields of a checkpoint; see `PretrainedConfig.get_config_dict`.
 
         Raises:
-            ImportError: for a built-in pipeline that would show the model other frames than it observes.
+            ImportError: If a built-in pipeline would show the model other frames than it observes.
         """
         if kwargs.get("_from_pipeline") == "video-classification":
             of = "Use pipeline('action-anticipation'): pipeline('video-classification')"
@@ -411,20 +416,23 @@ class AVTConfig(PretrainedConfig):
     @classmethod
     def from_dict(cls, config_dict, **kwargs):
         if not isinstance(config_dict, dict):
-            raise ValueError(f"config.json holds a {type(config_dict).__name__}: give the one that was saved.")
-        # Transformers only warns, and fills a model of ours with random weights.
+            raise ValueError(
+                f"config.json holds a {type(config_dict).__name__} instead of an object: give the file that "
+                "save_pretrained wrote."
+            )
+        # Transformers only warns about another model type, and would return a model with random weights.
         if config_dict.get("model_type", cls.model_type) != cls.model_type:
             raise ValueError(
                 f"The checkpoint is of type '{config_dict['model_type']}', not '{cls.model_type}': give one that "
                 "AVTForAnticipation.save_pretrained wrote (an image model can be its backbone_config)."
             )
-        # What a caller gives goes through the constructor; transformers would set one field after the other. Only a
-        # backbone's configuration is left to it, which merges the two.
+        # The caller's fields go through the constructor, which checks them together; transformers would set one after
+        # the other. Only a backbone's configuration is left to transformers, which merges the two.
         given = {name: kwargs.pop(name) for name in FIELD_RULES if name in kwargs and name != "backbone_config"}
         return super().from_dict(with_given(config_dict, given), **kwargs)
 
     def save_pretrained(self, *args, **kwargs):
-        """Saves the configuration, after checking it: see `PretrainedConfig.save_pretrained`."""
+        """Checks the configuration and saves it; see `PretrainedConfig.save_pretrained`."""
         self.check_consistency()
         super().save_pretrained(*args, **kwargs)
 
@@ -435,10 +443,10 @@ class AVTConfig(PretrainedConfig):
         return {label_type: len(maps[label_type]) for label_type in self.label_types}
 
     def check_consistency(self):
-        """Raises `ValueError` where fields contradict each other.
+        """Raises `ValueError` if fields contradict each other.
 
-        Runs at construction, and again when a model is built or a configuration saved, as fields can be set, and dicts
-        changed, in between.
+        Called at construction, and again when a model is built or a configuration is saved, since fields and dicts can
+        be changed in between.
         """
         for name, rule in FIELD_RULES.items():
             rule(name, getattr(self, name))
@@ -455,19 +463,20 @@ class AVTConfig(PretrainedConfig):
         unknown = [t for t in self.label_types if t not in LABEL_TYPES]
         if unknown or "action" not in self.label_types or len(set(self.label_types)) < len(self.label_types):
             raise ValueError(
-                f"label_types is {self.label_types}: give 'action' and, if wanted, 'verb' and 'noun', each once."
+                f"label_types is {self.label_types}: give 'action' and, optionally, 'verb' and 'noun', each once."
             )
         for label_type in ("verb", "noun"):
             if label_type in self.label_types and getattr(self, f"{label_type}_id2label") is None:
                 raise ValueError(
-                    f"label_types asks for '{label_type}' but {label_type}_id2label is None: give the names."
+                    f"label_types has '{label_type}', but {label_type}_id2label is None: give the names of the "
+                    f"{label_type}s."
                 )
         if self.action_to_verb_noun is not None:
             self._check_action_map(self.action_to_verb_noun)
         elif self.use_class_mappings:
             raise ValueError(
                 "use_class_mappings needs action_to_verb_noun, the [verb id, noun id] of each action: pass it with "
-                "the names of verbs and nouns, or use_class_mappings=False for classifiers of their own."
+                "the names of verbs and nouns, or use_class_mappings=False for separate classifiers."
             )
 
     def _check_action_map(self, pairs: Collection[Sequence[int]]):
@@ -488,12 +497,12 @@ class AVTConfig(PretrainedConfig):
     def _check_reader(self, reader: ReaderSettings):
         if not self.recognizes_frames:
             raise ValueError(
-                "reader is set, but recognizes_frames is not: a reader reads what frames are recognized as."
+                "reader is set, but recognizes_frames is not: a reader needs recognized frames, so set both or neither."
             )
         if reader.actions != actions_digest(self.action_names):
             raise ValueError(
-                f"The reader was fitted on other actions than the {self.num_labels} of id2label: its answers would be "
-                "of wrong actions. Pass reader=None to leave it out, and fit another with avt-distill fit_reader."
+                f"The reader was fitted on other actions than the {self.num_labels} of id2label, so its answers would "
+                "name wrong actions: pass reader=None to drop it, and fit a new one with avt-distill fit_reader."
             )
 
     @property
@@ -513,7 +522,7 @@ class AVTConfig(PretrainedConfig):
 
     @property
     def clips(self) -> Clips:
-        """What the encoder sees of each moment."""
+        """The clips that the encoder sees, one at each sampled moment."""
         return Clips(self.clip_num_frames, self.clip_frame_rate)
 
     @property
@@ -522,7 +531,7 @@ class AVTConfig(PretrainedConfig):
         return self.clips.window(self.num_frames, self.frame_rate)
 
     def _check_backbone(self):
-        backbone_config: Any = self.backbone_config  # a dict no longer: see `FIELD_RULES`
+        backbone_config: Any = self.backbone_config  # no longer a dict: see `FIELD_RULES`
         if self.clip_num_frames is not None and not is_video_model(backbone_config):
             kind = "there is no backbone" if backbone_config is None else f"a '{backbone_config.model_type}' is not one"
             raise ValueError(f"clip_num_frames is {self.clip_num_frames}, but only video models see clips, and {kind}.")
@@ -536,7 +545,8 @@ class AVTConfig(PretrainedConfig):
     def _check_probe(self):
         if self.feature_dim is not None and self.feature_dim % self.probe_num_heads:
             raise ValueError(
-                f"feature_dim={self.feature_dim} is not divisible by probe_num_heads={self.probe_num_heads}."
+                f"feature_dim={self.feature_dim} is not divisible by probe_num_heads={self.probe_num_heads}: give a "
+                "number of heads that divides it."
             )
         unused = ("intermediate_dim", "head_feature_dim", "standardize_features", "feature_dropout")
         for name in (*unused, "classify_last_frame"):
@@ -548,21 +558,23 @@ class AVTConfig(PretrainedConfig):
     def _check_dimensions(self):
         if self.head_hidden_size % self.head_num_heads:
             raise ValueError(
-                f"head_hidden_size={self.head_hidden_size} is not divisible by head_num_heads={self.head_num_heads}."
+                f"head_hidden_size={self.head_hidden_size} is not divisible by head_num_heads={self.head_num_heads}: "
+                "give a number of heads that divides it."
             )
         if self.num_frames > self.head_num_positions:
             raise ValueError(
-                f"num_frames={self.num_frames} must lie between 1 and head_num_positions={self.head_num_positions}."
+                f"num_frames={self.num_frames} must be between 1 and head_num_positions={self.head_num_positions}: "
+                "change either."
             )
         num_positions = self.num_frames + self.num_future_actions - 1
         if num_positions > self.head_num_positions:
             raise ValueError(
-                f"num_frames={self.num_frames} and num_future_actions={self.num_future_actions} need "
-                f"{num_positions} positions: head_num_positions is {self.head_num_positions}."
+                f"num_frames={self.num_frames} and num_future_actions={self.num_future_actions} need {num_positions} "
+                f"positions, but head_num_positions is {self.head_num_positions}: raise it, or give fewer."
             )
         if self.backbone_config is None and self.feature_dim is None:
             raise ValueError(
-                "backbone_config=None means that the model takes features: give their width as feature_dim."
+                "backbone_config=None means that the model accepts features: give their width as feature_dim."
             )
         for name in ("recognizer_feature_dim", "head_feature_dim"):
             width, feature_dim = getattr(self, name), self.feature_dim

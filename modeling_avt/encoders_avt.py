@@ -1,4 +1,4 @@
-"""What a Hugging Face image or video model makes of frames or clips: its tokens, or one feature for each moment."""
+"""Encoding frames or clips with a Hugging Face image or video model: its tokens, or one feature for each moment."""
 
 import inspect
 from typing import Any
@@ -15,7 +15,8 @@ CLASS_TOKENS = ("cls_token", "class_embedding")  # how the names of their parame
 
 
 def backbone_class(backbone_config) -> tuple[type[PreTrainedModel], dict]:
-    """Returns the model class for a configuration, and the arguments that leave out its pooler where it allows to."""
+    """Returns the model class for a configuration, and the arguments that leave out its pooler if it has such
+    arguments."""
     found: Any = MODEL_MAPPING[type(backbone_config)]  # a class, or several, whatever its annotation says
     model_class = found[0] if isinstance(found, (list, tuple)) else found
     leave_out_pooler = "add_pooling_layer" in inspect.signature(model_class.__init__).parameters
@@ -34,30 +35,30 @@ def has_class_token(backbone: nn.Module) -> bool:
 
 
 def encode(backbone: Any, pixel_values: torch.Tensor, config: Any, has_class_token: bool) -> torch.Tensor:
-    """Returns what a backbone makes of frames or clips: one feature for each, or for a probe its tokens.
+    """Returns a backbone's encoding of frames or clips: one feature for each, or its tokens for a probe.
 
-    A feature is the backbone's own pooled output where it has one, else its class token, else the mean over tokens. The
-    pooler that some models add on request (ViT's tanh layer) is left out, as in the reference. With
+    A feature is the backbone's own pooled output if it has one, else its class token, else the mean over tokens. The
+    pooler that some models add on request (ViT's tanh layer) is left out, as in the AVT reference. With
     `config.use_predictor`, V-JEPA 2's predicted tokens come after its own: their mean is the later half of the feature.
 
     Args:
         backbone (`PreTrainedModel`): The model of `config.backbone_config`.
-        pixel_values (`torch.Tensor` of shape `(N, 3, H, W)`, or `(N, L, 3, H, W)` for video models): Normalised frames.
-        config (`AVTConfig`): What is wanted of it.
-        has_class_token (`bool`): See the function of this name.
+        pixel_values (`torch.Tensor` of shape `(N, 3, H, W)`, or `(N, L, 3, H, W)` for video models): Normalized frames.
+        config (`AVTConfig`): The model's configuration: head type, predictor and clips.
+        has_class_token (`bool`): Whether the first token represents the whole: see the function `has_class_token`.
 
     Returns:
         `torch.Tensor` of shape `(N, D)`, or `(N, S, D)` of S tokens, of the type that the backbone computes in,
         whatever the frames' is.
 
     Raises:
-        ValueError: for frames of a size that V-JEPA 2's positions are not for.
+        ValueError: If V-JEPA 2's positions do not match the size of the frames.
     """
     pixel_values = pixel_values.to(compute_dtype(backbone))
     of_vjepa = has_predictor(backbone.config)
     if of_vjepa:
         check_crop(backbone.config, *pixel_values.shape[-2:])
-        # `VJEPA2Model.forward` predicts only tokens that it has seen, and copies those that it does not predict.
+        # Not `VJEPA2Model.forward` (transformers 5.23): it predicts only positions inside the clip, not those after it.
         outputs = backbone.encoder(pixel_values_videos=pixel_values)
     else:
         outputs = backbone(pixel_values)
@@ -74,10 +75,11 @@ def encode(backbone: Any, pixel_values: torch.Tensor, config: Any, has_class_tok
 
 
 def encode_clips(model, frames: torch.Tensor, clips: torch.Tensor) -> torch.Tensor:
-    """Returns the features of moments, of frames `(F, 3, H, W)` and clips `(N, L)`, so many at a time as memory allows.
+    """Returns the features of moments, of frames `(F, 3, H, W)` and clips `(N, L)`, `FRAMES_AT_ONCE` frames at a time,
+    which bounds memory.
 
     Args:
-        model (`AVTForAnticipation` or `AVTModel`): Its `encode_frames` encodes.
+        model (`AVTForAnticipation` or `AVTModel`): The model whose `encode_frames` is called.
         frames, clips (`torch.Tensor`): See `AVTForAnticipation.encode_clips`.
     """
     encoded = []
@@ -93,8 +95,8 @@ def _predicted(backbone: Any, tokens: torch.Tensor, config: Any) -> torch.Tensor
 
     Args:
         backbone (`PreTrainedModel`): A V-JEPA 2 with its predictor.
-        tokens (`torch.Tensor` of shape `(N, S, D)`): Of its encoder, the predictor's context.
-        config (`AVTConfig`): Horizon and frame rate.
+        tokens (`torch.Tensor` of shape `(N, S, D)`): Output of its encoder, the predictor's context.
+        config (`AVTConfig`): Configuration with the horizon `tau_a` and the clips' frame rate.
 
     As in its EPIC-Kitchens-100 evaluation (evals/action_anticipation_frozen), the tubelet is `int(tau_a *
     clip_frame_rate / tubelet_size)` tubelets after the end of the clip.
@@ -103,16 +105,16 @@ def _predicted(backbone: Any, tokens: torch.Tensor, config: Any) -> torch.Tensor
     per_tubelet = (of_model.crop_size // of_model.patch_size) ** 2
     num_ahead = int(config.tau_a * config.clip_frame_rate / of_model.tubelet_size)
     num_clips, num_seen = tokens.shape[:2]
-    seen = torch.arange(num_seen, device=tokens.device)
+    observed = torch.arange(num_seen, device=tokens.device)
     ahead = num_seen + num_ahead * per_tubelet + torch.arange(per_tubelet, device=tokens.device)
-    context, target = (positions.expand(num_clips, -1) for positions in (seen, ahead))
+    context, target = (positions.expand(num_clips, -1) for positions in (observed, ahead))
     return backbone.predictor(tokens, context_mask=[context], target_mask=[target]).last_hidden_state
 
 
 def check_crop(backbone_config, height: int, width: int):
-    """Raises `ValueError` for frames of a size that V-JEPA 2's positions are not for; others say so themselves.
+    """Raises `ValueError` if V-JEPA 2's positions do not match the size of the frames; other models raise themselves.
 
-    Its positions are rotations that any number of tokens gets, without an error: those of another grid would be wrong.
+    V-JEPA 2 rotates any number of tokens without an error, but with the positions of another grid.
     """
     if has_predictor(backbone_config) and (height, width) != (backbone_config.crop_size,) * 2:
         crop = backbone_config.crop_size

@@ -1,7 +1,7 @@
-"""What happens after the next action: sequences of actions, and timelines of what happens when.
+"""Anticipation beyond the next action: sequences of actions, and timelines of actions with their times.
 
 A reader's hypotheses are continued by its transition model and durations, without evidence. Without a reader, the
-steps of the model's roll-out are taken as independent of each other.
+steps of the model's roll-out are treated as independent of each other.
 """
 
 import math
@@ -27,18 +27,18 @@ DO_SAMPLE = Flag()
 
 @dataclass(frozen=True)
 class Question:
-    """What an answer holds: by default the next action alone; `num_actions` or `horizon_s` ask further.
+    """The question to answer: by default the next action alone; `num_actions` or `horizon_s` extend it.
 
     Args:
-        top_k (`int`, *optional*, defaults to 5): How many candidates for the next action.
-        num_actions (`int`, *optional*): Z. Ask for sequences of the next Z actions instead.
-        num_sequences (`int`, *optional*, defaults to 5): K, how many of these.
-        do_sample (`bool`, *optional*, defaults to `False`): Draw the sequences at random from what is expected, with
+        top_k (`int`, *optional*, defaults to 5): Number of candidates for the next action.
+        num_actions (`int`, *optional*): Z. Answer with sequences of the next Z actions instead.
+        num_sequences (`int`, *optional*, defaults to 5): K, the number of sequences.
+        do_sample (`bool`, *optional*, defaults to `False`): Sample the sequences from the predicted distribution, with
             torch's default generator (`torch.manual_seed`), instead of taking the likeliest.
-        horizon_s (`float`, *optional*): Ask for a timeline of so many seconds instead.
+        horizon_s (`float`, *optional*): Answer with a timeline of this many seconds instead.
 
     Raises:
-        ValueError: for numbers out of range, and where both `num_actions` and `horizon_s` are given.
+        ValueError: If a number is out of range, or both `num_actions` and `horizon_s` are given.
     """
 
     top_k: int = 5
@@ -55,16 +55,17 @@ class Question:
             raise ValueError("Give either num_actions, for sequences, or horizon_s, for a timeline.")
 
     def num_future_steps(self, config) -> int:
-        """Returns how far a model without a reader has to roll out, in steps.
+        """Returns how many steps a model without a reader has to roll out.
 
         Raises:
-            ValueError: for what its roll-out was not trained to answer, and a horizon before its first step.
+            ValueError: If the roll-out was not trained to answer the question, or the horizon ends before its first
+                step.
         """
         trained = config.num_future_actions
         if self.horizon_s is None:
             if 1 < trained < (self.num_actions or 1):
                 raise ValueError(
-                    f"num_actions is {self.num_actions}: the model was trained on the next {trained} actions, so give "
+                    f"num_actions is {self.num_actions}: the model was trained on the next {trained} actions: give "
                     "that at most."
                 )
             return self.num_actions or 1
@@ -94,7 +95,7 @@ def continued(
 ) -> tuple[np.ndarray, np.ndarray]:
     """Returns sequences of the actions that come next: ids `(K, Z)` and log probabilities `(K,)`.
 
-    The likeliest are found by a beam search, and come likeliest first; there are fewer where fewer are possible. Of
+    The likeliest are found by a beam search, and come likeliest first; there are fewer if fewer are possible. Of
     more than 32 histories, the likeliest 32 are continued. The log probability of a sample is that of its actions, each
     given those before it and the history that it continues.
 
@@ -163,8 +164,8 @@ def of_steps(log_probs: np.ndarray, num_sequences: int, *, do_sample: bool = Fal
     """Returns sequences of independent steps, ids `(K, Z)` and log probabilities `(K,)`: the likeliest, or samples.
 
     Args:
-        log_probs (`np.ndarray` of shape `(Z, A)`): Of each step's action.
-        num_sequences (`int`): K.
+        log_probs (`np.ndarray` of shape `(Z, A)`): Log probabilities of each step's action.
+        num_sequences (`int`): K, the number of sequences.
         do_sample (`bool`, *optional*, defaults to `False`): See `Question`.
     """
     if do_sample:
@@ -181,14 +182,14 @@ def of_steps(log_probs: np.ndarray, num_sequences: int, *, do_sample: bool = Fal
 
 
 def spans(probabilities: np.ndarray, begins_s: float, step_s: float, ends_s: float) -> list[dict]:
-    """Returns what happens when, `{"action", "starts_at_s", "ends_at_s", "score"}` each: runs of one likeliest action.
+    """Returns a timeline, runs of one likeliest action: `{"action", "starts_at_s", "ends_at_s", "score"}` each.
 
     Args:
-        probabilities (`np.ndarray` of shape `(S, A)` or `(S, A + 1)`): Of what each step shows; with A, the background,
-            last.
-        begins_s (`float`): When the first step begins.
-        step_s (`float`): How long each lasts.
-        ends_s (`float`): When the last one ends, at the latest.
+        probabilities (`np.ndarray` of shape `(S, A)` or `(S, A + 1)`): Probabilities of what each step shows; class A,
+            if there is one, is the background.
+        begins_s (`float`): Start of the first step in seconds.
+        step_s (`float`): Length of each step in seconds.
+        ends_s (`float`): Latest end of the last step in seconds.
 
     Returns:
         `score` is the mean probability of the action over its steps.

@@ -1,4 +1,4 @@
-"""Label maps: brought into one form, however libraries and JSON write them, and replaced together."""
+"""Label maps: converted to one form from those of JSON and libraries, and replaced consistently."""
 
 import logging
 from collections import Counter
@@ -21,11 +21,11 @@ def id_to_label(name: str, labels: Any) -> dict[int, str] | None:
     """Returns names by id, `{0: ..., 1: ...}`, in order of the ids.
 
     Args:
-        name (`str`): Of the argument, for error messages.
+        name (`str`): Name of the argument, for error messages.
         labels (`Mapping`): Names by id; ids may be text, as in JSON, or NumPy's. `None` stays `None`.
 
     Raises:
-        ValueError: for ids that are no numbers or leave gaps, for names that are no text, and for repeated ones.
+        ValueError: If an id is not a number or ids leave gaps, or if a name is not text or is repeated.
     """
     if labels is None:
         return None
@@ -42,7 +42,7 @@ def label_to_id(name: str, ids: Any) -> dict[str, int] | None:
     """Returns ids by name. Ids may be text, as transformers' example scripts write them, or NumPy's.
 
     Raises:
-        ValueError: for anything else.
+        ValueError: If `ids` is anything else.
     """
     if ids is None:
         return None
@@ -68,10 +68,10 @@ def verb_noun_pairs(name: str, mapping: Any) -> list[list[int]] | None:
 
 
 def settled_labels(id2label: Any, label2id: Any, num_labels: Any) -> dict[int, str] | None:
-    """Returns names by id as the given ones of three arguments have them, or `None` where none is given.
+    """Returns names by id from three redundant arguments, or `None` if none is given.
 
     Raises:
-        ValueError: where they contradict each other.
+        ValueError: If they contradict each other.
     """
     names, ids = id_to_label("id2label", id2label), label_to_id("label2id", label2id)
     count = None if num_labels is None else NUM_LABELS("num_labels", num_labels)
@@ -95,14 +95,14 @@ def settled_labels(id2label: Any, label2id: Any, num_labels: Any) -> dict[int, s
 
 
 def with_given(fields: Mapping[str, Any], given: Mapping[str, Any]) -> dict[str, Any]:
-    """Returns a checkpoint's fields with those that the caller gives, without the maps that other labels make void.
+    """Returns a checkpoint's fields updated with the caller's, without the maps that no longer describe the labels.
 
     The verb and noun of each action belong to the checkpoint's own actions: with other actions, they are left out
-    unless given anew. The names of verbs and nouns stay where the checkpoint has classifiers of them.
+    unless the caller passes them. The names of verbs and nouns stay if the checkpoint has classifiers for them.
 
     Args:
         fields (`Mapping`): The fields in the checkpoint's `config.json`.
-        given (`Mapping`): Those that replace them.
+        given (`Mapping`): The caller's fields, which replace them.
     """
     merged = {**fields, **{name: value for name, value in given.items() if name not in LABEL_FIELDS}}
     new = {name: given[name] for name in LABEL_FIELDS if given.get(name) is not None}
@@ -117,14 +117,15 @@ def with_given(fields: Mapping[str, Any], given: Mapping[str, Any]) -> dict[str,
     void = [name for name in _void_maps(fields, given, has_other_actions) if merged.get(name) is not None]
     if void:
         logger.warning(
-            "%s of the checkpoint is left out, as it belongs to other labels: pass it anew to keep verbs and nouns.",
+            "%s of the checkpoint is left out, as it belongs to other labels: pass it with the new labels to keep "
+            "verbs and nouns.",
             " and ".join(void),
         )
     return {**merged, **dict.fromkeys(void)}
 
 
 def _void_maps(fields: Mapping[str, Any], given: Mapping[str, Any], has_other_actions: bool) -> list[str]:
-    """Returns which maps of a checkpoint do not describe the labels that are given."""
+    """Returns the names of a checkpoint's maps that do not describe the given labels."""
     names = [f"{label_type}_id2label" for label_type in ("verb", "noun")]
     changed = [name for name in names if name in given and _are_others(name, given[name], fields.get(name))]
     if "action_to_verb_noun" in given or not (has_other_actions or changed):

@@ -1,7 +1,7 @@
-"""What every load goes through: a model has all weights of its checkpoint and no others, or it is not returned.
+"""Loading with checks: a model is returned only with all weights of its checkpoint and no others.
 
 Transformers draws weights that a checkpoint lacks at random and leaves out those that it does not have, both with no
-more than a warning: the answers would be random.
+Transformers initializes missing weights at random and drops unexpected ones, both with only a warning: the answers
 """
 
 import json
@@ -17,7 +17,7 @@ from .numbers_avt import check_weights
 
 SHOWN = 3  # names of weights in a message
 OTHER_SIZES = "give the config.json that was saved with them"
-# What wraps a model while it is trained, by what it puts in front of the names of weights.
+# Training wrappers, by the prefix that each adds to the names of weights.
 WRAPPERS = {
     "module.": "it was saved from DistributedDataParallel or DataParallel: save model.module",
     "_orig_mod.": "it was saved from torch.compile: save model._orig_mod",
@@ -33,22 +33,22 @@ def load_whole(
     advice: str = OTHER_SIZES,
     **kwargs,
 ) -> Any:
-    """Returns the model of a checkpoint, of the class that `load` makes, with every weight from it.
+    """Returns the model that `load` creates from a checkpoint, with every weight taken from the checkpoint.
 
     Args:
         load (`Callable`): `from_pretrained` of a model or auto class.
         source (`str` or `Path`): A folder, or a name on the Hub.
-        args, kwargs: For `load`.
+        args, kwargs: Passed to `load`.
         new (sequence of `str`, *optional*): Beginnings of names of weights that may be missing or of another size,
-            because the caller draws them anew or does not use them. `None`: all outside of the base model, such as the
+            because the caller reinitializes or does not use them. `None`: all outside of the base model, such as the
             head of a language model. Default: none.
         left_out (sequence of `str`, *optional*): Beginnings of names of weights in the checkpoint that the caller does
-            without. `None`: all outside of the base model. Default: none.
-        advice (`str`, *optional*): The next step where weights have other sizes than the configuration says.
+            not need. `None`: all outside of the base model. Default: none.
+        advice (`str`, *optional*): The next step if weights have other sizes than the configuration says.
 
     Raises:
-        ValueError: where weights are missing, left over, of other sizes or not finite.
-        OSError: where a file is damaged, naming it; and for what `load` does not find.
+        ValueError: If weights are missing, left over, of other sizes or not finite.
+        OSError: If a file is damaged, with its name; also if `load` does not find the checkpoint.
     """
     model, report = load_with_report(load, source, *args, advice=advice, **kwargs)
     check_loaded(model, report, source, new=new, left_out=left_out)
@@ -56,16 +56,16 @@ def load_whole(
 
 
 def load_with_report(load: Callable[..., Any], source, *args, advice: str = OTHER_SIZES, **kwargs) -> tuple:
-    """Returns a model and transformers' report of its loading, which nobody has judged; see `load_whole`."""
+    """Returns a model and transformers' loading report, unchecked; see `load_whole`."""
     try:
         return load(source, *args, output_loading_info=True, **kwargs)
     except Exception as error:
-        # `SafetensorError` is of a library that a checkpoint's code must not import; no reader's error names the file.
+        # Not `except SafetensorError`: remote code must not import safetensors. None of these errors names the file.
         file = _damaged_file(source)
         if type(error).__name__ == "SafetensorError" or file is not None:
             why = _first_line(error) if file is None else f"{file.name}: {_first_line(error)}"
             raise OSError(
-                f"The weights of {source} cannot be read ({why}): the file is damaged, or was cut off while it was "
+                f"The weights of {source} cannot be read ({why}): the file is damaged, or was cut off while being "
                 "written, copied or downloaded. Fetch it again."
             ) from error
         if not isinstance(error, RuntimeError) or "ignore_mismatched_sizes" not in str(error):
@@ -87,11 +87,11 @@ def check_loaded(
     """Raises `ValueError` unless a model has all weights of its checkpoint and no others, and they are finite.
 
     Args:
-        model (`PreTrainedModel`): What was loaded.
-        report (mapping): What `from_pretrained(..., output_loading_info=True)` returns beside it.
+        model (`PreTrainedModel`): The loaded model.
+        report (mapping): The report that `from_pretrained(..., output_loading_info=True)` returns with the model.
         source, new, left_out: See `load_whole`.
-        other_sizes (sequence of `str`, *optional*): Beginnings of names of weights that may have been drawn anew
-            because their sizes differ, where `ignore_mismatched_sizes` was asked for. Default: all.
+        other_sizes (sequence of `str`, *optional*): Beginnings of names of weights that may have been reinitialized
+            because their sizes differ, if `ignore_mismatched_sizes` was passed. Default: all.
     """
     missing = [name for name in sorted(report["missing_keys"]) if not _may_be_new(name, model, new)]
     # (name, its size in the checkpoint, its size in the model) each
@@ -104,7 +104,7 @@ def check_loaded(
     if missing:
         problems.append(f"lacks {_counted(missing)} of {kind}, such as {_some(missing)}, which would be random")
     if others:
-        problems.append(f"holds {_counted(others)} that {kind} has no place for, such as {_some(others)}")
+        problems.append(f"holds {_counted(others)} that {kind} does not have, such as {_some(others)}")
     raise ValueError(f"'{source}' {', and '.join(problems)}: {_advice(missing, others)}.")
 
 
@@ -121,12 +121,13 @@ def _may_be_left_out(name: str, model: PreTrainedModel, left_out: Sequence[str] 
     if base is not model and not name.startswith(prefix):
         return True
     part = name.removeprefix(prefix).partition(".")[0]
-    # What pretraining alone uses, such as a mask token, is often among a layer's own: it is neither weight nor bias.
+    # Parameters used in pretraining only, such as a mask token, often sit in a shared layer: they are neither weight
+    # nor bias.
     return part not in dict(base.named_children()) or not name.endswith((".weight", ".bias"))
 
 
 def _advice(missing: list[str], others: list[str]) -> str:
-    """Returns the next step."""
+    """Returns the advice that ends the error message."""
     for prefix, advice in WRAPPERS.items():
         if others and all(prefix in name for name in others):
             return f"{advice} with save_pretrained, or take '{prefix}' off the names"
@@ -151,19 +152,19 @@ def _first_line(error: Exception) -> str:
 
 
 def _damaged_file(source) -> Path | None:
-    """Returns the first weights file of a checkpoint that was cut off, if there is one."""
+    """Returns the first incomplete weights file of a checkpoint, or `None`."""
     try:
         folder = Path(source)
         if not folder.is_dir():
             folder = Path(str(cached_file(str(source), CONFIG_NAME, local_files_only=True))).parent
         files = sorted(folder.glob("*.safetensors")) or sorted(folder.glob("pytorch_model*.bin"))
         return next((path for path in files if not _is_complete(path)), None)
-    except (OSError, TypeError, ValueError):  # nothing is there to look at: the first error says so
+    except (OSError, TypeError, ValueError):  # no local files to inspect: the first error is raised
         return None
 
 
 def _is_complete(path: Path) -> bool:
-    """Whether a weights file has its end; of safetensors the header alone is read."""
+    """Whether a weights file is complete; only the header of a safetensors file is read."""
     if path.suffix == ".bin":
         return zipfile.is_zipfile(path)  # its table of contents is at the end
     size = path.stat().st_size

@@ -8,11 +8,11 @@ IGNORED_LABEL = -100
 
 
 def classification_loss(logits: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
-    """Returns the cross-entropy, averaged over labelled examples; 0 where none is labelled.
+    """Returns the cross-entropy, averaged over labeled examples; 0 if none is labeled.
 
     Args:
         logits (`torch.Tensor` of shape `(..., A)`): Scores before softmax.
-        labels (`torch.LongTensor` of shape `(...)`): Class ids; -100 marks an unlabelled example.
+        labels (`torch.LongTensor` of shape `(...)`): Class ids; -100 marks an unlabeled example.
     """
     return _summed_cross_entropy(logits, labels) / (labels != IGNORED_LABEL).sum().clamp(min=1)
 
@@ -25,13 +25,13 @@ def past_action_loss(
     Args:
         past_logits (`torch.Tensor` of shape `(B, T, A)`): Scores of each observed frame, predicted from the frames
             before it.
-        past_labels (`torch.LongTensor` of shape `(B, T)`): Action ids; -100 marks an unlabelled frame.
-        normalizer (`str`, *optional*, defaults to `"labelled"`): `"labelled"`: mean over the labelled frames of the
+        past_labels (`torch.LongTensor` of shape `(B, T)`): Action ids; -100 marks an unlabeled frame.
+        normalizer (`str`, *optional*, defaults to `"labelled"`): `"labelled"`: mean over the labeled frames of the
             batch. `"all"`: the sum over B * T frames, divided by B * T, as the reference does (func/train.py:213),
-            where unlabelled frames count in the denominator.
+            where unlabeled frames count in the denominator.
 
     Raises:
-        ValueError: for another `normalizer`.
+        ValueError: If `normalizer` is neither.
     """
     if normalizer == "labelled":
         return classification_loss(past_logits, past_labels)
@@ -43,16 +43,17 @@ def past_action_loss(
 def feature_prediction_loss(
     predicted: torch.Tensor, target: torch.Tensor, mask: torch.Tensor | None = None
 ) -> torch.Tensor:
-    """Returns the mean squared error between predicted and seen frame features, averaged over valid frames and
+    """Returns the mean squared error between predicted and observed frame features, averaged over valid frames and
     channels.
 
     The gradient also flows into `target`, as in the reference (models/future_prediction.py): the frame encoder is
-    pulled towards features that can be predicted.
+    pulled toward features that can be predicted.
 
     Args:
         predicted (`torch.Tensor` of shape `(B, T-1, C)`): What the head predicts for frames 1..T-1.
         target (`torch.Tensor` of shape `(B, T-1, C)`): The features of those frames.
-        mask (`torch.BoolTensor` of shape `(B, T-1)`, *optional*): Where both the frame and the one before it exist.
+        mask (`torch.BoolTensor` of shape `(B, T-1)`, *optional*): `True` where both the frame and the one before it
+            exist.
     """
     squared_error = (predicted.float() - target.float()).square()
     if mask is None:

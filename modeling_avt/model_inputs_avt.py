@@ -1,4 +1,4 @@
-"""What a model is given: frames or features, their mask, and labels, checked."""
+"""Checks of a model's inputs: frames or features, their mask, and labels."""
 
 import torch
 
@@ -12,7 +12,7 @@ def check_inputs(
     frame_mask: torch.Tensor | None,
     num_future_steps: int,
 ):
-    """Raises `ValueError` where the arguments of `AVTForAnticipation.forward` do not fit the model, or each other."""
+    """Raises `ValueError` if arguments of `AVTForAnticipation.forward` do not fit the model or each other."""
     if video_features is None and pixel_values_videos is not None:
         _check_pixels(config, pixel_values_videos)
         batch_size, num_frames = pixel_values_videos.shape[0], pixel_values_videos.shape[-4]
@@ -33,14 +33,14 @@ def check_inputs(
 
 
 def without_backbone(config, advice: str) -> str:
-    """Returns the sentence that refuses frames and videos for a model of features.
+    """Returns the error message for frames or videos passed to a model without a backbone.
 
     Args:
-        config (`AVTConfig`): The model's.
-        advice (`str`): What to give it instead.
+        config (`AVTConfig`): The model's configuration.
+        advice (`str`): What to pass instead.
     """
     return (
-        f"This model has no backbone (config.backbone_config is None): {advice}; or write a checkpoint that takes "
+        f"This model has no backbone (config.backbone_config is None): {advice}; or write a checkpoint that accepts "
         f"videos, with its encoder: avt-distill attach_encoder {config.name_or_path or 'CHECKPOINT'}."
     )
 
@@ -70,7 +70,7 @@ def _check_features(config, video_features: torch.Tensor):
             "and one feature a moment has none; give frames, or train a model with head_type='avt' on features."
         )
     if config.head_type == "avt" and (len(shape) != 3 or shape[-1] != width):
-        raise ValueError(f"video_features has the shape {shape}: this model takes (B, T, {width}).")
+        raise ValueError(f"video_features has the shape {shape}: this model needs (B, T, {width}).")
 
 
 def _check_steps(config, num_frames: int, num_future_steps: int):
@@ -91,19 +91,19 @@ def _check_steps(config, num_frames: int, num_future_steps: int):
 
 
 def check_labels(name: str, labels: torch.Tensor, scores: torch.Tensor):
-    """Raises `ValueError` unless labels `(...)` are classes of scores `(..., A)`, or -100 where unlabelled."""
+    """Raises `ValueError` unless labels `(...)` are classes of scores `(..., A)`, or -100 where unlabeled."""
     if labels.shape != scores.shape[:-1]:
         raise ValueError(f"{name} has the shape {tuple(labels.shape)}: give {tuple(scores.shape[:-1])}.")
     if not _can_be_read(labels):
-        return  # cross_entropy asserts on the device
+        return  # reading values would stall the device; cross_entropy raises there instead
     num_classes = scores.shape[-1]
     wrong = labels[(labels != IGNORED_LABEL) & ((labels < 0) | (labels >= num_classes))]
     if len(wrong):
         raise ValueError(
-            f"{name} holds {wrong[0].item()}: give class ids 0..{num_classes - 1}, or {IGNORED_LABEL} where unlabelled."
+            f"{name} holds {wrong[0].item()}: give class ids 0..{num_classes - 1}, or {IGNORED_LABEL} where unlabeled."
         )
 
 
 def _can_be_read(values: torch.Tensor) -> bool:
-    """Whether looking at values is free: it would stall an accelerator, and break a graph that is being compiled."""
+    """Whether reading values is cheap: it would stall an accelerator, and break a graph that is being compiled."""
     return values.device.type == "cpu" and not torch.compiler.is_compiling()

@@ -1,4 +1,4 @@
-"""The Anticipative Video Transformer (AVT, Girdhar and Grauman, ICCV 2021) on today's transformers.
+"""The Anticipative Video Transformer (AVT, Girdhar and Grauman, ICCV 2021) as transformers models.
 
 Data flow: frames, or clips -> `AVTModel.encode_frames` (any Hugging Face image or video model) -> features `x (B, T,
 D)` of T moments -> optional mapper `(B, T, C)` -> encoder `(B, T, H)` -> causal GPT-2 -> decoder `(B, T, C)`. Output t
@@ -29,8 +29,8 @@ from .streaming_avt import AVTStream
 
 if TYPE_CHECKING:
     # Never executed. Transformers collects a checkpoint's code with a regular expression over the import lines, and up
-    # to 5.4 copies only what one file names itself: here is the rest of what a model, its video processor and its
-    # pipeline (auto_map, custom_pipelines) consist of.
+    # to 5.4 copies only what one file names itself: this block names the other files of a model, its video processor
+    # and its pipeline (auto_map, custom_pipelines).
     from .answers_avt import answer_to  # noqa: F401
     from .backbone_configuration_avt import checked_backbone  # noqa: F401
     from .beam_avt import Reading  # noqa: F401
@@ -52,14 +52,16 @@ if TYPE_CHECKING:
     from .video_source_avt import VideoDecodeError  # noqa: F401
 
 
-MAX_FLASH_COLUMNS = 256  # of an attention head; AVT-b's have 512
+MAX_FLASH_COLUMNS = 256  # widest attention head that flash attention computes; AVT-b's heads have 512 columns
 OTHER_LABELS = (
     "label maps must have as many classes as it was trained with. To classify other labels, pass "
-    "ignore_mismatched_sizes=True, which draws new classifiers"
+    "ignore_mismatched_sizes=True, which reinitializes the classifiers"
 )
 
 
 class AVTPreTrainedModel(PreTrainedModel):
+    """Base of the AVT models: initialization as in the reference, and loading that refuses incomplete checkpoints."""
+
     config_class = AVTConfig
     base_model_prefix = "avt"
     main_input_name = "pixel_values_videos"
@@ -73,14 +75,14 @@ class AVTPreTrainedModel(PreTrainedModel):
 
     @classmethod
     def from_pretrained(cls, pretrained_model_name_or_path, *args, output_loading_info: bool = False, **kwargs) -> Any:
-        """Returns a checkpoint's model, as in transformers, but only with all of its weights.
+        """Loads a checkpoint as in transformers, and raises if any weight is missing or left over.
 
-        With `output_loading_info` it returns the model and the report of what was missing and left over, which are then
-        the caller's to judge.
+        With `output_loading_info=True` the model is returned unchecked, with transformers' report of missing and
+        unexpected weights.
 
         Raises:
-            ValueError: where weights are missing, left over, of other sizes or not finite.
-            OSError: where a file is damaged, or missing.
+            ValueError: If weights are missing, left over, of other sizes or not finite.
+            OSError: If a file is damaged or missing.
         """
         model, report = load_with_report(
             super().from_pretrained, pretrained_model_name_or_path, *args, advice=OTHER_LABELS, **kwargs
@@ -92,26 +94,28 @@ class AVTPreTrainedModel(PreTrainedModel):
         return model
 
     def post_init(self):
-        """Ends the construction, and names the layers that FSDP wraps: of those a backbone names, the ones that exist.
+        """Finishes construction, and lists the layers that FSDP wraps: those of the backbone's list that exist.
 
-        Accelerate refuses a model without a layer of each name, and V-JEPA 2 names its predictor's and its pooler's.
+        Accelerate raises if a listed layer does not exist, and V-JEPA 2 lists layers of its predictor and pooler, which
+        may be left out.
         """
         super().post_init()
         layers = {type(module).__name__ for module in self.modules()}
         self._no_split_modules = {*(self._no_split_modules or ()), *PROBE_LAYERS} & layers
 
     def _may_be_left_out(self, report, source, **kwargs) -> tuple[str, ...] | None:
-        """Returns beginnings of names of a checkpoint's weights that this model does without, as in `load_whole`."""
+        """Returns beginnings of names of checkpoint weights that this model does not need, as in `load_whole`."""
         return None  # the classifiers and the reader, for a model without them
 
     @torch.no_grad()
     def _init_weights(self, module):
-        """Linear layers are drawn from N(0, 0.01), their biases set to 0 (models/base_model.py:110)."""
+        """Draws linear layers from N(0, initializer_range) and sets their biases to 0 (AVT's
+        models/base_model.py:110)."""
         if isinstance(module, nn.Linear):
             nn.init.normal_(module.weight, mean=0.0, std=self.config.initializer_range)
             if module.bias is not None:
                 nn.init.zeros_(module.bias)
-        elif isinstance(module, AttentiveProbe):  # after its layers, which are drawn anew
+        elif isinstance(module, AttentiveProbe):  # called after its layers, whose weights this replaces
             module.draw_weights()
 
 
@@ -133,12 +137,16 @@ class AVTHead(GPT2Model):
 
 
 class AVTModel(AVTPreTrainedModel):
-    """Frame encoder, and causal head or probe, without classifiers."""
+    """AVT without classifiers: the frame encoder, and a causal head or a probe.
 
-    feature_mean: torch.Tensor  # (D,), where `config.standardize_features`
+    Args:
+        config (`AVTConfig`): The configuration of the model.
+    """
+
+    feature_mean: torch.Tensor  # (D,), if `config.standardize_features`
     feature_deviation: torch.Tensor
     probe: AttentiveProbe | None
-    head: Any  # an `AVTHead`, or `None` beside a probe
+    head: Any  # an `AVTHead`, or `None` with a probe
 
     def __init__(self, config: AVTConfig):
         super().__init__(config)
@@ -153,7 +161,7 @@ class AVTModel(AVTPreTrainedModel):
             self.backbone.apply(self._init_weights)
             self.has_class_token = has_class_token(self.backbone)
         width = config.feature_dim
-        assert width is not None  # the configuration reads it off the backbone where it is not given
+        assert width is not None  # the configuration fills it in from the backbone
         if config.standardize_features:
             self.register_buffer("feature_mean", torch.zeros(width))
             self.register_buffer("feature_deviation", torch.ones(width))
@@ -166,7 +174,7 @@ class AVTModel(AVTPreTrainedModel):
         self.post_init()
 
     def _add_head(self, config: AVTConfig, width: int):
-        """Adds AVT's causal head over features of a width."""
+        """Adds AVT's mapper, encoder, causal head and decoder for features of the given width."""
         self.mapper = None
         if config.intermediate_dim is not None:
             self.mapper = nn.Linear(width, config.intermediate_dim, bias=False)
@@ -180,10 +188,10 @@ class AVTModel(AVTPreTrainedModel):
         return self.encoder if self.probe is None else self.probe
 
     def encode_frames(self, pixel_values: torch.Tensor) -> torch.Tensor:
-        """Returns one feature per image or clip; for a probe its tokens: see `encoders_avt.encode`.
+        """Returns one feature per image or clip, or its tokens for a probe; see `encoders_avt.encode`.
 
         Args:
-            pixel_values (`torch.Tensor` of shape `(N, 3, H, W)`, or `(N, L, 3, H, W)` for video models): Normalised
+            pixel_values (`torch.Tensor` of shape `(N, 3, H, W)`, or `(N, L, 3, H, W)` for video models): Normalized
                 frames.
 
         Returns:
@@ -191,20 +199,21 @@ class AVTModel(AVTPreTrainedModel):
             whatever the frames' is.
 
         Raises:
-            ValueError: without a backbone, or where the backbone's features are not `config.feature_dim` wide.
+            ValueError: If there is no backbone, or its features are not `config.feature_dim` wide.
         """
         if self.backbone is None or self.config.backbone_config is None:
             raise ValueError(without_backbone(self.config, "give video_features (B, T, D)"))
         features = encode(self.backbone, pixel_values, self.config, self.has_class_token)
         if features.shape[-1] != self.config.feature_dim:
             raise ValueError(
-                f"The '{self.backbone.config.model_type}' backbone gives features of width "
-                f"{features.shape[-1]}: set feature_dim to it (it is {self.config.feature_dim})."
+                f"The '{self.backbone.config.model_type}' backbone computes features of width "
+                f"{features.shape[-1]}, but feature_dim is {self.config.feature_dim}: set feature_dim to that width."
             )
         return features
 
     def _encode_windows(self, pixel_values_videos: torch.Tensor) -> torch.Tensor:
-        """Returns the features of the moments of windows, `(B, F, 3, H, W)` -> `(B, T, D)` or `(B, T, S, D)`."""
+        """Encodes the frames of windows, `(B, F, 3, H, W)`, to moments' features `(B, T, D)` or tokens `(B, T, S,
+        D)`."""
         pixels = pixel_values_videos
         if self.config.clip_num_frames is not None:
             pixels = pixels[:, self.config.clip_window.clips.to(pixels.device)]  # (B, T, L, 3, H, W)
@@ -219,24 +228,31 @@ class AVTModel(AVTPreTrainedModel):
         output_hidden_states: bool | None = None,
         output_attentions: bool | None = None,
     ) -> AVTModelOutput:
-        """Returns the observed frames' features and those that the head predicts.
+        """Returns the features of the observed frames and those predicted by the head.
 
         Args:
-            pixel_values_videos (`torch.Tensor` of shape `(B, F, 3, H, W)`, *optional*): Normalised frames, oldest
+            pixel_values_videos (`torch.Tensor` of shape `(B, F, 3, H, W)`, *optional*): Normalized frames, oldest
                 first; see `AVTForAnticipation.forward`.
-            video_features (`torch.Tensor` of shape `(B, T, D)`, *optional*): Features instead of frames; for a probe
+            video_features (`torch.Tensor` of shape `(B, T, D)`, *optional*): Features instead of frames; for a probe,
                 tokens `(B, T, S, D)`.
             frame_mask (`torch.BoolTensor` of shape `(B, T)`, *optional*): `False` marks left padding: moments before
                 the video.
-            num_future_steps (`int`, *optional*, defaults to 1): K, how far to roll out.
-            output_hidden_states, output_attentions (`bool`, *optional*): Also return the head's.
+            num_future_steps (`int`, *optional*, defaults to 1): K, the number of steps to roll out.
+            output_hidden_states, output_attentions (`bool`, *optional*): Whether to also return the head's hidden
+                states and attentions.
+
+        Returns:
+            `AVTModelOutput`.
+
+        Raises:
+            ValueError: If neither `pixel_values_videos` nor `video_features` is given.
         """
         if video_features is None:
             if pixel_values_videos is None:
                 raise ValueError("Give either pixel_values_videos or video_features; got neither.")
             video_features = self._encode_windows(pixel_values_videos)
         if frame_mask is not None:
-            # Nothing attends to an absent frame, but 0 times what it holds may be NaN.
+            # Attention gives absent frames weight 0, but 0 times a NaN or infinity in their features would be NaN.
             absent = ~frame_mask[..., None] if video_features.ndim == 3 else ~frame_mask[..., None, None]
             video_features = video_features.masked_fill(absent, 0)
         if self.probe is not None:
@@ -260,7 +276,8 @@ class AVTModel(AVTPreTrainedModel):
         num_frames = x.shape[1]
         past = decoded[:, : num_frames - 1]
         if frame_mask is not None:
-            # The first real frame has no frames before it to be predicted from and stands for itself, as frame 0 does.
+            # The first real frame has no earlier frame to be predicted from, so its own feature is used, as for frame
+            # 0.
             past = torch.where(frame_mask[:, :-1, None], past, x[:, 1:])
         return AVTModelOutput(
             frame_features=x,
@@ -272,15 +289,15 @@ class AVTModel(AVTPreTrainedModel):
         )
 
     def of_moments(self, features: torch.Tensor) -> torch.Tensor:
-        """Returns one feature a moment, `(..., D)`: of tokens `(..., S, D)`, which a probe has, their mean."""
+        """Returns one feature per moment, `(..., D)`; for a probe the mean over its tokens `(..., S, D)`."""
         return features if self.probe is None else features.mean(-2)
 
     def read_by_head(self, features: torch.Tensor) -> torch.Tensor:
-        """Returns the columns of frame features `(..., D)` that are not the recognizer's alone."""
+        """Returns the trailing `config.head_feature_dim` columns of frame features `(..., D)`, which the head reads."""
         return features[..., features.shape[-1] - (self.config.head_feature_dim or features.shape[-1]) :]
 
     def standardize(self, features: torch.Tensor) -> torch.Tensor:
-        """Returns frame features `(..., D)`, each column shifted and scaled where `config.standardize_features`."""
+        """Returns frame features `(..., D)`, standardized by column if `config.standardize_features`."""
         if not self.config.standardize_features:
             return features
         return (features - self.feature_mean) / self.feature_deviation
@@ -290,7 +307,8 @@ class AVTModel(AVTPreTrainedModel):
 
         As in the reference (models/future_prediction.py), each further step is fed the last hidden state itself.
         """
-        # Activation checkpointing drops GPT-2's cache in training; the sequence is then run anew for each step.
+        # Activation checkpointing disables GPT-2's cache in training: the whole sequence is then recomputed for each
+        # step.
         use_cache = num_future_steps > 1 and not (self.head.gradient_checkpointing and self.training)
         observed = self.head(inputs_embeds=embeddings, attention_mask=frame_mask, use_cache=use_cache, **flags)
         hidden, cache = observed.last_hidden_state, observed.past_key_values
@@ -307,11 +325,14 @@ class AVTModel(AVTPreTrainedModel):
 
 
 class AVTForAnticipation(AVTPreTrainedModel):
-    """AVT with classifiers on the anticipated and on the observed frames, and what reads a history off these.
+    """AVT with classifiers of the anticipated and the observed frames, and an optional reader of the action history.
+
+    Args:
+        config (`AVTConfig`): The configuration of the model.
 
     Attributes:
-        reader (`HistoryReader` or `None`): Reads what a video has shown so far, frame by frame: see
-            `recognize_frames`. `forward` does not call it: an observed window is not the whole video.
+        reader (`HistoryReader` or `None`): Reads what a video has shown so far, frame by frame; see `recognize_frames`.
+            `forward` does not call it, since an observed window is not the whole video.
     """
 
     def __init__(self, config: AVTConfig):
@@ -335,8 +356,8 @@ class AVTForAnticipation(AVTPreTrainedModel):
             self.reader = HistoryReader(ReaderSettings.from_config(config.reader), num_actions)
         self.post_init()
         if self.reader is not None:
-            # Its arithmetic is in float64 on tables in float32, whatever the model computes in. Transformers 4 looks
-            # for the module among the parameters in `post_init`, and these are buffers: it is named afterwards.
+            # The reader computes in float64 from float32 tables, whatever the model's dtype. Set after `post_init`:
+            # transformers 4 searches for the name among the parameters there, but the tables are buffers.
             self._keep_in_fp32_modules_strict = {"reader"}
 
     def _may_be_left_out(self, report, source, **kwargs) -> tuple[str, ...]:
@@ -344,47 +365,52 @@ class AVTForAnticipation(AVTPreTrainedModel):
         if not is_left_over or self.config.reader is not None:
             return ()
         stored, _ = AVTConfig.get_config_dict(source, **kwargs)
-        return ("reader.",) if stored.get("reader") else ()  # the caller took it away: reader=None
+        return ("reader.",) if stored.get("reader") else ()  # dropped by the caller: reader=None
 
     def get_input_embeddings(self):
         return self.avt.get_input_embeddings()
 
     def encode_frames(self, pixel_values: torch.Tensor) -> torch.Tensor:
-        """Returns one feature per image, `(N, 3, H, W)` -> `(N, D)`, or per clip: see `AVTModel.encode_frames`."""
+        """Returns one feature per image, `(N, 3, H, W)` to `(N, D)`, or per clip; see `AVTModel.encode_frames`."""
         return self.avt.encode_frames(pixel_values)
 
     def encode_clips(self, frames: torch.Tensor, clips: torch.Tensor) -> torch.Tensor:
-        """Returns the features of N moments, `(N, D)` or for a probe tokens `(N, S, D)`, a few at a time.
+        """Returns the features of N moments, `(N, D)`, or tokens `(N, S, D)` for a probe, computed in small batches.
 
         Args:
-            frames (`torch.Tensor` of shape `(F, 3, H, W)`): Normalised frames, on any device.
-            clips (`torch.LongTensor` of shape `(N, L)`): Which of them each moment's clip consists of; for image models
-                L = 1.
+            frames (`torch.Tensor` of shape `(F, 3, H, W)`): Normalized frames, on any device.
+            clips (`torch.LongTensor` of shape `(N, L)`): Indices of the frames in each moment's clip; L = 1 for image
+                models.
         """
         return encode_clips(self, frames, clips)
 
     def recognize_frames(self, features: torch.Tensor) -> torch.Tensor:
-        """Returns log probabilities of what frames show, float32 `(N, A + 1)`, the background last.
+        """Returns the log probabilities of what frames show, float32 `(N, A + 1)`, the background last.
 
         Args:
-            features (`torch.Tensor` of shape `(N, D)`): Of `encode_frames`, or stored ones; of a probe's tokens `(N, S,
-                D)` the mean is read.
+            features (`torch.Tensor` of shape `(N, D)`): Features from `encode_frames` or a feature store. A probe's
+                tokens `(N, S, D)` are averaged.
 
         Raises:
-            ValueError: unless `config.recognizes_frames`.
+            ValueError: If `config.recognizes_frames` is `False`.
         """
         if self.recognizer is None:
-            raise ValueError("config.recognizes_frames is not set: train a model with it to recognize frames.")
+            raise ValueError(
+                "config.recognizes_frames is False: train a model with recognizes_frames=True to recognize frames."
+            )
         features = features.mean(1) if features.ndim == 3 else features  # of tokens
         features = self.avt.standardize(features)
         features = features.to(compute_dtype(self.recognizer, self.avt.probe or self.avt.head))
         return self.recognizer(features[..., : self.recognizer.in_features]).float().log_softmax(-1)
 
     def attach_reader(self, reader: HistoryReader | None):
-        """Makes a reader part of the model, and of its checkpoints; `None` takes it away.
+        """Adds a reader to the model and its checkpoints; `None` removes it.
+
+        Args:
+            reader (`HistoryReader` or `None`): The reader.
 
         Raises:
-            ValueError: for a reader of other actions, and for a model that recognizes no frames.
+            ValueError: If the reader was fitted on other actions, or the model does not recognize frames.
         """
         previous = self.config.reader
         self.config.reader = None if reader is None else asdict(reader.settings)
@@ -396,12 +422,16 @@ class AVTForAnticipation(AVTPreTrainedModel):
         self.reader = reader
 
     def stream(self, video_processor=None, every: float | None = None, **kwargs) -> AVTStream:
-        """Returns a stream that anticipates from frames as they come, one at a time.
+        """Returns a stream that anticipates actions from frames pushed one at a time.
 
         Args:
-            video_processor (`AVTVideoProcessor`, *optional*): Prepares frames. A model without a backbone needs none.
+            video_processor (`AVTVideoProcessor`, *optional*): Prepares frames. Not needed by a model without a
+                backbone.
             every (`float`, *optional*): Seconds between answers. Default: the frame interval, `1 / frame_rate`.
             kwargs: Further arguments of `AVTStream`.
+
+        Returns:
+            `AVTStream`.
         """
         return AVTStream(self, video_processor, every, **kwargs)
 
@@ -421,29 +451,31 @@ class AVTForAnticipation(AVTPreTrainedModel):
         frame_labels: torch.Tensor | None = None,
         future_labels: torch.Tensor | None = None,
     ) -> AVTAnticipationOutput | tuple:
-        """Returns scores for the action that starts `config.tau_a` seconds after the last frame, and losses.
+        """Returns scores of the action that starts `config.tau_a` seconds after the last frame, and losses.
 
         Args:
             pixel_values_videos (`torch.Tensor` of shape `(B, T, 3, H, W)` or `(B, V, T, 3, H, W)`, *optional*):
-                Normalised frames, oldest first. V views of one clip (crops, flips) are run each, their outputs
-                averaged. For a video model there are F frames in place of T: each frame of the T overlapping clips
-                once, as `AVTVideoProcessor` samples them (`temporal_avt.ClipWindow`).
+                Normalized frames, oldest first. With V views of one clip (crops, flips), the outputs of all views are
+                averaged. A video model needs F frames instead of T: each frame of the T overlapping clips once, as
+                `AVTVideoProcessor` samples them (`temporal_avt.ClipWindow`).
             video_features (`torch.Tensor` of shape `(B, T, D)`, *optional*):
-                Features instead of frames, for a probe tokens `(B, T, S, D)`; for a model with a backbone, what
-                `encode_frames` returns.
+                Features instead of frames, or tokens `(B, T, S, D)` for a probe; for a model with a backbone, the
+                output of `encode_frames`.
             frame_mask (`torch.BoolTensor` of shape `(B, T)`, *optional*):
-                `False` marks left padding, moments before the video begins: nothing attends to them. The last frame
+                `False` marks left padding, moments before the video begins, which are not attended to. The last frame
                 always has position T-1.
             labels (`torch.LongTensor` of shape `(B,)`, *optional*): Next action, 0..A-1, or -100 where unknown.
             past_labels (`torch.LongTensor` of shape `(B, T)`, *optional*): Action of each observed frame; -100 marks
-                unlabelled frames. Not used unless `config.classify_past`.
+                unlabeled frames. Not used unless `config.classify_past`.
             verb_labels, noun_labels (`torch.LongTensor` of shape `(B,)`, *optional*): Next verb and noun, or -100.
                 Not used unless `config.label_types` asks for them.
             num_future_steps (`int`, *optional*, defaults to 1):
-                K > 1 rolls the head out further, one frame interval a step, and returns every step as `future_logits`.
+                K. Above 1, the head is rolled out further, one frame interval per step, and every step is returned as
+                `future_logits`.
             output_hidden_states, output_attentions (`bool`, *optional*):
-                Also return the head's. Attentions need `attn_implementation="eager"`.
-            return_dict (`bool`, *optional*): `False` returns a plain tuple.
+                Whether to also return the head's hidden states and attentions. Attentions need
+                `attn_implementation="eager"`.
+            return_dict (`bool`, *optional*): Whether to return an `AVTAnticipationOutput` instead of a plain tuple.
             frame_labels (`torch.LongTensor` of shape `(B, T)`, *optional*): What each observed frame itself shows: an
                 action 0..A-1, A for the background, or -100 where unknown. Not used unless `config.recognizes_frames`.
             future_labels (`torch.LongTensor` of shape `(B, Z)`, *optional*): The next Z actions, of which the first is
@@ -451,8 +483,8 @@ class AVTForAnticipation(AVTPreTrainedModel):
                 1.
 
         Raises:
-            ValueError: where inputs or labels do not fit the model, naming the argument, its shape or value and what is
-                accepted.
+            ValueError: If inputs or labels do not fit the model. The message names the argument, its shape or value and
+                what is accepted.
         """
         future_labels = future_labels if self.config.num_future_actions > 1 else None
         if future_labels is not None:
@@ -478,13 +510,13 @@ class AVTForAnticipation(AVTPreTrainedModel):
         observed = _average_views(outputs.observed_features, num_views)
         if self.last_frame_classifier is not None:
             of_last_frame = self.last_frame_classifier(self.avt.read_by_head(observed[:, -1:]))
-            if self.config.num_future_actions > 1:  # it says what comes next, and nothing of the actions after that
+            if self.config.num_future_actions > 1:  # this classifier only predicts the next action, not those after it
                 of_last_frame = nn.functional.pad(of_last_frame, (0, 0, 0, num_future_steps - 1))
             future_logits["action"] = future_logits["action"] + of_last_frame
         frame_logits = None
         if self.recognizer is not None:
             frame_logits = self.recognizer(self.dropout(observed[..., : self.recognizer.in_features]))  # (B, T, A + 1)
-        is_answer = 0 if self.config.num_future_actions > 1 else -1  # the reference's is the last step
+        is_answer = 0 if self.config.num_future_actions > 1 else -1  # the reference answers with the last step
         logits = {name: scores[:, is_answer] for name, scores in future_logits.items()}
         if self.config.use_class_mappings:
             logits.update(self._sum_action_logits(logits["action"]))
@@ -520,14 +552,14 @@ class AVTForAnticipation(AVTPreTrainedModel):
         return output if return_dict else output.to_tuple()
 
     def _classify(self, future: torch.Tensor) -> dict[str, torch.Tensor]:
-        """Returns scores `(B, K, .)` of each label type, of features `(B, K, C)`; of a probe each query has its own."""
+        """Returns scores `(B, K, .)` by label type from features `(B, K, C)`; a probe has one query per label type."""
         if self.avt.probe is None:
             return {name: layer(self.dropout(future)) for name, layer in self.classifiers.items()}
         of_queries = zip(self.classifiers.items(), self.dropout(future).split(1, dim=1), strict=True)
         return {name: layer(found) for (name, layer), found in of_queries}
 
     def _sum_action_logits(self, action_logits: torch.Tensor) -> dict[str, torch.Tensor]:
-        """Returns verb and noun scores as sums of the raw scores of their actions (models/base_model.py:236)."""
+        """Returns verb and noun scores as sums of the raw scores of their actions (AVT's models/base_model.py:236)."""
         sums = {}
         for position, name in enumerate(("verb", "noun")):
             if name in self.config.label_types:
@@ -568,18 +600,18 @@ def _head_config(config: AVTConfig) -> GPT2Config:
     attention = config._attn_implementation or ""
     if "flash" in attention and per_head > MAX_FLASH_COLUMNS:
         raise ValueError(
-            f"attn_implementation is '{attention}', which computes heads of up to {MAX_FLASH_COLUMNS} columns, but "
+            f"attn_implementation is '{attention}', which supports heads of up to {MAX_FLASH_COLUMNS} columns, but "
             f"AVT's head has {per_head} (head_hidden_size / head_num_heads): load it with attn_implementation='sdpa'."
         )
     return GPT2Config(
-        vocab_size=1,  # there are no tokens: see AVTHead
+        vocab_size=1,  # unused, since AVTHead removes the token embeddings
         bos_token_id=None,
         eos_token_id=None,
         n_positions=config.head_num_positions,
         n_embd=config.head_hidden_size,
         n_layer=config.head_num_layers,
         n_head=config.head_num_heads,
-        activation_function="gelu_pytorch_tanh",  # GPT-2's, "gelu_new", in one kernel and without its copies
+        activation_function="gelu_pytorch_tanh",  # GPT-2's "gelu_new" in one kernel, without intermediate copies
         resid_pdrop=config.head_dropout,
         embd_pdrop=config.head_dropout,
         attn_pdrop=config.head_dropout,
@@ -593,8 +625,8 @@ def _average_views(features: torch.Tensor | None, num_views: int) -> Any:
 
 
 def _feature_loss(outputs: AVTModelOutput, frame_mask: torch.Tensor | None) -> torch.Tensor | None:
-    """Returns the loss over frames 1..T-1 of all views (its mean over views is the reference's); `None` for a single
-    frame, and for a probe."""
+    """Returns the feature loss over frames 1..T-1 of all views, as in the reference; `None` for one frame or a
+    probe."""
     if outputs.frame_features is None or outputs.past_features is None or outputs.frame_features.shape[1] < 2:
         return None
     both_exist = None if frame_mask is None else frame_mask[:, 1:] & frame_mask[:, :-1]

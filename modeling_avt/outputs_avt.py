@@ -1,4 +1,4 @@
-"""What the models return."""
+"""Outputs of the AVT models."""
 
 from dataclasses import dataclass
 from typing import Any
@@ -6,22 +6,24 @@ from typing import Any
 import torch
 from transformers.utils import ModelOutput
 
-_ALWAYS_SET: Any = None  # the default that `ModelOutput` demands, of fields that are never left out
+_ALWAYS_SET: Any = None  # `ModelOutput` requires a default even for fields that are always set
 
 
 @dataclass
 class AVTModelOutput(ModelOutput):
-    """What the frame encoder and the causal head compute.
+    """Output of `AVTModel`: what the frame encoder and the causal head compute.
 
     Args:
-        frame_features (`torch.Tensor` of shape `(B, T, C)`): The observed frames, after the mapper. `None` for a probe.
-        past_features (`torch.Tensor` of shape `(B, T, C)`): What the head predicts for each observed frame from the
-            frames before it; the first frame is its own prediction. `None` for a probe.
-        future_features (`torch.Tensor` of shape `(B, K, C)`): The K moments after the observed window; of a probe what
-            its Q queries found, `(B, Q, D)`.
-        observed_features (`torch.Tensor` of shape `(B, T, D)`): The observed frames before the mapper, standardized
-            where `config.standardize_features`; of a probe the mean over the tokens of each moment.
-        hidden_states, attentions (`tuple[torch.Tensor]`, *optional*): Of the head over the observed frames.
+        frame_features (`torch.Tensor` of shape `(B, T, C)`): Features of the observed frames after the mapper. `None`
+            for a probe.
+        past_features (`torch.Tensor` of shape `(B, T, C)`): The head's prediction of each observed frame's feature from
+            the frames before it; for the first frame its own feature. `None` for a probe.
+        future_features (`torch.Tensor` of shape `(B, K, C)`): Predicted features of the K moments after the observed
+            window; for a probe the outputs of its Q queries, `(B, Q, D)`.
+        observed_features (`torch.Tensor` of shape `(B, T, D)`): Features of the observed frames before the mapper,
+            standardized if `config.standardize_features`; for a probe the mean over the tokens of each moment.
+        hidden_states, attentions (`tuple[torch.Tensor]`, *optional*): Hidden states and attentions of the head over the
+            observed frames.
     """
 
     frame_features: torch.Tensor | None = None
@@ -34,23 +36,23 @@ class AVTModelOutput(ModelOutput):
 
 @dataclass
 class AVTAnticipationOutput(ModelOutput):
-    """Scores for the next action, and the losses where labels were given.
+    """Output of `AVTForAnticipation`: scores of the next action, and the losses if labels were given.
 
     Args:
         loss (`torch.Tensor`, scalar, *optional*, returned when any labels are given):
             `action_loss + verb_loss + noun_loss + past_loss_weight * past_loss + frame_loss_weight * frame_loss +
             future_loss_weight * future_loss + feature_loss_weight * feature_loss`.
-        logits (`torch.Tensor` of shape `(B, A)`): Scores of the next action; with a roll-out, of its last step, unless
-            `config.num_future_actions` is above 1.
+        logits (`torch.Tensor` of shape `(B, A)`): Scores of the next action (before softmax); with a roll-out, those of
+            its last step, unless `config.num_future_actions` is above 1.
         past_logits (`torch.Tensor` of shape `(B, T, A)`, *optional*, returned when `config.classify_past`): Scores of
             each observed frame's action, predicted from the frames before it. Those of the first frame come from that
-            frame itself. Left-padded frames hold no meaning.
+            frame itself. Values at left-padded frames are meaningless.
         frame_logits (`torch.Tensor` of shape `(B, T, A + 1)`, *optional*, returned when `config.recognizes_frames`):
             Scores of what each observed frame itself shows; the last class is the background.
         verb_logits (`torch.Tensor` of shape `(B, V)`, *optional*), noun_logits (`torch.Tensor` of shape `(B, N)`,
             *optional*): Returned when `config.label_types` asks for them.
-        future_logits (`torch.Tensor` of shape `(B, K, A)`, *optional*, returned when `num_future_steps > 1`): Every
-            step's scores.
+        future_logits (`torch.Tensor` of shape `(B, K, A)`, *optional*, returned when `num_future_steps > 1`): Action
+            scores of every step.
         future_features (`torch.Tensor` of shape `(B, K, C)`), past_features (`torch.Tensor` of shape `(B, T, C)`):
             See `AVTModelOutput`.
         action_loss, verb_loss, noun_loss, past_loss, frame_loss, future_loss (`torch.Tensor`, scalars, *optional*):

@@ -1,7 +1,7 @@
-"""Folders of pictures as videos: a picture a frame, in the order of the numbers in their names, at a given rate.
+"""Folders of pictures as videos: one picture per frame, in the order of the numbers in their names, at a given rate.
 
-`frame_0000000001.jpg, frame_0000000002.jpg, ...` is how RULSTM and many benchmarks publish frames. Picture `i`, counted
-from 0, is shown from `i / frames_per_second` on.
+`frame_0000000001.jpg, frame_0000000002.jpg, ...` is how RULSTM and many benchmarks publish frames. Picture `i`,
+counting from 0, is shown from `i / frames_per_second` on.
 """
 
 import math
@@ -16,13 +16,13 @@ from .temporal_avt import TIME_SLACK_S
 from .video_source_avt import VideoDecodeError, import_av, naming_errors
 
 CODECS = {".jpg": "mjpeg", ".jpeg": "mjpeg", ".png": "png", ".bmp": "bmp", ".webp": "webp"}
-RATE = "?frames_per_second="  # between folder and rate where a video has to be text, as in rows
+RATE = "?frames_per_second="  # separates folder and rate when a video is stored as text, as in rows
 _NUMBERED = re.compile(r"(.*?)(\d+)(\.\w+)", re.DOTALL)
 
 
 @dataclass(frozen=True)
 class PictureFolder:
-    """A folder of pictures and their rate; `str` of it is text that encodes both.
+    """A folder of pictures and their rate, both of which `str()` encodes.
 
     Args:
         path (`str`): The folder.
@@ -34,21 +34,21 @@ class PictureFolder:
 
     def __post_init__(self):
         if not (math.isfinite(self.frames_per_second) and self.frames_per_second > 0):
-            raise VideoDecodeError(self.path, f"{self.frames_per_second} pictures per second: give a number above 0.")
+            raise VideoDecodeError(self.path, f"frames_per_second is {self.frames_per_second}: give a number above 0.")
 
     def __str__(self) -> str:
         return f"{self.path}{RATE}{self.frames_per_second!r}"
 
     @property
     def name(self) -> str:
-        """What messages call it."""
+        """The folder's path, for messages."""
         return self.path
 
     def files(self) -> list[str]:
         """Returns the pictures in the order of their numbers.
 
         Raises:
-            VideoDecodeError: for no pictures, pictures of several names or kinds, and numbers that are missing.
+            VideoDecodeError: If there are no pictures, pictures of several names or kinds, or gaps in the numbers.
         """
         found = numbered_pictures(self.path)
         kinds = sorted({(prefix, suffix) for _, prefix, suffix, _ in found})
@@ -59,7 +59,9 @@ class PictureFolder:
         for earlier, later in pairwise(numbers):
             if later != earlier + 1:
                 raise VideoDecodeError(
-                    self.path, f"after picture {earlier} comes {later}: all others would be shifted."
+                    self.path,
+                    f"picture {later} follows {earlier}, and all later ones would be shifted: add the missing "
+                    "pictures.",
                 )
         return [os.path.join(self.path, name) for *_, name in found]
 
@@ -68,10 +70,10 @@ class PictureFolder:
         return len(self.files()) / self.frames_per_second
 
     def frames_at(self, times_s: Sequence[float]) -> list:
-        """Returns the picture shown at each time, decoded (`av.VideoFrame`); the very end shows the last.
+        """Returns the picture shown at each time in seconds, decoded (`av.VideoFrame`). The end shows the last picture.
 
         Raises:
-            VideoDecodeError: for times after the end, and for pictures that cannot be decoded.
+            VideoDecodeError: If a time is after the end, or a picture cannot be decoded.
         """
         files = self.files()
         frames = {}
@@ -89,7 +91,7 @@ def picture_folder(video) -> PictureFolder | None:
     """Returns the folder of pictures that a video is, or `None` for other videos.
 
     Raises:
-        VideoDecodeError: for a folder of pictures without a rate.
+        VideoDecodeError: If a folder of pictures has no rate.
     """
     if isinstance(video, PictureFolder) or not isinstance(video, (str, os.PathLike)):
         return video if isinstance(video, PictureFolder) else None
@@ -99,12 +101,12 @@ def picture_folder(video) -> PictureFolder | None:
     if not mark:
         raise VideoDecodeError(
             path,
-            "it is a folder of pictures, which state no frame rate: give frames_per_second, or a data set's video_fps.",
+            "it is a folder of pictures, which have no frame rate: give frames_per_second, or a data set's video_fps.",
         )
     try:
         return PictureFolder(path, float(rate))
     except ValueError:
-        raise VideoDecodeError(path, f"'{rate}' is no number of pictures per second.") from None
+        raise VideoDecodeError(path, f"'{rate}' is not a number of pictures per second: give one above 0.") from None
 
 
 def numbered_pictures(folder: str | os.PathLike) -> list[tuple[int, str, str, str]]:
@@ -115,11 +117,11 @@ def numbered_pictures(folder: str | os.PathLike) -> list[tuple[int, str, str, st
 
 
 def decode_picture(path: str):
-    """Returns a picture, `av.VideoFrame`; raises `VideoDecodeError` where it cannot be decoded."""
+    """Returns a picture, `av.VideoFrame`; raises `VideoDecodeError` if it cannot be decoded."""
     av = import_av()
-    with naming_errors(path, "it is no picture that can be decoded"), open(path, "rb") as file:
+    with naming_errors(path, "it is not a picture that can be decoded"), open(path, "rb") as file:
         codec: Any = av.CodecContext.create(CODECS[os.path.splitext(path)[1].lower()], "r")
         frames = [*codec.decode(av.Packet(file.read())), *codec.decode(None)]
     if not frames:
-        raise VideoDecodeError(path, "it is no picture that can be decoded.")
+        raise VideoDecodeError(path, "it is not a picture that can be decoded.")
     return frames[0]

@@ -1,4 +1,4 @@
-"""`pipeline("action-anticipation")`: which actions start next in a video, at one moment or along it."""
+"""`pipeline("action-anticipation")`: the actions that start next in a video, at one moment or along a timeline."""
 
 from collections.abc import Callable, Iterator, Sequence, Sized
 from types import GeneratorType
@@ -21,7 +21,7 @@ from .temporal_avt import TIME_SLACK_S, checked_every, sample_frame_times, timel
 from .video_processing_avt import AVTVideoProcessor
 from .video_source_avt import is_video_source
 
-if TYPE_CHECKING:  # what the files above import, for releases that copy only what one file names itself
+if TYPE_CHECKING:  # for releases of transformers that copy only the files that this file itself imports
     from .backbone_configuration_avt import checked_backbone  # noqa: F401
     from .beam_avt import Reading  # noqa: F401
     from .calibration_avt import Calibration  # noqa: F401
@@ -36,7 +36,7 @@ if TYPE_CHECKING:  # what the files above import, for releases that copy only wh
 
 
 class ActionAnticipationPipeline(Pipeline):
-    """Anticipates actions in video files, in arrays of frames, and in features of frames.
+    """Pipeline that anticipates actions in video files, arrays of frames and features of frames.
 
     ```python
     anticipate = pipeline("action-anticipation", model="user/name", trust_remote_code=True)
@@ -47,21 +47,21 @@ class ActionAnticipationPipeline(Pipeline):
     anticipate(["a.mp4", "b.mp4", "c.mp4"], batch_size=3)
     ```
 
-    A model without a backbone takes features, and needs no video processor. After `import modeling_avt`, the model may
-    also be an object: `pipeline("action-anticipation", model=model, video_processor=processor)`.
+    A model without a backbone accepts features and needs no video processor. After `import modeling_avt`, a model
+    object is also accepted: `pipeline("action-anticipation", model=model, video_processor=processor)`.
 
     Args:
-        model (`AVTForAnticipation`): The model, which is put into evaluation mode.
-        video_processor (`AVTVideoProcessor`): Needed by models that have a backbone. Default: `processor`, or else the
-            one that was saved beside the model.
-        device (`int`, `str` or `torch.device`, *optional*): As everywhere in transformers.
-        dtype (`torch.dtype` or `str`, *optional*): What the model computes in. Default: as it is.
-        batch_size (`int`, *optional*, defaults to 1): Of lists, data sets and generators: how many videos go through
-            the model at once.
-        kwargs: Further defaults of `__call__`.
+        model (`AVTForAnticipation`): The model. It is put into evaluation mode.
+        video_processor (`AVTVideoProcessor`, *optional*): Prepares videos; required for a model with a backbone.
+            Default: `processor`, or else the one saved with the model.
+        device (`int`, `str` or `torch.device`, *optional*): The device, as in every transformers pipeline.
+        dtype (`torch.dtype` or `str`, *optional*): The dtype to cast the model to. Default: unchanged.
+        batch_size (`int`, *optional*, defaults to 1): Number of videos that are run through the model at once, for
+            lists, data sets and generators.
+        kwargs: Defaults for the arguments of `__call__`.
 
     Raises:
-        ValueError: for a model of another kind or with weights that are not finite, and for a video processor that is
+        ValueError: If the model is of another kind or has weights that are not finite, or if the video processor is
             missing or samples other moments than the model was trained on.
     """
 
@@ -70,24 +70,24 @@ class ActionAnticipationPipeline(Pipeline):
 
     _load_processor = False
     _load_image_processor = False
-    _load_video_processor = None  # where there is one: a model that takes features has none
+    _load_video_processor = None  # loaded if it exists: a model that accepts features has none
     _load_feature_extractor = False
     _load_tokenizer = False
 
     def __init__(self, model, *args, video_processor=None, dtype: str | torch.dtype | None = None, **kwargs):
         if model.config.model_type != "avt":  # not isinstance: remote code has a class of its own
             raise ValueError(
-                f"The model is a {type(model).__name__} of type '{model.config.model_type}': action anticipation needs "
-                "a checkpoint of type 'avt', such as AVTForAnticipation.save_pretrained writes."
+                f"The model is a {type(model).__name__} of type '{model.config.model_type}': the action-anticipation "
+                "pipeline needs a checkpoint of type 'avt', such as AVTForAnticipation.save_pretrained writes."
             )
         super().__init__(model, *args, **kwargs)
-        if dtype not in (None, "auto"):  # transformers leaves a model alone that it did not load
+        if dtype not in (None, "auto"):  # transformers does not cast a model that it did not load
             dtype = getattr(torch, dtype) if isinstance(dtype, str) else dtype
             if dtype != compute_dtype(model):
                 model.to(dtype)
-        model.eval()  # one that was not loaded but built is in training mode, where dropout makes answers random
+        model.eval()  # a constructed model is in training mode, where dropout would make answers random
         check_weights(model, model.name_or_path or "the model")
-        # Transformers 4 knows no video processors; what it is given here, it takes for an argument of `__call__`.
+        # Transformers 4 has no video processors, and would treat this argument as one of `__call__`.
         processor: Any = self.processor if video_processor is None else video_processor
         if processor is None and model.config.backbone_config is not None:
             processor = _processor_beside(model)
@@ -96,73 +96,76 @@ class ActionAnticipationPipeline(Pipeline):
         self.video_processor = processor
 
     def __call__(self, videos, **kwargs):
-        """Returns the most likely next actions of each video.
+        """Anticipates the next actions of each video.
 
         Args:
-            videos: One video, or a list, a `torch.utils.data.Dataset` (`KeyDataset`), a generator, or an array with one
-                more dimension, of videos. A video is one of
+            videos: One video, or several as a list, `torch.utils.data.Dataset` (such as `KeyDataset`), generator, or
+                array with one more dimension. A video is one of
 
                 - a file, `str` or `Path`, its content, `bytes`, or a file open for reading;
                 - its frames: uint8 `(N, H, W, 3)` or `(N, 3, H, W)`, or a list of `(H, W, 3)`;
-                - features of its frames: floating `(N, D)`, for a model with a backbone what `encode_frames` returns;
-                - `{"video": ...}` or `{"video_features": ...}`, holding one of these, and with arrays, if wanted,
-                  `frames_per_second`, `start_s` (when the first is shown; default 0) or `frame_mask`; `{"bytes": ...,
-                  "path": ...}` is what `datasets` calls a video that it does not decode.
+                - features of its frames: floating point `(N, D)`; for a model with a backbone, the output of
+                  `encode_frames`;
+                - `{"video": ...}` or `{"video_features": ...}` with one of these and, for arrays, optionally
+                  `frames_per_second`, `start_s` (time of the first frame in seconds; default 0) or `frame_mask`; or
+                  `{"bytes": ..., "path": ...}`, the form of a video that `datasets` does not decode.
 
             at (`float`, *optional*): End of the observed window, in seconds from the first frame. Default: the end of
-                the video. It may be a NumPy scalar or a tensor of one element, as all numbers here.
-            every (`float`, *optional*): Seconds between the moments of a timeline over the whole video; instead of
-                `at`. 0.001 or more, and not so small that there are more than 100,000 moments.
-            top_k (`int`, *optional*, defaults to 5): How many actions to return.
-            num_actions (`int`, *optional*): Z. Return sequences of the next Z actions instead: those that the reader's
-                hypotheses continue with, whenever the first one starts; or without a reader the steps of the model's
-                roll-out, of which step z is taken for the z-th next action.
-            num_sequences (`int`, *optional*, defaults to 5): K, how many sequences: the likeliest ones.
-            do_sample (`bool`, *optional*, defaults to `False`): Draw them at random instead, with torch's default
-                generator: call `torch.manual_seed` before for the same ones.
+                the video. All numbers here may also be NumPy scalars or tensors of one element.
+            every (`float`, *optional*): Seconds between the moments of a timeline over the whole video, instead of
+                `at`. At least 0.001, and large enough for at most 100,000 moments.
+            top_k (`int`, *optional*, defaults to 5): Number of actions to return.
+            num_actions (`int`, *optional*): Z. Return sequences of the next Z actions instead, whenever the first one
+                starts: continuations of the reader's hypotheses or, without a reader, the steps of the model's
+                roll-out, where step z is the z-th next action.
+            num_sequences (`int`, *optional*, defaults to 5): K, the number of sequences, the likeliest ones.
+            do_sample (`bool`, *optional*, defaults to `False`): Whether to sample the sequences instead, with torch's
+                default generator: call `torch.manual_seed` for reproducible ones.
             horizon_s (`float`, *optional*): Return a timeline of the next `horizon_s` seconds instead: from the reader,
-                which has durations of actions, or without one from the roll-out, which answers from `tau_a` on, a step
-                each `1 / frame_rate` seconds.
-            reader (`bool`, *optional*): Whether the checkpoint's `HistoryReader` answers together with the model.
-                Default: where there is one. It reads the video from the beginning on, `reader.frame_rate` frames a
-                second: for a moment at 600 s and 1 frame/s, 600 more frames are decoded and encoded.
-            read_from_s (`float`, *optional*, defaults to 0): Where the reader begins, to save that: what was done
-                before is then unknown to it. Also for arrays that begin later than the video.
-            frames_per_second (`float`, *optional*): The clock of arrays: frame, or feature, `i` is shown from `i /
-                frames_per_second` on, and the moments to observe are picked from them. Without it, an array is the
-                observed window itself: exactly the model's `num_frames`, used as they are, oldest first;
-                `frame_mask (T,)` marks with `False` those before the video begins.
-            batch_size (`int`, *optional*): See the class.
-            num_workers (`int`, *optional*, defaults to 0): Processes that read videos ahead.
+                which models durations of actions, or without one from the roll-out, which begins `tau_a` ahead and has
+                one step every `1 / frame_rate` seconds.
+            reader (`bool`, *optional*): Whether to pool the model's answers with those of the checkpoint's
+                `HistoryReader`. Default: `True` if the checkpoint has one. It reads the video from its beginning at
+                `reader.frame_rate` frames per second: for a moment at 600 s and 1 frame/s, 600 more frames are decoded
+                and encoded.
+            read_from_s (`float`, *optional*, defaults to 0): Time in seconds at which the reader begins, to save that
+                work: it then ignores earlier actions. Also for arrays that begin later than the video.
+            frames_per_second (`float`, *optional*): Frame rate of arrays: frame or feature `i` is shown from `i /
+                frames_per_second` on, and the moments to observe are sampled from them. Without it, an array is the
+                observed window itself: exactly the model's `num_frames` rows, used unchanged, oldest first; `frame_mask
+                (T,)` is `False` for rows before the beginning of the video.
+            batch_size (`int`, *optional*): See the class docstring.
+            num_workers (`int`, *optional*, defaults to 0): Number of processes that read videos in advance.
 
         Returns:
             For each video a list of `{"label", "score", "verb", "noun", "starts_in_s", "observed_from_s",
             "observed_until_s", "starts_at_s"}`, most likely first: `score` is a probability, `verb` and `noun` are
-            `None` unless the model names them, `starts_in_s` is the model's `tau_a`. The observed window runs from
-            `observed_from_s` to `observed_until_s` (which is `at`), and the answer is of the action that starts at
-            `starts_at_s`, in seconds from the first frame; the three are `None` for arrays without a clock. With
-            `every`, a list of `{"at_s", "starts_at_s", "anticipated"}`, one a moment, `anticipated` being such a list.
+            `None` unless the model has names for them, `starts_in_s` is the model's `tau_a`. The observed window spans
+            `observed_from_s` to `observed_until_s` (which is `at`), and the answer is about the action that starts at
+            `starts_at_s`, in seconds from the first frame; the three are `None` for arrays without
+            `frames_per_second`. With `every`, a list of `{"at_s", "starts_at_s", "anticipated"}`, one per moment, where
+            `anticipated` is such a list.
 
-            With `num_actions` the list holds K sequences, `{"score", "actions"}` each, likeliest first: `actions` are Z
-            `{"label", "verb", "noun"}`, in order, and `score` is the probability of the sequence (of a sample, that
-            of its actions, each given those before it). With `horizon_s` it
-            holds what happens when: `{"label", "verb", "noun", "score", "starts_at_s", "ends_at_s"}` each, in order of
-            time and without gaps; `label` is `None` where most likely no action happens. Both have the window, too.
+            With `num_actions`, the list holds K sequences, `{"score", "actions"}` each, likeliest first: `actions` are
+            Z `{"label", "verb", "noun"}` in order, and `score` is the probability of the sequence (for a sample, the
+            product of the probabilities of its actions, each given those before it). With `horizon_s`, it holds
+            `{"label", "verb", "noun", "score", "starts_at_s", "ends_at_s"}` in order of time, without gaps; `label` is
+            `None` where most likely no action happens. Both also contain the fields of the window.
 
-            With a reader each answer, and each moment of a timeline, also has `history`: what was done so far,
-            `{"label", "action", "start_s", "probability"}` each, oldest first, 64 actions at most.
+            With a reader, each answer, and each moment of a timeline, also has `history`, the actions recognized so
+            far: `{"label", "action", "start_s", "probability"}` each, oldest first, at most 64.
 
-            One video gives its answer, a list (or such an array) a list of them, a data set or generator an iterable
-            that works as it is asked: wrap it into `tqdm` to see how far it is.
+            For one video its answer; for a list or array of videos, a list of answers; for a data set or generator, a
+            lazy iterable, which `tqdm` can wrap to show progress.
 
         Raises:
-            VideoDecodeError: where a file cannot be read, or ends before `at`.
-            ValueError: for arrays that are neither frames nor features of this model, for moments outside of them, and
-                where observed features or the model's scores are not finite.
+            VideoDecodeError: If a file cannot be read, or ends before `at`.
+            ValueError: If an array holds neither frames nor features of this model, a moment is outside of it, or
+                observed features or the model's scores are not finite.
         """
         is_array = isinstance(videos, (np.ndarray, torch.Tensor))
         is_batch = is_array and videos.ndim == (5 if is_uint8(videos) else 3)
-        is_one = is_video_source(videos)  # an open file is an iterator of lines as well
+        is_one = is_video_source(videos)  # checked first: an open file is also an iterator, of lines
         if is_batch or (isinstance(videos, Sequence) and not is_one):
             videos = list(videos)
         elif isinstance(videos, Iterator) and not isinstance(videos, GeneratorType) and not is_one:
@@ -191,7 +194,7 @@ class ActionAnticipationPipeline(Pipeline):
         read_from_s = None if read_from_s is None else SECONDS_AHEAD("read_from_s", read_from_s)
         if reader:
             check_can_read(self.model)
-        # One of a call replaces the other of the construction.
+        # `at` of a call replaces `every` of the construction, and vice versa.
         preprocess = {} if at is None and every is None else {"at": at, "every": every}
         given = {"frames_per_second": frames_per_second, "reader": reader, "read_from_s": read_from_s}
         preprocess |= {name: value for name, value in given.items() if value is not None}
@@ -199,22 +202,23 @@ class ActionAnticipationPipeline(Pipeline):
         question: dict = {} if num_actions is None and horizon_s is None else further
         given = {"top_k": top_k, "num_sequences": num_sequences, "do_sample": do_sample}
         question |= {name: value for name, value in given.items() if value is not None}
-        Question(**question)  # refuses what cannot be asked before anything is read
+        Question(**question)  # raises before any video is read
         return preprocess, question, {}
 
     def get_iterator(
         self, inputs, num_workers: int, batch_size: int, preprocess_params, forward_params, postprocess_params
     ):
-        """Returns the answers to many videos, one after the other.
+        """Returns an iterable of the answers for several videos.
 
-        As transformers', whose own (5.23, pipelines/base.py: `pad_collate_fn`) refuses batches without a tokenizer or
-        feature extractor. Nothing is padded here: videos of a batch may have as many frames and moments as they like.
+        Replaces transformers' method (5.23, pipelines/base.py: `pad_collate_fn`), which refuses batches without a
+        tokenizer or feature extractor. Nothing is padded here: videos of a batch may differ in their numbers of frames
+        and moments.
         """
         if isinstance(inputs, Sized):
             dataset = PipelineDataset(inputs, self.preprocess, preprocess_params)
         else:
             dataset = PipelineIterator(inputs, self.preprocess, preprocess_params)
-            num_workers = min(num_workers, 1)  # each would go through all of the generator
+            num_workers = min(num_workers, 1)  # each worker would iterate over the whole generator
         batches = DataLoader(dataset, num_workers=num_workers, batch_size=batch_size, collate_fn=list)
 
         def answer(batch: list[dict]) -> list:
@@ -232,12 +236,13 @@ class ActionAnticipationPipeline(Pipeline):
         reader: bool | None = None,
         read_from_s: float = 0.0,
     ) -> dict:
-        """Returns what is observed of a video once, and for each of M moments the T rows that are its window.
+        """Returns the observed frames or features of a video, each once, and the T of them in the window of each of M
+        moments.
 
         `pixel_values (F, 3, H, W)`, with `clips (U, L)` that index into them, or `video_features (U, D)`; `positions
         (M, T)`, which index into the U moments that are distinct; `frame_mask (M, T)`; `at_s`, M floats, or `[None]`
-        where there is no clock; `is_timeline`; and what the reader reads, `read_s`, G floats, and `read_positions
-        (G,)`, both empty where it does not.
+        without a clock; `is_timeline`; and the moments that the reader reads, `read_s`, G floats, and `read_positions
+        (G,)`, both empty without a reader.
         """
         source = to_source(video, frames_per_second)
         self._check_source(source)
@@ -259,7 +264,8 @@ class ActionAnticipationPipeline(Pipeline):
         windows = [sample_frame_times(moment - config.tau_o, moment, **rates) for moment in moments]
         times, masks = (np.stack(arrays) for arrays in zip(*windows, strict=True))
         read_s = self._read_times(source, moments, read_from_s) if is_read else np.empty(0)
-        # What is read is put below the windows, in rows of T.
+        # The moments that the reader reads are appended below the windows, in rows of T, so that all are sampled
+        # together.
         rows_read = -(-len(read_s) // config.num_frames)
         room = np.full(rows_read * config.num_frames, 0.0)
         room[: len(read_s)] = read_s
@@ -278,20 +284,20 @@ class ActionAnticipationPipeline(Pipeline):
         }
 
     def _read_times(self, source: VideoFile | ClockedArray, moments: list[float], read_from_s: float) -> np.ndarray:
-        """Returns when the reader reads a frame, in seconds: from `read_from_s` to the last moment."""
+        """Returns the times in seconds at which the reader reads a frame, from `read_from_s` to the last moment."""
         if read_from_s > moments[0] + TIME_SLACK_S:
-            raise ValueError(f"read_from_s is {read_from_s}, after the moment {moments[0]:g} s: read from earlier on.")
+            raise ValueError(f"read_from_s is {read_from_s}, after the moment {moments[0]:g} s: give an earlier time.")
         if isinstance(source, ClockedArray) and source.start_s > read_from_s + TIME_SLACK_S:
             raise ValueError(
                 f"{source.described} begins at {source.start_s:g} s, but the checkpoint's reader reads from "
-                f"{read_from_s:g} s on: give the video from its beginning; read_from_s={source.start_s:g} to let it "
-                "begin there, not knowing what came before; or reader=False for the model alone."
+                f"{read_from_s:g} s on: give the video from its beginning; read_from_s={source.start_s:g} to ignore "
+                "everything before that; or reader=False for the model alone."
             )
         rate = self.model.reader.settings.frame_rate
         return read_from_s + np.arange(int((moments[-1] - read_from_s + TIME_SLACK_S) * rate) + 1) / rate
 
     def _observed(self, source: VideoFile | ClockedArray, times: np.ndarray, mask: np.ndarray):
-        """Returns what is seen at times, each frame or feature once, and the place of each time among the moments."""
+        """Returns the frames or features shown at times, each once, and the position of each time among the moments."""
         if isinstance(source, VideoFile):
             assert self.video_processor is not None  # see `_check_source`
             frames, distinct = self.video_processor.read_moments(source.file, times, mask)
@@ -307,13 +313,13 @@ class ActionAnticipationPipeline(Pipeline):
         config = self.model.config
         if isinstance(source, VideoArray) and source.is_features:
             if source.rows.shape[1] != config.feature_dim:
-                raise ValueError(f"The features are {source.described}: this model takes (N, {config.feature_dim}).")
+                raise ValueError(f"The features are {source.described}: this model needs (N, {config.feature_dim}).")
         elif config.backbone_config is None:
             advice = f"give features of frames, floating (N, {config.feature_dim}), instead of {source.described}"
             raise ValueError(without_backbone(config, advice))
 
     def _prepare_window(self, source: ObservedWindow, at: float | None, every: float | None) -> dict:
-        """Returns the rows of an array without a clock as the one window that they are."""
+        """Returns the inputs for an array without a clock, whose rows are the observed window."""
         config, num_rows = self.model.config, len(source.rows)
         num_moments = config.num_frames
         clips = None if source.is_features else config.clip_window.clips
@@ -326,7 +332,7 @@ class ActionAnticipationPipeline(Pipeline):
         if num_rows != num_frames:
             raise ValueError(
                 f"{source.described} is not the {num_frames} frames that the model observes: give frames_per_second, "
-                f"so that they can be picked, or exactly {num_frames}."
+                f"so that they can be sampled, or exactly {num_frames} frames."
             )
         mask = torch.ones(num_moments, dtype=torch.bool)
         if source.frame_mask is not None:
@@ -361,7 +367,7 @@ class ActionAnticipationPipeline(Pipeline):
         asked, features = Question(**question), self._features(videos)  # (F, D) each
         windows = torch.cat([rows[video["positions"]] for rows, video in zip(features, videos, strict=True)])
         masks = torch.cat([video["frame_mask"] for video in videos])
-        # A reader answers of what is further ahead; all videos of a call are read, or none.
+        # With a reader, steps beyond the first come from the reader. A call reads all of its videos or none.
         num_steps = 1 if videos[0]["read_s"] else asked.num_future_steps(self.model.config)
         output = self.model(video_features=windows, frame_mask=masks, num_future_steps=num_steps)
         scores = output.logits[:, None] if num_steps == 1 else output.future_logits  # (all moments, K, A)
@@ -371,7 +377,7 @@ class ActionAnticipationPipeline(Pipeline):
         return [{"answers": of_video, **rest} for of_video, rest in zip(answers, kept, strict=True)]
 
     def _answers(self, asked: Question, video: dict, features: torch.Tensor, scores: torch.Tensor) -> Iterator[dict]:
-        """Yields what is anticipated at each of M moments, and where a reader reads the video, what was done."""
+        """Yields the answer at each of M moments and, with a reader, the history recognized so far."""
         config = self.model.config
         if not video["read_s"]:
             for of_moment, at_s in zip(scores, video["at_s"], strict=True):
@@ -387,14 +393,14 @@ class ActionAnticipationPipeline(Pipeline):
 
     def _features(self, videos: list[dict]) -> list[torch.Tensor]:
         """Returns each video's features, encoding all frames of a batch together."""
-        seen = [video for video in videos if "pixel_values" in video]
+        with_frames = [video for video in videos if "pixel_values" in video]
         encoded = iter(())
-        if seen:
-            firsts = np.cumsum([0, *(len(video["pixel_values"]) for video in seen[:-1])]).tolist()
-            clips = torch.cat([video["clips"] + first for video, first in zip(seen, firsts, strict=True)])
-            features = self.model.encode_clips(torch.cat([video["pixel_values"] for video in seen]), clips)
+        if with_frames:
+            firsts = np.cumsum([0, *(len(video["pixel_values"]) for video in with_frames[:-1])]).tolist()
+            clips = torch.cat([video["clips"] + first for video, first in zip(with_frames, firsts, strict=True)])
+            features = self.model.encode_clips(torch.cat([video["pixel_values"] for video in with_frames]), clips)
             check_encoded(features)
-            encoded = iter(features.split([len(video["clips"]) for video in seen]))
+            encoded = iter(features.split([len(video["clips"]) for video in with_frames]))
         return [next(encoded) if "pixel_values" in video else video["video_features"] for video in videos]
 
     def postprocess(self, outputs) -> list[dict]:
@@ -409,7 +415,7 @@ class ActionAnticipationPipeline(Pipeline):
         return [{**action, **read} for action in moments[0]["anticipated"]]
 
     def _window(self, at_s: float | None) -> dict[str, float | None]:
-        """Returns which window is observed at a moment, and when the action starts that is anticipated from it."""
+        """Returns the observed window of a moment, and the time at which the anticipated action starts."""
         if at_s is None:
             return {"observed_from_s": None, "observed_until_s": None, "starts_at_s": None}
         config = self.model.config
@@ -419,11 +425,11 @@ class ActionAnticipationPipeline(Pipeline):
     def save_pretrained(self, save_directory, **kwargs):
         super().save_pretrained(save_directory, **kwargs)
         if self.video_processor is not None:
-            self.video_processor.save_pretrained(save_directory, **kwargs)  # transformers 5.23 leaves it out
+            self.video_processor.save_pretrained(save_directory, **kwargs)  # transformers 5.23 does not save it
 
 
 def _processor_beside(model) -> Any:
-    """Returns the video processor in the folder, or the repository on the Hub, that a model was loaded from."""
+    """Returns the video processor from the folder or Hub repository that a model was loaded from."""
     place = model.config.name_or_path
     reason = "this one was not loaded from a folder or the Hub"
     if place:
@@ -433,21 +439,21 @@ def _processor_beside(model) -> Any:
             reason = f"none can be read from {place} ({str(error).splitlines()[0]})"
     raise ValueError(
         f"The action-anticipation pipeline needs a video_processor for a model with a backbone, and {reason}: pass "
-        "video_processor=AVTVideoProcessor(...), or save one beside the model."
+        "video_processor=AVTVideoProcessor(...), or save one with the model."
     )
 
 
 def _distinct(numbers: np.ndarray, mask: np.ndarray | None = None) -> tuple[torch.Tensor, torch.Tensor]:
-    """Returns the numbers that occur where the mask is `True`, in order, and the place of each among them."""
+    """Returns the distinct numbers where the mask is `True`, ascending, and the index of each number among them."""
     distinct = np.unique(numbers if mask is None else numbers[mask])
     places = np.searchsorted(distinct, numbers)
     return torch.from_numpy(distinct), torch.from_numpy(places if mask is None else np.where(mask, places, 0))
 
 
 class _Answers:
-    """The answers to a data set or generator of videos, worked out while they are iterated over.
+    """The answers to a data set or generator of videos, computed while they are iterated over.
 
-    As long as the videos are (which `tqdm` asks for), whatever the batch size.
+    Its length is the number of videos, whatever the batch size, as `tqdm` expects.
     """
 
     def __init__(self, videos, batches: DataLoader, answer: Callable[[list[dict]], list]):

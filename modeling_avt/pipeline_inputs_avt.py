@@ -1,4 +1,4 @@
-"""What the pipeline accepts as a video, brought into one form: a file, or an array with or without a clock."""
+"""Conversion of the pipeline's inputs to one form: a file, or an array with or without a clock."""
 
 import os
 from collections.abc import Mapping
@@ -50,7 +50,7 @@ class VideoArray:
 
 @dataclass
 class ObservedWindow(VideoArray):
-    """An array without a clock, which is the observed window. `frame_mask` marks the rows that exist; `None`: all."""
+    """An array without a clock, which is the observed window. `frame_mask` is `True` for real rows; `None`: all."""
 
     frame_mask: object = None
 
@@ -67,38 +67,40 @@ class ClockedArray(VideoArray):
         return self.start_s + len(self.rows) / self.frames_per_second
 
     def numbers_at(self, times_s: np.ndarray, mask: np.ndarray) -> np.ndarray:
-        """Returns the number of the row shown at each time: the last that begins at or before it. The end shows the
-        last."""
+        """Returns the number of the row shown at each time: the last that begins at or before it, also at the very
+        end."""
         numbers = np.floor((times_s + TIME_SLACK_S - self.start_s) * self.frames_per_second).astype(np.int64)
         observed = times_s[mask]
         if observed.max() > self.end_s + TIME_SLACK_S:
-            raise ValueError(f"at is {observed.max():.3f} s: {self.described} ends at {self.end_s:.3f} s.")
+            raise ValueError(
+                f"at is {observed.max():.3f} s: {self.described} ends at {self.end_s:.3f} s, so give an earlier moment."
+            )
         if numbers[mask].min() < 0:
             raise ValueError(
-                f"{self.described} begins at {self.start_s:.3f} s, after {observed.min():.3f} s, which is observed: "
-                "give rows from 0 s on, or a later moment."
+                f"{self.described} begins at {self.start_s:.3f} s, after {observed.min():.3f} s, which is in the "
+                "observed window: give rows from 0 s on, or a later moment."
             )
         return np.minimum(numbers, len(self.rows) - 1)
 
 
 def to_source(video, frames_per_second: float | None) -> VideoFile | ObservedWindow | ClockedArray:
-    """Returns a video in one form; see `ActionAnticipationPipeline.__call__` for those that it may have.
+    """Returns a video in one form; see `ActionAnticipationPipeline.__call__` for the accepted forms.
 
     Args:
         video: One video.
-        frames_per_second (`float`, *optional*): The clock of an array that does not bring its own.
+        frames_per_second (`float`, *optional*): Frame rate of an array that does not come with its own.
 
     Raises:
-        ValueError: for what is no video, and for options that do not fit it.
+        ValueError: If `video` is not a video, or an option does not fit it.
     """
     given = dict(video) if isinstance(video, Mapping) else {"video": video}
-    if set(given) == {"bytes", "path"}:  # as `datasets` writes videos that it does not decode
+    if set(given) == {"bytes", "path"}:  # the form of videos that `datasets` does not decode
         given = {"video": given["path"] if given["bytes"] is None else given["bytes"]}
     options = {key: given.pop(key) for key in ("frames_per_second", "start_s", "frame_mask") if key in given}
     if len(given) != 1 or not given.keys() <= {"video", "video_features"}:
         raise ValueError(
             f"A video has the keys {sorted(map(str, [*given, *options]))}: give either video or video_features, and "
-            "with arrays, if wanted, frames_per_second, start_s or frame_mask."
+            "with arrays optionally frames_per_second, start_s or frame_mask."
         )
     kind: str
     content: Any
@@ -109,7 +111,9 @@ def to_source(video, frames_per_second: float | None) -> VideoFile | ObservedWin
             return VideoFile(PictureFolder(os.fspath(content), Number(above=0)("frames_per_second", rate)))
     if isinstance(content, PictureFolder) or (is_video_source(content) and kind == "video"):
         if options or frames_per_second is not None:
-            raise ValueError("A video file has a clock of its own: give frames_per_second with arrays only.")
+            raise ValueError(
+                "frames_per_second is given for a video file, which has its own frame rate: give it for arrays only."
+            )
         return VideoFile(content)
     rows = _to_rows(content, kind)
     rate, mask = options.get("frames_per_second", frames_per_second), options.get("frame_mask")
@@ -117,7 +121,10 @@ def to_source(video, frames_per_second: float | None) -> VideoFile | ObservedWin
         return ObservedWindow(rows, mask)
     rate = Number(above=0)("frames_per_second", rate)
     if mask is not None:
-        raise ValueError("frame_mask is of an array that is the observed window: give it without frames_per_second.")
+        raise ValueError(
+            "frame_mask and frames_per_second are both given: a mask belongs to an array that is the observed window, "
+            "so give either."
+        )
     return ClockedArray(rows, rate, SECONDS("start_s", options.get("start_s", 0.0)))
 
 
@@ -126,7 +133,7 @@ def _is_folder(content) -> bool:
 
 
 def _to_rows(content, kind: str) -> torch.Tensor:
-    """Returns frames or features as a tensor; refuses what is neither."""
+    """Returns frames or features as a tensor; raises `ValueError` for anything else."""
     if isinstance(content, (list, tuple)) and content and isinstance(content[0], (np.ndarray, torch.Tensor)):
         content = np.stack(content)
     if not isinstance(content, (np.ndarray, torch.Tensor)):
@@ -135,7 +142,9 @@ def _to_rows(content, kind: str) -> torch.Tensor:
             "floating (N, D)."
         )
     if isinstance(content, np.ndarray):
-        content = np.ascontiguousarray(content)  # torch refuses views that run backwards, such as BGR turned to RGB
+        content = np.ascontiguousarray(
+            content
+        )  # torch refuses views with negative strides, such as BGR reversed to RGB
     rows = torch.as_tensor(content)
     if not rows.numel():
         raise ValueError(f"The array of shape {tuple(rows.shape)} holds no frames: give at least one.")

@@ -10,15 +10,15 @@ from transformers.models.vjepa2.modeling_vjepa2 import VJEPA2AttentivePooler
 from .configuration_avt import AVTConfig
 
 PROBE_LAYERS = ("VJEPA2PoolerSelfAttentionLayer", "VJEPA2PoolerCrossAttentionLayer")
-INITIALIZER_RANGE = 0.02  # V-JEPA 2's, of weights drawn from a normal distribution cut at two deviations
+INITIALIZER_RANGE = 0.02  # V-JEPA 2's: standard deviation of the truncated normal distribution of initial weights
 
 
 class AttentiveProbe(nn.Module):
     """V-JEPA 2's attentive pooler (Assran et al., 2025) with several queries, over the tokens of T moments.
 
-    Self-attention layers over all tokens, and a last layer in which the queries attend to these. The tokens of a clip
-    carry their order from the encoder; with several moments, a learned vector for each, zero at first, is added to its
-    tokens.
+    Self-attention layers over all tokens are followed by a layer in which the queries attend to them. Tokens of a clip
+    already carry positions from the encoder; with several moments, a learned vector per moment, initially zero, is
+    added.
 
     Args:
         config (`AVTConfig`): `feature_dim` D, `probe_num_layers`, `probe_num_heads`, `num_frames` T and `label_types`.
@@ -28,7 +28,7 @@ class AttentiveProbe(nn.Module):
         super().__init__()
         width = config.feature_dim
         assert width is not None
-        # Always sdpa: transformers' eager and flash attention of this pooler leave the mask out.
+        # Always sdpa: this pooler's eager and flash attention (transformers 5.23) ignore the mask.
         of_pooler = VJEPA2Config(
             hidden_size=width,
             num_attention_heads=config.probe_num_heads,
@@ -42,11 +42,12 @@ class AttentiveProbe(nn.Module):
             self.moments = nn.Parameter(torch.zeros(config.num_frames, 1, width))
 
     def forward(self, tokens: torch.Tensor, frame_mask: torch.Tensor | None = None) -> torch.Tensor:
-        """Returns what each query found, `(B, Q, D)`.
+        """Returns the output of each query, `(B, Q, D)`.
 
         Args:
-            tokens (`torch.Tensor` of shape `(B, T, S, D)`): Of each moment.
-            frame_mask (`torch.BoolTensor` of shape `(B, T)`, *optional*): `False`: nothing attends to the moment.
+            tokens (`torch.Tensor` of shape `(B, T, S, D)`): S tokens for each of T moments.
+            frame_mask (`torch.BoolTensor` of shape `(B, T)`, *optional*): `False` marks moments that are not attended
+                to.
         """
         num_tokens = tokens.shape[2]
         if self.moments is not None:
@@ -62,7 +63,7 @@ class AttentiveProbe(nn.Module):
 
     @torch.no_grad()
     def draw_weights(self):
-        """Draws weights as V-JEPA 2 does: what a layer adds to the residual stream is smaller the later it comes."""
+        """Initializes weights like V-JEPA 2: later layers contribute less to the residual stream."""
         for module in self.modules():
             if isinstance(module, nn.Linear):
                 nn.init.trunc_normal_(module.weight, std=INITIALIZER_RANGE)

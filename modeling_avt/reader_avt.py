@@ -1,11 +1,11 @@
-"""Text knowledge at inference: the history of actions is read off a video, uncertain as that is, and says what is next.
+"""Text knowledge at inference: anticipation from the history of actions recognized, with uncertainty, in a video.
 
 As in speech recognition, a frame-wise recognizer is the acoustic model, and a model of the order of actions the
-language model. A beam of hypotheses about what was done so far is carried from frame to frame. The answer is the sum
-over all of them, not what the best one says comes next.
+language model. A beam of hypotheses about the actions so far is updated with each frame. The answer is the sum over all
+hypotheses, not the prediction of the best one.
 
 Data flow: `frame_logits` of the model -> log posterior of each frame -> `HistoryReader.update` -> hypotheses ->
-`next_action` -> `pool` with the model's own scores. Nothing but past frames is read, and no annotated history.
+`next_action` -> `pool` with the model's own scores. Only past frames are read, never annotations.
 """
 
 import copy
@@ -23,11 +23,11 @@ from .rules_avt import SECONDS, SECONDS_AHEAD
 from .temporal_avt import TIME_SLACK_S
 from .transitions_avt import build_transitions
 
-LEAST_PROBABILITY = 1e-9  # of an answer: one without any hypothesis is unlikely, not impossible
+LEAST_PROBABILITY = 1e-9  # of an action: one without any hypothesis stays possible, and its log finite
 
 
 class HistoryReader(nn.Module):
-    """Reads frames one by one, and returns what has been done and what comes next.
+    """Reads recognized frames one by one, and returns the actions so far and the next ones.
 
     ```python
     reader = model.reader.begin_video()
@@ -37,19 +37,19 @@ class HistoryReader(nn.Module):
     reader.history()                                # what has been done
     ```
 
-    A hypothesis is a text state, which is what the transition model reads of a history, and how far its last action is:
-    in one of R phases, each left with a constant probability a frame, or in the gap after it. Hypotheses of one text
-    state are merged, their weights summed, in log space.
+    A hypothesis is a text state (the part of a history that the transition model reads) and the progress of its last
+    action: one of R phases, each left with a constant probability per frame, or the gap after it. Hypotheses with equal
+    text states are merged and their weights summed, in log space.
 
     Buffers: `log_prior` float32 `(A + 1,)` of the classes of a frame; `leave_phase` `(A,)`, the probability to leave a
     phase of each action in a frame; `gap_after` `(A,)`, that a gap follows it and not an action; `leave_gap` and
     `leave_start` `(1,)`, the probability to leave a gap, and the time before the first action; and those of
-    `transitions`. They are on the CPU or wherever the model is, and keep float32 where it is cast: the arithmetic is
-    numpy's, in float64, on the CPU.
+    `transitions`. They move with the model but stay float32 when it is cast. The arithmetic is done in NumPy, in
+    float64, on the CPU.
 
     Args:
-        settings (`ReaderSettings`): See there.
-        num_actions (`int`): A.
+        settings (`ReaderSettings`): The reader's settings.
+        num_actions (`int`): A, the number of actions.
     """
 
     log_prior: torch.Tensor
@@ -71,10 +71,11 @@ class HistoryReader(nn.Module):
         self._reading: Reading | None = None  # of a video that has begun
 
     def begin_video(self, midway: bool = False) -> "HistoryReader":
-        """Returns a reader of another video that shares this one's tables.
+        """Returns a reader for another video that shares this reader's tables.
 
         Args:
-            midway (`bool`, *optional*): The first frame is not the video's: what was done before it is unknown.
+            midway (`bool`, *optional*, defaults to `False`): Whether the first frame read is not the first of the
+                video, so that earlier actions are unknown.
         """
         reader = copy.copy(self)
         reader._midway, reader._reading = midway, None
@@ -87,31 +88,31 @@ class HistoryReader(nn.Module):
         return reader
 
     def reset(self):
-        """Forgets the video: the next frame begins another."""
+        """Discards the current video: the next frame begins a new one."""
         self._reading = None
 
     @property
     def num_frames(self) -> int:
-        """Moments of the video read so far, those without a frame included."""
+        """The number of moments of the video read so far, including those without a frame."""
         return 0 if self._reading is None else self._reading.num_frames
 
     @property
     def log_likelihood(self) -> float:
-        """Log probability of all frames so far, up to the weight of their evidence."""
+        """Log likelihood of all frames so far, with each frame's evidence scaled by `evidence_weight`."""
         return 0.0 if self._reading is None else self._reading.log_likelihood
 
     def update(self, frame_log_probs, time_s: float):
         """Reads the next frame.
 
         Args:
-            frame_log_probs (`np.ndarray` or `torch.Tensor` of shape `(A + 1,)`): Log posterior of what the frame shows:
-                each action, and last the background; up to a constant.
-            time_s (`float`): When the frame is shown. The first frame begins the video; later ones come `1 /
-                frame_rate` seconds apart. Where frames are missing, time passes without evidence.
+            frame_log_probs (`np.ndarray` or `torch.Tensor` of shape `(A + 1,)`): Log posterior of each action and,
+                last, the background, up to an additive constant.
+            time_s (`float`): Time of the frame in seconds. The first frame begins the video; later ones are `1 /
+                frame_rate` seconds apart. If frames are missing, time passes without evidence.
 
         Raises:
-            ValueError: for another shape, for scores or a time that are not finite, and for a time that does not go
-                forward. The reader is then as it was.
+            ValueError: If the shape is wrong, a score or the time is not finite, or the time does not increase. The
+                reader is then unchanged.
         """
         frame = self._checked(frame_log_probs, (self.num_actions + 1,))
         reading, time_s = self._reading, SECONDS("time_s", time_s)
@@ -123,7 +124,7 @@ class HistoryReader(nn.Module):
         reading.update(frame, steps)
 
     def read(self, frame_log_probs, times_s, tau_a: float | None = None) -> torch.Tensor:
-        """Begins a new video, reads all of its frames, and returns what comes next after each of them.
+        """Begins a new video, reads all of its frames, and returns the prediction after each of them.
 
         Args:
             frame_log_probs (`np.ndarray` or `torch.Tensor` of shape `(T, A + 1)`), times_s (sequence of T `float`): As
@@ -131,7 +132,8 @@ class HistoryReader(nn.Module):
             tau_a (`float`, *optional*): As in `next_action`. Default: one frame.
 
         Returns:
-            `torch.Tensor` of shape `(T, A)`: Log probabilities, float64. The reader has then read the last frame.
+            `torch.Tensor` of shape `(T, A)`: Log probabilities of the next action, float64. The reader then is at the
+            last frame.
         """
         frames = self._checked(frame_log_probs, (len(times_s), self.num_actions + 1))
         self.reset()
@@ -144,23 +146,23 @@ class HistoryReader(nn.Module):
     def answers_at(
         self, moments_s: Sequence[float], frame_log_probs, times_s, tau_a: float
     ) -> list[tuple[torch.Tensor, list[dict]]]:
-        """Begins a new video, reads it, and returns at each moment what comes next and what has been done.
+        """Begins a new video, reads it, and returns the prediction and the history at each moment.
 
         Args:
-            moments_s (sequence of M `float`): In order of time, not before the first frame. Of each, the frames at or
-                before it are read.
+            moments_s (sequence of M `float`): Seconds in ascending order, none before the first frame. For each, the
+                frames at or before it are read.
             frame_log_probs (`np.ndarray` or `torch.Tensor` of shape `(T, A + 1)`), times_s (sequence of T `float`): As
                 in `update`.
             tau_a (`float`): As in `next_action`.
 
         Returns:
-            M pairs of `next_action` and `history`.
+            M pairs of the results of `next_action` and `history`.
         """
         reached = self.read_to(moments_s, frame_log_probs, times_s)
         return [(self.next_action(tau_a, moment_s), self.history()) for moment_s in reached]
 
     def read_to(self, moments_s: Sequence[float], frame_log_probs, times_s) -> Iterator[float]:
-        """Begins a new video, and yields each moment when the frames at or before it have been read.
+        """Begins a new video, and yields each moment once the frames at or before it have been read.
 
         Args:
             moments_s, frame_log_probs, times_s: As in `answers_at`.
@@ -175,42 +177,46 @@ class HistoryReader(nn.Module):
             yield moment_s
 
     def next_action(self, tau_a: float | None = None, at_s: float | None = None) -> torch.Tensor:
-        """Returns the log probability of each action to start `tau_a` seconds later, given that one does then.
+        """Returns the log probability that each action starts `tau_a` seconds later, given that some action starts
+        then.
 
         Args:
             tau_a (`float`, *optional*): Seconds; rounded to frames, at least one. Default: one frame.
-            at_s (`float`, *optional*): From when it counts, not before the last frame. Default: the last frame's time.
+            at_s (`float`, *optional*): The time from which `tau_a` counts, not before the last frame. Default: the last
+                frame's time.
 
         Returns:
             `torch.Tensor` of shape `(A,)`: float64.
 
         Raises:
-            ValueError: before the first frame, and for moments that are not finite or lie before the last frame.
+            ValueError: If no frame has been read yet, or the moment is not finite or before the last frame.
         """
         tau_a = 1 / self.settings.frame_rate if tau_a is None else SECONDS_AHEAD("tau_a", tau_a)
         return _log_answer(self._begun().starts(max(1, self._frames_until(at_s, tau_a))))
 
     def upcoming_action(self) -> torch.Tensor:
-        """Returns the log probability of each action to be the next one, whenever it starts: float64 `(A,)`."""
+        """Returns the log probability that each action is the next one, whenever it starts: float64 `(A,)`."""
         return _log_answer(self._begun().upcoming())
 
     def next_actions(
         self, num_actions: int, num_sequences: int = 5, *, do_sample: bool = False
     ) -> tuple[torch.Tensor, torch.Tensor]:
-        """Returns sequences of the actions that start next, whenever they do: ids `(K, Z)`, log probabilities `(K,)`.
+        """Returns sequences of the next actions, whenever they start: ids `(K, Z)` and log probabilities `(K,)`.
 
-        The likeliest are found by a beam search. Probabilities are sums over the hypotheses about what was done.
+        The likeliest are found by a beam search. Probabilities are summed over the hypotheses about the history.
 
         Args:
-            num_actions (`int`): Z, from 1 to 1,000.
-            num_sequences (`int`, *optional*, defaults to 5): K. There are fewer where fewer are possible.
-            do_sample (`bool`, *optional*, defaults to `False`): Draw sequences with torch's default generator instead.
+            num_actions (`int`): Z, the length of the sequences, from 1 to 1,000.
+            num_sequences (`int`, *optional*, defaults to 5): K, the number of sequences. Fewer are returned if fewer
+                are possible.
+            do_sample (`bool`, *optional*, defaults to `False`): Whether to sample the sequences instead, with torch's
+                default generator.
 
         Returns:
             `torch.Tensor` int64 `(K, Z)` and float64 `(K,)`: see `futures_avt.continued`.
 
         Raises:
-            ValueError: before the first frame, and for numbers out of range.
+            ValueError: If no frame has been read yet, or a number is out of range.
         """
         beam = self._begun().beam
         sequences, log_probs = continued(
@@ -222,49 +228,55 @@ class HistoryReader(nn.Module):
         return torch.from_numpy(sequences), torch.from_numpy(log_probs)
 
     def timeline(self, horizon_s: float, at_s: float | None = None) -> torch.Tensor:
-        """Returns what is expected to be shown from now on: probabilities float64 `(S, A + 1)`, the background last.
+        """Returns the probabilities of what the coming frames show, float64 `(S, A + 1)`, the background last.
 
         A row is `1 / frame_rate` seconds long; the first begins at `at_s`.
 
         Args:
-            horizon_s (`float`): How far, in seconds: up to a day.
+            horizon_s (`float`): Length of the timeline in seconds, at most one day.
             at_s (`float`, *optional*): As in `next_action`.
         """
         count = math.ceil(HORIZON_S("horizon_s", horizon_s) * self.settings.frame_rate - TIME_SLACK_S)
         return torch.from_numpy(self._begun().frames(self._frames_until(at_s), max(1, count)))
 
     def expected_in_s(self, at_s: float | None = None) -> float:
-        """Returns in how many seconds the next action is expected to start, whichever it is: the mean over hypotheses.
+        """Returns the expected number of seconds until the next action starts, whichever it is: the mean over
+        hypotheses.
 
         Args:
-            at_s (`float`, *optional*): From when it counts. Default: the last frame's time. Never below 0.
+            at_s (`float`, *optional*): The time from which to count. Default: the last frame's time.
+
+        Returns:
+            `float`: Seconds, 0 or more.
         """
         reading = self._begun()
         waited_s = 0.0 if at_s is None else SECONDS("at_s", at_s) - reading.time_s
         return max(reading.mean_frames_to_start() / self.settings.frame_rate - waited_s, 0.0)
 
     def history(self) -> list[dict]:
-        """Returns what has been done so far, oldest first: `{"action", "start_s", "probability"}` each.
+        """Returns the recognized actions so far, oldest first: `{"action", "start_s", "probability"}` each.
 
-        They are the actions of the likeliest hypothesis, 64 at most, the newest. `action` is an id, `start_s` when it
-        began, `probability` the share of all hypotheses in which that action was the last one begun half-way from there
-        to the next.
+        These are the newest actions of the likeliest hypothesis, at most 64. `action` is an id, `start_s` its start in
+        seconds, and `probability` the weight of all hypotheses in which that action was the last one begun at the
+        midpoint between its start and the next.
         """
         return [] if self._reading is None else self._reading.history()
 
     def _frames_until(self, at_s: float | None, ahead_s: float = 0.0) -> int:
-        """Returns how many frames after the last one a moment is."""
+        """Returns the number of frame intervals from the last frame to a moment."""
         reading = self._begun()
         at_s = reading.time_s if at_s is None else SECONDS("at_s", at_s)
         if at_s < reading.time_s - TIME_SLACK_S:
-            raise ValueError(f"at_s is {at_s}: the last frame is of {reading.time_s} s, give a later moment.")
-        # Beyond the longest gap nothing changes; a time close to the largest float would not even be countable.
+            raise ValueError(
+                f"at_s is {at_s}, but the last frame is at {reading.time_s} s: give that time or a later one."
+            )
+        # Beyond the longest gap the state no longer changes; without the limit, a huge time would overflow the count.
         frames_ahead = (at_s + ahead_s - reading.time_s) * self.settings.frame_rate
         return round(min(frames_ahead, LONGEST_GAP + 1))
 
     def _begun(self) -> Reading:
         if self._reading is None:
-            raise ValueError("The reader has read no frame: update it with the first one.")
+            raise ValueError("The reader has not read any frame: call update with the first one.")
         return self._reading
 
     def _steps_to(self, time_s: float, reading: "Reading") -> int:
@@ -284,14 +296,16 @@ class HistoryReader(nn.Module):
         if array.shape != shape:
             raise ValueError(
                 f"frame_log_probs has the shape {array.shape}: this reader was fitted on {self.num_actions} "
-                f"actions and takes {shape}, the background last."
+                f"actions and needs {shape}, the background last."
             )
         if not np.isfinite(array).all():
-            raise ValueError("frame_log_probs is not finite: no answer could be trusted from there on.")
+            raise ValueError(
+                "frame_log_probs is not finite, which would corrupt all later answers: check the recognizer's scores."
+            )
         return array
 
     def _apply(self, fn, recurse=True):
-        """Moves tables with the model, and leaves their precision as it is where the model is cast."""
+        """Moves tables with the model, but keeps their precision: `Module._apply` would also cast buffers."""
 
         def moved(tensor: torch.Tensor) -> torch.Tensor:
             result = fn(tensor)
@@ -304,12 +318,12 @@ class HistoryReader(nn.Module):
 
 
 def pool(model_logits: torch.Tensor, reader_log_probs: torch.Tensor, weights: Sequence[float]) -> torch.Tensor:
-    """Returns the log-linear pool of a model's and a reader's answers, log probabilities, float32 `(..., A)`.
+    """Returns the log-linear pool of a model's and a reader's predictions: log probabilities, float32 `(..., A)`.
 
     Args:
         model_logits (`torch.Tensor` of shape `(..., A)`): Scores before softmax.
-        reader_log_probs (`torch.Tensor` of shape `(..., A)`): Of `HistoryReader.next_action`.
-        weights (sequence of `float`): The model's and the reader's.
+        reader_log_probs (`torch.Tensor` of shape `(..., A)`): Log probabilities from `HistoryReader.next_action`.
+        weights (sequence of two `float`): The model's and the reader's weight.
     """
     of_model, of_reader = weights
     pooled = of_model * model_logits.double().log_softmax(-1) + of_reader * reader_log_probs.double()

@@ -1,4 +1,4 @@
-"""Rules for the numbers, flags and words that users pass: what is accepted, and the sentence that refuses the rest.
+"""Validation rules for numbers, flags and words that users pass, with one-sentence error messages.
 
 A rule is called with the name of an argument and its value, and returns the value as plain Python: an `int`, `float`,
 `bool` or `str`, whether it came as such, as a NumPy scalar, or as an array or tensor of one element.
@@ -107,10 +107,10 @@ class Flag:
 
 @dataclass(frozen=True)
 class Choice:
-    """Accepts some words.
+    """Accepts one of a fixed set of words.
 
     Args:
-        words (`tuple[str, ...]`): They.
+        words (`tuple[str, ...]`): The accepted words.
     """
 
     words: tuple[str, ...]
@@ -128,7 +128,7 @@ class Choice:
 
 @dataclass(frozen=True)
 class OrNone:
-    """Accepts `None`, and what another rule accepts.
+    """Accepts `None`, and any value that another rule accepts.
 
     Args:
         rule (`Number` or `WholeNumber`): The other rule.
@@ -151,7 +151,7 @@ SECONDS_AHEAD = Number(least=0, unit="seconds")
 
 
 def plain(value: Any) -> Any:
-    """Returns what a NumPy scalar, or an array or tensor of one element, holds; anything else as it is."""
+    """Returns the Python value of a NumPy scalar, or of an array or tensor of one element; anything else unchanged."""
     if isinstance(value, torch.Tensor):
         return value.item() if value.numel() == 1 else value
     if isinstance(value, (np.generic, np.ndarray)):
@@ -160,7 +160,7 @@ def plain(value: Any) -> Any:
 
 
 def shown(value: Any) -> str:
-    """Returns a value as an error message shows it, in one line."""
+    """Returns a one-line representation of a value for error messages."""
     value = plain(value)
     if isinstance(value, (np.ndarray, torch.Tensor)):
         return f"an array of shape {tuple(value.shape)}"

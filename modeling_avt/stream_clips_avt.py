@@ -1,4 +1,4 @@
-"""What a stream remembers to show its model clips: the last frames, and which of them each moment's clip consists of.
+"""The frames that a stream keeps for its model's clips, and the selection of each moment's clip from them.
 
 All times are counted in ticks of one grid, on which moments and the frames of their clips fall: tick i * `per_moment`
 is moment i, and the frames of its clip are those shown at ticks `per_frame` apart that end there.
@@ -12,7 +12,7 @@ import torch
 
 @dataclass
 class ShownFrame:
-    """A frame of a stream: its pixels as pushed until it is needed, prepared from then on; or its feature `(D,)`."""
+    """A frame of a stream: its pixels as pushed, replaced by prepared ones once needed; or its feature `(D,)`."""
 
     content: torch.Tensor
     begins_s: float
@@ -21,7 +21,7 @@ class ShownFrame:
 
 @dataclass
 class Clip:
-    """The frames of a moment, and what is made of them once it is observed: a feature `(D,)`, or tokens `(S, D)`."""
+    """The frames of a moment and, once it has been encoded, its feature `(D,)` or tokens `(S, D)`."""
 
     frames: list[ShownFrame]
     features: torch.Tensor | None = None
@@ -50,7 +50,7 @@ class ClipMemory:
         return ClipMemory(self.length, self.per_moment, self.per_frame, self.num_ticks, self.shown.copy())
 
     def show(self, frame: ShownFrame, num_ticks: int):
-        """Lets a frame be shown at the next ticks."""
+        """Records that a frame is shown at the next `num_ticks` ticks."""
         if num_ticks <= 0:
             return
         if not self.shown or self.shown[-1][1] is not frame:
@@ -70,15 +70,15 @@ class ClipMemory:
         return frames[::-1]
 
     def num_moments(self) -> int:
-        """Returns how many moments are over."""
+        """Returns the number of moments that have passed."""
         return -(-self.num_ticks // self.per_moment)
 
     def num_distinct(self) -> int:
-        """Returns after how many moments with one and the same frame clips no longer change."""
+        """Returns the number of moments showing the same frame after which clips no longer change."""
         return -(-(self.length - 1) * self.per_frame // self.per_moment) + 1
 
     def forget(self, next_moment: int):
-        """Drops frames that neither the next moment's clip nor a later one's consists of."""
+        """Drops frames that no clip from the next moment on contains."""
         oldest = next_moment * self.per_moment - (self.length - 1) * self.per_frame
         while len(self.shown) > 1 and self.shown[1][0] <= oldest:
             self.shown.popleft()

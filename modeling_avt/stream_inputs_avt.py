@@ -1,4 +1,4 @@
-"""What is pushed into a stream: frames or features, checked, and their times, judged."""
+"""Checks of the frames or features pushed into a stream, and decisions about their times."""
 
 from dataclasses import dataclass
 from enum import Enum, auto
@@ -12,15 +12,15 @@ from .temporal_avt import TIME_SLACK_S
 
 # Networks and decoders put frames out of order by less than this; a clock that is set back goes back farther.
 OUT_OF_ORDER_S = 1.0
-# Thirty years: no gap in a video, but a clock that was set. Far beyond it, floats do not tell frames apart.
+# Thirty years: longer gaps mean that the clock was set. Far beyond, floats cannot distinguish the times of frames.
 LONGEST_VIDEO_S = 1e9
 LEFT_OUT = (
-    "A frame of %.3f s was left out: it does not fit the stream's clock, which is at %.3f s. There is no other warning "
-    "of this kind: num_left_out counts such frames."
+    "A frame at %.3f s was left out: it does not fit the stream's clock, which is at %.3f s. This warning is shown "
+    "once; num_left_out counts such frames."
 )
 RESTARTED = (
     "The clock of the frames was set from %.3f s to %.3f s: a new video begins, and what was observed before is "
-    "forgotten. There is no other warning of this kind: num_restarts counts them."
+    "discarded. This warning is shown once; num_restarts counts these events."
 )
 
 
@@ -33,7 +33,7 @@ class PushedFrame:
 
 
 class Verdict(Enum):
-    """What a frame's time says about the frame and about the one that was set aside before it, if any."""
+    """Decision about a frame, by its time, and about the frame set aside before it, if any."""
 
     GOES_ON = auto()  # it follows the last frame taken: take it, leave out the one set aside
     REPEATED = auto()  # it has the time of the last frame taken or of the one set aside: leave it out
@@ -43,14 +43,14 @@ class Verdict(Enum):
 
 
 def judge(after_shown_s: float, after_known_s: float, after_aside_s: float | None, max_gap_s: float) -> Verdict:
-    """Returns what becomes of a frame, by its time alone: how many seconds it comes after what came before.
+    """Returns the decision about a frame from its time alone, given as seconds after earlier events.
 
     Args:
         after_shown_s (`float`): After the last frame taken.
         after_known_s (`float`): After the time up to which it is known what was shown: that of the last frame taken or,
             after an advance, a later one.
         after_aside_s (`float` or `None`): After the frame set aside, if there is one.
-        max_gap_s (`float`): The longest gap that is believed at once.
+        max_gap_s (`float`): The longest gap that is accepted without waiting for the next frame.
     """
     if any(after_s is not None and abs(after_s) <= TIME_SLACK_S for after_s in (after_shown_s, after_aside_s)):
         return Verdict.REPEATED
@@ -81,7 +81,7 @@ def checked_frame(frame, config) -> torch.Tensor:
     """Returns a copy of a frame, on the CPU, or of its features.
 
     Raises:
-        ValueError: for what the model of `config` does not take.
+        ValueError: If the model of `config` does not accept the frame.
     """
     if not isinstance(frame, torch.Tensor):
         frame = torch.from_numpy(_as_array(frame))
@@ -92,7 +92,7 @@ def checked_frame(frame, config) -> torch.Tensor:
             raise ValueError(without_backbone(config, f"give features of frames, floating ({config.feature_dim},)"))
         if not frame.is_floating_point() or frame.shape != (config.feature_dim,):
             raise ValueError(
-                f"The features are {frame.dtype} of shape {tuple(frame.shape)}: this model takes floating point "
+                f"The features are {frame.dtype} of shape {tuple(frame.shape)}: this model needs floating point "
                 f"({config.feature_dim},)."
             )
         check_features(frame, "The features", "leave the frame out, or extract them anew")
@@ -106,7 +106,7 @@ def checked_frame(frame, config) -> torch.Tensor:
 
 
 def _as_array(frame) -> np.ndarray:
-    """Returns a copy in ordinary memory order: torch takes no mirrored views, such as BGR turned RGB."""
+    """Returns a contiguous copy: torch refuses views with negative strides, such as BGR reversed to RGB."""
     try:
         array = np.array(frame, order="C")
     except (TypeError, ValueError):

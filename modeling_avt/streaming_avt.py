@@ -1,11 +1,12 @@
-"""Anticipation while a video is being watched: frames come one at a time, each is encoded at most once.
+"""Streaming anticipation: frames are pushed one at a time, and each is encoded at most once.
 
 The model observes T moments, `1 / frame_rate` apart, that end at the moment of the answer. Answers at moments of one
-grid share them: each answer encodes one frame and runs the head over the T features in memory. The head's own keys
-and values are not kept: its positions count within the window, so each feature is at another position in the next one.
+grid share them: each answer encodes one frame and runs the head over the T features in memory. The head's keys and
+values are not cached: its positions count within the window, so each feature changes position from one window to
+the next.
 
-A video model encodes the clip that ends at each moment, anew for each: its tokens depend on all frames of a clip. What
-is kept between moments are frames, each once, however many clips they are in: see `stream_clips_avt`.
+A video model encodes the clip that ends at each moment again for each moment, since its tokens depend on all frames of
+the clip. Between moments, each frame is kept once, however many clips it is in: see `stream_clips_avt`.
 """
 
 import logging
@@ -38,13 +39,13 @@ from .stream_inputs_avt import (
 )
 from .temporal_avt import MAX_MOMENTS, TIME_SLACK_S, checked_every, sample_frame_times
 
-MAX_RATIO = 100  # of the reader's frame rate and the model's, either way
+MAX_RATIO = 100  # largest numerator or denominator of a ratio of two frame rates
 
 logger = logging.getLogger(__name__)
 
 
 class AVTStream:
-    """Anticipates from frames as they are pushed, with the scores of the offline model on the same window.
+    """Anticipates actions from frames as they are pushed, with the same scores as the offline model on the same window.
 
     ```python
     stream = model.stream(processor)
@@ -55,10 +56,9 @@ class AVTStream:
     ```
 
     The first frame's time is the beginning of the video; answers are due then and every `every` seconds after it. A
-    moment's frame is the last one that began at or before it (to a microsecond), as in files, however irregularly
-    frames come and however many are missing. A moment that falls on a frame's own time is answered by the push of that
-    frame; one that lies between two frames is answered by the push of the second, as only then is it known that none
-    came before, or by `advance`.
+    moment's frame is the last one that began at or before it (to a microsecond), as in files, even if frames are
+    irregular or missing. A moment at a frame's own time is answered by the push of that frame; a moment between two
+    frames is answered by the push of the second, when it is certain that no frame comes in between, or by `advance`.
 
     Camera clocks fail. The stream accepts a frame at once if its time is at most `max_gap_s` after the last one.
     Otherwise it holds the frame back, without an answer, until the next frame arrives:
@@ -68,37 +68,41 @@ class AVTStream:
       30 years, a new video begins with the held frame, as after `reset`, and `at_s` counts on the new clock.
     - Otherwise the held frame is skipped.
 
-    A frame that comes up to a second late is out of order and left out. No time that is a number therefore raises or
-    stops a stream, and on a clock that goes forward no frame is left out, whatever its gaps. The first frame that is
-    left out and the first clock that is set are logged as warnings.
+    A frame that is up to one second late is out of order and skipped. No numeric time therefore raises or stops a
+    stream, and with a clock that only runs forward no frame is skipped, whatever the gaps. The first skipped frame and
+    the first reset of the clock are logged as warnings.
 
     Args:
-        model (`AVTForAnticipation`): In evaluation mode. It may be moved or cast between pushes.
+        model (`AVTForAnticipation`): The model, in evaluation mode. It may be moved or cast between pushes.
         video_processor (`AVTVideoProcessor`, *optional*): Prepares frames, as in evaluation. Not needed by a model
-            without backbone, which takes features.
+            without a backbone, which accepts features.
         every (`float`, *optional*): Seconds between answers: the model's frame interval `1 / frame_rate`, the default,
-            or a whole fraction of it, with as many more frames encoded and features kept.
-        top_k (`int`, *optional*, defaults to 5): How many actions an answer holds.
-        reader (`bool`, *optional*): Whether the checkpoint's `HistoryReader` answers together with the model. It reads
-            a frame every `1 / reader.frame_rate` seconds, which is encoded for it. Default: where there is one.
-        num_actions, num_sequences, do_sample, horizon_s (*optional*): Ask for sequences of the next actions, or for a
-            timeline, as in the pipeline.
+            or that interval divided by a whole number, by which the numbers of encoded frames and stored features are
+            multiplied.
+        top_k (`int`, *optional*, defaults to 5): Number of actions in an answer.
+        reader (`bool`, *optional*): Whether to pool the model's answers with those of the checkpoint's `HistoryReader`,
+            for which a frame is encoded every `1 / reader.frame_rate` seconds. Default: `True` if the checkpoint has
+            one.
+        num_actions, num_sequences, do_sample, horizon_s (*optional*): Answer with sequences of the next actions, or
+            with a timeline, as in the pipeline; see `Question`.
         max_gap_s (`float`, *optional*, defaults to 60.0): The longest gap between two frames, in seconds, after which
-            the second is taken without waiting for the next. `math.inf` for clocks that never jump ahead by mistake.
+            the second is accepted without waiting for the next. Pass `math.inf` for clocks that never jump ahead by
+            mistake.
 
     Attributes:
-        logits (`torch.Tensor` of shape `(A,)` or `None`): float32, on the CPU, of the last answer.
-        reader (`HistoryReader` or `None`): What has read the stream up to the last frame.
+        logits (`torch.Tensor` of shape `(A,)` or `None`): Scores of the last answer, float32, on the CPU.
+        reader (`HistoryReader` or `None`): The reader, which has read the stream up to the last frame.
         start_s (`float` or `None`): When the video began, on the clock of the frames; `None` before the first frame.
-        time_s (`float` or `None`): The moment up to which the stream has been shown the video, likewise.
-        num_left_out (`int`): Frames left out because of their times since the last `reset`; repetitions are none.
-        num_restarts (`int`): How often a clock that was set began a new video since the last `reset`.
+        time_s (`float` or `None`): The moment up to which the video is known, on the same clock.
+        num_left_out (`int`): Number of frames skipped because of their times since the last `reset`, not counting
+            repetitions.
+        num_restarts (`int`): How often a reset of the frames' clock began a new video since the last `reset`.
 
-    The memory in use does not grow: two frames, the features of one window, and a reader's hypotheses; for a video
-    model also the prepared frames of one clip, or all that come during it where they are fewer than `every` asks for.
+    Memory use is bounded: two frames, the features of one window, and a reader's hypotheses; for a video model also the
+    prepared frames of one clip, or all frames that arrive during it if they are fewer than `every` needs.
 
     Raises:
-        ValueError: where processor and model disagree, an argument is out of range, or a weight is not finite.
+        ValueError: If processor and model disagree, an argument is out of range, or a weight is not finite.
     """
 
     def __init__(
@@ -118,29 +122,33 @@ class AVTStream:
         if video_processor is not None:
             check_observed_alike(video_processor, config)
         elif config.backbone_config is not None:
-            raise ValueError("video_processor is None: this model takes frames, give the AVTVideoProcessor beside it.")
+            raise ValueError(
+                "video_processor is None: this model needs frames, so pass the AVTVideoProcessor that was saved with "
+                "it."
+            )
         interval_s = 1 / config.frame_rate
         every = interval_s if every is None else checked_every(every)
         stride = round(interval_s / every)
         if stride < 1 or abs(stride * every - interval_s) > TIME_SLACK_S:
             raise ValueError(
-                f"every is {every}: give the model's frame interval, {interval_s:g} s, or a whole fraction of it."
+                f"every is {every}: give the model's frame interval, {interval_s:g} s, or that divided by a whole "
+                "number."
             )
         if not max_gap_s > 0:
-            raise ValueError(f"max_gap_s is {max_gap_s}: give seconds above 0, math.inf to believe every jump ahead.")
+            raise ValueError(f"max_gap_s is {max_gap_s}: give seconds above 0, or math.inf to accept every jump ahead.")
         if reader:
             check_can_read(model)
         check_weights(model, model.name_or_path or "the model")
         self.model, self.video_processor, self.max_gap_s = model, video_processor, max_gap_s
         self.question = Question(top_k, num_actions, num_sequences, do_sample, horizon_s)
         self.reader = None if reader is False or model.reader is None else model.reader.begin_video()
-        # Moments of one grid: every `answer_stride`-th is answered, every `reading_stride`-th is read.
+        # All moments lie on one grid: every `answer_stride`-th is answered, every `reading_stride`-th is read.
         read_per_frame = Fraction(1) if self.reader is None else _read_per_frame(self.reader, config)
         self.stride = math.lcm(stride, read_per_frame.numerator)
         self.moments_per_s = config.frame_rate * self.stride
         self.answer_stride = self.stride // stride
         self.reading_stride = self.stride * read_per_frame.denominator // read_per_frame.numerator
-        # Frames of a clip are 1 / clip_frame_rate apart, moments 1 / moments_per_s: ticks are what both fall on.
+        # Frames of a clip are 1 / clip_frame_rate apart, moments 1 / moments_per_s: ticks are the common grid of both.
         ticks = _ticks_per_moment(config, self.moments_per_s)
         self._clip_grid = (config.clips.length, ticks.numerator, ticks.denominator)
         self.ticks_per_s = self.moments_per_s * ticks.numerator
@@ -148,20 +156,20 @@ class AVTStream:
         self._num_kept = (config.num_frames - 1) * self.stride + self.answer_stride
         if self._num_kept > MAX_MOMENTS:
             raise ValueError(
-                f"every is {every:g}, with which a stream keeps the features of {self._num_kept:,} moments in memory: "
-                f"at most {MAX_MOMENTS:,} are kept, so give a larger fraction of the frame interval, {interval_s:g} s."
+                f"every is {every:g}, which needs the features of {self._num_kept:,} moments in memory, but at most "
+                f"{MAX_MOMENTS:,} are kept: give a larger fraction of the frame interval, {interval_s:g} s."
             )
         self.reset()
 
     def reset(self):
-        """Forgets everything seen: the next frame begins another video, on any clock."""
+        """Discards all state: the next frame begins a new video, on any clock."""
         self.logits: torch.Tensor | None = None
         self.num_left_out = self.num_restarts = 0
         self._now: _Now | None = None  # `None` before the first frame
         self._set_aside: PushedFrame | None = None
         self._memory = ClipMemory(*self._clip_grid)  # of the frames shown so far
         self._last_clip: Clip | None = None
-        # Of the moments that are over, i / moments_per_s, i = 0, 1, ...: `(D,)`, or for a probe `(S, D)`, each.
+        # Features of the last moments i / moments_per_s, i = 0, 1, ...: `(D,)` each, or `(S, D)` for a probe.
         self._features: deque[torch.Tensor] = deque(maxlen=self._num_kept)
         if self.reader is not None:
             self.reader.reset()
@@ -179,43 +187,45 @@ class AVTStream:
         return None if self._now is None else self._now.time_s
 
     def push(self, frame, time_s: float) -> list[dict] | None:
-        """Takes the next frame, and returns the newest answer that it completes, or `None`.
+        """Adds the next frame, and returns the newest answer that it completes, or `None`.
 
         Args:
             frame (`np.ndarray`, `torch.Tensor` or image): uint8 `(H, W, 3)` or `(3, H, W)` RGB. It is copied. For a
-                model without backbone, its features: floating point `(D,)`.
-            time_s (`float`): When the frame begins, in seconds on the camera's clock. How times are judged that jump
-                by more than `max_gap_s` or go back is described in the class.
+                model without a backbone, its features: floating point `(D,)`.
+            time_s (`float`): When the frame begins, in seconds on the camera's clock. See the class for times that jump
+                by more than `max_gap_s` or go back.
 
         Returns:
-            A list of `{"label", "score", "verb", "noun", "starts_in_s", "at_s"}`, most likely first, or what
-            `num_actions` or `horizon_s` ask for: as from the pipeline, and `at_s` is the moment of the answer on the
-            clock of `time_s`, from which `starts_in_s` counts.
-            With a reader also `history`, as from the pipeline but on the clock of `time_s`, and `expected_in_s`: in how
-            many seconds the next action is expected to start, whichever it is. Where a gap between frames lets several
-            moments pass at once, or a frame confirms the one set aside before it, the newest is answered.
+            A list of `{"label", "score", "verb", "noun", "starts_in_s", "at_s"}`, most likely first, or the form that
+            `num_actions` or `horizon_s` select, as in the pipeline. `at_s` is the moment of the answer on the clock of
+            `time_s`, from which `starts_in_s` counts. With a reader also `history`, as in the pipeline but on the clock
+            of `time_s`, and `expected_in_s`, the expected number of seconds until the next action starts, whichever it
+            is. If several moments pass at once, after a gap or when a frame confirms the one set aside before it, only
+            the newest is answered.
 
-        A second frame at the time of the one before (to a microsecond) is taken for a repetition and left out.
+        A second frame at the time of the previous one (to a microsecond) is treated as a repetition and skipped.
 
         Raises:
-            ValueError: for a frame of another type or shape, for features or scores that are not finite, and for a time
-                that is no number. The stream is then as it was.
+            ValueError: If the frame has another type or shape, features or scores are not finite, or the time is not a
+                number. The stream is then unchanged.
         """
         return self.push_together([self], [frame], [time_s])[0]
 
     def advance(self, time_s: float) -> list[dict] | None:
         """Returns the newest answer due at or before `time_s`, now that no more frames will begin by then, or `None`.
 
-        For clocks that run on while no frames come, and for the end of a video, which its last frame does not give. The
-        time is believed: it confirms a frame set aside that lies before it.
+        Use it while no frames arrive, and at the end of a video, which its last frame does not mark. The time is
+        trusted: it confirms a frame that was set aside if that frame is before it.
 
         Raises:
-            ValueError: before the first frame, for a time before one that is already known, and for one more than 30
-                years after the first frame. The stream is then as it was.
+            ValueError: If no frame has been pushed yet, if the time is before one that is already known, or if it is
+                more than 30 years after the first frame. The stream is then unchanged.
         """
         now, aside = self._now, self._set_aside
         if now is None:
-            raise ValueError(f"The stream has no frames at {time_s} s: push one first, the video begins with it.")
+            raise ValueError(
+                f"advance was called at {time_s} s, but the stream has no frames yet: push the first frame before."
+            )
         time_s = as_seconds(time_s)
         step = _Step(self, now, set_aside=aside)
         if aside is not None and confirms(time_s - aside.time_s, time_s - now.start_s - now.known_until_s):
@@ -225,13 +235,14 @@ class AVTStream:
 
     @staticmethod
     def push_together(streams: Sequence["AVTStream"], frames: Sequence, times_s: Sequence[float]) -> list:
-        """Pushes one frame into each of several streams of one model, and returns what each `push` would.
+        """Pushes one frame into each of several streams of one model, and returns the list of their answers.
 
-        All frames are encoded together, 32 in one call of the backbone, all answers computed in one call of the head.
+        All frames are encoded together, up to 32 in one call of the backbone, and all answers are computed in one call
+        of the head.
 
         Raises:
-            ValueError: as `push`, and for streams of different models, a stream given twice or lists of different
-                lengths. All streams are then as they were.
+            ValueError: See `push`; also if the streams have different models, a stream is given twice, or the lists
+                differ in length. All streams are then unchanged.
         """
         if not len(streams) == len(frames) == len(times_s):
             raise ValueError(
@@ -239,16 +250,16 @@ class AVTStream:
                 "one time for each stream."
             )
         if len({id(stream) for stream in streams}) < len(streams):
-            raise ValueError("A stream is given twice: push its frames one after the other.")
+            raise ValueError("A stream is given twice: push its frames one after another with push.")
         if len({id(stream.model) for stream in streams}) > 1:
-            raise ValueError("The streams have different models: push into those of one model together.")
+            raise ValueError("The streams have different models: call push_together once for each model.")
         pushes = zip(streams, frames, times_s, strict=True)
         steps = [stream._step(frame, time_s) for stream, frame, time_s in pushes]
         answers = iter(_take([step for step in steps if step is not None]))
         return [None if step is None else next(answers) for step in steps]
 
     def _step(self, frame, time_s: float) -> "_Step | None":
-        """Returns what a frame brings about, the stream itself unchanged; `None` for a repeated frame."""
+        """Returns the step that a frame causes, leaving the stream unchanged; `None` for a repeated frame."""
         pushed = PushedFrame(checked_frame(frame, self.model.config), as_seconds(time_s))
         now, aside = self._now, self._set_aside
         if now is None:
@@ -272,25 +283,25 @@ class AVTStream:
         return step
 
     def _taking_up(self, aside: PushedFrame, now: "_Now") -> "_Step":
-        """Returns the step that takes the frame set aside: after a gap, or as the beginning of a new video."""
+        """Returns the step that accepts the frame set aside: after a gap, or as the beginning of a new video."""
         is_gap = now.known_until_s < aside.time_s - now.start_s <= LONGEST_VIDEO_S
         return _Step(self, now if is_gap else None).show(aside)
 
     def _num_ticks_by(self, elapsed_s: float) -> int:
-        """The number of ticks at or before a time."""
+        """Returns the number of ticks at or before a time."""
         return int((elapsed_s + TIME_SLACK_S) * self.ticks_per_s) + 1
 
     def _prepare(self, pixels: torch.Tensor) -> torch.Tensor:
-        assert self.video_processor is not None  # the constructor demands it where frames have pixels
+        assert self.video_processor is not None  # the constructor requires it for models with a backbone
         return self.video_processor.preprocess(pixels[None])["pixel_values_videos"][0]
 
 
 @dataclass
 class _Now:
-    """How far a stream is."""
+    """The current position of a stream."""
 
     start_s: float  # the first frame's time on the caller's clock; all others count from it
-    known_until_s: float  # no frame that begins at or before this can come any more
+    known_until_s: float  # no more frames will begin at or before this
     shown: ShownFrame  # the last frame taken
 
     @property
@@ -300,21 +311,21 @@ class _Now:
 
 
 @dataclass
-class _Said:
-    """What a reader says at a moment."""
+class _ReaderAnswer:
+    """A reader's answer at a moment."""
 
     log_probs: torch.Tensor  # (A,): of the next action
-    shown: dict  # what an answer has of it
-    reader: HistoryReader  # as it was then
+    shown: dict  # the reader's fields in the stream's answer
+    reader: HistoryReader  # its state at that moment
     moment_s: float  # on the reader's clock
 
 
 @dataclass
 class _Step:
-    """What a push or an advance brings about in a stream, which takes it on by `commit` and not before.
+    """A pending change of a stream by a push or an advance, which is applied by `commit` only.
 
-    `now` is how far the stream is, afterwards once `show` and `wait_until` have been called; `None` where a video
-    begins. `passed` holds the clips that were shown at the moments that passed, each with the number of these.
+    `now` is the stream's position, updated by `show` and `wait_until`; `None` when a video begins. `passed` holds the
+    clips shown at the moments that passed, each with the number of those moments.
     """
 
     stream: AVTStream
@@ -335,11 +346,11 @@ class _Step:
     @property
     def start_s(self) -> float:
         """On the caller's clock."""
-        assert self.now is not None  # what begins a video shows its first frame before anything is asked
+        assert self.now is not None  # a step that begins a video has already shown its first frame
         return self.now.start_s
 
     def show(self, pushed: PushedFrame) -> "_Step":
-        """Lets the frame before be shown until this one, and this one at the tick that falls on its time, if any."""
+        """Shows the previous frame until this one, and this one at the tick at its own time, if there is one."""
         start_s = pushed.time_s if self.now is None else self.now.start_s
         frame = ShownFrame(pushed.content, pushed.time_s - start_s)
         num_ticks = self.stream._num_ticks_by(frame.begins_s) - self.memory.num_ticks
@@ -352,12 +363,12 @@ class _Step:
         return self
 
     def wait_until(self, time_s: float):
-        """Lets the last frame be shown until a time on the caller's clock."""
+        """Shows the last frame until a time on the caller's clock."""
         now = self.now
         assert now is not None
         elapsed_s = time_s - now.start_s
         if elapsed_s < now.known_until_s - TIME_SLACK_S:
-            raise ValueError(f"time_s is {time_s}, but the stream is at {now.time_s} s already: times go forward.")
+            raise ValueError(f"time_s is {time_s}, but the stream is at {now.time_s} s already: give a later time.")
         if elapsed_s > LONGEST_VIDEO_S:
             raise ValueError(f"time_s is {time_s}, more than 30 years after {now.start_s} s: give seconds.")
         elapsed_s = max(elapsed_s, now.known_until_s)
@@ -365,7 +376,7 @@ class _Step:
         self.now = _Now(now.start_s, elapsed_s, now.shown)
 
     def _pass(self, frame: ShownFrame, num_ticks: int):
-        """Lets a frame be shown at the next ticks, and the moments among them pass."""
+        """Shows a frame at the next ticks, and observes the moments among them."""
         first = self.memory.num_moments()
         self.memory.show(frame, num_ticks)
         num_new = self.memory.num_moments() - first
@@ -382,14 +393,14 @@ class _Step:
         self.passed.append((self.last_clip, num_moments))
 
     def observed(self) -> list[Clip]:
-        """What is shown at the moments that passed."""
+        """Returns the clips shown at the moments that passed."""
         return [clip for clip, _ in self.passed]
 
     def num_moments(self) -> int:
         return self.memory.num_moments()
 
     def features(self) -> deque[torch.Tensor]:
-        """The features in memory, with those of the moments that passed."""
+        """Returns the stored features, with those of the moments that passed."""
         features = self.stream._features.copy()
         if self.begins_video:
             features.clear()
@@ -399,7 +410,8 @@ class _Step:
         return features
 
     def prepare(self):
-        """Prepares the frames that clips consist of, so that no other is kept as large as it came."""
+        """Resizes and normalizes the frames in clips, so that no more than two frames are kept at their original
+        size."""
         if self.stream.model.config.backbone_config is not None:
             for _, frame in self.memory.shown:
                 if not frame.is_prepared:
@@ -407,39 +419,40 @@ class _Step:
                     frame.is_prepared = True
 
     def is_answered(self) -> bool:
-        """Whether one of the moments that passed is due for an answer."""
+        """Returns whether one of the moments that passed is due for an answer."""
         return bool(self.observed()) and self.answered_moment() >= self.first_moment
 
     def answered_moment(self) -> int:
-        """The number of the newest moment that is due for an answer."""
+        """Returns the number of the newest moment that is due for an answer."""
         return (self.num_moments() - 1) // self.stream.answer_stride * self.stream.answer_stride
 
     def window(self) -> tuple[torch.Tensor, torch.Tensor]:
-        """The window of the answered moment: features `(T, D)`, or tokens `(T, S, D)`, and mask `(T,)`."""
+        """Returns the window of the answered moment: features `(T, D)` or tokens `(T, S, D)`, and mask `(T,)`."""
         config, at_s = self.stream.model.config, self.at_s()
         _, mask = sample_frame_times(at_s - config.tau_o, at_s, config.frame_rate, config.frame_rate, config.num_frames)
         later = self.num_moments() - 1 - self.answered_moment()
         newest_first = list(self.features())[::-1][later :: self.stream.stride][: config.num_frames]
         newest = newest_first[0]
         newest_first += [torch.zeros_like(newest)] * (config.num_frames - len(newest_first))
-        # Features differ in device and type where the model was moved or cast between two pushes.
+        # Stored features may have another device and dtype if the model was moved or cast between two pushes.
         return torch.stack([kept.to(newest) for kept in newest_first[::-1]]), torch.from_numpy(mask)
 
     def at_s(self) -> float:
-        """The answered moment, counted from the first frame."""
+        """Returns the time of the answered moment in seconds from the first frame."""
         return self.answered_moment() / self.stream.moments_per_s
 
-    def read(self, frame_log_probs: Iterator[np.ndarray]) -> "_Said | None":
-        """Lets a copy of the stream's reader read the moments that passed.
+    def read(self, frame_log_probs: Iterator[np.ndarray]) -> "_ReaderAnswer | None":
+        """Reads the moments that passed with a copy of the stream's reader.
 
         Args:
-            frame_log_probs (iterator of `np.ndarray` of shape `(A + 1,)`): Of what is observed.
+            frame_log_probs (iterator of `np.ndarray` of shape `(A + 1,)`): Log probabilities of what each observed clip
+                shows.
 
         Returns:
-            What it says at the answered moment; `None` where none is answered.
+            The reader's answer at the answered moment; `None` if no moment is answered.
         """
         assert self.stream.reader is not None
-        reader, said = self.stream.reader.fork(), None
+        reader, answer = self.stream.reader.fork(), None
         if self.begins_video:
             reader.reset()
         self.reader = reader
@@ -450,23 +463,24 @@ class _Step:
                 if moment % self.stream.reading_stride == 0:
                     reader.update(log_probs, moment_s)
                 if moment == self.answered_moment():
-                    said = self._said(reader, moment_s)
+                    answer = self._reader_answer(reader, moment_s)
             first += count
-        return said
+        return answer
 
     def _moments_to_read(self, first: int, count: int) -> Iterator[int]:
-        """Yields the moments when a frame is shown; of a camera that stood still for hours the first and the last."""
+        """Yields the moments at which a frame is shown; after hours without a new frame, only the first ones and the
+        last."""
         read_until = min(first + count, first + LONGEST_GAP * self.stream.reading_stride)
         yield from range(first, read_until)
         if read_until <= self.answered_moment() < first + count:
             yield self.answered_moment()
 
-    def _said(self, reader: HistoryReader, moment_s: float) -> "_Said":
+    def _reader_answer(self, reader: HistoryReader, moment_s: float) -> "_ReaderAnswer":
         config, start_s = self.stream.model.config, self.start_s
         history = described_history(reader.history(), config)
         history = [{**entry, "start_s": start_s + entry["start_s"]} for entry in history]
         shown = {"history": history, "expected_in_s": reader.expected_in_s(moment_s)}
-        return _Said(reader.next_action(config.tau_a, moment_s), shown, reader.fork(), moment_s)
+        return _ReaderAnswer(reader.next_action(config.tau_a, moment_s), shown, reader.fork(), moment_s)
 
     def commit(self):
         stream = self.stream
@@ -482,7 +496,7 @@ class _Step:
         stream._now, stream._set_aside = self.now, self.set_aside
 
     def _report(self):
-        """Counts what was done because of unexpected times, and warns of the first of each kind."""
+        """Counts skipped frames and restarts, and logs a warning for the first of each."""
         stream, before = self.stream, self.stream._now
         if before is None:
             return
@@ -498,7 +512,7 @@ class _Step:
 
 @torch.inference_mode()
 def _take(steps: list[_Step]) -> list[list[dict] | None]:
-    """Computes the answers of steps in streams of one model, and only then lets the streams take them on."""
+    """Computes the answers of steps in streams of one model, and commits the steps only if all succeed."""
     observing = [step for step in steps if step.observed()]
     for step in steps:
         step.prepare()
@@ -507,36 +521,38 @@ def _take(steps: list[_Step]) -> list[list[dict] | None]:
         if model.training:
             raise ValueError("The model is in training mode, where dropout makes answers random: call model.eval().")
         _encode(model, [clip for step in observing for clip in step.observed() if clip.features is None])
-        said = _read(model, [step for step in observing if step.stream.reader is not None])
-        _answer(model, [step for step in observing if step.is_answered()], said)
+        reader_answers = _read(model, [step for step in observing if step.stream.reader is not None])
+        _answer(model, [step for step in observing if step.is_answered()], reader_answers)
     for step in steps:
         step.commit()
     return [step.answer for step in steps]
 
 
-def _read(model, steps: list[_Step]) -> dict[int, _Said]:
-    """Lets readers read what is observed, and returns what they say, by the id of the step, where one is answered."""
+def _read(model, steps: list[_Step]) -> dict[int, _ReaderAnswer]:
+    """Reads the observed clips with the streams' readers, and returns their answers by `id` of the step."""
     if not steps:
         return {}
     observed = [clip.features for step in steps for clip in step.observed() if clip.features is not None]  # all
     features = torch.stack([features.to(model.device) for features in observed])
     recognized = iter(model.recognize_frames(features).cpu().numpy())
-    said = {id(step): step.read(islice(recognized, len(step.observed()))) for step in steps}
-    return {key: value for key, value in said.items() if value is not None}
+    reader_answers = {id(step): step.read(islice(recognized, len(step.observed()))) for step in steps}
+    return {key: value for key, value in reader_answers.items() if value is not None}
 
 
-def _answer(model, steps: list[_Step], said: dict[int, _Said]):
+def _answer(model, steps: list[_Step], reader_answers: dict[int, _ReaderAnswer]):
     if not steps:
         return
     windows, masks = (torch.stack(parts).to(model.device) for parts in zip(*[s.window() for s in steps], strict=True))
-    rolled_out = [1 if id(step) in said else step.stream.question.num_future_steps(model.config) for step in steps]
+    rolled_out = [
+        1 if id(step) in reader_answers else step.stream.question.num_future_steps(model.config) for step in steps
+    ]
     output = model(video_features=windows, frame_mask=masks, num_future_steps=max(rolled_out))
     all_scores = output.logits[:, None] if max(rolled_out) == 1 else output.future_logits  # (M, K, A)
     for step, num_steps, scores in zip(steps, rolled_out, all_scores.float().cpu(), strict=True):
         scores, from_reader, reader, read_until_s = scores[:num_steps], {}, None, None
-        if (says := said.get(id(step))) is not None:
-            scores = pool(scores, says.log_probs, model.reader.settings.fusion_weights)
-            from_reader, reader, read_until_s = says.shown, says.reader, says.moment_s
+        if (reader_answer := reader_answers.get(id(step))) is not None:
+            scores = pool(scores, reader_answer.log_probs, model.reader.settings.fusion_weights)
+            from_reader, reader, read_until_s = reader_answer.shown, reader_answer.reader, reader_answer.moment_s
         step.logits = scores[0].clone()
         at_s = step.start_s + step.at_s()
         answer = answer_to(step.stream.question, scores, model.config, at_s, reader, read_until_s)
@@ -544,7 +560,7 @@ def _answer(model, steps: list[_Step], said: dict[int, _Said]):
 
 
 def _encode(model, new: list[Clip]):
-    """Computes the features of clips that are observed for the first time, all together."""
+    """Computes the features of newly observed clips together."""
     if not new:
         return
     if model.config.backbone_config is None:
@@ -560,7 +576,7 @@ def _encode(model, new: list[Clip]):
 
 
 def _read_per_frame(reader: HistoryReader, config) -> Fraction:
-    """Returns how many frames are read for each one that the model observes."""
+    """Returns the ratio of the reader's frame rate to the model's."""
     read, observed = reader.settings.frame_rate, config.frame_rate
     if (ratio := _ratio(read, observed)) is None:
         raise ValueError(
@@ -571,7 +587,7 @@ def _read_per_frame(reader: HistoryReader, config) -> Fraction:
 
 
 def _ticks_per_moment(config, moments_per_s: float) -> Fraction:
-    """Returns how many frames of a clip come for each moment; 1 for image models, whose clips have one frame."""
+    """Returns the number of clip frames per moment; 1 for image models, whose clips have one frame."""
     if config.clips.length == 1:
         return Fraction(1)
     if (ratio := _ratio(config.clip_frame_rate, moments_per_s)) is None:
@@ -583,6 +599,6 @@ def _ticks_per_moment(config, moments_per_s: float) -> Fraction:
 
 
 def _ratio(rate: float, other: float) -> Fraction | None:
-    """Returns the ratio of two rates if it is a simple one."""
+    """Returns the ratio of two rates, or `None` if it is not a fraction with a denominator up to `MAX_RATIO`."""
     ratio = Fraction(rate / other).limit_denominator(MAX_RATIO)
     return ratio if ratio and abs(float(ratio) * other / rate - 1) <= TIME_SLACK_S else None

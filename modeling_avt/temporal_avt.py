@@ -1,6 +1,6 @@
-"""Which moments of a video are observed: pure functions, seconds in, seconds out.
+"""Sampling of the observed moments of a video: pure functions from seconds to seconds.
 
-Training, evaluation, the pipeline and streaming all sample time here and nowhere else.
+Training, evaluation, the pipeline and streaming all use these functions, so that they observe the same moments.
 
 Two protocols:
 
@@ -24,15 +24,15 @@ import torch
 
 from .rules_avt import Number, OrNone, WholeNumber
 
-# Far above any use, and far below what exhausts memory: 65,536 frames at 1 frame/s are 18 hours, 100,000 moments at one
-# a second more than a day.
+# Far above any practical use, and far below what exhausts memory: 65,536 frames at 1 frame/s are 18 hours, 100,000
+# moments at one per second more than a day.
 MAX_FRAMES = 65_536
 MAX_FRAME_RATE = 1000
 MAX_MOMENTS = 100_000
 FRAMES_AT_ONCE = 32  # bounds memory: as many decoded frames, or images in a backbone, at a time
 NUM_FRAMES = WholeNumber(least=1, most=MAX_FRAMES)
 FRAME_RATE = Number(above=0, most=MAX_FRAME_RATE, unit="frames per second")
-# What a checkpoint keeps of the windows that it was trained on; training and inference agree in all of it.
+# The time contract: fields stored in a checkpoint, on which training and inference must agree.
 TIME_RULES = {
     "num_frames": NUM_FRAMES,
     "frame_rate": FRAME_RATE,
@@ -40,15 +40,15 @@ TIME_RULES = {
     "tau_o": Number(above=0, unit="seconds"),
 }
 TIME_CONTRACT = tuple(TIME_RULES)
-# What the encoder sees of each moment, likewise.
+# The same for the clips that the encoder sees.
 CLIP_FRAME_RATE = 8.0  # about what clip models were trained at: VideoMAE at 7.5, V-JEPA 2 at 4 to 8 frames per second
 CLIP_RULES = {
     "clip_num_frames": OrNone(WholeNumber(least=1, most=1024)),
     "clip_frame_rate": FRAME_RATE,
 }
 CLIP_CONTRACT = tuple(CLIP_RULES)
-# Moments are compared with a slack far below any frame interval: a time computed as i / fps must not fall into frame
-# i-1 by rounding.
+# Tolerance of comparisons, far below any frame interval: a time computed as i / fps must not fall into frame i-1 by
+# rounding.
 TIME_SLACK_S = 1e-6
 # Feature files of RULSTM, which the reference reads, are numbered at this rate whatever the video's own rate is.
 REFERENCE_FEATURE_FPS = 30.0
@@ -61,7 +61,7 @@ class Clips:
     """The clips that an encoder sees, one at each sampled moment.
 
     Args:
-        num_frames (`int`, *optional*): L, frames of a clip. `None`: an image model sees one.
+        num_frames (`int`, *optional*): L, the number of frames in a clip. `None`: an image model, with L = 1.
         frame_rate (`float`, *optional*, defaults to 8.0): Frames per second within a clip.
     """
 
@@ -75,13 +75,13 @@ class Clips:
 
     @cached_property
     def _before_s(self) -> np.ndarray:
-        """How long before the moment each frame of its clip is shown, `(L,)`, oldest first."""
+        """Seconds from each frame of a clip to its moment, `(L,)`, oldest first."""
         return np.arange(self.length - 1, -1, -1) / self.frame_rate
 
     def times(self, moments_s: np.ndarray) -> np.ndarray:
-        """Returns when the frames of the clips that end at moments `(...)` are shown, `(..., L)` in seconds.
+        """Returns the times in seconds, `(..., L)`, of the frames of the clips that end at moments `(...)`.
 
-        Before the video begins its first frame is repeated, as V-JEPA 2's evaluation does.
+        Times before the video begins are set to 0, which repeats its first frame, as in V-JEPA 2's evaluation.
         """
         return np.maximum(np.asarray(moments_s)[..., None] - self._before_s, 0.0)
 
@@ -95,7 +95,9 @@ class Clips:
         mask = np.ones(np.shape(moments_s), dtype=bool) if mask is None else mask
         ticks = np.round(moments_s * 1e6).astype(np.int64)
         moments, first = np.unique(ticks[mask], return_index=True)
-        shown_s = self.times(moments_s[mask][first])  # (U, L), of the times as given: rounded once, not twice
+        shown_s = self.times(
+            moments_s[mask][first]
+        )  # (U, L), from the unrounded times, so that they are rounded only once
         frames, clips = np.unique(np.round(shown_s * 1e6).astype(np.int64), return_inverse=True)
         positions = np.where(mask, np.searchsorted(moments, ticks), 0)
         return DistinctClips(frames / 1e6, torch.from_numpy(clips.reshape(shown_s.shape)), torch.from_numpy(positions))
@@ -114,7 +116,7 @@ class DistinctClips:
     Args:
         times_s (`np.ndarray` of shape `(F,)`): When the frames are shown, in order.
         clips (`torch.LongTensor` of shape `(U, L)`): The frames of each distinct moment's clip, oldest first.
-        positions (`torch.LongTensor` of shape `(...)`): Which of the U each moment is; 0 where it is left out.
+        positions (`torch.LongTensor` of shape `(...)`): Which of the U each moment is; 0 if it is left out.
     """
 
     times_s: np.ndarray
@@ -124,9 +126,9 @@ class DistinctClips:
 
 @dataclass(frozen=True)
 class ClipWindow:
-    """The frames F that the clips of a window of T moments, `1 / frame_rate` apart, consist of.
+    """The F distinct frames of the clips of a window of T moments, `1 / frame_rate` apart.
 
-    Clips overlap: `pixel_values_videos (B, F, 3, H, W)` holds each of their frames once. Of an image model F = T.
+    Clips overlap: `pixel_values_videos (B, F, 3, H, W)` holds each of their frames once. For an image model F = T.
 
     Args:
         offsets_s (`np.ndarray` of shape `(F,)`): When each frame is shown, in seconds after the last moment: 0 or less.
@@ -144,14 +146,16 @@ class ClipWindow:
             mask (`np.ndarray` of bool, `(T,)`): Which of them are observed.
 
         Raises:
-            ValueError: for moments of protocol `"avt"`, which lie otherwise, where clips have several frames.
+            ValueError: If clips have several frames and the moments are not evenly spaced, as those of protocol
+                `"avt"`.
         """
         if self.clips.shape[1] == 1:
             return moments_s, mask
         spaced_s = moments_s[-1] + self.offsets_s[self.clips[:, -1]]
         if np.abs(spaced_s - moments_s)[mask].max() > TIME_SLACK_S:
             raise ValueError(
-                "The sampled moments are not evenly spaced, as under protocol 'avt': video models need 'exact'."
+                "The sampled moments are not evenly spaced, as under protocol 'avt': video models need "
+                "protocol='exact'."
             )
         needed = np.isin(np.arange(len(self.offsets_s)), self.clips[torch.from_numpy(mask)])
         return np.maximum(moments_s[-1] + self.offsets_s, 0.0), needed
@@ -165,24 +169,24 @@ def observed_window(start_s: float, tau_a: float, tau_o: float) -> tuple[float, 
         tau_a (`float`): Seconds between the end of the window and the start of the action.
         tau_o (`float`): Length of the window in seconds.
 
-    The start is negative where the window begins before the video; an end before the first frame is refused when frames
-    are sampled.
+    The start is negative if the window begins before the video. An end before the first frame raises when frames are
+    sampled.
     """
     end_s = start_s - tau_a
     return end_s - tau_o, end_s
 
 
 def checked_every(every: Any) -> float:
-    """Returns the seconds between two moments of a timeline or stream.
+    """Checks and returns the number of seconds between two moments of a timeline or stream.
 
     Raises:
-        ValueError: for what is no number above 0, and for moments closer together than frames ever are.
+        ValueError: If `every` is not a number above 0, or moments would be closer together than frames ever are.
     """
     every = Number(above=0, unit="seconds")("every", every)
     if every < 1 / MAX_FRAME_RATE:
         raise ValueError(
-            f"every is {every:g}, which asks for {1 / every:,.0f} moments in each second of video: at most "
-            f"{MAX_FRAME_RATE:,} are answered, so give {1 / MAX_FRAME_RATE:g} s or more."
+            f"every is {every:g}, which would be {1 / every:,.0f} moments per second of video: at most "
+            f"{MAX_FRAME_RATE:,} are supported, so give {1 / MAX_FRAME_RATE:g} s or more."
         )
     return every
 
@@ -191,17 +195,17 @@ def timeline_moments(end_s: float, every: float) -> list[float]:
     """Returns the moments of a timeline in seconds: `every`, `2 * every` and so on, up to the end of the video.
 
     Raises:
-        ValueError: where the video is shorter than `every`, or holds more than `MAX_MOMENTS` moments.
+        ValueError: If the video is shorter than `every`, or holds more than `MAX_MOMENTS` moments.
     """
     every = checked_every(every)
     count = int(end_s / every + 1e-6)
     if not count:
-        raise ValueError(f"every={every} is longer than the video, which ends at {end_s:.3f} s.")
+        raise ValueError(f"every={every} is longer than the video, which ends at {end_s:.3f} s: give less.")
     if count > MAX_MOMENTS:
         enough_s = math.ceil(1000 * end_s / MAX_MOMENTS) / 1000
         raise ValueError(
-            f"every={every:g} asks for {count:,} moments of a video that ends at {end_s:g} s: at most {MAX_MOMENTS:,} "
-            f"are answered at once, so give {enough_s:g} s or more."
+            f"every={every:g} would be {count:,} moments in a video that ends at {end_s:g} s: at most {MAX_MOMENTS:,} "
+            f"are supported, so give {enough_s:g} s or more."
         )
     return (np.arange(1, count + 1) * every).tolist()
 
@@ -221,7 +225,7 @@ def sample_frame_times(
         window_start_s, window_end_s (`float`): The observed window, in seconds from the first frame.
         video_fps (`float`): The video's frames per second. Used by protocol `"avt"` for video only.
         frame_rate (`float`): Frames sampled per second.
-        num_frames (`int`): T.
+        num_frames (`int`): T, the number of frames.
         protocol (`str`, *optional*, defaults to `"exact"`): `"exact"` or `"avt"`: see the module's docstring.
         source (`str`, *optional*, defaults to `"video"`): `"video"` or `"features"`; matters to protocol `"avt"` only.
 
@@ -229,7 +233,7 @@ def sample_frame_times(
     `True` throughout.
 
     Raises:
-        ValueError: for a window that ends before the first frame, and for values out of range.
+        ValueError: If the window ends before the first frame, or a value is out of range.
     """
     times, mask, _ = sample_frames(window_start_s, window_end_s, video_fps, frame_rate, num_frames, protocol, source)
     return times, mask
@@ -269,13 +273,13 @@ def sample_frames(
     num_frames = NUM_FRAMES("num_frames", num_frames)
     if not window_start_s < window_end_s:
         raise ValueError(
-            f"The window from {window_start_s} s to {window_end_s} s is empty: its start must lie before its end."
+            f"The window from {window_start_s} s to {window_end_s} s is empty: its start must be before its end."
         )
     if protocol not in PROTOCOLS or source not in SOURCES:
         raise ValueError(
             f"protocol is '{protocol}' and source '{source}': give one of {PROTOCOLS} and one of {SOURCES}."
         )
-    # The reference keeps windows that end at or after 1/30 s (drop_style "correct", base_video_dataset.py:105).
+    # The AVT reference keeps windows that end at or after 1/30 s (drop_style "correct", base_video_dataset.py:105).
     earliest_s = -TIME_SLACK_S if protocol == "exact" else 1 / 30
     if window_end_s < earliest_s:
         raise ValueError(f"The window ends at {window_end_s:.3f} s, before the first frame: leave this action out.")
@@ -297,7 +301,7 @@ def _sample_exact(window_start_s, window_end_s, video_fps, frame_rate, num_frame
 
 def _sample_like_avt(window_start_s, window_end_s, fps, frame_rate, num_frames, frames_between):
     start_s, end_s = max(window_start_s, 0.0), max(window_end_s, 0.0)
-    # The clip's last frames that suffice for T frames; int() cuts towards 0 as the reference does.
+    # The clip's last frames that suffice for T frames; int() truncates toward 0, as in the reference.
     available = int(fps * (end_s - start_s))
     needed = round(num_frames * fps / frame_rate)
     first = max(available - needed, 0)
@@ -307,8 +311,9 @@ def _sample_like_avt(window_start_s, window_end_s, fps, frame_rate, num_frames, 
     frames = frames_between(clip_start_s, clip_end_s, fps)
     if not len(frames):
         raise ValueError(f"The window from {window_start_s:.3f} s to {window_end_s:.3f} s holds no frame at {fps} fps.")
-    # Times are spread evenly over the clip, both ends included, whatever the frames' own times are. torch's float32
-    # rounding decides which of two touching segments labels a frame.
+    # As in the reference, times are spread evenly over the clip, both ends included, whatever the frames' own times
+    # are. torch's float32 rounding decides which of two touching segments labels a frame, so numpy's linspace would not
+    # do.
     times = torch.linspace(clip_start_s, clip_end_s, len(frames), dtype=torch.float32).double().numpy()
     step = round(fps / frame_rate)
     frames, times = frames[::-1][::step][:num_frames][::-1], times[::-1][::step][:num_frames][::-1]

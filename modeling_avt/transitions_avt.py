@@ -1,7 +1,7 @@
-"""What comes after a history of actions, as tensors: the language model of a `HistoryReader`.
+"""Transition models of a `HistoryReader`: distributions of the next action given a history, stored as tensors.
 
 A transition model reads part of a history, its *text state*: the last few actions, and which actions (or verbs and
-nouns) happened at all. Two histories of one text state are the same to it, so a reader merges them.
+nouns) happened at all. It cannot distinguish two histories with the same text state, so a reader merges them.
 """
 
 from collections.abc import Sequence
@@ -22,12 +22,12 @@ SIZES = {
 
 
 class NGramTransitions(nn.Module):
-    """The last `order - 1` actions decide: a row of probabilities for each context that was seen, and for its endings.
+    """N-gram model of the last `order - 1` actions: a row of probabilities for each observed context and its suffixes.
 
     Args:
-        num_actions (`int`): A.
+        num_actions (`int`): A, the number of actions.
         order (`int`): 1 for the unigram, 2 for the bigram, and so on.
-        num_contexts (`int`): M.
+        num_contexts (`int`): M, the number of stored contexts.
 
     Buffers: `contexts` int32 `(M, order - 1)`, oldest action first, -1 before shorter ones; the empty context is among
     them. `context_log_probs` float32 `(M, A)`.
@@ -50,12 +50,12 @@ class NGramTransitions(nn.Module):
         return {"kind": "ngram", "order": self.length + 1, "num_contexts": len(self.contexts)}
 
     def prepare(self):
-        """Indexes the buffers, which may have been loaded since."""
+        """Builds the lookup of contexts from the buffers; call it after loading them."""
         contexts = _array(self.contexts)
         self._rows = {tuple(context[context >= 0].tolist()): row for row, context in enumerate(contexts)}
 
     def parts_of(self, actions: np.ndarray) -> np.ndarray:
-        """Returns the parts of each action that a text state counts, none, `(N, 0)`."""
+        """Returns the parts of each action in the set of a text state: none, `(N, 0)`."""
         return np.empty((len(actions), 0), dtype=np.int64)
 
     def log_probs(self, last: np.ndarray, past: np.ndarray) -> np.ndarray:
@@ -64,29 +64,29 @@ class NGramTransitions(nn.Module):
         Args:
             last (`np.ndarray` of shape `(N, L)`): The last actions, oldest first; A where there are none. At least
                 `order - 1`.
-            past (`np.ndarray` of bool, `(N, 0)`): Not read.
+            past (`np.ndarray` of bool, `(N, 0)`): Not used.
         """
         rows = [self._row(context) for context in last[:, last.shape[1] - self.length :].tolist()]
         return _array(self.context_log_probs)[rows].astype(np.float64)
 
     def _row(self, context: list[int]) -> int:
-        """Returns the row of the longest ending of a context that was seen."""
+        """Returns the row of the longest stored suffix of a context."""
         known = [action for action in context if action < self.num_actions]
         return next(row for start in range(len(known) + 1) if (row := self._rows.get(tuple(known[start:]))) is not None)
 
 
 class LogLinearTransitions(nn.Module):
-    """The last actions and the set of all past ones decide; verbs and nouns apart where there are thousands of actions.
+    """Log-linear model of the last actions and the set of all past ones, by verb and noun for large label spaces.
 
     An action consists of K of P parts: itself alone (K = 1, P = A), or its verb and its noun (K = 2). The score of a
     part is the sum of weights of the parts of each of the last L actions, and of each part that happened at all; the
     score of an action is the sum over its parts, and a bias.
 
     Args:
-        num_actions (`int`): A.
-        num_parts (`int`, *optional*): P. Default: A.
-        parts_per_action (`int`, *optional*, defaults to 1): K.
-        length (`int`, *optional*, defaults to 1): L, the number of last actions that are read in their order.
+        num_actions (`int`): A, the number of actions.
+        num_parts (`int`, *optional*): P, the number of parts. Default: A.
+        parts_per_action (`int`, *optional*, defaults to 1): K, the number of parts of each action.
+        length (`int`, *optional*, defaults to 1): L, the number of last actions whose order matters.
 
     Buffers: `action_parts` int32 `(A, K)`; `last_weights` float32 `(L, P + 1, P)`, of the last action first, of which
     the last row is of histories without that action; `past_weights` `(P, P)`; `bias` `(A,)`.
@@ -114,7 +114,7 @@ class LogLinearTransitions(nn.Module):
         return {"kind": "log_linear", **names}
 
     def prepare(self):
-        """Nothing to do: buffers are read as they are."""
+        """Does nothing: the buffers need no index."""
 
     def parts_of(self, actions: np.ndarray) -> np.ndarray:
         """Returns the parts of each action, int64 `(N, K)`."""
@@ -133,7 +133,9 @@ class LogLinearTransitions(nn.Module):
             known = actions < self.num_actions
             scores[~known] += weights[-1]
             scores[known] += weights[parts[actions[known]]].sum(1, dtype=np.float64)
-        rows, happened = np.nonzero(past)  # sorted: the sum of a state is in one order, whatever else is computed
+        rows, happened = np.nonzero(
+            past
+        )  # sorted, so that each state's sum has the same order and rounding in any batch
         if len(rows):
             states, starts = np.unique(rows, return_index=True)
             weights = _array(self.past_weights)[happened]
@@ -144,10 +146,10 @@ class LogLinearTransitions(nn.Module):
 
 
 def build_transitions(settings: dict, num_actions: int) -> NGramTransitions | LogLinearTransitions:
-    """Returns the transition model that `config.reader["transitions"]` describes, its buffers to be loaded.
+    """Returns the transition model described by `config.reader["transitions"]`; the caller loads its buffers.
 
     Raises:
-        ValueError: for another kind, and for sizes that are none of it or out of range.
+        ValueError: If the kind is unknown, or a size does not belong to it or is out of range.
     """
     kind = settings.get("kind")
     if kind not in SIZES:
@@ -160,14 +162,14 @@ def build_transitions(settings: dict, num_actions: int) -> NGramTransitions | Lo
     if kind == "log_linear":
         return LogLinearTransitions(num_actions, **sizes)
     if missing := sorted(set(rules) - set(sizes)):
-        raise ValueError(f"transitions of kind 'ngram' lack '{missing[0]}': let avt-distill fit_reader write them.")
+        raise ValueError(f"transitions of kind 'ngram' lack '{missing[0]}': write them with avt-distill fit_reader.")
     return NGramTransitions(num_actions, **sizes)
 
 
 def text_state(
     transitions: NGramTransitions | LogLinearTransitions, histories: Sequence[Sequence[int]]
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Returns what a transition model reads of histories, oldest action first: `last (N, L)` and `past (N, P)`."""
+    """Returns the text states of histories, given oldest action first: `last (N, L)` and `past (N, P)`."""
     length = max(1, transitions.length)
     last = np.full((len(histories), length), transitions.num_actions, dtype=np.int64)
     past = np.zeros((len(histories), transitions.num_parts), dtype=bool)

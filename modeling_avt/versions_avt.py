@@ -1,4 +1,4 @@
-"""The oldest releases that this folder runs on, refused by name before they fail somewhere else."""
+"""Minimum versions of Python and packages, checked first so that old releases raise a clear error."""
 
 import platform
 from importlib import metadata
@@ -7,17 +7,17 @@ from packaging.version import Version
 
 # `tests/versions/environments.py` runs checkpoints on these and on newer ones: docs/versions.md has its table.
 MINIMUM_VERSIONS = {"Python": "3.10", "torch": "2.6", "transformers": "4.57", "numpy": "1.26"}
-MINIMUM_OF_VIDEOS = {"av": "15.0"}  # needed only where a video is read or written
-# Before, `pipeline("video-classification")` picked a video's frames itself: not those that a model observes.
+MINIMUM_OF_VIDEOS = {"av": "15.0"}  # needed only to read or write videos
+# Earlier releases of `pipeline("video-classification")` sampled frames themselves, other ones than the model observes.
 MINIMUM_OF_VIDEO_CLASSIFICATION = {"transformers": "5.15"}
 
 
 def check_versions(least: dict[str, str], of: str = "This model"):
-    """Raises `ImportError` where something installed is older than it has to be, naming both releases.
+    """Raises `ImportError` if an installed package is too old. The message names both versions.
 
     Args:
-        least (`dict[str, str]`): The oldest release of each package, or of Python.
-        of (`str`, *optional*): What needs them, as the beginning of a sentence.
+        least (`dict[str, str]`): The minimum version of each package, or of Python.
+        of (`str`, *optional*, defaults to `"This model"`): What needs them, as the subject of the message.
     """
     for name, needed in least.items():
         found = platform.python_version() if name == "Python" else metadata.version(name)

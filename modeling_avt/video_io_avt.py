@@ -1,10 +1,10 @@
-"""Reading the frames that are shown at given times, with PyAV, decoding no more than needed.
+"""Reading the frames shown at given times with PyAV, decoding no more than necessary.
 
-Time 0 is the first picture of the video stream that can be shown, whatever the file's own clock says, so that frame `i`
-of a constant-rate video is shown from `i / fps` on, as annotations count.
+Time 0 is the first displayable picture of the video stream, regardless of the file's own clock, so that frame `i` of a
+constant-rate video is shown from `i / fps` on, as annotations count.
 
-A moment shows what it shows when the whole file is decoded in order, whatever else is asked for; or a
-`VideoDecodeError` says which file, which moment and why.
+Each moment gives the same picture as decoding the whole file in order, whatever other moments are requested; otherwise
+a `VideoDecodeError` names the file, the moment and the cause.
 """
 
 import math
@@ -36,13 +36,15 @@ __all__ = [
     "to_image",
 ]
 
-SKIPPABLE_CODECS = ("h264",)  # their frames say whether others need them, and leave the decoder alone if not
+SKIPPABLE_CODECS = (
+    "h264",
+)  # their frames state whether others need them, and can be skipped without side effects if not
 
-# Their decoders take any frame for the first, and show grey where it refers to earlier ones.
+# Their decoders accept any frame as the first, and return gray where it refers to earlier ones.
 UNCHECKED_CODECS = (
     "mpeg4", "msmpeg4v1", "msmpeg4v2", "msmpeg4", "wmv1", "wmv2", "h263", "flv", "mpeg1video", "mpeg2video",
 )  # fmt: skip
-FIRST_PYAV_WITH_THREADS = 17  # before, one thread converted a picture
+FIRST_PYAV_WITH_THREADS = 17  # earlier releases convert a picture with one thread only
 INTRA = 1  # av.video.frame.PictureType.I
 
 VideoContent = str | Path | bytes | bytearray | memoryview | BinaryIO | PictureFolder
@@ -50,7 +52,7 @@ VideoContent = str | Path | bytes | bytearray | memoryview | BinaryIO | PictureF
 
 @dataclass(frozen=True)
 class VideoInfo:
-    """What a video's container and first frame report.
+    """Metadata of a video from its container and first frame.
 
     Args:
         duration_s (`float`): From the first frame to the end of the last.
@@ -71,9 +73,9 @@ def read_frames(
 ) -> np.ndarray:
     """Returns the frames shown at the given times, uint8 `(T, H, W, 3)` RGB, in the order of `times_s`.
 
-    The frame shown at a time is the last one that begins at or before it. Rotation and mirroring are applied, variable
-    frame rates and files whose clock does not begin at 0 are honoured, and only what the moments need is decoded:
-    stretches from a key frame to a moment, without frames that no other refers to.
+    The frame shown at a time is the last one that begins at or before it. Rotation and mirroring are applied, and
+    variable frame rates and files whose clock does not begin at 0 are supported. Decoding is limited to the
+    stretch from a key frame to each moment, without frames that no other refers to.
 
     Args:
         path_or_bytes (`str`, `Path`, `bytes`, `bytearray`, `memoryview` or `BinaryIO`): A video file or its `http(s)`
@@ -83,9 +85,8 @@ def read_frames(
             aspect ratio.
 
     Raises:
-        VideoDecodeError: for a file that cannot be decoded or whose clock jumps back, for moments whose frames are lost
-            or damaged, for times below 0 or beyond the end, for an empty list, and for moments that show pictures of
-            different sizes.
+        VideoDecodeError: If the file cannot be decoded or its clock jumps back, frames of a moment are lost or damaged,
+            a time is below 0 or beyond the end, the list is empty, or moments show pictures of different sizes.
     """
     video = picture_folder(path_or_bytes) or VideoSource(path_or_bytes)
     name = video.name
@@ -115,13 +116,13 @@ def _images(video: PictureFolder | VideoSource, ascending: list[float], short_si
 
 
 def probe(path_or_bytes: VideoContent) -> VideoInfo:
-    """Returns duration, frame rate, size and number of frames, of most files by decoding the first frame alone.
+    """Returns duration, frame rate, size and number of frames; for most files only the first frame is decoded.
 
-    Formats that do not state their frames (all but MP4) have their packets counted, which reads the file once. Of AVI
-    the last frames are decoded as well, and of files whose frames carry no times all of them.
+    In formats that do not state their number of frames (all but MP4), packets are counted, which reads the file once.
+    For AVI the last frames are decoded as well, and for files whose frames carry no times all of them.
 
     Raises:
-        VideoDecodeError: for a file that cannot be opened, holds no video, or has a clock that jumps back.
+        VideoDecodeError: If the file cannot be opened, holds no video, or has a clock that jumps back.
     """
     folder = picture_folder(path_or_bytes)
     if folder is None:
@@ -134,7 +135,7 @@ def _as_seconds(time_s, name: str) -> float:
     try:
         seconds = float(time_s)
     except (TypeError, ValueError):
-        raise VideoDecodeError(name, f"{time_s!r} is no time: give seconds from the first frame.") from None
+        raise VideoDecodeError(name, f"{time_s!r} is not a time: give seconds from the first frame.") from None
     if not (math.isfinite(seconds) and seconds >= -TIME_SLACK_S):
         raise VideoDecodeError(name, "times are seconds from the first frame, 0 or more.", seconds)
     return seconds
@@ -153,7 +154,8 @@ def _info(source: VideoSource) -> VideoInfo:
 
 @dataclass(frozen=True)
 class _FirstPicture:
-    """The first picture of a file that can be shown: recordings may begin between key frames.
+    """The first displayable picture of a file, which may be later than its first packet: recordings may begin between
+    key frames.
 
     Args:
         ticks (`int`): When it begins on the file's clock.
@@ -184,11 +186,11 @@ def _first_picture(source: VideoSource) -> _FirstPicture:
 
 
 class _VideoStream:
-    """One open video stream, asked for moments in ascending order.
+    """An open video stream, read at moments in ascending order.
 
-    Packets are read ahead of the decoder, which gives the frame that a moment shows before anything is decoded. Frames
-    that no other needs and no moment shows are then skipped, and nothing after the last is decoded. Between two moments
-    the stream either decodes on or goes to a later key frame.
+    Packets are read ahead of the decoder, so that the frame of a moment is known before anything is decoded. Frames
+    that no other frame needs and no moment shows are skipped, and nothing after the last moment is decoded. Between two
+    moments the stream either continues decoding or seeks to a later key frame.
 
     Attributes:
         ahead (`deque`): Packets that were read and not given to the decoder.
@@ -207,7 +209,7 @@ class _VideoStream:
         self.start = of_file(_first_picture, source).ticks if start is None else start
         self.packets = open_packets(source)
         self.tick_s = self.packets.tick_s
-        self.has_frame_times = self.packets.clock.kind == "pts"  # whether each packet bears the time of the frame in it
+        self.has_frame_times = self.packets.clock.kind == "pts"  # whether each packet carries the time of its frame
         self._begin(None)
 
     def __enter__(self):
@@ -219,25 +221,25 @@ class _VideoStream:
     def image_at(self, time_s: float, resize_short_side: int | None, next_s: float | None = None) -> np.ndarray:
         """Returns the frame shown at `time_s`, uint8 `(H, W, 3)`; times must not descend between calls.
 
-        `next_s` is the next moment that will be asked for, `None` for none.
+        `next_s` is the next moment that will be requested, or `None`.
         """
         next_target = None if next_s is None else self._target(next_s)
         with naming_errors(self.name, time_s=time_s):
             return to_image(self._frame_at(self._target(time_s), next_target, time_s), resize_short_side)
 
     def ticks_of(self, frame) -> int | None:
-        """Returns when a frame begins; `None` where that is not known."""
+        """Returns when a frame begins; `None` if that is not known."""
         ticks = {"pts": frame.pts, "dts": frame.dts, "count": None}[self.packets.clock.kind]
         if ticks is not None:
             return ticks
-        # Frames that leave the decoder last bear no decoding time.
+        # The last frames out of the decoder carry no decoding time.
         before = self.decoded[-1] if self.decoded else self.shown
         if before is not None:
             return before[0] + self.packets.frame_ticks
         return 0 if self.packets.clock.kind == "count" else None
 
     def extent(self, num_before_first: int) -> tuple[int, int]:
-        """Returns the number of frames and when the last one ends, where packets do not carry their times."""
+        """Returns the number of frames and when the last one ends, if packets do not carry their times."""
         packets, last, num_frames, num_after_packets = self.packets, self.start, 0, 0
         assert isinstance(packets, ScannedPackets)  # others state the times
         if packets.clock.kind == "dts":
@@ -261,10 +263,11 @@ class _VideoStream:
             if self.shown is not None and wanted in (None, self.shown[0]):
                 break
             if self.shown is not None:
-                self.has_frame_times = False  # or the packet is damaged, which then comes to light
+                self.has_frame_times = False  # or the packet is damaged, which is then detected
                 self._enter(target)
             elif self.entry is not None:
-                # Pictures recover only some way after this key frame, or it is none: go further and further back.
+                # Pictures recover only some time after this key frame, or it is not a real one: seek further and
+                # further back.
                 self._enter(target, before=self.entry - step)
                 step *= 2
             else:
@@ -273,7 +276,7 @@ class _VideoStream:
         return self.shown[1]
 
     def _check_shown(self, target: int, wanted: int | None, time_s: float):
-        """Refuses a frame that is damaged, and one that is not shown any more at `target`."""
+        """Raises `VideoDecodeError` if a frame is damaged, or no longer shown at `target`."""
         assert self.shown is not None
         ticks, frame = self.shown
         end = ticks + (frame.duration or self.packets.frame_ticks)
@@ -289,7 +292,7 @@ class _VideoStream:
             raise VideoDecodeError(self.name, f"the video ends at {self._to_seconds(end):.3f} s.", time_s)
 
     def _show(self, target: int, next_target: int | None) -> int | None:
-        """Decodes until the frame of `target` is on display, and returns its time where the packets gave it before."""
+        """Decodes until the frame of `target` is on display, and returns its time if packets state it."""
         self._read_ahead(target)
         wanted = self._time_of_frame_at(target)
         while self.shown is None or self.shown[0] != wanted:
@@ -303,8 +306,8 @@ class _VideoStream:
         return wanted
 
     def _read_ahead(self, target: int):
-        """Reads packets until none can follow whose frame begins by `target`: packets are in the order of their
-        decoding times, and only so many frames are decoded before one that is shown earlier."""
+        """Reads packets until no later one can hold a frame that begins by `target`: packets are in decoding order, and
+        at most `MOST_REORDERED` frames are decoded before one that is shown earlier."""
         if not self.has_frame_times:
             return
         num_later = sum(ticks > target for ticks in self._times_known())
@@ -324,16 +327,16 @@ class _VideoStream:
         return packet
 
     def _times_known(self) -> list[int]:
-        """Times of frames that were read and are not on display yet."""
+        """Returns the times of frames that were read but are not yet on display."""
         ahead = [packet.pts for packet in self.ahead if packet.pts is not None and self._is_shown(packet)]
         return [*ahead, *self.inside, *(ticks for ticks, _ in self.decoded)]
 
     def _is_shown(self, packet) -> bool:
-        """Whether a packet holds a frame to show: not one before or after the part that an edit list chose."""
+        """Returns whether a packet holds a visible frame, not one outside the part that an edit list selects."""
         return not packet.is_discard
 
     def _time_of_frame_at(self, target: int) -> int | None:
-        """Returns when the frame shown at `target` begins; `None` where packets do not give it."""
+        """Returns when the frame shown at `target` begins; `None` if packets do not give it."""
         if not self.has_frame_times or any(packet.pts is None for packet in self.ahead):
             return None
         times = [*self._times_known(), *([self.shown[0]] if self.shown else [])]
@@ -351,8 +354,8 @@ class _VideoStream:
         return self.decoded.popleft() if self.decoded else None
 
     def _decode_packet(self, wanted: int | None, next_target: int | None):
-        """Decodes a packet; frames before `wanted` only where others need them. Where decoding will not continue after
-        `wanted`, has the decoder return it at once."""
+        """Decodes a packet, skipping frames before `wanted` that no others need. If decoding will not continue after
+        `wanted`, the decoder is flushed to return it at once."""
         if not self.ahead and not self.all_read:
             self._read_packet()
         if not self.ahead:
@@ -382,7 +385,7 @@ class _VideoStream:
         self._keep(self.packets.codec.decode(None))
 
     def _give_up(self):
-        """Shows nothing from this entry on: it is no key frame, whatever the file says."""
+        """Discards the frames since this entry: it is not a key frame, although the file marks it as one."""
         self.ahead.clear()
         self.all_read = self.is_flushed = True
 
@@ -397,7 +400,7 @@ class _VideoStream:
                 self.decoded.append((ticks, frame))
 
     def _worth_entering(self, target: int) -> bool:
-        """Whether to go to a key frame: one is nearer to `target`, as far as is known, or decoding cannot continue."""
+        """Returns whether to seek to a key frame: one is known closer to `target`, or decoding cannot continue."""
         if self.is_flushed and (self.ahead or not self.all_read):
             return True
         return self.packets.leads_ahead(target, self.position, len(self.ahead))
@@ -418,7 +421,7 @@ class _VideoStream:
 
 
 def _can_begin_with(frame, codec: str) -> bool:
-    """Whether a decoder's first frame is sound; it is, of decoders that return none without what it refers to."""
+    """Returns whether a decoder's first frame is complete; most decoders return none with missing references."""
     return codec not in UNCHECKED_CODECS or frame.pict_type == INTRA
 
 
@@ -435,11 +438,11 @@ def to_image(frame, resize_short_side: int | None = None) -> np.ndarray:
 
 
 def as_displayed(image: np.ndarray, frame) -> np.ndarray:
-    """Returns a picture `(H, W, C)` turned and mirrored as the display matrix of its frame says."""
+    """Returns a picture `(H, W, C)` rotated and mirrored by the display matrix of its frame."""
     matrix = frame.side_data.get("DISPLAYMATRIX")
     if matrix is None:
         return image
-    # A pixel at (x, y) is displayed at (a x + c y, b x + d y), but for a shift.
+    # A pixel at (x, y) is displayed at (a x + c y, b x + d y), up to a translation.
     a, b, _, c, d, *_ = np.frombuffer(matrix, dtype=np.int32).tolist()
     if abs(b) + abs(c) > abs(a) + abs(d):
         image, a, d = image.swapaxes(0, 1), c, b
@@ -447,7 +450,7 @@ def as_displayed(image: np.ndarray, frame) -> np.ndarray:
 
 
 def short_side_size(height: int, width: int, short_side: int) -> tuple[int, int]:
-    """Returns `(height, width)` scaled so that the shorter side is `short_side` pixels; the longer one is cut to an
-    integer."""
+    """Returns `(height, width)` scaled so that the shorter side is `short_side` pixels; the longer side is truncated to
+    an integer."""
     scale = short_side / min(height, width)
     return max(int(height * scale), short_side), max(int(width * scale), short_side)

@@ -1,9 +1,9 @@
-"""Reading a video's packets, from its beginning or from a key frame on.
+"""Reading a video's packets from its beginning or from a key frame.
 
-What a moment shows must not depend on where reading began. MP4 and Matroska files keep an index and the time of every
-frame, so that seeking in them is exact (`IndexedPackets`). All other formats are read once without decoding
-(`ScannedPackets`): some seek by decoding times or to any packet, and guess times that are not stated by what came
-before. After a seek, their packets are recognized in a table, and get the times of that first reading.
+The picture at a moment must not depend on where reading began. MP4 and Matroska files store an index and the time of
+every frame, so seeking in them is exact (`IndexedPackets`). All other formats are read once without decoding
+(`ScannedPackets`): some seek by decoding times or to any packet, and FFmpeg guesses missing times from preceding
+packets. After a seek, packets are looked up in a table and get the times of that first pass.
 """
 
 from collections import deque
@@ -20,19 +20,22 @@ from .video_source_avt import VideoDecodeError, VideoSource, best_video_stream, 
 
 INDEXED_FORMATS = ("mov,mp4,m4a,3gp,3g2,mj2", "matroska,webm")
 BYTE_SEEK_FORMATS = ("mpegts", "mpeg")
-# One picture after the other, without a container. Their only clock is the frame rate in the codec's own header.
+# Raw streams without a container. Their only clock is the frame rate in the codec's own header.
 BARE_FORMATS = ("mpegvideo", "m4v", "h263", "h264", "hevc", "vvc", "vc1", "mjpeg", "dnxhd")
-FORMATS_WITH_PAUSES = ("gif", "apng")  # a picture may stay as long as it likes
-KEPT_FACTS = 256  # of files; the table of an hour of video at 25 frames/s takes about 4 MB
-# Pictures up to here are decoded by one thread. On two cores a second one brings nothing, and a third more processor
-# time goes to waking it; where many windows are read, loaders have several processes anyway.
+FORMATS_WITH_PAUSES = ("gif", "apng")  # a picture may stay for any length of time
+KEPT_FACTS = 256  # files whose tables are cached; that of an hour of video at 25 frames/s is about 4 MB
+# Pictures up to this size are decoded by one thread. On two cores a second thread is no faster and costs a third more
+# processor time for waking it; when many windows are read, data loaders use several processes anyway.
 SMALL_PICTURE_PX = 1280 * 720
-MOST_REORDERED = 16  # frames that H.264 and HEVC may decode before one that is shown earlier; other codecs need fewer
-GAP = 1.5  # times the usual distance of two frames: more is a gap
+MOST_REORDERED = 16  # frames that H.264 and HEVC may decode before one that is shown earlier; the most of any codec
+GAP = 1.5  # a distance of more than this many usual frame intervals is a gap
 LARGEST_HEADER = 96  # bytes between two packets of Matroska: of a cluster and a block
 KEPT_SKIPS = 16
-FEWEST_STEPS, ALIKE = 10, 0.9  # steps from frame to frame, and the share of them that must be alike to be a rule
-NONE = np.iinfo(np.int64).min  # in tables: not stated
+FEWEST_STEPS, ALIKE = (
+    10,
+    0.9,
+)  # minimum number of frame intervals, and minimum share of equal ones, to assume a constant rate
+NONE = np.iinfo(np.int64).min  # a missing time in tables
 
 
 class PacketTable(NamedTuple):
@@ -48,14 +51,14 @@ class PacketTable(NamedTuple):
 
 @dataclass(frozen=True)
 class Clock:
-    """How a file's frames get their times.
+    """The source of a file's frame times.
 
     Args:
         kind (`str`): `"pts"`: each packet states when its frame begins. `"dts"`: packets state when to decode them, and
-            a frame begins at the time of the packet upon which the decoder returns it, for it returns them in order.
-            `"count"`: no times; frames are counted from the beginning of the file.
-        gaps (`np.ndarray`): Of a file whose frames are (nearly) all the same time apart: when the frames begin after
-            which others are missing.
+            a frame begins at the time of the packet upon which the decoder returns it, since frames are returned in
+            order. `"count"`: no times; frames are counted from the beginning of the file.
+        gaps (`np.ndarray`): For files of (nearly) constant frame rate, the times of frames after which others are
+            missing.
     """
 
     kind: str = "pts"
@@ -63,20 +66,20 @@ class Clock:
 
 
 class PacketReader:
-    """Packets of a file's best video stream, from its first key frame on: what precedes it cannot be decoded.
+    """Packets of a file's best video stream from its first key frame on; earlier packets cannot be decoded.
 
     Args:
         source (`VideoSource`): The video.
 
     Attributes:
-        container, stream, codec: PyAV's, of the file as it is open now.
-        tick_s (`Fraction`): Seconds in a tick, the unit of all times here.
-        frame_ticks (`int`): How long a frame is shown, by the stream's rate.
+        container, stream, codec: PyAV's objects of the currently open file.
+        tick_s (`Fraction`): Seconds per tick, the unit of all times here.
+        frame_ticks (`int`): Duration of a frame by the stream's rate, in ticks.
         states_decoding_times (`bool`): Whether packets are in the order of their `dts`, none above its `pts`.
         clock (`Clock`): How frames get their times.
 
     Raises:
-        VideoDecodeError: where the file cannot be opened, holds no video, or its clock is broken.
+        VideoDecodeError: If the file cannot be opened, holds no video, or its clock is broken.
     """
 
     clock = Clock()
@@ -86,7 +89,7 @@ class PacketReader:
         self.open()
 
     def open(self):
-        """Opens the file, anew where it was open."""
+        """Opens the file, or reopens it."""
         self.container = self.source.open()
         try:
             with naming_errors(self.name, "it cannot be opened"):
@@ -97,17 +100,17 @@ class PacketReader:
             raise
 
     def _prepare(self):
-        """Takes the settings of the stream that was opened, and begins to read."""
+        """Sets up the codec of the opened stream, and begins to read."""
         self.codec = self.stream.codec_context
         is_small = self.codec.width * self.codec.height <= SMALL_PICTURE_PX
-        if is_small or self.clock.kind != "pts":  # several threads return frames later than the packets that end them
+        if is_small or self.clock.kind != "pts":  # with several threads, frames come out several packets late
             self.codec.thread_count = 1
         else:
             self.stream.thread_type = "AUTO"
         self.tick_s = Fraction(self.stream.time_base)
         rate = self.stream.average_rate or self.stream.guessed_rate or 25
         self.frame_ticks = max(round(1 / (rate * self.tick_s)), 1)
-        # Matroska does not state them, and what FFmpeg works out may be too late.
+        # Matroska does not store decoding times, and those that FFmpeg computes may be too late.
         self.states_decoding_times = self.container.format.name != "matroska,webm"
         self._read_from_here()
 
@@ -125,13 +128,13 @@ class PacketReader:
         return None
 
     def rewind(self):
-        """Goes to the first key frame of the file."""
-        # Opened anew: after a seek to the beginning, Matroska's leading frames may have other times.
+        """Returns to the first key frame of the file."""
+        # Reopened: after a seek to the beginning, FFmpeg loses the negative times of Matroska's leading frames.
         self.container.close()
         self.open()
 
     def enter(self, target: int, before: int | None) -> int | None:
-        """Goes to the last key frame at or before `target`, and before `before` if given.
+        """Seeks to the last key frame at or before `target`, and before `before` if given.
 
         Returns:
             The key frame's time; `None` for the first of the file.
@@ -139,7 +142,7 @@ class PacketReader:
         raise NotImplementedError
 
     def leads_ahead(self, target: int, position: int, num_read_ahead: int) -> bool:
-        """Whether a key frame lies between the next packet to decode and `target`, as far as is known.
+        """Returns whether a key frame is known between the next packet to decode and `target`.
 
         Args:
             target (`int`): A time.
@@ -149,15 +152,15 @@ class PacketReader:
         raise NotImplementedError
 
     def extent(self, start: int) -> tuple[int, int]:
-        """Returns the number of frames from `start` on, where packets carry their times, and when the last one ends."""
+        """Returns the number of frames from `start` on, if packets carry their times, and when the last one ends."""
         raise NotImplementedError
 
     def to_ticks(self, seconds: float) -> int:
         return round(seconds / self.tick_s)
 
     def has_lost(self, key: int, ticks: int, following: int | None = None) -> bool:
-        """Whether frames are missing between two that follow each other, so that the first was not shown so long; or
-        before the first, from the key frame on with which its decoding began, so that it refers to them.
+        """Returns whether frames are missing between two consecutive ones, so that the first was shown for a shorter
+        time; or between the key frame at which decoding began and the first, which may refer to them.
 
         Args:
             key, ticks (`int`): Times of the key frame and of the first.
@@ -166,7 +169,7 @@ class PacketReader:
         raise NotImplementedError
 
     def clock_error(self, earlier: int, later: int) -> VideoDecodeError:
-        """Returns the error for a clock that jumps back, as where a camera restarted: its moments are not unique."""
+        """Returns the error for a clock that jumps back, such as after a camera restarted: times would be ambiguous."""
         before_s, after_s = float(earlier * self.tick_s), float(later * self.tick_s)
         return VideoDecodeError(
             self.name,
@@ -188,11 +191,11 @@ class PacketReader:
 
 
 class IndexedPackets(PacketReader):
-    """Packets of a format that has an index and states the time of every frame."""
+    """Packets of a format with an index and the time of every frame."""
 
     def __init__(self, source: VideoSource):
         super().__init__(source)
-        # Seeking ahead by less than this has been seen to land behind the frame on display.
+        # Seeks ahead by less than this were observed to land after the requested frame.
         self.shortest_seek = self.to_ticks(1.0)
         if self._first is None:
             raise VideoDecodeError(self.name, "it holds no key frame to begin with.")
@@ -207,7 +210,7 @@ class IndexedPackets(PacketReader):
     def read(self):
         packet = super().read()
         if packet is not None and packet.dts is not None:
-            # Those that FFmpeg works out for Matroska are off by a few frames after a seek.
+            # Matroska's, which FFmpeg computes, are off by a few frames after a seek: only larger jumps are errors.
             if self._last_dts is not None and self._last_dts - packet.dts > MOST_REORDERED * self.frame_ticks:
                 raise self.clock_error(self._last_dts, packet.dts)
             self._last_dts = packet.dts
@@ -220,7 +223,7 @@ class IndexedPackets(PacketReader):
             key = self._read_key()
             if key is not None and (key.pts, key.size) == (self._first.pts, self._first.size):
                 break
-            # Indices hold decoding times, so that the key frame found may be shown only after the target.
+            # Indices hold decoding times, so the key frame found may be shown after the target.
             if key is not None and key.pts is not None and key.pts <= limit:
                 self._pending = key
                 self.shortest_seek = max(self.shortest_seek, 2 * (limit - key.pts))
@@ -260,8 +263,8 @@ class IndexedPackets(PacketReader):
         return any(ticks - spread <= after <= following + spread for after, _ in self._skips)
 
     def _noting_skips(self) -> Iterator:
-        """Yields packets, and notes those before which bytes belong to no packet of any stream: where a Matroska file
-        is damaged, FFmpeg continues with the next cluster."""
+        """Yields packets, and records those that follow bytes of no packet: FFmpeg skips damaged parts of a Matroska
+        file silently, to the next cluster."""
         end, skipped, latest = None, 0, None
         for packet in self.container.demux():
             if end is not None and packet.pos is not None:
@@ -293,12 +296,12 @@ class IndexedPackets(PacketReader):
         self._skips: deque[tuple[int, bool]] = deque(
             maxlen=KEPT_SKIPS
         )  # time after each, and whether frames are missing
-        if not self.states_decoding_times:  # Matroska, whose packets lie one behind the other
+        if not self.states_decoding_times:  # Matroska, whose packets are contiguous
             self._packets = self._noting_skips()
 
 
 class ScannedPackets(PacketReader):
-    """Packets of a format that is sought in by a table of all of them."""
+    """Packets of a format without a reliable index, found by a table of all packets."""
 
     def __init__(self, source: VideoSource, table: PacketTable, clock: Clock):
         self.table, self.clock = table, clock
@@ -318,7 +321,9 @@ class ScannedPackets(PacketReader):
             return None
         # The number counts the packets of the file that precede the next one.
         if self.next_number == len(self.table.sizes) or packet.size != self.table.sizes[self.next_number]:
-            raise VideoDecodeError(self.name, "its packets differ from one reading to the next.")
+            raise VideoDecodeError(
+                self.name, "its packets differ from one read to the next: the file was changed meanwhile, so try again."
+            )
         stated = (int(times[self.next_number]) for times in (self.table.pts, self.table.dts))
         packet.pts, packet.dts = (None if ticks == NONE else ticks for ticks in stated)
         self.next_number += 1
@@ -326,7 +331,7 @@ class ScannedPackets(PacketReader):
 
     def enter(self, target: int, before: int | None) -> int | None:
         key = self._last_key(target if before is None else min(target, before - 1))
-        # What follows a seek may begin with the rest of a packet, and some formats land late: try from further ahead.
+        # A seek may land inside a packet, and in some formats too late: retry from earlier positions.
         for earlier in (0, 1, 8, 64):
             if key is not None and key > earlier and self._seek_to(key - earlier, key):
                 return int(self.times[key])
@@ -344,11 +349,11 @@ class ScannedPackets(PacketReader):
 
     @property
     def num_packets(self) -> int:
-        """From the first key frame on."""
+        """Returns the number of packets from the first key frame on."""
         return len(self.table.sizes) - int(self.table.is_key.argmax())
 
     def has_lost(self, key: int, ticks: int, following: int | None = None) -> bool:
-        # A gap is known by the frame before it.
+        # Gaps are stored as the time of the frame before them.
         gaps = self.clock.gaps
         return bool(np.any((gaps >= key) & (gaps < ticks + (following is not None))))
 
@@ -358,7 +363,7 @@ class ScannedPackets(PacketReader):
         return int(keys[-1]) if len(keys) and keys[-1] > 0 else None
 
     def _seek_to(self, number: int, key: int) -> bool:
-        """Seeks to about a packet of the table and reads on to a key frame; returns whether it was reached."""
+        """Seeks near a packet of the table and reads to a key frame; returns whether the key frame was reached."""
         stated = np.flatnonzero(self.table.positions[: number + 1] != NONE)
         if self.container.format.name in BYTE_SEEK_FORMATS and len(stated):
             has_sought = self._seek(int(self.table.positions[stated[-1]]), unsupported_byte_offset=True)
@@ -375,7 +380,7 @@ class ScannedPackets(PacketReader):
 
 
 def open_packets(source: VideoSource) -> PacketReader:
-    """Returns the reader for a video's format, at the first packet.
+    """Returns the packet reader for a video's format, at the first packet.
 
     Raises:
         VideoDecodeError: see `PacketReader`.
@@ -385,7 +390,7 @@ def open_packets(source: VideoSource) -> PacketReader:
 
 
 def of_file(compute: Callable, source: VideoSource):
-    """Returns `compute(source)`; of a file on disk, what was computed before, as long as the file has not changed."""
+    """Returns `compute(source)`, cached for a file on disk until the file changes."""
     return compute(source) if source.identity is None else _of_file(compute, source.identity)
 
 
@@ -395,7 +400,7 @@ def _of_file(compute: Callable, identity: tuple):
 
 
 def _scan(source: VideoSource) -> tuple[PacketTable, Clock] | None:
-    """Reads a file once, without decoding; `None` for indexed formats."""
+    """Reads a file once without decoding, and returns its table and clock; `None` for indexed formats."""
     reader = PacketReader(source)
     try:
         file_format = reader.container.format.name
@@ -424,7 +429,7 @@ def _clock(reader: PacketReader, table: PacketTable) -> Clock:
     for earlier, later in pairwise(stated):
         if earlier - later > reader.frame_ticks:
             raise reader.clock_error(earlier, later)
-    # AVI states no presentation times, and those that FFmpeg guesses go back and forth around B-frames.
+    # AVI stores no presentation times, and those that FFmpeg guesses are not monotonic around B-frames.
     if file_format == "avi" and NONE not in table.dts:
         return Clock("dts")
     has_times = NONE not in table.pts and len(np.unique(table.pts)) == len(table.pts)
@@ -433,7 +438,7 @@ def _clock(reader: PacketReader, table: PacketTable) -> Clock:
     if not reader.codec.framerate:
         raise VideoDecodeError(
             reader.name,
-            "its frames carry no times, and it states no frame rate: put it into a file that does, with "
+            "its frames carry no times, and it has no frame rate: remux it into a file that has, with "
             "ffmpeg -framerate RATE -i FILE -c copy out.mkv.",
         )
     _check_counts(reader, table)
@@ -441,15 +446,17 @@ def _clock(reader: PacketReader, table: PacketTable) -> Clock:
 
 
 def _check_counts(reader: PacketReader, table: PacketTable):
-    """Refuses to count frames where the times that are stated show that some are missing."""
+    """Raises `VideoDecodeError` if frames must be counted but the stored times show that some are missing."""
     stated = np.flatnonzero((table.pts != NONE) & table.is_key)
     expected = table.pts[stated[:1]] + (stated - stated[:1]) * reader.frame_ticks
     if np.any(np.abs(table.pts[stated] - expected) > MOST_REORDERED * reader.frame_ticks):
-        raise VideoDecodeError(reader.name, "not all of its frames carry times, and some are missing: convert it.")
+        raise VideoDecodeError(
+            reader.name, "not all of its frames carry times, and some frames are missing: convert it."
+        )
 
 
 def _gaps(pts: np.ndarray) -> np.ndarray:
-    """Returns after which times frames are missing: where nearly all frames are the same time apart, but not these."""
+    """Returns the times after which frames are missing, if nearly all other frame intervals are equal."""
     times = np.unique(pts)
     steps = np.diff(times)
     if len(steps) < FEWEST_STEPS or np.mean(np.abs(steps - np.median(steps)) <= 1) < ALIKE:

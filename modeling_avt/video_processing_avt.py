@@ -1,7 +1,6 @@
-"""From a video, or its frames, to `pixel_values_videos`: sampling, resizing, cropping and normalising, with torch
-alone."""
+"""Preprocessing of videos or frames to `pixel_values_videos`: sampling, resizing, cropping and normalizing in torch."""
 
-# First, as it refuses releases that are too old for what follows.
+# First: it raises a clear error on releases that are too old for the imports below.
 from .versions_avt import MINIMUM_VERSIONS  # noqa: F401
 
 # isort: split
@@ -29,41 +28,43 @@ from .temporal_avt import (
 from .video_io_avt import VideoContent, probe, read_frames, short_side_size
 from .video_source_avt import is_video_source
 
-if TYPE_CHECKING:  # what the files above import, for releases that copy only what one file names itself
+if TYPE_CHECKING:  # for releases of transformers that copy only the files that this file itself imports
     from .picture_folder_avt import PictureFolder  # noqa: F401
     from .video_packets_avt import PacketTable  # noqa: F401
 
 SIDE_PX = WholeNumber(least=1, most=16_384)  # twice the longer side of 8K video
-SMALLEST_STD = 1e-6  # of pixels from 0 to 1: divided by less, they become as large as an overflow
-# Where transformers looks for a video processor, under the first name in every release.
+SMALLEST_STD = 1e-6  # of pixels from 0 to 1: a smaller divisor would make them overflow
+# The files in which transformers stores video processors. All releases read the first.
 FILE_NAMES = ("video_preprocessor_config.json", "preprocessor_config.json")
 AUTO_CLASSES = ("AutoProcessor", "AutoVideoProcessor")
 
 
 class AVTVideoProcessor(ImageProcessingMixin):
-    """Prepares videos as AVT does: short side to `size`, crop to `crop_size`, pixels to `(x / 255 - mean) / std`.
+    """Prepares videos like AVT: resizes the short side to `size`, crops to `crop_size`, scales to `(x / 255 - mean) /
+    std`.
 
-    Transformers' video processors need torchvision in most releases. This one loads and saves as they do, on torch
-    alone, with what image processors of every release share.
+    Transformers' video processors need torchvision in most releases. This one needs torch only, and loads and saves
+    like them through the mixin that image processors of every release share.
 
-    It also holds the time contract that a model was trained under, so that a file alone is enough: see `read`.
+    It also stores the time contract that a model was trained under, so that it can sample a file by itself: see `read`.
 
     Args:
         size (`int` or `{"shortest_edge": int}`, *optional*, defaults to 248): Short side before cropping, in pixels.
         crop_size (`int` or `{"height": int, "width": int}`, *optional*, defaults to 224): Size of the crop, in pixels.
         train_size (`tuple[int, int]`, *optional*, defaults to `(248, 280)`):
             In training, the short side is drawn from this range, both ends included.
-        flip_probability (`float`, *optional*, defaults to 0.5): In training, how often a clip is mirrored.
-        image_mean, image_std (`Sequence[float]`, *optional*, default to 0.5 each): Of R, G and B.
-        antialias (`bool`, *optional*, defaults to `True`): Whether downscaling averages over the pixels it skips. The
-            reference does not: `False` for converted checkpoints.
+        flip_probability (`float`, *optional*, defaults to 0.5): In training, the probability of mirroring a clip.
+        image_mean, image_std (`Sequence[float]`, *optional*, default to 0.5 each): Mean and standard deviation of R, G
+            and B, for pixels scaled to 0..1.
+        antialias (`bool`, *optional*, defaults to `True`): Whether downscaling uses antialiasing. The reference does
+            not: `False` for converted checkpoints.
         num_frames (`int`, *optional*, defaults to 10): Frames T sampled from a video.
         frame_rate (`float`, *optional*, defaults to 1.0): Frames sampled per second.
         tau_o (`float`, *optional*, defaults to 10.0): Length of the observed window in seconds.
-        clip_num_frames, clip_frame_rate (*optional*): The clips that a video model sees: see `AVTConfig`.
+        clip_num_frames, clip_frame_rate (*optional*): Length and frame rate of a video model's clips; see `AVTConfig`.
 
     Raises:
-        ValueError: for values out of range, and where a crop would not fit into the resized frame.
+        ValueError: If a value is out of range, or a crop would not fit into the resized frame.
     """
 
     model_input_names = ["pixel_values_videos", "frame_mask"]
@@ -105,19 +106,20 @@ class AVTVideoProcessor(ImageProcessingMixin):
         smallest = min(self.size["shortest_edge"], *self.train_size)
         if max(self.crop_size.values()) > smallest:
             raise ValueError(
-                f"crop_size is {self.crop_size}, larger than a short side of {smallest}: raise size and train_size."
+                f"crop_size is {self.crop_size}, larger than the smallest short side, {smallest}: raise size and "
+                "train_size, or give a smaller crop."
             )
 
     def __call__(self, videos, **kwargs) -> BatchFeature:
-        """Returns what `preprocess` does."""
+        """Calls `preprocess`."""
         return self.preprocess(videos, **kwargs)
 
     @classmethod
     def get_image_processor_dict(cls, pretrained_model_name_or_path, **kwargs) -> tuple[dict[str, Any], dict]:
-        """Returns the fields that a file holds, and the arguments that are not for finding it.
+        """Returns the stored fields of a processor, and the remaining arguments.
 
         Raises:
-            OSError: where none of `FILE_NAMES` is there.
+            OSError: If none of `FILE_NAMES` exists.
         """
         errors = []
         for name in FILE_NAMES:
@@ -131,7 +133,7 @@ class AVTVideoProcessor(ImageProcessingMixin):
 
     @classmethod
     def from_dict(cls, image_processor_dict: dict[str, Any], **kwargs) -> Any:
-        """Returns a processor of these fields, in place of which `kwargs` may give others."""
+        """Returns a processor with these fields, which `kwargs` may override."""
         return_unused = kwargs.pop("return_unused_kwargs", False)
         own = set(inspect.signature(cls.__init__).parameters) - {"self", "kwargs"}
         given = {name: kwargs.pop(name) for name in own & set(kwargs)}
@@ -139,15 +141,16 @@ class AVTVideoProcessor(ImageProcessingMixin):
         return (processor, kwargs) if return_unused else processor
 
     def to_dict(self) -> dict[str, Any]:
-        """Returns the fields that a file of this processor holds."""
-        # No `video_processor_type`, as transformers would look for a class of its own of that name: see `auto_map`.
+        """Returns the fields to store in a file."""
+        # No `video_processor_type`: transformers before 5.19 would search for a built-in class of that name. `auto_map`
+        # is enough.
         return {name: value for name, value in vars(self).items() if not name.startswith("_")}
 
     def save_pretrained(self, save_directory, push_to_hub: bool = False, **kwargs):
         """Saves the processor and its code; see `ImageProcessingMixin.save_pretrained`."""
         folder = Path(save_directory)
         folder.mkdir(parents=True, exist_ok=True)
-        own: Any = self  # takes `auto_map`, as a configuration does
+        own: Any = self  # gets an `auto_map` like a configuration
         custom_object_save(self, folder, config=own)
         self.to_json_file(folder / FILE_NAMES[0])
         if push_to_hub:
@@ -155,13 +158,13 @@ class AVTVideoProcessor(ImageProcessingMixin):
 
     @property
     def clips(self) -> Clips:
-        """What a model sees of each moment."""
+        """The clips that a model encodes, one at each sampled moment."""
         return Clips(self.clip_num_frames, self.clip_frame_rate)
 
     def sample_times(self, at_s: float) -> tuple[np.ndarray, np.ndarray]:
         """Returns the moments to observe, float64 `(T,)` in seconds, and their mask, bool `(T,)`, for a window that
         ends at `at_s`."""
-        # The exact protocol samples moments, not frame numbers: the video's own rate does not matter.
+        # The exact protocol samples times, not frame numbers, so the video's own rate does not matter.
         return sample_frame_times(
             at_s - self.tau_o, at_s, video_fps=self.frame_rate, frame_rate=self.frame_rate, num_frames=self.num_frames
         )
@@ -173,25 +176,26 @@ class AVTVideoProcessor(ImageProcessingMixin):
             video (`str`, `Path`, `bytes` or open file): A video file, its content, or a file open for reading.
             at_s (`float`, *optional*): End of the observed window in seconds. Default: the end of the video.
 
-        Moments before the video begins are black frames, `False` in the mask. Of video models F is the number of frames
-        in the clips of T moments, otherwise T: see `temporal_avt.ClipWindow`.
+        Moments before the video begins are black frames and `False` in the mask. F is T for image models, and the
+        number of frames in the clips of T moments for video models: see `temporal_avt.ClipWindow`.
 
         Raises:
-            VideoDecodeError: where the file cannot be read, or ends before `at_s`.
+            VideoDecodeError: If the file cannot be read, or ends before `at_s`.
         """
         moments, mask = self.sample_times(probe(video).duration_s if at_s is None else at_s)
         return self.read_window(video, moments, mask), mask
 
     def read_window(self, video: VideoContent, moments_s: np.ndarray, mask: np.ndarray) -> np.ndarray:
-        """Returns the frames of a file that the clips of a window consist of, uint8 `(F, H, W, 3)`.
+        """Returns the frames of a file that are in the clips of a window, uint8 `(F, H, W, 3)`.
 
         Args:
             video (`str`, `Path`, `bytes` or open file): A video file, its content, or a file open for reading.
             moments_s (`np.ndarray` of shape `(T,)`): The sampled moments, in seconds.
-            mask (`np.ndarray` of bool, `(T,)`): Which of them are observed. Frames of no other moment are black.
+            mask (`np.ndarray` of bool, `(T,)`): Which of them are observed. Frames that only unobserved moments need
+                are black.
 
         Raises:
-            VideoDecodeError: where the file cannot be read, or ends before the last moment.
+            VideoDecodeError: If the file cannot be read, or ends before the last moment.
         """
         times, is_needed = self.clips.window(self.num_frames, self.frame_rate).times(moments_s, mask)
         shown = read_frames(video, times[is_needed])
@@ -202,7 +206,8 @@ class AVTVideoProcessor(ImageProcessingMixin):
     def read_moments(
         self, video: VideoContent, moments_s: np.ndarray, mask: np.ndarray | None = None
     ) -> tuple[torch.Tensor, DistinctClips]:
-        """Returns the prepared frames `(F, 3, crop, crop)` of the clips of many moments, and which of them each shows.
+        """Returns the prepared frames `(F, 3, crop, crop)` of the clips of many moments, and the `DistinctClips` of
+        them.
 
         Windows and clips overlap: each frame is decoded and prepared once, a few at a time.
 
@@ -219,11 +224,11 @@ class AVTVideoProcessor(ImageProcessingMixin):
         return self.prepare(lambda numbers: read_frames(video, times_s[numbers]), len(times_s))
 
     def prepare(self, frames: Callable[[slice], Any], num_frames: int) -> torch.Tensor:
-        """Returns frames, prepared as in evaluation, `(F, 3, crop, crop)`, a few at a time.
+        """Returns frames prepared as in evaluation, `(F, 3, crop, crop)`, processed in small batches to bound memory.
 
         Args:
-            frames (`Callable`): From the numbers of frames to these, uint8 `(n, H, W, 3)`.
-            num_frames (`int`): F.
+            frames (`Callable`): Returns the frames of a slice of 0..F-1, uint8 `(n, H, W, 3)`.
+            num_frames (`int`): F, the number of frames.
         """
         chunks = [slice(first, first + FRAMES_AT_ONCE) for first in range(0, num_frames, FRAMES_AT_ONCE)]
         return torch.cat([self.preprocess(frames(chunk))["pixel_values_videos"][0] for chunk in chunks])
@@ -250,21 +255,21 @@ class AVTVideoProcessor(ImageProcessingMixin):
                 or its frames, which are all used: uint8 `(T, H, W, 3)` or `(T, 3, H, W)`, or a list of `(H, W, 3)`.
             at_s (`float` or a list, *optional*): For files, the end of each observed window. Default: the end of the
                 video.
-            training (`bool`, *optional*, defaults to `False`): Random short side, crop and mirroring, the same over a
-                clip.
-            num_crops (`int`, *optional*, defaults to 1): 1: the centre. 3: top left, centre and bottom right, as AVT
-                evaluates, as views: `(B, V, T, 3, crop, crop)`.
-            flip_views (`bool`, *optional*, defaults to `False`): Adds each crop mirrored, as further views.
-            generator (`torch.Generator`, *optional*): Source of randomness in training. Default: torch's own.
+            training (`bool`, *optional*, defaults to `False`): Whether to draw the short side, crop and mirroring at
+                random, once per clip.
+            num_crops (`int`, *optional*, defaults to 1): 1: the center crop. 3: top left, center and bottom right, as
+                in AVT's evaluation, stacked as views: `(B, V, T, 3, crop, crop)`.
+            flip_views (`bool`, *optional*, defaults to `False`): Whether to add each crop mirrored, as further views.
+            generator (`torch.Generator`, *optional*): Random generator for training. Default: torch's global one.
             num_frames (`int`, *optional*): Must be the processor's own; the built-in video-classification pipeline
                 passes it.
             do_sample_frames (`bool`, *optional*): Files are always sampled; accepted for the built-in pipeline.
-            return_tensors (`str`, *optional*, defaults to `"pt"`): As everywhere in transformers.
+            return_tensors (`str`, *optional*, defaults to `"pt"`): The tensor type, as in other transformers
+                processors.
 
         Raises:
-            ValueError: for frames of another type or shape, for videos of different lengths, and for options that
-                exclude each other.
-            VideoDecodeError: where a file cannot be read.
+            ValueError: If frames have another type or shape, videos differ in length, or options exclude each other.
+            VideoDecodeError: If a file cannot be read.
         """
         if num_frames not in (None, self.num_frames):
             raise ValueError(
@@ -287,9 +292,12 @@ class AVTVideoProcessor(ImageProcessingMixin):
             )
         lengths = {clip.shape[-4] for clip in clips}
         if len(lengths) > 1:
-            raise ValueError(f"The videos have {sorted(lengths)} frames: only videos of one length can be batched.")
+            raise ValueError(
+                f"The videos have {sorted(lengths)} frames: videos in a batch must have equal lengths, so process "
+                "them separately."
+            )
         if 0 < len(masks) < len(videos):
-            raise ValueError("videos mixes files and frames: give one kind.")
+            raise ValueError("videos mixes files and frames: give one kind in a batch.")
         batch = {"pixel_values_videos": torch.stack(clips)}
         if masks:
             batch["frame_mask"] = torch.stack(masks)
@@ -306,7 +314,7 @@ class AVTVideoProcessor(ImageProcessingMixin):
         )
 
     def _views(self, frames: torch.Tensor, num_crops: int, flip_views: bool) -> torch.Tensor:
-        """Returns `(T, 3, crop, crop)`, or `(V, T, 3, crop, crop)` where there are several views
+        """Returns `(T, 3, crop, crop)`, or `(V, T, 3, crop, crop)` if there are several views
         (common/transforms.py:254)."""
         frames = self._resize(frames, self.size["shortest_edge"])
         free_height, free_width = self._free_space(frames)
@@ -325,7 +333,7 @@ class AVTVideoProcessor(ImageProcessingMixin):
         size = short_side_size(height, width, short_side)
         if size == (height, width):
             return frames
-        # Whole numbers are 10 to 30 times as fast here, rounded as image libraries do; the reference uses float32.
+        # uint8 is 10 to 30 times as fast here, and rounded as in image libraries; the reference uses float32.
         frames = frames if self.antialias else frames.float()
         return torch.nn.functional.interpolate(frames, size=size, mode="bilinear", antialias=self.antialias)
 
@@ -342,7 +350,7 @@ class AVTVideoProcessor(ImageProcessingMixin):
 
 
 def _sides(name: str, size, sides: tuple[str, ...]) -> dict[str, int]:
-    """Returns sides in pixels, given by name or as one number for all."""
+    """Returns sizes in pixels by side, from a dict or one number for all sides."""
     given = size if isinstance(size, Mapping) else dict.fromkeys(sides, size)
     if missing := [side for side in sides if side not in given]:
         raise ValueError(

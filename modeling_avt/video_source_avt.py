@@ -1,4 +1,4 @@
-"""Opening what holds a video: a file, its content or an open file, and choosing the video stream in it."""
+"""Opening a video from a file, its content or an open file, and choosing its video stream."""
 
 import errno
 import io
@@ -10,27 +10,34 @@ from typing import Any
 
 from .versions_avt import MINIMUM_OF_VIDEOS, check_versions
 
-# What FFmpeg may open: formats that hold a video themselves. Playlists, ffconcat scripts and the like name other files,
-# which whoever sent the file must not choose.
+# The formats that FFmpeg may open: those that contain the video. Playlists, ffconcat scripts and the like refer to
+# other files, which an untrusted sender must not be able to read.
 FORMATS = (
     "mov,mp4,m4a,3gp,3g2,mj2,matroska,webm,mpegts,mpeg,mpegvideo,avi,flv,live_flv,asf,ogg,ivf,obu,av1,h264,hevc,vvc,"
     "h263,m4v,vc1,vc1test,mjpeg,gif,apng,mxf,gxf,nut,dv,rm,wtv,dhav,yuv4mpegpipe,"
-    "wav,mp3,flac,aac"  # which hold no video, and are refused for that
+    "wav,mp3,flac,aac"  # audio only: listed so that the error is "no video"
 )
 FILE_PROTOCOLS, WEB_PROTOCOLS = "file", "http,https,tcp,tls,httpproxy"
 
-CONTENT = "<bytes>"  # how messages call the content of a file
+CONTENT = "<bytes>"  # name of a file's content in messages
 PICTURE_CODECS = ("mjpeg", "png", "bmp", "tiff", "webp")
-FOREIGN_ERRORS = (OSError, ValueError, LookupError, ArithmeticError, MemoryError, RuntimeError)  # beside FFmpeg's own
+FOREIGN_ERRORS = (
+    OSError,
+    ValueError,
+    LookupError,
+    ArithmeticError,
+    MemoryError,
+    RuntimeError,
+)  # raised by PyAV in addition to FFmpeg's own errors
 
 
 class VideoDecodeError(ValueError):
-    """A video, or a moment of it, cannot be read.
+    """Raised if a video, or a moment of it, cannot be read.
 
     Attributes:
         path (`str`): The file, or `"<bytes>"`.
-        time_s (`float` or `None`): The moment asked for, where one is at fault.
-        cause (`str`): What is wrong.
+        time_s (`float` or `None`): The requested moment in seconds, if the error concerns one.
+        cause (`str`): What is wrong, and what to do.
     """
 
     def __init__(self, path: str, cause: str, time_s: float | None = None):
@@ -38,22 +45,22 @@ class VideoDecodeError(ValueError):
         moment = "" if time_s is None else f" at {time_s:.3f} s"
         super().__init__(f"Cannot read {path}{moment}: {cause}")
 
-    def __reduce__(self):  # errors cross process borders in data loaders
+    def __reduce__(self):  # errors are pickled between the processes of data loaders
         return type(self), (self.path, self.cause, self.time_s)
 
 
 class VideoSource:
-    """A video to be opened, once or several times.
+    """A video that can be opened repeatedly.
 
     Args:
         video: A path, an `http(s)://` address, the content of a file (`bytes`, `bytearray` or `memoryview`), or a file
             open for reading bytes, which is read from its beginning and left open.
 
     Attributes:
-        name (`str`): What messages call it.
+        name (`str`): The video's name in messages.
 
     Raises:
-        VideoDecodeError: for anything else.
+        VideoDecodeError: If `video` is anything else.
     """
 
     def __init__(self, video):
@@ -66,10 +73,10 @@ class VideoSource:
         self.file: Any = None if self.path is not None else io.BytesIO(video) if is_content else video
 
     def open(self):
-        """Returns the container, opened anew.
+        """Opens the video and returns a new container.
 
         Raises:
-            VideoDecodeError: where it cannot be opened.
+            VideoDecodeError: If it cannot be opened.
         """
         options = {"format_whitelist": FORMATS, "protocol_whitelist": FILE_PROTOCOLS}
         with naming_errors(self.name, "it cannot be opened"):
@@ -79,7 +86,7 @@ class VideoSource:
             elif self._is_url:
                 target, options["protocol_whitelist"] = self.path, WEB_PROTOCOLS
             else:
-                target = f"file:{self.path}"  # without it, "clip: take 2.mp4" would name a protocol
+                target = f"file:{self.path}"  # without the prefix, FFmpeg would parse "clip: take 2.mp4" as a protocol
             try:
                 # Titles need not be UTF-8. `options` would end the process for MPEG program streams (PyAV 15 to 17).
                 return import_av().open(target, "r", container_options=options, metadata_errors="replace")
@@ -87,19 +94,20 @@ class VideoSource:
                 if error.errno != errno.EINVAL:
                     raise
                 cause = (
-                    "it cannot be opened: it is of a format that is not read, or names other files, as playlists do."
+                    "it cannot be opened: its format is not supported, or it refers to other files, as playlists do."
                 )
                 raise VideoDecodeError(self.name, cause) from error
 
     @property
     def identity(self) -> tuple | None:
-        """What distinguishes a file on disk from others and from its own earlier content; `None` for other sources."""
+        """A key that changes with a file's path and content, for caches; `None` for sources other than files on
+        disk."""
         if self.path is None or self._is_url:
             return None
         try:
             status = os.stat(self.path)
         except (OSError, ValueError):
-            return None  # opening it reports why
+            return None  # opening it raises the error
         return self.path, status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns
 
     @property
@@ -108,17 +116,16 @@ class VideoSource:
 
 
 def is_video_source(video) -> bool:
-    """Whether `video` is a file, an address or a file's content, rather than frames."""
+    """Returns whether `video` is a file, a URL or a file's content, rather than frames."""
     is_open_file = hasattr(video, "read") and hasattr(video, "seek") and not isinstance(video, io.TextIOBase)
     return isinstance(video, (str, os.PathLike, bytes, bytearray, memoryview)) or is_open_file
 
 
 def best_video_stream(container, name: str):
-    """Returns the stream of a container that is its video: the one marked as default, of several the best. Covers and
-    thumbnails are none.
+    """Returns a container's video stream: the default one, or else the best. Covers and thumbnails do not count.
 
     Raises:
-        VideoDecodeError: where there is none, and for a codec that FFmpeg does not decode.
+        VideoDecodeError: If there is no video stream, or FFmpeg does not decode its codec.
     """
     streams = [stream for stream in container.streams.video if not _is_picture(stream)]
     if not streams:
@@ -126,7 +133,7 @@ def best_video_stream(container, name: str):
         raise VideoDecodeError(name, f"it holds {content}.")
     best = max(streams, key=partial(_rank, container.streams.best("video")))
     if best.codec_context is None:
-        raise VideoDecodeError(name, "its codec is unknown to FFmpeg: convert it, for example to H.264.")
+        raise VideoDecodeError(name, "FFmpeg does not support its codec: convert it, for example to H.264.")
     return best
 
 
@@ -139,7 +146,7 @@ def _rank(of_ffmpeg, stream) -> tuple:
     codec = stream.codec_context
     if codec is None:
         return (False,)
-    # Not all files say of a cover what it is.
+    # Not all files mark covers as such.
     is_still = stream.frames == 1 or (not stream.frames and codec.name in PICTURE_CODECS)
     is_default = bool(stream.disposition & type(stream.disposition).default)
     return True, not is_still, is_default, stream is of_ffmpeg, codec.width * codec.height
@@ -147,7 +154,7 @@ def _rank(of_ffmpeg, stream) -> tuple:
 
 @contextmanager
 def naming_errors(name: str, cause: str = "decoding failed", time_s: float | None = None) -> Iterator[None]:
-    """Turns the errors of FFmpeg and of the file system into ours, which name the file and the moment."""
+    """Converts errors of FFmpeg and the file system to `VideoDecodeError`, which names the file and the moment."""
     try:
         yield
     except VideoDecodeError:

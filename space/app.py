@@ -1,9 +1,9 @@
-"""A page that shows what a model of action anticipation expects in a video, moment by moment.
+"""A web page that shows the actions that a model anticipates in a video or camera stream.
 
     python space/app.py --model checkpoint/
-    AVT_MODEL=user/name python space/app.py      # as a Space of Hugging Face starts it
+    AVT_MODEL=user/name python space/app.py      # as a Hugging Face Space starts it
 
-Any checkpoint of type `avt` that sees videos; it runs with the code that it brings.
+Accepts any checkpoint of type `avt` with a backbone, which runs with its own remote code.
 """
 
 import argparse
@@ -29,7 +29,9 @@ from zero_gpu import device, is_lent, loan_s, on_gpu, result_or_reason
 TOP_K = 5
 WAITING = "Nothing has been seen yet: open your camera and press Record."
 DELETED = "The video was deleted: upload it again."
-THEME = gr.themes.Default(font=["system-ui", "sans-serif"], font_mono=["ui-monospace", "monospace"])  # none is fetched
+THEME = gr.themes.Default(
+    font=["system-ui", "sans-serif"], font_mono=["ui-monospace", "monospace"]
+)  # local fonts: none are downloaded
 
 
 def main(arguments: list[str] | None = None):
@@ -43,22 +45,22 @@ def main(arguments: list[str] | None = None):
     try:
         anticipate = pipeline("action-anticipation", model=args.model, trust_remote_code=True, device=device())
         watch_live = anticipate
-        if is_lent():  # a loan for each frame would use up a visitor's share of the GPU in minutes
+        if is_lent():  # a GPU call per frame would use up a visitor's quota in minutes, so streams stay on the CPU
             watch_live = pipeline("action-anticipation", model=args.model, trust_remote_code=True, device="cpu")
     except (ValueError, OSError) as error:
         sys.exit(f"error: {error}")
     if anticipate.model.config.backbone_config is None:
         attach = f"avt-distill attach_encoder {args.model}"
-        sys.exit(f"error: {args.model} takes features and not videos: give the checkpoint that `{attach}` writes.")
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit())  # uploads are deleted then, too
+        sys.exit(f"error: {args.model} reads features, not videos: give the checkpoint that `{attach}` writes.")
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit())  # a normal exit, so that uploads are deleted
     parent = os.environ.get("GRADIO_TEMP_DIR") or tempfile.gettempdir()
     os.makedirs(parent, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix="uploads-", dir=os.path.realpath(parent)) as folder:
-        os.environ["GRADIO_TEMP_DIR"] = folder  # by default gradio shares one with other programs
+        os.environ["GRADIO_TEMP_DIR"] = folder  # gradio's default folder is shared with other programs
         uploads, streams = Uploads(folder), live.LiveStreams(lambda: new_stream(watch_live))
         threading.Thread(target=keep_deleting, args=(uploads, streams), daemon=True).start()
         page = build_page(anticipate, os.path.basename(os.path.normpath(args.model)), args.every, uploads, streams)
-        # gradio would keep runs, with what was uploaded, in the visitor's browser.
+        # gradio would otherwise store runs, including uploads, in the visitor's browser.
         page.launch(server_port=args.port, theme=THEME, max_file_size=f"{LARGEST_MB}mb", run_history=False)
 
 
@@ -68,9 +70,10 @@ def new_stream(anticipate: Pipeline):
 
 
 def build_page(anticipate: Pipeline, name: str, every: float, uploads: Uploads, streams: live.LiveStreams) -> gr.Blocks:
-    """Returns the page. What visitors upload or film is for their own session alone, and deleted after use."""
+    """Returns the page. Uploads and camera frames are visible to the visitor's own session only, and deleted after
+    use."""
     config = anticipate.model.config
-    # Checkpoints whose code is older have no reader to ask for.
+    # Older checkpoints' configurations have no field `reader`.
     reads = bool(getattr(config, "reader", None))
     with gr.Blocks(title=f"Action anticipation: {name}", analytics_enabled=False) as page:
         gr.Markdown(
@@ -85,10 +88,10 @@ def build_page(anticipate: Pipeline, name: str, every: float, uploads: Uploads, 
 
 
 def camera_tab(page: gr.Blocks, config, streams: live.LiveStreams, reads: bool):
-    """Adds the camera of a visitor, and what is anticipated in it."""
+    """Adds the tab with the visitor's camera and its anticipated actions."""
 
     def see(picture: np.ndarray | None, request: gr.Request):
-        """Shows the visitor's stream a frame, and the visitor its answer."""
+        """Pushes a frame into the visitor's stream, and shows its answer."""
         if picture is None:
             return gr.skip(), gr.skip(), gr.skip()
         try:
@@ -100,11 +103,11 @@ def camera_tab(page: gr.Blocks, config, streams: live.LiveStreams, reads: bool):
             return gr.skip(), gr.skip(), gr.skip()
         first = answer[0]
         starts_in = f"{first['starts_in_s']:g} s"
-        said = f"Has watched for **{clock(round(seen_s))}**, and anticipates what starts in **{starts_in}**."
-        return said, {entry["label"]: entry["score"] for entry in answer}, recognized_html(first)
+        summary = f"Has watched for **{clock(round(seen_s))}**, and anticipates what starts in **{starts_in}**."
+        return summary, {entry["label"]: entry["score"] for entry in answer}, recognized_html(first)
 
     def leave(request: gr.Request):
-        """Forgets the stream of a visitor who has closed the page."""
+        """Deletes the stream of a visitor who has closed the page."""
         streams.close(request.session_hash)
 
     gr.Markdown(
@@ -120,14 +123,14 @@ def camera_tab(page: gr.Blocks, config, streams: live.LiveStreams, reads: bool):
                 streaming=True,
                 type="numpy",
                 height=360,
-                webcam_options=gr.WebcamOptions(mirror=False),  # as the model sees it
+                webcam_options=gr.WebcamOptions(mirror=False),  # not mirrored, like the model's input
                 elem_id="camera",
             )
         with gr.Column():
-            said = gr.Markdown(WAITING, elem_id="live-said")
+            summary = gr.Markdown(WAITING, elem_id="live-said")
             best = gr.Label(label="What starts next", num_top_classes=TOP_K, show_heading=False, elem_id="live-best")
             history = gr.HTML(elem_id="live-history", visible=reads)
-    shown = [said, best, history]
+    shown = [summary, best, history]
     camera.stream(
         see,
         camera,
@@ -142,7 +145,7 @@ def camera_tab(page: gr.Blocks, config, streams: live.LiveStreams, reads: bool):
 
 
 def video_tab(page: gr.Blocks, anticipate: Pipeline, every: float, uploads: Uploads, reads: bool):
-    """Adds the upload of a video, and the timeline of what is anticipated in it."""
+    """Adds the tab with a video upload and its timeline of anticipated actions."""
     read_frames, probe = (getattr(code_beside(anticipate, "video_io_avt"), name) for name in ("read_frames", "probe"))
 
     def loan(video: str, duration_s: float) -> int:
@@ -154,7 +157,7 @@ def video_tab(page: gr.Blocks, anticipate: Pipeline, every: float, uploads: Uplo
         return anticipate(video, every=every, top_k=TOP_K)
 
     def take(video: str | None, request: gr.Request):
-        """Deletes the visitor's earlier video, and hides what was anticipated in it."""
+        """Deletes the visitor's earlier video, and hides its results."""
         uploads.hold(request.session_hash, video)
         return gr.Column(visible=False)
 
@@ -163,7 +166,7 @@ def video_tab(page: gr.Blocks, anticipate: Pipeline, every: float, uploads: Uplo
         uploads.hold(request.session_hash, None)
 
     def watch(video: str | None, request: gr.Request):
-        """Works a video through, and shows its first moment."""
+        """Runs the pipeline on a video, and shows its first moment."""
         if video is None:
             raise gr.Error("There is no video yet: upload one first.", print_exception=False)
         try:
@@ -179,33 +182,33 @@ def video_tab(page: gr.Blocks, anticipate: Pipeline, every: float, uploads: Uplo
         slider = gr.Slider(minimum=times[0], maximum=max(times[-1], times[0] + every), step=every, value=times[0])
         return {"video": video, "moments": moments}, slider, gr.Column(visible=True), *first
 
-    def scrub(seen: dict | None, at_s: float, request: gr.Request):
+    def scrub(watched: dict | None, at_s: float, request: gr.Request):
         """Shows the moment that is nearest to a time."""
-        if seen is None:
+        if watched is None:
             raise gr.Error(DELETED, print_exception=False)
-        moments = seen["moments"]
+        moments = watched["moments"]
         nearest = min(range(len(moments)), key=lambda index: abs(moments[index]["at_s"] - at_s))
         try:
-            return show(seen["video"], moments, nearest)
+            return show(watched["video"], moments, nearest)
         except (ValueError, OSError) as error:
-            raise refused(seen["video"], error, request) from error
+            raise refused(watched["video"], error, request) from error
 
     def refused(video: str, error: Exception, request: gr.Request) -> gr.Error:
         """Deletes a video that cannot be shown, and returns the reason."""
         reason = str(error).replace(video, os.path.basename(video)) if os.path.exists(video) else DELETED
         uploads.refuse(request.session_hash, video)
-        return gr.Error(html.escape(reason), print_exception=False)  # it shows HTML
+        return gr.Error(html.escape(reason), print_exception=False)  # escaped, since gradio renders HTML in errors
 
     def show(video: str, moments: list[dict], chosen: int) -> tuple:
         answers = moments[chosen]["anticipated"]
         first = answers[0]
         window = f"{first['observed_from_s']:g} s to {first['observed_until_s']:g} s"
-        said = f"Saw **{window}**, and anticipates what starts at **{first['starts_at_s']:g} s**."
+        summary = f"Saw **{window}**, and anticipates what starts at **{first['starts_at_s']:g} s**."
         (frame,) = read_frames(video, [first["observed_until_s"]], resize_short_side=360)
         return (
             timeline_html(moments, chosen),
             picture_html(frame),
-            said,
+            summary,
             {answer["label"]: answer["score"] for answer in answers},
         )
 
@@ -214,7 +217,7 @@ def video_tab(page: gr.Blocks, anticipate: Pipeline, every: float, uploads: Uplo
         f"Videos of up to {LARGEST_MB} MB and {LONGEST_S:g} s. Yours is deleted when you upload another, when you "
         f"close the page, or after {DELETED_AFTER_S // 60} minutes."
     )
-    seen = gr.State(time_to_live=DELETED_AFTER_S)
+    watched = gr.State(time_to_live=DELETED_AFTER_S)
     video = gr.Video(label="Video", sources=["upload"], height=300)
     button = gr.Button("Anticipate", variant="primary", elem_id="anticipate")
     with gr.Column(visible=False) as results:
@@ -225,17 +228,17 @@ def video_tab(page: gr.Blocks, anticipate: Pipeline, every: float, uploads: Uplo
             with gr.Column():
                 frame = gr.HTML(elem_id="frame")
             with gr.Column():
-                said = gr.Markdown(elem_id="said")
+                summary = gr.Markdown(elem_id="said")
                 best = gr.Label(label="What starts next", num_top_classes=TOP_K, show_heading=False, elem_id="best")
-    shown = [line, frame, said, best]
+    shown = [line, frame, summary, best]
     video.change(take, video, results, api_name=False)
-    page.unload(leave)  # gradio keeps a session for an hour after that
-    button.click(watch, video, [seen, moment, results, *shown], api_name=False)
-    moment.change(scrub, [seen, moment], shown, show_progress="hidden", trigger_mode="always_last", api_name=False)
+    page.unload(leave)  # `gr.State` would be deleted an hour later only
+    button.click(watch, video, [watched, moment, results, *shown], api_name=False)
+    moment.change(scrub, [watched, moment], shown, show_progress="hidden", trigger_mode="always_last", api_name=False)
 
 
 def picture_html(frame: np.ndarray) -> str:
-    """Returns a frame `(H, W, 3)` as part of the page; gradio would keep a file of each frame shown."""
+    """Returns a frame `(H, W, 3)` as inline HTML, since `gr.Image` would store a file of each frame."""
     content = io.BytesIO()
     Image.fromarray(frame).save(content, "webp")
     data = base64.b64encode(content.getvalue()).decode()

@@ -1,4 +1,4 @@
-"""What visitors' cameras show: one stream a visitor, which keeps the features of its window and no picture's file."""
+"""Streams of visitors' cameras, one per visitor, which keep only features in memory and no picture files."""
 
 import threading
 import time
@@ -9,14 +9,14 @@ from typing import Any
 import numpy as np
 
 MOST_VISITORS = 4  # at a time; others wait
-LONGEST_S = 600.0  # of computing, after which the next visitor's turn comes
+LONGEST_S = 600.0  # computing time, after which the next visitor is served
 NEW_VIDEO_AFTER_S = 10.0  # without a frame: the camera was stopped
-FORGOTTEN_AFTER_S = 45.0  # and `uploads.CHECKED_EVERY_S`: within a minute
+FORGOTTEN_AFTER_S = 45.0  # with `uploads.CHECKED_EVERY_S`, streams are deleted within a minute
 
 
 @dataclass
 class Watched:
-    """A visitor's stream, when it began and when its last frame came, in seconds on this machine's clock."""
+    """A visitor's stream, with the times of its beginning and last frame, in seconds on this machine's clock."""
 
     stream: Any
     began_s: float
@@ -38,10 +38,10 @@ class LiveStreams:
         self._lock = threading.Lock()  # gradio calls from many threads
 
     def push(self, visitor: str, frame: np.ndarray) -> tuple[float, list[dict] | None]:
-        """Shows the visitor's stream a frame `(H, W, 3)`, uint8.
+        """Pushes a frame into the visitor's stream: `(H, W, 3)`, uint8.
 
         Returns:
-            When it came, in seconds since the camera's first frame, and the stream's answer, if one was due.
+            Its time in seconds since the camera's first frame, and the stream's answer, or `None` if none was due.
         """
         now_s = self._clock()
         with self._lock:
@@ -49,16 +49,16 @@ class LiveStreams:
             if watched is None or now_s - watched.last_s > NEW_VIDEO_AFTER_S:
                 watched = self._watched[visitor] = Watched(self._begin(), now_s, now_s)
             watched.last_s = now_s
-        with watched.lock:  # of a stream, frames come one after the other
+        with watched.lock:  # frames of a stream must be pushed one after another
             return now_s - watched.began_s, watched.stream.push(frame, now_s - watched.began_s)
 
     def close(self, visitor: str):
-        """Forgets the visitor's stream, and all that it has seen."""
+        """Deletes the visitor's stream and its state."""
         with self._lock:
             self._watched.pop(visitor, None)
 
     def forget_idle(self):
-        """Forgets streams whose cameras have sent nothing for `FORGOTTEN_AFTER_S`."""
+        """Deletes streams whose cameras have sent nothing for `FORGOTTEN_AFTER_S`."""
         with self._lock:
             oldest_s = self._clock() - FORGOTTEN_AFTER_S
             self._watched = {visitor: each for visitor, each in self._watched.items() if each.last_s >= oldest_s}
@@ -68,7 +68,7 @@ class LiveStreams:
 
 
 def sent_every_s(frame_rate: float) -> float:
-    """Returns how often a browser is to send a frame, in seconds: twice for each frame that the model observes."""
+    """Returns the interval in seconds at which a browser should send frames: half of the model's frame interval."""
     return min(0.5, 0.5 / frame_rate)
 
 

@@ -1,10 +1,10 @@
-"""A timeline of anticipated actions as HTML: what starts when, how sure the model is, and where the clock stands."""
+"""A timeline of anticipated actions as HTML, with their times and probabilities, and a cursor."""
 
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from html import escape
 
-# Six of Okabe and Ito's colors and one more, which color-blind people can tell apart, also on light and dark pages. The
+# Six of Okabe and Ito's colors and one more, which color-blind people can distinguish on light and dark pages. The
 # same as the first of avt_distill/pictures/style.py, which a Space does not have.
 COLOURS = ("#0072B2", "#E69F00", "#009E73", "#D55E00", "#CC79A7", "#56B4E9", "#843C39")
 OTHER = "#BBBBBB"
@@ -29,23 +29,22 @@ STYLE = """<style>
 
 
 def timeline_html(moments: Sequence[Mapping], chosen: int) -> str:
-    """Returns the likeliest action of each moment, drawn at the time at which it is to start.
+    """Returns the likeliest action of each moment, drawn at its anticipated start.
 
-    Where a reader has read the video, a band below shows what it had recognized by the chosen moment, and a list the
-    last of it.
+    With a reader, a band below shows the actions recognized by the chosen moment, and a list the last of them.
 
     Args:
-        moments (`Sequence[Mapping]`): What the pipeline answers with `every`: `at_s`, `starts_at_s`, `anticipated`, and
+        moments (`Sequence[Mapping]`): The pipeline's answer with `every`: `at_s`, `starts_at_s`, `anticipated`, and
             `history` with a reader.
         chosen (`int`): The moment whose observed window is shaded, and whose anticipated start the cursor marks.
     """
     best = [moment["anticipated"][0] for moment in moments]
     interval_s = moments[1]["at_s"] - moments[0]["at_s"] if len(moments) > 1 else max(moments[0]["at_s"], 1.0)
     end_s = moments[-1]["starts_at_s"] + interval_s
-    # Of all moments, so that colors stay where another one is chosen.
+    # Colors depend on all moments, so that they do not change with the chosen one.
     recognized = [entry["label"] for moment in moments for entry in moment.get("history", [])[-1:]]
     labels = [*(answer["label"] for answer in best), *recognized]
-    colours = colours_of(labels)
+    colors = colours_of(labels)
 
     def share(seconds: float) -> str:
         return f"{100 * seconds / end_s:.3f}%"
@@ -53,24 +52,24 @@ def timeline_html(moments: Sequence[Mapping], chosen: int) -> str:
     bars = [
         f'<div title="{escape(answer["label"])}, {100 * answer["score"]:.0f} %" style="left: '
         f"{share(moment['starts_at_s'])}; width: {share(interval_s)}; height: {100 * answer['score']:.1f}%; "
-        f'background: {colours.get(answer["label"], OTHER)}"></div>'
+        f'background: {colors.get(answer["label"], OTHER)}"></div>'
         for moment, answer in zip(moments, best, strict=True)
     ]
     now = best[chosen]
     seen_s = now["observed_until_s"] - now["observed_from_s"]
-    seen = f'<div class="seen" style="left: {share(now["observed_from_s"])}; width: {share(seen_s)}"></div>'
+    observed = f'<div class="seen" style="left: {share(now["observed_from_s"])}; width: {share(seen_s)}"></div>'
     cursor = f'<div class="cursor" style="left: {share(now["starts_at_s"])}"></div>'
     axis = [f'<span style="left: {share(tick)}">{clock(tick)}</span>' for tick in ticks(end_s)]
-    names = [*colours.items(), *([("other actions", OTHER)] if len(set(labels)) > len(colours) else [])]
-    legend = [f'<li><i style="background: {colour}"></i>{escape(name)}</li>' for name, colour in names]
+    names = [*colors.items(), *([("other actions", OTHER)] if len(set(labels)) > len(colors) else [])]
+    legend = [f'<li><i style="background: {color}"></i>{escape(name)}</li>' for name, color in names]
     return (
-        f'{STYLE}<div class="timeline"><div class="bars">{seen}{"".join(bars)}{cursor}</div>'
-        f'{_band(moments[chosen], colours, share)}<div class="axis">{"".join(axis)}</div><ul>{"".join(legend)}</ul>'
+        f'{STYLE}<div class="timeline"><div class="bars">{observed}{"".join(bars)}{cursor}</div>'
+        f'{_band(moments[chosen], colors, share)}<div class="axis">{"".join(axis)}</div><ul>{"".join(legend)}</ul>'
         f"{recognized_html(moments[chosen])}</div>"
     )
 
 
-def _band(moment: Mapping, colours: Mapping[str, str], share: Callable[[float], str]) -> str:
+def _band(moment: Mapping, colors: Mapping[str, str], share: Callable[[float], str]) -> str:
     """Returns the actions recognized by a moment, each from its beginning to the next one's; "" without a reader."""
     if "history" not in moment:
         return ""
@@ -79,7 +78,7 @@ def _band(moment: Mapping, colours: Mapping[str, str], share: Callable[[float], 
     actions = [
         f'<div title="recognized: {_words(entry)}" style="left: {share(entry["start_s"])}; '
         f"width: {share(end - entry['start_s'])}; opacity: {0.3 + 0.7 * entry['probability']:.2f}; "
-        f'background: {colours.get(entry["label"], OTHER)}"></div>'
+        f'background: {colors.get(entry["label"], OTHER)}"></div>'
         for entry, end in zip(history, ends, strict=True)
     ]
     return f'<div class="recognized">{"".join(actions)}</div>'
@@ -103,10 +102,8 @@ def _words(entry: Mapping) -> str:
 
 
 def colours_of(labels) -> dict[str, str]:
-    """Returns a colour for each of the labels that come most often."""
-    return {
-        label: colour for (label, _), colour in zip(Counter(labels).most_common(len(COLOURS)), COLOURS, strict=False)
-    }
+    """Returns a color for each of the most frequent labels."""
+    return {label: color for (label, _), color in zip(Counter(labels).most_common(len(COLOURS)), COLOURS, strict=False)}
 
 
 def ticks(end_s: float) -> list[float]:

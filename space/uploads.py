@@ -1,4 +1,4 @@
-"""What visitors upload: how much is accepted, and when it is deleted."""
+"""Limits of visitors' uploads, and their deletion."""
 
 import contextlib
 import os
@@ -10,12 +10,12 @@ from typing import Any
 
 LARGEST_MB = 100
 LONGEST_S = 600.0
-DELETED_AFTER_S = 1800  # where a visitor neither replaces a video nor closes the page
+DELETED_AFTER_S = 1800  # if a visitor neither replaces the video nor closes the page
 CHECKED_EVERY_S = 15
 
 
 def check_length(duration_s: float, shortest_s: float):
-    """Raises `ValueError` for a video too short to show a moment of, or so long that it would keep others waiting."""
+    """Raises `ValueError` if a video is too short for a single moment, or so long that others would have to wait."""
     if duration_s < shortest_s:
         raise ValueError(f"The video lasts {duration_s:g} s: upload one of {shortest_s:g} s at least.")
     if duration_s > LONGEST_S:
@@ -25,13 +25,13 @@ def check_length(duration_s: float, shortest_s: float):
 
 
 class Uploads:
-    """The uploaded files of all visitors, one a visitor.
+    """The uploaded files of all visitors, one per visitor.
 
-    Gradio stores an upload under a hash of its content, so visitors who upload the same video share one file: it is
-    deleted with the last visitor who holds it.
+    Gradio stores an upload under a hash of its content, so visitors who upload the same video share one file, which is
+    deleted with its last holder.
 
     Args:
-        folder (`str` or `Path`): Where gradio stores uploads, and nothing else is: what is old in it is deleted.
+        folder (`str` or `Path`): Folder used exclusively for gradio's uploads, in which old files are deleted.
     """
 
     def __init__(self, folder: str | Path):
@@ -40,7 +40,7 @@ class Uploads:
         self._lock = threading.Lock()  # gradio calls from many threads
 
     def hold(self, visitor: str, path: str | None):
-        """Replaces a visitor's upload, or with `None` takes it away, and deletes the earlier one."""
+        """Sets a visitor's upload, or removes it for `None`, and deletes the earlier file."""
         with self._lock:
             earlier = self._held.pop(visitor, None)
             if path is not None:
@@ -48,7 +48,7 @@ class Uploads:
             self._delete_unless_held(earlier)
 
     def refuse(self, visitor: str, path: str):
-        """Deletes an upload that cannot be used; one with which the visitor has replaced it meanwhile is kept."""
+        """Deletes an unusable upload, but not a newer upload by the visitor."""
         with self._lock:
             if self._held.get(visitor) == path:
                 del self._held[visitor]
@@ -59,7 +59,8 @@ class Uploads:
             Path(path).unlink(missing_ok=True)  # an old one may have been deleted already
 
     def delete_old(self, older_than_s: float):
-        """Deletes files and empty folders that were last written longer ago, also what interrupted uploads left."""
+        """Deletes files and empty folders that were last modified longer ago, including leftovers of interrupted
+        uploads."""
         for folder, _, names in os.walk(self._folder, topdown=False):
             for name in names:
                 self._delete_if_old(os.path.join(folder, name), os.unlink, older_than_s)
@@ -76,7 +77,7 @@ class Uploads:
 
 
 def keep_deleting(uploads: Uploads, streams: Any):
-    """Deletes old uploads, and streams of cameras that were stopped. Never returns: for a thread of its own.
+    """Deletes old uploads and idle camera streams periodically. Never returns, so run it in a separate thread.
 
     Args:
         uploads (`Uploads`): All visitors' uploads.

@@ -1,4 +1,4 @@
-"""ZeroGPU, which lends a Space of Hugging Face a GPU for each call; elsewhere functions stay plain."""
+"""ZeroGPU support: a Hugging Face Space gets a GPU for the duration of each call. No effect elsewhere."""
 
 import os
 from collections.abc import Callable
@@ -11,38 +11,38 @@ try:
 except ImportError:
     spaces = None
 
-SECONDS_PER_MOMENT = 0.5  # of a GPU, at most: decoding, encoding and the head
-SHORTEST_S, LONGEST_S = 15, 120  # of a loan
+SECONDS_PER_MOMENT = 0.5  # upper bound of GPU time: decoding, encoding and the head
+SHORTEST_S, LONGEST_S = 15, 120  # bounds of a GPU call
 
 
 def on_gpu(duration: Callable[..., int]) -> Callable[[Callable], Callable]:
-    """Returns a decorator that runs a function where ZeroGPU lends a GPU, and changes nothing elsewhere.
+    """Returns a decorator that requests a GPU for a function under ZeroGPU, and does nothing elsewhere.
 
     Args:
-        duration (`Callable`): From the function's arguments to the seconds for which a GPU is asked.
+        duration (`Callable`): Returns the requested seconds of GPU time from the function's arguments.
     """
     return (lambda function: function) if spaces is None else spaces.GPU(duration=duration)
 
 
 def is_lent() -> bool:
-    """Returns whether there is a GPU during calls alone: what is done frame by frame then stays on the CPU."""
+    """Returns whether a GPU is available only during calls, in which case work per frame stays on the CPU."""
     return spaces is not None and os.environ.get("SPACES_ZERO_GPU", "").lower() in ("1", "t", "true")
 
 
 def device() -> str:
-    """Returns where the model belongs: under ZeroGPU on `"cuda"` from the beginning, though there is none yet."""
+    """Returns the model's device: under ZeroGPU `"cuda"` from the start, although no GPU is attached yet."""
     return "cuda" if is_lent() or torch.cuda.is_available() else "cpu"
 
 
 def loan_s(num_moments: float) -> int:
-    """Returns for how many seconds a GPU is asked for, to answer at so many moments of a video."""
+    """Returns the seconds of GPU time to request for the given number of moments."""
     return int(min(max(SECONDS_PER_MOMENT * num_moments, SHORTEST_S), LONGEST_S))
 
 
 def result_or_reason(function: Callable[..., Any]) -> Callable[..., tuple[Any, str | None]]:
-    """Returns a function that returns the reason why another one failed: ZeroGPU would hand on its class alone.
+    """Wraps a function to return the message of an error, since ZeroGPU would only pass on its class.
 
-    Raised are errors other than `ValueError` and `OSError`, which visitors cannot correct.
+    Only `ValueError` and `OSError` are returned. Other errors, which visitors cannot correct, are raised.
     """
 
     def call(*args: Any) -> tuple[Any, str | None]:

@@ -209,7 +209,7 @@ def test_an_interrupted_upload_changes_nothing_and_goes_on(hub, student):
     hub.large_files_left = 1
     printed = hub.run(push, "here", fails=True)
     error = printed[printed.index("error: ") :]
-    assert error.startswith(f"error: {student} did not get to user/kitchen, which is as it was; push again")
+    assert error.startswith(f"error: Upload of {student} to user/kitchen failed; the repository is unchanged. Retry")
     assert "hf_loopback" not in printed
     assert set(hub.repositories["models/user/kitchen"]) == {".gitattributes"}
     assert len(hub.large_files) == 1
@@ -363,7 +363,7 @@ def test_a_push_without_a_license_says_so(hub, student):
     assert "No license is stated" in card
     assert not any(name.startswith(".eval_results") for name in hub.repositories["models/user/kitchen"])
     printed = hub.run(command("push_to_hub", student, "user/kitchen", "--license", "MIT"), "here", fails=True)
-    assert "error: --license is 'MIT', which is no identifier of a license: write mit" in printed
+    assert "error: --license is 'MIT', which is not an identifier of a license: write mit" in printed
 
 
 def test_a_card_of_ones_own_gets_the_license_and_keeps_its_text(hub, tmp_path):

@@ -251,7 +251,7 @@ def test_without_locks_a_folder_is_made_and_a_warning_says_so_once(tmp_path, mon
             assert (tmp_path / "run").is_dir()
     assert not (tmp_path / "run").exists()  # nothing was written
     assert [record.getMessage() for record in caplog.records] == [
-        f"This system has no locks, by which commands notice each other: start no second one in {tmp_path / 'run'}."
+        f"This system has no file locks to detect other commands: do not start a second command in {tmp_path / 'run'}."
     ]
 
 

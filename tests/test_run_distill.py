@@ -313,7 +313,7 @@ def test_a_weight_of_zero_trains_baselines_alone(kitchen, finished, tmp_path):
 def test_soft_labels_of_another_label_space_are_refused_before_training(kitchen, tmp_path):
     other = LabelSpace((*ACTIONS[:3], "peel_onion"))
     write_soft_labels(tmp_path / "other.parquet", kitchen, label_space=other)
-    with pytest.raises(SystemExit, match="columns would be of other actions"):
+    with pytest.raises(SystemExit, match="columns would stand for other actions"):
         run_distill.main(options(kitchen, tmp_path / "run", soft_labels=tmp_path / "other.parquet"))
     assert not (tmp_path / "run").exists()
 
@@ -341,7 +341,7 @@ def test_several_tables_are_averaged(kitchen, tmp_path):
     ("changed", "message"),
     [
         (["--soft_labels=nowhere.parquet"], "nowhere.parquet"),
-        (['--model_options={"num_layers": 2}'], "model_options has 'num_layers', which is no field of AVTConfig"),
+        (['--model_options={"num_layers": 2}'], "model_options has 'num_layers', which is not a field of AVTConfig"),
         (['--model_options={"tau_a": 0.5}'], "model_options sets tau_a to 0.5, but the data set has 1.0: leave it out"),
         (['--model_options={"head_num_layers": "two"}'], "head_num_layers is 'two': give a whole number"),
         (["--num_frames=1000000000"], "num_frames is 1000000000: give a whole number from 1 to 65536"),
@@ -350,8 +350,8 @@ def test_several_tables_are_averaged(kitchen, tmp_path):
         (["--missing_soft_labels=skip"], "missing_soft_labels is 'skip': give 'raise' or 'mask'"),
         (["--evaluation_split=valid"], "evaluation_split is 'valid', but the splits are"),
         (["--train_split=training"], "train_split is 'training', but the splits are"),
-        (["--features=nowhere"], "nowhere is no feature store"),
-        (["--freeze_backbone=true"], "freeze_backbone is set, but the student sees features"),
+        (["--features=nowhere"], "nowhere is not a feature store"),
+        (["--freeze_backbone=true"], "freeze_backbone is set, but a student of features"),
         (["--model_option={}"], "did you mean model_options"),
     ],
     ids=lambda value: value[0].split("=")[0].lstrip("-") if isinstance(value, list) else "",
@@ -371,7 +371,7 @@ def test_a_weight_without_soft_labels_is_refused(kitchen, tmp_path):
 
 def test_a_student_that_sees_nothing_is_refused(kitchen, tmp_path):
     given = [option for option in baseline_options(kitchen, tmp_path / "run") if not option.startswith("--features")]
-    with pytest.raises(SystemExit, match="needs something to see: give --features, or the data set's --videos"):
+    with pytest.raises(SystemExit, match="The student has no input: give --features, or the data set's --videos"):
         run_distill.main(given)
 
 

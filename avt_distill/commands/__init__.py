@@ -1,1 +1,1 @@
-"""The command line: one file a command, which reads its options and calls the room that does the work."""
+"""The command line: one file per command, which parses its options and calls the package that does the work."""

@@ -5,7 +5,7 @@ r"""Adapts a language model to sequences of actions in recipes.
     accelerate launch -m avt_distill adapt_language_model run.yaml --bf16 --output_dir bert_recipes
 
 The output folder loads with AutoModel, AutoModelForMaskedLM or AutoModelForCausalLM, and AutoTokenizer; its
-adaptation.json holds the perplexity before and after. --push_to_hub true uploads it: when it is finished and, unless
+adaptation.json holds the perplexity before and after. --push_to_hub true uploads it at the end and, unless
 --hub_strategy end, whenever it is saved. If interrupted, rerun with --resume_from_checkpoint true.
 """
 
@@ -29,12 +29,12 @@ def main(argv: Sequence[str]):
     if args.push_to_hub:
         from ..sharing.hub import PushingAdaptationTrainer
 
-        args.hub_model_id = repo_id = repository(args)  # now, and not after hours
+        args.hub_model_id = repo_id = repository(args)  # before training, so that a wrong name or token fails at once
         args.push_to_hub = args.hub_strategy != HubStrategy.END  # while it trains
         result = adapt(args, PushingAdaptationTrainer)
     else:
         repo_id, result = None, adapt(args)
-    PartialState().wait_for_everyone()  # until all have left the folder, which may be pushed
+    PartialState().wait_for_everyone()  # all processes must have finished writing before the folder is pushed
     if args.should_save:
         print(summary(result, str(args.output_dir)))
         if repo_id is not None:
@@ -42,7 +42,7 @@ def main(argv: Sequence[str]):
 
 
 def repository(args: AdaptationArguments) -> str:
-    """Returns the full name of the repository to push to, made in the first process unless it is there."""
+    """Returns the full name of the repository to push to. The main process creates it if it does not exist."""
     from ..sharing.hub import create_repository
 
     name = args.hub_model_id or Path(str(args.output_dir)).resolve().name
@@ -50,12 +50,12 @@ def repository(args: AdaptationArguments) -> str:
 
 
 def push(folder: str, repo_id: str) -> str:
-    """Uploads the language model with a card, unless somebody wrote one, and returns the repository's full name."""
+    """Uploads the language model with a generated card, or the user's own, and returns the repository's full name."""
     from ..sharing.cards import language_model_card, write_card
     from ..sharing.hub import push_folder
 
     write_card(Path(folder), language_model_card(folder, repo_id))
-    return push_folder(folder, repo_id, commit_message="A language model that has read recipes, and its perplexity")
+    return push_folder(folder, repo_id, commit_message="A language model adapted to recipes, and its perplexity")
 
 
 def summary(result: dict, folder: str) -> str:

@@ -10,18 +10,18 @@ r"""Predicts which actions start next in a video or a live stream: as a table, J
     avt-distill anticipate rtsp://camera/stream --model checkpoint/ --json - > answers.jsonl
     ffmpeg -i anything -f mpegts - | avt-distill anticipate - --model checkpoint/
 
-The model is a folder or a name on the Hub; it runs with the code of this project, not with the checkpoint's. Picture
-and video need matplotlib: the extra `plots`.
+The model is a folder or a name on the Hub. It runs with the code of this project, not with the checkpoint's. --timeline
+and --video need matplotlib: the extra `plots`.
 
-A checkpoint with a reader (`avt-distill fit_reader`) also reports what it has recognized so far. For this, even for one
-moment, it decodes and encodes every frame that the reader reads, from the beginning of the video on: `--read_from_s`
-makes that less, `--no_reader` leaves the reader out.
+A checkpoint with a reader (`avt-distill fit_reader`) also reports the actions recognized so far. For this, even for a
+single moment, every frame that the reader reads is decoded and encoded from the beginning of the video: limit that
+with `--read_from_s`, or disable the reader with `--no_reader`.
 
 Live sources are webcams (/dev/video0; on Windows video=NAME, on macOS video=NUMBER), rtsp://, http:// and https://
-URLs, and `-`, a pipe on standard input. Each answer is printed as it comes, `--every` seconds apart: the model's frame
-interval, which is the default, or a whole fraction of it. Frames of cameras that come while the model is busy are
-dropped; those of pipes and of videos over HTTP wait. Ctrl-C ends the command with status 130. A source that breaks off
-ends it with an error, after the answers so far.
+URLs, and `-`, a pipe on standard input. Answers are printed immediately, `--every` seconds apart: the model's frame
+interval, which is the default, or that divided by a whole number. Camera frames that arrive while the model is busy are
+dropped; those of pipes and of videos over HTTP wait. Ctrl-C ends the command with status 130. If a source breaks off,
+the command ends with an error after the answers so far.
 """
 
 import argparse
@@ -44,13 +44,13 @@ if TYPE_CHECKING:
     from ..pictures.timeline import Film
 
 FILM_SHORT_SIDE_PX = 180
-SHOWN = 3  # actions of a moment that have a column, and a line in the annotated video
-RECOGNIZED = 5  # past actions that are printed
+SHOWN = 3  # actions per moment in the table and in the annotated video
+RECOGNIZED = 5  # number of past actions to print
 STDOUT = Path("-")
 DTYPES = ("auto", "float32", "bfloat16", "float16", "float64")
 OF_WHOLE_FILES = ("at", "read_from_s", "timeline", "video")
 HEADER = "    observed (s)  starts at  likeliest first"
-WIDEST_LABEL = 30  # of a live table, whose columns are set before the answers come
+WIDEST_LABEL = 30  # in a live table, whose column widths are fixed before the first answer
 
 
 def main(argv: Sequence[str]):
@@ -97,19 +97,21 @@ def parse(argv: Sequence[str]) -> argparse.Namespace:
         for name in OF_WHOLE_FILES:
             if getattr(args, name) is not None:
                 raise ValueError(
-                    f"--{name} needs the whole file, but {source_name(args.source)} is watched as it comes: leave it "
-                    "out, or record the video first."
+                    f"--{name} needs the whole file, but {source_name(args.source)} is a live source: leave it out, "
+                    "or record the video first."
                 )
     if args.frames_per_second is not None:
         args.source = with_rate(args.source, args.frames_per_second)
     if args.num_actions is None and (args.num_sequences is not None or args.do_sample):
-        raise ValueError("--num_sequences and --do_sample are about sequences: give --num_actions, such as 5.")
+        raise ValueError("--num_sequences and --do_sample need sequences: give --num_actions, such as 5.")
     if args.no_reader and args.read_from_s is not None:
-        raise ValueError("--read_from_s sets where the reader begins, and --no_reader leaves it out: give one of them.")
+        raise ValueError("--read_from_s sets where the reader begins, and --no_reader disables it: give one of them.")
     for name in ("json", "timeline", "video"):
         path = getattr(args, name)
         if path is not None and not path.parent.is_dir():
-            raise ValueError(f"--{name}: there is no folder {path.parent}.")
+            raise ValueError(
+                f"--{name} is {path}, but there is no folder {path.parent}: create it, or give another path."
+            )
     if not is_live(args.source):
         check_outputs(args)
     pictures = [f"--{name}" for name in ("timeline", "video") if getattr(args, name) is not None]
@@ -123,7 +125,8 @@ def parse(argv: Sequence[str]) -> argparse.Namespace:
 
 
 def check_outputs(args: argparse.Namespace):
-    """Refuses outputs that would replace the video, the model, each other or what another command made."""
+    """Raises `ValueError` if an output would replace the video, the model, another output or a file of another
+    command."""
     from ..data.camera import source_name
 
     outputs = {name: getattr(args, name) for name in ("json", "timeline", "video")}
@@ -143,9 +146,9 @@ def mark(args: argparse.Namespace) -> str:
 
 
 def with_rate(source: str, frames_per_second: float) -> str:
-    """Returns a folder of pictures with its rate; refuses other sources, which have a clock of their own."""
+    """Returns a folder of pictures with its rate; raises `ValueError` for other sources, which have their own clock."""
     if not Path(source).is_dir():
-        raise ValueError(f"--frames_per_second is of folders of pictures, and {source} is none: leave it out.")
+        raise ValueError(f"--frames_per_second is only for folders of pictures, and {source} is not one: leave it out.")
     from modeling_avt.video_io_avt import PictureFolder
 
     return str(PictureFolder(source, frames_per_second))
@@ -168,18 +171,18 @@ def answer_file(args: argparse.Namespace):
         print("\n".join([*lines, *history_lines(moments[-1])]))
     if args.json not in (None, STDOUT):
         write_json(args.json, {**origin(args, config), "moments": moments})
-        say(f"written to {args.json}")
+        say(f"JSON saved to {args.json}")
     if args.timeline is not None:
         title_of_picture = f"{video.name}: what {Path(args.model).name} anticipates, {config.tau_a:g} s ahead"
         draw_timeline(moments, film(video, moments), title_of_picture, args.timeline, mark=mark(args))
-        say(f"drawn to {args.timeline}")
+        say(f"Timeline saved to {args.timeline}")
     if args.video is not None:
         write_annotated_video(video, moments, args.video, min(args.top_k, SHOWN), mark=mark(args))
         say(f"Video saved to {args.video}")
 
 
 def watch(args: argparse.Namespace):
-    """Answers a live source until it ends, breaks off or Ctrl-C is pressed."""
+    """Anticipates from a live source until it ends, breaks off or Ctrl-C is pressed."""
     from ..data.camera import live_frames
 
     frames = live_frames(args.source)
@@ -187,21 +190,21 @@ def watch(args: argparse.Namespace):
     config = anticipate.model.config
     if config.backbone_config is None:
         raise ValueError(
-            f"{args.model} has no backbone: it takes features, and a live source brings frames. Write a checkpoint "
-            f"that takes these, with its encoder: avt-distill attach_encoder {args.model}."
+            f"{args.model} has no backbone: it needs features, but a live source delivers frames. Write a checkpoint "
+            f"with its encoder first: avt-distill attach_encoder {args.model}."
         )
     options = {"every": args.every, "reader": False if args.no_reader else None, **question(args)}
     stream = anticipate.model.stream(anticipate.video_processor, **options)
     messages_to(args)(title(args, config))
     time_s = 0.0
     with closing(frames):
-        first = next(frames)  # a source that cannot be opened leaves files as they were
+        first = next(frames)  # opened before any output, so that a source that cannot be opened changes no files
         check_outputs(args)
         with live_output(args, config) as give:
             for frame, time_s in chain([first], frames):
                 if answer := stream.push(frame, time_s):
                     give(moment_of(answer, stream.start_s, config))
-            # The last frame is taken at its word, however long after the others it came.
+            # The source has ended, so its last frame is trusted even after a long gap.
             if time_s > stream.time_s and (answer := stream.advance(time_s)):
                 give(moment_of(answer, stream.start_s, config))
 
@@ -221,7 +224,7 @@ def moment_of(answer: Sequence[Mapping], start_s: float, config) -> dict:
 
 @contextmanager
 def live_output(args: argparse.Namespace, config) -> Iterator[Callable[[dict], None]]:
-    """Yields what each moment is given to as soon as it is answered; at the end, prints what was recognized."""
+    """Yields a function that outputs one answered moment; at the end, prints the recognized history."""
     from ..runs.folder import growing_json
 
     last = None
@@ -255,16 +258,16 @@ def live_output(args: argparse.Namespace, config) -> Iterator[Callable[[dict], N
     finally:
         print("\n".join(history_lines(last or {})), end="\n" if last and "history" in last else "")
         if args.json is not None:
-            print(f"written to {args.json}")
+            print(f"JSON saved to {args.json}")
 
 
 def messages_to(args: argparse.Namespace) -> Callable[[str], None]:
-    """Returns what prints messages: to standard error where standard output is for JSON alone."""
+    """Returns the function that prints messages: to standard error if standard output is reserved for JSON."""
     return partial(print, file=sys.stderr if args.json == STDOUT else sys.stdout, flush=True)
 
 
 def print_json(moment: Mapping):
-    print(json.dumps(moment), flush=True)  # ASCII: standard output has another encoding on each system
+    print(json.dumps(moment), flush=True)  # ASCII only, since the encoding of standard output depends on the system
 
 
 def title(args: argparse.Namespace, config) -> str:
@@ -286,7 +289,7 @@ def load_pipeline(args: argparse.Namespace) -> "ActionAnticipationPipeline":
 
     from ..runs.devices import checked_device
 
-    Question(**question(args))  # refused now, and not after a model was loaded
+    Question(**question(args))  # raises before the model is loaded
     device = checked_device(args.device)
     if args.every is not None:
         checked_every(args.every)
@@ -296,18 +299,18 @@ def load_pipeline(args: argparse.Namespace) -> "ActionAnticipationPipeline":
 
 
 def question(args: argparse.Namespace) -> dict:
-    """Returns what is asked for, as arguments of pipelines and streams."""
+    """Returns the arguments of pipelines and streams that select the kind of answer."""
     asked = {"top_k": args.top_k, "num_actions": args.num_actions, "horizon_s": args.horizon_s}
     num_sequences = {} if args.num_sequences is None else {"num_sequences": args.num_sequences}
     return asked | num_sequences | {"do_sample": args.do_sample}
 
 
 def ask(anticipate: "ActionAnticipationPipeline", args: argparse.Namespace) -> list[dict]:
-    """Returns the answers at each moment: of a single one too, as a timeline of one."""
+    """Returns the answers as a timeline, which has one entry for a single moment."""
     if args.read_from_s is not None and anticipate.model.reader is None:
-        raise ValueError(f"--read_from_s sets where the reader begins, but {args.model} has none: leave it out.")
+        raise ValueError(f"--read_from_s sets where the reader begins, but {args.model} has no reader: leave it out.")
     reading = {"reader": False if args.no_reader else None, "read_from_s": args.read_from_s}
-    # For one video a list, which transformers does not declare.
+    # The declared return type of transformers' pipelines does not cover a list for one video.
     answers: Any = anticipate(args.source, at=args.at, every=args.every, **reading, **question(args))
     if args.every is not None:
         return answers
@@ -328,7 +331,7 @@ def answer_lines(moment: Mapping) -> list[str]:
     lines = [f"{observed}starting at {first['starts_at_s']:.1f} s:"]
     lines += [f"{100 * answer['score']:6.1f} %  {answer['label']}" for answer in moment["anticipated"]]
     if "says" in first:
-        lines.append(f"says: {first['says'] or 'nothing, as no answer is likely enough'}")
+        lines.append(f"answer: {first['says'] or 'withheld, as no action is likely enough'}")
     return lines
 
 
@@ -348,19 +351,19 @@ def further_lines(moment: Mapping) -> list[str]:
 
 
 def is_further(moment: Mapping) -> bool:
-    """Returns whether a moment's answer is of more than the next action."""
+    """Returns whether a moment's answer goes beyond the next action: sequences or a timeline."""
     return not moment["anticipated"][0].keys().isdisjoint(("actions", "ends_at_s"))
 
 
 def history_lines(moment: Mapping) -> list[str]:
-    """Returns the last actions recognized by a moment, oldest first, as text; nothing where no reader has read."""
+    """Returns the last actions recognized by a moment as text, oldest first; an empty list without a reader."""
     if "history" not in moment:
         return []
     history, until = moment["history"], f"recognized until {moment['at_s']:.1f} s"
     if not history:
         return [f"{until}: no action yet"]
     which = f" (the last {RECOGNIZED} of {len(history)} actions)" if len(history) > RECOGNIZED else ""
-    lines = [f"{until}, with when each action began{which}:"]
+    lines = [f"{until}, with the start of each action{which}:"]
     return lines + [
         f"{100 * entry['probability']:6.1f} %  {entry['start_s']:6.1f} s  {entry['label']}"
         for entry in history[-RECOGNIZED:]
@@ -368,16 +371,16 @@ def history_lines(moment: Mapping) -> list[str]:
 
 
 def table(moments: Sequence[Mapping], top_k: int) -> list[str]:
-    """Returns a line a moment, with the likeliest actions side by side, and the last one recognized if any are.
+    """Returns one line per moment with its likeliest actions and, with a reader, the last recognized one.
 
-    Of sequences and timelines, several lines a moment.
+    Sequences and timelines have several lines per moment.
     """
     if is_further(moments[0]):
         return [line for moment in moments for line in answer_lines(moment)]
     widths = [max(map(len, column)) for column in zip(*map(cells, moments), strict=True)]
     lines = [header(moments[0]), *(table_line(moment, widths) for moment in moments)]
     if min(top_k, len(moments[0]["anticipated"])) > SHOWN:
-        lines.append(f"(the {SHOWN} likeliest; all {len(moments[0]['anticipated'])} are in the JSON)")
+        lines.append(f"(the {SHOWN} likeliest; the JSON holds all {len(moments[0]['anticipated'])})")
     return lines
 
 

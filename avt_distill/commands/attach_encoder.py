@@ -1,13 +1,13 @@
-r"""Gives a student of features the encoder that they were made with, so that it takes videos.
+r"""Adds the encoder of its features to a student, so that it accepts videos.
 
     avt-distill attach_encoder runs/mine/distilled_seed0                 # writes runs/mine/distilled_seed0_video
     avt-distill attach_encoder user/student --encoder facebook/dinov2-base --features features/ \
         --video videos/P01_01.mp4 --output student_video/
 
-The encoder is the one that `avt-distill extract_features` recorded in the feature store, and `avt-distill distill` in
-the student; other tools record none: give --encoder. What it computes is compared with stored features of one video,
-and where they differ nothing is written. The new checkpoint takes videos: in `avt-distill anticipate`, in pipelines and
-in streams, with the student's scores where a feature is stored for each observed moment.
+By default the encoder is the one recorded in the feature store by `avt-distill extract_features`, and in the student by
+`avt-distill distill`. Features from other tools need --encoder. The encoder's output is compared with stored features
+of one video; if they differ, nothing is written. The new checkpoint accepts videos in `avt-distill anticipate`,
+pipelines and streams. Its scores equal the student's at moments for which features are stored.
 """
 
 import argparse
@@ -42,28 +42,30 @@ def main(argv: Sequence[str]):
     if check is not None:
         video = check.video
         rows = f"{check.num_rows} features of {video}, computed by '{attached.encoder}'"
-        print(f"{rows}, differ from the stored ones by {check.difference:.1e} of their size at most")
+        print(f"{rows}, differ from the stored ones by at most {check.difference:.1e} of their norm")
     print(f"written to {args.output}; try: avt-distill anticipate {video} --model {args.output}")
 
 
 def parse(argv: Sequence[str]) -> argparse.Namespace:
     parser = CommandParser("attach_encoder", __doc__)
-    parser.add_argument("student", help="folder of a checkpoint that takes features, or its name on the Hub")
-    parser.add_argument("--encoder", help="the encoder's name on the Hub, or its folder; default: as it was recorded")
-    parser.add_argument("--features", type=Path, help="the student's feature store; default: as its run recorded it")
+    parser.add_argument("student", help="folder of a checkpoint that reads features, or its name on the Hub")
+    parser.add_argument("--encoder", help="the encoder's name on the Hub, or its folder; default: the recorded one")
+    parser.add_argument("--features", type=Path, help="the student's feature store; default: the recorded one")
     parser.add_argument("--feature_frame_rate", type=float, help="rows per second of .npz and .npy files")
-    parser.add_argument("--video", help="a video of that store, to compare; default: the first recorded one")
-    parser.add_argument("--output", type=Path, help="folder to write; default: STUDENT_video, beside it")
-    parser.add_argument("--unchecked", action="store_true", help="compare nothing, where there is no video or store")
+    parser.add_argument("--video", help="a video in that store to compare; default: the first recorded one")
+    parser.add_argument("--output", type=Path, help="folder to write; default: STUDENT_video next to it")
+    parser.add_argument("--unchecked", action="store_true", help="skip the comparison, if there is no video or store")
     parser.add_argument("--overwrite", action="store_true", help=OVERWRITE)
     parser.add_argument("--device", help="such as cpu or cuda:0; default: the first accelerator, else the CPU")
     args = parser.parse(argv)
     if Path(args.student).is_dir():
-        args.student = str(Path(args.student).resolve())  # the same from wherever the command is rerun
+        args.student = str(
+            Path(args.student).resolve()
+        )  # absolute, so that a rerun from another folder finds the same student
     if args.unchecked and args.video is not None:
-        raise ValueError("--video is compared, and --unchecked compares nothing: give one of them.")
+        raise ValueError("--video is for the comparison that --unchecked skips: give one of them.")
     if args.output is None:
         if not Path(args.student).is_dir():
-            raise ValueError(f"{args.student} is no folder to write beside: give --output.")
+            raise ValueError(f"{args.student} is not a folder, so there is no default output: give --output.")
         args.output = Path(f"{args.student}_video")
     return args

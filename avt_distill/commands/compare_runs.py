@@ -4,13 +4,12 @@ r"""Compares two models on the same rows, with paired tests over rows and over s
     avt-distill compare_runs --baseline ce_0.parquet ce_1.parquet ce_2.parquet \
         --candidate kd_0.parquet kd_1.parquet kd_2.parquet --label_space labels.json
 
-Over rows: a paired bootstrap, of hits averaged over the seeds where there are several; for a single pair of files
-McNemar's exact test of the top-k hits too. Over seeds, at least two: a Student-t interval and a sign-flip test of the
+Over rows: a paired bootstrap of hits, averaged over the seeds if there are several; for a single pair of files also
+McNemar's exact test of the top-k hits. Over seeds, at least two: a Student-t interval and a sign-flip test of the
 differences, the first baseline file against the first candidate file and so on. Scores are logits: log loss, Brier
-score and expected calibration error compare the probabilities that they give. Rows of one video are not independent:
-`--by_video` resamples whole videos instead, where score files have a column `video_id`, as those of this version do.
-
-Folds of a cross-validation: with `--pool_folds`, the rows of all files of one seed are put together first.
+score and expected calibration error are computed from their softmax. Rows of one video are not independent:
+`--by_video` resamples whole videos instead, if score files have a column `video_id`, which this version writes. For the
+folds of a cross-validation, `--pool_folds` first concatenates the rows of all files of one seed.
 
     avt-distill compare_runs --pool_folds --baseline runs/fold*/baseline_seed*/scores_test.parquet \
         --candidate runs/fold*/distilled_seed*/scores_test.parquet
@@ -58,21 +57,23 @@ def main(argv: Sequence[str]):
 
 def parse(argv: Sequence[str]) -> argparse.Namespace:
     parser = CommandParser("compare_runs", __doc__)
-    parser.add_argument("--baseline", type=Path, nargs="+", required=True, help="score files, one a seed")
-    parser.add_argument("--candidate", type=Path, nargs="+", required=True, help="as many, in the order of their seeds")
-    parser.add_argument("--pool_folds", action="store_true", help="put rows of files of one seed together")
+    parser.add_argument("--baseline", type=Path, nargs="+", required=True, help="score files, one per seed")
+    parser.add_argument("--candidate", type=Path, nargs="+", required=True, help="as many, in the same order of seeds")
+    parser.add_argument("--pool_folds", action="store_true", help="concatenate the files of each seed")
     parser.add_argument("--label_space", type=Path, help="JSON that LabelSpace.save wrote; adds verbs and nouns")
     parser.add_argument("--ks", type=int, nargs="+", default=[1, 5], help="the k of top-k")
-    parser.add_argument("--num_resamples", type=int, default=10_000, help="of bootstrap and sign flips")
-    parser.add_argument("--confidence", type=float, default=0.95, help="of the intervals")
-    parser.add_argument("--seed", type=int, default=0, help="of the resamples")
+    parser.add_argument(
+        "--num_resamples", type=int, default=10_000, help="number of resamples of bootstrap and sign flips"
+    )
+    parser.add_argument("--confidence", type=float, default=0.95, help="confidence of the intervals")
+    parser.add_argument("--seed", type=int, default=0, help="seed of the resamples")
     parser.add_argument("--by_video", action="store_true", help="resample whole videos; all cameras count as one")
     parser.add_argument("--output", type=Path, help="JSON to write")
     parser.add_argument("--overwrite", action="store_true", help=OVERWRITE)
     args = parser.parse(argv)
     if len(args.baseline) != len(args.candidate):
         raise ValueError(
-            f"There are {len(args.baseline)} baseline and {len(args.candidate)} candidate files: give as many of each."
+            f"There are {len(args.baseline)} baseline and {len(args.candidate)} candidate files: give equal numbers."
         )
     inputs = {"--baseline": args.baseline, "--candidate": args.candidate, "--label_space": args.label_space}
     made_here = is_json_with("num_rows", "rows", **files_of(args))

@@ -2,7 +2,7 @@ r"""Converts an original AVT checkpoint for `from_pretrained` and `pipeline`.
 
     avt-distill convert_checkpoint checkpoint.pth converted/ --experiment_config expts/12_egtea_avt.txt
 
-Without the experiment's file, give what the weights do not show:
+Without the experiment's file, pass what cannot be read from the weights:
 
     avt-distill convert_checkpoint checkpoint.pth converted/ \
         --config_overrides '{"head_num_heads": 4, "backbone_num_attention_heads": 12, "tau_a": 0.5}'
@@ -18,7 +18,7 @@ from ..runs.lock import locked
 from ..runs.outputs import OVERWRITE, check_output, is_json_with
 from ..runs.texts import read_user_text
 
-CONVERSION = "conversion.json"  # what a folder was converted from
+CONVERSION = "conversion.json"  # records the source of a converted folder
 WRITES = ("config.json", "model.safetensors", "model.safetensors.index.json", "video_preprocessor_config.json")
 
 
@@ -33,14 +33,14 @@ def main(argv: Sequence[str]):
     with locked(args.output), whole_files(args.output, last="config.json") as unfinished:
         write_json(
             args.output / CONVERSION, source_of(args.checkpoint)
-        )  # first: an interrupted conversion is run again
+        )  # written first, so that an interrupted conversion can be rerun
         model.save_pretrained(unfinished)
         if config.backbone_config is not None:
             reference_processor(config).save_pretrained(unfinished)
-    backbone = "no backbone (takes features)" if config.backbone_config is None else config.backbone_config.model_type
+    backbone = "no backbone (accepts features)" if config.backbone_config is None else config.backbone_config.model_type
     print(f"{model.num_parameters() / 1e6:.1f} M parameters, {backbone}, {config.num_labels} actions")
     difference = largest_difference(model, args.output)
-    print(f"written to {args.output}; loaded again, its scores differ by {difference:.1e} at most")
+    print(f"written to {args.output}; after reloading, its scores differ by at most {difference:.1e}")
 
 
 def parse(argv: Sequence[str]) -> argparse.Namespace:
@@ -63,7 +63,7 @@ def parse(argv: Sequence[str]) -> argparse.Namespace:
 
 
 def source_of(checkpoint: Path) -> dict:
-    """Returns what identifies a checkpoint's file: its name and its size in bytes."""
+    """Returns a checkpoint file's name and size in bytes, which identify it on a rerun."""
     return {"checkpoint": checkpoint.name, "size": checkpoint.stat().st_size if checkpoint.exists() else None}
 
 

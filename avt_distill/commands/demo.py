@@ -1,11 +1,10 @@
-"""Runs the whole method on a made-up kitchen, in minutes on a laptop.
+"""Runs the whole method on synthetic kitchen videos, in minutes on a laptop.
 
     avt-distill demo
     avt-distill demo --output_dir demo_run --seeds 0 1 2 3 4 --num_train_epochs 30
 
-Each stage is a command that is printed as one would type it. If interrupted, rerun the command: finished stages are
-kept. Options that are not listed here are passed on to `avt-distill distill`. Nothing is downloaded; the extra [demo]
-is needed.
+Each stage is a command, printed as you would type it. If interrupted, rerun the command: finished stages are kept.
+Options that are not listed here are passed to `avt-distill distill`. Nothing is downloaded. Needs the extra [demo].
 """
 
 import argparse
@@ -26,12 +25,12 @@ if TYPE_CHECKING:
     from ..data.builder import AnticipationBuilder
     from ..pictures.strip import Moment
 
-CROSS_FIT = 4  # teachers, each of which labels the training videos that it did not see
-INNER_FOLDS = 3  # of training videos, on which all about the reader is chosen
+CROSS_FIT = 4  # number of teachers, each of which labels the training videos that it was not trained on
+INNER_FOLDS = 3  # folds of training videos for choosing the reader's settings
 NUM_MOMENTS = 6
-RECORDS = {"adaptation.json": "after", "results.json": "metrics"}  # results with a key that is written last
-# Of the stages, unless it is set already: one GPU at most; one thread, as models so small only lose by sharing their
-# work; no download, no progress bars.
+RECORDS = {"adaptation.json": "after", "results.json": "metrics"}  # result files, and the key that is written last
+# Defaults for the stages: one GPU at most; one thread, since models this small get slower with more; no downloads, no
+# progress bars.
 ENVIRONMENT = {
     "OMP_NUM_THREADS": "1",
     "CUDA_VISIBLE_DEVICES": "0",
@@ -49,11 +48,11 @@ def main(argv: Sequence[str]):
 
 
 def run_all(args: argparse.Namespace, student_options: list[str]):
-    """Runs the stages that are not finished, and shows what came of all."""
+    """Runs the stages that are not finished, and shows the results of all."""
     started, folder = time.perf_counter(), args.output_dir
     for title, result, command in stages(args, student_options):
         if result is not None and is_finished(folder / result):
-            print(f"\n== {title}: {folder / result} is there", flush=True)
+            print(f"\n== {title}: {folder / result} exists already", flush=True)
         elif command is None:
             print(f"\n== {title}", flush=True)
             print(f"{make_language_model(folder)} words: {folder / result}")
@@ -77,7 +76,7 @@ def run_all(args: argparse.Namespace, student_options: list[str]):
 
 
 def is_finished(result: Path) -> bool:
-    """Returns whether the file that the end of a stage leaves is there."""
+    """Returns whether the last file of a stage exists and is complete."""
     if result.name in RECORDS:
         return is_record(result, RECORDS[result.name])
     return result.exists()
@@ -85,11 +84,11 @@ def is_finished(result: Path) -> bool:
 
 def parse(argv: Sequence[str]) -> tuple[argparse.Namespace, list[str]]:
     parser = CommandParser("demo", __doc__, passes_on=True)
-    parser.add_argument("--output_dir", type=Path, default=Path("demo_run"), help="where to")
-    parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2], help="of the students")
+    parser.add_argument("--output_dir", type=Path, default=Path("demo_run"), help="folder to write")
+    parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2], help="seeds of the students")
     parser.add_argument("--num_proc", type=int, default=1, help="processes that read recipes")
     args, student_options = parser.parse_known(argv)
-    if student_options:  # refused now, and not after the stages before the students
+    if student_options:  # checked now rather than after the stages before the students
         from ..student.arguments import RunArguments
 
         parse_run(RunArguments, ["--soft_labels", "", *student_options], description="", command="distill")
@@ -97,7 +96,7 @@ def parse(argv: Sequence[str]) -> tuple[argparse.Namespace, list[str]]:
 
 
 def without_token(options: list[str]) -> list[str]:
-    """Returns options without a token, which `parse_run` has put where the stages find it: commands are printed."""
+    """Returns options without a Hub token, since commands are printed. `parse_run` has stored it for the stages."""
     kept, words = [], iter(options)
     for word in words:
         if word.partition("=")[0].replace("-", "_") != "__hub_token":
@@ -108,7 +107,7 @@ def without_token(options: list[str]) -> list[str]:
 
 
 def stages(args: argparse.Namespace, student_options: list[str]) -> list[tuple[str, str | None, list | None]]:
-    """Returns each stage's title, the file that its end leaves, and its command."""
+    """Returns each stage's title, its last file, and its command."""
     from ..sharing.shipped import shipped_folder
 
     folder, configs = args.output_dir, from_here(shipped_folder("configs/demo"))
@@ -127,17 +126,17 @@ def stages(args: argparse.Namespace, student_options: list[str]) -> list[tuple[s
     return [
         ("Data", "kitchen/segments.csv", ["prepare_dataset", "demo", "--data_dir", data]),
         ("Recipes to actions", recipes.name, [*extract, "--num_proc", args.num_proc]),
-        ("A small language model of random weights", "language_model/tokenizer.json", None),
-        ("It reads recipes", f"{adapted.name}/adaptation.json", adapt),
-        ("A teacher, beside counts", "teacher/results.json", [*finetune, "--evaluation_split", "test"]),
+        ("A small language model with random weights", "language_model/tokenizer.json", None),
+        ("Adaptation to recipes", f"{adapted.name}/adaptation.json", adapt),
+        ("A teacher, compared with counts", "teacher/results.json", [*finetune, "--evaluation_split", "test"]),
         ("Soft labels of training videos", "soft_labels/train.parquet", export),
         ("Students with and without them", None, students),
-        ("A reader of what was done", None, ["fit_reader", folder / "students", "--inner_folds", INNER_FOLDS]),
+        ("A reader of past actions", None, ["fit_reader", folder / "students", "--inner_folds", INNER_FOLDS]),
     ]
 
 
 def from_here(path: str | Path) -> Path:
-    """Returns a path from the current folder, or the path itself where it is on another drive of Windows."""
+    """Returns a path from the current folder, or the path itself if it is on another drive of Windows."""
     try:
         return Path(os.path.relpath(path))
     except ValueError:
@@ -145,7 +144,7 @@ def from_here(path: str | Path) -> Path:
 
 
 def run(title: str, command: list):
-    """Runs a command in a process of its own, and ends the demo where it fails."""
+    """Runs a command in a separate process, and exits if it fails."""
     words = list(map(str, command))
     print(f"\n== {title}\n$ avt-distill {shlex.join(words)}", flush=True)
     started = time.perf_counter()
@@ -157,7 +156,7 @@ def run(title: str, command: list):
 
 
 def make_language_model(folder: Path) -> int:
-    """Writes a language model whose vocabulary is the recipes' words, and returns how many these are."""
+    """Writes a language model whose vocabulary is the recipes' words, and returns the number of words."""
     from ..recipes.files import read_actions
     from ..recipes.small_language_model import write_language_model
     from ..teacher.action_text import ActionText
@@ -168,7 +167,7 @@ def make_language_model(folder: Path) -> int:
 
 
 def moments_of_a_video(builder: "AnticipationBuilder", folder: Path, seed: int) -> list[tuple[str, "Moment"]]:
-    """Returns moments spread over the first test video: its file, and what the students of a seed answered."""
+    """Returns moments spread over the first test video, with its file and the answers of one seed's students."""
     import numpy as np
 
     from modeling_avt.video_io_avt import read_frames
@@ -196,7 +195,7 @@ def moments_of_a_video(builder: "AnticipationBuilder", folder: Path, seed: int) 
 
 
 def reader_row(comparison: dict) -> str:
-    """Returns what reading adds to the distilled student, as one line."""
+    """Returns the gain from a reader over the distilled student alone, as one line."""
     reading = comparison["reading"]
     before, after = (comparison["metrics"][reading[name]]["top-1"] for name in ("student", "pool"))
     interval = "[{low:+.2f}, {high:+.2f}], p {p_value:.4f}".format(**reading["over_rows"])
@@ -206,7 +205,7 @@ def reader_row(comparison: dict) -> str:
 
 
 def show_pipeline(model: Path, video: str, moment: "Moment"):
-    """Asks a student about a moment of a video, with the code of this project; prints how others ask."""
+    """Runs the pipeline on a moment of a video, and prints the equivalent code."""
     from transformers import pipeline
 
     from modeling_avt import AVTForAnticipation, AVTVideoProcessor
@@ -218,4 +217,4 @@ def show_pipeline(model: Path, video: str, moment: "Moment"):
     anticipate = pipeline("action-anticipation", **parts)
     for answer in anticipate(video, at=moment.at_s, top_k=3):
         print(f"  {100 * answer['score']:5.1f} %  {answer['label']}, in {answer['starts_in_s']:g} s")
-    print(f"  what came: {moment.truth}")
+    print(f"  true next action: {moment.truth}")

@@ -6,8 +6,8 @@ r"""Measures score files, and writes challenge submissions from them.
     avt-distill evaluate rgb.parquet flow.parquet --weights 1 0.5 --label_space labels.json \
         --challenge ek100 --sls 1 4 3 --submission submission.json
 
-Several score files are late-fused: logits of actions are summed, and probabilities of verbs and nouns. Log loss, Brier
-score and expected calibration error are of the probabilities of actions; dropped rows have none and are left out.
+Several score files are late-fused: logits of actions are summed, and so are probabilities of verbs and nouns. Log loss,
+Brier score and expected calibration error refer to the probabilities of actions, without dropped rows.
 """
 
 import argparse
@@ -44,9 +44,11 @@ def main(argv: Sequence[str]):
     scores = late_fuse_kinds(models, args.weights, label_space=label_space)
     dropped = read_dropped(args.dropped)
     if both := sorted(set(dropped) & set(table.uids)):
-        raise ValueError(f"{args.dropped} has '{both[0]}', which has scores: leave scored rows out of it.")
+        raise ValueError(f"{args.dropped} has '{both[0]}', which has scores: remove scored rows from it.")
     if note := note_on_uids(dropped, table.uids):
-        raise ValueError(f"{args.dropped} and {args.scores[0]} name rows differently{note}.")
+        raise ValueError(
+            f"{args.dropped} and {args.scores[0]} name rows differently: use the uids of one data set in both{note}."
+        )
     result = None
     if args.submission is None or (table.labels != UNLABELLED).any():
         result = measure(args, table, scores, dropped, label_space)
@@ -62,7 +64,7 @@ def main(argv: Sequence[str]):
 
 
 def refuse_unmeasured(args: argparse.Namespace):
-    """Raises a `ValueError` for options of metrics where no row has a label to measure."""
+    """Raises a `ValueError` if metric options are given but no row has a label."""
     for name in ("many_shot", "tail", "unseen", "output", "per_class"):
         if getattr(args, name):
             raise ValueError(f"--{name} is given, but no row of {args.scores[0]} has a label to measure: leave it out.")
@@ -71,20 +73,20 @@ def refuse_unmeasured(args: argparse.Namespace):
 def parse(argv: Sequence[str]) -> argparse.Namespace:
     parser = CommandParser("evaluate", __doc__)
     parser.add_argument("scores", type=Path, nargs="+", help="score files of one split, as ScoreTable.save writes them")
-    parser.add_argument("--weights", type=float, nargs="+", help="one a score file; default: 1 each")
+    parser.add_argument("--weights", type=float, nargs="+", help="one per score file; default: 1 each")
     parser.add_argument("--label_space", type=Path, help="JSON that LabelSpace.save wrote; adds verbs, nouns and names")
-    ids = "class ids: CSV of the benchmark, one action id a line, or JSON, a list or {'action': [...], 'verb': [...]}"
+    ids = "class ids: CSV of the benchmark, one action id per line, or JSON, a list or {'action': [...], 'verb': [...]}"
     parser.add_argument("--many_shot", type=Path, nargs="+", help=f"{ids}; of verbs and of nouns: actions of both")
     parser.add_argument("--tail", type=Path, nargs="+", help=f"{ids}; of verbs and of nouns: actions of either")
     parser.add_argument(
         "--unseen",
         type=Path,
-        help="uids of rows of unseen participants, one a line, or participants under participant_id, as EPIC-Kitchens'",
+        help="uids of rows of unseen participants, one per line, or EPIC-Kitchens' file with a column participant_id",
     )
     parser.add_argument(
-        "--dropped", type=Path, help="uid,action id (-100: a test split) of rows without scores, one a line"
+        "--dropped", type=Path, help="uid,action id (-100: a test split) of rows without scores, one per line"
     )
-    parser.add_argument("--skip_unlabelled", action="store_true", help="leave out rows labelled -100, and count them")
+    parser.add_argument("--skip_unlabelled", action="store_true", help="leave out rows labeled -100, and count them")
     parser.add_argument("--ks", type=int, nargs="+", default=[1, 5], help="the k of top-k")
     parser.add_argument("--per_class", action="store_true", help="add the recalls of each action to the output")
     parser.add_argument("--output", type=Path, help="JSON to write")
@@ -94,7 +96,7 @@ def parse(argv: Sequence[str]) -> argparse.Namespace:
     parser.add_argument("--overwrite", action="store_true", help=OVERWRITE)
     args = parser.parse(argv)
     if args.submission is not None and (args.challenge is None or args.label_space is None):
-        raise ValueError("--submission needs --challenge and --label_space.")
+        raise ValueError("--submission is given without --challenge or --label_space: give both.")
     check_different({"--output": args.output, "--submission": args.submission})
     read = ("label_space", "many_shot", "tail", "unseen", "dropped")
     inputs = {"scores": args.scores, **{f"--{name}": getattr(args, name) for name in read}}
@@ -108,7 +110,7 @@ def parse(argv: Sequence[str]) -> argparse.Namespace:
 def measure(
     args: argparse.Namespace, table: "ScoreTable", scores: dict, dropped: dict, label_space: "LabelSpace | None"
 ) -> dict:
-    """Returns what goes to `--output`; a metric of a group without a row is NaN."""
+    """Returns the content of `--output`; metrics of a group without rows are NaN."""
     from ..data.labels import UNLABELLED
     from ..evaluation.groups import read_class_ids, read_unseen
     from ..metrics import anticipation_metrics, calibration_metrics, per_class_table
@@ -132,7 +134,7 @@ def measure(
 
 
 def report(args: argparse.Namespace, result: dict):
-    """Prints the metrics, and writes the JSON; a group without a row is null there."""
+    """Prints the metrics, and writes the JSON, in which metrics of a group without rows are null."""
     from ..metrics import metrics_table
     from ..runs.folder import write_json
 

@@ -1,12 +1,12 @@
-"""Exports a checkpoint as programs that run without this project: PyTorch, ONNX.
+"""Exports a checkpoint as PyTorch or ONNX programs that run without this project.
 
     avt-distill export_model checkpoint/ exported/
     avt-distill export_model user/name exported/ --onnx
 
-`feature_model` takes the features of a window; `streaming_step` a prepared frame and the features of those before it,
-and hands them on. `programs.json` lists what they take and return. ONNX needs the extra `export`. The reader of a
-checkpoint is no program: its tables are in `reader.safetensors`, and `programs.json` describes how modeling_avt's
-`HistoryReader` uses them.
+`feature_model` computes scores from the features of a window; `streaming_step` from a prepared frame and the features
+of earlier ones, which it returns for the next step. `programs.json` lists their inputs and outputs. ONNX needs the
+extra `export`. A checkpoint's reader is not exported as a program: its tables are saved in `reader.safetensors`, and
+`programs.json` describes how modeling_avt's `HistoryReader` uses them.
 """
 
 from collections.abc import Sequence
@@ -39,6 +39,6 @@ def main(argv: Sequence[str]):
     differences = export_model(model, args.output, video_processor=processor, onnx=args.onnx)
     for name, difference in differences.items():
         size_mb = (args.output / name).stat().st_size / 1e6
-        print(f"{args.output / name}: {size_mb:.1f} MB, scores differ from the model's by {difference:.1e} at most")
+        print(f"{args.output / name}: {size_mb:.1f} MB, scores differ from the model's by at most {difference:.1e}")
     if model.reader is not None:
         print(f"{args.output / READER}: the tables of its reader")

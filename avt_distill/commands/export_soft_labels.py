@@ -1,19 +1,20 @@
-r"""Writes a teacher's soft labels, from which a student is distilled.
+r"""Writes a teacher's soft labels for distilling students.
 
-Of saved teachers, averaged where there are several:
+From saved teachers, averaged if there are several:
 
     avt-distill export_soft_labels --teachers teachers/seed0 teachers/seed1 --dataset egtea \
         --data_dir annotations/egtea --splits train validation --soft_labels soft_labels/
 
-Cross-fitted: K teachers are trained as `finetune_teacher` would, in `output_dir/fold<k>`, and each labels the videos
-that it was not trained on. If interrupted, rerun the command: finished folds are kept.
+Cross-fitted: K teachers are trained as by `finetune_teacher`, in `output_dir/fold<k>`, and each labels the videos that
+it was not trained on. If interrupted, rerun the command: finished folds are kept.
 
     avt-distill export_soft_labels configs/egtea/teacher.yaml --cross_fit 5 --data_dir annotations/egtea \
         --output_dir teachers/egtea_folds --soft_labels soft_labels/
 
-Labels are computed in float32; `--bf16_full_eval true` is faster and rounds them. In seconds: `--ngram 2` counts
-bigrams, `--log_linear true` fits a log-linear model of past actions, both also with `--cross_fit`. Without training:
-`--zero_shot NAME` asks a causal language model as it is. These and `--teachers` are averaged where given together.
+Labels are computed in float32; `--bf16_full_eval true` is faster but rounds them. Two models train in seconds, also
+with `--cross_fit`: `--ngram 2` counts bigrams, `--log_linear true` fits a log-linear model of past actions. Without
+training, `--zero_shot NAME` uses a pretrained causal language model. These and `--teachers` are averaged if given
+together.
 """
 
 import time
@@ -37,7 +38,7 @@ if TYPE_CHECKING:
 
 @dataclass
 class Arguments(DatasetArguments, TeacherArguments):
-    """The data set, how teachers are trained where they are, and these."""
+    """Options of `export_soft_labels`, in addition to those of the data set and of training a teacher."""
 
     TITLE: ClassVar[str] = "soft labels"
 
@@ -45,9 +46,9 @@ class Arguments(DatasetArguments, TeacherArguments):
     ngram: int | None = option("Order of an n-gram count model.")
     log_linear: bool = option("A log-linear model of the last action and the set of past ones.", False)
     zero_shot: str | None = option("A causal language model on the Hub or in a folder.")
-    instruction: str = option("What the language model reads before each history.", "")
-    calibrate: bool = option("Subtract what it scores each name without a history; see ZeroShotScorer.", False)
-    cross_fit: int = option("Number of folds, each labelled by a teacher of its own.", 0)
+    instruction: str = option("Text before each history.", "")
+    calibrate: bool = option("Subtract each name's score without a history; see ZeroShotScorer.", False)
+    cross_fit: int = option("Number of folds, each labeled by its own teacher.", 0)
     train_split: str = option("Split that teachers are trained on.", "train")
     splits: list[str] = option("Splits to label.", default_factory=lambda: ["train"])
     soft_labels: str = option("Folder to write <split>.parquet to.", "soft_labels")
@@ -58,16 +59,15 @@ class Arguments(DatasetArguments, TeacherArguments):
             self.bf16 = self.fp16 = self.bf16_full_eval = self.fp16_full_eval = False
         super().__post_init__()
         if self.ngram and self.log_linear:
-            raise ValueError("ngram and log_linear do not go together: give one of them.")
+            raise ValueError("ngram and log_linear are both given: give one of them.")
         saved = [name for name in ("teachers", "zero_shot") if getattr(self, name)]
         if self.cross_fit and saved:
             raise ValueError(
-                f"{saved[0]} and cross_fit do not go together: only what is trained here can be cross-fitted."
+                f"{saved[0]} and cross_fit are both given, but only teachers trained here can be cross-fitted: give "
+                "either."
             )
         if not (saved or self.cross_fit or self.ngram or self.log_linear):
-            raise ValueError(
-                "Nothing says what is to label: give --teachers, --cross_fit, --ngram, --log_linear or --zero_shot."
-            )
+            raise ValueError("No teacher is given: give --teachers, --cross_fit, --ngram, --log_linear or --zero_shot.")
 
 
 def main(argv: Sequence[str]):
@@ -97,12 +97,12 @@ def export(args: Arguments):
     tables = label(args, builder, rows)
     seconds = time.perf_counter() - started
     if args.should_save:
-        print(f"{len(rows)} rows labelled in {seconds:.1f} s")
+        print(f"{len(rows)} rows labeled in {seconds:.1f} s")
         save(args, builder, rows, tables)
 
 
 def check_soft_labels(args: Arguments, builder: "AnticipationBuilder"):
-    """Refuses to replace tables of other teachers, labels or histories."""
+    """Raises `ValueError` if tables of other teachers, labels or histories would be replaced."""
     from ..teacher.soft_labels import SoftLabelTable
 
     trained = f"{args.ngram}-gram" if args.ngram else "log-linear" if args.log_linear else ""
@@ -127,7 +127,7 @@ def check_soft_labels(args: Arguments, builder: "AnticipationBuilder"):
 
 
 def shared_metadata(builder: "AnticipationBuilder") -> dict:
-    """Returns what tables of all teachers say of the rows that they label."""
+    """Returns the metadata about the labeled rows that the tables of all teachers share."""
     from ..teacher.soft_labels import LABEL_SPACE_HASH
 
     return {
@@ -138,7 +138,7 @@ def shared_metadata(builder: "AnticipationBuilder") -> dict:
 
 
 def label(args: Arguments, builder: "AnticipationBuilder", rows: "pd.DataFrame") -> list["Labels"]:
-    """Returns the labels of each teacher that the options name."""
+    """Returns the labels by each teacher that the options select."""
     from ..teacher.labelling import label_with_counts, label_with_fine_tuned, label_with_saved, label_zero_shot
 
     tables = [label_with_saved(folder, builder, rows, args) for folder in args.teachers or []]
@@ -154,7 +154,7 @@ def label(args: Arguments, builder: "AnticipationBuilder", rows: "pd.DataFrame")
 
 
 def save(args: Arguments, builder: "AnticipationBuilder", rows: "pd.DataFrame", tables: list["Labels"]):
-    """Writes one table a split, and prints what it holds."""
+    """Writes one table per split, and prints its size and accuracy."""
     import numpy as np
 
     from ..teacher.soft_labels import ROW_COLUMNS, SoftLabelTable, rows_fingerprint

@@ -4,8 +4,9 @@ r"""Extracts features of videos with any pretrained image or video model.
     accelerate launch -m avt_distill extract_features facebook/vjepa2-vitl-fpc64-256 videos/ --output features/ \
         --frame_rate 4 --dtype bfloat16 --batch_size 8
 
-Each process takes every n-th video. If interrupted, rerun the command to resume. Each folder holds features from one
-model and one set of settings, and records both: `avt-distill attach_encoder` gives the encoder to students of them.
+With n processes, each extracts every n-th video. If interrupted, rerun the command to resume. Each folder holds
+features from one model and one set of settings, and records both: `avt-distill attach_encoder` uses the record to add
+the encoder to students.
 """
 
 import argparse
@@ -44,29 +45,29 @@ def parse(argv: Sequence[str]) -> argparse.Namespace:
     parser.add_argument("videos", nargs="+", type=Path, help="video files, folders of them, or .txt lists of paths")
     parser.add_argument("--output", type=Path, required=True, help="folder to write <video name>.safetensors into")
     parser.add_argument("--frame_rate", type=float, default=1.0, help="features per second")
-    parser.add_argument("--picture_fps", type=float, help="take folders of numbered pictures for videos of this rate")
-    frames = "video models: frames of the clip that ends at each feature; default: as it was trained on"
+    parser.add_argument("--picture_fps", type=float, help="treat folders of numbered pictures as videos of this rate")
+    frames = "video models: frames of the clip that ends at each feature; default: as in its training"
     parser.add_argument("--clip_num_frames", type=int, help=frames)
     rate = "video models: frames per second of that clip"
     parser.add_argument("--clip_frame_rate", type=float, default=8.0, help=rate)
-    ahead = "V-JEPA 2: add what its predictor expects this many seconds later, such as the student's tau_a"
+    ahead = "V-JEPA 2: add its predictor's output for this many seconds later, such as the student's tau_a"
     parser.add_argument("--predict_ahead_s", type=float, help=ahead)
-    parser.add_argument("--batch_size", type=int, default=32, help="features computed at once")
-    parser.add_argument("--num_workers", type=int, default=2, help="processes that decode ahead")
-    precision = "the model's precision; float32 is stored"
+    parser.add_argument("--batch_size", type=int, default=32, help="features per batch")
+    parser.add_argument("--num_workers", type=int, default=2, help="processes that decode in advance")
+    precision = "the model's precision; features are stored in float32"
     parser.add_argument("--dtype", choices=("float32", "bfloat16", "float16"), default="float32", help=precision)
     parser.add_argument("--compile", action="store_true", help="compile the model")
     parser.add_argument("--cpu", action="store_true", help="do not use an accelerator; with several processes on CPU")
     unreadable = "continue after an unreadable video, list them and fail at the end"
     parser.add_argument("--skip_unreadable", action="store_true", help=unreadable)
     args = parser.parse(argv)
-    # Features of other settings are refused by `keep_extraction`.
+    # Files of other commands may be overwritten; `keep_extraction` refuses folders with features of other settings.
     check_output("--output", args.output, {"model": args.model}, overwrite=True, writes=())
     return args
 
 
 def extract(args: argparse.Namespace, state: "PartialState") -> list[str]:
-    """Returns one line for each of this process's videos that could not be read."""
+    """Extracts this process's videos, and returns one line for each that could not be read."""
     import torch
     from huggingface_hub.utils import tqdm
 

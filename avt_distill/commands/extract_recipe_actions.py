@@ -3,13 +3,13 @@
     avt-distill extract_recipe_actions recipes.jsonl.gz --output actions.jsonl
     avt-distill extract_recipe_actions recipe1m/layer1.json --output actions.parquet --num_proc 8
 
-Reads a JSON object a line, `{"id": ..., "title": ..., "instructions": ["...", ...]}`, or a JSON list of them as
-Recipe1M's `layer1.json`, whose instructions are `{"text": "..."}`; plain or gzip. Writes a row a recipe, in their
-order, as JSONL or, where the output's name ends so, Parquet: `{"id": ..., "title": ..., "actions": [["preheat",
+Reads one JSON object per line, `{"id": ..., "title": ..., "instructions": ["...", ...]}`, or a JSON list of them such
+as Recipe1M's `layer1.json`, whose instructions are `{"text": "..."}`; plain or gzip. Writes one row per recipe, in the
+same order, as JSONL or, for outputs named .parquet, Parquet: `{"id": ..., "title": ..., "actions": [["preheat",
 "oven"], ...]}`. Recipes without an action are kept, with an empty list, and counted.
 
-If interrupted, rerun the command to resume: until it is whole, the output is beside its name, as
-`<output>.unfinished`. A JSON list is held in memory, lines are not. What counts as an action:
+If interrupted, rerun the command to resume: until it is complete, the output is stored as `<output>.unfinished`. A JSON
+list is loaded into memory, JSONL is streamed. What counts as an action:
 `avt_distill.recipes.actions`.
 """
 
@@ -43,7 +43,7 @@ def main(argv: Sequence[str]):
     print(f"recipes: {recipes}, of which without an action: {without}; {rate:.0f} recipes/s")
     left_out, total = count_left_out(args.recipes)
     if left_out:
-        print(f"left out: {left_out} of {total} instructions, which are not English")
+        print(f"left out: {left_out} of {total} instructions that are not English")
     print(f"actions: {pairs.total()}, {pairs.total() / recipes:.1f} a recipe; {len(pairs)} different")
     print("verbs:   " + ", ".join(f"{verb} {count}" for verb, count in verbs.most_common(10)))
     print("actions: " + ", ".join(f"{verb} {name} {count}" for (verb, name), count in pairs.most_common(10)))

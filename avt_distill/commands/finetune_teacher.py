@@ -1,12 +1,12 @@
-r"""Fine-tunes a language model to predict the next action; measures it beside counts.
+r"""Fine-tunes a language model to predict the next action, and compares it with counts.
 
     avt-distill finetune_teacher configs/egtea/teacher.yaml --data_dir annotations/egtea \
         --model_name_or_path distilbert/distilbert-base-uncased --output_dir teachers/egtea
     accelerate launch -m avt_distill finetune_teacher configs/egtea/teacher.yaml ...    # several GPUs or machines
 
-The folder then holds the teacher (`TextTeacher.from_pretrained`), `scores_<split>_<model>.parquet` of the teacher and
-of n-gram models for `evaluate` and `compare_runs`, and `results.json`. If interrupted, rerun the command: training
-resumes. A finished teacher is only measured.
+The folder then holds the teacher (`TextTeacher.from_pretrained`), the scores of the teacher and of n-gram models,
+`scores_<split>_<model>.parquet`, for `evaluate` and `compare_runs`, and `results.json`. If interrupted, rerun the
+command: training resumes. A finished teacher is not trained again, only measured.
 """
 
 import time
@@ -21,13 +21,13 @@ from ..teacher.arguments import TeacherArguments
 
 @dataclass
 class Arguments(DatasetArguments, TeacherArguments):
-    """The data set, how to train, and these."""
+    """Options of `finetune_teacher`, in addition to those of the data set and of training."""
 
     TITLE: ClassVar[str] = "measuring"
 
     train_split: str = option("Split to train on.", "train")
     evaluation_split: str | None = option("Split to measure on. Default: validation, or else test.")
-    log_linear_floor: bool = option("Measure a log-linear model too; slow where there are thousands of actions.", False)
+    log_linear_floor: bool = option("Also measure a log-linear model; slow with thousands of actions.", False)
 
 
 def main(argv: Sequence[str]):
@@ -42,7 +42,7 @@ def main(argv: Sequence[str]):
 
 
 def train_and_measure(args: Arguments):
-    """Trains the teacher unless it is there, measures it beside counts, and prints the metrics."""
+    """Trains the teacher unless it is finished, measures it and the counts, and prints the metrics."""
     from ..data.loading import choose_splits, dataset_builder
     from ..evaluation.benchmark_metrics import models_table
     from ..teacher.fine_tuning import fine_tuned_teacher, history_rule

@@ -1,16 +1,16 @@
-r"""Fits readers of what was recognized so far, and compares them with text-free models.
+r"""Fits readers of the actions recognized so far, and compares them with text-free models.
 
-    avt-distill fit_reader runs/salads/fold1             # of a run of avt-distill distill, with its options
-    avt-distill fit_reader converted/ my_data/ --videos videos/ --output_dir readers/    # of a checkpoint as it is
+    avt-distill fit_reader runs/salads/fold1             # for a run of avt-distill distill, with its options
+    avt-distill fit_reader converted/ my_data/ --videos videos/ --output_dir readers/    # for a finished checkpoint
     avt-distill fit_reader configs/salads50/reader.yaml --data_dir salads50 --features features/ \
         --output_dir runs/readers --folds all --seeds 0 1 2 3 4 5    # students, probes and readers of all folds
 
-Everything is chosen on training videos: in inner folds by video, students, recognizers and readers are fitted to the
-other videos and predict those of their fold, and the weights of the pool are learned on these predictions. `output_dir`
-then holds `reader_seed<n>`, the student with its reader, which pipelines and streams use by themselves, the first with
-a model card, for `avt-distill push_to_hub`; `reader/`, the scores of all that are compared; and
-`reader_comparison.json`. If interrupted, rerun the command: trained students are kept. A checkpoint as it is may have
-seen all training videos: the weights are then half and half.
+All choices are made on training videos: in inner folds by video, students, recognizers and readers are fitted to the
+other videos and predict those of their fold, and the weights of the pool are learned from these predictions.
+`output_dir` then holds `reader_seed<n>`, the student with its reader, which pipelines and streams use
+automatically, the first with a model card for `avt-distill push_to_hub`; `reader/`, the scores of all compared
+models; and `reader_comparison.json`. If interrupted, rerun the command: trained students are kept. A finished
+checkpoint may have been trained on all these videos, so its pool has equal weights.
 """
 
 from collections.abc import Sequence
@@ -38,11 +38,12 @@ def main(argv: Sequence[str]):
 
 
 def _with_options_of(folder: Path, options: list[str]) -> list[str]:
-    """Returns the options of a run, from its folder or that of one of its students; or of a checkpoint as it is."""
+    """Returns the options of a run, from its folder or one of its students' folders; or those for a finished
+    checkpoint."""
     for place in (folder, folder.parent):
         if (place / ARGUMENTS).is_file():
             if not (place / ARGUMENTS).read_text(encoding="utf-8").strip():
-                raise ValueError(f"{place / ARGUMENTS} is empty: rerun avt-distill distill, which writes it.")
+                raise ValueError(f"{place / ARGUMENTS} is empty: rerun avt-distill distill to write it.")
             return [str(place / ARGUMENTS), *options]
     if not (folder / "config.json").is_file():
         raise ValueError(

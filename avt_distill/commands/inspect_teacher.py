@@ -1,12 +1,12 @@
-r"""Shows a teacher's predictions for one video, beside the histories and the truth.
+r"""Shows a teacher's predictions for one video, with the histories and the true actions.
 
     avt-distill inspect_teacher soft_labels.parquet egtea --data_dir annotations/egtea --config_name split1 \
         --split validation --video OP01-R01-PastaSalad
     avt-distill inspect_teacher soft_labels.parquet my_data/ --split test --video dinner \
         --history_cutoff ended --temperature 2 --plot teacher.png
 
-The options of the data set must be those that the teacher had. A file of other options is refused, as the histories
-shown would not be the ones that the teacher read. The picture needs matplotlib: the extra `plots`.
+Use the data set options that the teacher was run with: files with other options are refused, since the histories shown
+would not be those that the teacher read. The picture needs matplotlib: the extra `plots`.
 """
 
 import argparse
@@ -40,7 +40,7 @@ def main(argv: Sequence[str]):
     table = SoftLabelTable.load(args.soft_labels, label_space=space)
     rows = rows_of_split(builder, args.split)
     if doubt := check_histories(table, rows, builder):
-        print(f"warning: the soft labels {doubt}: check yourself that the histories are the same.", file=sys.stderr)
+        print(f"warning: the soft labels {doubt}: make sure that the histories are the same.", file=sys.stderr)
     rows = judged(rows_of_video(rows, args.video), table, args.temperature)
     teacher = "teacher {model}: history_cutoff {history_cutoff}, tau_a {tau_a} s".format(**table.metadata)
     teacher += f", temperature {args.temperature:g}"
@@ -52,7 +52,7 @@ def main(argv: Sequence[str]):
         segments = all_segments[all_segments["video_id"] == args.video]
         title = [summary(rows, args.video), teacher]
         draw_teacher_table(rows, segments, space, title, args.plot, mark=mark(args))
-        print(f"drawn to {args.plot}")
+        print(f"Picture saved to {args.plot}")
 
 
 def parse(argv: Sequence[str]) -> argparse.Namespace:
@@ -61,8 +61,8 @@ def parse(argv: Sequence[str]) -> argparse.Namespace:
     add_dataset_position(parser)
     parser.add_argument("--split", required=True, help="such as train or validation")
     parser.add_argument("--video", required=True, help="its video_id")
-    parser.add_argument("--temperature", type=float, default=1.0, help="of the probabilities")
-    parser.add_argument("--history", type=int, default=4, help="how many of the last past actions are shown")
+    parser.add_argument("--temperature", type=float, default=1.0, help="temperature of the probabilities")
+    parser.add_argument("--history", type=int, default=4, help="number of past actions to show")
     parser.add_argument("--plot", type=Path, help="PNG to write")
     parser.add_argument("--overwrite", action="store_true", help=OVERWRITE)
     parser.add_fields(DatasetArguments)
@@ -84,7 +84,7 @@ def mark(args: argparse.Namespace) -> str:
 
 
 def print_rows(rows: "pd.DataFrame", space: "LabelSpace", num_past: int):
-    """Prints two lines a row: the truth and what was before it, and the teacher's best."""
+    """Prints two lines per row: the true action and its history, and the teacher's best actions."""
     from ..pictures.teacher_table import name_of
     from ..teacher.inspection import verdict
 

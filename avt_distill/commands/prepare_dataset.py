@@ -3,8 +3,8 @@
     avt-distill prepare_dataset egtea --data_dir annotations/egtea --export egtea_parquet/
     avt-distill prepare_dataset my_data/ --tau_a 0.5 --num_frames 16 --push_to_hub user/my-actions --license cc-by-4.0
 
-The export is plain Parquet, a file a split, that `datasets.load_dataset("egtea_parquet")` reads anywhere, with
-`labels.json` and `<split>_dropped.csv` for `avt-distill evaluate`.
+The export is plain Parquet, one file per split, which `datasets.load_dataset("egtea_parquet")` reads without this
+project, with `labels.json` and `<split>_dropped.csv` for `avt-distill evaluate`.
 """
 
 import argparse
@@ -35,7 +35,7 @@ def main(argv: Sequence[str]):
     args = parser.parse(argv)
     of_license = checked_license(args.license, args.license_name, args.license_link)
     if of_license and args.export is None and args.push_to_hub is None:
-        raise ValueError("--license is for a card: give --export or --push_to_hub, which write one.")
+        raise ValueError("--license is given, but no card is written: give --export or --push_to_hub, too.")
 
     from ..data.loading import dataset_builder
     from ..sharing.metadata import Stated
@@ -48,14 +48,14 @@ def main(argv: Sequence[str]):
     report(splits, builder)
     if args.export is not None:
         export_rows(splits, builder, args.export, overwrite=args.overwrite, stated=stated)
-        print(f"written to {args.export}")
+        print(f"exported to {args.export}")
     if args.push_to_hub is not None:
         repo_id = push_rows(splits, builder, args.push_to_hub, private=args.private, stated=stated)
         print(f"pushed to {repo_id}")
 
 
 def check_export(args: argparse.Namespace, splits: list[str]):
-    """Refuses a folder that holds the data set itself, or files of another origin."""
+    """Raises `ValueError` if the folder holds the data set itself, or files of another origin."""
     from ..sharing.cards import is_filled_card
 
     writes = [
@@ -69,7 +69,7 @@ def check_export(args: argparse.Namespace, splits: list[str]):
 
 
 def report(splits: "datasets.DatasetDict", builder: "AnticipationBuilder"):
-    """Prints rows, dropped actions and unlabelled frames of each split."""
+    """Prints rows, dropped actions and unlabeled frames of each split."""
     from ..data.labels import UNLABELLED
 
     late = sum(map(len, builder.late.values()))
@@ -78,7 +78,7 @@ def report(splits: "datasets.DatasetDict", builder: "AnticipationBuilder"):
     print(f"{'split':<12} {'rows':>7} {'left out':>8} {'videos':>6} {'frames unlabelled':>18}")
     for name, rows in splits.items():
         arrays = rows.with_format("numpy")
-        seen = arrays["past_actions"][:][arrays["frame_mask"][:]]
-        unlabelled = f"{100 * (seen == UNLABELLED).mean():.1f} %"
+        observed_labels = arrays["past_actions"][:][arrays["frame_mask"][:]]
+        unlabelled = f"{100 * (observed_labels == UNLABELLED).mean():.1f} %"
         videos = len(set(rows["video_id"]))
         print(f"{name:<12} {len(rows):>7} {len(builder.dropped[name]):>8} {videos:>6} {unlabelled:>18}")

@@ -1,16 +1,16 @@
-"""Uploads a student, a teacher or a Space, with a card that is filled from results.
+"""Uploads a student, a teacher or a Space, with a card generated from its results.
 
     avt-distill push_to_hub runs/salads/distilled_seed0 user/salads-avt --license apache-2.0
     avt-distill push_to_hub runs/salads/reader_seed0 user/salads-reader    # a student with its reader
     avt-distill push_to_hub teachers/salads_fold1 user/salads-teacher --private
     avt-distill push_to_hub space user/salads-app --model user/salads-avt
 
-A folder without `results.json`, such as a converted checkpoint, is pushed with its own README.md. The token is that of
-`hf auth login`, or `HF_TOKEN`. Each upload is one commit: if it fails, the repository is unchanged; rerun the command.
-A folder to which a command still writes is refused. Data sets: `avt-distill prepare_dataset --push_to_hub`.
+A folder without `results.json`, such as a converted checkpoint, is pushed with its own README.md. The token comes from
+`hf auth login` or `HF_TOKEN`. Each upload is one commit: if it fails, the repository is unchanged; rerun the command. A
+folder to which another command is writing is refused. Data sets: `avt-distill prepare_dataset --push_to_hub`.
 
-Metrics are in the card (model-index). With --hub_dataset they are in `.eval_results/` too, for the leaderboard of that
-data set, whose `eval.yaml` must have tasks CONFIGURATION_METRIC, such as split1_top_1_accuracy.
+Metrics are written to the card (model-index) and, with --hub_dataset, to `.eval_results/` for the leaderboard of that
+data set, whose `eval.yaml` must define tasks named CONFIGURATION_METRIC, such as split1_top_1_accuracy.
 """
 
 from collections.abc import Sequence
@@ -22,15 +22,15 @@ from ..sharing.licenses import add_license_options, checked_license
 
 def main(argv: Sequence[str]):
     parser = CommandParser("push_to_hub", __doc__)
-    parser.add_argument("folder", type=Path, help="of a student or a teacher; or `space`, the app of this project")
-    parser.add_argument("repo_id", metavar="USER/NAME", help="repository on the Hub, made unless it is there")
+    parser.add_argument("folder", type=Path, help="folder of a student or teacher; or `space`, this project's app")
+    parser.add_argument("repo_id", metavar="USER/NAME", help="repository on the Hub, created if it does not exist")
     parser.add_argument("--private", action="store_true", help="make that repository private")
-    parser.add_argument("--model", metavar="USER/MODEL", help="for a Space: the model that it shows")
+    parser.add_argument("--model", metavar="USER/MODEL", help="for a Space: the model that it runs")
     parser.add_argument("--leak_note", help="for a student's card: a sentence on what the data's own protocol leaks")
-    parser.add_argument("--hub_dataset", metavar="USER/DATA", help="where its data set is on the Hub")
+    parser.add_argument("--hub_dataset", metavar="USER/DATA", help="repository of its data set on the Hub")
     parser.add_argument("--base_model", metavar="USER/MODEL", help="what it started from. Default: as recorded")
     add_license_options(parser)
-    parser.add_argument("--overwrite", action="store_true", help="fill a card anew that was edited by hand")
+    parser.add_argument("--overwrite", action="store_true", help="replace a card that was edited by hand")
     args = parser.parse(argv)
     of_license = checked_license(args.license, args.license_name, args.license_link)
 
@@ -45,12 +45,19 @@ def main(argv: Sequence[str]):
         folder = shipped_folder("space")
     is_app = (folder / "app.py").exists()
     if is_app != (args.model is not None):
-        problem = "has an app.py: give --model, which it shows" if is_app else "has no app.py, which --model needs"
+        problem = (
+            "has an app.py: give --model, which the app runs"
+            if is_app
+            else "has no app.py, which --model needs: leave --model out"
+        )
         raise ValueError(f"{folder} {problem}.")
     stated = Stated(**of_license, dataset=args.hub_dataset, base_model=args.base_model)
     if args.model is not None:
         if stated:
-            raise ValueError("--license, --hub_dataset and --base_model are for models: the app's card has its own.")
+            raise ValueError(
+                "--license, --hub_dataset and --base_model are for models: leave them out, since the app's card has "
+                "its own."
+            )
         repo_id = push_space(folder, args.repo_id, model_id=args.model, private=args.private)
     else:
         with unchanged(folder):

@@ -1,4 +1,4 @@
-"""Annotations, label spaces, history, features: everything between a benchmark's files and a batch."""
+"""Data: annotations, label spaces, anticipation rows, histories and collators."""
 
 from .labels import LabelSpace
 
@@ -6,7 +6,7 @@ __all__ = ["LabelSpace", "anticipation_builder", "load_anticipation_dataset"]
 
 
 def __getattr__(name: str):
-    # The builders import `datasets`, which metrics and label spaces do without.
+    # Imported lazily: the builders need `datasets`, which metrics and label spaces do not.
     if name in ("anticipation_builder", "load_anticipation_dataset"):
         from . import loading
 

@@ -1,4 +1,4 @@
-"""How every command and every YAML file names a data set and the options of its rows."""
+"""The options by which commands and YAML files select a data set and its rows."""
 
 import argparse
 from dataclasses import dataclass
@@ -14,7 +14,7 @@ BENCHMARKS = (
 
 @dataclass
 class DatasetArguments:
-    """Which data set a command reads, and how its rows are made; what is `None` is the data set's own."""
+    """Options of a command's data set and its rows; `None` selects the data set's own value. See `RowOptions`."""
 
     TITLE: ClassVar[str] = "data set"
 
@@ -35,5 +35,5 @@ class DatasetArguments:
     fold: str | None = option("Own data: value of column fold to test on.")
     video_fps: float | None = option("Frames a second of own data and pictures.")
     cache_dir: str | None = option("Where data sets are cached.")
-    # Until version 0.1 the options of rows were given as JSON; runs' files still may.
+    # Until version 0.1 the options of rows were given as JSON, which files of runs may still contain.
     dataset_options: dict | str | None = option(argparse.SUPPRESS)

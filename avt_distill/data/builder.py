@@ -1,8 +1,8 @@
-"""What all dataset builders share: one row schema, options, splits, and a cache that follows the annotations' content.
+"""Base of all dataset builders: a common row schema, options, splits, and a cache keyed by the annotations' content.
 
-A benchmark is a subclass that says where its files are and how they are read (`read_annotations`). Builders yield Arrow
-tables (`datasets.ArrowBasedBuilder`) rather than examples: the same interface, tens of times as fast, and -100 is kept,
-which `ClassLabel` refuses to encode example by example.
+A benchmark is a subclass that defines its files and how to read them (`read_annotations`). Builders yield Arrow tables
+(`datasets.ArrowBasedBuilder`) rather than examples, which is tens of times as fast, and keeps the label -100, which
+`ClassLabel` refuses to encode example by example.
 """
 
 import hashlib
@@ -31,22 +31,23 @@ from .videos import find_videos, videos_with_rate
 
 logger = logging.getLogger(__name__)
 
-# Annotations and videos are cut by different tools; a segment may outlast its video by this much.
+# Annotations and videos are cut with different tools: a segment may end this many seconds after its video.
 VIDEO_END_SLACK_S = 1.0
-# A video that lasts more than twice as long as its annotations, and this on top, may be another one.
+# A video longer than twice the annotated time plus this may be the wrong one.
 LONG_AFTER_S = 60.0
-PAST_END = ("error", "clip", "skip")  # what to do about segments that end after their video
+PAST_END = ("error", "clip", "skip")  # handling of segments that end after their video
 
 
 @dataclass
 class Annotations:
-    """What a benchmark's files say.
+    """The contents of a benchmark's annotation files.
 
     Args:
-        label_space (`LabelSpace`): Its labels.
+        label_space (`LabelSpace`): The benchmark's labels.
         splits (`dict[str, pd.DataFrame]`): The segment table of each split.
         video_fps (`dict[str, float]`): Frames per second of each video.
-        history (`dict[str, pd.DataFrame]`, *optional*): Where a split's histories are taken from, if not from itself.
+        history (`dict[str, pd.DataFrame]`, *optional*): The segment table from which a split's histories are taken.
+            Default: the split's own.
         dense (`dict[str, pd.DataFrame]`, *optional*): A split's segments with those of a background class, which
             `splits` then lack: see `AnticipationBuilder.dense_segments`.
         many_shot (`dict[str, list[int]]`, *optional*): The ids that the benchmark calls many-shot, of `"verb"` and of
@@ -63,15 +64,16 @@ class Annotations:
 
 @dataclass
 class AnticipationConfig(datasets.BuilderConfig, RowOptions):
-    """Options of every builder: those that shape rows, and these.
+    """Options of every builder, in addition to those of `RowOptions`.
 
     Args:
-        videos (`str`, *optional*): Folder of the videos, searched in depth for `<video_id>.<suffix>`. Without it,
+        videos (`str`, *optional*): Folder of the videos, searched recursively for `<video_id>.<suffix>`. Without it,
             `video` is `None` in every row.
-        video_fps (`float`, *optional*): Frames per second of folders of numbered pictures, which then are videos too.
-        past_end (`str`, *optional*, defaults to `"error"`): What to do about segments that end more than a second after
-            their video does: `"error"` refuses them; `"clip"` ends them with the video, and leaves out those that begin
-            after it; `"skip"` leaves all of them out. How many they are is logged, and which is in `late`.
+        video_fps (`float`, *optional*): Frames per second of folders of numbered pictures, which are then treated as
+            videos.
+        past_end (`str`, *optional*, defaults to `"error"`): How to handle segments that end more than a second after
+            their video: `"error"` raises; `"clip"` cuts them at the end of the video, and drops those that begin after
+            it; `"skip"` drops all of them. Their number is logged, and their uids are in `late`.
     """
 
     version: datasets.Version = field(default_factory=lambda: datasets.Version("1.0.0"))
@@ -81,28 +83,40 @@ class AnticipationConfig(datasets.BuilderConfig, RowOptions):
 
 
 class AnticipationBuilder(datasets.ArrowBasedBuilder):
-    """Base of all builders: subclasses set `BUILDER_CONFIGS`, `ANNOTATION_FILES` and `read_annotations`."""
+    """Base of all builders. Subclasses define `BUILDER_CONFIGS`, `ANNOTATION_FILES` and `read_annotations`.
+
+    Args:
+        args: Positional arguments of `datasets.ArrowBasedBuilder`.
+        data_dir (`str` or `Path`): Folder of the annotation files.
+        videos (`str` or `Path`, *optional*): Folder of the videos: see `AnticipationConfig`.
+        kwargs: `config_name`, `cache_dir`, and the options of `AnticipationConfig`.
+
+    Raises:
+        AnnotationError: If `data_dir` is missing or not a folder, or an option is out of range.
+    """
 
     config: AnticipationConfig
     BUILDER_CONFIG_CLASS = AnticipationConfig
-    # Patterns below the annotation folder whose content decides whether a cached data set is still right.
+    # Patterns below the annotation folder of the files whose content the cache depends on.
     ANNOTATION_FILES: tuple[str, ...] = ("*.csv",)
-    # What cards call the data set.
+    # Name of the data set in cards.
     TITLE = "Videos of one's own"
-    # Whether labels name a noun's head first, "jug:measuring": what text of them has to turn round.
+    # Whether labels write a noun's head first, as in "jug:measuring"; `ActionText` reverses them.
     HEAD_NOUN_FIRST = False
 
     def __init__(self, *args, data_dir: str | Path | None = None, videos: str | Path | None = None, **kwargs):
         if data_dir is None:
-            raise AnnotationError(f"{type(self).__name__} needs data_dir, the folder of the annotation files.")
+            raise AnnotationError(f"data_dir is None: give {type(self).__name__} the folder of the annotation files.")
         folder = Path(data_dir).resolve()
         if not folder.is_dir():
             raise AnnotationError(f"data_dir '{data_dir}' is not a folder: give the folder of the annotation files.")
         if videos is not None:
             kwargs["videos"] = str(Path(videos).resolve())
-        # `datasets` sets options one by one on a configuration that exists.
+        # Checked here, since `datasets` sets options one by one on an existing configuration.
         kwargs |= {name: rule(name, kwargs[name]) for name, rule in ROW_RULES.items() if kwargs.get(name) is not None}
-        if not kwargs.get("num_future_actions"):  # the same rows as without it, so the same cache
+        if not kwargs.get(
+            "num_future_actions"
+        ):  # the rows are the same as without the option, so the cache key must be, too
             kwargs.pop("num_future_actions", None)
         if (past_end := kwargs.get("past_end", "error")) not in PAST_END:
             raise AnnotationError(f"past_end is '{past_end}': give one of {PAST_END}.")
@@ -112,12 +126,12 @@ class AnticipationBuilder(datasets.ArrowBasedBuilder):
         super().__init__(*args, data_dir=str(folder), **{"hash": content, **kwargs})
 
     def read_annotations(self, folder: Path) -> Annotations:
-        """Returns the segments and labels of the files in `folder`, under `self.config`."""
+        """Returns the segments and labels from the files in `folder`, for the options in `self.config`."""
         raise NotImplementedError
 
     @cached_property
     def annotations(self) -> Annotations:
-        """What the files say; where `past_end` is given, without what is after the end of the videos."""
+        """The annotations, read once, without segments after the end of their videos if `past_end` is given."""
         annotations = self.read_annotations(Path(self.config.data_dir))
         if self.config.past_end != "error" and self.config.videos is not None:
             found = videos_with_rate([self.config.videos], self.config.video_fps)
@@ -131,23 +145,23 @@ class AnticipationBuilder(datasets.ArrowBasedBuilder):
 
     @cached_property
     def dropped(self) -> dict[str, list[str]]:
-        """The uids of each split's actions that start too early to be anticipated, and make no rows."""
+        """The uids of each split's actions that start too early to be anticipated, and have no row."""
         return {
             split: segments["uid"][~can_be_anticipated(segments, self.config)].tolist()
             for split, segments in self.annotations.splits.items()
         }
 
     def folds(self) -> dict[str, dict]:
-        """Returns the options that choose each fold of a cross-validation, by the fold's name; empty without folds."""
+        """Returns the options that select each fold of a cross-validation, by the fold's name; empty without folds."""
         variant = re.sub(r"^(fold|split)\d+", "", self.config.name)  # such as EGTEA's split1_complete
         names = [config.name for config in self.BUILDER_CONFIGS]
         return {name: {"config_name": name} for name in names if re.fullmatch(rf"(fold|split)\d+{variant}", name)}
 
     def rows(self, split: str) -> pd.DataFrame:
-        """Returns the rows of a split, made anew: see `anticipation_rows`, and `video`, the file or `None`.
+        """Builds the rows of a split: see `anticipation_rows`. A further column, `video`, is the file or `None`.
 
         Raises:
-            AnnotationError: where a video is missing or shorter than its annotations.
+            AnnotationError: If a video is missing or shorter than its annotations.
         """
         segments = self.annotations.splits[split]
         videos = self._video_paths(segments)
@@ -160,14 +174,14 @@ class AnticipationBuilder(datasets.ArrowBasedBuilder):
         return rows.assign(video=rows["video_id"].map(videos))
 
     def dense_segments(self, split: str) -> pd.DataFrame:
-        """Returns the segments of a split, with those of a background class where the benchmark has one.
+        """Returns the segment table of a split, including the background class if the benchmark has one.
 
-        Dense anticipation counts background like any action; rows, their labels, histories and futures leave it out.
+        Dense anticipation counts background like any action; rows, their labels, histories and futures exclude it.
         """
         return self.annotations.dense.get(split, self.annotations.splits[split])
 
     def facts(self) -> dict:
-        """Returns what a card says of the data set that was built: its options, its labels, and each split's size."""
+        """Returns the facts for the data set's card: its options, its labels, and each split's size."""
         space = self.annotations.label_space
         return {
             "title": self.TITLE,
@@ -192,12 +206,13 @@ class AnticipationBuilder(datasets.ArrowBasedBuilder):
         return datasets.DatasetInfo(description=json.dumps(description), features=features)
 
     def _row_options(self) -> dict:
-        """Returns the options that shape rows; `num_future_actions` only where rows have these columns."""
+        """Returns the options that shape rows; `num_future_actions` only if rows have these columns."""
         options = {option.name: getattr(self.config, option.name) for option in fields(RowOptions)}
         return {name: value for name, value in options.items() if name != "num_future_actions" or value}
 
     def _split_generators(self, dl_manager) -> list[datasets.SplitGenerator]:
-        # Rows are made here and not while tables are written: there, errors come wrapped in one that does not say why.
+        # Rows are built here rather than while tables are written, where `datasets` wraps errors in a
+        # DatasetGenerationError that hides the cause.
         schema = self.info.features.arrow_schema
         tables = {split: _to_arrow(self.rows(split), schema) for split in self.annotations.splits}
         return [datasets.SplitGenerator(name=split, gen_kwargs={"tables": [tables[split]]}) for split in tables]
@@ -206,7 +221,7 @@ class AnticipationBuilder(datasets.ArrowBasedBuilder):
         yield from enumerate(tables)
 
     def _video_paths(self, segments: pd.DataFrame) -> dict[str, str | None]:
-        """Returns the file of each annotated video, having checked that it is there and long enough."""
+        """Returns the file of each annotated video after checking that it exists and is long enough."""
         if self.config.videos is None:
             return dict.fromkeys(segments["video_id"])
         found = videos_with_rate([self.config.videos], self.config.video_fps)
@@ -214,7 +229,8 @@ class AnticipationBuilder(datasets.ArrowBasedBuilder):
         if missing:
             advice = f", but has {OTHER_SPELLING}" if has_other_spelling(missing[0], found) else ""
             raise AnnotationError(
-                f"{self.config.videos} lacks {len(missing)} videos of the annotations, '{missing[0]}' first{advice}."
+                f"{self.config.videos} lacks {len(missing)} annotated videos, '{missing[0]}' first{advice}: add them, "
+                "or give another folder."
             )
         for video_id, of_video in segments.groupby("video_id"):
             _check_duration(found[video_id], self._duration_s(found[video_id]), of_video)
@@ -226,10 +242,12 @@ class AnticipationBuilder(datasets.ArrowBasedBuilder):
         return self._durations[path]
 
     def _within_videos(self, segments: pd.DataFrame, found: dict[str, str]) -> tuple[pd.DataFrame, list[str]]:
-        """Returns segments as `past_end` says, and the uids of those that end after their video."""
+        """Returns segments with `past_end` applied, and the uids of those that end after their video."""
         present = [video_id for video_id in segments["video_id"].unique() if video_id in found]
         durations = segments["video_id"].map({video_id: self._duration_s(found[video_id]) for video_id in present})
-        is_late = segments["end_s"] > durations + VIDEO_END_SLACK_S  # not where a video is missing, which is refused
+        is_late = (
+            segments["end_s"] > durations + VIDEO_END_SLACK_S
+        )  # `False` for missing videos, for which `_video_paths` raises
         left_out = is_late & ((segments["start_s"] >= durations) | (self.config.past_end == "skip"))
         within = segments.assign(end_s=segments["end_s"].mask(is_late, durations))
         return within[~left_out].reset_index(drop=True), segments["uid"][is_late].tolist()
@@ -245,7 +263,7 @@ class AnticipationBuilder(datasets.ArrowBasedBuilder):
 
     @classmethod
     def _content_hash(cls, folder: Path, videos: str | None, pictures: bool) -> str:
-        """A digest of annotations, code and what distinguishes videos: what was edited is never served from a cache."""
+        """Returns a digest of annotations, code and videos for the cache key, so that edited data are rebuilt."""
         digest = hashlib.sha256()
         code = [*sorted(Path(__file__).parent.rglob("*.py")), Path(inspect.getfile(sample_frames))]
         annotations = sorted({path for pattern in cls.ANNOTATION_FILES for path in folder.glob(pattern)})
@@ -253,7 +271,7 @@ class AnticipationBuilder(datasets.ArrowBasedBuilder):
             digest.update(path.name.encode() + b"\0" + path.read_bytes() + b"\0")
         try:
             found = {} if videos is None else find_videos([videos], pictures=pictures)
-        except ValueError:  # nothing is there yet: rows that need a video say so
+        except ValueError:  # no videos yet: building rows raises the error
             found = {}
         for path in found.values():
             status = path.stat()
@@ -262,14 +280,14 @@ class AnticipationBuilder(datasets.ArrowBasedBuilder):
 
 
 def _check_duration(path: str, duration_s: float, segments: pd.DataFrame):
-    """Refuses a video that ends before its annotations, and warns of one that continues long after them."""
+    """Raises `AnnotationError` if a video ends before its annotations, and warns if it continues long after them."""
     last_end_s = segments["end_s"].max()
     late = segments[segments["end_s"] > duration_s + VIDEO_END_SLACK_S]
     if len(late):
         raise AnnotationError(
-            f"{path} lasts {duration_s:.1f} s, but is annotated until {last_end_s:.1f} s: it is cut short, or another "
-            f"video ({len(late)} segments end after it, '{late['uid'].iloc[0]}' first). To do without them, give "
-            "past_end: clip or skip."
+            f"{path} lasts {duration_s:.1f} s, but is annotated until {last_end_s:.1f} s: it is truncated, or the "
+            f"wrong video ({len(late)} segments end after it, '{late['uid'].iloc[0]}' first). Give the right video, "
+            "or past_end: clip or skip to use the rest."
         )
     if duration_s > 2 * last_end_s + LONG_AFTER_S:
         logger.warning(
@@ -282,12 +300,12 @@ def _check_duration(path: str, duration_s: float, segments: pd.DataFrame):
 
 
 def row_features(space: LabelSpace, *, has_future: bool = False) -> datasets.Features:
-    """Returns the schema of a row; -100 marks an unlabelled `action`, `verb`, `noun`, past or future action.
+    """Returns the `datasets` schema of a row; -100 marks an unlabeled `action`, `verb`, `noun`, past or future action.
 
     Args:
         space (`LabelSpace`): Names of the labels.
         has_future (`bool`, *optional*, defaults to `False`): Whether rows carry the columns of
-            `future.future_segments`, whose times are null where the annotations end.
+            `future.future_segments`, whose times are null after the end of the annotations.
     """
     text, number, seconds = datasets.Value("string"), datasets.Value("int64"), datasets.Value("float64")
     names = {"action": space.actions, "verb": space.verbs, "noun": space.nouns}

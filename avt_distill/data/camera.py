@@ -1,10 +1,10 @@
-"""Frames of a live source as they come: a webcam, a network camera, a video over HTTP, a pipe.
+"""Frames of a live source: a webcam, a network camera, a video over HTTP, or a pipe.
 
-PyAV reads and decodes in a thread of its own. Waiting for a frame can therefore be interrupted, and the frames of a
-camera do not queue up while a model is at work.
+PyAV reads and decodes in a separate thread, so that waiting for a frame can be interrupted, and frames of a camera do
+not queue up while a model is running.
 
-Only the formats and protocols listed here are opened, so that a text that calls itself a video (a playlist, a list of
-files to concatenate) cannot make FFmpeg read other files or hosts.
+Only the formats and protocols listed here are opened, so that a text posing as a video (a playlist, a list of files to
+concatenate) cannot make FFmpeg read other files or hosts.
 """
 
 import errno
@@ -31,11 +31,11 @@ PIPE = "-"
 DEVICES = ("/dev/video", "/dev/v4l/", "video=")
 SCHEMES = ("rtsp", "http", "https")
 URL = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*)://")
-# FFmpeg's names of the containers that carry times and can be read from front to back.
+# FFmpeg's names of the containers that carry times and can be read sequentially.
 FORMATS = ("mpegts", "matroska", "webm", "mov", "mp4", "flv", "mpeg", "ogg", "asf", "nut", "mpjpeg")
-WITHOUT_CLOCK = "mpjpeg"  # JPEG after JPEG over HTTP, as cameras send it: a frame's time is when it arrived
+WITHOUT_CLOCK = "mpjpeg"  # JPEGs over HTTP, as sent by cameras: a frame's time is its arrival
 NETWORK_TIMEOUT_S = 10.0
-LONGEST_WAIT_S = 30.0  # for the first or the next picture of anything but a pipe, whose writer may take its time
+LONGEST_WAIT_S = 30.0  # for the first or next picture of any source but a pipe, whose writer may be slow
 LONGEST_CLOSE_S = 1.0
 QUEUED_FRAMES = 4
 
@@ -43,12 +43,12 @@ logger = logging.getLogger(__name__)
 
 
 def is_live(source: str) -> bool:
-    """Whether a source is read by `live_frames`: a device, a URL or `-`. Anything else is the path of a file."""
+    """Returns whether a source is for `live_frames`: a device, a URL or `-`. Anything else is the path of a file."""
     return source == PIPE or source.startswith(DEVICES) or URL.match(source) is not None
 
 
 def source_name(source: str) -> str:
-    """Returns the name of a source for messages and files: without the password in a URL."""
+    """Returns the name of a source for messages and files, without the password in a URL."""
     if source == PIPE:
         return "<standard input>"
     if URL.match(source) and "@" in (host := urlsplit(source).netloc):
@@ -57,24 +57,24 @@ def source_name(source: str) -> str:
 
 
 def live_frames(source: str) -> Generator[tuple[np.ndarray, float], None, None]:
-    """Returns the frames of a live source as they come, until it ends: uint8 `(H, W, 3)` RGB each, and its time.
+    """Yields the frames of a live source until it ends: uint8 `(H, W, 3)` RGB, and its time in seconds.
 
-    The source is opened when the first is asked for. A frame's time is when it begins, in seconds from the first frame
-    on the clock of the source, which may jump. For a camera that sends JPEGs over HTTP it is when the frame arrived.
+    The source is opened when the first frame is requested. A frame's time is its beginning, in seconds from the first
+    frame on the clock of the source, which may jump. For a camera that sends JPEGs over HTTP it is the time of arrival.
     Rotation is applied.
 
-    Frames of cameras (devices, RTSP, JPEGs over HTTP) that come while the caller is busy are dropped, all but the
-    newest, so that it never lags behind. A pipe and a video over HTTP wait for the caller instead: none is dropped.
+    Frames of cameras (devices, RTSP, JPEGs over HTTP) that arrive while the caller is busy are dropped except for the
+    newest, so that the caller never lags behind. Pipes and videos over HTTP wait for the caller instead, so no frame is
+    dropped.
 
     Args:
         source (`str`): `-` for standard input, `/dev/video0` (Linux), `video=NAME` (Windows; macOS, where the name may
             be a number), or a URL: `rtsp://`, `http://` or `https://`.
 
     Raises:
-        ValueError: at once, for a source of another kind and for standard input that is a terminal.
-        VideoDecodeError: by the iterator, for a source that cannot be opened or holds no video, and after its last
-            frame, for one that breaks off or cannot be decoded; also where no picture comes for 30 s, except from a
-            pipe.
+        ValueError: At once, if the source is of another kind, or standard input is a terminal.
+        VideoDecodeError: During iteration, if the source cannot be opened or holds no video; after its last frame, if
+            it breaks off or cannot be decoded; and if no picture arrives for 30 s, except from a pipe.
     """
     return _frames_of(_source(source))
 
@@ -122,7 +122,9 @@ def _source(source: str) -> _Source:
     scheme = urlsplit(source).scheme.lower()
     if scheme not in SCHEMES:
         known = ", ".join(f"{scheme}://" for scheme in SCHEMES)
-        raise ValueError(f"{name} is not read: give the path of a file, {known}, a device or - for standard input.")
+        raise ValueError(
+            f"{name} is not supported: give the path of a file, {known}, a device or - for standard input."
+        )
     if scheme == "rtsp":
         options = {"rtsp_transport": "tcp", "timeout": f"{NETWORK_TIMEOUT_S * 1e6:.0f}"}
         options |= {"format_whitelist": "rtsp", "protocol_whitelist": "rtsp,rtp,tcp"}
@@ -135,7 +137,7 @@ def _device(source: str) -> tuple[str, bool, dict[str, str], str]:
     if source.startswith("/dev/"):
         return source, True, {}, "v4l2"
     if sys.platform == "darwin":
-        # The default of avfoundation, 29.97 frames/s, is refused by most cameras.
+        # Most cameras refuse avfoundation's default of 29.97 frames/s.
         return source.removeprefix("video="), True, {"framerate": "30"}, "avfoundation"
     if sys.platform == "win32":
         return source, True, {}, "dshow"
@@ -143,7 +145,7 @@ def _device(source: str) -> tuple[str, bool, dict[str, str], str]:
 
 
 class _Pipe:
-    """What PyAV needs of standard input. Unbuffered: a thread that waits in it holds no lock when the process ends."""
+    """The interface of standard input that PyAV needs. Unbuffered, so that a waiting thread holds no lock at exit."""
 
     def __init__(self, file: int):
         self.file = file
@@ -153,9 +155,9 @@ class _Pipe:
 
 
 class _Decoder(threading.Thread):
-    """Decodes a source and hands over its frames: all of them, or of a camera the newest.
+    """Decodes a source in a thread and hands over its frames: all of them, or only the newest of a camera.
 
-    The queue holds frames with their times, and last an error or, where the source has ended, `None`.
+    The queue holds frames with their times, and finally an error or, at the end of the source, `None`.
     """
 
     def __init__(self, source: _Source):
@@ -167,27 +169,27 @@ class _Decoder(threading.Thread):
         self.stopped, self.was_damaged = threading.Event(), False
 
     def next_frame(self) -> "tuple[av.VideoFrame, float] | None":
-        """Waits for the next frame, or of a camera takes the newest; `None` at the end.
+        """Waits for the next frame, the newest one of a camera, and returns it with its time; `None` at the end.
 
         Raises:
-            VideoDecodeError: as `live_frames`.
+            VideoDecodeError: See `live_frames`.
         """
         from modeling_avt.video_io_avt import VideoDecodeError
 
         until = time.monotonic() + (float("inf") if isinstance(self.source.file, _Pipe) else LONGEST_WAIT_S)
         while time.monotonic() < until:
-            try:  # waking now and then lets Windows notice Ctrl-C
+            try:  # with a timeout, since Windows does not handle Ctrl-C during an unlimited wait
                 decoded = self.frames.get(timeout=0.5)
             except queue.Empty:
                 continue
             if isinstance(decoded, Exception):
                 raise decoded
             return decoded
-        raise VideoDecodeError(self.source.name, f"no picture came for {LONGEST_WAIT_S:.0f} s.")
+        raise VideoDecodeError(self.source.name, f"no picture arrived for {LONGEST_WAIT_S:.0f} s: check the source.")
 
     def stop(self):
-        """Lets the thread close the source, and waits shortly for it. Where the source keeps it waiting, it ends with
-        the process."""
+        """Tells the thread to close the source, and waits briefly. A thread blocked in the source ends with the
+        process."""
         self.stopped.set()
         self.join(LONGEST_CLOSE_S)
 
@@ -199,7 +201,7 @@ class _Decoder(threading.Thread):
                     self._hand_over(decoded)
                     if self.stopped.is_set():
                         return
-        except Exception as error:  # raised where the frames are asked for
+        except Exception as error:  # raised when the frames are asked for
             end = error
         self._hand_over(end)
 
@@ -208,7 +210,7 @@ class _Decoder(threading.Thread):
             while not self.frames.empty():
                 try:
                     self.frames.get_nowait()
-                except queue.Empty:  # it was taken just now
+                except queue.Empty:  # the reader has just emptied the queue
                     break
         while not self.stopped.is_set():
             try:
@@ -232,11 +234,11 @@ class _Decoder(threading.Thread):
             raise self._error(f"it cannot be opened ({self._cause(error)}).{self._hint(error)}") from error
 
     def _hint(self, error: Exception) -> str:
-        # Of invalid data and of arguments, for which PyAV's releases have errors of different names.
+        # Errors about data and arguments, whose names differ between releases of PyAV.
         is_of_content = isinstance(error, self.av.FFmpegError) and isinstance(error, ValueError)
         if self.source.format is not None or not is_of_content:
             return ""
-        return f" Formats that are read: {', '.join(FORMATS)}, where mp4 in a pipe has to be fragmented."
+        return f" Supported formats: {', '.join(FORMATS)}; mp4 in a pipe must be fragmented."
 
     def _decode(self, container: "InputContainer") -> "Iterator[tuple[av.VideoFrame, float]]":
         from modeling_avt.video_source_avt import best_video_stream
@@ -250,20 +252,20 @@ class _Decoder(threading.Thread):
             if not has_clock:
                 yield frame, time.monotonic()
             elif frame.pts is None or stream.time_base is None:
-                raise self._error("its frames carry no times: wrap it into a container such as MPEG-TS or Matroska.")
+                raise self._error("its frames carry no times: put it into a container such as MPEG-TS or Matroska.")
             else:
                 yield frame, float(frame.pts * stream.time_base)
         if is_empty:
             raise self._error("it ended before the first picture.")
 
     def _frames(self, container: "InputContainer", stream: "VideoStream") -> "Iterator[av.VideoFrame]":
-        """Yields frames from the first key frame on. After a packet that was damaged on its way, frames are left out
-        until the next key frame: the one before stays on display."""
+        """Yields frames from the first key frame on. After a packet damaged in transit, frames are skipped until the
+        next key frame, so the last good frame stays on display."""
         packets, state, broken = container.demux(stream), "before a key frame", None
         while True:
             try:
                 packet = next((packet for packet in packets if packet.size), None)
-            except (self.av.FFmpegError, OSError) as error:  # of FFmpeg, or of reading a pipe
+            except (self.av.FFmpegError, OSError) as error:  # raised by FFmpeg, or by reading a pipe
                 packet, broken = None, None if self._is_end(error, container) else error
             if packet is not None and packet.is_corrupt:
                 self._warn_of_damage()
@@ -277,23 +279,26 @@ class _Decoder(threading.Thread):
                 except self.av.FFmpegError as error:
                     self._warn_of_damage()
                     state = "damaged"
-                    if not self.is_camera:  # whose next pictures can be as good as ever
+                    if not self.is_camera:  # a camera's later pictures may be fine again
                         packet, broken = None, broken or error
             if packet is None:
                 break
         if broken is not None:
             raise self._error(f"it broke off ({self._cause(broken)}).") from broken
         if state == "damaged":
-            raise self._error("it was damaged, and no key frame came after that.")
+            raise self._error("it was damaged, and no key frame followed.")
 
     def _warn_of_damage(self):
         if not self.was_damaged:
-            logger.warning("%s is damaged: frames are left out until the next key frame, each time.", self.source.name)
+            logger.warning(
+                "%s has damaged data: frames are skipped until the next key frame. This warning is shown once.",
+                self.source.name,
+            )
         self.was_damaged = True
 
     def _is_end(self, error: Exception, container: "InputContainer") -> bool:
-        """Whether an answer over HTTP without a length ended as such answers do, by closing the connection, which
-        FFmpeg reports as if more had been due."""
+        """Returns whether an HTTP response without a length has ended normally, by closing the connection, which FFmpeg
+        reports as an error."""
         is_http = isinstance(self.source.file, str) and self.source.file.lower().startswith("http")
         return is_http and isinstance(error, OSError) and error.errno == errno.EIO and container.size < 0
 

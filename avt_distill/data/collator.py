@@ -1,4 +1,4 @@
-"""From rows of a data set to a batch of frames, or of their features, and labels."""
+"""Collators from rows of a data set to batches of frames or features, with labels."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -13,21 +13,21 @@ from .labels import UNLABELLED
 
 
 class FeatureCollator:
-    """Reads the observed frames' features of rows, and stacks them with the rows' labels.
+    """Collates rows to a batch of the features of their observed frames, and labels.
 
     Args:
-        store (`FeatureStore`, or another object with its `feature_dim` and `read`): Where features are; copied into the
-            worker processes of a `DataLoader`.
-        by_number (`bool`, *optional*, defaults to `False`): Read the rows' `frame_indices`, numbers of frames at 30 a
-            second, the first of them 1, in place of their `frame_times`: what the reference does with features. Its
-            numbers are up to a frame behind its times.
-        background (`int`, *optional*): Class A of frames in which no action is annotated: adds `frame_labels`, for
+        store (`FeatureStore`, or another object with its `feature_dim` and `read`): The store to read features from. It
+            is copied into the worker processes of a `DataLoader`.
+        by_number (`bool`, *optional*, defaults to `False`): Whether to read the features at the rows' `frame_indices`,
+            numbers of frames at 30 per second counted from 1, instead of their `frame_times`, as the reference does.
+            Its numbers lag its times by up to one frame.
+        background (`int`, *optional*): Class A, for frames without an annotated action. Adds `frame_labels`, for
             students that recognize frames.
 
     Returns:
         `dict`: `video_features` float32 `(B, T, D)`, zeros where `frame_mask` bool `(B, T)` is `False` (moments before
         the video or its window begins); `labels`, `verb_labels`, `noun_labels` int64 `(B,)` and `past_labels` int64
-        `(B, T)`, -100 where unlabelled; with `background` also `frame_labels` int64 `(B, T)`, -100 in padding; where
+        `(B, T)`, -100 where unlabeled; with `background` also `frame_labels` int64 `(B, T)`, -100 in padding; if
         rows carry the next Z actions `future_labels` int64 `(B, Z)`; `uid`, a list of the rows' names.
     """
 
@@ -47,23 +47,24 @@ class FeatureCollator:
 
 
 class VideoCollator:
-    """Decodes the observed frames of rows, and stacks them, prepared, with the rows' labels.
+    """Collates rows to a batch of their decoded and preprocessed observed frames, and labels.
 
     Args:
-        processor (`AVTVideoProcessor`): How frames are resized, cropped and normalised.
-        training (`bool`, *optional*, defaults to `False`): Random short side, crop and mirroring, drawn from torch's
-            own generator, which this package's trainers seed for each batch, and other loaders once in each worker.
+        processor (`AVTVideoProcessor`): Resizes, crops and normalizes frames.
+        training (`bool`, *optional*, defaults to `False`): Whether to draw the short side, crop and mirroring at
+            random, from torch's global generator, which this package's trainers seed for each batch, and other loaders
+            once per worker.
         num_crops, flip_views (*optional*): Views to average over in evaluation: see `AVTVideoProcessor.preprocess`.
         background (`int`, *optional*): See `FeatureCollator`.
 
     Returns:
         `dict`: `pixel_values_videos` float32 `(B, T, 3, H, W)`, or `(B, V, T, 3, H, W)` of V views, black frames where
-        `frame_mask` is `False`; for video models F frames in place of T, see `AVTVideoProcessor.read`; and the labels
-        of `FeatureCollator`.
+        `frame_mask` is `False`; F frames instead of T for video models, see `AVTVideoProcessor.read`; and the labels of
+        `FeatureCollator`.
 
     Raises:
-        ValueError: for rows without a video.
-        VideoDecodeError: for videos that cannot be read.
+        ValueError: If a row has no video.
+        VideoDecodeError: If a video cannot be read.
     """
 
     def __init__(
@@ -88,12 +89,12 @@ class VideoCollator:
     def _read(self, row: dict, mask: np.ndarray) -> np.ndarray:
         """Returns the frames of a row's window, uint8 `(F, H, W, 3)`."""
         if row["video"] is None:
-            raise ValueError(f"Row '{row['uid']}' has no video: give the data set's option videos, their folder.")
+            raise ValueError(f"Row '{row['uid']}' has no video: set the data set's option videos to their folder.")
         return self.processor.read_window(row["video"], np.asarray(row["frame_times"]), mask)
 
 
 def _labels(rows: Sequence[dict], background: int | None) -> dict:
-    """Returns all of a batch but its input: see `FeatureCollator`."""
+    """Returns all entries of a batch except for its frames or features: see `FeatureCollator`."""
     columns = {"labels": "action", "verb_labels": "verb", "noun_labels": "noun", "past_labels": "past_actions"}
     labels = {
         name: torch.tensor(np.array([row[column] for row in rows], dtype=np.int64)) for name, column in columns.items()

@@ -1,4 +1,4 @@
-"""The actions before an action, as the text teacher reads them."""
+"""Action histories: the actions before each row's action, which the text teacher reads."""
 
 import numpy as np
 import pandas as pd
@@ -7,18 +7,18 @@ CUTOFFS = ("started", "ended", "segment_start")
 
 
 def action_histories(rows: pd.DataFrame, segments: pd.DataFrame, *, cutoff: str = "started") -> list[np.ndarray]:
-    """Returns the action ids before each row's action, int64, oldest first, as many as there are.
+    """Returns all action ids before each row's action, int64 arrays of any length, oldest first.
 
     Args:
         rows (`pd.DataFrame`): `video_id`, `start_s` (of the action) and `observed_end_s` of N rows.
-        segments (`pd.DataFrame`): The segment table that histories are taken from; unlabelled segments are left out.
-        cutoff (`str`, *optional*, defaults to `"started"`): Which segments of the video count. `"started"`: those that
-            began before the observed window ended, which a perfect recognizer could have recognized by then. `"ended"`:
-            those that were over by then. `"segment_start"`: those that began before the action, `tau_a` ignored, which
-            includes the gap that anticipation is about (the reference's teacher appears to).
+        segments (`pd.DataFrame`): The segment table that histories are taken from; unlabeled segments are left out.
+        cutoff (`str`, *optional*, defaults to `"started"`): Which segments of the video to include. `"started"`: those
+            that began before the end of the observed window, which a perfect recognizer could have recognized by then.
+            `"ended"`: those that ended by then. `"segment_start"`: those that began before the action, ignoring
+            `tau_a`, which includes the anticipation gap itself (as the reference's teacher appears to).
 
     Raises:
-        ValueError: for another `cutoff`.
+        ValueError: If `cutoff` is none of these.
     """
     if cutoff not in CUTOFFS:
         raise ValueError(f"history_cutoff is '{cutoff}': give one of {CUTOFFS}.")
@@ -38,7 +38,7 @@ def _histories_in_video(rows: pd.DataFrame, segments: pd.DataFrame, cutoff: str)
         over = segments["end_s"].to_numpy() <= rows["observed_end_s"].to_numpy()[:, None]  # (rows, segments)
         over &= (
             segments["start_s"].to_numpy() < rows["start_s"].to_numpy()[:, None]
-        )  # not an action of no length itself
+        )  # excludes the action itself if its length is 0
         return [actions[mask] for mask in over]
     until = rows["observed_end_s"] if cutoff == "started" else rows["start_s"]
     counts = np.searchsorted(segments["start_s"].to_numpy(), until.to_numpy(), side="left")

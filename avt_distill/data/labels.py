@@ -1,4 +1,4 @@
-"""Label spaces: the actions of a benchmark, and the verb and noun of each."""
+"""Label spaces: the actions of a benchmark, with the verb and noun of each."""
 
 import hashlib
 import json
@@ -13,24 +13,25 @@ from ..runs.folder import read_json, write_json
 
 FORM = (
     'write {"actions": ["cut egg", ...], "verbs": [...], "nouns": [...], "action_to_verb_noun": [[0, 0], ...]}, names '
-    "in the order of their ids, the last three empty or null where there are none"
+    "in the order of their ids, the last three empty or null if unknown"
 )
-UNLABELLED = -100  # instead of an id, where nothing is known; what torch's cross entropy leaves out
+UNLABELLED = -100  # replaces an unknown id; the `ignore_index` of torch's cross entropy
 
 
 @dataclass(frozen=True)
 class LabelSpace:
     """Names of the A actions, V verbs and N nouns by id, and which verb and noun each action has.
 
-    Scores, soft labels and checkpoints that belong together share a label space, identified by its `content_hash`.
+    Matching scores, soft labels and checkpoints share a label space, identified by its `content_hash`.
 
     Args:
         actions (`tuple[str, ...]`): Action names, ids 0..A-1.
-        verbs, nouns (`tuple[str, ...]`, *optional*): Verb and noun names. Empty where a benchmark has none.
+        verbs, nouns (`tuple[str, ...]`, *optional*): Verb and noun names; empty if the benchmark has none.
         action_to_verb_noun (`tuple[tuple[int, int], ...]`, *optional*): `(verb id, noun id)` of each action.
 
     Raises:
-        ValueError: for no actions, blank or repeated names, and for a map that is not one in-range pair an action.
+        ValueError: If there are no actions, a name is blank or repeated, or the map does not hold one in-range pair per
+            action.
     """
 
     actions: tuple[str, ...]
@@ -64,12 +65,12 @@ class LabelSpace:
             if not (0 <= verb < len(self.verbs) and 0 <= noun < len(self.nouns)):
                 raise ValueError(
                     f"Action '{action}' has verb {verb} and noun {noun}, but there are {len(self.verbs)} verbs and "
-                    f"{len(self.nouns)} nouns."
+                    f"{len(self.nouns)} nouns: give ids in these ranges, counted from 0."
                 )
 
     @cached_property
     def content_hash(self) -> str:
-        """A short digest of names and maps: equal for equal label spaces, whatever file they came from."""
+        """A short digest of names and maps, equal for equal label spaces from any source."""
         content = json.dumps(asdict(self), sort_keys=True, ensure_ascii=False)
         return hashlib.sha256(content.encode()).hexdigest()[:16]
 
@@ -79,7 +80,7 @@ class LabelSpace:
         return None if self.action_to_verb_noun is None else np.array(self.action_to_verb_noun, dtype=np.int64)
 
     def to_config(self) -> dict:
-        """Returns the `AVTConfig` fields that describe these labels."""
+        """Returns the `AVTConfig` fields that describe these labels, `id2label` and so on."""
         return {
             "id2label": dict(enumerate(self.actions)),
             "verb_id2label": dict(enumerate(self.verbs)) or None,
@@ -93,16 +94,16 @@ class LabelSpace:
 
     @classmethod
     def load(cls, path: str | Path) -> "LabelSpace":
-        """Returns a label space that `save` wrote.
+        """Reads a label space written by `save`.
 
         Raises:
-            ValueError: for a file that is no JSON, or of another form, naming it.
+            ValueError: If the file is not JSON or has another format. The message names the file.
         """
         content = read_json(path)
         try:
             return cls(**_checked_form(content))
         except (TypeError, ValueError) as error:
-            raise ValueError(f"{path} is no label space ({str(error).rstrip('.')}): {FORM}.") from error
+            raise ValueError(f"{path} is not a label space ({str(error).rstrip('.')}): {FORM}.") from error
 
 
 def _checked_form(content) -> dict:
@@ -113,10 +114,10 @@ def _checked_form(content) -> dict:
     names = {kind: known[kind] or [] for kind in ("actions", "verbs", "nouns")}
     for kind, values in names.items():
         if not isinstance(values, list) or not all(isinstance(value, str) for value in values):
-            raise ValueError(f"'{kind}' is no list of names")
+            raise ValueError(f"'{kind}' is not a list of names")
     pairs = known["action_to_verb_noun"]
     if pairs is not None and not (isinstance(pairs, list) and all(map(_is_pair, pairs))):
-        raise ValueError("'action_to_verb_noun' is no list of pairs of ids")
+        raise ValueError("'action_to_verb_noun' is not a list of pairs of ids")
     return {**names, "action_to_verb_noun": pairs}
 
 

@@ -1,4 +1,4 @@
-"""From the name of a benchmark, or a folder, to its data set."""
+"""Loading a data set by the name of its benchmark, or from a folder."""
 
 import logging
 from dataclasses import fields
@@ -34,10 +34,19 @@ BUILDERS = {
 
 
 def anticipation_builder(name_or_path: str, **builder_kwargs) -> AnticipationBuilder:
-    """Returns the builder behind `load_anticipation_dataset`, for the same arguments.
+    """Returns the builder that `load_anticipation_dataset` uses.
 
     `builder.annotations.label_space` is the `LabelSpace`, `builder.dropped` the uids of each split's actions that start
     too early to be anticipated.
+
+    Args:
+        name_or_path, builder_kwargs: See `load_anticipation_dataset`.
+
+    Returns:
+        `AnticipationBuilder`: The builder of the data set.
+
+    Raises:
+        ValueError: If the name is unknown, or an option does not belong to the builder or is out of range.
     """
     if name_or_path not in BUILDERS:
         if not (Path(name_or_path) / "segments.csv").exists():
@@ -47,22 +56,28 @@ def anticipation_builder(name_or_path: str, **builder_kwargs) -> AnticipationBui
     builder_class = BUILDERS[name_or_path]
     options = [option.name for option in fields(builder_class.BUILDER_CONFIG_CLASS)]
     if unknown := sorted(set(builder_kwargs) - {*options, "config_name", "cache_dir", "hash"}):
-        raise ValueError(f"'{unknown[0]}' is no option of {builder_class.__name__}: give some of {sorted(options)}.")
+        raise ValueError(
+            f"'{unknown[0]}' is not an option of {builder_class.__name__}: give some of {sorted(options)}."
+        )
     return builder_class(**builder_kwargs)
 
 
 def load_anticipation_dataset(name_or_path: str, **builder_kwargs) -> datasets.DatasetDict:
-    """Returns the splits of a benchmark, or of one's own data: rows of anticipation, built once and then cached.
+    """Returns the splits of a benchmark or of user data: anticipation rows, built once and then cached.
 
     Args:
         name_or_path (`str`): `"epic_kitchens_55"`, `"epic_kitchens_100"`, `"egtea"`, `"fifty_salads"`, `"breakfast"`,
-            `"epic_tent"`, `"ego4d_lta"`, `"demo"` or `"csv"`, with `data_dir` among the options; or a folder with
-            `segments.csv`, which is short for the last.
-        builder_kwargs: `config_name`, `data_dir`, `videos`, `cache_dir`, and the options of `rows.RowOptions`.
+            `"epic_tent"`, `"ego4d_lta"`, `"demo"` or `"csv"`, with the option `data_dir`; or a folder with
+            `segments.csv`, which is short for `"csv"`.
+        builder_kwargs: `config_name`, `data_dir`, `videos`, `cache_dir`, and the options of `rows.RowOptions` and the
+            benchmark.
+
+    Returns:
+        `datasets.DatasetDict`: The rows of each split, with the columns of `rows.anticipation_rows` and `video`.
 
     Raises:
-        ValueError: for another name, and options out of range.
-        AnnotationError: where the annotations are inconsistent.
+        ValueError: If the name is unknown, or an option is out of range.
+        AnnotationError: If the annotations are inconsistent.
     """
     builder = anticipation_builder(name_or_path, **builder_kwargs)
     builder.download_and_prepare()
@@ -70,33 +85,33 @@ def load_anticipation_dataset(name_or_path: str, **builder_kwargs) -> datasets.D
 
 
 def dataset_builder(args) -> AnticipationBuilder:
-    """Returns the builder of the data set that a command's options name.
+    """Returns the builder of the data set that a command's options select.
 
     Args:
-        args: Has the fields of `DatasetArguments`.
+        args (`DatasetArguments`): The options.
 
     Raises:
-        ValueError: without a data set, and for options that it does not have.
+        ValueError: If no data set is given, or an option does not belong to it.
     """
     if args.dataset is None:
-        raise ValueError(f"dataset is not given: name a benchmark ({', '.join(BUILDERS)}) or a folder.")
+        raise ValueError(f"dataset is None: give the name of a benchmark ({', '.join(BUILDERS)}) or a folder.")
     options = mapping("dataset_options", args.dataset_options)
     if options:
-        logger.warning("dataset_options is deprecated: write its keys as options of their own, such as tau_a: 0.5.")
+        logger.warning("dataset_options is deprecated: write its keys as separate options, such as tau_a: 0.5.")
     names = {option.name for option in fields(DatasetArguments)} - {"dataset", "dataset_options"}
     given = {name: getattr(args, name) for name in names if getattr(args, name) is not None}
     return anticipation_builder(args.dataset, **{**options, **given})
 
 
 def choose_splits(args, builder: AnticipationBuilder):
-    """Sets `args.evaluation_split` where it is `None`, and refuses splits that the data set does not have.
+    """Sets `args.evaluation_split` if it is `None`, and checks that the data set has both splits.
 
     Args:
-        args: Has `train_split` and `evaluation_split`.
+        args: Options with `train_split` and `evaluation_split`.
         builder (`AnticipationBuilder`): The data set.
 
     Raises:
-        ValueError: for a split that the data set does not have.
+        ValueError: If the data set does not have a split.
     """
     splits = list(builder.annotations.splits)
     if args.evaluation_split is None:

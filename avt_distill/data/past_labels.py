@@ -1,4 +1,4 @@
-"""Labels of observed frames, for whole tables at once."""
+"""Labels of the observed frames of all rows of a table."""
 
 import numpy as np
 import pandas as pd
@@ -18,14 +18,15 @@ def label_frames(
 
     Args:
         video_ids (`np.ndarray` of shape `(N,)`): The video of each row.
-        frame_times (`np.ndarray` of shape `(N, T)`): Seconds from the first frame; NaN is not labelled.
-        segments (`pd.DataFrame`): A segment table; only segments of a row's video can label it.
-        protocol (`str`, *optional*, defaults to `"exact"`): `"exact"`: a segment labels `start_s <= t < end_s`; where
-            several do, the one whose centre is nearest. `"avt"`: `start_s <= t <= end_s`; where several do, the one
-            whose half-duration is nearest to `t` (datasets/base_video_dataset.py:721-762 leaves out the start: in
-            practice the longest wins). Ties go to the first in the table.
-        before_s (`np.ndarray` of shape `(N,)`, *optional*): Only segments that begin before this label a row: before
-            its action, of which a window that ends where it starts (`tau_a` 0) would otherwise show the label.
+        frame_times (`np.ndarray` of shape `(N, T)`): Seconds from the first frame; NaN gets -100.
+        segments (`pd.DataFrame`): A segment table. Only segments of a row's own video label it.
+        protocol (`str`, *optional*, defaults to `"exact"`): `"exact"`: a segment labels `start_s <= t < end_s`; if
+            several do, the one with the nearest center. `"avt"`: `start_s <= t <= end_s`; if several do, the one whose
+            half-duration is nearest to `t` (AVT's datasets/base_video_dataset.py:721-762 omits the start, so that in
+            practice the longest wins; the center would be natural). Ties go to the first in the table.
+        before_s (`np.ndarray` of shape `(N,)`, *optional*): Only segments that begin before this time label a row. Set
+            it to the start of the row's action: with `tau_a` 0, the last frame would otherwise carry the label to
+            predict.
     """
     labels = np.full(frame_times.shape, UNLABELLED, dtype=np.int64)
     rows_of_video = pd.Series(np.arange(len(video_ids))).groupby(np.asarray(video_ids, dtype=object)).indices

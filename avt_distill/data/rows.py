@@ -1,4 +1,4 @@
-"""From segments to anticipation rows: one row for each action that can be anticipated."""
+"""Conversion of segments to anticipation rows: one row for each action that can be anticipated."""
 
 import logging
 from collections.abc import Iterator
@@ -22,7 +22,7 @@ ROW_RULES = {**TIME_RULES, "num_future_actions": NUM_FUTURE_ACTIONS}
 
 @dataclass
 class RowOptions:
-    """How rows are made of segments.
+    """Options for converting segments to rows.
 
     Args:
         tau_a (`float`): Seconds between the end of the observed window and the start of the action.
@@ -30,9 +30,9 @@ class RowOptions:
         num_frames (`int`): Frames T sampled in the window.
         frame_rate (`float`): Frames sampled per second.
         protocol (`str`): `"exact"` or `"avt"`: see `modeling_avt.temporal_avt`.
-        source (`str`): `"video"` or `"features"`; what `frame_indices` number under `"avt"`.
+        source (`str`): `"video"` or `"features"`: what `frame_indices` count under protocol `"avt"`.
         history_cutoff (`str`): `"started"`, `"ended"` or `"segment_start"`: see `history.action_histories`.
-        num_future_actions (`int`): Actions Z that each row carries as its future: see `future.future_segments`. 0: rows
+        num_future_actions (`int`): Z, the number of next actions in each row: see `future.future_segments`. 0: rows
             have no such columns.
     """
 
@@ -51,7 +51,7 @@ class RowOptions:
 
 
 def can_be_anticipated(segments: pd.DataFrame, options: RowOptions) -> np.ndarray:
-    """Returns which actions have a window that ends at or after the first frame, bool `(N,)`; others make no rows."""
+    """Returns which actions have a window that ends at or after the first frame, bool `(N,)`; others have no row."""
     observed_end_s = segments["start_s"].to_numpy() - options.tau_a
     # The reference keeps windows that end at 1/30 s or later (drop_style "correct", base_video_dataset.py:105).
     return observed_end_s >= (0.0 if options.protocol == "exact" else 1 / 30)
@@ -68,9 +68,10 @@ def anticipation_rows(
 
     Args:
         segments (`pd.DataFrame`): The segment table of one split.
-        options (`RowOptions`): How to make rows.
+        options (`RowOptions`): Options of the rows.
         video_fps (`dict[str, float]`): Frames per second of each video.
-        history_segments (`pd.DataFrame`, *optional*): Where histories are taken from. Default: `segments`.
+        history_segments (`pd.DataFrame`, *optional*): The segment table from which histories are taken. Default:
+            `segments`.
 
     The rows have the columns `uid`, `video_id`, `start_s`, `end_s`, `observed_start_s`, `observed_end_s`,
     `frame_times`, `frame_indices`, `frame_mask`, `past_actions` (arrays of T), `action`, `verb`, `noun`, `history`,
@@ -81,7 +82,8 @@ def anticipation_rows(
     logger.info("%d of %d actions start too early to be anticipated and are left out.", (~kept).sum(), len(segments))
     if not kept.any():
         raise AnnotationError(
-            f"None of the {len(segments)} actions can be anticipated with tau_a={options.tau_a}: all start too early."
+            f"None of the {len(segments)} actions can be anticipated with tau_a={options.tau_a}: all start too early, "
+            "so give a smaller tau_a."
         )
     rows = segments[kept].reset_index(drop=True)
     rows["observed_start_s"], rows["observed_end_s"] = observed_window(rows["start_s"], options.tau_a, options.tau_o)
@@ -107,7 +109,10 @@ def _sample_all(rows: pd.DataFrame, options: RowOptions, video_fps: dict[str, fl
     """Yields the times, masks and indices of `sample_frames` for all rows, `(N, T)` each."""
     unknown = sorted(set(rows["video_id"]) - set(video_fps))
     if unknown:
-        raise AnnotationError(f"The frame rate of {len(unknown)} videos is not known, '{unknown[0]}' first.")
+        raise AnnotationError(
+            f"The frame rate of {len(unknown)} videos is not known, '{unknown[0]}' first: set "
+            "video_fps, or complete the benchmark's table of videos."
+        )
     sampling = (options.frame_rate, options.num_frames, options.protocol, options.source)
     windows = zip(rows["observed_start_s"], rows["observed_end_s"], rows["video_id"].map(video_fps), strict=True)
     sampled = [sample_frames(*window, *sampling) for window in windows]

@@ -1,7 +1,7 @@
-"""Annotated segments: one table form for every benchmark, checked where it is read.
+"""Annotated segments: a common table for all benchmarks, checked when it is read.
 
-A segment table is a pandas DataFrame with one row a segment and the columns `uid` (str), `video_id` (str), `start_s`,
-`end_s` (float, seconds from the first frame), `action`, `verb`, `noun` (int, -100 where unlabelled), `narration` (str).
+A segment table is a pandas DataFrame with one row per segment and the columns `uid` (str), `video_id` (str), `start_s`,
+`end_s` (float, seconds from the first frame), `action`, `verb`, `noun` (int, -100 where unlabeled), `narration` (str).
 """
 
 import csv
@@ -31,48 +31,48 @@ LINE = "line"  # name of the index of what `read_csv` returns: each row's line i
 
 
 class AnnotationError(ValueError):
-    """Inconsistent annotations; the message names file, row and what is accepted."""
+    """Raised for inconsistent annotations. The message names file, row and what is accepted."""
 
 
 def read_csv(path: str | Path, *columns: str, header: int | None = 0) -> pd.DataFrame:
-    """Returns a CSV file as text columns, without blanks around the values; the index, `line`, is the line in the file.
+    """Reads a CSV file as stripped text columns. The index, `line`, is the line number in the file.
 
     Args:
-        path (`str` or `Path`): The file, compressed where its name ends in `.gz`.
-        columns (`str`): Columns that must be there.
+        path (`str` or `Path`): The file, compressed if its name ends in `.gz`.
+        columns (`str`): Required columns.
         header (`int`, *optional*, defaults to 0): The line of the column names, 0; `None`: the file has none.
 
     Raises:
-        AnnotationError: for a file that is missing, empty, not UTF-8 or not a table, for a line with more or fewer
-            fields than the first, and for a column that is missing or duplicated.
+        AnnotationError: If the file is missing, empty, not UTF-8 or not a table; if a line has more or fewer fields
+            than the first; or if a column is missing or duplicated.
     """
     try:
         numbered = list(_csv_lines(path))
     except csv.Error as error:
         raise AnnotationError(f"{path} cannot be read as CSV ({error}): correct it.") from error
     if not numbered:
-        raise AnnotationError(f"{path} cannot be read as CSV: it is empty.")
+        raise AnnotationError(f"{path} cannot be read as CSV: it is empty. Give the file as published.")
     first = numbered[0][1]
     for line, fields in numbered:
         if len(fields) != len(first):
             raise AnnotationError(
-                f"{path}, line {line} has {len(fields)} fields, where the first line has {len(first)}: remove commas "
-                "at its end, put values that hold commas in quotes, or fill in what is missing."
+                f"{path}, line {line} has {len(fields)} fields, but the first line has {len(first)}: remove trailing "
+                "commas, quote values that contain commas, or fill in missing values."
             )
     names: list = list(range(len(first))) if header is None else _column_names(path, first)
     lines, rows = zip(*numbered[header is not None :], strict=True) if numbered[header is not None :] else ((), ())
     missing = [name for name in columns if name not in names]
     if missing:
-        raise AnnotationError(f"{path} has the columns {names} and lacks {missing}: add them, or give the right file.")
+        raise AnnotationError(f"{path} has the columns {names} and lacks {missing}: add these, or give the right file.")
     return pd.DataFrame(list(rows), columns=names, index=pd.Index(lines, name=LINE), dtype=str)
 
 
 @contextmanager
 def _open_annotations(path: str | Path) -> Iterator[TextIO]:
-    """Opens a text file, compressed or not; raises `AnnotationError` where it cannot be read, within the block too."""
+    """Opens a text file, compressed or not; raises `AnnotationError` if it cannot be read, within the block too."""
     try:
         with gzip.open(path) if str(path).endswith(".gz") else open(path, "rb") as stored:
-            # Spreadsheets begin files with a byte order mark.
+            # "utf-8-sig" removes the byte order mark that spreadsheets write.
             yield io.TextIOWrapper(cast(BinaryIO, stored), encoding="utf-8-sig", newline="")
     except (gzip.BadGzipFile, zlib.error, EOFError) as error:
         raise AnnotationError(f"{path} is damaged or incomplete ({error}): download it again.") from error
@@ -84,10 +84,10 @@ def _open_annotations(path: str | Path) -> Iterator[TextIO]:
 
 
 def read_annotation_json(path: str | Path) -> Any:
-    """Returns what a JSON file holds, compressed where its name ends in `.gz`.
+    """Returns the content of a JSON file, which is compressed if its name ends in `.gz`.
 
     Raises:
-        AnnotationError: for a file that is missing, damaged or not JSON.
+        AnnotationError: If the file is missing, damaged or not JSON.
     """
     with _open_annotations(path) as file:
         text = file.read()
@@ -98,12 +98,12 @@ def read_annotation_json(path: str | Path) -> Any:
 
 
 def first_existing(folder: Path, *names: str) -> Path | None:
-    """Returns the first of several files that a folder has, or `None`."""
+    """Returns the path of the first of several names that exists in a folder, or `None`."""
     return next((folder / name for name in names if (folder / name).exists()), None)
 
 
 def frame_seconds(frames: pd.Series, fps: float) -> pd.Series:
-    """Returns frame numbers, which may be text, in seconds; NaN where they are none, which `segment_table` refuses."""
+    """Converts frame numbers, which may be text, to seconds; invalid ones become NaN, which `segment_table` refuses."""
     return pd.Series(np.asarray(pd.to_numeric(frames, errors="coerce"), dtype=float) / fps, index=frames.index)
 
 
@@ -111,7 +111,7 @@ def train_and_test(source: str | Path, segments: pd.DataFrame, test_videos: Iter
     """Returns the segment tables of `"train"` and `"test"`, divided by video.
 
     Raises:
-        AnnotationError: where one of them has no segments.
+        AnnotationError: If one of them has no segments.
     """
     is_test = segments["video_id"].isin(list(test_videos))
     splits = {"train": segments.loc[~is_test], "test": segments.loc[is_test]}
@@ -141,7 +141,7 @@ def _csv_lines(path: str | Path) -> Iterator[tuple[int, list[str]]]:
 
 
 def _column_names(path: str | Path, names: list[str]) -> list[str]:
-    """Returns the names of columns; one that has none, such as that of row numbers, is called by its place."""
+    """Returns the column names; a column without a name, such as row numbers, is named by its position."""
     repeated = sorted(name for name, count in Counter(names).items() if name and count > 1)
     if repeated:
         raise AnnotationError(f"{path} names the column '{repeated[0]}' twice: rename or remove one.")
@@ -149,30 +149,31 @@ def _column_names(path: str | Path, names: list[str]) -> list[str]:
 
 
 def check_spellings(path: str | Path, table: pd.DataFrame, columns: Iterable[str]):
-    """Refuses names of one column that look the same and are written in different Unicode characters.
+    """Raises `AnnotationError` if names in a column look the same but consist of different Unicode characters.
 
     Args:
         path (`str` or `Path`): The file that the table was read from, for messages.
         table (`pd.DataFrame`): See `read_csv`.
-        columns (`Iterable[str]`): Which columns hold names; those that the table lacks are left out.
+        columns (`Iterable[str]`): The columns that hold names; missing ones are ignored.
 
     Raises:
-        AnnotationError: for two spellings of one name, such as with "é" as one character and as two.
+        AnnotationError: If one name is spelled in two ways, such as with "é" as one character and as two.
     """
     for column in [name for name in columns if name in table]:
         first_of = table[column].drop_duplicates()
-        seen: dict[str, tuple] = {}
+        first_lines: dict[str, tuple] = {}
         for line, name in first_of[~first_of.map(str.isascii)].items():
-            earlier_line, earlier = seen.setdefault(unicodedata.normalize("NFC", name), (line, name))
+            earlier_line, earlier = first_lines.setdefault(unicodedata.normalize("NFC", name), (line, name))
             if earlier != name:
                 raise AnnotationError(
-                    f"{path}, line {line}: the {column} '{name}' looks like the one of line {earlier_line}, but is "
-                    "written in other Unicode characters (NFC and NFD): write both alike, otherwise they are two."
+                    f"{path}, line {line}: the {column} '{name}' looks like the one in line {earlier_line}, but "
+                    "consists of other Unicode characters (NFC and NFD): spell both alike, otherwise they count as "
+                    "two names."
                 )
 
 
 def segment_table(source: str | Path, label_space: LabelSpace, **columns) -> pd.DataFrame:
-    """Returns a checked segment table.
+    """Builds a segment table from columns and checks it.
 
     Args:
         source (`str` or `Path`): Where the annotations come from, for messages.
@@ -180,11 +181,11 @@ def segment_table(source: str | Path, label_space: LabelSpace, **columns) -> pd.
         columns: The columns of `SEGMENT_COLUMNS` as sequences; `verb` and `noun` default to those of the action,
             `narration` to the action's name. Messages name the lines of columns that `read_csv` returned.
 
-    Segments of one video may overlap; how many do is logged.
+    Segments of one video may overlap; the number of overlapping ones is logged.
 
     Raises:
-        AnnotationError: for blank or repeated uids, blank video ids, ids outside the label space, times that are not
-            finite, and segments that end before they start.
+        AnnotationError: If a uid is blank or repeated, a video id is blank, an id is outside the label space, a time is
+            not finite, or a segment ends before it starts.
     """
     lines = _lines(columns.values())
     table = pd.DataFrame({name: np.asarray(values) for name, values in columns.items()})
@@ -203,7 +204,7 @@ def segment_table(source: str | Path, label_space: LabelSpace, **columns) -> pd.
 
 
 def _lines(columns: Iterable) -> pd.Index | None:
-    """Returns each row's line in the file, where the columns come from `read_csv`."""
+    """Returns each row's line number in the file if the columns come from `read_csv`, else `None`."""
     indexes = (values.index for values in columns if isinstance(values, pd.Series) and values.index.name == LINE)
     return next(indexes, None)
 
@@ -221,7 +222,7 @@ def _numbers(source, lines: pd.Index | None, table: pd.DataFrame, name: str, *, 
 
 def _check(source, lines: pd.Index | None, table: pd.DataFrame, label_space: LabelSpace):
     if table.empty:
-        raise AnnotationError(f"{source} holds no segments.")
+        raise AnnotationError(f"{source} holds no segments: give a file with at least one.")
     refusals = [
         (_is_blank(table["video_id"]), "segment {number} has no video_id: name the video of each."),
         (_is_blank(table["uid"]), "segment {number} has no uid: name each, or leave out the column uid."),

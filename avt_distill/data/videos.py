@@ -17,15 +17,16 @@ VIDEO_SUFFIXES = {
 
 
 def find_videos(sources: Sequence[str | Path], *, pictures: bool = False) -> dict[str, Path]:
-    """Returns video files by video id, the file's name without its suffix, in order of the ids.
+    """Returns video files by video id (the file name without its suffix), in order of the ids.
 
     Args:
-        sources (`Sequence[str | Path]`): Video files, folders (searched with their subfolders), and `.txt` files that
-            name one video a line, relative to themselves.
-        pictures (`bool`, *optional*, defaults to `False`): Folders of numbered pictures are videos too, by their names.
+        sources (`Sequence[str | Path]`): Video files, folders (searched recursively), and `.txt` files with one path
+            per line, relative to the `.txt` file.
+        pictures (`bool`, *optional*, defaults to `False`): Whether to treat folders of numbered pictures as videos with
+            the folder's name.
 
     Raises:
-        ValueError: for a file that does not exist, for two of one name, and where there is no video at all.
+        ValueError: If a file does not exist, two files have one name, or there is no video at all.
     """
     videos = {}
     for path in [path for source in sources for path in _expand(Path(source), pictures)]:
@@ -33,21 +34,21 @@ def find_videos(sources: Sequence[str | Path], *, pictures: bool = False) -> dic
             raise ValueError(f"The video {path} does not exist: correct the path.")
         earlier = videos.setdefault(file_name(path.name if path.is_dir() else path.stem), path)
         if earlier.resolve() != path.resolve():
-            raise ValueError(f"{earlier} and {path} have one name, and would be one video: rename one.")
+            raise ValueError(f"{earlier} and {path} have the same video id: rename one.")
     if not videos:
         raise ValueError(
-            f"There is no video in {', '.join(map(str, sources))}: known are {sorted(VIDEO_SUFFIXES)}. Folders "
-            "of numbered pictures are videos where their rate is given: video_fps, or --picture_fps."
+            f"There is no video in {', '.join(map(str, sources))}: supported suffixes are {sorted(VIDEO_SUFFIXES)}. "
+            "Folders of numbered pictures are videos if their rate is given: video_fps, or --picture_fps."
         )
     return dict(sorted(videos.items()))
 
 
 def videos_with_rate(sources: Sequence[str | Path], picture_fps: float | None) -> dict[str, str]:
-    """Returns what `read_frames` takes for each video of `find_videos`: files, and folders of pictures at this rate.
+    """Returns the videos of `find_videos` in the form that `read_frames` accepts, with the rate of folders of pictures.
 
     Args:
         sources (`Sequence[str | Path]`): See `find_videos`.
-        picture_fps (`float`, *optional*): Pictures per second; without it, folders of pictures are no videos.
+        picture_fps (`float`, *optional*): Pictures per second. Without it, folders of pictures are ignored.
     """
     found = find_videos(sources, pictures=picture_fps is not None)
     return {
@@ -67,5 +68,5 @@ def _expand(source: Path, pictures: bool) -> list[Path]:
 
 
 def _is_video(path: Path) -> bool:
-    # On foreign file systems, macOS keeps a file's attributes in "._<name>" beside it.
+    # On foreign file systems, macOS stores a file's attributes in a second file "._<name>".
     return path.suffix.lower() in VIDEO_SUFFIXES and not path.name.startswith("._")

@@ -1,1 +1,1 @@
-"""Scores of a model on a split: kept, measured, compared, submitted."""
+"""Scores of models on a split: storage, metrics, comparisons, calibration and challenge submissions."""

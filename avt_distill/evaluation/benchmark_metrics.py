@@ -1,4 +1,4 @@
-"""Metrics of a score table by its benchmark's own rules, and tables of them to read."""
+"""Metrics of a score table by its benchmark's own rules, and text tables of them."""
 
 from collections.abc import Mapping
 from typing import TYPE_CHECKING
@@ -15,12 +15,13 @@ if TYPE_CHECKING:
 def benchmark_metrics(
     table: ScoreTable, annotations: "Annotations", *, verbs_and_nouns: bool = False
 ) -> dict[str, float]:
-    """Returns `metrics.anticipation_metrics`, with many-shot ones where the benchmark says which actions these are.
+    """Returns `metrics.anticipation_metrics`, with many-shot metrics if the benchmark defines many-shot actions.
 
     Args:
         table (`ScoreTable`): Scores and labels of a split.
-        annotations (`Annotations`): Of the benchmark.
-        verbs_and_nouns (`bool`, *optional*): Also measure their marginal probabilities, where the benchmark has both.
+        annotations (`Annotations`): The benchmark's annotations.
+        verbs_and_nouns (`bool`, *optional*): Whether to also measure marginal probabilities of verbs and nouns, if the
+            benchmark has both.
     """
     many_shot, space = annotations.many_shot, annotations.label_space
     if many_shot is not None:  # EPIC-Kitchens-55's own list, which published numbers are measured on
@@ -30,7 +31,7 @@ def benchmark_metrics(
 
 
 def models_table(results: Mapping[str, Mapping[str, float]]) -> str:
-    """Returns several models' metrics as text: a line for each model, a column for each metric of actions."""
+    """Returns several models' action metrics as a text table with one line per model."""
     table = pd.DataFrame(results).filter(regex="^action_", axis=0).T
     table.columns = table.columns.str.removeprefix("action_").str.replace("_", " ")
     return table.to_string(float_format="%.2f", na_rep="-")

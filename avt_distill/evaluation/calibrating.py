@@ -1,4 +1,4 @@
-"""Calibration of a checkpoint's answers: fitted on held-out videos, measured on others."""
+"""Calibration of a checkpoint's answers, fitted on held-out videos and measured on others."""
 
 from collections.abc import Mapping, Sequence
 
@@ -21,17 +21,17 @@ def fitted_calibration(
     temperature: float | None = None,
     error_rate: float | None = None,
 ) -> dict:
-    """Returns the fields of `modeling_avt.calibration_avt.Calibration`, fitted on rows that no model learned from.
+    """Returns the fields of `modeling_avt.calibration_avt.Calibration`, fitted on rows that no model was trained on.
 
-    The temperature, and the two weights of a pool, are fitted on the same rows as the threshold, and the student that
-    answers in the end has learned from all of their videos: the threshold's guarantee counts neither.
+    The guarantee of the threshold ignores two things: the temperature and the weights of a pool are fitted on the same
+    rows as the threshold, and the final student is trained on all of their videos.
 
     Args:
         log_probs (`np.ndarray` of shape `(N, A)`): Scores of held-out rows.
         labels (`np.ndarray` of shape `(N,)`): Action ids.
-        videos (sequence of `str`): What each row is of: a video, or all videos of one performance.
-        temperature (`float`, *optional*): Default: fitted. Of a pool whose weights have the least log loss on these
-            rows it is 1.
+        videos (sequence of `str`): The video, or performance, of each row.
+        temperature (`float`, *optional*): The temperature. Default: fitted. Pass 1 for a pool whose weights minimize
+            the log loss on these rows.
         error_rate (`float`, *optional*): Share of the answers that may be wrong: see `metrics.conformal_threshold`.
             `None`: answers are never withheld.
     """
@@ -47,18 +47,18 @@ def fitted_calibration(
 def measured_calibration(
     of_seeds: Sequence[np.ndarray], labels: np.ndarray, videos: Sequence[str], calibrations: Sequence[dict]
 ) -> dict:
-    """Returns what calibration does on the rows of an evaluation split, means over seeds.
+    """Returns metrics before and after calibration on the rows of an evaluation split, averaged over seeds.
 
     Args:
         of_seeds (sequence of S `np.ndarray` of shape `(M, A)`): Log probabilities, before calibration.
         labels (`np.ndarray` of shape `(M,)`): Action ids.
-        videos (sequence of M `str`): As in `fitted_calibration`; intervals are over them.
-        calibrations (sequence of M `dict`): Of each row: rows of several folds have been calibrated apart.
+        videos (sequence of M `str`): As in `fitted_calibration`; intervals resample them.
+        calibrations (sequence of M `dict`): The calibration of each row, since folds are calibrated separately.
 
     Returns:
         `dict`: `before` and `after`, `metrics.calibration_metrics` each; and with an `error_rate` also `coverage`, the
         share of rows that are answered, `error`, the share of these that are wrong, and `low` and `high`, its interval
-        of 95 %; in percent. `error` and its interval are `None` where nothing is answered.
+        of 95 %; in percent. `error` and its interval are `None` if nothing is answered.
     """
     temperatures = np.array([calibration["temperature"] for calibration in calibrations])
     after = [scipy.special.log_softmax(log_probs / temperatures[:, None], axis=1) for log_probs in of_seeds]
@@ -92,7 +92,7 @@ def calibration_table(calibration: Mapping[str, dict]) -> str:
 
 
 def _outcomes(log_probs: np.ndarray, labels: np.ndarray, thresholds: np.ndarray) -> np.ndarray:
-    """Returns 1 for each row that is answered wrongly, 0 if rightly, and -1 if it is not answered."""
+    """Returns 1 for each row with a wrong answer, 0 for a right one, and -1 for a withheld one."""
     wrong = (label_ranks(log_probs, labels) >= 1).astype(np.float64)
     return np.where(np.exp(log_probs).max(1) >= thresholds, wrong, -1.0)
 

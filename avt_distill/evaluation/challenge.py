@@ -1,17 +1,17 @@
-"""Submissions to the EPIC-Kitchens action anticipation challenges: built from scores, and checked.
+"""Submissions to the EPIC-Kitchens action anticipation challenges: building them from scores, and checking them.
 
 Both formats are one JSON object: `version`, `challenge`, and `results`, which holds for each segment the scores of
-every verb, of every noun, and of 100 actions named `"verb,noun"`. What is known of them, and from where:
+every verb, of every noun, and of 100 actions named `"verb,noun"`. Sources of the formats:
 
 - EPIC-Kitchens-100 (`"ek100"`): version `"0.2"`, supervision levels `sls_pt`, `sls_tl`, `sls_td` from 0 to 5, results
-  by narration id. `check_submission` applies the rules of the organisers' own evaluation program
+  by narration id. `check_submission` applies the rules of the organizers' own evaluation program
   (epic-kitchens/C3-Action-Anticipation, evaluate_anticipation_json_ek100.py): 97 verbs, 300 nouns, exactly 100 actions,
-  and every segment of the split, those that nothing can be observed before included.
-- EPIC-Kitchens-55 (`"ek55"`): version `"0.1"`, results by uid, a whole number without leading zeros. No validator of it
-  is published; the format is what the authors of the baseline write (fpv-iplab/rulstm, RULSTM/utils.py,
-  predictions_to_json), whose supervision levels are optional here because the challenge is older than they are.
+  and every segment of the split, including those before which nothing can be observed.
+- EPIC-Kitchens-55 (`"ek55"`): version `"0.1"`, results by uid, a whole number without leading zeros. No validator is
+  published; the format is what the authors' baseline writes (fpv-iplab/rulstm, RULSTM/utils.py,
+  predictions_to_json), whose supervision levels are optional here because they were introduced after the challenge.
 
-Of the supervision levels' meaning see epic-kitchens/SLS. By its table, knowledge of the classes' relations from other
+See epic-kitchens/SLS for the supervision levels. By its table, knowledge of relations between classes from other
 corpora, such as a teacher trained on recipes, is level 5 of `sls_tl`.
 """
 
@@ -32,7 +32,7 @@ SLS_FIELDS = ("sls_pt", "sls_tl", "sls_td")
 
 @dataclass(frozen=True)
 class ChallengeFormat:
-    """What one benchmark's submissions look like."""
+    """The format of one benchmark's submissions."""
 
     version: str
     num_verbs: int
@@ -63,21 +63,22 @@ def build_submission(
         challenge (`str`): `"ek55"` or `"ek100"`.
         uids (`Sequence[str]`): Narration id (EPIC-Kitchens-100) or uid (55) of each row.
         scores (`np.ndarray` of shape `(N, A)`): Logits of the actions. The 100 best are submitted, as probabilities.
-        label_space (`LabelSpace`): The benchmark's, all verbs and nouns included.
+        label_space (`LabelSpace`): The benchmark's label space, with all verbs and nouns.
         sls (`Sequence[int]`, *optional*): Pre-training, training-label and training-data levels, 0..5 each.
         verb_scores, noun_scores (`np.ndarray` of shape `(N, V)` and `(N, number of nouns)`, *optional*): Submitted
             instead of the marginal probabilities of `scores`.
         dropped_uids (`Sequence[str]`, *optional*): Segments without scores, since nothing can be observed before them.
-            The challenge wants them all the same; every score of theirs is 0, as in RULSTM (RULSTM/main.py).
+            The challenge requires them nevertheless; all of their scores are 0, as in RULSTM (RULSTM/main.py).
 
     Raises:
-        ValueError: for a label space of another size than the benchmark's, and where `check_submission` does.
+        ValueError: If the label space has another size than the benchmark's, or `check_submission` refuses the result.
     """
     form = _format(challenge)
     if (len(label_space.verbs), len(label_space.nouns)) != (form.num_verbs, form.num_nouns):
         raise ValueError(
             f"label_space has {len(label_space.verbs)} verbs and {len(label_space.nouns)} nouns: the submission to "
-            f"{challenge} needs {form.num_verbs} and {form.num_nouns}, those without an action included."
+            f"{challenge} needs {form.num_verbs} and {form.num_nouns}: give the official lists, including names "
+            "without an action."
         )
     marginals = marginal_scores(scores, label_space)
     verb_scores = marginals[0] if verb_scores is None else np.asarray(verb_scores)
@@ -85,7 +86,7 @@ def build_submission(
     if not len(uids) == len(marginals[0]) == len(verb_scores) == len(noun_scores):
         raise ValueError(
             f"There are {len(uids)} uids for scores of {len(marginals[0])} actions', {len(verb_scores)} verbs' and "
-            f"{len(noun_scores)} nouns' rows: give as many of each."
+            f"{len(noun_scores)} nouns' rows: give equal numbers."
         )
     keys = [_key(challenge, uid) for uid in [*uids, *dropped_uids]]
     if len(set(keys)) < len(keys):
@@ -147,12 +148,12 @@ def _key(challenge: str, uid: str) -> str:
     if challenge == "ek100":
         return str(uid)
     if not str(uid).isdecimal():
-        raise ValueError(f"The uid '{uid}' is not a whole number, as those of EPIC-Kitchens-55 are.")
+        raise ValueError(f"The uid '{uid}' is not a whole number, as in EPIC-Kitchens-55: give its uids.")
     return str(int(uid))
 
 
 def _entry(verbs: np.ndarray, nouns: np.ndarray, actions: np.ndarray, pairs: np.ndarray) -> dict:
-    """Returns the scores of one segment; among tied actions those of lower id come first."""
+    """Returns the scores of one segment; ties between actions are broken by lower id."""
     best = np.argsort(-actions, kind="stable")[:NUM_ACTION_SCORES].tolist()
     return {
         "verb": {str(verb): float(score) for verb, score in enumerate(verbs)},
@@ -172,7 +173,7 @@ def _check_sls(submission: Mapping, form: ChallengeFormat):
 
 
 def _check_entry(uid: str, entry: Mapping, verbs: set[str], nouns: set[str]):
-    """Raises unless one segment has a number for every verb and noun, and for 100 actions."""
+    """Raises `ValueError` unless a segment has a number for every verb and noun, and for exactly 100 actions."""
     for kind, expected in (("verb", verbs), ("noun", nouns)):
         if set(entry.get(kind, ())) != expected:
             raise ValueError(

@@ -1,4 +1,4 @@
-"""Baseline against candidate on the same rows: metrics, intervals and p-values, from score tables."""
+"""Comparison of a baseline and a candidate on the same rows: metrics, intervals and p-values from score tables."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict
@@ -40,29 +40,31 @@ def compare_tables(
     seed: int = 0,
     by_video: bool = False,
 ) -> list[dict]:
-    """Returns one comparison a measure, top-k accuracy and class-mean top-k recall, in percent.
+    """Returns one comparison per measure: top-k accuracy and class-mean top-k recall, in percent.
 
-    Over rows: a paired bootstrap, of hits averaged over the seeds where there are several; for a single pair McNemar's
-    exact test of the top-k hits too. Over seeds, at least two: a Student-t interval and a sign-flip test of the
+    Over rows: a paired bootstrap of hits, averaged over the seeds if there are several; for a single pair also
+    McNemar's exact test of the top-k hits. Over seeds, at least two: a Student-t interval and a sign-flip test of
+    the
     differences, the first baseline against the first candidate and so on.
 
     Args:
-        baseline, candidate (sequence of `ScoreTable`): One table a seed, of the same rows.
-        label_space (`LabelSpace`, *optional*): Of the scores; adds verbs and nouns.
+        baseline, candidate (sequence of `ScoreTable`): One table per seed, all of the same rows.
+        label_space (`LabelSpace`, *optional*): The label space of the scores; adds verbs and nouns.
         ks (sequence of `int`, *optional*, defaults to `(1, 5)`): The k of top-k.
-        num_resamples (`int`, *optional*, defaults to 10000): Of bootstrap and sign flips.
-        confidence (`float`, *optional*, defaults to 0.95): Of the intervals.
-        seed (`int`, *optional*, defaults to 0): Of the resamples.
-        by_video (`bool`, *optional*): Resample whole videos instead of rows, all cameras of one performance together:
-            rows of one video are not independent. McNemar's test, which counts single rows, is left out.
+        num_resamples (`int`, *optional*, defaults to 10000): Number of resamples of bootstrap and sign flips.
+        confidence (`float`, *optional*, defaults to 0.95): Confidence of the intervals.
+        seed (`int`, *optional*, defaults to 0): Seed of the resamples.
+        by_video (`bool`, *optional*, defaults to `False`): Whether to resample whole videos instead of rows, with all
+            cameras of one performance together, since rows of one video are not independent. McNemar's test, which
+            counts single rows, is then omitted.
 
     Returns:
-        `list[dict]`: `measure`, the fields of `PairedBootstrap`, and where they apply `mcnemar`, `seeds`,
+        `list[dict]`: `measure`, the fields of `PairedBootstrap` and, where applicable, `mcnemar`, `seeds`,
         `baseline_by_seed` and `candidate_by_seed`.
 
     Raises:
-        ValueError: for other numbers of baselines than of candidates, tables of different rows, a k below 1, a seed
-            below 0, and with `by_video` for a first baseline without videos.
+        ValueError: If the numbers of baselines and candidates differ, the tables have different rows, a k is below 1,
+            the seed is below 0, or `by_video` is set and the first baseline has no videos.
     """
     if not ks or min(ks) < 1:
         raise ValueError(f"ks is {tuple(ks)}: give at least one positive number.")
@@ -88,18 +90,19 @@ def compare_calibration(
 ) -> list[dict]:
     """Returns one comparison for each of log loss in nats, Brier score, and expected calibration error in percent.
 
-    They are of the actions' probabilities, and lower is better. Over rows: a paired bootstrap, of the average over the
-    seeds where there are several. Over seeds, at least two: as `compare_tables`.
+    They are computed from the probabilities of actions; lower is better. Over rows: a paired bootstrap of the average
+    over the seeds. Over seeds, at least two: as `compare_tables`.
 
     Args:
-        baseline, candidate (sequence of `ScoreTable`): One table a seed, of the same rows; their scores are logits.
+        baseline, candidate (sequence of `ScoreTable`): One table per seed, all of the same rows; their scores are
+            logits.
         num_resamples, confidence, seed, by_video: As for `compare_tables`.
 
     Returns:
         `list[dict]`: As `compare_tables`, without `mcnemar`.
 
     Raises:
-        ValueError: as `compare_tables`.
+        ValueError: See `compare_tables`.
     """
     tables = _aligned(baseline, candidate, seed)
     labels = tables[0].labels
@@ -125,17 +128,20 @@ def compare_calibration(
 
 
 def pool_rows(tables: Sequence[ScoreTable]) -> list[ScoreTable]:
-    """Returns one table for each `seed` in the metadata, of all its tables' rows: the folds of a cross-validation.
+    """Concatenates the tables of each `seed` in the metadata, such as the folds of a cross-validation.
 
-    Seeds come in the order of their numbers. What the tables of a seed do not agree in is left out of its metadata.
+    The result is ordered by seed. Metadata on which the tables of a seed disagree are dropped.
 
     Raises:
-        ValueError: for tables without a seed, and rows that come twice.
+        ValueError: If a table has no seed, or a row occurs twice.
     """
     by_seed: dict[int, list[ScoreTable]] = {}
     for table in tables:
         if "seed" not in table.metadata:
-            raise ValueError("A score table has no seed in its metadata, so its folds cannot be pooled.")
+            raise ValueError(
+                "A score table has no seed in its metadata, so folds cannot be pooled: give tables written by "
+                "avt-distill distill or fit_reader."
+            )
         by_seed.setdefault(int(table.metadata["seed"]), []).append(table)
     pooled = []
     for _, members in sorted(by_seed.items()):
@@ -161,12 +167,13 @@ def _pooled_videos(tables: Sequence[ScoreTable]) -> list[str] | None:
 def comparison_text(
     rows: Sequence[dict], num_rows: int, *, confidence: float = 0.95, num_videos: int | None = None
 ) -> str:
-    """Returns the result of `compare_tables` as a table, one line a measure.
+    """Returns the result of `compare_tables` as a text table, one line per measure.
 
     Args:
         rows (sequence of `dict`): The comparisons.
-        num_rows (`int`), confidence (`float`, *optional*, defaults to 0.95): What they are of.
-        num_videos (`int`, *optional*): Of how many videos the rows are, where whole videos were resampled.
+        num_rows (`int`): Number of rows that were compared.
+        confidence (`float`, *optional*, defaults to 0.95): Confidence of the intervals.
+        num_videos (`int`, *optional*): Number of videos, if whole videos were resampled.
     """
     num_seeds = len(rows[0].get("baseline_by_seed", [None]))
     pairs = f"{num_seeds} seeds" if num_seeds > 1 else "1 pair of files"
@@ -176,14 +183,14 @@ def comparison_text(
 
 
 def calibration_text(rows: Sequence[dict], *, over: str = "rows") -> str:
-    """Returns the result of `compare_calibration` as a table, one line a measure; `over`: what was resampled."""
+    """Returns the result of `compare_calibration` as a text table, one line per measure; `over`: what was resampled."""
     return f"Probabilities, lower is better; log loss in nats, calibration error in %\n{_table(rows, 3, over)}"
 
 
 def _aligned(baseline: Sequence[ScoreTable], candidate: Sequence[ScoreTable], seed: int) -> list[ScoreTable]:
-    """Returns the tables of both, rows in the order of the first; refuses other numbers of one than of the other."""
+    """Returns the tables of both, rows in the order of the first; raises `ValueError` if their numbers differ."""
     if len(baseline) != len(candidate) or not baseline:
-        raise ValueError(f"There are {len(baseline)} baselines and {len(candidate)} candidates: give as many of each.")
+        raise ValueError(f"There are {len(baseline)} baselines and {len(candidate)} candidates: give equal numbers.")
     if seed < 0:
         raise ValueError(f"seed is {seed}: give 0 or a positive number.")
     first, *others = [*baseline, *candidate]
@@ -234,12 +241,12 @@ def _compare(
 
 
 def _in_units(result: dict[str, float], unit: float) -> dict[str, float]:
-    """Returns the result of a bootstrap multiplied by `unit`, but for its p-value."""
+    """Returns the result of a bootstrap multiplied by `unit`, except for its p-value."""
     return {key: value if key == "p_value" else unit * value for key, value in result.items()}
 
 
 def _over_seeds(baseline: np.ndarray, candidate: np.ndarray, confidence: float, resampling: dict) -> dict[str, Any]:
-    """Returns what the numbers of at least two seeds add to a comparison."""
+    """Returns the fields that a comparison over at least two seeds adds."""
     differences = candidate - baseline
     interval = asdict(student_t_interval(differences, confidence=confidence))
     interval["p_value"] = sign_flip_test(differences, **resampling)
@@ -247,7 +254,7 @@ def _over_seeds(baseline: np.ndarray, candidate: np.ndarray, confidence: float, 
 
 
 def _table(rows: Sequence[dict], decimals: int, over: str) -> str:
-    """Returns comparisons as text, one line a measure; `over`: what was resampled."""
+    """Returns comparisons as a text table, one line per measure; `over`: what was resampled."""
     num_seeds = len(rows[0].get("baseline_by_seed", [None]))
     columns = ["baseline", "candidate", "difference", f"over {over}", "p"]
     columns += ["over seeds", "p"] if num_seeds > 1 else ["McNemar p"] * any("mcnemar" in row for row in rows)

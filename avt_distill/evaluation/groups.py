@@ -1,6 +1,6 @@
-"""Groups that metrics are measured on, as files: classes (many-shot, tail), rows (unseen), and rows without scores.
+"""Files of groups for metrics: classes (many-shot, tail), rows (unseen), and rows without scores.
 
-Classes come as text with one action id a line, as JSON, or as the CSV files of EPIC-Kitchens, such as
+Classes are given as text with one action id per line, as JSON, or as CSV files of EPIC-Kitchens, such as
 `EPIC_100_tail_verbs.csv` and `EPIC_many_shot_actions.csv`; rows as uids, or as the participants of
 `EPIC_100_unseen_participant_ids_validation.csv`.
 """
@@ -20,30 +20,30 @@ from .uid_tables import note_on_uids
 
 logger = logging.getLogger(__name__)
 
-PARTICIPANTS = "participant_id"  # the heading of a file of participants; EPIC-Kitchens-100's uids begin with theirs
+PARTICIPANTS = "participant_id"  # column of a file of participants, with whose ids the uids of EPIC-Kitchens-100 begin
 HEADINGS_OF_ROWS = ("uid", "narration_id")
 KINDS = ("action", "verb", "noun")
-ACCEPTED = "give one action id a line, JSON (a list, or {'action': [...], 'verb': [...], 'noun': [...]}), or CSV"
+ACCEPTED = "give one action id per line, JSON (a list, or {'action': [...], 'verb': [...], 'noun': [...]}), or CSV"
 
 
 def read_class_ids(
     paths: Sequence[Path] | None, label_space: LabelSpace | None, *, rule: str
 ) -> dict[str, list[int]] | None:
-    """Returns class ids by kind, `"action"`, `"verb"` or `"noun"`, from files of one kind or several; `None` for none.
+    """Returns class ids by kind (`"action"`, `"verb"` or `"noun"`) from files; `None` without files.
 
     Args:
         paths (sequence of `Path`, *optional*): The files.
-        label_space (`LabelSpace`, *optional*): Turns pairs of verb and noun into actions.
-        rule (`str`): Which actions a file of verbs and one of nouns mean: see `metrics.many_shot_actions`.
+        label_space (`LabelSpace`, *optional*): Converts pairs of verb and noun to actions.
+        rule (`str`): How a file of verbs and one of nouns select actions: see `metrics.many_shot_actions`.
 
     Raises:
-        ValueError: for a file of another form, and for two files of one kind, naming them.
+        ValueError: If a file has another format, or two files hold one kind of ids. The message names them.
     """
     found: dict[str, list[int]] = {}
     for path in paths or ():
         for kind, ids in _class_ids_of_file(path, label_space).items():
             if kind in found:
-                raise ValueError(f"{path} holds {kind} ids, as an earlier file does: give one file a kind.")
+                raise ValueError(f"{path} holds {kind} ids, as an earlier file does: give one file per kind.")
             found[kind] = ids
     both = "verb" in found and "noun" in found and "action" not in found
     if len(paths or ()) > 1 and both and label_space is not None and label_space.action_to_verb_noun is not None:
@@ -67,7 +67,7 @@ def _of_json(path: Path, text: str) -> dict[str, list[int]]:
     try:
         content = json.loads(text)
     except json.JSONDecodeError as error:
-        raise ValueError(f"{path} begins as JSON and is none ({error}): correct it.") from error
+        raise ValueError(f"{path} begins like JSON but is not valid ({error}): correct it.") from error
     by_kind = content if isinstance(content, dict) else {"action": content}
     for kind, ids in by_kind.items():
         if kind not in KINDS or not isinstance(ids, list) or not all(type(value) is int for value in ids):
@@ -85,12 +85,12 @@ def _of_table(
             at = names.index(name)
             values = [row[at] if at < len(row) else "" for row in rows]
             if kind == "action" and {columns["verb"], columns["noun"]} <= set(names):
-                continue  # EPIC-Kitchens-55 writes actions as pairs, which the other two columns hold
+                continue  # EPIC-Kitchens-55 writes actions as pairs, which the other two columns also contain
             ids[kind] = [_id(path, number, value) for number, value in enumerate(values, start=2)]
     if not ids:
         raise ValueError(
             f"{path} begins with '{','.join(names)}', which is neither a class id nor a column of verbs, nouns or "
-            f"actions: {ACCEPTED}. Names of rows go to --unseen."
+            f"actions: {ACCEPTED}. For names of rows use --unseen."
         )
     if not {"verb", "noun"} <= set(ids):
         return ids
@@ -101,7 +101,10 @@ def _of_table(
     actions = {pair: action_of.get(pair) for pair in pairs}
     unknown = [pair for pair, action in actions.items() if action is None]
     if unknown:
-        raise ValueError(f"{path} has verb {unknown[0][0]} and noun {unknown[0][1]}, which no action of the labels is.")
+        raise ValueError(
+            f"{path} has verb {unknown[0][0]} and noun {unknown[0][1]}, but no action has this pair: give the file of "
+            "this label space."
+        )
     return {"action": [action for action in actions.values() if action is not None]}
 
 
@@ -111,15 +114,15 @@ def _is_id(text: str) -> bool:
 
 def _id(path: Path, line: int, text: str) -> int:
     if not _is_id(text):
-        raise ValueError(f"{path}, line {line}: '{text}' is no class id: {ACCEPTED}.")
+        raise ValueError(f"{path}, line {line}: '{text}' is not a class id: {ACCEPTED}.")
     return int(text)
 
 
 def read_rows(path: Path | None, num_fields: int) -> list[list[str]]:
-    """Returns the rows of a file of comma-separated fields; values that hold commas are in quotes.
+    """Returns the rows of a CSV file without a header; values that contain commas are quoted.
 
     Raises:
-        ValueError: for a row with another number of fields, naming file and line.
+        ValueError: If a row has another number of fields. The message names the file and the line.
     """
     lines = [] if path is None else read_user_text(path).splitlines()
     reader = csv.reader(lines, skipinitialspace=True)
@@ -127,7 +130,7 @@ def read_rows(path: Path | None, num_fields: int) -> list[list[str]]:
     for row in reader:
         if row and len(row) != num_fields:
             raise ValueError(
-                f"{path} has a line '{','.join(row)}': give {num_fields} fields a line, those with commas in quotes "
+                f"{path} has a line '{','.join(row)}': give {num_fields} fields per line, those with commas in quotes "
                 f"(line {reader.line_num})."
             )
         if any(row):
@@ -136,27 +139,27 @@ def read_rows(path: Path | None, num_fields: int) -> list[list[str]]:
 
 
 def read_unseen(path: Path, uids: Sequence[str]) -> np.ndarray:
-    """Returns which rows are in a file of unseen rows or participants, bool `(N,)`.
+    """Returns a mask of the rows in a file of unseen rows or participants, bool `(N,)`.
 
     Args:
-        path (`Path`): One uid a line, with or without the heading `uid` or `narration_id`; or under the heading
-            `participant_id` one participant a line, as EPIC-Kitchens-100 publishes them: theirs are the rows whose uids
-            begin with the participant and an underscore.
-        uids (sequence of `str`): Of the N rows.
+        path (`Path`): One uid per line, with or without the heading `uid` or `narration_id`; or, under the heading
+            `participant_id`, one participant per line, as published by EPIC-Kitchens-100, which selects the rows whose
+            uids begin with the participant and an underscore.
+        uids (sequence of `str`): The uids of the N rows.
 
     Raises:
-        ValueError: for a file that names no row, and for a participant without one. Uids without a row are counted in
-            a warning, as published lists also name rows that start too early to be anticipated.
+        ValueError: If the file names no row, or a participant has none. Uids without a row are counted in a warning,
+            since published lists also name rows that start too early to be anticipated.
     """
     names = [name for (name,) in read_rows(path, 1)]
     heading = names.pop(0) if names and names[0] in (PARTICIPANTS, *HEADINGS_OF_ROWS) else None
     keys = [uid.partition("_")[0] if heading == PARTICIPANTS else uid for uid in uids]
     absent = [name for name in dict.fromkeys(names) if name not in set(keys)]
     if len(absent) == len(set(names)) or (absent and heading == PARTICIPANTS):
-        named = f"'{absent[0]}', which no row is of" if absent else "nothing"
+        named = f"'{absent[0]}', which matches no row" if absent else "nothing"
         raise ValueError(
-            f"{path} names {named}; rows have uids such as '{uids[0]}': give uids of rows, one a line, or participants "
-            f"with whom the uids begin, under the heading {PARTICIPANTS}{note_on_uids(names, uids)}."
+            f"{path} names {named}; rows have uids such as '{uids[0]}': give uids of rows, one per line, or the "
+            f"participants at the beginning of the uids, under the heading {PARTICIPANTS}{note_on_uids(names, uids)}."
         )
     if absent:
         logger.warning("%s names %d rows without scores, '%s' first.", path, len(absent), absent[0])
@@ -164,10 +167,10 @@ def read_unseen(path: Path, uids: Sequence[str]) -> np.ndarray:
 
 
 def read_dropped(path: Path | None) -> dict[str, int]:
-    """Returns the action id of each row without scores by its uid, from lines `uid,action id`.
+    """Reads the action ids of rows without scores, by uid, from lines `uid,action id`.
 
     Raises:
-        ValueError: for other lines, and for a uid that comes twice.
+        ValueError: If a line has another format, or a uid occurs twice.
     """
     dropped: dict[str, int] = {}
     for uid, label in read_rows(path, 2):

@@ -1,4 +1,4 @@
-"""Scores of a model on a split, as a Parquet file: what evaluation, fusion and comparisons start from."""
+"""Scores of a model on a split, stored as Parquet: the input of evaluation, fusion and comparisons."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -11,8 +11,8 @@ from ..data.performances import performance_of
 from .uid_tables import LABEL_SPACE_HASH, check_label_space, check_vectors, note_on_uids, read_table, write_table
 
 COLUMNS = ("uid", "label", "scores")
-WEIGHTS = "weights"  # in the metadata: the `weights_digest` of the checkpoint that gave the scores
-VIDEO = "video_id"  # a further column, where the videos are known
+WEIGHTS = "weights"  # metadata key: the `weights_digest` of the checkpoint that computed the scores
+VIDEO = "video_id"  # optional column
 
 
 @dataclass(eq=False, init=False)
@@ -22,13 +22,14 @@ class ScoreTable:
     Args:
         uids (`list[str]`): Name of each row, all different.
         scores (`np.ndarray` of shape `(N, A)`): Logits; kept as float32.
-        labels (`np.ndarray` of shape `(N,)`, *optional*): Action ids, `-100` where unknown, as throughout by default.
-        metadata (`dict[str, str]`, *optional*): Where the scores come from: model, split, seed. `label_space_hash` is
-            the `content_hash` of the `LabelSpace`; a table without one can be read but not checked.
+        labels (`np.ndarray` of shape `(N,)`, *optional*): Action ids, `-100` where unknown. Default: all unknown.
+        metadata (`dict[str, str]`, *optional*): The origin of the scores, such as model, split and seed.
+            `label_space_hash` is the `content_hash` of the `LabelSpace`; without it, a table can be read but not
+            checked against labels.
         video_ids (`Sequence[str]`, *optional*): The video of each row, for statistics over whole videos.
 
     Raises:
-        ValueError: for repeated uids, scores that are not finite, shapes that do not fit and labels out of range.
+        ValueError: If a uid is repeated, a score is not finite, shapes do not match, or a label is out of range.
     """
 
     uids: list[str]
@@ -52,11 +53,13 @@ class ScoreTable:
         self.labels = labels.astype(np.int64)
         self.video_ids = None if video_ids is None else [str(video_id) for video_id in video_ids]
         if self.video_ids is not None and len(self.video_ids) != len(self.uids):
-            raise ValueError(f"video_ids has {len(self.video_ids)} entries for {len(self.uids)} uids: give one a uid.")
+            raise ValueError(
+                f"video_ids has {len(self.video_ids)} entries for {len(self.uids)} uids: give one per uid."
+            )
 
     def _check_labels(self, labels: np.ndarray):
         if labels.shape != (len(self.uids),) or labels.dtype.kind not in "iu":
-            raise ValueError(f"labels has shape {labels.shape} and type {labels.dtype}: give one integer a uid.")
+            raise ValueError(f"labels has shape {labels.shape} and type {labels.dtype}: give one integer per uid.")
         num_actions = self.scores.shape[1]
         outside = labels[(labels != UNLABELLED) & ((labels < 0) | (labels >= num_actions))]
         if len(outside):
@@ -65,14 +68,17 @@ class ScoreTable:
             )
 
     def check_label_space(self, label_space: LabelSpace):
-        """Raises a `ValueError` unless the scores are known to be of this label space."""
+        """Raises a `ValueError` unless the scores are recorded to be of this label space."""
         check_label_space("scores", self.scores.shape[1], self.metadata, label_space)
 
     def aligned_to(self, other: "ScoreTable") -> "ScoreTable":
         """Returns the same scores in the order of another table's uids.
 
+        Args:
+            other (`ScoreTable`): The other table.
+
         Raises:
-            ValueError: unless both tables have the same uids, labels, label space and number of actions.
+            ValueError: If the tables differ in uids, labels, label space or number of actions.
         """
         spaces = [(table.metadata.get(LABEL_SPACE_HASH), table.scores.shape[1]) for table in (self, other)]
         if spaces[0] != spaces[1]:
@@ -94,35 +100,36 @@ class ScoreTable:
         return ScoreTable(other.uids, self.scores[rows], self.labels[rows], self.metadata, video_ids)
 
     def performances(self) -> list[str]:
-        """Returns what each row is of, for statistics over videos: all cameras of one performance count as one video.
+        """Returns the performance of each row, for statistics over videos: all cameras of one performance count as one
+        video.
 
         Raises:
-            ValueError: for a table without videos.
+            ValueError: If the table has no videos.
         """
         if self.video_ids is None:
             raise ValueError(
-                "The score table has no column video_id, so that rows cannot be grouped by video: write it again with "
+                "The score table has no column video_id, so rows cannot be grouped by video: write it again with "
                 "this version of avt-distill, or add the column."
             )
         return [performance_of(video_id) for video_id in self.video_ids]
 
     def save(self, path: str | Path):
-        """Writes the table as Parquet, whole or not at all: columns `uid`, `label`, `scores`, where videos are known
-        `video_id`, and the metadata."""
+        """Writes the table atomically as Parquet: columns `uid`, `label`, `scores`, optionally `video_id`, and
+        metadata."""
         of_videos = {} if self.video_ids is None else {VIDEO: self.video_ids}
         columns = {"uid": self.uids, "label": self.labels, **of_videos, "scores": self.scores}
         write_table(path, columns, self.metadata)
 
     @classmethod
     def load(cls, path: str | Path, *, label_space: LabelSpace | None = None) -> "ScoreTable":
-        """Returns a table that `save` wrote.
+        """Reads a table written by `save`.
 
         Args:
             path (`str` or `Path`): The Parquet file.
-            label_space (`LabelSpace`, *optional*): The label space that the columns must have.
+            label_space (`LabelSpace`, *optional*): The label space that the scores must have.
 
         Raises:
-            ValueError: for a file that is not a score table, or is one of another label space.
+            ValueError: If the file is not a score table, or belongs to another label space.
         """
         columns, metadata = read_table(path, "score table", COLUMNS, optional=(VIDEO,))
         loaded = cls(columns["uid"], columns["scores"], columns["label"], metadata, columns.get(VIDEO))

@@ -1,11 +1,11 @@
-"""Is one model better than another? Paired tests over rows and over seeds, on per-row hits.
+"""Paired tests of whether one model is better than another, over rows and over seeds.
 
-Two sources of chance, two kinds of test. Over rows: would other videos have given the same answer? `paired_bootstrap`,
-`mcnemar_exact`. Over seeds: would training again? `sign_flip_test`, `student_t_interval`. A difference on one pair of
-seeds may be significant over rows and still be due to the seed.
+There are two sources of chance, with different tests. Over rows, would other videos give the same result? Use
+`paired_bootstrap` and `mcnemar_exact`. Over seeds, would training again? Use `sign_flip_test` and `student_t_interval`.
+A difference between one pair of seeds may be significant over rows and still be due to the seed.
 
-Metrics are averages of per-row values such as top-k hits, so that a resample costs a weighted sum and no new ranking.
-Per-row values are also those of `metrics.row_log_losses`, `row_brier_scores`, `row_edit_distances` (a column) and
+Metrics are averages of per-row values such as top-k hits, so a resample costs a weighted sum but no new ranking. Other
+per-row values come from `metrics.row_log_losses`, `row_brier_scores`, `row_edit_distances` (a column) and
 `row_calibration_gaps`.
 """
 
@@ -19,9 +19,9 @@ import scipy.stats
 # (values (N, M), how often each row was drawn (R, N)) -> the metric of each column in each resample (R, M).
 ResampledMetric = Callable[[np.ndarray, np.ndarray], np.ndarray]
 
-# Draws held at a time: 8 MB of float64.
+# Draws in memory at a time: 8 MB of float64.
 DRAWS_AT_ONCE = 1 << 20
-# Up to this many seeds, all 2**S flips of signs are counted; beyond, they are drawn.
+# Up to this many seeds, all 2**S flips of signs are enumerated; beyond, they are sampled.
 MAX_SEEDS_COUNTED = 16
 
 
@@ -48,7 +48,8 @@ class BootstrapInterval:
 
 @dataclass(frozen=True)
 class McNemar:
-    """How many rows only one of two models gets right, and the probability of a split at least as uneven."""
+    """The number of rows that only one of two models gets right, and the p-value: the probability of a split at least
+    as uneven."""
 
     only_baseline: int
     only_candidate: int
@@ -57,7 +58,7 @@ class McNemar:
 
 @dataclass(frozen=True)
 class SeedInterval:
-    """Mean, standard deviation (S - 1) and Student-t interval of one number a seed."""
+    """Mean, standard deviation (with S - 1) and Student-t interval of one number per seed."""
 
     mean: float
     std: float
@@ -66,19 +67,19 @@ class SeedInterval:
 
 
 def row_mean(values: np.ndarray, row_counts: np.ndarray) -> np.ndarray:
-    """Returns the mean over the drawn rows, `(R, M)`: top-k accuracy, where values are hits.
+    """Returns the mean over the drawn rows, `(R, M)`: top-k accuracy, if values are hits.
 
     Args:
-        values (`np.ndarray` of shape `(N, M)`): A number a row, for each of M models.
+        values (`np.ndarray` of shape `(N, M)`): One number per row, for each of M models.
         row_counts (`np.ndarray` of shape `(R, N)`): How often each row was drawn in each of R resamples.
     """
     return row_counts @ values / row_counts.sum(axis=1, keepdims=True)
 
 
 def class_mean(labels: np.ndarray) -> ResampledMetric:
-    """Returns the metric that averages within each class, then over the classes drawn: class-mean top-k recall of hits.
+    """Returns the metric that averages within each class, then over the drawn classes: class-mean top-k recall of hits.
 
-    A class of few rows is missing from many resamples, and its mean varies much in the others: where most classes are
+    A class with few rows is missing from many resamples, and its mean varies widely in the others: if most classes are
     rare, as in EPIC-Kitchens, intervals are wide.
 
     Args:
@@ -103,9 +104,9 @@ def class_mean(labels: np.ndarray) -> ResampledMetric:
 def calibration_error(bins: np.ndarray) -> ResampledMetric:
     """Returns the metric that averages gaps within each bin, then their absolute values over the rows.
 
-    Of `metrics.row_calibration_gaps` it is the expected calibration error, as a share. By the chance of its draws, a
-    resample has a larger error on average than the rows it is drawn from: intervals of a single model lie too high,
-    most of all where it is well calibrated. In differences between two models this mostly cancels.
+    For `metrics.row_calibration_gaps` it is the expected calibration error, as a share. Resamples have a larger error
+    on average than the rows they are drawn from, so intervals of a single model are biased upward, most for a
+    well-calibrated one. In differences between two models this mostly cancels.
 
     Args:
         bins (`np.ndarray` of shape `(N, M)`): Bin of each row from 0, for each of the M columns of values.
@@ -136,19 +137,20 @@ def paired_bootstrap(
     """Returns how much better the candidate is, with a percentile interval and a two-sided p-value over rows.
 
     Both models are measured on the same resampled rows. The p-value is twice the share of resamples in which the
-    difference is not on its side of zero, the data themselves counted as one: 2 / (num_resamples + 1) at least.
+    difference has the other sign or is zero, counting the data as one such resample, so it is at least 2 /
+    (num_resamples + 1).
 
     Args:
-        baseline, candidate (`np.ndarray` of shape `(N,)` or `(N, S)`): A number a row: top-k hits, or their mean over
-            seeds. With S columns, one a seed, the metrics of these are averaged.
+        baseline, candidate (`np.ndarray` of shape `(N,)` or `(N, S)`): One number per row: top-k hits, or their mean
+            over seeds. With S columns, one per seed, the metrics of the columns are averaged.
         metric (`ResampledMetric`, *optional*, defaults to `row_mean`): `row_mean`, `class_mean(labels)`,
             `calibration_error(bins)`, or any function of values `(N, 2 * S)`, the baseline's first, and row counts
             `(R, N)` that gives `(R, 2 * S)`.
         num_resamples (`int`, *optional*, defaults to 10000): Resamples of N rows with replacement.
-        groups (sequence of length N, *optional*): What rows belong to, such as their video: whole groups are drawn, as
-            rows of one video are not independent.
-        confidence (`float`, *optional*, defaults to 0.95): Of the interval.
-        seed (`int`, *optional*, defaults to 0): Of the resamples.
+        groups (sequence of length N, *optional*): The group of each row, such as its video: whole groups are drawn,
+            since rows of one video are not independent.
+        confidence (`float`, *optional*, defaults to 0.95): Confidence of the interval.
+        seed (`int`, *optional*, defaults to 0): Seed of the resamples.
     """
     sides = _check_pair(baseline, candidate, max_dims=2)
     values = np.concatenate([side.reshape(len(side), -1) for side in sides], axis=1)  # (N, 2 * S)
@@ -159,7 +161,7 @@ def paired_bootstrap(
     observed, resampled = _resample(of_both, len(values), num_resamples, groups, confidence, seed)
     differences = resampled[:, 1] - resampled[:, 0]
     low, high = _percentiles(differences, confidence)
-    tolerance = 1e-12 * np.abs(values).max()  # a difference by rounding only is none
+    tolerance = 1e-12 * np.abs(values).max()  # smaller differences are due to rounding
     fewer = min(np.count_nonzero(differences <= tolerance), np.count_nonzero(differences >= -tolerance))
     return PairedBootstrap(
         baseline=float(observed[0]),
@@ -182,11 +184,12 @@ def bootstrap_interval(
 ) -> BootstrapInterval:
     """Returns the metric of one model with a percentile interval over rows.
 
-    Intervals of two models that overlap do not show that the models are alike: compare them by `paired_bootstrap`.
+    Overlapping intervals of two models do not show that the models are equally good: compare them with
+    `paired_bootstrap`.
 
     Args:
-        values (`np.ndarray` of shape `(N,)` or `(N, S)`): A number a row, or one for each of S seeds, whose metrics are
-            averaged.
+        values (`np.ndarray` of shape `(N,)` or `(N, S)`): One number per row, or one for each of S seeds, whose metrics
+            are averaged.
         metric, num_resamples, groups, confidence, seed: As for `paired_bootstrap`.
     """
     values = _check_numbers("values", values, 1, max_dims=2)
@@ -212,7 +215,7 @@ def mcnemar_exact(baseline_hits: np.ndarray, candidate_hits: np.ndarray) -> McNe
     only_baseline = int(np.count_nonzero(baseline & ~candidate))
     only_candidate = int(np.count_nonzero(candidate & ~baseline))
     discordant = only_baseline + only_candidate
-    # Not `binomtest`, which raises where the models never disagree.
+    # Not scipy's `binomtest`, which raises if the models never disagree.
     tail = scipy.stats.binom.cdf(min(only_baseline, only_candidate), discordant, 0.5)
     return McNemar(only_baseline, only_candidate, min(1.0, 2 * float(tail)))
 
@@ -220,13 +223,13 @@ def mcnemar_exact(baseline_hits: np.ndarray, candidate_hits: np.ndarray) -> McNe
 def sign_flip_test(differences: Sequence[float] | np.ndarray, *, num_resamples: int = 10_000, seed: int = 0) -> float:
     """Returns the two-sided p-value of the mean difference over seeds, by flipping the sign of each.
 
-    Up to 16 seeds every flip is counted, and the smallest p-value that S seeds can give is 2 / 2**S: 0.25 for 3, 0.0625
-    for 5, 0.031 for 6. Beyond that, `num_resamples` flips are drawn and the data count as one more.
+    Up to 16 seeds every flip is enumerated, and the smallest possible p-value with S seeds is 2 / 2**S: 0.25 for 3,
+    0.0625 for 5, 0.031 for 6. Beyond that, `num_resamples` flips are sampled, and the data count as one more.
 
     Args:
-        differences (`Sequence[float]`): Candidate minus baseline, one a seed.
-        num_resamples (`int`, *optional*, defaults to 10000): Flips to draw beyond 16 seeds.
-        seed (`int`, *optional*, defaults to 0): Of these.
+        differences (`Sequence[float]`): Candidate minus baseline, one per seed.
+        num_resamples (`int`, *optional*, defaults to 10000): Number of sampled flips beyond 16 seeds.
+        seed (`int`, *optional*, defaults to 0): Seed of these samples.
     """
     differences = _check_numbers("differences", differences, 1)
     observed = abs(differences.sum())
@@ -242,14 +245,15 @@ def sign_flip_test(differences: Sequence[float] | np.ndarray, *, num_resamples: 
 
 
 def student_t_interval(values: Sequence[float] | np.ndarray, *, confidence: float = 0.95) -> SeedInterval:
-    """Returns mean, standard deviation and Student-t interval of one number a seed, at least two.
+    """Returns mean, standard deviation and Student-t interval of one number per seed, for at least two seeds.
 
-    The interval takes the seeds' numbers to be normal: with 3 seeds it is 4.3 standard errors wide to each side.
+    The interval assumes that the numbers are normally distributed: with 3 seeds it extends 4.3 standard errors to each
+    side.
     """
     values = _check_numbers("values", values, 2)
     _check_share("confidence", confidence)
     mean, std = float(values.mean()), float(values.std(ddof=1))
-    # Not `t.interval`, which is NaN where all seeds agree.
+    # Not scipy's `t.interval`, which is NaN if all seeds agree.
     quantile = float(scipy.stats.t.ppf((1 + confidence) / 2, len(values) - 1))
     half_width = quantile * std / math.sqrt(len(values))
     return SeedInterval(mean, std, mean - half_width, mean + half_width)
@@ -295,9 +299,13 @@ def _check_pair(baseline: np.ndarray, candidate: np.ndarray, *, max_dims: int = 
     baseline = _check_numbers("baseline", baseline, 1, max_dims=max_dims)
     candidate = _check_numbers("candidate", candidate, 1, max_dims=max_dims)
     if len(baseline) != len(candidate):
-        raise ValueError(f"baseline has {len(baseline)} rows and candidate {len(candidate)}: give both the same rows.")
+        raise ValueError(
+            f"baseline has {len(baseline)} rows and candidate {len(candidate)}: give values of the same rows."
+        )
     if baseline.shape != candidate.shape:
-        raise ValueError(f"baseline has shape {baseline.shape} and candidate {candidate.shape}: give as many seeds.")
+        raise ValueError(
+            f"baseline has shape {baseline.shape} and candidate {candidate.shape}: give equal numbers of seeds."
+        )
     return baseline, candidate
 
 

@@ -1,1 +1,1 @@
-"""Features of videos: extracted, kept in stores, read at any time."""
+"""Features of videos: extraction, feature stores, and memory of earlier frames."""

@@ -1,4 +1,4 @@
-"""Pretrained vision models as AVT's frame encoder, and the preprocessing that each was trained with."""
+"""Loading pretrained vision models as AVT's frame encoder, with their own preprocessing."""
 
 import json
 import logging
@@ -23,20 +23,23 @@ AVT_CROP_PX, AVT_SIZE_PX = 224, 248
 
 
 def load_backbone(model_name_or_path: str | Path, *, use_predictor: bool = False, **kwargs) -> PreTrainedModel:
-    """Returns a pretrained vision model, without the pooler that some models add: AVT does not use it.
+    """Loads a pretrained vision model without the pooler that some models add, which AVT does not use.
 
-    `model.avt.backbone = load_backbone("facebook/dinov2-base")` starts AVT from its weights.
+    `model.avt.backbone = load_backbone("facebook/dinov2-base")` initializes AVT's encoder with its weights.
 
     Args:
-        model_name_or_path (`str` or `Path`): A model on the Hub, or a folder. Of models that read text as well (CLIP,
-            SigLIP) the vision side is taken, of an AVT checkpoint its backbone.
-        use_predictor (`bool`, *optional*, defaults to `False`): Whether V-JEPA 2 comes with its predictor, of which
-            then no weight may be missing.
-        kwargs: For `from_pretrained`: `dtype`, `attn_implementation`, `revision` ...
+        model_name_or_path (`str` or `Path`): A model on the Hub, or a folder. For models that also read text (CLIP,
+            SigLIP) the vision model is returned, for an AVT checkpoint its backbone.
+        use_predictor (`bool`, *optional*, defaults to `False`): Whether to keep V-JEPA 2's predictor, in which case
+            none of its weights may be missing.
+        kwargs: Passed to `from_pretrained`, such as `dtype`, `attn_implementation` and `revision`.
+
+    Returns:
+        `PreTrainedModel`: The vision model.
 
     Raises:
-        ValueError: where there is no such model, where it does not see, and where the checkpoint lacks weights, which
-            would be random, or holds more layers than its configuration says.
+        ValueError: If there is no such model, if it is not a vision model, or if the checkpoint lacks weights, which
+            would be random, or holds more layers than its configuration states.
     """
     revision = kwargs.get("revision", "main")
     config = load_backbone_config(model_name_or_path, revision)
@@ -57,18 +60,21 @@ def load_backbone(model_name_or_path: str | Path, *, use_predictor: bool = False
 
 
 def load_backbone_config(model_name_or_path: str | Path, revision: str = "main") -> PreTrainedConfig:
-    """Returns the configuration of the vision model that `load_backbone` loads; `revision`: of one on the Hub.
+    """Returns the configuration of the vision model that `load_backbone` loads; `revision`: its revision on the Hub.
 
     Raises:
-        ValueError: where there is no such model, and where it does not see.
+        ValueError: If there is no such model, or it is not a vision model.
     """
     if _is_avt(model_name_or_path, revision):
         config: Any = AVTConfig.from_pretrained(model_name_or_path, revision=revision).backbone_config
         if config is None:
-            raise ValueError(f"'{model_name_or_path}' is an AVT checkpoint that takes features: it has no backbone.")
+            raise ValueError(
+                f"'{model_name_or_path}' is an AVT checkpoint that reads features and has no backbone: give one with "
+                "a backbone, or a vision model."
+            )
         return config
     try:
-        # Of a model that transformers itself knows.
+        # Only models that are built into transformers.
         config = AutoConfig.from_pretrained(model_name_or_path, trust_remote_code=False, revision=revision)
     except ValueError as error:
         raise ValueError(
@@ -88,7 +94,7 @@ def _is_avt(model_name_or_path: str | Path, revision: str) -> bool:
     """Whether a model is an AVT checkpoint.
 
     Raises:
-        ValueError: where there is no such model.
+        ValueError: If there is no such model.
     """
     try:
         fields, _ = PreTrainedConfig.get_config_dict(model_name_or_path, revision=revision)
@@ -101,19 +107,19 @@ def _is_avt(model_name_or_path: str | Path, revision: str) -> bool:
 
 
 def load_backbone_processor(model_name_or_path: str | Path, backbone_config: PreTrainedConfig) -> AVTVideoProcessor:
-    """Returns the preprocessing that a pretrained vision model expects.
+    """Returns a processor with the preprocessing that a pretrained vision model expects.
 
-    Size, crop, mean and standard deviation are read from the model's `preprocessor_config.json`. Frames keep their
-    shape: where an image processor would squeeze them into a square, the centre is cut out; they are resized
-    bilinearly with antialiasing. A model without that file gets AVT's own preprocessing at its image size, with a
-    warning: a pretrained model's features are worth less under another mean and size than it was trained with.
+    Size, crop, mean and standard deviation are read from the model's `preprocessor_config.json`. The aspect ratio is
+    kept: if an image processor would distort frames to a square, the center is cropped instead. Resizing is bilinear
+    with antialiasing. A model without that file gets AVT's own preprocessing at its image size, with a warning, since
+    features are worse under a mean and size other than in training.
 
     Args:
         model_name_or_path (`str` or `Path`): A model on the Hub, or a folder.
         backbone_config (`PreTrainedConfig`): The model's configuration.
 
     Raises:
-        ValueError: for preprocessing of another kind.
+        ValueError: If `AVTVideoProcessor` cannot reproduce the preprocessing.
     """
     for file_name in PROCESSOR_FILES:
         path = cached_file(model_name_or_path, file_name, _raise_exceptions_for_missing_entries=False)
@@ -128,7 +134,7 @@ def load_backbone_processor(model_name_or_path: str | Path, backbone_config: Pre
     processor = AVTVideoProcessor(size=size, crop_size=crop, train_size=(size, size))
     logger.warning(
         "%s has no %s: frames are cut to %d px and normalized with mean %s and deviation %s. If the model was trained "
-        "otherwise, save its preprocessor_config.json beside it.",
+        "otherwise, save its preprocessor_config.json in the same folder.",
         model_name_or_path,
         " or ".join(PROCESSOR_FILES),
         crop,
@@ -139,11 +145,11 @@ def load_backbone_processor(model_name_or_path: str | Path, backbone_config: Pre
 
 
 def _like_image_processor(fields: dict, path: str) -> AVTVideoProcessor:
-    """Returns a processor with the settings of a Hugging Face image or video processor."""
+    """Returns an `AVTVideoProcessor` with the settings of a Hugging Face image or video processor."""
     factor = fields.get("rescale_factor") or 1 / 255
     if abs(factor * 255 - 1) > 1e-3 or fields.get("do_rescale") is False or fields.get("do_flip_channel_order"):
         raise ValueError(
-            f"{path} asks for pixels other than RGB from 0 to 1 before normalisation (rescale_factor={factor}, "
+            f"{path} asks for pixels other than RGB from 0 to 1 before normalization (rescale_factor={factor}, "
             f"do_rescale={fields.get('do_rescale')}, do_flip_channel_order={fields.get('do_flip_channel_order')}): "
             "AVTVideoProcessor cannot do that."
         )
@@ -164,7 +170,7 @@ def _sizes(fields: dict, path: str) -> tuple[int, int | dict[str, int]]:
     size = {"shortest_edge": size} if isinstance(size, int) else size or {}
     if "shortest_edge" in size:
         crop = short_side = size["shortest_edge"]
-        if fields.get("crop_pct") and short_side < 384:  # ConvNeXt: the size is that of the crop
+        if fields.get("crop_pct") and short_side < 384:  # ConvNeXt's convention: the size is that of the crop
             short_side = int(short_side / fields["crop_pct"])
     elif "height" in size and "width" in size:
         short_side, crop = max(size["height"], size["width"]), size

@@ -1,4 +1,4 @@
-"""Which encoder made the features of a store, and how: kept beside them, and by students that are trained on them."""
+"""Records of the encoder and settings behind features, stored with the features and in students trained on them."""
 
 import hashlib
 import json
@@ -18,21 +18,23 @@ from ..runs.folder import read_record, write_json
 from .stores import FeatureStore
 
 EXTRACTION = "extraction.json"  # in a store: its `EncoderRecord`, and the rows per second
-VIDEOS = "videos.json"  # in a store: where each video was read, by video id
+
+VIDEOS = "videos.json"  # in a store: the path of each video, by video id
 DIGEST_LENGTH = 16  # of a folder's revision; commits have 40 digits
 
 
 @dataclass(frozen=True)
 class EncoderRecord:
-    """What made a feature: the model, its preprocessing, and what it sees of each moment.
+    """The encoder of features: the model, its preprocessing, and its clips.
 
     Args:
         model (`str`): Name on the Hub, or folder.
-        revision (`str`, *optional*): The commit on the Hub; of a folder, a digest of its weights and configuration.
-        dtype (`str`): Precision that the model computed in, such as `"float32"`.
-        feature_dim (`int`): D.
+        revision (`str`, *optional*): The commit on the Hub; for a folder, a digest of its weights and configuration.
+        dtype (`str`): Precision of the model during extraction, such as `"float32"`.
+        feature_dim (`int`): D, the width of the features.
         size, crop_size, image_mean, image_std, antialias: See `AVTVideoProcessor`.
-        clip_num_frames, clip_frame_rate (*optional*): Of video models, see `AVTConfig`; `None` for image models.
+        clip_num_frames, clip_frame_rate (*optional*): The clips of video models, see `AVTConfig`; `None` for image
+            models.
         predict_ahead_s (`float`, *optional*): How far V-JEPA 2's predictor looked ahead, see `PretrainedEncoder`.
     """
 
@@ -51,13 +53,13 @@ class EncoderRecord:
 
     @classmethod
     def of(cls, model: str | Path, config: AVTConfig, processor: AVTVideoProcessor, dtype: str) -> "EncoderRecord":
-        """Returns the record of an encoder.
+        """Creates the record of an encoder.
 
         Args:
             model (`str` or `Path`): Its name on the Hub, or its folder.
-            config (`AVTConfig`): What is seen of each moment, and D: `PretrainedEncoder.avt_config`.
-            processor (`AVTVideoProcessor`): How frames are resized, cropped and normalised.
-            dtype (`str`): The precision that it computes in.
+            config (`AVTConfig`): The clips and D: `PretrainedEncoder.avt_config`.
+            processor (`AVTVideoProcessor`): Resizes, crops and normalizes frames.
+            dtype (`str`): The precision of the model.
         """
         assert config.feature_dim is not None  # read off the backbone
         is_video_model = config.clip_num_frames is not None
@@ -74,61 +76,62 @@ class EncoderRecord:
 
     @classmethod
     def from_fields(cls, content: Mapping[str, Any], source: str) -> "EncoderRecord":
-        """Returns the record that a mapping holds, which may hold more.
+        """Creates a record from a mapping, ignoring other keys.
 
         Args:
             content (`Mapping`): Fields by name, as JSON has them.
-            source (`str`): Where they are from, for the message.
+            source (`str`): Where the fields come from, for the message.
 
         Raises:
-            ValueError: where a field is missing.
+            ValueError: If a field is missing.
         """
         if absent := [field.name for field in fields(cls) if field.default is MISSING and field.name not in content]:
             raise ValueError(
-                f"{source} lacks {absent[0]}, which every record of an encoder has: extract features anew."
+                f"{source} lacks {absent[0]}, which every record of an encoder has: extract the features again."
             )
         return cls(**{field.name: content[field.name] for field in fields(cls) if field.name in content})
 
     @property
     def is_of_folder(self) -> bool:
-        """Whether the model was in a folder, and not on the Hub."""
+        """Whether the model was loaded from a folder rather than the Hub."""
         return self.revision is not None and len(self.revision) == DIGEST_LENGTH
 
     @property
     def clip(self) -> dict[str, Any]:
-        """The clips that the model sees, as fields of `AVTConfig` and of `AVTVideoProcessor`; none of image models."""
+        """The model's clips as fields of `AVTConfig` and `AVTVideoProcessor`; empty for image models."""
         if self.clip_num_frames is None:
             return {}
         return {"clip_num_frames": self.clip_num_frames, "clip_frame_rate": self.clip_frame_rate}
 
     def to_config(self) -> dict[str, Any]:
-        """Returns the field `feature_encoder` of `AVTConfig`, which is shared: a folder without the path to it."""
+        """Returns the value of `AVTConfig.feature_encoder`. Only the last part of a folder's path is kept, since it is
+        shared."""
         return asdict(replace(self, model=Path(self.model).name) if self.is_of_folder else self)
 
     def processor(self, **times: Any) -> AVTVideoProcessor:
-        """Returns what prepares frames as they were prepared for the features; `times`: its fields of time."""
+        """Returns a processor that prepares frames as for these features; `times`: its fields of time."""
         side = self.size["shortest_edge"]
         of_frames = {name: getattr(self, name) for name in PREPROCESSING}
         return AVTVideoProcessor(**of_frames, train_size=(side, side), **self.clip, **times)
 
 
 PREPROCESSING = ("size", "crop_size", "image_mean", "image_std", "antialias")
-# What makes features others: not where the model lies, nor in which precision it was run.
+# Fields that change the features. Neither the model's location nor its precision is compared.
 COMPARED = ("revision", *PREPROCESSING, "clip_num_frames", "clip_frame_rate", "predict_ahead_s", "feature_dim")
 
 
 def revision_of(model: str | Path) -> str | None:
     """Returns the commit of a model on the Hub; of a folder, a digest of its weights and configuration."""
     if not Path(model).is_dir():
-        # Of transformers 5.23 on, configurations no longer carry it: it is in the path of the cached file.
+        # Since transformers 5.23, configurations no longer store the commit; it is in the path of the cached file.
         return extract_commit_hash(cached_file(str(model), CONFIG_NAME), None)
     return hashlib.sha256(json.dumps(checkpoint_digest(model)).encode()).hexdigest()[:DIGEST_LENGTH]
 
 
 def encoder_of(store: FeatureStore) -> EncoderRecord | None:
-    """Returns which encoder made the features of a store.
+    """Returns the record of the encoder of a store's features.
 
-    `None` where that is not recorded: by other tools, by versions that did not, and where memory was added.
+    `None` if there is no record: for stores of other tools or earlier versions, and for stores with added memory.
     """
     path = store.path / EXTRACTION
     if not path.is_file():
@@ -138,11 +141,12 @@ def encoder_of(store: FeatureStore) -> EncoderRecord | None:
 
 
 def refuse_other_encoder(own: EncoderRecord, other: EncoderRecord, student: str, store: Path):
-    """Raises `ValueError` where a store's features are not of the kind that a student was trained on.
+    """Raises `ValueError` if a store's features were not made by the encoder and settings that a student was trained
+    on.
 
     Args:
-        own (`EncoderRecord`): Of the student.
-        other (`EncoderRecord`): Of the store.
+        own (`EncoderRecord`): The student's record.
+        other (`EncoderRecord`): The store's record.
         student (`str`), store (`Path`): Their names, for the message.
     """
     of_each = [(name, getattr(own, name), getattr(other, name)) for name in COMPARED]
@@ -158,11 +162,11 @@ def refuse_other_encoder(own: EncoderRecord, other: EncoderRecord, student: str,
 
 
 def keep_videos(folder: str | Path, videos: Mapping[str, str | Path]):
-    """Records where the videos of a store are read, beside those of earlier calls.
+    """Records the paths of a store's videos, in addition to those of earlier calls.
 
     Args:
         folder (`str` or `Path`): The feature store.
-        videos (mapping of `str` to `str` or `Path`): What `read_frames` takes, by video id.
+        videos (mapping of `str` to `str` or `Path`): The paths, as accepted by `read_frames`, by video id.
     """
     path = Path(folder) / VIDEOS
     write_json(
@@ -171,6 +175,6 @@ def keep_videos(folder: str | Path, videos: Mapping[str, str | Path]):
 
 
 def recorded_videos(folder: str | Path) -> dict[str, str]:
-    """Returns where the videos of a store were read, by video id; nothing where that is not recorded."""
+    """Returns the recorded paths of a store's videos, by video id; empty without a record."""
     path = Path(folder) / VIDEOS
     return read_record(path) if path.is_file() else {}

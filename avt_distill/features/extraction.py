@@ -1,4 +1,4 @@
-"""Features of whole videos by any pretrained image or video model, written into a feature store."""
+"""Extraction of features of whole videos with any pretrained image or video model into a feature store."""
 
 import math
 from collections.abc import Callable, Iterator, Mapping
@@ -26,34 +26,35 @@ from .stores import feature_file, is_complete, write_features
 
 PREDICT_AHEAD_S = OrNone(TIME_RULES["tau_a"])
 OTHER_FEATURES = (
-    "{place} holds features made with {name}={found}, not {wanted}: give another folder, otherwise one store would "
+    "{place} holds features with {name}={found}, not {wanted}: give another folder, otherwise one store would "
     "hold two kinds of features."
 )
 
 
 class PretrainedEncoder:
-    """A pretrained image or video model as a function from frames to one feature for each moment.
+    """A pretrained image or video model as a function from frames to one feature per moment.
 
-    Features are those of `AVTModel.encode_frames`: the model's own pooled output where it has one, else its class
-    token, else the mean over its tokens. Of V-JEPA 2 the encoder alone runs, unless `predict_ahead_s` is given.
+    Features are those of `AVTModel.encode_frames`: the model's own pooled output if it has one, else its class
+    token, else the mean over its tokens. Only V-JEPA 2's encoder is run, unless `predict_ahead_s` is given.
 
     Args:
         model_name_or_path (`str` or `Path`): See `load_backbone`.
-        dtype (`torch.dtype`, *optional*, defaults to `torch.float32`): Of weights and activations.
-        device (`str` or `torch.device`, *optional*, defaults to `"cpu"`): Where it runs.
-        compile_model (`bool`, *optional*, defaults to `False`): Compile it: slow to begin, then faster.
+        dtype (`torch.dtype`, *optional*, defaults to `torch.float32`): The dtype of weights and activations.
+        device (`str` or `torch.device`, *optional*, defaults to `"cpu"`): The device to run on.
+        compile_model (`bool`, *optional*, defaults to `False`): Whether to compile the model: slower to start, then
+            faster.
         clip_num_frames (`int`, *optional*), clip_frame_rate (`float`, *optional*, defaults to 8.0): See `AVTConfig`.
-        predict_ahead_s (`float`, *optional*): Let V-JEPA 2's predictor add what it expects that many seconds later: the
-            later half of the feature.
+        predict_ahead_s (`float`, *optional*): Append the output of V-JEPA 2's predictor for this many seconds later, as
+            the second half of the feature.
 
     Attributes:
         config (`PreTrainedConfig`): The model's configuration.
-        avt_config (`AVTConfig`): What it sees of each moment, and D, the width of what it makes of it.
+        avt_config (`AVTConfig`): The clips, and D, the width of the features.
         is_video_model (`bool`): Whether a feature is computed from a clip.
         num_frames (`int`): L, frames of a clip; 1 for image models.
 
     Raises:
-        ValueError: for a model that cannot be loaded whole, see `load_backbone`, or has no predictor.
+        ValueError: If the model cannot be loaded whole (see `load_backbone`) or has no predictor.
     """
 
     def __init__(
@@ -70,7 +71,7 @@ class PretrainedEncoder:
         predict_ahead_s = PREDICT_AHEAD_S("predict_ahead_s", predict_ahead_s)
         backbone = load_backbone(model_name_or_path, use_predictor=use_predictor, dtype=dtype)
         self.config, self.device = backbone.config, torch.device(device)
-        # Only `encode_frames` is used, with the pretrained model in place of an AVT's own: the rest takes no memory.
+        # Only `encode_frames` is used, with the pretrained model as its backbone; the rest is built without memory.
         config = AVTConfig(
             backbone_config=self.config,
             clip_num_frames=clip_num_frames,
@@ -86,19 +87,19 @@ class PretrainedEncoder:
         with torch.device("meta"):
             self.model = AVTModel(config).eval()
         self.model.backbone = backbone.eval().to(self.device)
-        if compile_model:  # of V-JEPA 2 the encoder is called, not the model around it
+        if compile_model:  # V-JEPA 2's encoder is called directly, so compiling the whole model would have no effect
             backbone.get_submodule("encoder" if has_predictor(self.config) else "").compile()
 
     @torch.inference_mode()
     def __call__(self, frames: torch.Tensor, positions: torch.Tensor) -> np.ndarray:
-        """Returns one feature for each of B moments, float32 `(B, D)`.
+        """Returns the features of B moments, float32 `(B, D)`.
 
         Args:
-            frames (`torch.Tensor` of shape `(F, 3, H, W)`): Normalised frames.
-            positions (`torch.LongTensor` of shape `(B, L)`): The L of them that each moment's clip consists of.
+            frames (`torch.Tensor` of shape `(F, 3, H, W)`): Normalized frames.
+            positions (`torch.LongTensor` of shape `(B, L)`): Indices of the L frames in each moment's clip.
 
         Raises:
-            ValueError: where features are not finite.
+            ValueError: If features are not finite.
         """
         clips = frames.to(self.device)[positions.to(self.device)]  # (B, L, 3, H, W)
         features = self.model.encode_frames(clips if self.is_video_model else clips[:, 0])
@@ -108,12 +109,12 @@ class PretrainedEncoder:
 
 @dataclass(frozen=True)
 class ExtractedVideo:
-    """What became of one video.
+    """The result of extracting one video.
 
     Args:
         video_id (`str`): Its name in the store.
-        num_rows (`int`): Features written now; 0 where the file was there already, or the video cannot be read.
-        error (`VideoDecodeError`, *optional*): Why it cannot be read.
+        num_rows (`int`): Number of features written; 0 if the file already existed, or the video cannot be read.
+        error (`VideoDecodeError`, *optional*): The error if the video cannot be read.
     """
 
     video_id: str
@@ -131,19 +132,19 @@ def extract_features(
     skip_unreadable: bool = False,
     **options,
 ) -> Iterator[ExtractedVideo]:
-    """Yields what became of each video, in order, once its features are in the folder.
+    """Extracts videos in order, and yields the result for each once its features are written.
 
     Videos whose file is complete are not read again, so that an interrupted run continues where it stopped.
 
     Args:
         videos (mapping of `str` to `str` or `Path`): Videos by video id; see `avt_distill.data.videos`.
-        folder (`str` or `Path`): Where `<video_id>.safetensors` are written.
+        folder (`str` or `Path`): Folder to write `<video_id>.safetensors` to.
         encode, processor, frame_rate, options: See `extract_video`.
-        skip_unreadable (`bool`, *optional*, defaults to `False`): Yield the error of a video that cannot be read and go
-            on, instead of raising it.
+        skip_unreadable (`bool`, *optional*, defaults to `False`): Whether to yield the error of a video that cannot be
+            read and continue, instead of raising it.
 
     Raises:
-        VideoDecodeError: for a video that cannot be read, unless `skip_unreadable`.
+        VideoDecodeError: If a video cannot be read, unless `skip_unreadable`.
     """
     Path(folder).mkdir(parents=True, exist_ok=True)
     for video_id, video in videos.items():
@@ -173,22 +174,22 @@ def extract_video(
     batch_size: int = 32,
     num_workers: int = 0,
 ) -> np.ndarray:
-    """Returns the features of a video, float32 `(N, D)`: row i belongs to what is seen until `i / frame_rate` seconds.
+    """Returns the features of a video, float32 `(N, D)`: row i describes the video up to `i / frame_rate` seconds.
 
     Args:
         video (`str` or `Path`): The file.
-        encode (`Callable`): From frames `(F, 3, H, W)` and positions `(B, L)` to features `(B, D)`: a
+        encode (`Callable`): Maps frames `(F, 3, H, W)` and positions `(B, L)` to features `(B, D)`, such as a
             `PretrainedEncoder`.
-        processor (`AVTVideoProcessor`): Resizes, crops and normalises the frames.
+        processor (`AVTVideoProcessor`): Resizes, crops and normalizes the frames.
         frame_rate (`float`): Rows per second.
-        num_frames (`int`, *optional*, defaults to 1): L, frames of the clip that ends at each row's time. Before the
-            video begins, its first frame is repeated.
+        num_frames (`int`, *optional*, defaults to 1): L, the number of frames in the clip that ends at each row's time.
+            Before the beginning of the video, its first frame is repeated.
         clip_frame_rate (`float`, *optional*, defaults to 8.0): Frames per second within a clip.
-        batch_size (`int`, *optional*, defaults to 32): Rows that are computed at once.
-        num_workers (`int`, *optional*, defaults to 0): Processes that decode ahead.
+        batch_size (`int`, *optional*, defaults to 32): Number of rows per batch.
+        num_workers (`int`, *optional*, defaults to 0): Number of processes that decode in advance.
 
     Raises:
-        VideoDecodeError: where the file cannot be read.
+        VideoDecodeError: If the file cannot be read.
     """
     for name, value in (("frame_rate", frame_rate), ("clip_frame_rate", clip_frame_rate), ("batch_size", batch_size)):
         if not value > 0:
@@ -209,17 +210,17 @@ def extract_video(
 def encode_moments(
     model: AVTForAnticipation, processor: AVTVideoProcessor, video: str, moments_s: np.ndarray
 ) -> np.ndarray:
-    """Returns a student's features of moments of a video, float32 `(U, D)`, encoded a few at a time.
+    """Returns a student's features at moments of a video, float32 `(U, D)`, encoded in small batches.
 
     Args:
-        model (`AVTForAnticipation`): The student. Of a probe's tokens the mean is returned.
-        processor (`AVTVideoProcessor`): Cuts out the centre, as in evaluation.
+        model (`AVTForAnticipation`): The student. A probe's tokens are averaged.
+        processor (`AVTVideoProcessor`): Crops the center, as in evaluation.
         video (`str`): The file.
         moments_s (`np.ndarray` of shape `(U,)`): Seconds from the first frame.
 
     Raises:
-        VideoDecodeError: where the file cannot be read.
-        ValueError: where features are not finite.
+        VideoDecodeError: If the file cannot be read.
+        ValueError: If features are not finite.
     """
     encoded = []
     for first in range(0, len(moments_s), FRAMES_AT_ONCE):
@@ -233,9 +234,9 @@ def encode_moments(
 def _read_clips(
     video: str | Path, processor: AVTVideoProcessor, clips: Clips, moments_s: np.ndarray
 ) -> tuple[torch.Tensor, torch.Tensor] | VideoDecodeError:
-    """Returns the frames of B clips, each decoded once however many clips it is in, and their positions `(B, L)`.
+    """Returns the distinct frames of B clips, each decoded once, and their positions in the clips `(B, L)`.
 
-    An error is returned: a data loader would replace one that is raised by its text.
+    An error is returned rather than raised, since a data loader would re-raise it as text in another exception.
     """
     distinct = clips.distinct(moments_s)
     try:
@@ -245,20 +246,20 @@ def _read_clips(
 
 
 def keep_extraction(folder: str | Path, settings: dict):
-    """Records how a folder's features are made, and refuses to add features that are made otherwise.
+    """Records the settings of a folder's features, and raises if the folder holds features with other settings.
 
     Args:
         folder (`str` or `Path`): The feature store.
-        settings (`dict`): Anything that JSON holds. Kept in `extraction.json`. Where a model lies (`model`) is not
-            compared for models of one `revision`.
+        settings (`dict`): JSON-serializable settings, stored in `extraction.json`. The model's path (`model`) is not
+            compared if `revision` is equal.
 
     Raises:
-        ValueError: where the folder holds features with other settings, or of unknown origin.
+        ValueError: If the folder holds features with other settings, or of unknown origin.
     """
     path = Path(folder) / EXTRACTION
     if not path.exists() and any(path.parent.glob("*.safetensors")):
         raise ValueError(
-            f"{folder} holds features but no {EXTRACTION}, so how they were made is unknown: give another folder."
+            f"{folder} holds features but no {EXTRACTION}, so their encoder is unknown: give another folder."
         )
     revision = settings.get("revision")
     if revision is not None and path.exists() and read_record(path).get("revision") == revision:

@@ -1,4 +1,4 @@
-"""The file of one video's features: a safetensors file with the tensor `features (N, D)`, float32 or float16.
+"""The file format of a video's features: safetensors with the tensor `features (N, D)`, float32 or float16.
 
 Its metadata hold `frame_rate` (rows per second) and `start_s` (when row 0 is shown, in seconds), as text.
 """
@@ -20,16 +20,16 @@ STORED_DTYPES = ("F32", "F16")
 
 
 def write_features(path: str | Path, features: np.ndarray, frame_rate: float, start_s: float = 0.0):
-    """Writes one video's features, as a whole or not at all: a file that exists is complete.
+    """Writes one video's features atomically: a file that exists is complete.
 
     Args:
         path (`str` or `Path`): `<folder>/<video_id>.safetensors`.
-        features (`np.ndarray` of shape `(N, D)`): float16 is kept, all else is stored as float32.
+        features (`np.ndarray` of shape `(N, D)`): The features. float16 is kept; other dtypes are stored as float32.
         frame_rate (`float`): Rows per second.
-        start_s (`float`, *optional*, defaults to 0.0): When row 0 is shown, in seconds.
+        start_s (`float`, *optional*, defaults to 0.0): Time of row 0 in seconds.
 
     Raises:
-        ValueError: for features that are empty, not of two dimensions or not finite, and for another suffix.
+        ValueError: If the features are empty, not two-dimensional or not finite, or the path has another suffix.
     """
     path, features = Path(path), np.asarray(features)
     features = np.ascontiguousarray(features, dtype=np.float16 if features.dtype == np.float16 else np.float32)
@@ -42,12 +42,13 @@ def write_features(path: str | Path, features: np.ndarray, frame_rate: float, st
         )
     metadata = {"frame_rate": repr(float(frame_rate)), "start_s": repr(float(start_s))}
     with whole_file(path) as partial:
-        # `save_file` hides files from the group.
+        # Not `save_file`, which removes the group's read permission.
         partial.write_bytes(_in_order(save({"features": features}, metadata=metadata)))
 
 
 def _in_order(content: bytes) -> bytes:
-    """Returns a safetensors file with its header in order: safetensors writes metadata in another order each time."""
+    """Returns a safetensors file with sorted metadata: safetensors writes them in random order, but runs compare files
+    by content."""
     begin = 8 + int.from_bytes(content[:8], "little")
     header = json.dumps(json.loads(content[8:begin]), sort_keys=True, separators=(",", ":")).encode()
     return content[:8] + header.ljust(begin - 8) + content[begin:]
@@ -57,13 +58,13 @@ def feature_file(folder: str | Path, video_id: str) -> Path:
     """Returns the path of a video's features in a folder.
 
     Raises:
-        ValueError: for a video id that would lead out of the folder.
+        ValueError: If the video id would lead out of the folder.
     """
     return Path(folder) / f"{file_name(video_id)}.safetensors"
 
 
 def is_complete(path: str | Path) -> bool:
-    """Returns whether a file holds one video's features from the first byte to the last."""
+    """Returns whether a file of one video's features is complete."""
     try:
         open_feature_file(Path(path))
     except (ValueError, OSError):
@@ -72,7 +73,7 @@ def is_complete(path: str | Path) -> bool:
 
 
 def open_feature_file(path: Path) -> tuple:
-    """Returns a file's rows, memory-mapped, with their frame rate and when the first is shown, in seconds.
+    """Returns a file's memory-mapped rows, their frame rate, and the time of the first row in seconds.
 
     Args:
         path (`Path`): `<folder>/<video_id>.safetensors`.
@@ -81,13 +82,15 @@ def open_feature_file(path: Path) -> tuple:
         `(rows, frame_rate, start_s)`: `rows[i]` is `(D,)`, `rows.get_shape()` `(N, D)`.
 
     Raises:
-        ValueError: for a file that is not complete, or is none of ours.
+        ValueError: If the file is incomplete, or has another format.
     """
     try:
         file = safe_open(path, framework="np")
         rows = file.get_slice("features")
     except SafetensorError as error:
-        raise ValueError(f"Cannot read {path}: it is no complete file with a tensor 'features' ({error}).") from error
+        raise ValueError(
+            f"Cannot read {path}: it is not a complete file with a tensor 'features' ({error}). Extract it again."
+        ) from error
     if len(rows.get_shape()) != 2 or rows.get_dtype() not in STORED_DTYPES:
         raise ValueError(
             f"'features' in {path} is {rows.get_dtype()} of shape {tuple(rows.get_shape())}: store (N, D) as one of "
@@ -99,13 +102,14 @@ def open_feature_file(path: Path) -> tuple:
         check_times(frame_rate, start_s)
     except (KeyError, ValueError) as error:
         raise ValueError(
-            f"The metadata of {path} are {metadata}: frame_rate and start_s must be numbers there."
+            f"The metadata of {path} are {metadata}, but frame_rate and start_s must be numbers: extract it again."
         ) from error
     return rows, frame_rate, start_s
 
 
 def check_times(frame_rate: float, start_s: float):
-    """Raises `ValueError` unless rows can be shown at this rate (rows per second) from this time (seconds) on."""
+    """Raises `ValueError` unless the rate (rows per second) is positive and finite, and the start (seconds) is
+    finite."""
     if not (math.isfinite(frame_rate) and frame_rate > 0 and math.isfinite(start_s)):
         raise ValueError(
             f"frame_rate is {frame_rate} and start_s {start_s}: give rows per second, above 0, and seconds."

@@ -1,7 +1,6 @@
-"""The files of RULSTM's LMDB: whole, with the keys and the number type that they should have, or refused.
+"""Checks of RULSTM's LMDB files: complete, with the expected keys and number type.
 
-LMDB maps its file into memory. Where that is shorter than its header says, reading beyond the end kills the
-process.
+LMDB maps its file into memory. If the file is shorter than its header states, reading beyond the end kills the process.
 """
 
 import os
@@ -13,15 +12,16 @@ from pathlib import Path
 import numpy as np
 
 MAGIC = 0xBEEFC0DE
-META_SIZE = 152  # of a header, as 64-bit machines write it
+META_SIZE = 152  # bytes of a header written by a 64-bit machine
 KEY = re.compile(r"(.+)_frame_(\d+)\.jpg")
 SAMPLED = 64  # values that show the type of numbers
-FEWEST = 256  # numbers of these from which zeros say something
+
+FEWEST = 256  # fewer numbers are not enough to draw conclusions from zeros
 PLAUSIBLE = (1e-12, 1e12)  # absolute values of features
 
 
 def check_complete(path: Path):
-    """Raises `ValueError` for a `data.mdb` that is shorter than its header says.
+    """Raises `ValueError` if `data.mdb` is shorter than its header states.
 
     Args:
         path (`Path`): The LMDB folder.
@@ -36,20 +36,20 @@ def check_complete(path: Path):
     valid = [meta for meta in metas if struct.unpack_from("<I", meta, 16)[0] == MAGIC]
     if len(valid) < 2 or page_size < 256:
         raise ValueError(f"Cannot read {path} as an LMDB folder: data.mdb has no header. Fetch it again.")
-    # Of two headers the one of the newer transaction counts: its last page, from 0.
+    # Of the two headers, that of the newer transaction is valid. It states the last page, counted from 0.
     last_page, _ = max((struct.unpack_from("<QQ", meta, 136) for meta in valid), key=lambda pair: pair[1])
     if size < (last_page + 1) * page_size:
         raise ValueError(
-            f"{file} has {size} bytes of {(last_page + 1) * page_size}: it was cut off while it was copied or "
+            f"{file} has {size} bytes of {(last_page + 1) * page_size}: it was cut off while being copied or "
             "downloaded. Fetch it again."
         )
 
 
 def video_and_frame(key: bytes, path: Path) -> tuple[str, int]:
-    """Returns the video and the frame's number that a key names.
+    """Parses the video and the frame number from a key.
 
     Raises:
-        ValueError: for a key of another form.
+        ValueError: If the key has another format.
     """
     match = KEY.fullmatch(key.decode(errors="replace"))
     if match is None:
@@ -59,9 +59,9 @@ def video_and_frame(key: bytes, path: Path) -> tuple[str, int]:
 
 
 def check_float32(values: Iterable[bytes], path: Path):
-    """Raises `ValueError` for values that are float64.
+    """Raises `ValueError` if values are float64.
 
-    Read as float32, every other number of these is half of a fraction: absurdly large or small, or always zero.
+    Read as float32, every other number would be the lower half of a fraction: absurdly large or small, or always zero.
 
     Args:
         values (iterable of `bytes`): Some of the stored values.
@@ -78,7 +78,7 @@ def check_float32(values: Iterable[bytes], path: Path):
 
 
 def _implausible(numbers: np.ndarray) -> float:
-    """Returns the share of numbers that no feature has."""
+    """Returns the share of numbers that are implausible for a feature."""
     smallest, largest = PLAUSIBLE
     with np.errstate(invalid="ignore"):
         return float(np.mean((numbers != 0) & ~((numbers >= smallest) & (numbers <= largest))))

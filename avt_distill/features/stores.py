@@ -1,4 +1,4 @@
-"""Feature stores: the stored feature of a video that is shown at each time.
+"""Feature stores: reading the stored features of a video at given times.
 
 Four formats, one method, `read(video_id, times_s) -> (T, D)`:
 
@@ -9,8 +9,8 @@ Four formats, one method, `read(video_id, times_s) -> (T, D)`:
 | `NpyFeatureStore` | a folder with one `.npy` file `(D, N)` a video, as MS-TCN (Farha and Gall, CVPR 2019) publishes |
 | `RulstmFeatureStore` | the LMDB folders that RULSTM (Furnari and Farinella, ICCV 2019) publishes and AVT trains on |
 
-Row `i` of a video is shown from `start_s + i / frame_rate` on. Stores are made to be copied into the worker processes
-of a `DataLoader`: they open files late, once a process, and pickle without what is open.
+Row `i` of a video is shown from `start_s + i / frame_rate` on. Stores can be copied into the worker processes of a
+`DataLoader`: they open files lazily, once per process, and pickle without open files.
 """
 
 import os
@@ -46,13 +46,13 @@ __all__ = [
 ]
 
 MISSING = ("error", "search_back")
-SEARCH_BACK_ROWS = 9  # as far as the reference looks back for a feature that is not stored
+SEARCH_BACK_ROWS = 9  # how far the reference searches back for a missing feature
 MAX_OPEN = 128
 
 
 @dataclass(frozen=True)
 class _Video:
-    """One opened video of N rows: `row(i)` is its i-th feature `(D,)`, or `None` where that is not stored."""
+    """One opened video of N rows: `row(i)` is its i-th feature `(D,)`, or `None` if that is not stored."""
 
     row: Callable[[int], np.ndarray | None]
     frame_rate: float
@@ -61,20 +61,20 @@ class _Video:
 
 
 class FeatureStore(ABC):
-    """What the stores share: times become rows, gaps become errors, and what is open stays in its process.
+    """Base of the stores: maps times to rows, raises for gaps, and keeps open files per process.
 
     Args:
         path (`str` or `Path`): The store's file or folder.
-        missing (`str`, *optional*, defaults to `"error"`): What to do about a time for which no feature is stored.
-            `"error"` raises. `"search_back"` does as the reference: it takes the nearest of the 9 rows before, else
-            zeros. A video of which nothing is stored, and features that are not finite, are errors under both.
-        max_open (`int`, *optional*, defaults to 128): Videos kept open in each process; the one that was not read for
-            longest is closed first.
+        missing (`str`, *optional*, defaults to `"error"`): How to handle a time without a stored feature. `"error"`
+            raises. `"search_back"` uses the nearest of the 9 rows before, else zeros, as the reference does. Videos
+            without any features and features that are not finite raise in both cases.
+        max_open (`int`, *optional*, defaults to 128): Number of videos kept open in each process. The least recently
+            read one is closed first.
 
     Attributes:
-        num_searched_back (`int`): Rows taken from an earlier time so far, in this process: each worker of a
-            `DataLoader` counts its own.
-        num_zeros (`int`): Rows filled with zeros so far, in this process.
+        num_searched_back (`int`): Number of rows replaced by an earlier one so far in this process. Each worker of a
+            `DataLoader` has its own count.
+        num_zeros (`int`): Number of rows filled with zeros so far in this process.
     """
 
     def __init__(self, path: str | Path, missing: str = "error", max_open: int = MAX_OPEN):
@@ -86,17 +86,17 @@ class FeatureStore(ABC):
         if not self.path.exists():
             raise ValueError(f"The feature store {self.path} does not exist: give its file or folder.")
         self.num_searched_back = self.num_zeros = 0
-        self._process_id = None  # of the process that `_opened` belongs to
+        self._process_id = None  # the process in which the files in `_opened` were opened
 
     @cached_property
     def feature_dim(self) -> int:
-        """D, the width of the first stored video's features; all others must have it too."""
+        """D, the width of the first stored video's features, which all others must share."""
         return self._first_width()
 
     def read(self, video_id: str, times_s: Sequence[float]) -> np.ndarray:
         """Returns the features shown at the given times, float32 `(T, D)`, in the order of `times_s`.
 
-        The feature shown at a time is the last one that begins at or before it. The very end of a video still shows its
+        The feature shown at a time is the last one that begins at or before it. The very end of a video still shows the
         last feature.
 
         Args:
@@ -104,8 +104,8 @@ class FeatureStore(ABC):
             times_s (`Sequence[float]` of length T): Seconds on the video's clock, in any order, repetitions allowed.
 
         Raises:
-            ValueError: for a video that is not stored, for a time that is not (unless `missing="search_back"`), for
-                features that are not finite or not D wide, and for an empty list of times.
+            ValueError: If the video is not stored, a time is not stored (unless `missing="search_back"`), features are
+                not finite or not D wide, or the list of times is empty.
         """
         times = np.asarray(times_s, dtype=np.float64)
         if times.ndim != 1 or not len(times) or not np.isfinite(times).all():
@@ -124,27 +124,27 @@ class FeatureStore(ABC):
         if not finite.all():
             raise ValueError(
                 f"The feature of video '{video_id}' at {times[finite.argmin()]:.3f} s in {self.path} is not finite, or "
-                "too large to compute with: extract it anew."
+                "too large to compute with: extract it again."
             )
         return features
 
     def read_all(self, video_id: str) -> tuple[np.ndarray, float, float]:
-        """Returns all features of a video, float32 `(N, D)`, its rows per second, and when row 0 is shown, in seconds.
+        """Returns all features of a video, float32 `(N, D)`, its rows per second, and the time of row 0 in seconds.
 
         Raises:
-            ValueError: as `read`.
+            ValueError: See `read`.
         """
         video = self._video(video_id, 0.0)
         times = video.start_s + np.arange(video.num_rows) / video.frame_rate
         return self.read(video_id, times), video.frame_rate, video.start_s
 
     def content_digest(self, video_ids: Iterable[str]) -> dict[str, str]:
-        """Returns short digests of what is stored of some videos, by video; of an LMDB, of its one file."""
+        """Returns short digests of the stored features by video; for an LMDB, the digest of its single file."""
         files = {video_id: self._file(video_id) for video_id in video_ids}
         return files_digest({name: path for name, path in files.items() if path.is_file()})
 
     def _file(self, video_id: str) -> Path:
-        """Returns the file of a video, in a store that has one for each."""
+        """Returns the file of a video, in stores with one file per video."""
         raise NotImplementedError
 
     @abstractmethod
@@ -153,14 +153,14 @@ class FeatureStore(ABC):
 
     @abstractmethod
     def _open(self, video_id: str) -> _Video:
-        """Returns an opened video; raises `KeyError` where none of its features are stored."""
+        """Returns an opened video; raises `KeyError` if none of its features are stored."""
 
     @abstractmethod
     def _first_width(self) -> int:
         """Returns the width of the first stored video."""
 
     def _video(self, video_id: str, time_s: float) -> _Video:
-        if self._process_id != os.getpid():  # after a fork: what the parent opened is the parent's
+        if self._process_id != os.getpid():  # after a fork: files opened by the parent must not be shared
             self._process_id, self._opened = os.getpid(), lru_cache(self.max_open)(self._open)
         try:
             return self._opened(video_id)
@@ -169,7 +169,7 @@ class FeatureStore(ABC):
             if has_other_spelling(video_id, self.video_ids()):
                 advice = f", but those of {OTHER_SPELLING}"
             raise ValueError(
-                f"{self.path} holds no features of video '{video_id}', asked for at {time_s:.3f} s{advice}."
+                f"{self.path} holds no features of video '{video_id}', requested at {time_s:.3f} s{advice}."
             ) from error
 
     def _row(self, video: _Video, index: int, video_id: str, time_s: float) -> np.ndarray:
@@ -180,7 +180,7 @@ class FeatureStore(ABC):
             end_s = video.start_s + video.num_rows / video.frame_rate
             raise ValueError(
                 f"{self.path} holds no feature of video '{video_id}' at {time_s:.3f} s (it begins at "
-                f"{video.start_s:.3f} s and ends at {end_s:.3f} s): ask for times that are stored, or give "
+                f"{video.start_s:.3f} s and ends at {end_s:.3f} s): request stored times, or give "
                 'missing="search_back" to fill gaps as the reference does.'
             )
         for earlier in range(index - 1, index - 1 - SEARCH_BACK_ROWS, -1):
@@ -196,12 +196,12 @@ class FeatureStore(ABC):
 
 
 class SafetensorsFeatureStore(FeatureStore):
-    """One file a video, `<video_id>.safetensors`, memory-mapped: only the rows asked for are read.
+    """A folder with one memory-mapped file per video, `<video_id>.safetensors`, of which only requested rows are read.
 
-    The format is described in `avt_distill.features.files`.
+    See `avt_distill.features.files` for the format.
 
     Args:
-        path (`str` or `Path`): The folder of the files, or a folder that holds them in its `features/`.
+        path (`str` or `Path`): The folder of the files, or a folder with them in its subfolder `features/`.
         missing, max_open: See `FeatureStore`.
     """
 
@@ -231,7 +231,7 @@ class SafetensorsFeatureStore(FeatureStore):
 
 
 class _UnclockedStore(FeatureStore):
-    """Files that do not store how many rows per second they have, which the caller gives."""
+    """Base of stores whose files do not contain their rows per second, which the caller passes."""
 
     def __init__(
         self,
@@ -247,10 +247,10 @@ class _UnclockedStore(FeatureStore):
 
 
 class NpzFeatureStore(_UnclockedStore):
-    """One `.npz` file with one array `(N, D)` a video.
+    """One `.npz` file with one array `(N, D)` per video.
 
-    A video's array is read as a whole, once, and kept in memory until `max_open` others were read since: a zip archive
-    cannot be memory-mapped. For long videos prefer a folder of `.safetensors` files.
+    A zip archive cannot be memory-mapped, so a video's array is read as a whole and kept in memory until `max_open`
+    other videos have been read. For long videos prefer a folder of `.safetensors` files.
 
     Args:
         path (`str` or `Path`): The file.
@@ -280,7 +280,7 @@ class NpzFeatureStore(_UnclockedStore):
         return len(self._video(names[0], self.start_s).row(0))
 
     def _load(self, take: Callable):
-        """Returns what `take` takes from the archive, which is open no longer than that: nothing crosses a fork."""
+        """Returns `take(archive)`, opening the archive only for that, so that no open file is shared after a fork."""
         try:
             with np.load(self.path) as archive:
                 return take(archive)
@@ -289,16 +289,17 @@ class NpzFeatureStore(_UnclockedStore):
 
 
 class NpyFeatureStore(_UnclockedStore):
-    """One file a video, `<video_id>.npy`, an array `(D, N)`, memory-mapped: features in columns, as MS-TCN has them.
+    """A folder with one memory-mapped file per video, `<video_id>.npy`, an array `(D, N)`: features in columns, as in
+    MS-TCN.
 
     Args:
         path (`str` or `Path`): The folder of the files, or a folder that holds them in its `features/`.
-        frame_rate (`float`): Columns per second: MS-TCN's are at 15 (Breakfast, GTEA) and 30 (50 Salads).
+        frame_rate (`float`): Columns per second. MS-TCN's features have 15 (Breakfast, GTEA) or 30 (50 Salads).
         start_s (`float`, *optional*, defaults to 0.0): When column 0 of each video is shown, in seconds.
         missing, max_open: See `FeatureStore`.
 
     Raises:
-        ValueError: for files that hold features in rows, `(N, D)`.
+        ValueError: If files hold features in rows, `(N, D)`.
     """
 
     def __init__(self, *args: Any, **kwargs: Any):
@@ -309,7 +310,7 @@ class NpyFeatureStore(_UnclockedStore):
         if len(shapes) == 2 and shapes[0][0] != shapes[1][0] and shapes[0][1] == shapes[1][1]:
             raise ValueError(
                 f"The files in {self.path} have shapes such as {shapes[0]} and {shapes[1]}, features in rows: "
-                "transpose them to (D, N), as MS-TCN has them, otherwise times and features would change places."
+                "transpose them to (D, N), as in MS-TCN, otherwise times and features would be swapped."
             )
 
     def _file(self, video_id: str) -> Path:
@@ -339,25 +340,25 @@ class NpyFeatureStore(_UnclockedStore):
 
 
 class RulstmFeatureStore(FeatureStore):
-    """RULSTM's LMDB: float32 features of frames at 30 per second, under the names of their images.
+    """RULSTM's LMDB: float32 features of frames at 30 per second, with the names of their images as keys.
 
     `P01_01_frame_0000000001.jpg` is the first frame of video `P01_01`, shown from 0 s on. The frame numbers of protocol
-    `"avt"` (`temporal_avt.frame_indices` with `source="features"`) are those in the names; number n is what is shown at
-    `(n - 1) / 30` seconds.
+    `"avt"` (`temporal_avt.frame_indices` with `source="features"`) are those in the names: frame n is shown at `(n - 1)
+    / 30` seconds.
 
     Args:
         path (`str` or `Path`): The LMDB folder, which holds `data.mdb`.
         missing, max_open: See `FeatureStore`. The reference uses `"search_back"`.
 
     Raises:
-        ImportError: without lmdb.
+        ImportError: If lmdb is not installed.
     """
 
     def __init__(self, path: str | Path, missing: str = "error", max_open: int = MAX_OPEN):
         super().__init__(path, missing, max_open)
         _import_lmdb()
         if not (self.path / "data.mdb").is_file():
-            raise ValueError(f"{self.path} is no LMDB folder: give the folder that holds data.mdb.")
+            raise ValueError(f"{self.path} is not an LMDB folder: give the folder that contains data.mdb.")
         self._is_checked = False
 
     def content_digest(self, video_ids: Iterable[str]) -> dict[str, str]:
@@ -367,7 +368,7 @@ class RulstmFeatureStore(FeatureStore):
         environment = self._environment()
         prefix = f"{video_id}_frame_"
         with environment.begin() as transaction, transaction.cursor() as cursor:
-            # The key before the first one that sorts behind all of the video's frames is its last frame.
+            # "~" sorts after all digits, so the key before it is the video's last frame.
             found = cursor.prev() if cursor.set_range(f"{prefix}~".encode()) else cursor.last()
             last = cursor.key() if found else b""
         if not last.startswith(prefix.encode()):
@@ -397,7 +398,7 @@ class RulstmFeatureStore(FeatureStore):
             return len(self._decode(cursor.value()))
 
     def _environment(self):
-        """Returns the open LMDB, the first values of which are float32."""
+        """Returns the open LMDB, after checking that its first values are float32."""
         environment = _lmdb_environment(self.path)
         if not self._is_checked:
             with environment.begin() as transaction, transaction.cursor() as cursor:
@@ -419,37 +420,38 @@ def open_feature_store(
     missing: str = "error",
     max_open: int = MAX_OPEN,
 ) -> FeatureStore:
-    """Returns the feature store that lies at `path`.
+    """Opens the feature store at `path`, choosing the class by its files.
 
     Args:
-        path (`str` or `Path`): A folder of `.safetensors` or of `.npy` files (or one with these in its `features/`), an
-            `.npz` file, or an LMDB folder.
-        frame_rate (`float`, *optional*): Rows per second: needed for `.npz` and `.npy` files, refused elsewhere, where
-            the store itself says it.
-        start_s (`float`, *optional*): When row 0 is shown, in seconds: for `.npz` and `.npy` files only. Default: 0.
+        path (`str` or `Path`): A folder of `.safetensors` or `.npy` files (or with these in its subfolder `features/`),
+            an `.npz` file, or an LMDB folder.
+        frame_rate (`float`, *optional*): Rows per second: required for `.npz` and `.npy` files, refused for others,
+            which store it.
+        start_s (`float`, *optional*): Time of row 0 in seconds, for `.npz` and `.npy` files only. Default: 0.
         missing, max_open: See `FeatureStore`.
 
+    Returns:
+        `FeatureStore`: The store.
+
     Raises:
-        ValueError: where nothing that is a feature store lies there.
+        ValueError: If `path` is not a feature store.
     """
     path = Path(path)
     has_safetensors = _holds(path, "safetensors")
     if path.suffix == ".npz" or (_holds(path, "npy") and not has_safetensors):
         if frame_rate is None:
-            raise ValueError(f"frame_rate is None: {path} does not store its rows per second, so pass them.")
+            raise ValueError(f"frame_rate is None, but {path} does not store its rows per second: pass frame_rate.")
         store = NpzFeatureStore if path.suffix == ".npz" else NpyFeatureStore
         return store(path, frame_rate, start_s or 0.0, missing, max_open)
     for name, value in (("frame_rate", frame_rate), ("start_s", start_s)):
         if value is not None:
-            raise ValueError(
-                f"{name} is {value}, but only an .npz file and .npy files need it: leave it out for {path}."
-            )
+            raise ValueError(f"{name} is {value}, but only .npz and .npy files need it: leave it out for {path}.")
     if (path / "data.mdb").is_file():
         return RulstmFeatureStore(path, missing, max_open)
     if has_safetensors:
         return SafetensorsFeatureStore(path, missing, max_open)
     raise ValueError(
-        f"{path} is no feature store: give a folder of .safetensors or .npy files, an .npz file or an LMDB folder."
+        f"{path} is not a feature store: give a folder of .safetensors or .npy files, an .npz file or an LMDB folder."
     )
 
 
@@ -473,11 +475,11 @@ _lmdb_environments = {}  # by process id and folder
 
 
 def _lmdb_environment(path: Path):
-    """Returns the open LMDB of a folder, one a process: LMDB allows neither to open a folder twice in a process nor to
-    use it after a fork."""
+    """Returns the open LMDB of a folder, one per process: LMDB forbids opening a folder twice in a process, or using it
+    after a fork."""
     lmdb, key = _import_lmdb(), (os.getpid(), path.resolve())
     for inherited in [other for other in _lmdb_environments if other[0] != os.getpid()]:
-        _lmdb_environments.pop(inherited).close()  # in this process alone; the parent's stays open
+        _lmdb_environments.pop(inherited).close()  # closes it in this process only; the parent's stays open
     if key not in _lmdb_environments:
         check_complete(path)
         try:

@@ -1,6 +1,6 @@
 """Metrics of action anticipation: pure functions of scores, labels, answers and times, in numpy and scipy.
 
-One file a protocol: `anticipation` (the next action), `sequences` (the next Z actions), `dense` (frames to come),
+One module per protocol: `anticipation` (the next action), `sequences` (the next Z actions), `dense` (frames to come),
 `curve` (over the anticipation time), `online` (per frame), `streaming` (answers that are late), `calibration` (how far
 probabilities can be trusted) and `abstention` (when not to answer).
 """

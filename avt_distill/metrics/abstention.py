@@ -1,7 +1,7 @@
-"""When not to answer: error among answers by how sure the model has to be, and a threshold that keeps an error rate.
+"""Abstention: the error among answers as a function of confidence, and thresholds that bound the error rate.
 
-A model answers where its confidence, such as the probability of its best action, is at or above a threshold. Coverage
-is the share of rows that are answered, risk the share of these that are wrong. All are shares, from 0 to 1.
+A model answers when its confidence, such as the probability of its best action, is at or above a threshold. Coverage is
+the share of rows that are answered, risk the share of answers that are wrong; both are from 0 to 1.
 """
 
 from collections.abc import Sequence
@@ -10,7 +10,7 @@ from dataclasses import dataclass
 import numpy as np
 import scipy.special
 
-# Share of the capital that a bet may lose: of 1, a single wrong video would end the test.
+# Largest share of the capital that a bet may lose: with 1, a single wrong video would end the test.
 LARGEST_STAKE = 0.75
 # Thresholds of probabilities, from strict to loose.
 THRESHOLDS = tuple(step / 20 for step in range(19, -1, -1))
@@ -24,8 +24,8 @@ class RiskCoverage:
         thresholds (`np.ndarray` of shape `(P,)`): Rows of at least this confidence are answered; descending.
         coverage (`np.ndarray` of shape `(P,)`): Share of the rows that are answered; 1 at the last point.
         risk (`np.ndarray` of shape `(P,)`): Share of these that are wrong.
-        area (`float`): Under the curve (AURC): the risk averaged over coverage. Lower is better; a model whose
-            confidence means nothing has the error rate of all rows.
+        area (`float`): Under the curve (AURC): the risk averaged over coverage. Lower is better; uninformative
+            confidence gives the error rate of all rows.
     """
 
     thresholds: np.ndarray
@@ -41,8 +41,11 @@ def risk_coverage_curve(confidence: np.ndarray, correct: np.ndarray) -> RiskCove
     is the mean over n of the risk of the n surest rows, as in the paper.
 
     Args:
-        confidence (`np.ndarray` of shape `(N,)`): How sure the model is of each row; any unit, higher is surer.
-        correct (`np.ndarray` of bool, `(N,)`): Whether its answer is right, such as top-1 or top-5 hits.
+        confidence (`np.ndarray` of shape `(N,)`): Confidence in each row, in any unit; higher is surer.
+        correct (`np.ndarray` of bool, `(N,)`): Whether each answer is right, such as top-1 or top-5 hits.
+
+    Returns:
+        `RiskCoverage`: The curve and the area under it.
     """
     confidence, correct = _check_answers(confidence, correct)
     order = np.argsort(-confidence, kind="stable")
@@ -63,12 +66,12 @@ def conformal_threshold(
     delta: float = 0.1,
     thresholds: Sequence[float] = THRESHOLDS,
 ) -> float | None:
-    """Returns the lowest threshold of confidence that keeps the error among answers at or below a rate, or `None`.
+    """Returns the lowest confidence threshold that keeps the error among answers at or below a rate, or `None`.
 
     Learn-then-test (Angelopoulos et al., 2021): each threshold is tested for its risk being above `error_rate`, and the
     lowest for which that is rejected is returned.
 
-    What is guaranteed: with a probability of at least 1 - `delta` over the calibration videos, the expected share of
+    Guarantee: with a probability of at least 1 - `delta` over the calibration videos, the expected share of
     wrong answers among the answers of a new video that has any is at most `error_rate`. The condition is that
     calibration and new videos are drawn independently from one source, and that the model did not learn from them; it
     holds for any number of videos and any model. Each video counts the same, however long it is: the rate pooled over
@@ -86,10 +89,10 @@ def conformal_threshold(
     single rows) suffice for 20 thresholds, and 14 (11) for one.
 
     Args:
-        confidence (`np.ndarray` of shape `(N,)`): How sure the model is of each calibration row.
-        correct (`np.ndarray` of bool, `(N,)`): Whether its answer is right.
-        groups (sequence of length N, or `None`): The video of each row, as rows of a video are not independent. `None`
-            if each row is of a video of its own.
+        confidence (`np.ndarray` of shape `(N,)`): Confidence in each calibration row.
+        correct (`np.ndarray` of bool, `(N,)`): Whether each answer is right.
+        groups (sequence of length N, or `None`): The video of each row, since rows of a video are not independent.
+            `None` if each row comes from a different video.
         error_rate (`float`): Share of the answers that may be wrong.
         delta (`float`, *optional*, defaults to 0.1): Probability, over the calibration videos, of a threshold that
             does not keep the rate.
@@ -97,12 +100,12 @@ def conformal_threshold(
             them without these rows. For large label spaces, whose probabilities are low, give lower ones.
 
     Returns:
-        `float` or `None`: Answer where the confidence is at least this. `None`: no threshold is known to keep the
+        `float` or `None`: Answer when the confidence is at least this. `None`: no threshold is known to keep the
         rate, so never answer.
 
     Raises:
-        ValueError: for no rows, shapes that do not fit, a confidence that is not finite, no thresholds, and rates that
-            are not between 0 and 1.
+        ValueError: If there are no rows or no thresholds, shapes do not match, a confidence is not finite, or a rate is
+            not between 0 and 1.
     """
     confidence, correct = _check_answers(confidence, correct)
     for name, share in (("error_rate", error_rate), ("delta", delta)):
@@ -141,7 +144,7 @@ def _betting_p_value(shares: np.ndarray, error_rate: float, level: float) -> flo
 
     A gambler bets on low shares, one after the other, without going broke. If the hypothesis is true, capital of 1 is
     expected to fall, and exceeds c at any time with a probability of at most 1 / c (Waudby-Smith and Ramdas, 2024).
-    Stakes grow with the certainty of what came before: where shares vary little, few of them suffice. They need not be
+    Stakes grow with the certainty of what came before: if shares vary little, few of them suffice. They need not be
     right for the p-value to be valid.
 
     Args:

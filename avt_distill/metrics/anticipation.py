@@ -5,8 +5,8 @@
   k = 1 it is what EGTEA Gaze+ calls mean class accuracy; for k = 5 it is the measure of EPIC-Kitchens-100.
 
 Ties count against the label: a class that scores as high as the label is ranked ahead of it, so that constant scores
-hit nothing and the numbering of the classes does not matter. (The reference's two functions disagree on ties:
-`compute_topk` takes what `argpartition` leaves, `topk_recall` the highest ids.)
+never hit and the numbering of the classes does not matter. (The reference's two functions disagree on ties:
+`compute_topk` depends on the order of `argpartition`, `topk_recall` prefers the highest ids.)
 
 Verbs and nouns are scored by marginal probabilities: softmax over actions, summed over the actions of each. A verb or
 noun without any action has probability 0; RULSTM gives it that of action 0 (RULSTM/utils.py, get_marginal_indexes).
@@ -26,11 +26,11 @@ ClassIds = Sequence[int] | Set[int] | np.ndarray | Mapping[str, Collection[int]]
 
 KINDS = ("action", "verb", "noun")
 GROUPS = ("many_shot", "tail", "unseen")
-# Rank of a row that nothing was scored for.
+# Rank of a row without scores.
 NEVER_A_HIT = np.iinfo(np.int64).max
 # Rows whose float64 probabilities are held at a time: 31 MB for EPIC-Kitchens-100's 3,806 actions.
 ROWS_AT_ONCE = 1024
-# Added to a row's norm before dividing by it, as the reference does.
+# Added to a row's norm before dividing by it, as in the reference.
 NORM_EPSILON = 1e-6
 
 
@@ -50,8 +50,8 @@ def anticipation_metrics(
     """Returns top-k accuracies and class-mean top-k recalls in percent, by name.
 
     Args:
-        scores (`np.ndarray` of shape `(N, A)`): Scores of the actions, higher is likelier. Logits where verbs and nouns
-            are wanted: they are softmaxed for that.
+        scores (`np.ndarray` of shape `(N, A)`): Scores of the actions; higher is likelier. They must be logits for the
+            metrics of verbs and nouns, which are computed from their softmax.
         labels (`np.ndarray` of shape `(N,)`): Action ids.
         label_space (`LabelSpace`, *optional*): With `action_to_verb_noun`, adds the metrics of verbs and nouns.
         many_shot, tail (collection of `int`, or `dict` of kind to such, *optional*): Class ids of a group; those of
@@ -62,9 +62,9 @@ def anticipation_metrics(
         verb_scores, noun_scores (`np.ndarray` of shape `(N, V)` and `(N, number of nouns)`, *optional*): Used instead
             of the marginal probabilities: scores of a model's own verb and noun heads, or late-fused probabilities.
         dropped_labels (`np.ndarray` of shape `(M,)`, *optional*): Action ids of rows that the protocol dropped because
-            nothing is observed before them. Each counts as an error, as in RULSTM's EPIC-Kitchens-100 numbers
-            (RULSTM/main.py:274-286). Left out by default, as in AVT's. `unseen_mask` then has shape `(N + M,)`,
-            dropped rows last.
+            nothing can be observed before them. Each counts as an error, as in RULSTM's EPIC-Kitchens-100 numbers
+            (RULSTM/main.py:274-286). Left out by default, as in AVT's. `unseen_mask` then has shape `(N + M,)`, dropped
+            rows last.
 
     Returns:
         `dict[str, float]`: `{kind}_top{k}_accuracy{group}` and `{kind}_class_mean_top{k}_recall{group}`; `kind` is
@@ -72,8 +72,8 @@ def anticipation_metrics(
         row belongs to.
 
     Raises:
-        ValueError: for shapes that do not fit, scores that are not finite, labels or ids out of range (so too `-100`,
-            an unknown label: leave such rows out), and verbs or nouns asked for without a label space that has them.
+        ValueError: If shapes do not match, a score is not finite, a label or id is out of range (including `-100`, an
+            unknown label: leave such rows out), or verbs or nouns are requested without a label space that has them.
     """
     scores, labels = check_scores(scores, labels)
     dropped = check_labels("dropped_labels", () if dropped_labels is None else dropped_labels, scores.shape[1])
@@ -99,7 +99,7 @@ def anticipation_metrics(
 def label_ranks(scores: np.ndarray, labels: np.ndarray) -> np.ndarray:
     """Returns how many other classes score at least as high as each row's label, int64 `(N,)`.
 
-    A row is a top-k hit where its rank is below k. Ties count against the label.
+    A row is a top-k hit if its rank is below k. Ties count against the label.
 
     Args:
         scores (`np.ndarray` of shape `(N, A)`): Scores of the classes.
@@ -111,16 +111,16 @@ def label_ranks(scores: np.ndarray, labels: np.ndarray) -> np.ndarray:
 
 
 def labels_of_kind(labels: np.ndarray, kind: str, label_space: LabelSpace | None) -> np.ndarray:
-    """Returns the action, verb or noun ids, int64 `(N,)`, of rows labelled by action; `kind` says which."""
+    """Returns the ids of a kind (`"action"`, `"verb"` or `"noun"`), int64 `(N,)`, from action ids."""
     if kind == "action":
         return labels
     return verb_noun_ids(label_space)[labels, KINDS.index(kind) - 1]
 
 
 def verb_noun_ids(label_space: LabelSpace | None) -> np.ndarray:
-    """Returns the verb and noun id of each action, int64 `(A, 2)`; refuses a label space that does not have them."""
+    """Returns the verb and noun id of each action, int64 `(A, 2)`; raises `ValueError` if the label space has none."""
     if label_space is None or label_space.verb_noun_ids is None:
-        raise ValueError("label_space has no action_to_verb_noun: give one that says each action's verb and noun.")
+        raise ValueError("label_space has no action_to_verb_noun: give one with each action's verb and noun.")
     return label_space.verb_noun_ids
 
 
@@ -128,8 +128,8 @@ def marginal_scores(scores: np.ndarray, label_space: LabelSpace) -> tuple[np.nda
     """Returns probabilities of verbs `(N, V)` and of nouns `(N, number of nouns)`, float64: summed over their actions.
 
     Args:
-        scores (`np.ndarray` of shape `(N, A)`): Logits of the actions; softmaxed here.
-        label_space (`LabelSpace`): Has `action_to_verb_noun`.
+        scores (`np.ndarray` of shape `(N, A)`): Logits of the actions.
+        label_space (`LabelSpace`): A label space with `action_to_verb_noun`.
     """
     pairs = verb_noun_ids(label_space)
     scores = check_matrix("scores", scores, len(label_space.actions))
@@ -159,14 +159,14 @@ def many_shot_actions(
 ) -> list[int]:
     """Returns the ids of the actions whose verb and noun are in the lists, ascending.
 
-    EPIC-Kitchens-100's tail actions are found likewise: from its tail verbs and nouns, with `rule="or"`.
+    EPIC-Kitchens-100's tail actions follow from its tail verbs and nouns with `rule="or"`.
 
     Args:
-        label_space (`LabelSpace`): Has `action_to_verb_noun`.
+        label_space (`LabelSpace`): A label space with `action_to_verb_noun`.
         many_shot_verbs, many_shot_nouns (collection of `int`): Ids of the many-shot verbs and nouns.
         rule (`str`, *optional*, defaults to `"and"`): `"and"`: verb and noun both are many-shot, as in
             EPIC-Kitchens-55's own list (819 of 2,513 actions). `"or"`: either is, as in RULSTM and AVT (2,265 actions;
-            RULSTM/main.py, get_many_shot). Numbers by the two rules do not compare.
+            RULSTM/main.py, get_many_shot). Results of the two rules are not comparable.
     """
     if rule not in ("and", "or"):
         raise ValueError(f"rule is '{rule}': give 'and' or 'or'.")
@@ -183,8 +183,9 @@ def late_fuse(
 
     Args:
         list_of_scores (`Sequence[np.ndarray]`): Scores `(N, A)` of each model, rows in the same order.
-        weights (`Sequence[float]`, *optional*): One a model; 1 each by default.
-        norm (`float`, *optional*): Divides each row by its p-norm (plus 1e-6) first, with this p.
+        weights (`Sequence[float]`, *optional*): One weight per model. Default: 1 each.
+        norm (`float`, *optional*): The p of a p-norm by which each row is divided first (plus 1e-6). Default: no
+            normalization.
     """
     if not len(list_of_scores):
         raise ValueError("list_of_scores is empty: give the scores of at least one model.")
@@ -209,10 +210,10 @@ def late_fuse_kinds(
     *,
     label_space: LabelSpace | None = None,
 ) -> dict[str, np.ndarray]:
-    """Returns late-fused `scores`, and where the label space has verbs and nouns, `verb_scores` and `noun_scores`.
+    """Returns late-fused `scores`, and if the label space has verbs and nouns, `verb_scores` and `noun_scores`.
 
     Logits of actions are summed, and so are marginal probabilities of verbs and of nouns; the keys are arguments of
-    `anticipation_metrics`. One model without weights is returned as it is.
+    `anticipation_metrics`. One model without weights is returned unchanged.
     """
     if len(list_of_scores) == 1 and weights is None:
         return {"scores": np.asarray(list_of_scores[0])}
@@ -226,7 +227,7 @@ def late_fuse_kinds(
 def per_class_table(
     scores: np.ndarray, labels: np.ndarray, *, names: Sequence[str] | None = None, ks: Sequence[int] = (1, 5)
 ) -> list[dict]:
-    """Returns one row a class that occurs among the labels, by id: `class`, `name`, `count`, and `top{k}_recall`.
+    """Returns one row per class that occurs among the labels, by id: `class`, `name`, `count`, and `top{k}_recall`.
 
     Args:
         scores (`np.ndarray` of shape `(N, A)`): Scores of the classes: of actions, or `marginal_scores` of verbs or
@@ -248,7 +249,7 @@ def per_class_table(
 
 
 def metrics_table(metrics: Mapping[str, float]) -> str:
-    """Returns the result of `anticipation_metrics` as text: a line for each kind and group, two decimals."""
+    """Returns the result of `anticipation_metrics` as a text table: one line per kind and group, two decimals."""
     lines = {}
     for name, value in metrics.items():
         group = next((group for group in GROUPS if name.endswith(f"_{group}")), "")
@@ -272,9 +273,9 @@ def all_class_mean_accuracy(scores: np.ndarray, labels: np.ndarray) -> float:
 def decomposed_accuracy(scores: np.ndarray, labels: np.ndarray, label_space: LabelSpace, *, k: int) -> dict[str, float]:
     """Returns the distillation authors' top-k accuracy of `verb` and `noun` in percent.
 
-    A row is a hit where any of its k best actions has the label's verb (noun). That is not a top-k of verbs: the k
-    actions may hold from 1 to k of them. The natural measure, on marginal probabilities, is in `anticipation_metrics`;
-    the two do not compare. Among tied actions those of lower id are taken.
+    A row is a hit if any of its k best actions has the label's verb (noun). This is not a top-k of verbs, since the k
+    actions may have from 1 to k of them. The natural measure, on marginal probabilities, is in `anticipation_metrics`;
+    the two are not comparable. Ties between actions are broken by lower id.
     """
     scores, labels = check_scores(scores, labels)
     if not 1 <= k <= scores.shape[1]:
@@ -306,12 +307,14 @@ def _scores_by_kind(
     }
     for kind, kind_scores in checked.items():
         if len(kind_scores) != len(scores):
-            raise ValueError(f"{kind}_scores has {len(kind_scores)} rows and scores {len(scores)}: give as many.")
+            raise ValueError(
+                f"{kind}_scores has {len(kind_scores)} rows and scores {len(scores)}: give equal numbers of rows."
+            )
     return {"action": scores} | checked
 
 
 def _ids_by_kind(name: str, ids: ClassIds | None, scores_by_kind: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
-    """Returns the ids of a group by kind; those of actions where `ids` is a plain collection."""
+    """Returns the ids of a group by kind; those of actions if `ids` is a plain collection."""
     by_kind: Mapping[str, Collection[int]] = {} if ids is None else ids if isinstance(ids, Mapping) else {"action": ids}
     if not set(by_kind) <= set(KINDS):
         raise ValueError(f"{name} has keys {sorted(by_kind)}: give some of {KINDS}.")
@@ -349,7 +352,7 @@ def class_mean_percent(hits: np.ndarray, labels: np.ndarray) -> float:
     """Returns the mean over the classes present of the mean over each class's rows, in percent; NaN without rows.
 
     Args:
-        hits (`np.ndarray` of shape `(N,)`): A number a row, such as whether it is right.
+        hits (`np.ndarray` of shape `(N,)`): One number per row, such as whether it is right.
         labels (`np.ndarray` of shape `(N,)`): Class ids.
     """
     if not len(hits):

@@ -1,7 +1,7 @@
-"""How far probabilities can be trusted: log loss, Brier score, calibration error, and temperatures that correct them.
+"""Quality of probabilities: log loss, Brier score, expected calibration error, and temperature scaling.
 
-Logits are accepted wherever log probabilities are: each row is normalised by a softmax. Lower is better for all three
-scores. `row_log_losses` and `row_brier_scores` give a number a row, for `evaluation.statistics`.
+All functions accept logits instead of log probabilities: each row is normalized by a softmax. Lower is better for all
+three scores. `row_log_losses` and `row_brier_scores` return one number per row, for `evaluation.statistics`.
 """
 
 import numpy as np
@@ -18,7 +18,7 @@ def log_loss(log_probs: np.ndarray, labels: np.ndarray) -> float:
     """Returns the mean of -log p(label) in nats: 0 for a model that is certain and right.
 
     Args:
-        log_probs (`np.ndarray` of shape `(N, A)`): Log probabilities, of sum 1; logits are normalised.
+        log_probs (`np.ndarray` of shape `(N, A)`): Log probabilities; logits are normalized.
         labels (`np.ndarray` of shape `(N,)`): Action ids.
     """
     return float(row_log_losses(log_probs, labels).mean())
@@ -28,7 +28,7 @@ def row_log_losses(log_probs: np.ndarray, labels: np.ndarray) -> np.ndarray:
     """Returns -log p(label) of each row in nats, float64 `(N,)`: its mean is the `log_loss`.
 
     Args:
-        log_probs (`np.ndarray` of shape `(N, A)`): Log probabilities; logits are normalised.
+        log_probs (`np.ndarray` of shape `(N, A)`): Log probabilities; logits are normalized.
         labels (`np.ndarray` of shape `(N,)`): Action ids.
     """
     log_probs, labels = check_scores(log_probs, labels)
@@ -43,7 +43,7 @@ def brier_score(log_probs: np.ndarray, labels: np.ndarray) -> float:
     Monthly Weather Review, 1950). Some libraries halve it for two classes, or divide by the number of classes.
 
     Args:
-        log_probs (`np.ndarray` of shape `(N, A)`): Log probabilities; logits are normalised.
+        log_probs (`np.ndarray` of shape `(N, A)`): Log probabilities; logits are normalized.
         labels (`np.ndarray` of shape `(N,)`): Action ids.
     """
     return float(row_brier_scores(log_probs, labels).mean())
@@ -53,7 +53,7 @@ def row_brier_scores(log_probs: np.ndarray, labels: np.ndarray) -> np.ndarray:
     """Returns the squared distance of each row's probabilities from the truth, float64 `(N,)`; see `brier_score`.
 
     Args:
-        log_probs (`np.ndarray` of shape `(N, A)`): Log probabilities; logits are normalised.
+        log_probs (`np.ndarray` of shape `(N, A)`): Log probabilities; logits are normalized.
         labels (`np.ndarray` of shape `(N,)`): Action ids.
     """
     log_probs, labels = check_scores(log_probs, labels)
@@ -63,13 +63,13 @@ def row_brier_scores(log_probs: np.ndarray, labels: np.ndarray) -> np.ndarray:
 
 
 def expected_calibration_error(log_probs: np.ndarray, labels: np.ndarray, *, num_bins: int = 15) -> float:
-    """Returns how far the probability of the best class is from how often it is right, in percent.
+    """Returns the gap between the probability of the best class and its accuracy, in percent.
 
     The mean over bins of equal width of |accuracy - mean probability|, weighted by the rows in each (Guo et al., ICML
     2017).
 
     Args:
-        log_probs (`np.ndarray` of shape `(N, A)`): Log probabilities; logits are normalised.
+        log_probs (`np.ndarray` of shape `(N, A)`): Log probabilities; logits are normalized.
         labels (`np.ndarray` of shape `(N,)`): Action ids.
         num_bins (`int`, *optional*, defaults to 15): Bins of the probability.
     """
@@ -82,11 +82,11 @@ def row_calibration_gaps(
 ) -> tuple[np.ndarray, np.ndarray]:
     """Returns each row's hit (0 or 1) minus the probability of its best class, `(N,)`, and its bin, int64 `(N,)`.
 
-    They are what `expected_calibration_error` averages, for resampled rows: see
+    These are the terms of `expected_calibration_error`, for resampling rows: see
     `evaluation.statistics.calibration_error`.
 
     Args:
-        log_probs (`np.ndarray` of shape `(N, A)`): Log probabilities; logits are normalised.
+        log_probs (`np.ndarray` of shape `(N, A)`): Log probabilities; logits are normalized.
         labels (`np.ndarray` of shape `(N,)`): Action ids.
         num_bins (`int`, *optional*, defaults to 15): Bins of the probability.
     """
@@ -101,7 +101,7 @@ def calibration_metrics(log_probs: np.ndarray, labels: np.ndarray) -> dict[str, 
     """Returns `log_loss` in nats, `brier_score` from 0 to 2, and `expected_calibration_error` in percent, by name.
 
     Args:
-        log_probs (`np.ndarray` of shape `(N, A)`): Log probabilities; logits are normalised.
+        log_probs (`np.ndarray` of shape `(N, A)`): Log probabilities; logits are normalized.
         labels (`np.ndarray` of shape `(N,)`): Action ids.
     """
     return {
@@ -114,16 +114,16 @@ def calibration_metrics(log_probs: np.ndarray, labels: np.ndarray) -> dict[str, 
 def fit_temperature(logits: np.ndarray, labels: np.ndarray) -> float:
     """Returns the temperature T at which `logits / T` have the least log loss (Guo et al., ICML 2017, section 4.2).
 
-    Above 1, the model is too sure; below, not sure enough. Fit it on held-out rows, such as the validation split: on
-    training rows a model is right more often than on others. It does not change the order of the classes, so accuracy
-    stays. The log loss is convex in 1 / T, so there is one minimum.
+    Above 1, the model is overconfident; below, underconfident. Fit it on held-out rows, such as the validation split,
+    since a model is right more often on its training rows. It does not change the order of the classes, and therefore
+    not the accuracy. The log loss is convex in 1 / T, so there is one minimum.
 
     Args:
         logits (`np.ndarray` of shape `(N, A)`): Scores before the softmax.
         labels (`np.ndarray` of shape `(N,)`): Action ids.
 
     Raises:
-        ValueError: for scores of a single class, and where no finite positive T is best: each row's label has the best
+        ValueError: If the scores are of a single class, or no finite positive T is best: each row's label has the best
             logit (T would be 0), or logits of labels are on average no higher than others (T would be infinite).
     """
     from scipy.optimize import fminbound  # slow to import

@@ -1,4 +1,4 @@
-"""Checks of what metrics are given: shapes, finite scores, labels in range."""
+"""Checks of the inputs of metrics: shapes, finite scores, labels in range."""
 
 from collections.abc import Collection, Sequence
 
@@ -8,7 +8,7 @@ from ..data.labels import UNLABELLED
 
 
 def check_ids(name: str, ids: Collection[int], num_classes: int) -> np.ndarray:
-    """Returns class ids as int64, ascending; refuses ids that are out of range."""
+    """Returns class ids as int64, ascending; raises `ValueError` if an id is out of range."""
     ids = np.asarray(sorted(ids), dtype=np.int64)
     if len(ids) and not (ids[0] >= 0 and ids[-1] < num_classes):
         raise ValueError(f"{name} has ids from {ids[0]} to {ids[-1]}: give class ids from 0 to {num_classes - 1}.")
@@ -16,7 +16,7 @@ def check_ids(name: str, ids: Collection[int], num_classes: int) -> np.ndarray:
 
 
 def check_matrix(name: str, scores: np.ndarray, num_classes: int | None = None) -> np.ndarray:
-    """Returns scores `(N, A)`; refuses other shapes, none, and scores that are not finite."""
+    """Returns scores `(N, A)`; raises `ValueError` for another shape, no rows, or scores that are not finite."""
     scores = np.asarray(scores)
     if scores.ndim != 2 or 0 in scores.shape or (num_classes is not None and scores.shape[1] != num_classes):
         expected = "number of classes" if num_classes is None else num_classes
@@ -28,7 +28,7 @@ def check_matrix(name: str, scores: np.ndarray, num_classes: int | None = None) 
 
 
 def check_scores(scores: np.ndarray, labels: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Returns scores `(N, A)` and their labels, int64 `(N,)`; refuses what does not fit."""
+    """Returns scores `(N, A)` and labels, int64 `(N,)`; raises `ValueError` if they do not match."""
     scores = check_matrix("scores", scores)
     labels = check_labels("labels", labels, scores.shape[1])
     if len(labels) != len(scores):
@@ -37,7 +37,7 @@ def check_scores(scores: np.ndarray, labels: np.ndarray) -> tuple[np.ndarray, np
 
 
 def check_labels(name: str, labels: np.ndarray | Sequence[int], num_classes: int) -> np.ndarray:
-    """Returns labels as int64 `(N,)`; refuses unknown ones and those out of range."""
+    """Returns labels as int64 `(N,)`; raises `ValueError` for unknown labels and those out of range."""
     labels = np.asarray(labels)
     if labels.ndim != 1 or (labels.size and labels.dtype.kind not in "iu"):
         raise ValueError(f"{name} has shape {labels.shape} and type {labels.dtype}: give integers of shape (N,).")

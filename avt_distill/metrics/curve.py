@@ -1,4 +1,4 @@
-"""The anticipation curve: metrics of the same actions, anticipated from farther and farther away (RULSTM's figure)."""
+"""The anticipation curve: metrics of the same actions at increasing anticipation times (RULSTM's figure)."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -14,9 +14,9 @@ def anticipation_curve(
 ) -> dict[float, dict[str, float]]:
     """Returns `anticipation_metrics` at each tau_a, from the largest to the smallest.
 
-    RULSTM's curve (Furnari and Farinella, ICCV 2019) has tau_a = 2.0, 1.75, ..., 0.25 s. Each point is of the same
-    rows, so that the curve shows the effect of the gap alone: where a large gap leaves nothing to observe, leave the
-    action out at all of them. `ScoreTable.aligned_to` brings score tables into one order.
+    RULSTM's curve (Furnari and Farinella, ICCV 2019) has tau_a = 2.0, 1.75, ..., 0.25 s. All points use the same rows,
+    so that the curve shows only the effect of the gap: if a large gap leaves nothing to observe before an action, leave
+    that action out at all tau_a. `ScoreTable.aligned_to` brings score tables into the same order.
 
     Args:
         scores_by_tau (mapping of `float` to `np.ndarray` of shape `(N, A)`): Scores of the actions by tau_a in seconds,
@@ -25,8 +25,8 @@ def anticipation_curve(
         **options: Those of `anticipation_metrics`, such as `label_space` and `ks`; the same at each tau_a.
 
     Raises:
-        ValueError: for no tau_a, one below 0, other numbers of rows or classes at one than at another, and
-            what `anticipation_metrics` refuses.
+        ValueError: If there is no tau_a, a tau_a is below 0, the numbers of rows or classes differ between them, or
+            `anticipation_metrics` refuses its arguments.
     """
     if not scores_by_tau:
         raise ValueError("scores_by_tau is empty: give the scores at one tau_a at least.")

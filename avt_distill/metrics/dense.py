@@ -1,10 +1,10 @@
-"""Dense anticipation: the label of each frame to come, scored by the mean over classes of frame accuracy.
+"""Dense anticipation: the label of each future frame, measured by the mean over classes of frame accuracy.
 
 The protocol of yabufarha/anticipating-activities (`eval.py`), which FUTR and later work use: a share alpha (0.2 or 0.3)
 of a video's frames is observed and the following share beta (0.1, 0.2, 0.3, 0.5) is predicted. The frames from
-`int(alpha * N)` up to, not including, `int((alpha + beta) * N)` are compared. Frames that are right are counted for
-each class over all videos of the split; then comes the mean over the classes that occur in those frames. Breakfast's
-`SIL` is a class as any other. Published numbers are means over splits: four of Breakfast, five of 50 Salads.
+`int(alpha * N)` up to, not including, `int((alpha + beta) * N)` are compared. Correct frames are counted per class over
+all videos of the split, then averaged over the classes that occur in the compared frames. Breakfast's `SIL` is a class
+like any other. Published numbers are means over splits: four for Breakfast, five for 50 Salads.
 """
 
 import math
@@ -16,7 +16,7 @@ from ..data.labels import UNLABELLED
 from .anticipation import class_mean_percent
 
 HORIZONS = (0.1, 0.2, 0.3, 0.5)
-# Of a frame: by how much products of seconds and frame rates may miss a whole number by rounding.
+# Tolerance in frames: products of seconds and frame rates may miss a whole number by rounding.
 ROUNDING = 1e-6
 
 
@@ -31,12 +31,12 @@ def mean_over_classes(
 
     Args:
         predicted (sequence of `np.ndarray`): Predicted class id of each frame of each video, from the video's first
-            frame on, the observed ones included (they are not compared); at least up to the end of the horizon.
-            `-100`, no prediction, counts as an error.
+            frame to at least the end of the horizon, including observed frames, which are not compared. `-100`, no
+            prediction, counts as an error.
         actual (sequence of `np.ndarray`): Annotated class id of each of the video's N frames, at the file's own rate:
             15 per second in Breakfast, 30 in 50 Salads.
-        observed (`float`): Alpha, the share of the video that was observed. Predictions from 0.2 and from 0.3 are
-            others: measure each by itself.
+        observed (`float`): Alpha, the observed share of the video. Predictions from 0.2 and from 0.3 differ: call this
+            once for each.
         horizons (sequence of `float`, *optional*, defaults to `(0.1, 0.2, 0.3, 0.5)`): Beta, the shares of the video
             that follow.
 
@@ -44,11 +44,11 @@ def mean_over_classes(
         `dict[str, float]`: NaN at a horizon in which no video has a frame.
 
     Raises:
-        ValueError: for no videos, other numbers of predicted than of annotated videos, shares out of range, frames
-            without an annotation, and horizons that need frames beyond a prediction.
+        ValueError: If there are no videos, the numbers of predicted and annotated videos differ, a share is out of
+            range, a frame has no annotation, or a horizon needs frames beyond a prediction.
     """
     if len(predicted) != len(actual) or not len(actual):
-        raise ValueError(f"There are {len(predicted)} predicted and {len(actual)} actual videos: give as many of each.")
+        raise ValueError(f"There are {len(predicted)} predicted and {len(actual)} actual videos: give equal numbers.")
     if not 0 < observed < 1:
         raise ValueError(f"observed is {observed}: give a share between 0 and 1.")
     if not horizons or min(horizons) <= 0 or observed + max(horizons) > 1 + ROUNDING:
@@ -70,19 +70,19 @@ def frame_labels(
     *,
     between: int = UNLABELLED,
 ) -> np.ndarray:
-    """Returns the class id of each frame, int64 `(num_frames,)`, from segments: frame i is that of i / frame_rate.
+    """Returns the class id of each frame, int64 `(num_frames,)`, from segments; frame i is at `i / frame_rate` seconds.
 
     Args:
-        segments (sequence of `(action, start_s, end_s)`): In the order of time, without overlaps. A frame at `start_s`
-            is in the segment, one at `end_s` no more. What lies beyond the last frame is cut off.
-        num_frames (`int`): Frames of the video.
+        segments (sequence of `(action, start_s, end_s)`): Segments in order of time, without overlaps. A frame at
+            `start_s` belongs to the segment, a frame at `end_s` does not. Segments beyond the last frame are cut off.
+        num_frames (`int`): Number of frames in the video.
         frame_rate (`float`): Frames per second of the annotation file: 15 in Breakfast, 30 in 50 Salads.
         between (`int`, *optional*, defaults to `-100`): Class of frames in no segment, such as Breakfast's `SIL`. By
             default they have no prediction and count as errors.
 
     Raises:
-        ValueError: for segments that overlap, are out of order, end before they start or start before 0, negative
-            action ids, and numbers out of range.
+        ValueError: If segments overlap, are out of order, end before they start or start before 0, an action id is
+            negative, or a number is out of range.
     """
     if num_frames < 1 or not (frame_rate > 0 and math.isfinite(frame_rate)):
         raise ValueError(f"num_frames is {num_frames} and frame_rate {frame_rate}: give positive numbers.")

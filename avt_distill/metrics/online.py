@@ -1,13 +1,13 @@
-"""Online anticipation: average precision of the action in each frame to come (the line of TeSTra and MAT).
+"""Online anticipation: average precision of the action in each future frame (the protocol of TeSTra and MAT).
 
 Each frame of all test videos has a score for each class, predicted `tau` seconds earlier. Average precision is computed
-per class over all these frames; then comes the mean over the classes that occur, without the background. Frames of
-background are negatives of every class. Calibrated precision (De Geest et al., ECCV 2016) is w TP / (w TP + FP), w =
-negatives / positives of the class: the precision if there were as many of one as of the other.
+per class over all frames, then averaged over the classes that occur, without the background. Background frames are
+negatives of every class. Calibrated precision (De Geest et al., ECCV 2016) is w TP / (w TP + FP), w = negatives /
+positives of the class: the precision that balanced classes would have.
 
-Average precision is the sum over thresholds of (recall - previous recall) * precision, without interpolation, as
-scikit-learn's. Frames that score the same pass the threshold together, so that the order of the frames does not matter.
-(TeSTra's code sorts instead: there, the order in which NumPy leaves equal scores decides.)
+Average precision is the sum over thresholds of (recall - previous recall) * precision, without interpolation, as in
+scikit-learn. Frames with equal scores pass the threshold together, so that the order of the frames does not matter.
+(TeSTra's code depends on the order in which NumPy sorts equal scores.)
 """
 
 import numpy as np
@@ -24,11 +24,11 @@ def mean_average_precision(
         scores (`np.ndarray` of shape `(T, C)`): Scores of the classes, background included, of the frames of all
             videos.
         labels (`np.ndarray` of shape `(T,)`): Class id of each frame. Leave out ambiguous frames.
-        background (`int` or `None`): Id of the class that is left out of the mean; `None`: there is no background.
-        calibrated (`bool`, *optional*, defaults to `False`): Of calibrated precision.
+        background (`int` or `None`): Id of the class to exclude from the mean; `None`: there is no background.
+        calibrated (`bool`, *optional*, defaults to `False`): Whether to use calibrated precision.
 
     Returns:
-        `float`: NaN where only background occurs.
+        `float`: NaN if only background occurs.
     """
     by_class = per_frame_average_precision(scores, labels, background=background, calibrated=calibrated)
     found = by_class[~np.isnan(by_class)]
@@ -44,14 +44,14 @@ def per_frame_average_precision(
         scores (`np.ndarray` of shape `(T, C)`): Scores of the classes, background included, of the frames of all
             videos.
         labels (`np.ndarray` of shape `(T,)`): Class id of each frame. Leave out ambiguous frames.
-        background (`int` or `None`): Id of the class that is left out; `None`: there is no background.
-        calibrated (`bool`, *optional*, defaults to `False`): Of calibrated precision.
+        background (`int` or `None`): Id of the class to exclude; `None`: there is no background.
+        calibrated (`bool`, *optional*, defaults to `False`): Whether to use calibrated precision.
 
     Returns:
         `np.ndarray`: NaN for the background and for classes that do not occur.
 
     Raises:
-        ValueError: for shapes that do not fit, scores that are not finite, and labels or a background out of range.
+        ValueError: If shapes do not match, a score is not finite, or a label or the background is out of range.
     """
     scores, labels = check_scores(scores, labels)
     if background is not None and not 0 <= background < scores.shape[1]:

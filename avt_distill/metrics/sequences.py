@@ -1,12 +1,12 @@
-"""Long-term anticipation: how far predicted sequences of actions are from what was done, by edit distance.
+"""Long-term anticipation: edit distance between predicted sequences of actions and the true next actions.
 
 Ego4D's protocol (EGO4D/forecasting, `evaluation/lta_metrics.py`): K = 5 sequences of the next Z = 20 actions. ED@Z of a
-row is the least over its K sequences of the edit distance divided by Z: 0 for a sequence that is right, 1 for one
-without a match. Substitutions, insertions and deletions cost 1.
+row is the minimum over its K sequences of the edit distance divided by Z: 0 for a correct sequence, 1 without a match.
+Substitutions, insertions and deletions cost 1.
 
-The reference's docstring promises Damerau-Levenshtein, in which swapping two neighbors also costs 1, but its code calls
-`editdistance.eval`, plain Levenshtein. Published numbers are the plain distance, and so are these. It averages over
-batches in validation; these average over rows.
+The reference's docstring states Damerau-Levenshtein, in which swapping two neighbors also costs 1, but its code calls
+`editdistance.eval`, plain Levenshtein. Published numbers use the plain distance, and so do these functions. In
+validation the reference averages over batches, these functions over rows.
 """
 
 import numpy as np
@@ -14,17 +14,17 @@ import numpy as np
 from ..data.labels import UNLABELLED, LabelSpace
 from .anticipation import labels_of_kind
 
-# Sequences whose distances are computed at a time: tables that fit a processor's cache.
+# Sequences per batch, so that tables fit into a processor's cache.
 SEQUENCES_AT_ONCE = 2048
 
 
 def edit_distances(
     predicted: np.ndarray, actual: np.ndarray, label_space: LabelSpace | None = None, *, skip_incomplete: bool = False
 ) -> dict[str, float]:
-    """Returns ED@Z and the area under ED@1..Z, of actions and, with a label space that has them, of verbs and nouns.
+    """Returns ED@Z and the area under ED@1..Z for actions and, if the label space has them, verbs and nouns.
 
-    Verbs and nouns are those of the predicted actions. A model that predicts them by themselves, as Ego4D's baseline,
-    is measured by `edit_distance_at` on each.
+    Verbs and nouns are those of the predicted actions. For a model that predicts them separately, such as Ego4D's
+    baseline, call `edit_distance_at` for each.
 
     Args:
         predicted (`np.ndarray` of shape `(N, K, Z)`): Action ids of each row's K sequences, the next action first.
@@ -34,11 +34,12 @@ def edit_distances(
             which Ego4D does not have, instead of refusing them.
 
     Returns:
-        `dict[str, float]`: `action_ed@20` where Z is 20, `action_aued` where Z is at least 2, likewise `verb_` and
+        `dict[str, float]`: `action_ed@20` if Z is 20, `action_aued` if Z is at least 2, likewise `verb_` and
         `noun_`; `num_rows` that were measured and `num_incomplete` that were left out.
 
     Raises:
-        ValueError: as `row_edit_distances`, and for incomplete rows unless they are to be left out, or if all are.
+        ValueError: See `row_edit_distances`; also if rows are incomplete, unless they are to be left out, or if all
+            are.
     """
     predicted, actual = _check_sequences(predicted, actual)
     if label_space is not None:
@@ -71,8 +72,8 @@ def edit_distance_at(
             instead of refusing them.
 
     Raises:
-        ValueError: as `row_edit_distances`, for a z that is not from 1 to Z, and for rows with fewer than z annotated
-            actions unless they are to be left out, or if all are.
+        ValueError: See `row_edit_distances`; also if z is not from 1 to Z, or if rows have fewer than z annotated
+            actions, unless they are to be left out, or if all have.
     """
     predicted, actual = _check_sequences(predicted, actual)
     length = actual.shape[1] if z is None else z
@@ -92,7 +93,7 @@ def area_under_edit_distance(predicted: np.ndarray, actual: np.ndarray, *, skip_
             instead of refusing them.
 
     Raises:
-        ValueError: as `edit_distance_at`, and for Z = 1, under which there is no area.
+        ValueError: See `edit_distance_at`; also if Z is 1, for which there is no area.
     """
     predicted, actual = _check_sequences(predicted, actual)
     if actual.shape[1] < 2:
@@ -104,15 +105,15 @@ def area_under_edit_distance(predicted: np.ndarray, actual: np.ndarray, *, skip_
 def row_edit_distances(predicted: np.ndarray, actual: np.ndarray) -> np.ndarray:
     """Returns ED@1 ... ED@Z of each row, float64 `(N, Z)`; NaN where a row has fewer annotated actions.
 
-    A column is a number a row, for `evaluation.statistics`.
+    A column holds one number per row, for `evaluation.statistics`.
 
     Args:
         predicted (`np.ndarray` of shape `(N, K, Z)`): Class ids of each row's K sequences, the next action first.
-        actual (`np.ndarray` of shape `(N, Z)`): Class ids of what was done. The first `-100` ends a row: what comes
-            after an unknown action is not measured.
+        actual (`np.ndarray` of shape `(N, Z)`): Class ids of what was done. The first `-100` ends a row: actions after
+            an unknown one are not measured.
 
     Raises:
-        ValueError: for no rows, sequences or actions, shapes that do not fit, and negative ids among the predicted.
+        ValueError: If there are no rows, sequences or actions, shapes do not match, or a predicted id is negative.
     """
     predicted, actual = _check_sequences(predicted, actual)
     num_rows, num_sequences, length = predicted.shape
@@ -130,8 +131,8 @@ def row_edit_distances(predicted: np.ndarray, actual: np.ndarray) -> np.ndarray:
 def _prefix_distances(sequences: np.ndarray, targets: np.ndarray) -> np.ndarray:
     """Returns the edit distance of the first z elements of both, z from 1 to Z, `(M, Z)`, for M pairs at once.
 
-    They are the diagonal of the one table of Wagner and Fischer. Within a row of it, a cell depends on its left
-    neighbor by insertions alone, at 1 each: a running minimum of (cost - column) makes these for the whole row.
+    They are the diagonal of the table of Wagner and Fischer. Within a row, a cell depends on its left neighbor only by
+    insertions, which cost 1 each, so a running minimum of (cost - column) computes them for the whole row.
     """
     sequences, targets = (np.ascontiguousarray(array.T) for array in (sequences, targets))  # (Z, M)
     columns = np.arange(len(targets) + 1, dtype=np.int32)[:, None]

@@ -1,9 +1,9 @@
-"""Streaming accuracy: answers count from when they are ready (Furnari and Farinella, ICPR 2022).
+"""Streaming accuracy: answers count only once they have been computed (Furnari and Farinella, ICPR 2022).
 
-A method that is busy skips the windows that end meanwhile. An answer is ready at the end of its window plus its
-runtime, and for an action that starts at s the newest answer ready at or before s - tau_a counts. Slow methods
-therefore answer from older video. Without any answer in time the row is an error. With a runtime of 0 and a window that
-ends at s - tau_a of each action, these are the offline metrics.
+A busy method skips the windows that end meanwhile. An answer is ready at the end of its window plus its runtime; for an
+action that starts at s, the newest answer ready at or before s - tau_a counts. Slow methods therefore answer from older
+video. A row without any answer in time is an error. With a runtime of 0 and a window that ends at s - tau_a of each
+action, these are the offline metrics.
 
     index = streaming_indices(starts_s, window_ends_s, runtimes_s, tau_a=1.0)
     metrics = streaming_metrics(window_scores, labels, index)
@@ -17,23 +17,25 @@ import numpy as np
 from .anticipation import anticipation_metrics
 from .checks import check_labels, check_matrix
 
-# Times that differ by less are equal: 0.1 + 0.2 s is ready at 0.3 s.
+# Times that differ by less are treated as equal, so that 0.1 + 0.2 s is ready at 0.3 s.
 ROUNDING_S = 1e-9
 
 
 def ready_answers(
     window_ends_s: np.ndarray | Sequence[float], runtimes_s: float | np.ndarray | Sequence[float]
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Returns which windows of one video are processed, int64 `(P,)`, and when each answer is ready, seconds `(P,)`.
+    """Returns the indices of the processed windows of one video, int64 `(P,)`, and when each answer is ready, seconds
+    `(P,)`.
 
     A window is processed if the method is idle at its end. One that ends while the method is busy is never processed.
 
     Args:
         window_ends_s (`np.ndarray` of shape `(W,)`): When each observed window ends, ascending, on the video's clock.
-        runtimes_s (`float` or `np.ndarray` of shape `(W,)`): How long the method takes, for all or for each.
+        runtimes_s (`float` or `np.ndarray` of shape `(W,)`): Runtime of the method in seconds, for all windows or for
+            each.
 
     Raises:
-        ValueError: for times that do not ascend or are not finite, and negative runtimes.
+        ValueError: If times do not ascend or are not finite, or a runtime is negative.
     """
     ends = _check_times("window_ends_s", window_ends_s)
     if (np.diff(ends) <= 0).any():
@@ -57,18 +59,20 @@ def streaming_indices(
     videos: np.ndarray | Sequence | None = None,
     window_videos: np.ndarray | Sequence | None = None,
 ) -> np.ndarray:
-    """Returns the window whose answer counts for each action, int64 `(N,)`; -1 where none is ready in time.
+    """Returns the window whose answer counts for each action, int64 `(N,)`; -1 if none is ready in time.
 
     Args:
         starts_s (`np.ndarray` of shape `(N,)`): When each action starts.
         window_ends_s (`np.ndarray` of shape `(W,)`): When each observed window ends, ascending within a video.
-        runtimes_s (`float` or `np.ndarray` of shape `(W,)`): How long the method takes, for all windows or for each.
+        runtimes_s (`float` or `np.ndarray` of shape `(W,)`): Runtime of the method in seconds, for all windows or for
+            each.
         tau_a (`float`): Seconds before the start at which an answer is due.
         videos, window_videos (sequences of length N and W, *optional*): The video of each action and of each window; by
             default all are of one. Each video is a stream of its own.
 
     Raises:
-        ValueError: for what `ready_answers` refuses, a tau_a below 0, and videos of only one of actions and windows.
+        ValueError: If `ready_answers` refuses its arguments, tau_a is below 0, or only one of `videos` and
+            `window_videos` is given.
     """
     starts, ends = _check_times("starts_s", starts_s), _check_times("window_ends_s", window_ends_s)
     runtimes = _check_runtimes(runtimes_s, len(ends))
@@ -98,11 +102,11 @@ def streaming_metrics(scores: np.ndarray, labels: np.ndarray, indices: np.ndarra
         scores (`np.ndarray` of shape `(W, A)`): Scores of the actions for each window.
         labels (`np.ndarray` of shape `(N,)`): Action id of each row.
         indices (`np.ndarray` of shape `(N,)`): What `streaming_indices` returns: a window each, or -1.
-        **options: Those of `anticipation_metrics` but for `dropped_labels`. `unseen_mask` is of the rows, `(N,)`;
+        **options: Options of `anticipation_metrics` except for `dropped_labels`. `unseen_mask` is of the rows, `(N,)`;
             `verb_scores` and `noun_scores` are of the windows, `(W, V)` and `(W, number of nouns)`.
 
     Raises:
-        ValueError: for what `anticipation_metrics` refuses, indices out of range, and no rows.
+        ValueError: If `anticipation_metrics` refuses its arguments, an index is out of range, or there are no rows.
     """
     scores = check_matrix("scores", scores)
     labels = check_labels("labels", labels, scores.shape[1])
@@ -116,7 +120,8 @@ def streaming_metrics(scores: np.ndarray, labels: np.ndarray, indices: np.ndarra
             f"indices is from {indices.min()} to {indices.max()}: give -1, or one of {len(scores)} windows."
         )
     answered = indices >= 0
-    # At least one row needs scores: without any answer, those of a first window, whose hits are taken back below.
+    # `anticipation_metrics` needs at least one row with scores: without any answer, the first window's are used, whose
+    # hits are removed below.
     scored = answered if answered.any() else np.arange(len(labels)) == 0
     windows = np.maximum(indices[scored], 0)
     for name in ("verb_scores", "noun_scores"):

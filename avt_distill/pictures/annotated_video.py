@@ -1,4 +1,4 @@
-"""A video with what was anticipated written below its frames."""
+"""Videos annotated with the anticipated actions below the frames."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from fractions import Fraction
@@ -25,7 +25,7 @@ def write_annotated_video(
 ):
     """Writes an mp4 that shows, below each frame, the last answers given by then, never later ones.
 
-    Where a reader has read the video, a band at the bottom shows the last actions recognized by then.
+    With a reader, a band at the bottom shows the last actions recognized by then.
 
     Args:
         video (`str` or `Path`): The video of the timeline. It is shown 360 pixels high (or wide, if upright), at up to
@@ -36,8 +36,8 @@ def write_annotated_video(
         mark (`str`, *optional*): By which `runs.outputs` recognizes who made the file.
 
     Raises:
-        VideoDecodeError: if the video cannot be read.
-        ValueError: without moments.
+        VideoDecodeError: If the video cannot be read.
+        ValueError: If there are no moments.
     """
     if not timeline:
         raise ValueError("timeline is empty: give at least one moment.")

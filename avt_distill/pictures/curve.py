@@ -1,4 +1,4 @@
-"""Pictures of curves: a metric over the anticipation time, and error over how much is answered, of several models."""
+"""Plots of curves of several models: a metric over the anticipation time, and risk over coverage."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -10,7 +10,7 @@ from .style import COLORS, GREY, picture
 
 WIDTH, HEIGHT = 7.0, 4.2  # in inches
 BAND = 0.18  # opacity of intervals
-MARKERS = "osD^vP"  # for readers of prints in grey
+MARKERS = "osD^vP"  # for readers of prints in gray
 
 
 def draw_anticipation_curves(
@@ -37,8 +37,8 @@ def draw_anticipation_curves(
         mark (`str`, *optional*): See `picture`.
 
     Raises:
-        ValueError: without models, for a model without points, a value that is not finite, and intervals of models or
-            tau_a that are not drawn.
+        ValueError: If there are no models, a model has no points, a value is not finite, or intervals belong to models
+            or tau_a that are not drawn.
     """
     intervals = intervals or {}
     _check_curves(curves, intervals)
@@ -71,7 +71,7 @@ def draw_risk_coverage(curves: Mapping[str, RiskCoverage], title: str, path: str
         mark (`str`, *optional*): See `picture`.
 
     Raises:
-        ValueError: without models.
+        ValueError: If there are no models.
     """
     if not curves:
         raise ValueError("curves is empty: give at least one model.")

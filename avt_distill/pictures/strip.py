@@ -40,7 +40,7 @@ def draw_strip(moments: Sequence[Moment], title: str, path: str | Path):
         path (`str` or `Path`): PNG to write.
 
     Raises:
-        ValueError: without moments.
+        ValueError: If there are no moments.
     """
     if not moments:
         raise ValueError("moments is empty: give at least one.")

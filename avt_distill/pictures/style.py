@@ -42,11 +42,11 @@ def picture(
 
     Args:
         path (`str` or `Path`): PNG to write.
-        width, height (`float`): Size before cropping, in inches. The resolution is lowered where the PNG would
+        width, height (`float`): Size before cropping, in inches. The resolution is lowered if the PNG would
             otherwise exceed 64,000 pixels in height.
         title (`str`): Text above the picture. Long lines are wrapped.
         text_pt (`float`, *optional*, defaults to 9.5): Size of text, but for the title.
-        mark (`str`, *optional*): By which `runs.outputs` recognizes who made the file.
+        mark (`str`, *optional*): Written to the file, so that `runs.outputs` recognizes the command that created it.
     """
     from matplotlib import rc_context  # of an extra
     from matplotlib.figure import Figure
@@ -63,5 +63,5 @@ def picture(
 
 
 def shortened(name: str, length: int = 26) -> str:
-    """Returns a name of at most `length` letters, the last of them an ellipsis where some are left out."""
+    """Returns a name of at most `length` letters, the last of them an ellipsis if some are left out."""
     return name if len(name) <= length else f"{name[: length - 1]}\N{HORIZONTAL ELLIPSIS}"

@@ -1,4 +1,5 @@
-"""A picture of a teacher's predictions for one video: its actions over time, and a line for each with the best."""
+"""Plots of a teacher's predictions for one video: the actions over time, and one line each with the best
+predictions."""
 
 import math
 from collections import Counter
@@ -26,7 +27,7 @@ def draw_teacher_table(
 
     Args:
         rows (`pd.DataFrame`): The video's rows, with the teacher's `best` actions, their `probabilities`, and the
-            `rank` of the true action (from 0; -1: unlabelled).
+            `rank` of the true action (from 0; -1: unlabeled).
         segments (`pd.DataFrame`): The segments of the video that histories are taken from.
         space (`LabelSpace`): Their labels.
         title (`list[str]`): Lines above the picture.
@@ -52,7 +53,7 @@ def draw_teacher_table(
 
 
 def colors_of(actions: list[int], space: LabelSpace) -> tuple[dict[int, str], list[tuple[str, str]]]:
-    """Returns the color of each action, by verb where there are verbs, and the names of the colors."""
+    """Returns the color of each action, by verb if there are verbs, and the names of the colors."""
     by_verb = space.verb_noun_ids is not None
     names = space.verbs if by_verb else space.actions
     known = [action for action in actions if action != UNLABELLED]
@@ -113,5 +114,5 @@ def draw_cells(axes, rows: pd.DataFrame, space: LabelSpace):
 
 
 def name_of(action: int, space: LabelSpace) -> str:
-    """Returns an action's name, `?` for an unlabelled one."""
+    """Returns an action's name, `?` for an unlabeled one."""
     return "?" if action == UNLABELLED else space.actions[action]

@@ -1,4 +1,4 @@
-"""A picture of what was anticipated along a video."""
+"""Plots of the anticipated actions along a video."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -50,7 +50,7 @@ def draw_timeline(timeline: Sequence[Mapping], film: Film, title: str, path: str
 
     The left edge of a bar is the anticipated start of the action and its height the probability; the likeliest action
     of each moment is solid. Bars and frames share one clock: below a frame is what had been anticipated for its time.
-    Where a reader has read the video, a band between the two shows what it had recognized by the last moment.
+    With a reader, a band between the two shows the actions recognized by the last moment.
 
     Args:
         timeline (`Sequence[Mapping]`): The pipeline's answer with `every`: at least one moment.
@@ -60,7 +60,7 @@ def draw_timeline(timeline: Sequence[Mapping], film: Film, title: str, path: str
         mark (`str`, *optional*): See `picture`.
 
     Raises:
-        ValueError: without moments.
+        ValueError: If there are no moments.
     """
     from matplotlib.offsetbox import AnnotationBbox, OffsetImage  # of an extra
 

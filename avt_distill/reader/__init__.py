@@ -1,1 +1,1 @@
-"""The reader of recognized histories: fitted on training videos, measured beside what reads no text."""
+"""Fitting readers of recognized histories on training videos, and comparing them with text-free models."""

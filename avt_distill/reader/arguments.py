@@ -1,4 +1,4 @@
-"""How readers are fitted: the options of `avt-distill fit_reader`, beside those of the students that they help."""
+"""Options of `avt-distill fit_reader`, in addition to those of the students that readers are added to."""
 
 from dataclasses import dataclass
 from typing import ClassVar
@@ -13,7 +13,8 @@ TRANSITIONS = (*ORDERS, LOG_LINEAR)
 
 @dataclass
 class ReaderArguments(RunArguments):
-    """Everything a run takes, and how its readers are fitted."""
+    """Options of `avt-distill fit_reader`: those of `RunArguments`, and those of readers, described by their help
+    texts."""
 
     TITLE: ClassVar[str] = "reader"
 
@@ -26,7 +27,7 @@ class ReaderArguments(RunArguments):
     recognizer_feature_dim: int | None = option(
         "Leading columns of features that say what a frame shows. Default: all."
     )
-    num_last: int = option("Last actions that a log-linear model reads in order, beside the set of all.", 2)
+    num_last: int = option("Last actions that a log-linear model reads in order, with the set of all.", 2)
     num_phases: int = option("Phases of an action: the more, the less its length varies.", 2)
     beam: int = option("Hypotheses that are kept.", 500)
     min_start: float = option("Starts of a smaller probability are dropped.", 1e-8)
@@ -35,7 +36,7 @@ class ReaderArguments(RunArguments):
     error_rate: float | None = option("Share of answers that may be wrong.")
 
     def __post_init__(self):
-        from modeling_avt.rules_avt import Number, OrNone  # torch, which --help does without
+        from modeling_avt.rules_avt import Number, OrNone  # imports torch, which --help does not need
 
         from ..runs.options import COUNT, SHARE
 
@@ -53,7 +54,7 @@ class ReaderArguments(RunArguments):
         if self.num_last < 1:
             raise ValueError(f"num_last is {self.num_last}: give 1 or more.")
         if self.folds not in (None, "all"):
-            raise ValueError(f"folds is '{self.folds}': give all, or name one by --config_name or --fold.")
+            raise ValueError(f"folds is '{self.folds}': give all, or select one fold with --config_name or --fold.")
 
     @property
     def kinds(self) -> list[str]:

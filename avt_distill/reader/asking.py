@@ -1,7 +1,7 @@
-"""A teacher as a transition model as it is: in the beam of a reader, or continuing a true history.
+"""A teacher used directly as a transition model, in the beam of a reader or to continue a true history.
 
-`transition_model("teacher")` distills a teacher into tables that a checkpoint carries; this asks the teacher itself, to
-measure what the distillation loses. It cannot be saved.
+`transition_model("teacher")` distills a teacher into tables that a checkpoint carries; this class queries the teacher
+itself, to measure the loss from that distillation. It cannot be saved.
 """
 
 import numpy as np
@@ -10,18 +10,18 @@ from torch import nn
 
 from ..teacher.scorer import Scorer
 
-MOST_HISTORIES = 200_000  # that are remembered; with more, all are asked about anew
+MOST_HISTORIES = 200_000  # size of the cache, which is cleared when full
 
 
 class AskedTransitions(nn.Module):
-    """The last actions decide, as a teacher scores them; it is asked once about each different history.
+    """A transition model that scores the last actions with a teacher, which is queried once per distinct history.
 
     It has the methods of `LogLinearTransitions`, and no buffers: assign it to `HistoryReader.transitions`.
 
     Args:
         teacher (`Scorer`): The teacher.
-        num_actions (`int`): A.
-        length (`int`): L, the number of last actions that it reads.
+        num_actions (`int`): A, the number of actions.
+        length (`int`): L, the number of last actions to read.
     """
 
     def __init__(self, teacher: Scorer, num_actions: int, length: int):
@@ -32,14 +32,14 @@ class AskedTransitions(nn.Module):
 
     @property
     def num_asked(self) -> int:
-        """Different histories that are remembered."""
+        """The number of distinct histories in the cache."""
         return len(self._rows)
 
     def prepare(self):
-        """Nothing to do: there are no tables."""
+        """Does nothing: there are no tables."""
 
     def parts_of(self, actions: np.ndarray) -> np.ndarray:
-        """Returns the parts of each action that a text state counts, none, `(N, 0)`."""
+        """Returns the parts of each action in the set of a text state: none, `(N, 0)`."""
         return np.empty((len(actions), 0), dtype=np.int64)
 
     def log_probs(self, last: np.ndarray, past: np.ndarray) -> np.ndarray:
@@ -47,7 +47,7 @@ class AskedTransitions(nn.Module):
 
         Args:
             last (`np.ndarray` of shape `(N, L)`): The last actions, oldest first; A where there are none.
-            past (`np.ndarray` of bool, `(N, 0)`): Not read.
+            past (`np.ndarray` of bool, `(N, 0)`): Not used.
         """
         histories = [tuple(action for action in row if action < self.num_actions) for row in last.tolist()]
         if new := list(dict.fromkeys(history for history in histories if history not in self._rows)):

@@ -1,4 +1,4 @@
-"""One reader: everything about it chosen by held-out training videos, then fitted to all of them."""
+"""Fitting a reader: choosing its settings on held-out training videos, then fitting it to all of them."""
 
 import logging
 from collections.abc import Mapping
@@ -18,30 +18,30 @@ from .tables import build_reader, transition_model
 
 logger = logging.getLogger(__name__)
 
-# What is chosen, one after the other, beginning with the first of each. Log loss is flat around them.
+# Choices, searched one after another, starting from the first of each. Log loss is flat around them.
 EVIDENCE_WEIGHTS = (0.1, 0.07, 0.14)
 PRIOR_WEIGHTS = (0.33, 0.2, 0.5)
-PRIOR_WEIGHTS_OF_PARTS = (10.0, 30.0)  # where verbs and nouns are read apart, of thousands of actions
-HEAVIER_PRIORS = (1.0, 3.0, 10.0)  # tried next where the heaviest is the best so far: with few videos
+PRIOR_WEIGHTS_OF_PARTS = (10.0, 30.0)  # when verbs and nouns are read apart, of thousands of actions
+HEAVIER_PRIORS = (1.0, 3.0, 10.0)  # tried next if the heaviest is the best so far: with few videos
 
 
 @dataclass
 class TrainingVideos:
-    """What a reader is fitted to.
+    """The data that a reader is fitted to.
 
     Args:
-        rows (`pd.DataFrame`): The labelled training rows: `video_id`, `observed_end_s`, `action`.
+        rows (`pd.DataFrame`): The labeled training rows: `video_id`, `observed_end_s`, `action`.
         segments (`pd.DataFrame`): Their segment table.
-        frames (`dict[str, VideoFrames]`): Of each video.
-        held_out (`dict[str, np.ndarray]`): Log probabilities of their frames, by recognizers of other videos.
+        frames (`dict[str, VideoFrames]`): The frames of each video.
+        held_out (`dict[str, np.ndarray]`): Log probabilities of the frames by recognizers fitted to other videos.
         fold_of (`dict[str, int]`): The inner fold of each video.
-        num_actions (`int`): A.
-        tau_a (`float`): Seconds.
-        settings (`dict`): Of `ReaderSettings`, those that are not chosen here.
+        num_actions (`int`): A, the number of actions.
+        tau_a (`float`): Anticipation time in seconds.
+        settings (`dict`): The fields of `ReaderSettings` that are not chosen here.
         num_last (`int`): See `LogLinearModel`.
         action_parts (`np.ndarray`, *optional*): See `LogLinearModel`.
         teacher (`Scorer`, *optional*): A language model to distill.
-        part_vectors (`np.ndarray`, *optional*): Of the parts' names: see `WordedLogLinear`.
+        part_vectors (`np.ndarray`, *optional*): Vectors of the parts' names: see `WordedLogLinear`.
     """
 
     rows: pd.DataFrame
@@ -60,14 +60,14 @@ class TrainingVideos:
 
 @dataclass
 class Choice:
-    """A reader with one transition model, as it was chosen.
+    """The chosen settings of a reader with one transition model.
 
     Args:
         kind (`str`): See `transition_model`.
         evidence_weight (`float`): Kappa.
-        prior_weight (`float`): Of the log-linear model.
-        log_loss (`float`): At the held-out training rows.
-        answers (`np.ndarray` of shape `(N, A)`): Log probabilities of these.
+        prior_weight (`float`): Prior weight of the log-linear model.
+        log_loss (`float`): Log loss on the held-out training rows.
+        answers (`np.ndarray` of shape `(N, A)`): Log probabilities for these rows.
     """
 
     kind: str
@@ -78,7 +78,7 @@ class Choice:
 
 
 def choose_reader(videos: TrainingVideos, kind: str) -> Choice:
-    """Returns what has the least log loss at held-out training rows, for a reader with this transition model."""
+    """Returns the settings with the lowest log loss on held-out training rows for a kind of transition model."""
     prior_weights = PRIOR_WEIGHTS if videos.action_parts is None else PRIOR_WEIGHTS_OF_PARTS
     has_prior = kind in (LOG_LINEAR, TEACHER, WORDED)
     prior_weights = prior_weights if has_prior else prior_weights[:1]
@@ -101,7 +101,7 @@ def choose_reader(videos: TrainingVideos, kind: str) -> Choice:
 def fitted_reader(
     videos: TrainingVideos, names: set[str], kind: str, evidence_weight: float, prior_weight: float
 ) -> HistoryReader:
-    """Returns a reader whose tables are those of some of the training videos; its fusion weights are to be set."""
+    """Returns a reader fitted to some of the training videos; the caller sets its fusion weights."""
     fit = transition_model(
         kind,
         videos.num_actions,
@@ -124,7 +124,7 @@ def read_rows(
     rows: pd.DataFrame,
     tau_a: float,
 ) -> np.ndarray:
-    """Returns what a reader answers at the end of each row's observed window, log probabilities `(N, A)`.
+    """Returns a reader's log probabilities at the end of each row's observed window, `(N, A)`.
 
     Args:
         reader (`HistoryReader`): Reads each video from its beginning.
@@ -145,7 +145,7 @@ def read_rows(
 
 
 def _held_out(videos: TrainingVideos, kind: str, evidence_weight: float, prior_weight: float) -> Choice:
-    """Returns what readers answer on the videos of the fold that each was not fitted to."""
+    """Returns the answers of readers on the folds that they were not fitted to."""
     answers = np.empty((len(videos.rows), videos.num_actions))
     fold_of_row = videos.rows["video_id"].map(videos.fold_of).to_numpy()
     for fold in set(videos.fold_of.values()):

@@ -1,4 +1,4 @@
-"""Videos as a reader sees them: frames at its own rate, with their features and what they show."""
+"""Frames of videos at a reader's rate, with features and labels."""
 
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
@@ -21,7 +21,7 @@ SEGMENT_WITHOUT_ACTION = -1
 
 @dataclass
 class VideoFrames:
-    """All frames of a video that a reader reads.
+    """The frames of a video that a reader reads.
 
     Args:
         times_s (`np.ndarray` of shape `(F,)`): When each is shown, in seconds.
@@ -46,7 +46,7 @@ def read_frames_of(
 
 
 def frame_labels(video_id: str, times_s: np.ndarray, segments: pd.DataFrame, num_actions: int) -> np.ndarray:
-    """Returns what a video shows at times: an action 0..A-1, A where no segment is, -100 in one without an action."""
+    """Returns a video's labels at times: an action 0..A-1, A outside of segments, -100 in unlabeled segments."""
     unknown = segments["action"].where(segments["action"] >= 0, SEGMENT_WITHOUT_ACTION)
     labels = label_frames(np.array([video_id], dtype=object), times_s[None], segments.assign(action=unknown))[0]
     return np.select([labels == UNLABELLED, labels == SEGMENT_WITHOUT_ACTION], [num_actions, UNLABELLED], labels)

@@ -1,4 +1,4 @@
-"""How members of a pool are weighed: non-negative weights of log probabilities, learned on out-of-fold predictions."""
+"""Log-linear pools: non-negative weights of models' log probabilities, learned on out-of-fold predictions."""
 
 from collections.abc import Sequence
 
@@ -15,7 +15,7 @@ def pooled(members: Sequence[np.ndarray], weights: Sequence[float] | np.ndarray)
 
 
 def fit_weights(members: Sequence[np.ndarray], labels: np.ndarray) -> list[float]:
-    """Returns the weights, 0 or more, of the pool with the least log loss, a convex problem.
+    """Returns the non-negative weights of the pool with the lowest log loss, a convex problem.
 
     Args:
         members (sequence of M `np.ndarray` of shape `(N, A)`): Log probabilities of rows that no member was fitted on.

@@ -1,4 +1,4 @@
-"""What is compared and pooled: of students, probe and readers, predictions for held-out training rows, and answers."""
+"""The compared and pooled models (students, probe and readers), with their held-out predictions and answers."""
 
 from dataclasses import dataclass
 from functools import cached_property
@@ -18,17 +18,17 @@ from .arguments import ReaderArguments
 from .fusion import fit_weights, pooled
 
 NAMES = {"baseline": "student", "distilled": "distilled"}
-WEIGHTS_OF_GIVEN = [0.5, 0.5]  # of a student that is not trained here, so that nothing it predicts is held out
+WEIGHTS_OF_GIVEN = [0.5, 0.5]  # for a checkpoint that is not trained here, so that it has no held-out predictions
 
 
 @dataclass
 class Member:
-    """One of those that answer.
+    """A model, or pool of models, in the comparison.
 
     Args:
         name (`str`): As in the table.
-        held_out (`np.ndarray` of shape `(N, A)` or `None`): Log probabilities of the labelled training rows, by models
-            that were fitted to other videos. `None` where there are none, of a student that is given.
+        held_out (`np.ndarray` of shape `(N, A)` or `None`): Log probabilities of the labeled training rows, by models
+            that were fitted to other videos. `None` if there are none, of a student that is given.
         answers (`list[np.ndarray]`): Log probabilities `(M, A)` of the evaluation rows, one for each seed.
     """
 
@@ -51,7 +51,7 @@ class FoldRun:
 
     @property
     def is_given(self) -> bool:
-        """Whether the student is a checkpoint as it is, which is not trained."""
+        """Whether the student is a finished checkpoint that is not trained here."""
         return self.args.num_train_epochs == 0
 
     @cached_property
@@ -60,7 +60,7 @@ class FoldRun:
 
     @cached_property
     def train(self) -> pd.DataFrame:
-        """The labelled training rows; the index is their number among all."""
+        """The labeled training rows; the index is their number among all."""
         rows = rows_of(self.data.train)
         return rows.loc[rows["action"] >= 0]
 
@@ -87,12 +87,12 @@ class FoldRun:
 
 
 def rows_of(rows) -> pd.DataFrame:
-    """Returns what is read of rows of a data set, but for `history`: a reader has none."""
+    """Returns the columns of rows that readers use, without `history`, which they must not see."""
     return pd.DataFrame({name: rows[name] for name in ("uid", "video_id", "observed_end_s", "action")})
 
 
 def student_member(run: FoldRun, variant: str) -> Member:
-    """Returns the students of a variant, trained first unless they are."""
+    """Returns the students of a variant, training them first unless they are finished."""
     tables = [trained_student(run.arguments(variant, seed), run.data) for seed in run.seeds]
     answers = [_log_probs(table, run.rows["uid"].to_numpy()) for table in tables]
     if run.is_given:
@@ -110,10 +110,10 @@ def student_member(run: FoldRun, variant: str) -> Member:
 
 def probe_member(run: FoldRun) -> Member:
     """Returns the logistic probe of stored features; see `student.probe`."""
-    seen, probe = run.data.seen, run.data.probe
+    student_input, probe = run.data.seen, run.data.probe
     assert probe is not None
-    of_training = seen.last_frames(run.data.train.select(run.train.index))
-    of_evaluation = seen.last_frames(run.data.evaluation)
+    of_training = student_input.last_frames(run.data.train.select(run.train.index))
+    of_evaluation = student_input.last_frames(run.data.evaluation)
     labels, folds = run.train["action"].to_numpy(), run.train["video_id"].map(run.fold_of).to_numpy()
     held_out = out_of_fold_log_probs(of_training, labels, folds, run.num_actions, probe.l2, run.args.device)
     return Member("probe", held_out, [probe.classifier.log_probs(of_evaluation)] * len(run.seeds))

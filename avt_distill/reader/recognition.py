@@ -1,4 +1,4 @@
-"""What frames show: recognizers of stored features, or those of students of videos, calibrated on held-out videos."""
+"""Frame recognizers, calibrated on held-out videos: classifiers of stored features, or those of students of videos."""
 
 import logging
 from collections.abc import Iterator
@@ -25,7 +25,7 @@ TEMPERATURES = np.geomspace(0.25, 8, 51)
 
 @dataclass
 class Recognition:
-    """What the frames of a fold's videos show, and how a student comes to say so.
+    """Recognition results for a fold's training videos, and the recognizer to add to a student.
 
     Args:
         frames (`dict[str, VideoFrames]`): Of the training videos.
@@ -40,7 +40,7 @@ class Recognition:
     temperature: float = 1.0
 
     def give_to(self, model: AVTForAnticipation, width: int | None):
-        """Makes a student recognize frames, calibrated; `width`: see `config.recognizer_feature_dim`."""
+        """Adds the calibrated recognizer to a student; `width`: see `config.recognizer_feature_dim`."""
         with torch.no_grad():
             if self.classifier is not None:
                 mean, deviation = np.zeros(model.config.feature_dim), np.ones(model.config.feature_dim)
@@ -59,15 +59,15 @@ class Recognition:
 
 
 def recognition_of(run: FoldRun, variant: str) -> Recognition:
-    """Returns what the training videos' frames show, to a student of a variant.
+    """Returns the recognition results for the training videos, for students of a variant.
 
-    A student that recognizes frames says so itself; for others a linear classifier of its frame features is fitted.
+    A student with a frame recognizer uses its own; for others a linear classifier of frame features is fitted.
     """
     model = student(run, variant)
     if run.is_given and run.data.seen.store is None:
         logger.warning(
-            "The student was given: if it was trained on these videos, it recognizes their frames better than others', "
-            "and the reader will trust it too much."
+            "The student was not trained here: if its training videos include these, it recognizes their frames "
+            "better than others, and the reader will trust it too much."
         )
     videos, segments = sorted(run.fold_of), run.builder.annotations.splits[run.args.train_split]
     frames = read_frames_of(videos, frame_source(run, model), segments, run.num_actions)
@@ -93,7 +93,7 @@ def recognition_of(run: FoldRun, variant: str) -> Recognition:
 
 
 def recognized(model: AVTForAnticipation, frames: dict[str, VideoFrames]) -> FrameLogProbs:
-    """Returns what a model says that frames show; raises `ValueError` where that is not finite."""
+    """Returns a model's log probabilities of what frames show; raises `ValueError` if they are not finite."""
     recognized_frames = {}
     with torch.inference_mode():
         for name, video in frames.items():
@@ -104,7 +104,7 @@ def recognized(model: AVTForAnticipation, frames: dict[str, VideoFrames]) -> Fra
 
 
 def share_right(log_probs: FrameLogProbs, frames: dict[str, VideoFrames]) -> float:
-    """Returns the share of labelled frames whose likeliest class is theirs."""
+    """Returns the share of labeled frames whose likeliest class is theirs."""
     hits = [(log_probs[name].argmax(1) == video.labels)[video.labels >= 0] for name, video in frames.items()]
     return float(np.concatenate(hits).mean())
 
@@ -121,15 +121,15 @@ def load_student(run: FoldRun, folder: str | Path | None) -> AVTForAnticipation:
 
 
 def frame_source(run: FoldRun, model: AVTForAnticipation) -> FrameSource:
-    """Returns where the frames that a reader reads come from."""
-    seen, rate = run.data.seen, run.args.reader_frame_rate
-    if seen.store is not None:
-        return stored_frames(seen.store, rate)
+    """Returns the source of the frames that a reader reads: a feature store, or videos encoded by the model."""
+    student_input, rate = run.data.seen, run.args.reader_frame_rate
+    if student_input.store is not None:
+        return stored_frames(student_input.store, rate)
     files: dict[str, str] = {}
     for rows in (run.data.train, run.data.evaluation):
         files |= dict(zip(rows["video_id"], rows["video"], strict=True))
-    assert seen.processor is not None
-    return encoded_frames(model, seen.processor, files, rate or model.config.frame_rate)
+    assert student_input.processor is not None
+    return encoded_frames(model, student_input.processor, files, rate or model.config.frame_rate)
 
 
 def _held_out_by_classifiers(run: FoldRun, variant: str, frames: dict[str, VideoFrames]) -> tuple[FrameLogProbs, float]:

@@ -1,4 +1,4 @@
-"""The table at the end: what reads text, what does not, and what is given the true past, on the same rows."""
+"""The final comparison of models with text, without text, and with the true past, on the same rows."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -16,14 +16,14 @@ from ..sharing.cards import READER_COMPARISON
 
 TEXT_FREE = "student + probe"
 EXPLANATION = """\
-student, distilled: see a window of the video; distilled learned from a text teacher (the paper's method).
+student, distilled: observe a window of the video; distilled learned from a text teacher (the paper's method).
 probe: logistic regression on the last frame. reader: reads what was recognized since the beginning of the video (ours).
-true history: a text model on annotated past actions, which no video gives: a ceiling of what the order alone says."""
+true history: a text model on annotated past actions, unknown at inference: a ceiling for the order of actions alone."""
 
 
 @dataclass
 class FoldResult:
-    """What the members of a fold answer on its evaluation rows.
+    """The answers of a fold's models on its evaluation rows.
 
     Args:
         rows (`pd.DataFrame`): `uid`, `video_id` and `action` of M rows.

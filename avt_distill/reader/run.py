@@ -1,4 +1,4 @@
-"""Readers of a run: of one fold or of all, held against what reads no text, on rows that nothing was chosen on."""
+"""Fitting the readers of a run, of one fold or all, and comparing them with text-free models on evaluation rows."""
 
 import copy
 import logging
@@ -46,12 +46,12 @@ CHOSEN = "chosen.json"
 
 
 def fit_readers(args: ReaderArguments) -> str:
-    """Fits the readers of a run, and returns a table of what they and others answer; empty but in one process.
+    """Fits the readers of a run, and returns the comparison as text (empty except in the main process).
 
-    Students that are not trained yet are trained first, and another one for each inner fold of the training videos.
+    Students are trained first unless they are finished, with another one for each inner fold of the training videos.
 
     Raises:
-        ValueError: for data and options that do not fit together, and a folder of another run.
+        ValueError: If data and options do not fit together, or the folder belongs to another run.
     """
     check_processes(args.world_size)
     with locked(args.folder):
@@ -71,12 +71,12 @@ def _fit_readers(args: ReaderArguments) -> str:
 
 
 def fold_arguments(args: ReaderArguments) -> dict[str, ReaderArguments]:
-    """Returns the arguments of each fold by its name, or those that are given where not all folds are asked for."""
+    """Returns the arguments of each fold by its name, or those that are given if not all folds are asked for."""
     if args.folds is None:
         return {"": args}
     builder = dataset_builder(args)
     if not builder.folds():
-        raise ValueError(f"folds is all, but {args.dataset} has none: add a column fold to its segments.csv.")
+        raise ValueError(f"folds is all, but {args.dataset} has no folds: add a column fold to its segments.csv.")
     folds = {}
     for name, options in builder.folds().items():
         fold = folds[name] = copy.copy(args)
@@ -89,7 +89,7 @@ def fold_arguments(args: ReaderArguments) -> dict[str, ReaderArguments]:
 
 
 def fit_fold(args: ReaderArguments) -> FoldResult:
-    """Returns what the students, the probe and the readers of a fold answer, fitted first."""
+    """Fits the students, the probe and the readers of a fold, and returns their answers."""
     builder = dataset_builder(args)
     choose_splits(args, builder)
     with args.main_process_first(local=False):
@@ -136,8 +136,8 @@ def fit_fold(args: ReaderArguments) -> FoldResult:
     reader = readers[args.kinds[-1]]
     if not any(weights[fused[-1].name]):
         raise ValueError(
-            f"Of the {len(labels)} held-out training rows neither the student nor the reader says more than chance, so "
-            "that there is nothing to pool: train the student for longer, or on more videos."
+            f"Of the {len(labels)} held-out training rows neither the student nor the reader is better than chance, so "
+            "there is nothing to pool: train the student for longer, or on more videos."
         )
     calibrations = _calibrations(run, students[-1], fused[-1])
     chosen["calibrations"] = calibrations
@@ -164,7 +164,7 @@ def _calibrations(run: FoldRun, student: Member, pool: Member) -> dict[str, dict
                 calibrations[member.name] = fitted_calibration(
                     member.held_out, labels, videos, temperature=temperature, error_rate=run.args.error_rate
                 )
-            except ValueError as error:  # no temperature is best: the run is measured all the same
+            except ValueError as error:  # no temperature is best: the run is still measured
                 logger.warning("'%s' is not calibrated. %s", member.name, error)
     return calibrations
 
@@ -176,7 +176,7 @@ def _check_given(args: ReaderArguments, builder: AnticipationBuilder):
 
 
 def _settings(run: FoldRun) -> dict:
-    """Returns what decides which readers come out, beside the students."""
+    """Returns the settings that determine the readers, apart from the students."""
     own = [name for name in ReaderArguments.__annotations__ if name not in ("TITLE", "folds")]
     settings = {name: getattr(run.args, name) for name in own} | {"seeds": run.seeds}
     models = {"teacher_content": run.args.teacher, "language_model_content": run.args.language_model}
@@ -235,7 +235,8 @@ def _read(
 
 
 def _true_history(run: FoldRun, videos: TrainingVideos, prior_weight: float) -> np.ndarray:
-    """Returns what a log-linear model says of the true histories of the evaluation rows: a ceiling, no answer."""
+    """Returns a log-linear model's predictions from the true histories of the evaluation rows: a ceiling, not an
+    answer."""
     histories, actions = whole_histories(videos.segments)
     options = {"num_last": videos.num_last, "action_parts": videos.action_parts}
     model = LogLinearModel(run.num_actions, prior_weight=prior_weight, **options)
@@ -250,7 +251,7 @@ def _save(
     pool: Member,
     calibration: dict | None,
 ) -> list[Path]:
-    """Writes each seed's student with the reader, and what is known of both, and returns their folders.
+    """Writes each seed's student with the reader and their results, and returns the folders.
 
     Args:
         run, variant, recognition, reader: The student of which variant, and what it gets.
@@ -286,10 +287,10 @@ def _results(run: FoldRun, model: AVTForAnticipation, student_folder: Path, tabl
 
 def _score_table(run: FoldRun, name: str, seed: int, log_probs: np.ndarray, folder: Path | None = None) -> ScoreTable:
     """Returns what a member answers on the evaluation rows; `folder`: the checkpoint that answers so."""
-    about = {"split": run.args.evaluation_split, "model": name, "seed": seed, "train_split": run.args.train_split}
-    about |= {} if folder is None else {WEIGHTS: weights_digest(folder)}
+    metadata = {"split": run.args.evaluation_split, "model": name, "seed": seed, "train_split": run.args.train_split}
+    metadata |= {} if folder is None else {WEIGHTS: weights_digest(folder)}
     labels, videos = run.rows["action"].to_numpy(), list(run.rows["video_id"])
-    return ScoreTable(list(run.rows["uid"]), log_probs, labels, table_metadata(run.builder, **about), videos)
+    return ScoreTable(list(run.rows["uid"]), log_probs, labels, table_metadata(run.builder, **metadata), videos)
 
 
 def _write(run: FoldRun, folder: Path, result: FoldResult):
@@ -303,7 +304,7 @@ def _write(run: FoldRun, folder: Path, result: FoldResult):
 
 
 def _write_cards(args: ReaderArguments, results: Iterable[FoldResult]):
-    """Writes the comparison beside each student with its reader, and a card for the first seed's of each fold."""
+    """Writes the comparison into the folder of each student with its reader, and a card for each fold's first seed."""
     for result in results:
         for folder in result.folders:
             write_text(folder / READER_COMPARISON, (args.folder / READER_COMPARISON).read_text(encoding="utf-8"))

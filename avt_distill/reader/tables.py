@@ -1,4 +1,4 @@
-"""A reader's tables, from training videos: what comes after what, how long actions last, what frames show."""
+"""Fitting a reader's tables to training videos: transitions, durations and frame priors."""
 
 from collections.abc import Callable, Iterable, Sequence
 
@@ -19,8 +19,8 @@ from ..teacher.worded import WordedLogLinear
 from .arguments import ORDERS, WORDED
 
 VECTOR_WEIGHT = 0.5  # of names, to the weights of actions themselves
-LONGEST_STEP = 0.98  # no phase and no gap is left for certain
-PRIOR_SEGMENTS = 2.0  # of the mean over all actions, that an action's own duration is drawn to
+LONGEST_STEP = 0.98  # largest probability to leave a phase or gap in a frame
+PRIOR_SEGMENTS = 2.0  # pseudo-segments with the mean over all actions, to which an action's duration is shrunk
 
 TransitionModel = NGramModel | LogLinearModel
 FitTransitions = Callable[[pd.DataFrame], TransitionModel]  # from segments of training videos
@@ -36,13 +36,13 @@ def transition_model(
     teacher: Scorer | None = None,
     part_vectors: np.ndarray | None = None,
 ) -> FitTransitions:
-    """Returns how a transition model is fitted to the whole scripts of videos.
+    """Returns a function that fits a transition model to the complete action sequences of videos.
 
     Args:
         kind (`str`): `"unigram"`, `"bigram"`, `"trigram"`, `"log-linear"`; `"teacher"`, a log-linear model that a
             teacher is distilled into; or `"worded"`, one that vectors of names shape: see `WordedLogLinear`.
-        num_actions (`int`): A.
-        prior_weight, num_last, action_parts: Of `LogLinearModel`.
+        num_actions (`int`): A, the number of actions.
+        prior_weight, num_last, action_parts: Arguments of `LogLinearModel`.
         teacher (`Scorer`, *optional*): The teacher.
         part_vectors (`np.ndarray`, *optional*): The vectors: see `worded.name_vectors`.
     """
@@ -62,7 +62,7 @@ def transition_model(
 
 
 def as_tables(model: TransitionModel) -> NGramTransitions | LogLinearTransitions:
-    """Returns a model of ring 2 as the tables of ring 1 that say the same."""
+    """Converts a teacher's transition model to the equivalent module of `modeling_avt.transitions_avt`."""
     if isinstance(model, NGramModel):
         contexts, order = model.contexts, model.order
         grams = NGramTransitions(model.num_actions, order, len(contexts))
@@ -82,7 +82,7 @@ def as_tables(model: TransitionModel) -> NGramTransitions | LogLinearTransitions
 
 
 def whole_histories(segments: pd.DataFrame) -> tuple[list[list[int]], list[int]]:
-    """Returns all actions before each labelled one of the videos' scripts, and these actions."""
+    """Returns the complete history of each labeled action of the videos, and these actions."""
     labelled = segments.loc[segments["action"] >= 0].sort_values(["video_id", "start_s", "end_s"], kind="stable")
     labelled = labelled.reset_index(drop=True).assign(observed_end_s=lambda table: table["start_s"])
     histories = action_histories(labelled, labelled, cutoff="segment_start")
@@ -96,7 +96,7 @@ def build_reader(
     num_actions: int,
     settings: dict,
 ) -> HistoryReader:
-    """Returns a reader whose tables are those of training videos.
+    """Returns a reader whose tables are fitted to training videos.
 
     Args:
         segments (`pd.DataFrame`): Their segment table.
@@ -116,15 +116,15 @@ def build_reader(
 
 
 def timing(segments: pd.DataFrame, num_actions: int, frame_rate: float, num_phases: int) -> dict[str, np.ndarray]:
-    """Returns how long actions and the gaps between them last, as probabilities to leave them in a frame.
+    """Returns durations of actions and gaps, as probabilities of leaving them in a frame.
 
     An action of mean length m frames is a chain of R phases, each left with probability R / m: its length is negative
-    binomial, and few are much shorter than their mean. Means of an action are drawn to that of all, as by two segments
-    more. Where segments overlap there is no gap.
+    binomial, and few are much shorter than the mean. The mean of each action is shrunk toward that of all actions by
+    two pseudo-segments. Overlapping segments have no gap.
 
     Args:
         segments (`pd.DataFrame`): Segment table of training videos.
-        num_actions, frame_rate, num_phases: A, frames a second, and R.
+        num_actions, frame_rate, num_phases: A, frames per second, and R.
 
     Returns:
         `dict`: `leave_phase` and `gap_after`, `(A,)`; `leave_gap` and `leave_start`.
@@ -150,7 +150,7 @@ def timing(segments: pd.DataFrame, num_actions: int, frame_rate: float, num_phas
 
 
 def _drawn_to_the_mean(sums: np.ndarray, numbers: np.ndarray) -> np.ndarray:
-    """Returns the mean of each action, as if some of its segments had the mean over all actions."""
+    """Returns the mean of each action, shrunk toward the mean over all actions."""
     mean = sums.sum() / max(numbers.sum(), 1)
     return (sums + PRIOR_SEGMENTS * mean) / (numbers + PRIOR_SEGMENTS)
 

@@ -1,1 +1,1 @@
-"""From recipes to a language model that has read them."""
+"""Extracting actions from recipes, and adapting language models to them."""

@@ -5,7 +5,7 @@ and `("slice", "onion")`. What counts:
 
 | in the text | actions |
 |---|---|
-| an instruction with objects, "add salt and pepper" | one an object: `add salt`, `add pepper` |
+| an instruction with objects, "add salt and pepper" | one per object: `add salt`, `add pepper` |
 | several verbs before one object, "wash, peel and dice potatoes" | each verb with it; not "drain, and add pasta" |
 | a particle, "turn on the oven", "stir in the milk" | part of the verb, as in label names: `turn on`, `stir in` |
 | no object, or a pronoun, but "with": "top with cheese" | "with" is part of the verb: `top with`, `cheese` |
@@ -17,15 +17,15 @@ and `("slice", "onion")`. What counts:
 | an instruction in another language (`language.are_english`) | none |
 
 Objects are singular, without determiners, quantities, units, sizes and states: "2 cups of freshly chopped red onions"
-is "red onion", "1 (14.5 ounce) can diced tomatoes" is "tomato". Pronouns are not resolved. Tags and entities of web
-pages are taken out.
+becomes "red onion", "1 (14.5 ounce) can diced tomatoes" becomes "tomato". Pronouns are not resolved. HTML tags and
+entities are removed.
 
-Parsers are trained on text that states something and take instructions for noun phrases: "preheat oven" is one to them.
-So instructions are rewritten as statements before they are parsed ("you should preheat the oven."), one for each
-instruction of a sentence: see `instruction_statements`.
+Parsers are trained on declarative text and misread imperatives such as "preheat oven" as noun phrases. Instructions are
+therefore rewritten as statements before parsing ("you should preheat the oven."), one for each instruction of a
+sentence: see `instruction_statements`.
 
 Against 50 sentences annotated by hand, and 30 held out, precision and recall of pairs are 0.985 / 0.985 and
-1.000 / 0.949, of verbs 1.000 / 1.000 and 1.000 / 0.971; with the sentences as they are, those of pairs are 0.958 /
+1.000 / 0.949, of verbs 1.000 / 1.000 and 1.000 / 0.971; with the original sentences, those of pairs are 0.958 /
 0.687 and 1.000 / 0.718 (`tests/avt_distill/recipes/test_actions.py`).
 """
 
@@ -81,7 +81,7 @@ _AFTER_PREPOSITION = "".join(
     rf"(?<!\b{word})" for word in ("for", "about", "in", "after", "every", "within", "to", "least", "most", "or", "and")
 )
 _BEFORE_NOUN = r"(?!(?:and|as|at|each|for|from|if|in|into|on|or|over|per|plus|to|with)\b)(?=[a-z])"
-# Names with a gerund are written as one word while they are parsed: "flour, baking soda" is an action to parsers.
+# Names with a gerund are joined to one word for parsing, since parsers read "flour, baking soda" as an action.
 _GERUND = r"(baking|chopping|cooking|cutting|dressing|frying|measuring|mixing|roasting|rolling|serving)"
 _TOOL = r"(bag|board|bowl|cup|dish|liquid|oil|pan|paper|pin|platter|powder|sheet|soda|spoon|spray|tin|tray|water|wine)"
 _GLUED = re.compile(rf"\b{_GERUND}{_TOOL}\b")
@@ -99,7 +99,7 @@ _REWRITES = [
             "the ",
         ),
         (r"\b(stir|pan|deep)[- ]fry", r"\1_fry"),
-        # Without "for", parsers take a duration for the object: "stir-fry the beef 2-3 minutes".
+        # Without "for", parsers treat a duration as the object: "stir-fry the beef 2-3 minutes".
         (rf"(?<=[a-z]){_AFTER_PREPOSITION} (?={_NUMBER}(?: ?(?:-|to|or) ?{_NUMBER})? ?{_SECONDS})", " for "),
         (r"(?<!\w)['\u2019\u2018]?till?(?!\w)", "until"),
         (rf"\b{_GERUND} (?={_TOOL}(?:e?s)?\b)", r"\1"),
@@ -118,14 +118,14 @@ _ING = re.compile(r"\w*[aeiouy]\w*ing")  # not "bring"
 
 
 def load_parser(name: str | None = None) -> "Language":
-    """Returns a spaCy pipeline that tags, parses and lemmatises English.
+    """Returns a spaCy pipeline that tags, parses and lemmatizes English.
 
     Args:
         name (`str`, *optional*): An installed model, or its folder. By default the first of `PARSERS`
             that is installed.
 
     Raises:
-        ValueError: where spaCy or a model is not installed, and for a model that lacks one of `NEEDED_PIPES`.
+        ValueError: If spaCy or a model is not installed, or the model lacks one of `NEEDED_PIPES`.
     """
     try:
         import spacy
@@ -162,7 +162,7 @@ def extract_actions(
         for number, instructions in enumerate(recipes):
             english = itertools.compress(instructions, are_english(instructions))
             statements = [statement for text in english for statement in instruction_statements(text)]
-            for statement in statements or [""]:  # a recipe without any has its place too
+            for statement in statements or [""]:  # keeps recipes without statements in the output
                 yield statement, number
 
     docs = parser.pipe(numbered_statements(), as_tuples=True, n_process=num_proc, batch_size=batch_size)
@@ -174,7 +174,7 @@ def instruction_statements(text: str) -> list[str]:
     """Returns a statement for each instruction in a text, in lower case, such as "you should preheat the oven."
 
     - Sentences are split into clauses before "then" and before ", " or "and" with one of `KITCHEN_VERBS`.
-    - Phrases that say when, where or with what are left out where they come first: "In a large bowl, mix ...".
+    - Phrases that say when, where or with what are left out if they come first: "In a large bowl, mix ...".
     - Several verbs before one object become several statements.
     - "the" is put before an object that has no determiner, and replaces quantities.
     - Sentences that cannot be instructions have none.
@@ -226,7 +226,7 @@ def _clauses(sentence: str) -> list[str]:
 
 
 def _without_lead(clause: str) -> str:
-    """Returns a clause from its verb on where it begins with a phrase that says when, where or with what, or `""`."""
+    """Returns a clause from its verb on if it begins with a phrase that says when, where or with what, or `""`."""
     first = clause.split()[0].strip(",")
     if first not in LEADING and not _ING.fullmatch(first):
         return clause
@@ -384,7 +384,7 @@ def _names(nouns: list["Token"]) -> list[str]:
 
 
 def _object_name(noun: "Token") -> str:
-    """Returns a noun as labels name it, singular and with the words of its kind, or `""` where it names nothing."""
+    """Returns a noun as labels name it, singular and with the words of its kind, or `""` if it names nothing."""
     lemma = noun.lemma_.lower()
     if lemma in UNITS or lemma in PORTIONS:
         of_phrases = [child for child in _children(noun, "prep") if child.lower_ == "of"]

@@ -1,4 +1,4 @@
-"""Adaptation of a language model to sequences of actions in recipes, and its perplexity on recipes held out."""
+"""Adapting a language model to sequences of actions in recipes, and measuring its perplexity on held-out recipes."""
 
 import contextlib
 import copy
@@ -43,7 +43,7 @@ from .blocks import BlockCollator, RecipeTexts, load_recipe_texts, make_blocks
 logger = logging.getLogger(__name__)
 
 RESULT_FILE = "adaptation.json"
-BEFORE = ("head_was_new", "new_weights", "before_is_of", "before")  # what it holds of a run that began
+BEFORE = ("head_was_new", "new_weights", "before_is_of", "before")  # keys measured before training
 OTHER_ADAPTATION = (
     "The run in {place} began with {name}={found}, not {wanted}: continue with that, or give another output_dir."
 )
@@ -66,13 +66,13 @@ REPORTED = (
 
 
 def load_masked_or_causal_model(name_or_path: str | Path) -> tuple[PreTrainedModel, list[str]]:
-    """Returns a language model with its head, in float32, and the names of the head's weights that are new.
+    """Loads a language model with its head in float32, and returns it with the names of the head's new weights.
 
-    A checkpoint of an encoder alone, such as a sentence encoder, has no head: transformers then ties the output matrix
-    to the word embeddings and draws the rest of the head at random.
+    A checkpoint of an encoder only, such as a sentence encoder, has no head: transformers then ties the output matrix
+    to the word embeddings and initializes the rest of the head at random.
 
     Raises:
-        ValueError: where weights other than the head's are missing.
+        ValueError: If weights other than the head's are missing.
     """
     config = load_language_model_config(name_or_path)
     auto_class = AutoModelForCausalLM if is_causal(config) else AutoModelForMaskedLM
@@ -84,7 +84,7 @@ def load_masked_or_causal_model(name_or_path: str | Path) -> tuple[PreTrainedMod
 
 
 def check_block_length(block_length: int, model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase):
-    """Raises `ValueError` where blocks have more tokens than the model has positions, or too few to be of use."""
+    """Raises `ValueError` if blocks have more tokens than the model has positions, or too few to be of use."""
     positions = min(getattr(model.config, "max_position_embeddings", None) or np.inf, tokenizer.model_max_length)
     if not 8 <= block_length <= positions:
         raise ValueError(f"block_length is {block_length}: give 8 to {positions} tokens, which this model can read.")
@@ -95,36 +95,38 @@ def check_block_length(block_length: int, model: PreTrainedModel, tokenizer: Pre
 class AdaptationTrainer(ResumableTrainer):
     """A `Trainer` of masked and causal language models on blocks of recipes.
 
-    The loss is the mean over all predicted tokens of an optimiser step, however these are spread over devices and
-    accumulated batches. `evaluate` gives the mean negative log-likelihood over all predicted tokens as `eval_loss`, its
-    exponential as `eval_perplexity`, and their number as `eval_predicted_tokens`.
+    The loss is the mean over all predicted tokens of an optimizer step, regardless of how these are spread over devices
+    and accumulated batches. `evaluate` returns the mean negative log-likelihood over all predicted tokens as
+    `eval_loss`, its exponential as `eval_perplexity`, and their number as `eval_predicted_tokens`.
 
-    A masked language model computes its vocabulary logits at the predicted positions alone, where its head allows that
-    (see `reads_positions_alone`): over the whole block they cost as much as a small encoder.
+    A masked language model computes vocabulary logits only at the predicted positions, if its head supports that (see
+    `reads_positions_alone`): over the whole block they would cost as much as a small encoder.
     """
 
     loss_is_scaled_for_ga = True
 
     def __init__(self, model: PreTrainedModel, args: TrainingArguments, **kwargs):
         if args.n_gpu > 1:
-            raise ValueError(f"One process sees {args.n_gpu} GPUs: start one for each with `accelerate launch`.")
+            raise ValueError(
+                f"One process would use {args.n_gpu} GPUs: start one process per GPU with `accelerate launch`."
+            )
         super().__init__(model, args, compute_metrics=_perplexity, **kwargs)
         self.selects_positions = not is_causal(model.config) and reads_positions_alone(model)
 
     def get_batch_samples(self, epoch_iterator, num_batches, device):
-        """Returns the batches of an optimiser step, and how many tokens all processes predict in it."""
+        """Returns the batches of an optimizer step, and the number of tokens that all processes predict in it."""
         batches, _ = super().get_batch_samples(epoch_iterator, num_batches, device)
         count = torch.tensor(sum(int((batch["labels"] != UNLABELLED).sum()) for batch in batches), device=device)
         return batches, self.accelerator.reduce(count, reduction="sum")
 
     def compute_loss(self, model, inputs, return_outputs=False, num_items_in_batch=None):
         nll = self.token_nll(model, inputs)
-        # Gradients are averaged over processes: the sum over them is the mean times their number.
+        # Gradients are averaged over processes, so the factor num_processes turns that into their sum.
         loss = nll.sum() * self.accelerator.num_processes / num_items_in_batch.clamp(min=1)
         return (loss, {"loss": loss}) if return_outputs else loss
 
     def prediction_step(self, model, inputs, prediction_loss_only, ignore_keys=None):
-        """Returns, in place of logits and labels, each block's negative log-likelihood and number of tokens."""
+        """Returns each block's negative log-likelihood and number of tokens, instead of logits and labels."""
         inputs = self._prepare_inputs(inputs)
         with torch.no_grad(), self.compute_loss_context_manager():
             nll = self.token_nll(model, inputs)
@@ -156,7 +158,7 @@ def _perplexity(outputs: EvalPrediction) -> dict[str, float]:
 
 @contextlib.contextmanager
 def head_at(model: PreTrainedModel, positions: torch.Tensor):
-    """Makes a model's head see the hidden states of some positions only, as a single sequence.
+    """Context in which a model's head computes the hidden states of some positions only, as a single sequence.
 
     Args:
         model (`PreTrainedModel`): Within this context its logits are `(1, M, V)`.
@@ -194,23 +196,23 @@ def reads_positions_alone(model: PreTrainedModel) -> bool:
 
 
 def adapt(args: AdaptationArguments, trainer_class: type[AdaptationTrainer] = AdaptationTrainer) -> dict:
-    """Returns what a run came to, once the adapted model, with head and tokenizer, is in the output folder.
+    """Adapts a model, saves it with head and tokenizer in the output folder, and returns the results.
 
-    Perplexity is measured on the recipes held out, before training and after it, with the same masks. Where the head is
-    new, it is measured before on a random head, unless `head_warmup_steps` train this one first: only then does the
-    difference say something about the language model. A run that was interrupted continues from its last checkpoint
-    when `resume_from_checkpoint` is `true`.
+    Perplexity is measured on held-out recipes before and after training, with the same masks. With a new head, the
+    first measurement uses a random head, unless `head_warmup_steps` train it first; only then does the difference
+    reflect the language model. An interrupted run continues from its last checkpoint if `resume_from_checkpoint` is
+    `true`.
 
     Args:
-        args (`AdaptationArguments`): The run.
-        trainer_class (`type`, *optional*): What trains, such as `sharing.hub.PushingAdaptationTrainer`, which
+        args (`AdaptationArguments`): The options of the run.
+        trainer_class (`type`, *optional*): The trainer's class, such as `sharing.hub.PushingAdaptationTrainer`, which
             `push_to_hub` needs.
 
     Returns:
-        `dict`: Also written as `adaptation.json`; see `AdaptationTrainer` for its perplexities.
+        `dict`: The results, which are also written to `adaptation.json`; see `AdaptationTrainer` for the perplexities.
 
     Raises:
-        ValueError: for arguments, recipes or a model that cannot be meant, and a folder in use.
+        ValueError: If arguments, recipes or model are unsuitable, or the folder is in use.
     """
     use_token(args)
     inputs = {"model_name_or_path": args.model_name_or_path, "recipes": args.recipes}
@@ -276,7 +278,7 @@ def _start(args: AdaptationArguments) -> tuple[str | None, dict | None]:
             )
         return None, None
     if not record.exists():
-        raise ValueError(f"{folder} has no {RESULT_FILE} of the run that began: start anew in another output_dir.")
+        raise ValueError(f"{folder} has no {RESULT_FILE} of the run that began: start again in another output_dir.")
     earlier, arguments = read_record(record, "arguments", *BEFORE), _arguments(args)
     settings = {**{name: arguments[name] for name in REPORTED[: REPORTED.index("seed")]}, **_decisive(args)}
     found = {**earlier["arguments"], **earlier.get("decisive", {})}
@@ -302,11 +304,12 @@ def _data(
 
 
 class _Record(TrainerCallback):
-    """Writes down what is measured before the first step, at once: an interrupted run keeps it, and counts the rest.
+    """Writes the measurement before the first step immediately, so that an interrupted run keeps it, and counts the
+    effort.
 
-    The Trainer measures it after the model is prepared for training (`eval_on_start`). Had `Trainer.evaluate` been
-    called before `Trainer.train`, Accelerate 1.15 would take the model for prepared, and several processes would train
-    without exchanging their gradients.
+    The Trainer measures it with `eval_on_start`, after the model is prepared for training. Calling `Trainer.evaluate`
+    before `Trainer.train` would mark the model as prepared (Accelerate 1.15), and several processes would train without
+    exchanging gradients.
     """
 
     def __init__(self, args: AdaptationArguments, found: dict):
@@ -337,12 +340,12 @@ class _Record(TrainerCallback):
 
 
 def _prepare_head(model: PreTrainedModel, new_weights: list[str], args: AdaptationArguments, setup: dict) -> str:
-    """Returns what perplexity before training will be of; a new head is trained first where that is asked for."""
+    """Returns what perplexity before training will be of; a new head is trained first if that is asked for."""
     if not new_weights:
         if args.head_warmup_steps:
-            logger.warning("head_warmup_steps is left out: %s has a language model head.", args.model_name_or_path)
+            logger.warning("head_warmup_steps is ignored: %s has a language model head.", args.model_name_or_path)
         return "the checkpoint"
-    logger.warning("%s has no language model head: %s start at random.", args.model_name_or_path, new_weights)
+    logger.warning("%s has no language model head: %s are initialized at random.", args.model_name_or_path, new_weights)
     if not args.head_warmup_steps:
         return "a random head on the checkpoint"
     train_head(model, new_weights, args, setup)

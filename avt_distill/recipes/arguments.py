@@ -1,4 +1,4 @@
-"""How a language model is adapted to recipes: the options of adaptation."""
+"""Options of adapting a language model to recipes."""
 
 from dataclasses import MISSING, dataclass
 from typing import ClassVar
@@ -11,12 +11,12 @@ from ..teacher.action_text import ActionText
 
 @dataclass
 class AdaptationArguments(TrainingArguments):
-    """`TrainingArguments` and what adaptation adds to them.
+    """`TrainingArguments` with the options of adaptation, which their help texts describe.
 
-    The optimiser is the reference's, which is the Trainer's own default: AdamW at 5e-5, linear decay, no warm-up, no
+    The optimizer is the reference's, which is also the Trainer's default: AdamW at 5e-5, linear decay, no warm-up, no
     weight decay, gradients clipped at 1.0, batches of 12 examples of at most 512 tokens (its recipe_mlm, with the
-    Trainer of transformers 4.12). The reference trains for 200,000 steps on a million recipes, one recipe an example;
-    here recipes share examples, unless `packing` is off, and `num_train_epochs` counts.
+    Trainer of transformers 4.12). The reference trains for 200,000 steps on a million recipes, one recipe per example;
+    here recipes share examples, unless `packing` is off, and `num_train_epochs` sets the length.
     """
 
     TITLE: ClassVar[str] = "adaptation"
@@ -25,12 +25,12 @@ class AdaptationArguments(TrainingArguments):
     recipes: str = option("Recipes as actions: a file of extract_recipe_actions.", MISSING, kw_only=True)
     text_form: str = option("How actions are written: natural or markers.", "natural")
     block_length: int = option("Tokens of a training example.", 512)
-    packing: bool = option("Fill each example with recipes; otherwise one recipe an example, padded.", True)
+    packing: bool = option("Fill each example with recipes; otherwise one recipe per example, padded.", True)
     held_out_fraction: float = option("Part of the recipes that only perplexity is measured on.", 0.02)
     mlm_probability: float = option("Encoders: part of the tokens that are predicted.", 0.15)
-    head_warmup_steps: int = option("Steps that first train a new head alone, where the checkpoint has none.", 0)
+    head_warmup_steps: int = option("Steps that first train only a new head, if the checkpoint has none.", 0)
     head_learning_rate: float = option("Learning rate of these steps.", 1e-3)
-    per_device_train_batch_size: int = option("Training examples a device and step.", 12)
+    per_device_train_batch_size: int = option("Training examples per device and step.", 12)
     logging_steps: float = option("Steps between two logs.", 50)
     save_total_limit: int | None = option("Checkpoints to keep.", 2)
 

@@ -1,4 +1,4 @@
-"""Recipes as examples for a language model: read, split, packed into blocks of tokens, masked."""
+"""Converting recipes to examples for a language model: reading, splitting, packing into blocks of tokens, masking."""
 
 import hashlib
 import itertools
@@ -15,20 +15,21 @@ from ..data.labels import UNLABELLED
 from ..teacher.action_text import ActionText
 from .files import read_actions
 
-# One for all runs, whatever their seed: perplexities of a model before and after, and of several runs, then compare.
+# The same for all runs, whatever their seed, so that perplexities before and after training, and of several runs, are
+# comparable.
 HELD_OUT_MASK_SEED = 0
 TEXTS_AT_ONCE = 10_000
 
 
 @dataclass(frozen=True)
 class RecipeTexts:
-    """Recipes as text, apart by their use.
+    """Recipes as text, split by use.
 
     Args:
         train (`list[str]`): To train on, in the order of the file.
         held_out (`list[str]`): To measure perplexity on.
         num_without_actions (`int`): Recipes in which no action was found; they are in neither.
-        num_repeated (`int`): Recipes whose text is held out under another id; they are not trained on.
+        num_repeated (`int`): Recipes whose text is also held out under another id; they are not trained on.
     """
 
     train: list[str] = field(repr=False)
@@ -41,7 +42,7 @@ def load_recipe_texts(path: str | Path, text: ActionText, held_out_fraction: flo
     """Returns the recipes of a file (see `read_actions`) as text, those to train on apart from those held out.
 
     Raises:
-        ValueError: where nothing is left to train on, or nothing is held out though something should be.
+        ValueError: If nothing is left to train on, or nothing is held out though something should be.
     """
     train, held_out, num_without_actions = [], [], 0
     for recipe_id, actions in read_actions(path):
@@ -64,18 +65,18 @@ def load_recipe_texts(path: str | Path, text: ActionText, held_out_fraction: flo
 
 
 def is_held_out(recipe_id: str, fraction: float) -> bool:
-    """Returns whether a recipe is held out: by its id alone, so that it stays so when others are added."""
+    """Returns whether a recipe is held out, by its id only, so that adding recipes does not change it."""
     return int.from_bytes(hashlib.sha256(recipe_id.encode()).digest()[:8], "big") < fraction * 2**64
 
 
 def make_blocks(
     tokenizer: PreTrainedTokenizerBase, texts: Sequence[str], block_length: int, *, causal: bool, packing: bool = True
 ) -> list[dict[str, np.ndarray]]:
-    """Returns recipes as examples for a language model, each at most `block_length` tokens.
+    """Converts recipes to examples for a language model of at most `block_length` tokens.
 
     Packed, recipes follow each other in blocks that are all full but the last, and may begin in one block and end in
     the next. To a masked language model a block is `[CLS] recipe [SEP] recipe ... [SEP]`. To a causal one each recipe
-    is between the tokens that begin and end a text, one where both are the same; blocks overlap by one token, so
+    is between the tokens that begin and end a text, one if both are the same; blocks overlap by one token, so
     that each token but the very first is predicted once. Not packed, a recipe begins a block of its own, as a history
     does at inference; what is longer continues in the next.
 
@@ -96,7 +97,7 @@ def make_blocks(
 
 def _masked_blocks(tokenizer: PreTrainedTokenizerBase, recipes: Iterable[list[int]], block_length: int, packing: bool):
     if tokenizer.mask_token_id is None or tokenizer.sep_token_id is None:
-        raise ValueError("The tokenizer has no mask or no separator token: masked language modelling needs both.")
+        raise ValueError("The tokenizer has no mask or no separator token: masked language modeling needs both.")
     front, back = _special_tokens_around(tokenizer)
     room = block_length - len(front) - len(back)
     if packing:
@@ -141,7 +142,7 @@ def _token_ids(tokenizer: PreTrainedTokenizerBase, texts: Sequence[str]) -> Iter
 
 
 class BlockCollator:
-    """Pads blocks to the longest of a batch, and masks those that have no labels, anew each time.
+    """Collator that pads blocks to the longest of a batch, and masks those without labels, differently each time.
 
     Of the tokens other than special ones, `mlm_probability` are predicted; 80 % of these are masked, 10 % replaced by
     a random token and 10 % left.

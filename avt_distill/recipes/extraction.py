@@ -1,4 +1,4 @@
-"""The actions of a whole file of recipes, written so that an interrupted run resumes."""
+"""Resumable extraction of the actions of a file of recipes."""
 
 import hashlib
 import json
@@ -26,9 +26,10 @@ OTHER_INPUT = (
 
 
 def extract_file(recipes: Path, output: Path, *, parser_name: str | None = None, num_proc: int = 1) -> int:
-    """Writes the actions of a file's recipes, a row a recipe, and returns how many recipes were parsed now.
+    """Writes the actions of a file's recipes, one row per recipe, and returns the number of recipes parsed in this
+    call.
 
-    Until the output is whole, it is beside its name as `<output>.unfinished`, from where an interrupted call resumes.
+    Until the output is complete, it is stored as `<output>.unfinished`, from which an interrupted call resumes.
 
     Args:
         recipes (`Path`): See `read_recipes`.
@@ -37,8 +38,8 @@ def extract_file(recipes: Path, output: Path, *, parser_name: str | None = None,
         num_proc (`int`, *optional*, defaults to 1): Processes that parse.
 
     Raises:
-        ValueError: for an output that is there or has another suffix, for recipes that cannot be read, and for an
-            unfinished output of other recipes or another parser.
+        ValueError: If the output exists or has another suffix, the recipes cannot be read, or the unfinished output was
+            begun with other recipes or another parser.
     """
     if output.suffix not in SUFFIXES:
         raise ValueError(f"--output {output}: give a name that ends in {' or '.join(SUFFIXES)}.")
@@ -51,7 +52,7 @@ def _extract_file(recipes: Path, output: Path, parser_name: str | None, num_proc
     if output.exists():
         for path in (unfinished, _settings_file(unfinished)):
             path.unlink(missing_ok=True)  # of a process that was killed after the output was whole
-        raise ValueError(f"{output} is there and whole: remove it, or give another --output.")
+        raise ValueError(f"{output} exists and is complete: remove it, or give another --output.")
     total = sum(1 for _ in read_recipes(recipes))  # refuses what cannot be read before hours are spent
     if not total:
         raise ValueError(f"{recipes} holds no recipes.")
@@ -89,7 +90,7 @@ def count_left_out(recipes: Path) -> tuple[int, int]:
 
 
 def _keep_input(unfinished: Path, settings: dict[str, str]):
-    """Records what an unfinished output is made from, and refuses to resume one that is made from something else."""
+    """Records the inputs of an unfinished output, and raises `ValueError` if it was begun with other inputs."""
     path = _settings_file(unfinished)
     if not unfinished.exists():
         path.unlink(missing_ok=True)
@@ -120,7 +121,7 @@ def _drop_half_line(unfinished: Path) -> int:
 
 
 def _finish(unfinished: Path, output: Path):
-    """Gives the output its name, as Parquet where the name says so."""
+    """Gives the output its name, as Parquet if the name says so."""
     if output.suffix == ".parquet":
         with (
             whole_file(output) as partial,

@@ -1,4 +1,4 @@
-"""The two files of recipes: instructions as somebody wrote them, and the actions that were found in them."""
+"""The two kinds of recipe files: original instructions, and extracted actions."""
 
 import gzip
 import json
@@ -13,7 +13,7 @@ def read_recipes(path: Path) -> Iterator[dict]:
     """Yields `id` (`str`), `title` (`str`, may be empty) and `instructions` (`list[str]`) of each recipe of a file.
 
     Raises:
-        ValueError: for a file that is neither form, and for a recipe that lacks its id or its instructions.
+        ValueError: If the file has neither format, or a recipe lacks its id or its instructions.
     """
     with open(path, "rb") as file:
         opens = gzip.open if file.read(2) == b"\x1f\x8b" else open
@@ -28,9 +28,9 @@ def read_recipes(path: Path) -> Iterator[dict]:
             for kind, number, row in numbered:
                 yield checked_recipe(row, f"{path}, {kind} {number}")
         except json.JSONDecodeError as error:
-            raise ValueError(f"{path} begins as a JSON list and is none: {error}.") from error
+            raise ValueError(f"{path} begins like a JSON list but is not valid: {error}. Correct it.") from error
         except (UnicodeDecodeError, EOFError, gzip.BadGzipFile) as error:
-            raise ValueError(f"{path} cannot be read to its end: {error}.") from error
+            raise ValueError(f"{path} cannot be read completely: {error}. Fetch it again.") from error
 
 
 def parse_lines(lines: Iterator[str], path: Path) -> Iterator[tuple[str, int, object]]:
@@ -64,7 +64,7 @@ def read_actions(path: str | Path) -> Iterator[tuple[str, list[tuple[str, str]]]
             "actions": [["whisk", "egg"], ...]}`; `title` and further fields are not read.
 
     Raises:
-        ValueError: where the file cannot be read, is empty, or a row is not a recipe.
+        ValueError: If the file cannot be read, is empty, or a row is not a recipe.
     """
     path, number = Path(path), 0
     try:

@@ -1,4 +1,4 @@
-"""Which instructions are English: the parser makes actions of the words of any language, which would be noise."""
+"""Detecting English instructions, since the parser would extract noise from any other language."""
 
 import re
 import unicodedata
@@ -26,7 +26,7 @@ _WORD = re.compile(r"[^\W\d_]+")
 
 
 def are_english(instructions: Sequence[str]) -> list[bool]:
-    """Returns whether each instruction of a recipe is English; those that do not show it go with the others.
+    """Returns whether each instruction of a recipe is English; undecidable ones follow the others.
 
     Args:
         instructions (`Sequence[str]`): The instructions of one recipe.
@@ -37,7 +37,7 @@ def are_english(instructions: Sequence[str]) -> list[bool]:
 
 
 def _evidence(text: str) -> int:
-    """Returns how many words are English more than of another language; words in other scripts are of another."""
+    """Returns the number of English words minus that of other languages, which include all words in other scripts."""
     words = _WORD.findall(unicodedata.normalize("NFC", text).lower())
     return sum((word in _ENGLISH) - (word in _OTHERS or not _is_latin(word[0])) for word in words)
 

@@ -1,4 +1,4 @@
-"""A small language model from random weights, for where none can be downloaded: it learns from recipes alone."""
+"""A small language model with random weights, for use without downloads: it learns from recipes only."""
 
 from collections.abc import Iterable
 from pathlib import Path
@@ -24,9 +24,9 @@ def write_language_model(
     num_positions: int = 128,
     seed: int = 0,
 ) -> list[str]:
-    """Returns the words of the texts, which are the vocabulary of the BERT now in a folder, one token a word.
+    """Writes a BERT with random weights and one token per word of the texts, and returns its vocabulary.
 
-    The weights are random, larger than BERT's own, with which so narrow a model hardly learns.
+    Initial weights are larger than BERT's, with which such a narrow model hardly learns.
 
     Args:
         folder (`str` or `Path`): Where to; for `AutoModelForMaskedLM` and `AutoTokenizer`.
@@ -36,7 +36,7 @@ def write_language_model(
         seed (`int`, *optional*, defaults to 0): Of the weights; torch's own generator is left as it was.
 
     Raises:
-        ValueError: for texts without a word.
+        ValueError: If the texts hold no word.
     """
     words = sorted({word for text in texts for word, _ in SPLITTER.pre_tokenize_str(LOWER.normalize_str(text))})
     if not words:

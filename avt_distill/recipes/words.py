@@ -1,8 +1,8 @@
-"""Words of English recipes, by what they do in an instruction: the lists behind `recipes`."""
+"""Lists of words of English recipes by their role in an instruction."""
 
 
 def words(text: str) -> frozenset[str]:
-    """Returns the words of a text."""
+    """Returns the whitespace-separated words of a text as a set."""
     return frozenset(text.split())
 
 
@@ -82,11 +82,11 @@ PORTIONS = words(
     """bag batch bottle bowl box can carton container cube dollop glass head jar kettle layer loaf package packet pan
     piece pot saucepan sheet slice spoonful stalk stick strip"""
 )
-# Adjectives that tell no kind: "large bowl", but "red onion".
+# Adjectives that do not name a kind: "large bowl", but "red onion".
 STATES = words(
     """additional big boiling bottom clean coarse cold cool damp deep desired dry each electric enough entire equal
     even excess extra few first fresh frozen full high hot large last little long low many medium more next other
     raw remaining second several shallow sharp single small tender thick thin top warm wet whole"""
 )
-# What spaCy's lemmatiser makes of cookies, molasses, piping and scraping.
+# Wrong lemmas by spaCy, of cookies, molasses, piping and scraping.
 LEMMAS = {"cooky": "cookie", "molasse": "molasses", "pip": "pipe", "scrap": "scrape"}

@@ -1,1 +1,1 @@
-"""What every command shares: its command line, and the folder of a run."""
+"""Infrastructure of the commands: command lines, folders of runs, resuming and errors."""

@@ -1,8 +1,8 @@
-"""The one command line: how every command declares its options, reads them from a YAML file too, and refuses others.
+"""The command line: declaring options, reading them from the command line or a YAML file, and refusing unknown ones.
 
-Commands that do not train declare options with `CommandParser.add_argument`, as argparse does; those that train
-declare a dataclass on top of transformers' `TrainingArguments`, which `parse_run` reads. Nothing heavy is imported
-before arguments are parsed.
+Commands that do not train declare options with `CommandParser.add_argument`, like argparse; those that train declare a
+dataclass on top of transformers' `TrainingArguments`, which `parse_run` reads. Heavy modules are imported only after
+arguments are parsed, so that --help is fast.
 """
 
 import argparse
@@ -24,39 +24,39 @@ if typing.TYPE_CHECKING:
 
 Arguments = TypeVar("Arguments", bound="DataclassInstance")
 
-# Of `TrainingArguments`, what people set; the others are listed by --help_all.
+# Frequently set `TrainingArguments`, listed by --help; the others are listed by --help_all.
 OFTEN_SET = {
     "output_dir": "Folder of the run.",
     "learning_rate": "Highest learning rate.",
     "num_train_epochs": "Passes over the training rows.",
-    "per_device_train_batch_size": "Examples a device and step.",
+    "per_device_train_batch_size": "Examples per device and step.",
     "seed": "Of initial weights and the order of rows.",
-    "use_cpu": "Train on the CPU although there is a GPU; needed for several processes without one.",
-    "bf16": "In bfloat16; auto: where it is native.",
+    "use_cpu": "Train on the CPU even with a GPU; needed for several processes without one.",
+    "bf16": "In bfloat16; auto: if it is native.",
     "push_to_hub": "Upload the result to the Hub, as hub_model_id.",
 }
 AUTO = "auto"
-OR_AUTO = ("bf16", "bf16_full_eval")  # of `TrainingArguments`, what may be `AUTO`
-FLOAT = re.compile(r"[-+]?(\d+(\.\d*)?|\.\d+)[eE][-+]?\d+$")  # what YAML 1.1 does not take for a number
+OR_AUTO = ("bf16", "bf16_full_eval")  # `TrainingArguments` that also accept `AUTO`
+FLOAT = re.compile(r"[-+]?(\d+(\.\d*)?|\.\d+)[eE][-+]?\d+$")  # numbers that YAML 1.1 reads as text
 PLACEHOLDERS = {int: "N", float: "X", Path: "PATH"}
 
 
 def option(help: str, default: Any = None, **kwargs: Any) -> Any:
-    """Returns the dataclass field of an option; `help` is its line in `--help`, `kwargs` are those of `field`."""
+    """Returns a dataclass field for an option; `help` is its text in `--help`, `kwargs` are passed to `field`."""
     given = kwargs if "default_factory" in kwargs else {"default": default, **kwargs}
     return dataclasses.field(metadata={"help": help}, **given)
 
 
 class CommandParser(argparse.ArgumentParser):
-    """An `ArgumentParser` that takes a YAML file of options first, and whose errors are one sentence each.
+    """An `ArgumentParser` that accepts a YAML file of options first, and raises one-sentence errors.
 
-    Options are spelled with underscores or hyphens. `--help` lists the options of the command itself; `--help_all`
-    those that it inherits too.
+    Options are spelled with underscores or hyphens. `--help` lists the command's own options; `--help_all` also the
+    inherited ones.
 
     Args:
-        command (`str`): Its name, as one types it after `avt-distill`.
-        description (`str`): The command's docstring. Its lines are kept, so that examples can be copied.
-        passes_on (`bool`, *optional*, defaults to `False`): Whether options that are not known are somebody else's; see
+        command (`str`): The command's name, as typed after `avt-distill`.
+        description (`str`): The command's docstring. Line breaks are kept, so that examples can be copied.
+        passes_on (`bool`, *optional*, defaults to `False`): Whether unknown options are passed to another command; see
             `parse_known`.
     """
 
@@ -79,10 +79,10 @@ class CommandParser(argparse.ArgumentParser):
         """Returns the options of a command line.
 
         Args:
-            argv (`Sequence[str]`, *optional*): What follows the command's name; by default what the process was given.
+            argv (`Sequence[str]`, *optional*): The words after the command's name. Default: those of the process.
 
         Raises:
-            ValueError: in one sentence, for what cannot be read or is not known.
+            ValueError: In one sentence, if an option cannot be read or is not known.
         """
         known, rest = self.parse_known(argv)
         misplaced = [*rest, *(word for word in [getattr(known, "dataset", None)] if word and _is_yaml(word))]
@@ -91,22 +91,22 @@ class CommandParser(argparse.ArgumentParser):
         return known
 
     def parse_known(self, argv: Sequence[str] | None = None) -> tuple[argparse.Namespace, list[str]]:
-        """Returns the options that are known, and what is left of the command line where the parser passes it on.
+        """Returns the known options, and the remaining words of the command line if `passes_on` is set.
 
         Raises:
-            ValueError: as `parse`.
+            ValueError: See `parse`.
         """
         options = list(sys.argv[1:] if argv is None else argv)
         if options and _is_yaml(options[0]):
             path = options.pop(0)
             words = list(itertools.takewhile(lambda word: not word.startswith("-"), options))
-            # After words, which a list of the file would take for its own; before options, of which the last counts.
+            # After positional words, which a list from the file would swallow; before options, since the last one wins.
             options[len(words) : len(words)] = self._options_of_file(path, _read_yaml(path))
         options = [self._with_underscores(option) for option in options]
         unknown = [
             word for word in options if word[:2] == "--" and word.split("=")[0] not in self._option_string_actions
         ]
-        if unknown and not self.passes_on:  # said before argparse misses an option that is misspelled here
+        if unknown and not self.passes_on:  # raised before argparse reports a required option that is only misspelled
             raise ValueError(self._not_understood(unknown[0]))
         return self.parse_known_args(options)
 
@@ -145,7 +145,7 @@ class CommandParser(argparse.ArgumentParser):
                 options += [f"--{name}", *map(_text, value)]
             elif isinstance(value, list):
                 if len(value) != 1:
-                    raise ValueError(f"{path} gives '{key}' {len(value)} values: it takes one.")
+                    raise ValueError(f"{path} gives '{key}' {len(value)} values, but it accepts one.")
                 options.append(f"--{name}={_text(value[0])}")
             elif value is not None:
                 options.append(f"--{name}={_text(value)}")
@@ -159,7 +159,7 @@ class CommandParser(argparse.ArgumentParser):
 
 
 class _HelpFormatter(argparse.RawDescriptionHelpFormatter):
-    """Keeps the description's lines, names values briefly, and adds defaults that say something."""
+    """Keeps the description's line breaks, names values briefly, and adds informative defaults."""
 
     def __init__(self, prog: str):
         super().__init__(prog, max_help_position=34)
@@ -188,23 +188,23 @@ def parse_run(
     description: str | None,
     command: str = "run",
 ) -> Arguments:
-    """Returns the arguments of a command that trains, from an optional YAML file, which comes first, and options.
+    """Parses the arguments of a command that trains, from an optional YAML file, which comes first, and options.
 
     The file's keys are fields of `arguments_class`. Each is turned into an option placed before those of the
     command line: a later one wins, and both go through the same parser, so that YAML's `1e-3`, which it reads as text,
     is a number here. A list gives several values, a mapping a JSON string; `null` leaves the field's default. `bf16:
-    auto` is bfloat16 where the accelerator computes in it, so that one file serves every machine.
+    auto` is bfloat16 if the accelerator computes in it, so that one file serves every machine.
 
     Args:
-        arguments_class (`type`): A dataclass that `HfArgumentParser` takes, such as a subclass of `TrainingArguments`.
+        arguments_class (`type`): A dataclass for `HfArgumentParser`, such as a subclass of `TrainingArguments`.
             A field without a default is required; a field that holds a mapping is annotated `dict | str` and decodes
             text itself, as in `TrainingArguments`. `--help` groups the fields by the class that declares them, under
             its `TITLE`.
-        argv (`Sequence[str]`, *optional*): What follows the command's name; by default what the process was given.
+        argv (`Sequence[str]`, *optional*): The words after the command's name. Default: those of the process.
         description, command (`str`): See `CommandParser`.
 
     Raises:
-        ValueError: in one sentence, for what cannot be read or is not known.
+        ValueError: In one sentence, if an option cannot be read or is not known.
     """
     from transformers import HfArgumentParser, TrainingArguments
 
@@ -244,7 +244,7 @@ def parse_run(
 
 
 def _or_auto(parse_other: Any) -> Callable[[str], Any]:
-    """Returns what parses the text of an option that may be `AUTO`."""
+    """Returns a parser for the text of an option that also accepts `AUTO`."""
 
     def parse(text: str) -> Any:
         return AUTO if text.strip().lower() == AUTO else parse_other(text)
@@ -254,7 +254,7 @@ def _or_auto(parse_other: Any) -> Callable[[str], Any]:
 
 
 def computes_in_bfloat16(use_cpu: bool) -> bool:
-    """Returns whether training will run on an accelerator that computes in bfloat16, rather than emulates it."""
+    """Returns whether training will run on an accelerator with native (not emulated) bfloat16."""
     import torch
     from transformers.utils import is_torch_bf16_gpu_available
 
@@ -264,9 +264,9 @@ def computes_in_bfloat16(use_cpu: bool) -> bool:
 
 
 def use_token(args: Any):
-    """Hands a token that was given as an option to the Hub's client, and takes it out of the arguments.
+    """Passes a token given as an option to the Hub's client, and removes it from the arguments.
 
-    `Trainer` saves its arguments as `training_args.bin`, and commands write theirs down.
+    Otherwise `Trainer` would save it in `training_args.bin`, and commands in their records.
 
     Args:
         args (`TrainingArguments`): Those of a command; others without `hub_token` are left as they are.
@@ -276,16 +276,16 @@ def use_token(args: Any):
 
 
 def add_dataset_position(parser: argparse.ArgumentParser):
-    """Lets the data set be given without `--dataset`, as the last word before the options."""
-    # Without a default, so that it does not take back what --dataset said.
+    """Accepts the data set without `--dataset`, as the last word before the options."""
+    # Without a default, which would overwrite the value of --dataset.
     parser.add_argument("dataset", nargs="?", default=argparse.SUPPRESS, metavar="DATASET", help=argparse.SUPPRESS)
 
 
 def mapping(name: str, value: dict | str | None) -> dict:
-    """Returns an option that holds a mapping, which a command line gives as JSON.
+    """Returns the mapping of an option, which is JSON text on a command line.
 
     Raises:
-        ValueError: for text that is no JSON object.
+        ValueError: If the text is not a JSON object.
     """
     if isinstance(value, str):
         try:
@@ -310,7 +310,7 @@ def _read_yaml(path: str) -> dict:
     NumberLoader.add_implicit_resolver("tag:yaml.org,2002:float", FLOAT, list("-+.0123456789"))
     try:
         text = Path(path).read_text(encoding="utf-8")
-        # Of options themselves the parser decides, by what they are: a name may be `1e3`.
+        # Top-level values stay text, since the parser converts them by the option's type: a name may be `1e3`.
         content, with_numbers = yaml.safe_load(text), yaml.load(text, NumberLoader)
     except OSError as error:
         raise ValueError(
@@ -326,11 +326,11 @@ def _read_yaml(path: str) -> dict:
 
 
 def _text(value: Any) -> str:
-    """Returns a YAML value as one would type it."""
+    """Returns a YAML value as text for the command line."""
     return json.dumps(value) if isinstance(value, (bool, dict, list)) else str(value)
 
 
 def closest(name: str, known: Iterable[str], *, otherwise: str = "see --help.") -> str:
-    """Returns the end of a message about an unknown name: those that are like it, or if there are none, `otherwise`."""
+    """Returns the end of a message about an unknown name: similar known names or, without any, `otherwise`."""
     found = difflib.get_close_matches(name, sorted(known), n=3)
     return f"did you mean {' or '.join(found)}?" if found else otherwise

@@ -1,7 +1,7 @@
-"""Training batches that seed and epoch decide alone: their order, their rows, and what is drawn while they are made.
+"""Training batches that depend only on seed and epoch: their order, their rows, and random draws of the collator.
 
-Random states that a checkpoint holds cannot decide about them. `Trainer` saves its state when one batch is made ahead
-of the step (accelerate 1.15) and restores it when the first batches are made again (transformers 5.23); those of worker
+The random states in checkpoints cannot ensure this: `Trainer` saves its state after the next batch has been made
+(accelerate 1.15) and restores it after the first batches of a resumed run (transformers 5.23), and those of worker
 processes are not saved at all.
 """
 
@@ -15,7 +15,8 @@ from transformers.trainer_pt_utils import LengthGroupedSampler
 
 
 class EpochRows(Dataset):
-    """The rows of a data set, those of each batch with a seed: of the run's seed, the epoch and the rows' numbers.
+    """The rows of a data set, which adds to each batch a seed derived from the run's seed, the epoch and the rows'
+    numbers.
 
     Args:
         rows (`Sequence`): Has a length, and rows by number.
@@ -24,7 +25,9 @@ class EpochRows(Dataset):
 
     def __init__(self, rows: Any, seed: int):
         self.rows, self.seed = rows, seed
-        self.epoch = torch.zeros((), dtype=torch.int64).share_memory_()  # persistent workers read it in each epoch
+        self.epoch = torch.zeros(
+            (), dtype=torch.int64
+        ).share_memory_()  # in shared memory, so that persistent workers see the current epoch
 
     def __len__(self) -> int:
         return len(self.rows)
@@ -38,9 +41,9 @@ class EpochRows(Dataset):
 
 
 class SeededCollator:
-    """Makes batches of `EpochRows` with another collator, whose draws from torch's generator the batch's seed decides.
+    """Collates batches of `EpochRows` with another collator, under torch's generator seeded by the batch.
 
-    The generator itself, from which dropout draws on the CPU, is left as it was.
+    The generator's state is restored afterwards, since dropout draws from it on the CPU.
     """
 
     def __init__(self, collator: Callable[[Any], Any]):
@@ -49,15 +52,15 @@ class SeededCollator:
     def __call__(self, batch: tuple[int, Sequence[Any]]) -> Any:
         seed, rows = batch
         with torch.random.fork_rng(devices=[]):
-            torch.default_generator.manual_seed(seed)  # torch.manual_seed would seed accelerators, too
+            torch.default_generator.manual_seed(seed)  # not torch.manual_seed, which would also seed accelerators
             return self.collator(rows)
 
 
 class EpochOrder(Sampler[int]):
     """The order of a sampler of transformers, drawn by seed and epoch.
 
-    Accelerate makes random orders repeatable too (1.15), but not that of rows grouped by length, nor any under
-    `use_seedable_sampler: false`.
+    Accelerate also makes random orders repeatable (1.15), but not for rows grouped by length or `use_seedable_sampler:
+    false`.
     """
 
     def __init__(self, sampler: Sampler[int], seed: int):

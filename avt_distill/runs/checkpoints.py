@@ -1,4 +1,5 @@
-"""Checkpoints that commands read: whole, or refused. Weights are judged where ring 1 judges its own."""
+"""Loading checkpoints and tokenizers in commands, refusing incomplete ones; see `modeling_avt.loading_avt` for
+weights."""
 
 import json
 from collections.abc import Callable
@@ -28,24 +29,24 @@ TOKENIZER_FILES = (TOKENIZER_FILE, "tokenizer_config.json", "special_tokens_map.
 def load_tokenizer_of(
     name_or_path: str | Path, load: Callable[..., PreTrainedTokenizerBase], **kwargs
 ) -> PreTrainedTokenizerBase:
-    """Returns a checkpoint's tokenizer, with its vocabulary.
+    """Loads a checkpoint's tokenizer, and raises if its vocabulary is missing.
 
-    Transformers makes a tokenizer of special tokens alone where the files are missing: every text would read the same.
+    If files are missing, transformers returns a tokenizer with only special tokens, so all texts would be equal.
 
     Args:
         name_or_path (`str` or `Path`): A model on the Hub, or a folder.
         load (`Callable`): `from_pretrained` of a tokenizer or auto class.
-        kwargs: For `load`.
+        kwargs: Passed to `load`.
 
     Raises:
-        ValueError: where files are missing or damaged, naming them.
+        ValueError: If files are missing or damaged. The message names them.
     """
     try:
         tokenizer: Any = load(name_or_path, **kwargs)  # a class of its own for each kind of model
-    except Exception as error:  # tokenizers raises plain exceptions for files that it cannot parse
+    except Exception as error:  # tokenizers raises bare Exceptions for files that it cannot parse
         if damaged := _damaged_json(name_or_path):
             raise ValueError(
-                f"The tokenizer of '{name_or_path}' cannot be read: {damaged} is damaged, or was cut off while it was "
+                f"The tokenizer of '{name_or_path}' cannot be read: {damaged} is damaged, or was cut off while being "
                 "written, copied or downloaded. Fetch it again."
             ) from error
         if _file(name_or_path, TOKENIZER_FILE) is not None:
@@ -69,7 +70,7 @@ def _without_files(name_or_path: str | Path, files: list[str]) -> str:
 
 
 def _file(name_or_path: str | Path, name: str) -> str | None:
-    """Returns where a file of a checkpoint is, or `None`."""
+    """Returns the path of a checkpoint's file, or `None` if it does not exist."""
     return cached_file(name_or_path, name, _raise_exceptions_for_missing_entries=False)
 
 

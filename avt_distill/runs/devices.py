@@ -1,4 +1,4 @@
-"""Devices that a user names: those that are there, or one sentence that lists them."""
+"""Devices selected by the user, checked for existence."""
 
 import torch
 
@@ -7,7 +7,7 @@ def checked_device(name: str | None) -> torch.device | None:
     """Returns the device of a name such as `"cuda:0"`, and `None` for `None`.
 
     Raises:
-        ValueError: for what is no name of a device, and for one that this machine does not have.
+        ValueError: If the name is not that of a device, or this machine does not have the device.
     """
     if name is None:
         return None
@@ -15,7 +15,7 @@ def checked_device(name: str | None) -> torch.device | None:
     try:
         device = torch.device(name)
     except RuntimeError as error:
-        raise ValueError(f"device is '{name}', which is no device: give one of {known}.") from error
+        raise ValueError(f"device is '{name}', which is not a device: give one of {known}.") from error
     full_name = device.type if device.type == "cpu" else f"{device.type}:{device.index or 0}"
     if full_name not in known:
         raise ValueError(f"device is '{name}', which this machine does not have: give one of {known}.")

@@ -1,4 +1,4 @@
-"""Errors that the user can correct, one sentence each, which the dispatcher prints instead of a traceback."""
+"""One-sentence messages for errors that the user can correct, which commands print instead of a traceback."""
 
 import errno
 import os
@@ -6,8 +6,8 @@ import re
 from collections.abc import Iterator
 from pathlib import Path
 
-# Errors of other libraries that say what is wrong with a file, an address or a setting, by module and name: they are
-# recognized without importing anything. All else is a fault of this project, and keeps its traceback.
+# Errors of other libraries about a file, URL or setting, by module and name, so that nothing needs to be imported. All
+# other errors are bugs of this project, and keep their traceback.
 OF_LIBRARIES = {
     ("safetensors", "SafetensorError"),
     ("pyarrow", "ArrowException"),
@@ -21,14 +21,16 @@ OF_LIBRARIES = {
     ("httpx2", "HTTPError"),
     ("requests", "RequestException"),
 }
-WRAPPERS = {("datasets", "DatasetGenerationError")}  # say nothing; their cause does
+WRAPPERS = {("datasets", "DatasetGenerationError")}  # uninformative wrappers, whose cause is reported instead
 OUT_OF_MEMORY = {("torch", "OutOfMemoryError"), ("builtins", "MemoryError")}
-# What torch, which raises a plain RuntimeError, says of files that it cannot write or read to their end.
+# Messages of torch's bare RuntimeErrors about files that it cannot write or read completely.
 _OF_TORCH_FILES = re.compile(r"PytorchStream(Writer|Reader)|iostream error|unexpected pos \d+ vs|inline_container")
 _OF_TORCH_WRITING = re.compile(r"PytorchStreamWriter|iostream error|unexpected pos \d+ vs")
-_OF_RUST = re.compile(r"\(os error (\d+)\)")  # how libraries in Rust name the system's error, without an `OSError`
+_OF_RUST = re.compile(
+    r"\(os error (\d+)\)"
+)  # the form of system errors in messages of Rust libraries, which do not raise `OSError`
 _FULL_DISK = re.compile(r"No space left on device|os error 28\b|Disk quota exceeded|os error 122\b")
-_PARTIAL = re.compile(r"\.([^/]+?)(?:\.[0-9a-f]{32})?\.partial\b")  # what `whole_file` calls a file while it is written
+_PARTIAL = re.compile(r"\.([^/]+?)(?:\.[0-9a-f]{32})?\.partial\b")  # name of an unfinished file of `whole_file`
 
 ADVICE = {
     errno.ENOENT: "correct the path",
@@ -46,10 +48,10 @@ FULL = (errno.ENOSPC, errno.EDQUOT)
 
 
 def sentence(error: BaseException) -> str | None:
-    """Returns what is wrong and what to do about it, or `None` for an error that is no user's.
+    """Returns a sentence with the problem and the next step, or `None` for errors that the user cannot correct.
 
     Args:
-        error (`BaseException`): What ended a command.
+        error (`BaseException`): The error that ended a command.
     """
     if _is_one_of(error, WRAPPERS) and error.__cause__ is not None:
         return sentence(error.__cause__)
@@ -68,10 +70,10 @@ def sentence(error: BaseException) -> str | None:
 
 
 def naming_place(error: Exception, place: str | Path) -> Exception:
-    """Returns what to raise for an error of a command that writes to a folder or file, which may name no place.
+    """Returns an error with the path of the folder or file that a command writes to, if the original may not name one.
 
-    A full disk fails in the midst of a file, of which neither the system nor torch, safetensors and tokenizers say the
-    name. Errors that name a file, or have other causes, are returned as they are.
+    When a disk is full, neither the system nor torch, safetensors and tokenizers name the file. Errors that name a
+    file, or have other causes, are returned unchanged.
     """
     text = _in_one_line(error)
     of_rust = _OF_RUST.search(text)

@@ -1,6 +1,6 @@
-"""What decides about a result, in digests that are written beside it: options, files and tables.
+"""Digests of everything that determines a result (options, files and tables), which are stored with the result.
 
-A folder is resumed, and what it holds is served, only where all of these are equal.
+A folder is resumed, or its results reused, only if all of these are equal.
 """
 
 import hashlib
@@ -14,12 +14,12 @@ import numpy as np
 
 # Files of up to this many bytes in all are read whole.
 WHOLE_BYTES = 2**30
-# Of more, each file's size and this many blocks, spread evenly from its first byte to its last.
+# For more bytes, each file's size and this many evenly spread blocks are used.
 NUM_BLOCKS = 32
 BLOCK_BYTES = 2**16
 WEIGHTS, OF_WEIGHTS = ("model", "pytorch_model"), (".safetensors", ".bin")  # how names of files of weights begin, end
-CONFIGURATION = (".json", ".yaml", ".txt", ".model")  # beside weights, of a checkpoint
-# How it was made and what it measures, with times: no part of the model.
+CONFIGURATION = (".json", ".yaml", ".txt", ".model")  # other files of a checkpoint
+# Records of training and metrics, which are not part of the model.
 RECORDS = (
     "adaptation.json",
     "calibrated.json",
@@ -29,10 +29,10 @@ RECORDS = (
     "training.json",
 )
 RECORDS += ("trainer_state.json", "training_args.bin")
-# Of `TrainingArguments`, what moves no weight: where results go, what is logged and pushed, how processes talk. All
-# others decide, also those that later versions of transformers add, and `dataloader_persistent_workers`, with which
-# fewer seeds of workers come between the draws of dropout. How rows are spread over processes and accumulated
-# batches is counted as one number, `batch_size`: see the README on what dropout makes of it.
+# `TrainingArguments` that do not affect weights: output, logging, pushing, communication. All others do, including any
+# that later versions of transformers add, and `dataloader_persistent_workers`, which changes how many worker seeds are
+# drawn between those of dropout. The distribution of rows over processes and accumulated batches is reduced to one
+# number, `batch_size`: see the README on the effect of dropout.
 HARMLESS = frozenset(
     {
         "output_dir",
@@ -108,16 +108,16 @@ HARMLESS = frozenset(
         "fsdp_config",
     }
 )
-SAVING = ("save_strategy", "save_steps")  # decide where the best checkpoint is loaded in the end
+SAVING = ("save_strategy", "save_steps")  # affect the result if the best checkpoint is loaded at the end
 
 
 def decisive_options(args: Any, *, leave_out: Iterable[str] = (), add: Iterable[str] = ()) -> dict[str, Any]:
-    """Returns the options that move a run's weights: all but those known to be harmless.
+    """Returns the options that affect a run's weights: all except those known to be harmless.
 
     Args:
         args (`TrainingArguments`): All options.
-        leave_out (iterable of `str`, *optional*): Further options that do not decide, such as paths whose content does.
-        add (iterable of `str`, *optional*): Harmless ones that decide here.
+        leave_out (iterable of `str`, *optional*): Further options to exclude, such as paths whose content is compared.
+        add (iterable of `str`, *optional*): Harmless options to include nevertheless.
     """
     given = args.to_dict()
     chosen = {*SAVING, *add} if args.load_best_model_at_end else {*add}
@@ -127,10 +127,10 @@ def decisive_options(args: Any, *, leave_out: Iterable[str] = (), add: Iterable[
 
 
 def files_digest(paths: Mapping[str, str | Path]) -> dict[str, str]:
-    """Returns a short digest of each file's content, by the file's name among `paths`.
+    """Returns a short digest of each file's content, by the keys of `paths`.
 
-    Files of up to 1 GiB in all are read whole. Of larger ones, size and 32 blocks of 64 KiB each decide: a file that is
-    written anew differs there, one that is patched in between does not.
+    Files of up to 1 GiB in all are read completely. For larger ones, the size and 32 blocks of 64 KiB are used: a
+    rewritten file differs there, but a change between the blocks goes unnoticed.
     """
     sizes = {name: Path(path).stat().st_size for name, path in paths.items()}
     is_whole = sum(sizes.values()) <= WHOLE_BYTES
@@ -151,14 +151,14 @@ def _file_digest(path: Path, size: int, is_whole: bool) -> str:
 
 
 def archive_digest(path: str | Path, names: Iterable[str]) -> dict[str, str]:
-    """Returns size and checksum of arrays of an `.npz` file, which stores both; those that it lacks are left out."""
+    """Returns the stored size and checksum of arrays in an `.npz` file; missing arrays are skipped."""
     with zipfile.ZipFile(path) as archive:
         stored = {entry.filename.removesuffix(".npy"): entry for entry in archive.infolist()}
     return {name: f"{stored[name].file_size:x}-{stored[name].CRC:08x}" for name in sorted(names) if name in stored}
 
 
 def checkpoint_digest(name_or_path: str | Path | None) -> dict[str, str]:
-    """Returns the digests of a checkpoint's files where it is a folder; of a name on the Hub, none."""
+    """Returns the digests of a checkpoint's files if it is a folder; empty for a name on the Hub."""
     if name_or_path is None or not Path(name_or_path).is_dir():
         return {}
     weights = (".safetensors", ".bin", *CONFIGURATION)
@@ -167,7 +167,7 @@ def checkpoint_digest(name_or_path: str | Path | None) -> dict[str, str]:
 
 
 def weights_digest(folder: str | Path) -> str:
-    """Returns one short digest of a checkpoint's weights, whatever its configuration is; "" where it has none."""
+    """Returns one short digest of a checkpoint's weights, independent of its configuration; "" if it has none."""
     files = [path for path in Path(folder).iterdir() if path.name.startswith(WEIGHTS) and path.suffix in OF_WEIGHTS]
     of_files = files_digest({path.name: path for path in files})
     return hashlib.sha256(json.dumps(of_files).encode()).hexdigest()[:16] if of_files else ""
@@ -191,7 +191,7 @@ def _column_digest(values: Any) -> str:
 
 
 def logits_digest(uids: Iterable[str], logits: np.ndarray) -> str:
-    """Returns a short digest of one vector a uid."""
+    """Returns a short digest of vectors with their uids."""
     digest = hashlib.sha256(json.dumps(list(uids)).encode())
     digest.update(np.ascontiguousarray(logits).tobytes())
     return digest.hexdigest()[:16]

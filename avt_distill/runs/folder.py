@@ -1,4 +1,4 @@
-"""The folder of a run: files that are there whole or not at all, settings by which only the same run resumes."""
+"""The folder of a run: atomic writing of files, and settings that ensure that only the same run resumes."""
 
 import errno
 import io
@@ -18,9 +18,9 @@ from .lock import PARTIAL, UNFINISHED, can_lock, lock_descriptor, locked
 logger = logging.getLogger(__name__)
 
 SETTINGS = "settings.json"  # written when training starts
-ARGUMENTS = "arguments.yaml"  # the options of a run, with which other commands take it up
-LONGEST_LIST = 12  # names in an error message
-TO_FLUSH = os.O_RDWR if os.name == "nt" else os.O_RDONLY  # Windows flushes only what is open for writing
+ARGUMENTS = "arguments.yaml"  # the options of a run, for commands that continue from it
+LONGEST_LIST = 12  # most names in an error message
+TO_FLUSH = os.O_RDWR if os.name == "nt" else os.O_RDONLY  # Windows can flush only files opened for writing
 ANOTHER_RUN = (
     "{place} holds {what} with {name} {found!r}, not {wanted!r} (all that differ: {different}): give another "
     "output_dir, or delete that one."
@@ -33,10 +33,10 @@ NOT_RECORDED = (
 
 @contextmanager
 def whole_file(path: str | Path) -> Iterator[Path]:
-    """Yields a path in the same folder to write to, and renames it to `path` when the block ends without an error.
+    """Yields a temporary path in the same folder to write to, and renames it to `path` if the block succeeds.
 
-    Every file that is read again is written this way: an interrupted process leaves the old file, or none. What a
-    killed process left of its own is overwritten by the next one.
+    All files that are read again are written this way: an interrupted process leaves the old file, or none. Leftovers
+    of a killed process are overwritten by the next one.
     """
     path = Path(path)
     if path.exists() and not path.is_file():  # renaming onto a device would replace it
@@ -65,7 +65,7 @@ def whole_file(path: str | Path) -> Iterator[Path]:
 @contextmanager
 def _kept_from_others(partial: Path) -> Iterator[bool]:
     """Locks an unfinished file while the block runs; yields whether that worked."""
-    if not can_lock():  # Windows, which renames no file that is open
+    if not can_lock():  # Windows, which cannot rename an open file
         yield False
         return
     try:
@@ -80,14 +80,14 @@ def _kept_from_others(partial: Path) -> Iterator[bool]:
 
 
 def move_whole(partial: str | Path, path: str | Path):
-    """Renames a finished file, once its content is on the disk: a power cut leaves it whole, or the old one."""
+    """Flushes a finished file to disk and renames it, so that a power cut leaves either the new or the old file."""
     descriptor = os.open(partial, TO_FLUSH)
     try:
         os.fsync(descriptor)
     finally:
         os.close(descriptor)
     os.replace(partial, path)
-    with suppress(OSError):  # folders cannot be opened everywhere
+    with suppress(OSError):  # not all systems can open and flush folders
         folder = os.open(Path(path).parent, os.O_RDONLY)
         try:
             os.fsync(folder)
@@ -97,11 +97,11 @@ def move_whole(partial: str | Path, path: str | Path):
 
 @contextmanager
 def whole_files(folder: str | Path, last: str | None = None) -> Iterator[Path]:
-    """Yields an empty folder to write to, and moves its files to `folder` when the block ends without an error.
+    """Yields an empty folder to write to, and moves its files to `folder` if the block succeeds.
 
     Args:
         folder (`str` or `Path`): Where the files are to be.
-        last (`str`, *optional*): The file that is moved after all others, and by which the result is known to be whole.
+        last (`str`, *optional*): The file that is moved last, whose existence marks a complete result.
     """
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
@@ -112,13 +112,13 @@ def whole_files(folder: str | Path, last: str | None = None) -> Iterator[Path]:
 
 
 def write_text(path: str | Path, text: str):
-    """Writes UTF-8 text, whole or not at all; the same bytes on every system."""
+    """Writes UTF-8 text atomically, with the same bytes on every system."""
     with whole_file(path) as partial:
         partial.write_text(text, encoding="utf-8", newline="\n")
 
 
 def write_json(path: str | Path, content: Any):
-    """Writes JSON, whole or not at all."""
+    """Writes JSON atomically."""
     write_text(path, json.dumps(content, indent=1, ensure_ascii=False) + "\n")
 
 
@@ -126,7 +126,7 @@ def write_json(path: str | Path, content: Any):
 def growing_json(path: str | Path, content: dict, name: str) -> Iterator[Callable[[Any], None]]:
     """Yields a function that appends to the list `name` of a JSON object, which otherwise holds `content`.
 
-    The file is valid JSON after each call, however the process ends. One process at a time writes it.
+    The file is valid JSON after each call, however the process ends. Only one process may write it at a time.
     """
     empty = json.dumps({**content, name: []}, indent=1, ensure_ascii=False)
     end = "]\n}\n"
@@ -146,7 +146,7 @@ def growing_json(path: str | Path, content: dict, name: str) -> Iterator[Callabl
 
 
 def _overwrite(file: io.FileIO, at: int, content: bytes, before: bytes):
-    """Writes at a position in one call, so that no interruption comes between its parts; puts back what fails."""
+    """Writes at a position in one system call, so that it cannot be interrupted halfway; undoes a partial write."""
     try:
         file.seek(at)
         if file.write(content) < len(content):
@@ -162,7 +162,7 @@ def read_json(path: str | Path, **kwargs: Any) -> Any:
     """Returns the content of a JSON file; `kwargs` are those of `json.loads`.
 
     Raises:
-        ValueError: for a file that is not JSON, naming it.
+        ValueError: If the file is not JSON. The message names it.
     """
     try:
         return json.loads(Path(path).read_text(encoding="utf-8"), **kwargs)
@@ -171,25 +171,25 @@ def read_json(path: str | Path, **kwargs: Any) -> Any:
 
 
 def read_record(path: str | Path, *names: str, **kwargs: Any) -> dict:
-    """Returns what a command recorded as a JSON object.
+    """Reads the record of a command, a JSON object.
 
     Args:
         path (`str` or `Path`): The file.
-        names (`str`): Keys that must be there.
-        kwargs: Of `json.loads`.
+        names (`str`): Required keys.
+        kwargs: Passed to `json.loads`.
 
     Raises:
-        ValueError: for a file that is not JSON, is no object or lacks a key, naming it.
+        ValueError: If the file is not JSON, is not an object or lacks a key. The message names it.
     """
     content = read_json(path, **kwargs)
     if not isinstance(content, dict) or (absent := [name for name in names if name not in content]):
         lacking = f"lacks {absent}" if isinstance(content, dict) else f"holds a {type(content).__name__}"
-        raise ValueError(f"{path} {lacking} and is no record: delete it and rerun the command that writes it.")
+        raise ValueError(f"{path} {lacking} and is not a record: delete it and rerun the command that writes it.")
     return content
 
 
 def is_record(path: str | Path, *names: str) -> bool:
-    """Returns whether a record is there and whole; says so where there is a file that is not."""
+    """Returns whether a complete record exists; logs a warning if an incomplete one does."""
     try:
         read_record(path, *names)
     except FileNotFoundError:
@@ -203,17 +203,17 @@ def is_record(path: str | Path, *names: str) -> bool:
 def keep_settings(
     path: str | Path, settings: dict, *, should_save: bool = True, refusal: str = ANOTHER_RUN, **names: str
 ):
-    """Writes the settings of a run that begins, or checks that the run that wrote the file had the same.
+    """Writes the settings of a new run, or checks that they equal those of the run that wrote the file.
 
     Args:
         path (`str` or `Path`): JSON file.
-        settings (`dict`): What decides about the run's results; anything that JSON holds.
-        should_save (`bool`, *optional*, defaults to `True`): Whether this process is the one that writes.
+        settings (`dict`): JSON-serializable settings that determine the run's results.
+        should_save (`bool`, *optional*, defaults to `True`): Whether this process writes the file.
         refusal, names (*optional*): See `refuse_other_settings`; `{place}` is the file's folder. The default refusal
-            has the field `{what}`, what lies in the folder: "a teacher".
+            has the field `{what}`, the content of the folder, such as "a teacher".
 
     Raises:
-        ValueError: where settings differ.
+        ValueError: If settings differ.
     """
     path, settings = Path(path), json.loads(json.dumps(settings))
     if path.exists():
@@ -224,11 +224,11 @@ def keep_settings(
 
 
 def refuse_other_settings(found: dict, settings: dict, *, refusal: str, **names):
-    """Raises a `ValueError` unless all settings are found to be equal.
+    """Raises a `ValueError` unless all settings are equal.
 
     Args:
         found (`dict`): The settings of the run that began.
-        settings (`dict`): Those of this run; what they do not name is not compared.
+        settings (`dict`): The settings of this run. Other settings are not compared.
         refusal (`str`): The message, with the fields `{name}` of the first that differs, `{found}`, `{wanted}`,
             `{different}`, the names of all that differ, and those of `names`. Of mappings the keys that differ are
             named, as in `training_rows.start_s`.
@@ -261,10 +261,11 @@ def _first_of(names: list[str]) -> list[str]:
 
 
 def check_processes(num_processes: int, option: str = "--use_cpu"):
-    """Refuses processes that do not communicate, each of which would do the whole work and write the result.
+    """Raises `ValueError` for processes that do not communicate, each of which would do all the work and write the
+    result.
 
-    Without an accelerator, `torchrun` and `accelerate launch` start processes that stay alone until an option makes
-    them use the CPU.
+    Without an accelerator, processes started by `torchrun` and `accelerate launch` do not form a group unless an option
+    makes them use the CPU.
 
     Args:
         num_processes (`int`): The processes that work together as Accelerate counts them, such as
@@ -272,7 +273,7 @@ def check_processes(num_processes: int, option: str = "--use_cpu"):
         option (`str`, *optional*, defaults to `"--use_cpu"`): The command's option for using the CPU.
 
     Raises:
-        ValueError: where more were launched.
+        ValueError: If more processes were launched.
     """
     launched = int(os.environ.get("WORLD_SIZE", "1"))
     if launched != num_processes:

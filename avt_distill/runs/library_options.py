@@ -1,6 +1,6 @@
-"""Options that go to other libraries: what these would refuse with a traceback, or ignore, is refused by its name.
+"""Checks of options for other libraries, which these would refuse with a traceback, or ignore silently.
 
-`check_given` looks at mappings, and the files that may replace them, before transformers completes them;
+`check_given` checks mappings, and the files that may replace them, before transformers completes them;
 `check_built` builds the optimizer and the learning rate's schedule of one weight, before anything is read or trained.
 """
 
@@ -26,19 +26,19 @@ from .sharding import asked_for, build_whole
 from .texts import read_user_text
 
 OF_FILES = ("accelerator_config", "deepspeed", "fsdp_config")  # whose text is JSON or a file's name
-FLAGS = (True, False, None, "true", "false")  # transformers turns the words of JSON into flags
-WITHOUT_ARGUMENTS = (SchedulerType.CONSTANT, SchedulerType.CONSTANT_WITH_WARMUP)  # leave out what they are given
-OF_WHOLE_MODELS = ("galore", "apollo", "lomo", "adalomo")  # beginnings of optimizers that are made of a model's layers
-REPORTERS = ("trackio", "tensorboard", "wandb")  # without them Trainer fails when all data has been read
-# Newer releases of transformers have the first in place of the second.
+FLAGS = (True, False, None, "true", "false")  # transformers converts the text values to flags
+WITHOUT_ARGUMENTS = (SchedulerType.CONSTANT, SchedulerType.CONSTANT_WITH_WARMUP)  # silently ignore their arguments
+OF_WHOLE_MODELS = ("galore", "apollo", "lomo", "adalomo")  # prefixes of optimizers that need a model's layers
+REPORTERS = ("trackio", "tensorboard", "wandb")  # if not installed, Trainer fails only after all data have been read
+# Newer releases of transformers replace the second with the first.
 _OF_RECOMPUTING = ("activation_checkpointing_kwargs", "gradient_checkpointing_kwargs")
 RECOMPUTING = next(name for name in _OF_RECOMPUTING if name in TrainingArguments.__dataclass_fields__)
-STEPS = 4  # of a schedule, which computes some of its parts late
-UNREADABLE = "?"  # as the value of an optimizer's argument
+STEPS = 4  # steps to try, since schedules evaluate some arguments only then
+UNREADABLE = "?"  # invalid value of an optimizer's argument: if it is used, it raises
 
 
 def check_given(args: TrainingArguments):
-    """Raises a `ValueError` for mappings that are none, files that are missing, and names that are not known.
+    """Raises a `ValueError` for invalid mappings, missing files, and unknown names.
 
     Args:
         args (`TrainingArguments`): All options, as they were given.
@@ -59,10 +59,10 @@ def check_given(args: TrainingArguments):
 
 
 def check_built(args: TrainingArguments):
-    """Raises a `ValueError` for an optimizer, a schedule and ways to recompute that cannot be built, or ignore options.
+    """Raises a `ValueError` for an optimizer, schedule or recomputation that cannot be built, or that ignores options.
 
-    It also undoes what transformers does under ZeRO-3 when options are completed (see `sharding.build_whole`), and pins
-    no memory on a CPU, of which PyTorch warns at every data loader.
+    It also reverts a side effect of transformers under ZeRO-3 (see `sharding.build_whole`), and turns off memory
+    pinning on a CPU, where PyTorch would warn at every data loader.
 
     Args:
         args (`TrainingArguments`): All options, as transformers completed them.
@@ -90,7 +90,8 @@ def _check_deepspeed(args: TrainingArguments):
 
 
 def _mapping_of(name: str, value: Any) -> dict[str, Any]:
-    """Returns what an option holds, itself, as JSON or in a file; of a finished configuration, nothing."""
+    """Returns the mapping of an option, given directly, as JSON or in a file; empty for a finished configuration
+    object."""
     if not isinstance(value, (dict, str)):
         return {}
     if name not in OF_FILES or isinstance(value, dict) or value.startswith("{"):
@@ -155,7 +156,7 @@ def _names_of_arguments(text: str | None) -> list[str]:
 
 
 def _is_read(args: TrainingArguments, name: str) -> bool:
-    """Returns whether the optimizer uses an argument: an unreadable value of it is then refused, or has an effect."""
+    """Returns whether the optimizer uses an argument: then an invalid value raises, or changes the optimizer."""
     alone, without = copy.copy(args), copy.copy(args)
     alone.optim_args, without.optim_args = f"{name}={UNREADABLE}", None
     try:
@@ -166,7 +167,7 @@ def _is_read(args: TrainingArguments, name: str) -> bool:
 
 @contextmanager
 def _named(options: str) -> Iterator[None]:
-    """Raises what another library says of options as a `ValueError` that names them."""
+    """Converts another library's error about options to a `ValueError` that names the options."""
     try:
         yield
     except (TypeError, ValueError, ArithmeticError, AttributeError, LookupError, ImportError) as error:

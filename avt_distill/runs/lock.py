@@ -1,4 +1,4 @@
-"""One command at a time writes to a folder or a file; the processes of one run share its lock."""
+"""Locks that let only one command at a time write to a folder or file; the processes of one run share a lock."""
 
 import errno
 import json
@@ -24,7 +24,7 @@ except ImportError:  # Windows
 logger = logging.getLogger(__name__)
 
 LOCK = "_avt_distill.lock"  # in a folder; `Trainer` pushes no file that begins with an underscore
-PARTIAL, UNFINISHED = ".partial", ".unfinished_"  # how names of half-written files end, and of folders begin
+PARTIAL, UNFINISHED = ".partial", ".unfinished_"  # suffix of unfinished files, and prefix of unfinished folders
 OF_SAFETENSORS = re.compile(r"\.tmp[A-Za-z0-9]{6}")  # what `save_file` writes to
 READ_ONLY = (errno.EACCES, errno.EPERM, errno.EROFS)
 NO_LOCKS_HERE = (errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP)  # of some network file systems
@@ -32,25 +32,25 @@ _held: dict[Path, int] = {}  # this process's locks: the descriptor of each file
 
 
 class InUseError(ValueError):
-    """Another command writes to the same folder or file."""
+    """Raised if another command is writing to the same folder or file."""
 
 
 @contextmanager
 def locked(place: str | Path, *, is_file: bool = False) -> Iterator[None]:
-    """Keeps other commands from writing to a folder, or to a file, while the block runs.
+    """Prevents other commands from writing to a folder or file while the block runs.
 
-    Errors of writing that name no file, such as those of a full disk, name the folder or file instead.
+    Errors of writing that do not name a file, such as those of a full disk, are raised with the folder or file.
 
-    The kernel releases the lock when the process ends, however it ends: the lock file of a killed process locks
-    nothing. Processes of one `accelerate launch` share the lock. A process can take a lock that it holds again.
-    Windows has no such locks: there a warning says so, and what killed processes left half-written stays.
+    The kernel releases the lock when the process ends in any way, so the lock file of a killed process has no effect.
+    Processes of one `accelerate launch` share the lock. Locks are reentrant within a process. Windows has no such
+    locks: a warning is logged, and unfinished files of killed processes are kept.
 
     Args:
         place (`str` or `Path`): The folder, which is created, and removed if it is still empty at the end; or the file.
         is_file (`bool`, *optional*, defaults to `False`): Lock the file of this name alone.
 
     Raises:
-        InUseError: where another command holds the lock, naming it.
+        InUseError: If another command holds the lock. The message names it.
     """
     place = Path(place).resolve()
     folder = place.parent if is_file else place
@@ -78,16 +78,16 @@ def locked(place: str | Path, *, is_file: bool = False) -> Iterator[None]:
 
 @contextmanager
 def unchanged(folder: str | Path) -> Iterator[None]:
-    """Keeps commands from writing to a folder that is read, such as to be uploaded, while the block runs.
+    """Prevents commands from writing to a folder that is being read, such as for an upload, while the block runs.
 
-    A command that writes to a folder above may write to this one, too. Where a folder cannot be written to, no lock can
-    be taken, and only locks that are held are seen. In several processes, the one that reads takes the lock alone.
+    Locks of parent folders count, since their commands may write to this one, too. In a read-only folder no lock can be
+    acquired, so only existing locks are checked. With several processes, only the reading one acquires the lock.
 
     Args:
         folder (`str` or `Path`): The folder.
 
     Raises:
-        InUseError: where another command writes to it, naming it.
+        InUseError: If another command writes to the folder. The message names it.
     """
     folder = Path(folder).resolve()
     for place in (folder, *folder.parents):
@@ -110,12 +110,12 @@ def unchanged(folder: str | Path) -> Iterator[None]:
 
 
 def can_lock() -> bool:
-    """Returns whether this system has locks that end with their process: all but Windows."""
+    """Returns whether this system has locks that end with their process, as all but Windows do."""
     return fcntl is not None
 
 
 def _take(path: Path, place: Path):
-    """Locks a file: for this process alone, or of several processes first for the main one, then for all."""
+    """Acquires a lock for this process; with several processes first for the main one, then for all."""
     if not can_lock():
         _warn_of_no_locks(place)
         return
@@ -133,12 +133,14 @@ def _take(path: Path, place: Path):
             remove_unfinished(place)
         if state.num_processes > 1:
             _lock(path, place, fcntl.LOCK_SH)
-    state.wait_for_everyone()  # no process may end before all hold the lock
+    state.wait_for_everyone()  # no process may exit before all hold the lock
 
 
-@cache  # once for each place
+@cache  # warns only once per place
 def _warn_of_no_locks(place: Path):
-    logger.warning("This system has no locks, by which commands notice each other: start no second one in %s.", place)
+    logger.warning(
+        "This system has no file locks to detect other commands: do not start a second command in %s.", place
+    )
 
 
 def _lock(path: Path, place: Path, kind: int):
@@ -158,21 +160,21 @@ def _lock(path: Path, place: Path, kind: int):
             if error.errno not in NO_LOCKS_HERE:
                 os.close(descriptor)
                 raise
-            logger.warning("%s is on a file system without locks: start no second command there.", place)
+            logger.warning("%s is on a file system without locks: do not start a second command there.", place)
         _held[path] = descriptor
         with suppress(FileNotFoundError):
             if os.stat(path).st_ino == os.fstat(descriptor).st_ino:
                 break
         os.close(_held.pop(path))  # removed by its holder between opening and locking
     if kind == fcntl.LOCK_EX:
-        with suppress(OSError):  # who it is matters only to the message of others
+        with suppress(OSError):  # the holder's record is only for other commands' messages
             os.ftruncate(descriptor, 0)
             os.pwrite(descriptor, json.dumps(_this_process()).encode(), 0)
 
 
 def _in_use(place: Path, holder: str) -> InUseError:
     return InUseError(
-        f"{place} is in use by {holder}: wait until it ends, or give another name, otherwise both would use the same "
+        f"{place} is in use by {holder}: wait until it ends, or give another name, otherwise both would write the same "
         "files."
     )
 
@@ -220,7 +222,7 @@ def _holder(descriptor: int) -> str:
 
 
 def _close_in_child():
-    """Closes the locks of a forked process's parent: a worker that outlives it must not hold them."""
+    """Closes inherited locks in a forked process: a worker that outlives its parent must not keep them."""
     for descriptor in _held.values():
         with suppress(OSError):
             os.close(descriptor)
@@ -228,7 +230,7 @@ def _close_in_child():
 
 
 def remove_unfinished(place: str | Path):
-    """Removes what killed processes left half-written in a folder, or beside a file; what is being written stays."""
+    """Removes unfinished files of killed processes in a folder or next to a file; files being written are kept."""
     place = Path(place)
     if not place.is_dir():
         _remove_partial(place.with_name(f".{place.name}{PARTIAL}"))

@@ -1,4 +1,4 @@
-"""Names and texts that others chose: as part of a path, on a terminal, and in what is shared."""
+"""Handling untrusted names and texts: in paths, on a terminal, and in shared files."""
 
 import os
 import re
@@ -7,30 +7,30 @@ from collections.abc import Iterable
 from pathlib import PurePosixPath, PureWindowsPath
 from typing import Any
 
-LONGEST_NAME = 200  # bytes; file systems take 255, of which suffixes need some
-# Control characters but for tab and line break, and those that turn the direction of writing.
+LONGEST_NAME = 200  # bytes; file systems allow 255, and suffixes need some
+# Control characters except for tab and line break, and those that change the direction of writing.
 _INVISIBLE = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u200e\u200f\u2028-\u202e\u2066-\u2069]")
-# What a message says of a name that is missing where there is one for which `has_other_spelling`.
+# Message about a missing name if there is one for which `has_other_spelling` is `True`.
 OTHER_SPELLING = (
     "one whose name looks the same, but is written in other Unicode characters (NFC and NFD, which macOS writes): "
     "rename it, so that both are written alike"
 )
 _UNFIT_FOR_FILES = re.compile(r"[/\\\x00-\x1f\x7f]|^[A-Za-z]:|^\.{0,2}$")
 ON_WINDOWS = os.name == "nt"
-# There a colon begins a stream that no listing shows, a dot at the end is dropped, and some names are devices.
+# On Windows, a colon begins a hidden stream, a trailing dot is dropped, and some names are devices.
 _UNFIT_ON_WINDOWS = re.compile(r'[<>:"|?*]|[. ]$|^(con|prn|aux|nul|com\d|lpt\d)(\.|$)', re.IGNORECASE)
 
 
 def file_name(name: str, what: str = "video") -> str:
-    """Returns a name that becomes part of a path, unless it would lead out of the folder.
+    """Checks that a name is safe as a part of a path, and returns it.
 
     Args:
         name (`str`): Such as a `video_id` of a CSV file or a key of an `.npz` file.
         what (`str`, *optional*, defaults to `"video"`): What it names, for the message.
 
     Raises:
-        ValueError: for an empty name, `.` and `..`, and names with slashes, backslashes, control characters, a drive's
-            letter or more than 200 bytes; on Windows also for names that no file can have there.
+        ValueError: If the name is empty, `.` or `..`, or holds a slash, backslash, control character, drive letter or
+            more than 200 bytes; on Windows also if no file can have it.
     """
     if ON_WINDOWS and _UNFIT_ON_WINDOWS.search(name):
         raise ValueError(
@@ -48,7 +48,7 @@ def file_name(name: str, what: str = "video") -> str:
 
 
 def has_other_spelling(name: str, known: Iterable[str]) -> bool:
-    """Returns whether a name that is not among others looks like one of them, in other Unicode characters.
+    """Returns whether a name that is not among known ones looks like one of them, in other Unicode characters.
 
     "é" may be one character, or an "e" and an accent: files that were copied from macOS often have the latter.
     """
@@ -64,13 +64,14 @@ def printable(text: str) -> str:
 
 
 def without_local_paths(value: Any) -> Any:
-    """Returns what a JSON file holds with each absolute path shortened to its last part: other parts name a machine."""
+    """Returns a JSON value with each absolute path shortened to its last part, since the other parts identify a
+    machine."""
     if isinstance(value, dict):
         return type(value)({key: without_local_paths(item) for key, item in value.items()})
     if isinstance(value, list):
         return [without_local_paths(item) for item in value]
     if isinstance(value, str):
-        return ", ".join(map(_last_part, value.split(", ")))  # an ensemble's members are joined by commas
+        return ", ".join(map(_last_part, value.split(", ")))  # names of an ensemble's members are joined by commas
     return value
 
 

@@ -1,4 +1,4 @@
-"""What the options of every command that trains must be: numbers that can be meant, and none that does nothing."""
+"""Checks of the options of all commands that train: numbers in range, and no options without effect."""
 
 from collections.abc import Collection, Mapping
 from typing import Any
@@ -31,9 +31,10 @@ RULES = {
     "seed": SEED,
     "data_seed": OrNone(SEED),
 }
-# Options that none of our trainers reads, or that would change what is measured, and what they may be.
+# Options that none of this project's trainers reads, or that would change metrics, with the only accepted value and the
+# reason.
 UNUSED = {
-    "label_smoothing_factor": (0, "this loss is of the labels themselves"),
+    "label_smoothing_factor": (0, "this loss uses the labels themselves"),
     "label_names": (None, "the trainer sets its own labels"),
     "prediction_loss_only": (False, "metrics need predictions"),
     "include_for_metrics": ([], "metrics are computed from scores"),
@@ -46,12 +47,12 @@ UNUSED = {
 
 
 def refuse_unused(args: Any, more: Mapping[str, tuple[Any, str]] | None = None, *, used: Collection[str] = ()):
-    """Raises a `ValueError` for options that are set and do nothing. Called before transformers completes them.
+    """Raises a `ValueError` for options that are set but have no effect. Call it before transformers completes them.
 
     Args:
         args (`TrainingArguments`): All options, as they were given.
-        more (`Mapping`, *optional*): Beside `UNUSED`, for each option what it may be, and why it does nothing.
-        used (collection of `str`, *optional*): Those of `UNUSED` that the trainer of these options does read.
+        more (`Mapping`, *optional*): Further options, in the form of `UNUSED`.
+        used (collection of `str`, *optional*): Options in `UNUSED` that this trainer does read.
     """
     for name, (accepted, reason) in {**UNUSED, **(more or {})}.items():
         value = getattr(args, name)
@@ -62,14 +63,14 @@ def refuse_unused(args: Any, more: Mapping[str, tuple[Any, str]] | None = None, 
 
 
 def check_numbers(args: Any, rules: Mapping[str, Any] | None = None):
-    """Raises a `ValueError` for numbers that are out of bounds or not finite, also inside mappings and lists.
+    """Raises a `ValueError` for numbers that are out of range or not finite, including those in mappings and lists.
 
     Args:
         args (`TrainingArguments`): All options.
-        rules (`Mapping`, *optional*): Rules of options beside those of `TrainingArguments`, by name.
+        rules (`Mapping`, *optional*): Rules for options in addition to those for `TrainingArguments`, by name.
     """
     for name, value in vars(args).items():
-        if name in TIME_RULES:  # of a data set, where they are given
+        if name in TIME_RULES:  # options of a data set, which are checked there
             OrNone(TIME_RULES[name])(name, value)
         elif not name.startswith("_"):
             _check_finite(name, value)
@@ -80,11 +81,11 @@ def check_numbers(args: Any, rules: Mapping[str, Any] | None = None):
 
 
 def refuse_no_training(args: Any, harm: str):
-    """Raises a `ValueError` where a run would not train at all.
+    """Raises a `ValueError` if a run would not train at all.
 
     Args:
         args (`TrainingArguments`): All options.
-        harm (`str`): What the result would then be.
+        harm (`str`): The consequence, for the message.
     """
     if not args.num_train_epochs and args.max_steps <= 0:
         raise ValueError(f"num_train_epochs is {args.num_train_epochs:g}: {harm}, so give more than 0.")

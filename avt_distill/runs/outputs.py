@@ -1,6 +1,6 @@
-"""What a command may write over: never one of its inputs, and of other files only those that it made itself.
+"""Protection against overwriting: never an input, and no files that the command did not create itself.
 
-Every command asks here, before it does its work, for each output that the user names.
+Every command calls these checks for each output path before it starts its work.
 """
 
 import hashlib
@@ -11,14 +11,14 @@ from pathlib import Path
 from typing import Any
 
 STDOUT = "-"
-MARKED = 1 << 20  # bytes at either end of a picture or video that are searched for its mark
-OVERWRITE = "replace files of that name that this command did not make"
+MARKED = 1 << 20  # bytes at both ends of a picture or video that are searched for a mark
+OVERWRITE = "replace files of that name that this command did not create"
 
-Inputs = Mapping[str, Any]  # by option: a path, several, or None
+Inputs = Mapping[str, Any]  # by option: a path, a list of paths, or None
 
 
 def nothing(path: Path) -> bool:
-    """Says of any file that this command did not make it."""
+    """Returns `False`: no file counts as created by this command."""
     return False
 
 
@@ -31,20 +31,21 @@ def check_output(
     made_here: Callable[[Path], bool] = nothing,
     writes: Iterable[str] | None = None,
 ):
-    """Refuses an output that would replace an input, or a file that this command did not make.
+    """Raises `ValueError` if an output would replace an input, or a file that this command did not create.
 
     Args:
         option (`str`): Name of the option, for messages.
         path (`str`, `Path` or `None`): File or, with `writes`, folder to write. `None` and `-` are no files.
-        inputs (`Mapping`): What the command reads, by option: paths, lists of paths, `None`. What is not there, such as
-            the name of a model on the Hub, is left out.
-        overwrite (`bool`, *optional*): Whether files that this command did not make may be replaced; inputs never are.
-        made_here (`Callable`, *optional*): From an existing file (or folder) to whether an earlier call of this command
-            made it, so that the command can be run again.
+        inputs (`Mapping`): The command's inputs by option: paths, lists of paths, or `None`. Paths that do not exist,
+            such as names of models on the Hub, are ignored.
+        overwrite (`bool`, *optional*, defaults to `False`): Whether files that this command did not create may be
+            replaced. Inputs never are.
+        made_here (`Callable`, *optional*): Returns whether an earlier call of this command created an existing file or
+            folder, so that the command can be rerun.
         writes (iterable of `str`, *optional*): Names of the files that the command writes in a folder.
 
     Raises:
-        ValueError: for an output that may not be written.
+        ValueError: If the output may not be written.
     """
     if path is None or str(path) == STDOUT:
         return
@@ -70,7 +71,7 @@ def check_output(
 
 
 def check_different(outputs: Mapping[str, str | Path | None]):
-    """Refuses two outputs of one name: the second would replace the first."""
+    """Raises `ValueError` if two outputs have the same path, since the second would replace the first."""
     earlier: dict[str, str] = {}
     for option, path in outputs.items():
         if path is not None and str(path) != STDOUT:
@@ -80,7 +81,7 @@ def check_different(outputs: Mapping[str, str | Path | None]):
 
 
 def _replaces(output: Path, given: Path, made_here: Callable[[Path], bool], writes: Iterable[str] | None) -> bool:
-    """Whether an output is an input that exists, or what the input consists of, or a folder that holds it."""
+    """Returns whether an output is an existing input, a part of it, or a folder that contains it."""
     place, source = Path(os.path.realpath(output)), Path(os.path.realpath(given))
     if place == source or (output.exists() and os.path.samefile(output, given)):
         return True
@@ -90,13 +91,13 @@ def _replaces(output: Path, given: Path, made_here: Callable[[Path], bool], writ
 
 
 def mark_of(command: str, *inputs: object) -> str:
-    """Returns the mark that a picture or video carries: the command, and a digest of what it was made from."""
+    """Returns the mark for a picture or video: the command, and a digest of its inputs."""
     digest = hashlib.sha256("\0".join(map(str, inputs)).encode(errors="surrogateescape")).hexdigest()[:16]
     return f"avt-distill {command} {digest}"
 
 
 def has_mark(mark: str) -> Callable[[Path], bool]:
-    """Returns what says whether a picture or video carries a mark."""
+    """Returns a function that checks whether a picture or video contains a mark."""
 
     def made_here(path: Path) -> bool:
         with open(path, "rb") as file:
@@ -108,7 +109,7 @@ def has_mark(mark: str) -> Callable[[Path], bool]:
 
 
 def is_json_with(*names: str, **same: object) -> Callable[[Path], bool]:
-    """Returns what says whether a file is a JSON object that has these names, and equal values of others."""
+    """Returns a function that checks whether a file is a JSON object with these keys, and equal values of others."""
     wanted = json.loads(json.dumps(same))
 
     def made_here(path: Path) -> bool:
@@ -124,5 +125,5 @@ def is_json_with(*names: str, **same: object) -> Callable[[Path], bool]:
 
 
 def holds(name: str) -> Callable[[Path], bool]:
-    """Returns what says whether a folder holds a file that only this command writes."""
+    """Returns a function that checks whether a folder contains a file that only this command writes."""
     return lambda folder: (folder / name).is_file()

@@ -1,4 +1,4 @@
-"""Checkpoints of a `Trainer` from which training resumes to the same weights, and none but those."""
+"""Finding the checkpoint of a `Trainer` from which training resumes to exactly the same weights."""
 
 import json
 import logging
@@ -11,12 +11,12 @@ from safetensors import SafetensorError, safe_open
 
 logger = logging.getLogger(__name__)
 
-# As transformers names them; importing it takes seconds, and not every command needs it.
+# Names from transformers, copied because importing it takes seconds, and not every command needs it.
 STATE, STATES = "trainer_state.json", {"optimizer.pt": "optimizer*", "scheduler.pt": "scheduler.pt"}
 WEIGHTS = ("*model*.safetensors", "pytorch_model*", "adapter_model*")
 PICKLED = ("*.pt", "*.pth", "pytorch_model*.bin")
-DEEPSPEED = "latest"  # in its checkpoints, names the folder of each process's part of weights and optimizer
-# What DeepSpeed 0.19 writes there beside tensors and numbers, and loads by their names.
+DEEPSPEED = "latest"  # file in DeepSpeed's checkpoints that names the folder with the processes' parts
+# Classes that DeepSpeed 0.19 pickles in addition to tensors and numbers.
 OF_DEEPSPEED = {
     "deepspeed.runtime.fp16.loss_scaler.DynamicLossScaler",
     "deepspeed.runtime.fp16.loss_scaler.LossScaler",
@@ -28,7 +28,7 @@ OF_DEEPSPEED = {
 def last_whole_checkpoint(folder: str | Path, num_processes: int = 1) -> str | None:
     """Returns the newest of a `Trainer`'s checkpoints in a folder from which training resumes, or `None`.
 
-    Checkpoints that were interrupted mid-write or hold weights that are not finite are passed over. `Trainer` writes
+    Checkpoints that were interrupted mid-write or hold weights that are not finite are skipped. `Trainer` writes
     `trainer_state.json` after the weights, the optimizer, the scheduler and the random state of its process.
 
     Args:
@@ -36,7 +36,7 @@ def last_whole_checkpoint(folder: str | Path, num_processes: int = 1) -> str | N
         num_processes (`int`, *optional*, defaults to 1): Processes that train; each has a random state.
 
     Raises:
-        ValueError: where no checkpoint can be resumed and one was written to its end: without the state of optimizer,
+        ValueError: If no checkpoint can be resumed and one was written to its end: without the state of optimizer,
             scheduler or random numbers, or by another number of processes, training would end with other weights.
     """
     checkpoints = [path for path in Path(folder).glob("checkpoint-*") if path.name.rpartition("-")[2].isdigit()]
@@ -66,7 +66,7 @@ def check_resumable(checkpoint: str | Path, num_processes: int = 1):
 
 @dataclass(frozen=True)
 class Problem:
-    """Why a checkpoint cannot be resumed; `is_passed_over` where an earlier one, or a new start, is as good."""
+    """Why a checkpoint cannot be resumed; `is_passed_over` if an earlier one, or a restart, gives the same result."""
 
     reason: str
     is_passed_over: bool
@@ -130,7 +130,8 @@ def _problem_of_parts(checkpoint: Path, num_processes: int) -> Problem | None:
 
 
 def _names_of_code(path: Path) -> set[str]:
-    """Returns what a file of torch would import beside what tensors and numbers need; nothing is loaded."""
+    """Returns the names that unpickling a torch file would import, except those of tensors and numbers, without loading
+    it."""
     import torch  # seconds to import
 
     return set(torch.serialization.get_unsafe_globals_in_checkpoint(path))
@@ -148,12 +149,12 @@ def _is_finite(checkpoint: Path) -> bool:
 
 
 def _is_plain(path: Path) -> bool:
-    """Returns whether a file of torch holds tensors, numbers and texts alone; none of its code is run to find out."""
+    """Returns whether a torch file holds only tensors, numbers and text, without running any code from it."""
     import torch  # seconds to import
     from transformers.trainer_pt_utils import safe_globals
 
     try:
-        with safe_globals():  # and the arrays of NumPy's random state
+        with safe_globals():  # also permits the arrays of NumPy's random state
             torch.load(path, map_location="meta", mmap=True, weights_only=True)
     except UnpicklingError:
         return False
@@ -161,7 +162,7 @@ def _is_plain(path: Path) -> bool:
 
 
 def _is_whole(path: Path) -> bool:
-    """Returns whether a file that torch or safetensors wrote reaches to its end; `True` for other files."""
+    """Returns whether a file written by torch or safetensors is complete; `True` for other files."""
     if path.suffix in (".pt", ".pth"):
         return path.is_dir() or zipfile.is_zipfile(path)
     if path.suffix == ".safetensors":

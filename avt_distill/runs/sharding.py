@@ -1,7 +1,7 @@
-"""Models divided among processes, by FSDP or DeepSpeed: as was asked for, or refused.
+"""Sharding models over processes with FSDP or DeepSpeed: as requested, or refused.
 
-Accelerate 1.15 replaces FSDP on the CPU, and DeepSpeed where ACCELERATE_USE_CPU is set, by plain data parallelism and
-does not say so: each process then holds the whole model, which is what was to be avoided.
+Accelerate 1.15 silently replaces FSDP on the CPU, and DeepSpeed if ACCELERATE_USE_CPU is set, with plain data
+parallelism: each process then holds the whole model, which sharding is meant to avoid.
 """
 
 import os
@@ -12,7 +12,7 @@ from typing import Any
 import torch
 from transformers.utils.generic import strtobool
 
-# The variables by which `accelerate launch` hands on what a configuration asks for, and what Accelerate then makes.
+# The environment variables by which `accelerate launch` passes a configuration on, and the expected distributed type.
 LAUNCHED = {
     "ACCELERATE_USE_FSDP": "FSDP",
     "ACCELERATE_USE_DEEPSPEED": "DEEPSPEED",
@@ -22,7 +22,7 @@ NAMES = {"FSDP": "FSDP", "DEEPSPEED": "DeepSpeed", "MEGATRON_LM": "Megatron-LM"}
 
 
 def asked_for(args: Any) -> list[str]:
-    """Returns how a model is to be divided, as Accelerate calls it: by the launcher's variables, and by options.
+    """Returns the requested kinds of sharding, from the launcher's environment variables and the options.
 
     Args:
         args (`TrainingArguments`): All options.
@@ -33,11 +33,11 @@ def asked_for(args: Any) -> list[str]:
 
 
 def check_made(args: Any, accelerator: Any):
-    """Raises a `ValueError` where Accelerate made something else than what was asked for.
+    """Raises a `ValueError` if Accelerate set up another kind of sharding than requested.
 
     Args:
         args (`TrainingArguments`): All options.
-        accelerator (`Accelerator`): What trains.
+        accelerator (`Accelerator`): The accelerator of the trainer.
     """
     made = accelerator.distributed_type.value
     for kind in asked_for(args):
@@ -50,7 +50,7 @@ def check_made(args: Any, accelerator: Any):
 
 
 def check_saves_whole(accelerator: Any):
-    """Raises a `ValueError` for DeepSpeed's ZeRO-3 where it would save no weights that `from_pretrained` reads."""
+    """Raises a `ValueError` for DeepSpeed's ZeRO-3 if it would save no weights that `from_pretrained` reads."""
     plugin = getattr(accelerator.state, "deepspeed_plugin", None)
     zero = plugin.deepspeed_config.get("zero_optimization", {}) if plugin is not None else {}
     if zero.get("stage") == 3 and not zero.get("stage3_gather_16bit_weights_on_model_save"):
@@ -62,10 +62,10 @@ def check_saves_whole(accelerator: Any):
 
 
 def build_whole():
-    """Lets transformers build models whole under ZeRO-3; DeepSpeed divides them when training begins.
+    """Makes transformers build whole models under ZeRO-3; DeepSpeed shards them when training begins.
 
-    Transformers 5.23 would divide each pretrained part while it is built: AVT's initial weights would be others than
-    those of its configuration, since it could no longer set them.
+    Transformers 5.23 would shard each pretrained part during construction, so AVT could no longer initialize its
+    weights.
     """
     from transformers.integrations import unset_hf_deepspeed_config
 
@@ -74,7 +74,7 @@ def build_whole():
 
 @contextmanager
 def whole(weights: torch.nn.Parameter) -> Iterator[torch.Tensor]:
-    """Yields a weight, of which under ZeRO-3 each process holds a part. All processes must call this."""
+    """Yields a whole weight, gathered from all processes under ZeRO-3. All processes must call this."""
     if not hasattr(weights, "ds_id"):
         yield weights
         return

@@ -1,4 +1,4 @@
-"""What commands print: names of files and actions are shown on a terminal, whatever its encoding, and not obeyed."""
+"""Safe terminal output: untrusted names are printed without control characters, in any encoding."""
 
 import re
 import sys
@@ -8,13 +8,13 @@ from typing import Any
 
 from .names import printable
 
-_OF_BARS = re.compile(r"[\r\n]*(?:\x1b\[A)*")  # how a progress bar begins: back to its line
+_OF_BARS = re.compile(r"[\r\n]*(?:\x1b\[A)*")  # the beginning of a progress bar, which returns to its line
 
 
 class _Shown:
-    """A stream that writes out the control characters of what it is given, but for a progress bar's own.
+    """A stream wrapper that escapes control characters, except for those at the beginning of progress bars.
 
-    Characters that the stream's encoding lacks are written out, too: on Windows, that of a pipe or a file has few.
+    Characters outside the stream's encoding are escaped, too: on Windows, pipes and files support few.
     """
 
     def __init__(self, stream: Any):
@@ -31,7 +31,7 @@ class _Shown:
 
 
 def _encodable(text: str, stream: Any) -> str:
-    """Returns text with the characters that a stream cannot encode written out, such as `\\xe9`."""
+    """Returns text in which characters that a stream cannot encode are escaped, such as `\\xe9`."""
     encoding = getattr(stream, "encoding", None)
     if encoding is None:  # in memory
         return text
@@ -44,7 +44,7 @@ def _encodable(text: str, stream: Any) -> str:
 
 @contextmanager
 def shown_as_text() -> Iterator[None]:
-    """Writes out control characters in what is printed, logged or shown as an error within the block."""
+    """Escapes control characters in everything that is printed, logged or raised within the block."""
     streams = sys.stdout, sys.stderr
     sys.stdout, sys.stderr = map(_Shown, streams)
     try:

@@ -1,4 +1,4 @@
-"""Text files that users wrote: read as UTF-8, or refused by name."""
+"""Reading text files of users as UTF-8."""
 
 from pathlib import Path
 
@@ -7,7 +7,7 @@ def read_user_text(path: str | Path) -> str:
     """Returns the text of a file, without the byte order mark that spreadsheets and editors may put first.
 
     Raises:
-        ValueError: for a file that is not UTF-8 text, naming it.
+        ValueError: If the file is not UTF-8 text. The message names it.
     """
     try:
         return Path(path).read_text(encoding="utf-8-sig")

@@ -1,4 +1,4 @@
-"""A `Trainer` whose checkpoints can be resumed: of finite numbers, with every process's part, to the same weights."""
+"""A `Trainer` with reliable checkpoints: finite, complete over all processes, and resuming to the same weights."""
 
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager
@@ -18,7 +18,7 @@ from .sharding import build_whole, check_made, check_saves_whole, whole
 
 
 def names_by_saved_ones(model: PreTrainedModel) -> dict[str, str]:
-    """Returns the names of those weights that transformers saves under other ones, by these."""
+    """Returns the model's own names of weights that transformers saves under other names, by the saved names."""
     weights = model.state_dict()
     names = {id(weight): name for name, weight in weights.items()}
     saved = revert_weight_conversion(model, weights)
@@ -26,15 +26,15 @@ def names_by_saved_ones(model: PreTrainedModel) -> dict[str, str]:
 
 
 class ResumableTrainer(Trainer):
-    """A `Trainer` that stops where the loss is not finite, and saves no checkpoint that training cannot resume from.
+    """A `Trainer` that stops if the loss is not finite, and saves only checkpoints from which training can resume.
 
-    `trainer_state.json`, by which a checkpoint counts as whole, is written once every process has written its part. A
-    checkpoint that lacks weights of the model, or holds others, is refused: `Trainer` would continue with random ones.
+    `trainer_state.json`, which marks a complete checkpoint, is written after every process has written its part.
+    Checkpoints with missing or unexpected weights are refused, since `Trainer` would continue with random ones.
 
-    Batches, and what a collator draws from torch's generator for them, follow from seed, epoch and rows: see `batches`.
+    Batches, and a collator's draws from torch's generator, depend only on seed, epoch and rows: see `batches`.
 
     Raises:
-        ValueError: where FSDP or DeepSpeed was asked for and Accelerate made something else: see `sharding`.
+        ValueError: If FSDP or DeepSpeed was requested and Accelerate set up something else: see `sharding`.
     """
 
     def create_accelerator_and_postprocess(self):
@@ -44,16 +44,18 @@ class ResumableTrainer(Trainer):
         build_whole()  # the next student
 
     def _build_accelerator_args(self, **kwargs: Any) -> dict[str, Any]:
-        """Returns how the accelerator is made: under DeepSpeed with the plugin of the run's first student, if any."""
+        """Returns the accelerator's arguments; under DeepSpeed, the plugin of the run's first student is reused."""
         args = super()._build_accelerator_args(**kwargs)
         if is_initialized() and AcceleratorState().distributed_type == DistributedType.DEEPSPEED:
-            args["deepspeed_plugin"] = None  # Accelerate 1.15 refuses another one
+            args["deepspeed_plugin"] = None  # Accelerate 1.15 refuses a second plugin in a process
         return args
 
     def get_train_dataloader(self) -> DataLoader:
         rows, collator = self.train_dataset, self.data_collator
         if not hasattr(rows, "__len__"):
-            raise ValueError(f"train_dataset is a {type(rows).__name__}, which has no length: give rows by number.")
+            raise ValueError(
+                f"train_dataset is a {type(rows).__name__}, which has no length: give a data set with indexed rows."
+            )
         self.train_dataset = self.epoch_rows = EpochRows(rows, self.args.seed)
         self.data_collator = SeededCollator(self._get_collator_with_removed_columns(collator))
         try:
@@ -63,7 +65,7 @@ class ResumableTrainer(Trainer):
 
     def _get_train_sampler(self, *args: Any, **kwargs: Any) -> EpochOrder | BatchRebalanceSampler:
         sampler = super()._get_train_sampler(self.epoch_rows.rows)
-        if not isinstance(sampler, BatchRebalanceSampler):  # which has a seed, and is recognized by its class
+        if not isinstance(sampler, BatchRebalanceSampler):  # it has its own seed, and Trainer checks its class
             assert sampler is not None  # rows have a length
             seed = self.args.seed if self.args.data_seed is None else self.args.data_seed
             sampler = EpochOrder(sampler, seed)
@@ -71,7 +73,8 @@ class ResumableTrainer(Trainer):
         return sampler
 
     def _run_epoch(self, *args: Any, **kwargs: Any):
-        """Trains for an epoch, but not after the last step: transformers 5.23 takes one more where it resumes."""
+        """Trains for an epoch, but not beyond the last step: transformers 5.23 would add one step after resuming
+        there."""
         if self._has_ended():
             self.control.should_training_stop = True
         else:
@@ -88,10 +91,10 @@ class ResumableTrainer(Trainer):
             return super().evaluation_loop(*args, **kwargs)
 
     def _without_seeds_of_workers(self) -> AbstractContextManager[None]:
-        """Returns a context in which persistent workers do not move the generator that dropout draws from.
+        """Returns a context in which persistent workers do not advance the generator that dropout draws from.
 
-        Their loader draws a seed from it when they start: once in a run, and once more where the run resumes. Other
-        loaders draw one each time that they are read.
+        Their loader draws a seed from it when they start: once in a run, and once more when the run resumes. Other
+        loaders draw a seed each time they are iterated.
         """
         return torch.random.fork_rng(devices=[], enabled=self.args.dataloader_persistent_workers)
 
@@ -101,12 +104,13 @@ class ResumableTrainer(Trainer):
         return is_stopped or self.state.global_step >= self.state.max_steps
 
     def _maybe_log_save_evaluate(self, *args: Any, **kwargs: Any):
-        """Logs losses wherever a checkpoint may be saved: those since the last time are lost when training resumes."""
+        """Logs losses whenever a checkpoint may be saved, since `Trainer` loses the sums since the last log when it
+        resumes."""
         self.control.should_log |= self.control.should_save or self.control.should_evaluate
         return super()._maybe_log_save_evaluate(*args, **kwargs)
 
     def log(self, logs: dict[str, float], *args: Any, **kwargs: Any):
-        """Logs all but the mean loss of all steps, which would be that of the steps since training was resumed."""
+        """Logs everything except `train_loss`, which would be the mean over the steps since training resumed only."""
         super().log({name: value for name, value in logs.items() if name != "train_loss"}, *args, **kwargs)
 
     def training_step(self, *args: Any, **kwargs: Any) -> torch.Tensor:
@@ -152,9 +156,9 @@ class ResumableTrainer(Trainer):
 
     @contextmanager
     def _loading_by_saved_names(self) -> Iterator[None]:
-        """Makes the model load weights by the names under which transformers saves them, as `from_pretrained` does.
+        """Makes the model load weights by the names under which transformers saves them, like `from_pretrained`.
 
-        `Trainer` (transformers 5.23) does not: it would leave the encoder of a ViT as it is.
+        `Trainer` (transformers 5.23) loads by the model's own names, and would not load the encoder of a ViT.
         """
         model: torch.nn.Module = self.accelerator.unwrap_model(self.model)
         names = names_by_saved_ones(model) if isinstance(model, PreTrainedModel) else {}
@@ -171,12 +175,14 @@ class ResumableTrainer(Trainer):
             hook.remove()
 
     def _issue_warnings_after_load(self, load_result: Any):
-        """Raises a `ValueError` where a checkpoint lacks weights, which would stay random, or holds others."""
+        """Raises a `ValueError` if a checkpoint lacks weights, which would stay random, or holds others."""
         model: torch.nn.Module = self.accelerator.unwrap_model(self.model)
         own, missing = model.state_dict(keep_vars=True), set(load_result.missing_keys)
         loaded = {id(weights) for name, weights in own.items() if name not in missing}
         left_out = set(getattr(model, "_keys_to_ignore_on_save", None) or ())
-        missing = [name for name in missing - left_out if id(own[name]) not in loaded]  # tied weights are saved once
+        missing = [
+            name for name in missing - left_out if id(own[name]) not in loaded
+        ]  # tied weights are saved only once
         if missing:
             raise ValueError(self._of_another_model(f"lacks {len(missing)} weights, such as '{min(missing)}'"))
         if unexpected := load_result.unexpected_keys:
@@ -184,8 +190,8 @@ class ResumableTrainer(Trainer):
 
     def _of_another_model(self, what: str) -> str:
         return (
-            f"{self.loaded_from} is no whole checkpoint of this model: it {what}. Delete it and rerun, to resume from "
-            "an earlier one or to start again."
+            f"{self.loaded_from} is not a complete checkpoint of this model: it {what}. Delete it and rerun, to "
+            "resume from an earlier one or to start again."
         )
 
     def _not_finite(self, what: str) -> str:
@@ -198,8 +204,8 @@ class ResumableTrainer(Trainer):
         """Trains from the last checkpoint in `output_dir` that can be resumed, or from the beginning.
 
         Raises:
-            ValueError: see `last_whole_checkpoint`; and where the loss is not finite, naming the step.
+            ValueError: See `last_whole_checkpoint`; also if the loss is not finite. The message names the step.
         """
         folder = str(self.args.output_dir)
-        self.args.restore_callback_states_from_checkpoint = True  # how long there was no improvement
+        self.args.restore_callback_states_from_checkpoint = True  # restores the patience counter of early stopping
         return self.train(resume_from_checkpoint=last_whole_checkpoint(folder, self.args.world_size))

@@ -1,1 +1,1 @@
-"""What leaves the house: uploads to the Hub, cards, exported programs."""
+"""Sharing results: uploads to the Hub, cards, exported programs."""

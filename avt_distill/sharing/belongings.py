@@ -1,4 +1,4 @@
-"""What of a folder belongs on the Hub: an explicit list. Whatever else lies there stays."""
+"""The files of a folder to upload to the Hub, by an explicit list. No other files are uploaded."""
 
 import json
 import re
@@ -14,7 +14,7 @@ from .metadata import eval_result_files
 
 CONFIG, CARD = "config.json", "README.md"
 WEIGHTS = ("model.safetensors", "model-*-of-*.safetensors")
-# JSON is uploaded without the paths of this machine; see `without_local_paths`.
+# JSON is uploaded without local paths; see `without_local_paths`.
 OF_MODELS = (
     *(CONFIG, "generation_config.json", *WEIGHTS, "model.safetensors.index.json"),
     *("preprocessor_config.json", "video_preprocessor_config.json", "processor_config.json"),
@@ -32,11 +32,11 @@ PICTURES = re.compile(r"[\w.-]+\.(?:png|jpe?g|gif|svg|webp)", re.IGNORECASE)
 
 
 def files_of_model(folder: Path) -> dict[str, Path | bytes]:
-    """Returns what a student, teacher or language model consists of, by its name in the repository.
+    """Returns the files of a student, teacher or language model to upload, by their names in the repository.
 
-    That is: configuration, weights, preprocessing or tokenizer, the code that `auto_map` names, the card and the
-    pictures in it, results and scores, and `.eval_results/*.yaml`. Optimizer states, `settings.json`,
-    `training_args.bin`, unfinished and other hidden files do not belong.
+    These are configuration, weights, preprocessing or tokenizer, the code in `auto_map`, the card and its pictures,
+    results and scores, and `.eval_results/*.yaml`. Optimizer states, `settings.json`, `training_args.bin`, unfinished
+    and other hidden files are excluded.
     """
     names = [path.name for path in _visible(folder) if _matches(path.name, OF_MODELS)]
     pictures = PICTURES.findall((folder / CARD).read_text(encoding="utf-8")) if CARD in names else []
@@ -47,7 +47,7 @@ def files_of_model(folder: Path) -> dict[str, Path | bytes]:
 
 
 def files_of_space(folder: Path) -> dict[str, Path | bytes]:
-    """Returns what an app consists of: code, its requirements, pages and pictures, in subfolders too."""
+    """Returns the files of an app to upload: code, requirements, pages and pictures, including subfolders."""
     found = {}
     for path in sorted(folder.rglob("*")):
         parts = path.relative_to(folder).parts
@@ -58,7 +58,7 @@ def files_of_space(folder: Path) -> dict[str, Path | bytes]:
 
 
 def files_of_checkpoint(folder: Path, place: str) -> dict[str, Path | bytes]:
-    """Returns the files of a `Trainer`'s checkpoint, from which training can be resumed, but not its arguments."""
+    """Returns the files of a resumable `Trainer` checkpoint, except for its arguments."""
     leave = ("training_args.bin", "*.tmp", "*.partial")
     names = [path.name for path in _visible(folder) if not _matches(path.name, leave)]
     return {f"{place}/{name}": _shareable(folder / name) for name in sorted(names)}
@@ -89,7 +89,7 @@ def _code(folder: Path) -> list[str]:
 
 
 def _shareable(path: Path) -> Path | bytes:
-    """Returns a file, or for JSON its content without the paths of this machine."""
+    """Returns a file's path, or for JSON its content without local paths."""
     if path.suffix != ".json":
         return path
     content = read_json(path)

@@ -1,4 +1,4 @@
-"""Cards, filled from what runs measured and wrote down. A number that is missing is an error, not a blank."""
+"""Cards generated from the recorded results of runs. A missing number raises instead of leaving a blank."""
 
 import hashlib
 import logging
@@ -35,8 +35,8 @@ logger = logging.getLogger(__name__)
 RESULTS, SETTINGS, CONFIG, README = "results.json", "settings.json", "config.json", "README.md"
 FILLED = "<!-- filled by avt-distill, {digest} -->"
 READER_COMPARISON, ADAPTATION = "reader_comparison.json", "adaptation.json"
-CALIBRATED = "calibrated.json"  # what `avt-distill calibrate` fitted, to which scores
-ATTACHED = "attached.json"  # of a student of features that was given its encoder
+CALIBRATED = "calibrated.json"  # record of `avt-distill calibrate`
+ATTACHED = "attached.json"  # record of `avt-distill attach_encoder`
 MEASURES = {
     "action_top1_accuracy": ("accuracy", "Top-1 accuracy"),
     "action_top5_accuracy": ("accuracy", "Top-5 accuracy"),
@@ -44,7 +44,7 @@ MEASURES = {
     "action_class_mean_top5_recall": ("recall", "Class-mean top-5 recall"),
     "action_class_mean_top5_recall_many_shot": ("recall", "Class-mean top-5 recall, many-shot"),
 }
-# Of probabilities, by the names that comparisons give them.
+# Metrics of probabilities, by their names in comparisons.
 PROBABILITIES = {
     "log loss": "Log loss, nats",
     "Brier score": "Brier score",
@@ -61,7 +61,7 @@ TEACHER_SETTINGS = (
     *("per_device_train_batch_size", "gradient_accumulation_steps", "label_weights", "class_weights", "lora_rank"),
     *("held_out_fraction", "bf16", "seed"),
 )
-GRADIO_VERSION = "6.31.0"  # that `space/` was tried with
+GRADIO_VERSION = "6.31.0"  # the version that `space/` was tested with
 
 
 def student_card(
@@ -72,26 +72,32 @@ def student_card(
     leak_note: str | None = None,
     stated: Stated = NOTHING,
 ) -> ModelCard:
-    """Returns the card of a student that `avt-distill distill` trained, or of one with its reader.
+    """Returns the card of a student trained by `avt-distill distill`, with or without a reader.
 
     Args:
         folder (`str` or `Path`): The student's checkpoint, with `results.json` and `settings.json`; with a reader, as
             `avt-distill fit_reader` writes it, also `reader_comparison.json`.
-        repo_id (`str`): Where it will be found: `user/name`.
+        repo_id (`str`): The repository, `user/name`.
         comparison (`dict`, *optional*): Content of the run's `comparison.json`: adds the baseline, over all seeds.
         leak_note (`str`, *optional*): A sentence on what the data's own protocol leaks.
-        stated (`Stated`, *optional*): License, data set and base model; else those of the card that is there.
+        stated (`Stated`, *optional*): License, data set and base model. Default: those of the existing card.
 
     Raises:
-        ValueError: where a file or a number is missing.
+        ValueError: If a file or a number is missing.
     """
     folder = Path(folder)
     config, results, settings = (_read(folder / name) for name in (CONFIG, RESULTS, SETTINGS))
     stated |= Stated.in_card(folder / README)
-    about, labels = results["scores"], config["id2label"]
+    metadata, labels = results["scores"], config["id2label"]
     attached = _read(folder / ATTACHED) if (folder / ATTACHED).exists() else None
     takes_features = config["backbone_config"] is None
-    values = {**config, **results, **about, "num_actions": len(labels), "leak_note": leak_note and Markdown(leak_note)}
+    values = {
+        **config,
+        **results,
+        **metadata,
+        "num_actions": len(labels),
+        "leak_note": leak_note and Markdown(leak_note),
+    }
     values |= {
         "takes_features": takes_features,
         "attached": attached,
@@ -113,39 +119,39 @@ def student_card(
         stated,
         base_model=base_model,
         base_model_relation="adapter" if needs_encoder else "finetune",
-        datasets=data_set_names(about["dataset"], stated),
+        datasets=data_set_names(metadata["dataset"], stated),
         pipeline_tag="video-classification",
         tags=[*tags, "knowledge-distillation"] if results["teacher"] else tags,
         eval_results=_eval_results(
-            results["metrics"], "video-classification", about, results["seed"], comparison, stated=stated
+            results["metrics"], "video-classification", metadata, results["seed"], comparison, stated=stated
         ),
     )
     return ModelCard(_filled("model_card.md", folder, repo_id, data, values))
 
 
 def teacher_card(folder: str | Path, repo_id: str, *, stated: Stated = NOTHING) -> ModelCard:
-    """Returns the card of a teacher that `avt-distill finetune_teacher` trained, with counts of actions beside it.
+    """Returns the card of a teacher trained by `avt-distill finetune_teacher`, with count models for comparison.
 
     Args:
-        folder (`str` or `Path`): The teacher's, with `results.json`, `training.json` and `settings.json`.
+        folder (`str` or `Path`): The teacher's folder, with `results.json`, `training.json` and `settings.json`.
         repo_id, stated: See `student_card`.
 
     Raises:
-        ValueError: where a file or a number is missing.
+        ValueError: If a file or a number is missing.
     """
     folder = Path(folder)
     config, results, training, settings = (
         _read(folder / name) for name in (CONFIG, RESULTS, "training.json", SETTINGS)
     )
     stated |= Stated.in_card(folder / README)
-    about, texts = results["scores"], config["action_texts"]
+    metadata, texts = results["scores"], config["action_texts"]
     own = results["metrics"]["teacher"]
     columns = [name for name in MEASURES if name in own]
     rows = [
         ["this model" if model == "teacher" else model, *(f"{metrics[name]:.2f}" for name in columns)]
         for model, metrics in results["metrics"].items()
     ]
-    values = {**config, **training, **about, "num_rows": results["num_rows"], "training_s": results["training_s"]}
+    values = {**config, **training, **metadata, "num_rows": results["num_rows"], "training_s": results["training_s"]}
     values["num_rows_trained"] = training["num_rows"]
     values |= {
         "num_actions": len(texts),
@@ -163,10 +169,10 @@ def teacher_card(folder: str | Path, repo_id: str, *, stated: Stated = NOTHING) 
         stated,
         base_model=stated.base_model or started_from,
         base_model_relation="finetune",
-        datasets=data_set_names(about["dataset"], stated),
+        datasets=data_set_names(metadata["dataset"], stated),
         pipeline_tag="text-classification",
         tags=["action-anticipation", "text-teacher", "custom_code"],
-        eval_results=_eval_results(own, "text-classification", about, settings["seed"], stated=stated),
+        eval_results=_eval_results(own, "text-classification", metadata, settings["seed"], stated=stated),
     )
     return ModelCard(_filled("teacher_card.md", folder, repo_id, data, values))
 
@@ -174,14 +180,14 @@ def teacher_card(folder: str | Path, repo_id: str, *, stated: Stated = NOTHING) 
 def checkpoint_card(
     folder: str | Path, repo_id: str, *, leak_note: str | None = None, stated: Stated = NOTHING
 ) -> ModelCard:
-    """Returns the card of a folder: filled from its results, or the `README.md` that somebody wrote.
+    """Returns the card of a folder: generated from its results, or its `README.md` written by a user.
 
     Args:
-        folder (`str` or `Path`): Of a student, a teacher or a converted checkpoint.
-        repo_id, leak_note, stated: See `student_card`; a card that somebody wrote stays as it is.
+        folder (`str` or `Path`): Folder of a student, a teacher or a converted checkpoint.
+        repo_id, leak_note, stated: See `student_card`; a user's card is not changed.
 
     Raises:
-        ValueError: for no checkpoint, and one that has neither results nor a card.
+        ValueError: If the folder holds no checkpoint, or neither results nor a card.
     """
     folder = Path(folder)
     if not (folder / CONFIG).exists():
@@ -189,8 +195,8 @@ def checkpoint_card(
     if (folder / RESULTS).exists():
         if read_json(folder / CONFIG)["model_type"] == "text_teacher":
             return teacher_card(folder, repo_id, stated=stated)
-        comparison = folder.resolve().parent / "comparison.json"  # of all students of the run
-        is_read = bool(read_json(folder / CONFIG).get("reader"))  # then it has another one beside it
+        comparison = folder.resolve().parent / "comparison.json"  # shared by all students of the run
+        is_read = bool(read_json(folder / CONFIG).get("reader"))  # then its own folder has another comparison
         comparison = read_json(comparison) if comparison.exists() and not is_read else None
         return student_card(folder, repo_id, comparison=comparison, leak_note=leak_note, stated=stated)
     if (folder / ADAPTATION).exists():
@@ -199,19 +205,19 @@ def checkpoint_card(
         return loaded_card(folder / README, ModelCard)
     raise ValueError(
         f"{folder} has neither {RESULTS}, which avt-distill distill, fit_reader and finetune_teacher write, nor a "
-        "README.md of your own: nothing is known of it that a card could say."
+        "README.md of your own: write a README.md, or give the folder of one of these commands."
     )
 
 
 def language_model_card(folder: str | Path, repo_id: str, *, stated: Stated = NOTHING) -> ModelCard:
-    """Returns the card of a language model that `avt-distill adapt_language_model` adapted.
+    """Returns the card of a language model adapted by `avt-distill adapt_language_model`.
 
     Args:
-        folder (`str` or `Path`): Of the language model, with `adaptation.json`.
+        folder (`str` or `Path`): Folder of the language model, with `adaptation.json`.
         repo_id, stated: See `student_card`.
 
     Raises:
-        ValueError: where a file or a number is missing.
+        ValueError: If a file or a number is missing.
     """
     folder = Path(folder)
     results, config = _read(folder / ADAPTATION), _read(folder / CONFIG)
@@ -259,12 +265,12 @@ def dataset_card(
 
     Args:
         configs (`dict[str, dict]`): `AnticipationBuilder.facts` of each configuration by its name.
-        repo_id (`str`): Where it will be found: `user/name`.
-        data (`DatasetCardData`): The header that `datasets` wrote, which says where the files are; all else is added.
-        stated (`Stated`, *optional*): The license; else that of `data`.
+        repo_id (`str`): The repository, `user/name`.
+        data (`DatasetCardData`): The header written by `datasets`, with the paths of the files; other fields are added.
+        stated (`Stated`, *optional*): The license. Default: that of `data`.
 
     Raises:
-        ValueError: where a fact is missing.
+        ValueError: If a fact is missing.
     """
     first = next(iter(configs.values()))
     stated |= Stated.in_header(data)
@@ -272,7 +278,8 @@ def dataset_card(
         data[field] = value
     data.task_categories, data.tags = ["video-classification"], ["action-anticipation", "video", "avt-distill"]
     data.pretty_name = f"{first['title']}, action anticipation"
-    # Configurations are folds and variants of the same actions. Labels of one's own are in any language.
+    # The largest configuration counts, since configurations are folds and variants of the same actions. No language is
+    # stated for user data.
     data.size_categories = [size_category(max(map(_num_rows, configs.values())))]
     data.language = None if is_nameless(first["title"]) else ["en"]
     leaks = any(facts["history_cutoff"] == "segment_start" for facts in configs.values())
@@ -298,17 +305,17 @@ def dataset_card(
 
 
 def card_to_push(folder: Path, repo_id: str, *, leak_note: str | None, stated: Stated, overwrite: bool = False):
-    """Writes the card that is pushed with a folder, and its results: `checkpoint_card`, `write_eval_results`.
+    """Writes the card to push with a folder, and its result files: see `checkpoint_card` and `write_eval_results`.
 
-    Where somebody wrote or edited it, its text is kept, and what is stated is added to its header.
+    The text of a card written or edited by a user is kept; only stated fields are added to its header.
 
     Args:
-        folder (`Path`): Of a student, a teacher, a language model or a converted checkpoint.
+        folder (`Path`): Folder of a student, a teacher, a language model or a converted checkpoint.
         repo_id, leak_note, stated: See `student_card`.
-        overwrite (`bool`, *optional*): Fill a card anew that was edited.
+        overwrite (`bool`, *optional*, defaults to `False`): Whether to replace an edited card.
 
     Raises:
-        ValueError: as `checkpoint_card`.
+        ValueError: See `checkpoint_card`.
     """
     card = checkpoint_card(folder, repo_id, leak_note=leak_note, stated=stated)
     is_filled = any((folder / name).exists() for name in (RESULTS, ADAPTATION))
@@ -324,27 +331,27 @@ def _num_rows(facts: dict) -> int:
 
 
 def space_card(repo_id: str, model_id: str) -> RepoCard:
-    """Returns the card of a Space that shows a model, with the header from which the Hub starts it.
+    """Returns the card of a Space that runs a model, with the header that the Hub needs to start it.
 
     Args:
         repo_id (`str`): The Space's name: `user/name`.
-        model_id (`str`): The model's.
+        model_id (`str`): The model's name: `user/name`.
     """
-    about = {"emoji": "🍳", "colorFrom": "blue", "colorTo": "yellow", "sdk": "gradio", "sdk_version": GRADIO_VERSION}
-    about |= {"app_file": "app.py", "python_version": "3.11", "license": "apache-2.0", "models": [model_id]}
-    data = CardData(title="What happens next?", **about)
+    header = {"emoji": "🍳", "colorFrom": "blue", "colorTo": "yellow", "sdk": "gradio", "sdk_version": GRADIO_VERSION}
+    header |= {"app_file": "app.py", "python_version": "3.11", "license": "apache-2.0", "models": [model_id]}
+    data = CardData(title="What happens next?", **header)
     return RepoCard(_filled("space_card.md", "the Space", repo_id, data, {"model_id": model_id}))
 
 
 def write_card(folder: Path, card: RepoCard, *, overwrite: bool = False) -> bool:
-    """Writes a card as `README.md`, unless somebody wrote or edited the one that is there; returns whether it did.
+    """Writes a card as `README.md` unless a user wrote or edited the existing one; returns whether it was written.
 
-    The last line of a card that a command wrote is a comment with a digest of the rest, which shows edits.
+    The last line of a generated card is a comment with a digest of the rest, which reveals edits.
 
     Args:
-        folder (`Path`): Where to.
+        folder (`Path`): Folder to write to.
         card (`RepoCard`): The card.
-        overwrite (`bool`, *optional*): Write it in any case.
+        overwrite (`bool`, *optional*, defaults to `False`): Whether to replace a user's card.
     """
     path = folder / README
     if path.exists() and not overwrite and not _is_filled(path.read_text(encoding="utf-8", errors="replace")):
@@ -356,7 +363,7 @@ def write_card(folder: Path, card: RepoCard, *, overwrite: bool = False) -> bool
 
 
 def is_filled_card(path: Path) -> bool:
-    """Whether a command wrote a card, edited since or not."""
+    """Returns whether a command generated a card, which may have been edited since."""
     begin, _, _ = FILLED.partition("{digest}")
     return path.is_file() and begin in path.read_text(encoding="utf-8", errors="replace")
 
@@ -378,7 +385,7 @@ def _filled(template: str, source: str | Path, repo_id: str, data: CardData, val
         "name": _name(repo_id),
         "card_data": Markdown(data.to_yaml()),
     }
-    # Text is escaped where it is put into the card, all but what is Markdown already.
+    # All text is escaped when it is inserted, except for `Markdown`.
     options = {"undefined": StrictUndefined, "autoescape": False, "trim_blocks": False, "finalize": _shown}
     environment = Environment(**options)
     try:
@@ -386,7 +393,7 @@ def _filled(template: str, source: str | Path, repo_id: str, data: CardData, val
         return environment.from_string(text).render(values)
     except UndefinedError as error:
         raise ValueError(
-            f"The card of {source} cannot be filled ({error}): run the command that wrote its results again."
+            f"The card of {source} cannot be filled ({error}): rerun the command that wrote its results."
         ) from error
 
 
@@ -399,7 +406,7 @@ def _name(repo_id: str) -> str:
 
 
 def _links(data: CardData) -> dict[str, Markdown | None]:
-    """Returns what texts of cards link to: the license, the data set on the Hub and the base model, where stated."""
+    """Returns the links in cards: the license, the data set on the Hub and the base model, if stated."""
     base_model = data.get("base_model")
     data_set = next((name for name in data.get("datasets") or [] if "/" in name), None)
     return {
@@ -422,7 +429,7 @@ def _license_text(data: CardData) -> Markdown:
 def _model_data(
     repo_id: str, stated: Stated, *, base_model: str | None, base_model_relation: str, **fields: Any
 ) -> ModelCardData:
-    """Returns the header of a model's card; a relation to a base model is there where that is known."""
+    """Returns the header of a model's card, with the relation to the base model if there is a known one."""
     related = {} if base_model is None else {"base_model": base_model, "base_model_relation": base_model_relation}
     return ModelCardData(
         **stated.license_fields,
@@ -440,7 +447,9 @@ def _base_of_student(config: dict, settings: dict, attached: dict | None) -> str
         if settings.get(option) is not None:
             return starting_point(settings, option, f"{option}_content")
     if attached is not None:
-        return attached["encoder"] if "/" in attached["encoder"] else None  # folders have their last name alone
+        return (
+            attached["encoder"] if "/" in attached["encoder"] else None
+        )  # folders are recorded by their last part only, without a slash
     return encoder_on_hub(config.get("feature_encoder"))
 
 
@@ -449,29 +458,29 @@ def _base_of_text(settings: dict) -> str | None:
 
 
 class _Measured(dict):
-    """What a result file holds; what it lacks is an error."""
+    """The content of a result file; missing keys raise `ValueError`."""
 
     def __missing__(self, key: str):
-        raise ValueError(f"The results have no '{key}', which the card says: run the command that wrote them again.")
+        raise ValueError(f"The results have no '{key}', which the card needs: rerun the command that wrote them.")
 
 
 def _read(path: Path) -> dict:
     if not path.exists():
-        raise ValueError(f"{path} is missing: a card is made of what a run wrote.")
+        raise ValueError(f"{path} is missing, but the card needs it: rerun the command that writes it.")
     return without_local_paths(read_record(path, object_hook=_Measured))
 
 
 def _eval_results(
     metrics: dict[str, float],
     task: str,
-    about: dict,
+    metadata: dict,
     seed: int,
     comparison: dict | None = None,
     *,
     stated: Stated,
 ) -> list[EvalResult]:
-    """Returns the metrics of actions as a model index holds them; `about` is a score table's metadata."""
-    title, config = about["dataset"], about["config_name"]
+    """Returns the metrics of actions as a model index holds them; `metadata` is that of a score table's metadata."""
+    title, config = metadata["dataset"], metadata["config_name"]
     found = {name: value for name, value in metrics.items() if name in MEASURES}
     if not found:
         raise ValueError("results.json has no metrics of actions: measure the model first.")
@@ -482,8 +491,8 @@ def _eval_results(
             dataset_type=stated.dataset or data_set_type(title),
             dataset_name=title if config == "default" else f"{title}, {config}",
             dataset_config=config,
-            dataset_split=about["split"],
-            dataset_args={name: about[name] for name in ("protocol", "tau_a", "history_cutoff") if name in about},
+            dataset_split=metadata["split"],
+            dataset_args={name: metadata[name] for name in ("protocol", "tau_a", "history_cutoff") if name in metadata},
             metric_type=MEASURES[name][0],
             metric_name=MEASURES[name][1],
             metric_value=round(value, 2),
@@ -515,7 +524,7 @@ def _results_table(metrics: dict[str, float], comparison: dict | None) -> Markdo
 
 
 def _reader_values(folder: Path, config: dict, results: dict) -> dict:
-    """Returns what the card says of a reader: its settings, and the comparison of all that was fitted with it."""
+    """Returns the card's values for a reader: its settings, and the comparison of all models fitted with it."""
     compared, settings = _read(folder / READER_COMPARISON), config["reader"]
     member = results["scores"]["model"]
     if member not in compared["metrics"]:
@@ -539,7 +548,7 @@ def _reader_values(folder: Path, config: dict, results: dict) -> dict:
 
 
 def _calibrated_values(folder: Path) -> dict | None:
-    """Returns what the card says of a calibration by `avt-distill calibrate`; `None` where there is none."""
+    """Returns the card's values for a calibration by `avt-distill calibrate`; `None` if there is none."""
     if not (folder / CALIBRATED).exists():
         return None
     record = _read(folder / CALIBRATED)
@@ -553,7 +562,7 @@ def _calibrated_values(folder: Path) -> dict | None:
 
 
 def _calibration_table(calibration: dict) -> str:
-    """Returns what calibration did on the evaluation rows, a line for each that was calibrated; empty if none was."""
+    """Returns a table of metrics before and after calibration on the evaluation rows; empty without calibration."""
     rows = []
     for name, found in calibration.items():
         cells = [
@@ -578,7 +587,7 @@ def _calibration_table(calibration: dict) -> str:
 
 
 def _transitions(settings: dict, member: str) -> Markdown:
-    """Returns what a reader's model of the order of actions is, and what of the history it reads."""
+    """Returns a description of a reader's transition model, and of the part of the history that it reads."""
     if settings["kind"] == "ngram":
         order = settings["order"]
         last = {1: "no past action", 2: "the last action"}.get(order, f"the last {order - 1} actions")
@@ -591,7 +600,8 @@ def _transitions(settings: dict, member: str) -> Markdown:
 
 
 def _members_table(compared: dict, this: str) -> Markdown:
-    """Returns the metrics of all that was compared, `this` in bold, and how far each is from the reference."""
+    """Returns a table of the metrics of all compared models, with `this` in bold, and their difference to the
+    reference."""
     columns = list(compared["metrics"][this])
     difference = f"top-1 to {compared['reference']}, 95 % over videos"
     rows = []
@@ -607,7 +617,7 @@ def _members_table(compared: dict, this: str) -> Markdown:
 
 
 def _kind(member: str) -> str:
-    """Returns which text, if any, a member of a reader's comparison learned from or reads: see the card."""
+    """Returns which text, if any, a model in a reader's comparison was trained on or reads."""
     if member == "true history":
         return "true history"
     parts = member.split(" + ")
@@ -617,7 +627,7 @@ def _kind(member: str) -> str:
 
 
 def _compared(comparison: dict | None, name: str) -> dict | None:
-    """Returns a comparison's row of a metric, with the interval over seeds where there is one, else over rows."""
+    """Returns a comparison's row of a metric, with the interval over seeds if there is one, else over rows."""
     title = MEASURES[name][1]
     measure = f"action {title[0].lower()}{title[1:]}"
     row = next((row for row in (comparison or {"rows": []})["rows"] if row["measure"] == measure), None)
@@ -625,12 +635,13 @@ def _compared(comparison: dict | None, name: str) -> dict | None:
 
 
 def _with_interval(row: dict) -> dict:
-    """Returns a comparison's row with the interval over seeds where there is one, else over rows."""
+    """Returns a comparison's row with the interval over seeds if there is one, else over rows."""
     return {**row, **{end: row.get("seeds", row)[end] for end in ("low", "high")}}
 
 
 def _gain(comparison: dict | None, name: str) -> dict:
-    """Returns what a comparison adds to a metric in the model index: the gain over all seeds, with its interval."""
+    """Returns the fields that a comparison adds to a metric in the model index: the gain over all seeds and its
+    interval."""
     row = _compared(comparison, name)
     if comparison is None or row is None:
         return {}

@@ -1,4 +1,4 @@
-"""Checkpoints as programs that need no code of this project to run: by `torch.export`, and as ONNX."""
+"""Exporting checkpoints with `torch.export` and ONNX as programs that run without this project's code."""
 
 import copy
 import json
@@ -27,17 +27,17 @@ HOW_TO_READ = (
 
 
 class FeatureModel(nn.Module):
-    """From the features of a window to the scores of the next action.
+    """Exportable module from the features of a window to the scores of the next action.
 
-    `forward` takes `video_features` float32 `(B, T, D)` and `frame_mask` bool `(B, T)`, `False` for moments before the
-    video; it returns `logits` `(B, A)`, and `verb_logits`, `noun_logits` and `frame_logits` `(B, T, A + 1)` where the
+    `forward` accepts `video_features` float32 `(B, T, D)` and `frame_mask` bool `(B, T)`, `False` for moments before
+    the video; it returns `logits` `(B, A)`, and `verb_logits`, `noun_logits` and `frame_logits` `(B, T, A + 1)` if the
     model has them.
     """
 
     def __init__(self, model: AVTForAnticipation):
         super().__init__()
         self.model = copy.deepcopy(model).eval()
-        self.model.avt.backbone = None  # its weights would be written, too
+        self.model.avt.backbone = None  # otherwise its weights would be exported, too
 
     def forward(self, video_features: torch.Tensor, frame_mask: torch.Tensor) -> tuple[torch.Tensor, ...]:
         outputs = self.model(video_features=video_features, frame_mask=frame_mask)
@@ -56,9 +56,9 @@ class FeatureModel(nn.Module):
 
 
 class StreamingStep(nn.Module):
-    """One moment of a live stream: a frame, and the features of those before it, which are handed from step to step.
+    """Exportable module for one moment of a live stream, given a frame and the features of earlier ones.
 
-    `forward` takes `pixel_values` float32 `(B, 3, H, W)`, frames as `AVTVideoProcessor` prepares them (for a video
+    `forward` accepts `pixel_values` float32 `(B, 3, H, W)`, frames as `AVTVideoProcessor` prepares them (for a video
     model the clip that ends at the moment, `(B, L, 3, H, W)`; for one without backbone `features` `(B, D)`), `window`
     float32 `(B, T, D)` and `frame_mask` bool `(B, T)`. It returns what `FeatureModel` does, of `frame_logits` those of
     the new frame, `(B, A + 1)`, and `next_window` and `next_frame_mask`. A stream begins with zeros and `False`; frames
@@ -69,7 +69,7 @@ class StreamingStep(nn.Module):
         super().__init__()
         config = model.config
         self.model, self.height, self.width = model, height, width
-        # A window may be shorter than the frames that the head can take.
+        # tau_o may cover fewer than num_frames moments.
         late_s = 2 * config.tau_o + config.num_frames / config.frame_rate
         window = (late_s - config.tau_o, late_s, config.frame_rate, config.frame_rate, config.num_frames)
         self.register_buffer("observed", torch.from_numpy(sample_frame_times(*window)[1]))
@@ -112,25 +112,27 @@ def export_model(
     video_processor: AVTVideoProcessor | None = None,
     onnx: bool = False,
 ) -> dict[str, float]:
-    """Writes `feature_model` and `streaming_step`, `.pt2` and if wanted `.onnx`, and `programs.json`, which says what
-    they take and return, at which moments, and the names of the actions. Of a model with a reader, `reader.safetensors`
-    holds the tables, and `programs.json` its settings and how the parts go together: a beam search is no program.
+    """Writes `feature_model` and `streaming_step` as `.pt2` and optionally `.onnx`, and `programs.json`.
 
-    All take any batch size. Each is run on random input before anything is written for good.
+    `programs.json` describes inputs, outputs, moments and the names of the actions. A reader is not exported as a
+    program, since it is a beam search: its tables are written to `reader.safetensors`, and its settings and use to
+    `programs.json`.
+
+    All programs accept any batch size. Each is checked on random input before the files are moved to the folder.
 
     Args:
         model (`AVTForAnticipation`): The checkpoint; exported in float32 and evaluation mode.
-        folder (`str` or `Path`): Where to write.
+        folder (`str` or `Path`): Folder to write to.
         video_processor (`AVTVideoProcessor`, *optional*): Prepares frames; needed by a model with a backbone.
-        onnx (`bool`, *optional*): Also write ONNX; needs the extra `export`.
+        onnx (`bool`, *optional*, defaults to `False`): Whether to also write ONNX; needs the extra `export`.
 
     Returns:
         `dict[str, float]`: The largest difference between each file's scores and the model's.
 
     Raises:
-        ValueError: without a processor that is needed, for a probe, and where a program's scores differ by more than
-            1e-4.
-        ImportError: where a package for ONNX is missing.
+        ValueError: If a processor is needed and missing, if the head is a probe, or if a program's scores differ by
+            more than 1e-4.
+        ImportError: If a package for ONNX is missing.
     """
     if model.config.backbone_config is not None and video_processor is None:
         raise ValueError(
@@ -143,7 +145,7 @@ def export_model(
     if onnx:
         _check_onnx()
     model = copy.deepcopy(model).eval().float().cpu()
-    reader, model.reader = model.reader, None  # no program calls it, and its tables would be written into each
+    reader, model.reader = model.reader, None  # not part of the programs; its tables would be exported with each
     crop = {"height": 0, "width": 0} if video_processor is None else video_processor.crop_size
     programs = {"feature_model": FeatureModel(model), "streaming_step": StreamingStep(model, **crop)}
     folder, differences = Path(folder), {}
@@ -163,7 +165,7 @@ def export_model(
 def _write(program: FeatureModel | StreamingStep, path: Path, onnx: bool) -> list[Path]:
     """Writes a program under a path without a suffix, and returns its files."""
     inputs = tuple(program.inputs(batch_size=2).values())
-    batch = torch.export.Dim("batch", min=1, max=2**31 - 1)  # torch 2.7 refuses one without an end
+    batch = torch.export.Dim("batch", min=1, max=2**31 - 1)  # torch 2.7 requires an upper bound
     exported = torch.export.export(program, inputs, dynamic_shapes=tuple({0: batch} for _ in inputs), strict=False)
     files = [path.with_suffix(".pt2")]
     torch.export.save(exported, files[0])
@@ -175,13 +177,13 @@ def _write(program: FeatureModel | StreamingStep, path: Path, onnx: bool) -> lis
 
 
 def _write_reader(reader: HistoryReader, config, folder: Path) -> dict:
-    """Writes a reader's tables, and returns what `programs.json` has about it."""
+    """Writes a reader's tables, and returns its entry in `programs.json`."""
     save_file({name: table.contiguous() for name, table in reader.state_dict().items()}, folder / READER)
     return {"file": READER, "settings": config.reader, "tau_a": config.tau_a, "use": HOW_TO_READ}
 
 
 def _difference(program: FeatureModel | StreamingStep, path: Path) -> float:
-    """Returns how far a written program's outputs are from the model's, on another batch than it was made with."""
+    """Returns the largest difference between a written program's outputs and the model's, on another batch size."""
     inputs = program.inputs(batch_size=3)
     with torch.inference_mode():
         expected = program(*inputs.values())
@@ -212,7 +214,7 @@ def _check_onnx():
 
 
 def _describe(programs: dict[str, nn.Module], config, video_processor: AVTVideoProcessor | None) -> dict:
-    """Returns a description for users who have the files alone."""
+    """Returns a description for users who only have the files."""
     described = {}
     for name, program in programs.items():
         inputs = program.inputs(1)

@@ -1,4 +1,4 @@
-"""Uploads to the Hub: each one commit, which is there as a whole or has changed nothing."""
+"""Uploads to the Hub, each as one commit, which either succeeds completely or changes nothing."""
 
 import logging
 import shutil
@@ -10,7 +10,7 @@ from typing import Any
 
 from huggingface_hub import CommitOperationAdd, HfApi, ModelCard, ModelCardData, create_commit
 
-# The client's own base of all that can go wrong on the way, whichever HTTP library its version is built on.
+# The client's base class of all transfer errors, whichever HTTP library its version uses.
 from huggingface_hub.errors import HTTPError
 from transformers import Trainer, TrainerCallback, TrainerState, TrainingArguments
 from transformers.dynamic_module_utils import custom_object_save
@@ -37,19 +37,19 @@ logger = logging.getLogger(__name__)
 
 IN_TRAINING = """# {name}
 
-In training: step {step} of {steps}. Nothing was measured yet, so that there are no numbers here.
+In training: step {step} of {steps}. There are no results yet.
 """
 
 
 def create_repository(
     repo_id: str, *, repo_type: str = "model", private: bool = False, token: str | None = None
 ) -> str:
-    """Makes a repository unless it is there, and returns its full name, `user/name`.
+    """Creates a repository if it does not exist, and returns its full name, `user/name`.
 
-    Before a long training, this shows whether its result can be pushed.
+    Call this before a long training to find out whether its result can be pushed.
 
     Raises:
-        OSError: where that is not allowed, or no Hub answers.
+        OSError: If writing to the repository is not allowed, or the Hub cannot be reached.
     """
     advice = "check its name, the connection, and with `hf auth whoami` the token"
     with hub_errors_in_one_line(f"{repo_id} cannot be written: {advice}"):
@@ -65,21 +65,21 @@ def push_folder(
     token: str | None = None,
     commit_message: str,
 ) -> str:
-    """Uploads what of a folder belongs on the Hub, see `belongings`, and returns the repository's full name.
+    """Uploads the files of a folder selected by `belongings`, and returns the repository's full name.
 
     Args:
-        folder (`str` or `Path`): Of a student, a teacher, a language model or a Space.
-        repo_id (`str`): `user/name`, or `name` for one's own; made unless it is there.
+        folder (`str` or `Path`): Folder of a student, a teacher, a language model or a Space.
+        repo_id (`str`): `user/name`, or `name` for the user's own; created if it does not exist.
         repo_type (`str`, *optional*): `"model"` or `"space"`.
         private (`bool`, *optional*): Whether a new repository is private.
-        token (`str`, *optional*): By default the one that was logged in with.
-        commit_message (`str`): Of the one commit.
+        token (`str`, *optional*): Hub token. Default: the one of the login.
+        commit_message (`str`): Message of the commit.
 
     Raises:
-        ValueError: for a model that does not load: it lacks weights or tokenizer files; for results that the Hub would
-            not read; and for a folder to which another command writes. Nothing is uploaded then.
-        OSError: where the upload failed. The repository is then as it was before, and pushing once more sends only
-            the large files that had not arrived.
+        ValueError: If the model does not load because weights or tokenizer files are missing, the Hub could not read
+            the results, or another command writes to the folder. Nothing is uploaded then.
+        OSError: If the upload fails. The repository is unchanged, and pushing again sends only the large files that
+            have not arrived.
     """
     folder = Path(folder)
     with unchanged(folder):
@@ -89,9 +89,9 @@ def push_folder(
             if Stated.in_card(folder / "README.md").license is None:
                 logger.warning(NONE_STATED, folder, "push_to_hub")
         files = files_of_space(folder) if repo_type == "space" else files_of_model(folder)
-        if repo_type != "space":  # which needs to know what it is built with
+        if repo_type != "space":  # the Hub requires the SDK to create a Space, so `push_space` does that
             repo_id = create_repository(repo_id, repo_type=repo_type, private=private, token=token)
-        failed = f"{folder} did not get to {repo_id}, which is as it was; push again, and large files that arrived stay"
+        failed = f"Upload of {folder} to {repo_id} failed; the repository is unchanged. Retry to send what is missing"
         api, operations = HfApi(token=token), additions(files)
         with hub_errors_in_one_line(failed):
             api.create_commit(repo_id, operations, repo_type=repo_type, commit_message=commit_message)
@@ -99,15 +99,15 @@ def push_folder(
 
 
 def additions(files: Mapping[str, Path | bytes]) -> list[CommitOperationAdd]:
-    """Returns a commit's part of each file, by its name in the repository."""
+    """Returns the operations that add files to a commit, by their names in the repository."""
     contents = {name: file if isinstance(file, bytes) else str(file) for name, file in files.items()}
     return [CommitOperationAdd(name, content) for name, content in contents.items()]
 
 
 def check_checkpoint(folder: Path):
-    """Raises `ValueError` or `OSError` where a student, teacher or language model does not load as a whole.
+    """Raises `ValueError` or `OSError` if a student, teacher or language model does not load completely.
 
-    From the Hub it would be no better.
+    It would not load from the Hub either.
     """
     config = folder / "config.json"
     if not config.exists():
@@ -127,17 +127,18 @@ def check_checkpoint(folder: Path):
 def push_space(
     folder: str | Path, repo_id: str, *, model_id: str, private: bool = False, token: str | None = None
 ) -> str:
-    """Uploads the app in a folder, with a card, as a Space that shows a model, and returns its full name.
+    """Uploads the app in a folder with a card as a Space that runs a model, and returns its full name.
 
     Args:
-        folder (`str` or `Path`): `space/`, or one's own with an `app.py` that reads the variable `AVT_MODEL`.
+        folder (`str` or `Path`): `space/`, or a folder with an `app.py` that reads the environment variable
+            `AVT_MODEL`.
         repo_id, private, token: As for `push_folder`.
         model_id (`str`): The model's name on the Hub.
 
     Raises:
-        OSError: as `push_folder`.
+        OSError: See `push_folder`.
     """
-    with hub_errors_in_one_line(f"The Space {repo_id} was not made"):
+    with hub_errors_in_one_line(f"The Space {repo_id} could not be created"):
         api = HfApi(token=token)
         made = api.create_repo(repo_id, repo_type="space", space_sdk="gradio", private=private, exist_ok=True)
         api.add_space_variable(made.repo_id, "AVT_MODEL", model_id)
@@ -148,10 +149,10 @@ def push_space(
 
 
 class PushedCheckpoint(TrainerCallback):
-    """Makes what a `Trainer` pushes while it trains usable: adds the model's code, and a card without numbers.
+    """Adds the model's code and a card without results to what a `Trainer` pushes during training, so that it loads.
 
-    Under `hub_strategy` `"every_save"`, `"checkpoint"` and `"all_checkpoints"`, transformers 5.23 copies configuration
-    and weights alone from a checkpoint to the folder that it pushes.
+    Under `hub_strategy` `"every_save"`, `"checkpoint"` and `"all_checkpoints"`, transformers 5.23 only copies
+    configuration and weights from a checkpoint to the folder that it pushes, without the files that `auto_map` names.
     """
 
     def on_push_begin(self, args, state, control, **kwargs):
@@ -163,7 +164,7 @@ class PushedCheckpoint(TrainerCallback):
 
 
 class PushedLanguageModel(TrainerCallback):
-    """Adds a card without numbers to what a `Trainer` pushes of a language model while it trains."""
+    """Adds a card without results to the language model that a `Trainer` pushes during training."""
 
     def on_push_begin(self, args, state, control, **kwargs):
         _write_card_in_training(args, state, ["action-anticipation", "recipes"])
@@ -179,14 +180,15 @@ def _write_card_in_training(args: TrainingArguments, state: TrainerState, tags: 
 
 
 class PushingTrainer(Trainer):
-    """A `Trainer` that pushes what belongs on the Hub, see `belongings`.
+    """A `Trainer` that pushes only the files selected by `belongings`.
 
-    `Trainer` itself uploads whole folders, its arguments included. This one keeps the meaning of each `hub_strategy`.
+    `Trainer` itself uploads whole folders, including its arguments with the token. Each `hub_strategy` keeps its
+    meaning.
     """
 
     def _push_from_checkpoint(self, checkpoint_folder: str):
         args = self.args
-        pushing: Any = self.push_in_progress  # which transformers declares to hold one job
+        pushing: Any = self.push_in_progress  # declared by transformers as a single job
         if not self.is_world_process_zero() or args.hub_strategy == HubStrategy.END:
             return
         if not args.hub_always_push and pushing is not None and not pushing.is_done():
@@ -206,15 +208,15 @@ class PushingTrainer(Trainer):
             pushing.jobs.extend(jobs)
 
     def _commit(self, files: Mapping[str, Path | bytes], message: str):
-        """Returns the future of an upload."""
+        """Starts an upload and returns its future."""
         commit: dict[str, Any] = {"commit_message": message, "revision": self.args.hub_revision}
-        # The client that all share, whose single thread keeps the order of commits.
+        # The module's shared client, whose single background thread keeps commits in order.
         return create_commit(
             str(self.hub_model_id), additions(files), token=self.args.hub_token, run_as_future=True, **commit
         )
 
     def push_to_hub(self, commit_message: str | None = "End of training", blocking: bool = True, **kwargs):
-        """Saves the model and uploads it with what belongs to it, in one commit; always waits until it is there."""
+        """Saves the model and uploads it with its files in one commit; always waits for the upload."""
         self.callback_handler.on_push_begin(self.args, self.state, self.control)
         if self.hub_model_id is None:
             self.init_hf_repo(token=kwargs.get("token"))
@@ -235,9 +237,9 @@ class PushingAdaptationTrainer(PushingTrainer, AdaptationTrainer):
 
 @contextmanager
 def hub_errors_in_one_line(what: str) -> Iterator[None]:
-    """Raises what went wrong between here and the Hub as an `OSError`, "<what> (<why>)."."""
+    """Converts errors of transfers to the Hub to `OSError` with the message "<what> (<why>)."."""
     try:
         yield
-    except (HTTPError, RuntimeError) as error:  # a large file's failure comes wrapped in a RuntimeError
+    except (HTTPError, RuntimeError) as error:  # huggingface-hub 2.4 wraps failures of large files in a RuntimeError
         reasons = f"{error} {error.__cause__ or ''}" if isinstance(error, RuntimeError) else str(error)
         raise OSError(f"{what} ({' '.join(reasons.split()).rstrip('.')}).") from error

@@ -1,41 +1,42 @@
-"""Licenses of what is shared: the options that name one, checked before anything is uploaded."""
+"""License options, which are checked before anything is uploaded."""
 
 import argparse
 import re
 
-# The Hub has its own list of identifiers, which no library holds: it refuses others when the card arrives.
+# The Hub's list of identifiers is not in any library, so only the form is checked here; the Hub refuses unknown ones.
 _IDENTIFIER = re.compile(r"[a-z0-9][a-z0-9.+-]*")
 LIST_OF_LICENSES = "https://huggingface.co/docs/hub/repositories-licenses"
 OTHER = "other"
 NONE_STATED = (
-    "%s states no license, and nobody may use what has none: give --license ID to avt-distill %s, such as apache-2.0, "
+    "%s states no license, without which nobody may use it: give --license ID to avt-distill %s, such as apache-2.0, "
     "mit or cc-by-4.0."
 )
 
 
 def add_license_options(parser: argparse.ArgumentParser):
     """Adds the options that name a license; see `checked_license`."""
-    default = "Default: that of the card that is there"
+    default = "Default: that of the existing card"
     parser.add_argument("--license", metavar="ID", help=f"for the card, such as apache-2.0 or {OTHER}. {default}")
     parser.add_argument("--license_name", metavar="NAME", help=f"short name of a license that is '{OTHER}'")
     parser.add_argument("--license_link", metavar="URL", help="of its text; or LICENSE, a file in the repository")
 
 
 def checked_license(identifier: str | None, name: str | None = None, link: str | None = None) -> dict[str, str]:
-    """Returns the fields of a card that name a license; none where none is given.
+    """Returns the license fields of a card; empty if no license is given.
 
     Args:
-        identifier (`str`, *optional*): As the Hub lists it, such as `"apache-2.0"`, or `"other"`.
-        name (`str`, *optional*), link (`str`, *optional*): Of one that the Hub does not list, which has both.
+        identifier (`str`, *optional*): Identifier in the Hub's list, such as `"apache-2.0"`, or `"other"`.
+        name, link (`str`, *optional*): Name and link of a license that the Hub does not list; both are required then.
 
     Raises:
-        ValueError: for what cannot be an identifier, and a name or link without `"other"` or the other way round.
+        ValueError: If the identifier is invalid, or a name or link is given without `"other"` or the other way round.
     """
     if identifier is not None and not _IDENTIFIER.fullmatch(identifier):
         lower = re.sub(r"\s+", "-", identifier.strip().lower())
         advice = f"write {lower}" if _IDENTIFIER.fullmatch(lower) else "write one such as apache-2.0"
         raise ValueError(
-            f"--license is {identifier!r}, which is no identifier of a license: {advice}, and see {LIST_OF_LICENSES}."
+            f"--license is {identifier!r}, which is not an identifier of a license: {advice}, and see "
+            f"{LIST_OF_LICENSES}."
         )
     if (identifier == OTHER) != (name is not None and link is not None) or (name is None) != (link is None):
         raise ValueError(

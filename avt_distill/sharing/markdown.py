@@ -1,19 +1,19 @@
-"""Text of others as Markdown: names of actions, videos and settings show what they are, and do nothing else."""
+"""Escaping untrusted text (names of actions, videos and settings) for Markdown."""
 
 import html
 
 from ..runs.names import printable
 
-# What begins or ends something in Markdown, beside what HTML escapes. Entities are shown as the character.
+# Characters with a meaning in Markdown, in addition to those that HTML escapes. Entities are rendered as the character.
 _ENTITIES = str.maketrans({character: f"&#{ord(character)};" for character in "|`*~#$\\"})
 
 
 class Markdown(str):
-    """Text that is Markdown already, and stays as it is."""
+    """Text that is already Markdown, and is not escaped."""
 
 
 def escaped(value: object) -> Markdown:
-    """Returns a value as text of one line for a card: a pipe ends no cell, a line break no line, a tag is shown."""
+    """Returns a value as one line of escaped text for a card: pipes, line breaks and tags have no effect."""
     if isinstance(value, Markdown):
         return value
     text = html.escape(printable(" ".join(str(value).split())), quote=False)

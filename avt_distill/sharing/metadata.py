@@ -1,4 +1,4 @@
-"""What the headers of cards say: licenses, data sets, base models, results; and the versions that a model needs."""
+"""Metadata in the headers of cards: licenses, data sets, base models and results; and required versions."""
 
 import re
 from dataclasses import asdict, dataclass
@@ -28,7 +28,7 @@ from ..runs.folder import write_text
 Card = TypeVar("Card", bound=RepoCard)
 
 OF_LICENSE = ("license", "license_name", "license_link")
-TEXT_MODELS_NEED = "4.57"  # the oldest release of transformers that was seen to load them
+TEXT_MODELS_NEED = "4.57"  # the oldest release of transformers that was tested to load them
 NAMELESS = (AnticipationBuilder.TITLE, DemoKitchen.TITLE)
 FILLED_RESULTS = "# filled by avt-distill from the card\n"
 # Upper bounds of the Hub's categories of sizes.
@@ -37,7 +37,7 @@ SIZES = {1_000: "n<1K", 10_000: "1K<n<10K", 100_000: "10K<n<100K", 1_000_000: "1
 
 @dataclass(frozen=True)
 class Stated:
-    """What no run records and a person states: whoever pushes, or the card that is there already.
+    """Metadata that no run records, stated by the user who pushes, or by the existing card.
 
     Args:
         license, license_name, license_link (`str`, *optional*): See `licenses.checked_license`.
@@ -45,7 +45,7 @@ class Stated:
         base_model (`str`, *optional*): The repository of the model that this one starts from.
 
     Raises:
-        ValueError: for a data set or model that is no name on the Hub.
+        ValueError: If a data set or model is not a name on the Hub.
     """
 
     license: str | list[str] | None = None
@@ -61,18 +61,18 @@ class Stated:
 
     @classmethod
     def in_card(cls, path: Path, card_class: type[RepoCard] = ModelCard) -> "Stated":
-        """Returns what a card states, and nothing where there is none."""
+        """Returns the metadata stated in a card; empty if the card does not exist."""
         return cls.in_header(loaded_card(path, card_class).data) if path.is_file() else cls()
 
     @classmethod
     def in_header(cls, data: CardData) -> "Stated":
-        """Returns what the header of a card states."""
+        """Returns the metadata stated in the header of a card."""
         of_license = {name: data.get(name) for name in OF_LICENSE}
         names = {"dataset": data.get("datasets"), "base_model": data.get("base_model")}
         return cls(**of_license, **{field: _first_on_hub(of_field) for field, of_field in names.items()})
 
     def __or__(self, other: "Stated") -> "Stated":
-        """Returns what either states; where both do, what this one does. A license is of one of them as a whole."""
+        """Returns the union of two statements; this one takes precedence. License fields are not mixed."""
         own = {name: value for name, value in asdict(self).items() if value is not None}
         others = {name: value for name, value in asdict(other).items() if not (self.license and name in OF_LICENSE)}
         return Stated(**{**others, **own})
@@ -90,7 +90,7 @@ def loaded_card(path: Path, card_class: type[Card]) -> Card:
     """Returns a card, as the library reads it.
 
     Raises:
-        ValueError: where its header cannot be read, naming the file.
+        ValueError: If the header cannot be read. The message names the file.
     """
     try:
         return card_class.load(path)
@@ -100,7 +100,7 @@ def loaded_card(path: Path, card_class: type[Card]) -> Card:
 
 
 def is_hub_name(name: str) -> bool:
-    """Whether a text can be the name of a repository on the Hub."""
+    """Returns whether a text can be the name of a repository on the Hub."""
     try:
         validate_repo_id(name)
     except HFValidationError:
@@ -114,7 +114,7 @@ def _first_on_hub(names: str | list[str] | None) -> str | None:
 
 
 def state_in_header(path: Path, stated: Stated, card_class: type[RepoCard] = ModelCard):
-    """Adds what is stated to the header of a card that somebody wrote; its text stays as it is.
+    """Adds stated metadata to the header of a user's card, without changing its text.
 
     Args:
         path (`Path`): The card.
@@ -148,24 +148,24 @@ def data_set_type(title: str) -> str:
 
 
 def is_nameless(title: str) -> bool:
-    """Whether a title names no data set that others have, too."""
+    """Returns whether a title is that of private data rather than a known data set."""
     return title in NAMELESS
 
 
 def data_set_names(title: str, stated: Stated) -> list[str] | None:
-    """Returns what a model was trained on: the repository that is stated, or else the name of a benchmark, if any."""
+    """Returns the training data of a model: the stated repository, or else the name of the benchmark, if any."""
     if stated.dataset is not None:
         return [stated.dataset]
     return None if is_nameless(title) else [data_set_type(title)]
 
 
 def starting_point(settings: dict, option: str, content: str) -> str | None:
-    """Returns the model on the Hub that a run started from; `None` for none, and for one in a folder.
+    """Returns the model on the Hub that a run started from; `None` if there is none, or if it was in a folder.
 
     Args:
         settings (`dict`): What the run wrote down.
         option (`str`): The name of the option that named the model.
-        content (`str`): The name of the digests of its files, which are empty where it was on the Hub.
+        content (`str`): The name of the digests of its files, which are empty if it was on the Hub.
     """
     name = settings.get(option)
     on_hub = name is not None and settings.get(content) == {} and is_hub_name(name)
@@ -190,8 +190,8 @@ def size_category(num_rows: int) -> str:
 def write_eval_results(folder: Path):
     """Writes the metrics of a model's card as `.eval_results/NAME.yaml`, which the Hub shows and ranks.
 
-    Each entry names a data set on the Hub and a task in that data set's `eval.yaml`: the Hub reads no others. So there
-    are none where no data set on the Hub is stated; the card has the metrics in any case. Tasks are named
+    Each entry names a data set on the Hub and a task in that data set's `eval.yaml`: the Hub reads no others. Without a
+    stated data set on the Hub, no entries are written; the card has the metrics in any case. Tasks are named
     `CONFIGURATION_METRIC`, such as `split1_top_1_accuracy`. Files that an earlier call wrote for another are removed.
 
     Args:
@@ -215,14 +215,14 @@ def write_eval_results(folder: Path):
 
 def _entry(result: EvalResult) -> EvalResultEntry:
     parts = [result.dataset_config or "default", result.metric_name or result.metric_type]
-    about = {"split": result.dataset_split, **(result.dataset_args or {})}
+    notes = {"split": result.dataset_split, **(result.dataset_args or {})}
     seed = (result.metric_args or {}).get("seed")
-    about |= {} if seed is None else {"seed": seed}
+    notes |= {} if seed is None else {"seed": seed}
     return EvalResultEntry(
         dataset_id=result.dataset_type,
         task_id="_".join(re.sub(r"\W+", "_", part.lower()).strip("_") for part in parts),
         value=result.metric_value,
-        notes=", ".join(f"{name} {value}" for name, value in about.items() if value is not None),
+        notes=", ".join(f"{name} {value}" for name, value in notes.items() if value is not None),
     )
 
 
@@ -233,7 +233,7 @@ def eval_result_files(folder: Path) -> list[Path]:
 
 
 def check_eval_results(folder: Path):
-    """Raises `ValueError` where a file of results is none, naming it: the Hub would leave it out."""
+    """Raises `ValueError` if a file of results is invalid, with its name: the Hub would ignore it."""
     for path in eval_result_files(folder):
         try:
             parse_eval_result_entries(yaml.safe_load(path.read_text(encoding="utf-8")))
@@ -248,7 +248,7 @@ def check_eval_results(folder: Path):
 
 
 def needed_versions(*, reads_videos: bool) -> str:
-    """Returns a sentence on the oldest releases that a student runs on, which `versions_avt` checks when it loads."""
+    """Returns a sentence on the minimum versions for a student, which `versions_avt` checks on loading."""
     *most, last = [f"{name} {version}" for name, version in MINIMUM_VERSIONS.items()]
     of_videos = " and ".join(f"{name} {version}" for name, version in MINIMUM_OF_VIDEOS.items())
     needs = f"Needs {', '.join(most)} and {last} or newer"

@@ -1,4 +1,4 @@
-"""Anticipation rows as Parquet with a card: in a folder, or on the Hub."""
+"""Exporting anticipation rows as Parquet with a card, to a folder or the Hub."""
 
 import csv
 import io
@@ -28,16 +28,16 @@ def export_rows(
     overwrite: bool = False,
     stated: Stated = NOTHING,
 ):
-    """Writes one Parquet file a split, each whole or not at all, a card, and what evaluation needs.
+    """Writes one Parquet file per split, a card, and the files that evaluation needs, each atomically.
 
-    `labels.json` is the label space; `<split>_dropped.csv` names the actions without a row, `uid,action id`.
+    `labels.json` is the label space; `<split>_dropped.csv` lists the actions without a row, `uid,action id`.
 
     Args:
         splits (`datasets.DatasetDict`): The rows.
-        builder (`AnticipationBuilder`): What made them.
-        folder (`Path`): Where to.
-        overwrite (`bool`, *optional*): Replace a card that somebody edited.
-        stated (`Stated`, *optional*): The license; else that of the card that is there.
+        builder (`AnticipationBuilder`): The builder of the rows.
+        folder (`Path`): Folder to write to.
+        overwrite (`bool`, *optional*, defaults to `False`): Whether to replace an edited card.
+        stated (`Stated`, *optional*): The license. Default: that of the existing card.
     """
     with locked(folder):
         _export_rows(splits, builder, folder, overwrite, stated)
@@ -52,7 +52,7 @@ def _export_rows(
         lines = io.StringIO()
         csv.writer(lines, lineterminator="\n").writerows((uid, actions[uid]) for uid in uids)
         write_text(folder / f"{name}_dropped.csv", lines.getvalue())
-    # Names the splits' files, so that those beside them are not taken for data.
+    # Lists the splits' files, so that `datasets` does not load the other files as data.
     files = [{"split": name, "path": f"{name}.parquet"} for name in splits]
     data = DatasetCardData(configs=[{"config_name": "default", "data_files": files}])
     stated |= Stated.in_card(folder / README, DatasetCard)
@@ -66,7 +66,7 @@ def _export_rows(
 
 
 def warn_without_license(stated: Stated, place: str):
-    """Warns where nothing states a license, and says how to state one."""
+    """Logs a warning with the next step if no license is stated."""
     if stated.license is None:
         logger.warning(NONE_STATED, place, "prepare_dataset")
 
@@ -79,21 +79,21 @@ def push_rows(
     private: bool,
     stated: Stated = NOTHING,
 ) -> str:
-    """Uploads a configuration's rows, and a card of all that are there; returns the repository's full name.
+    """Uploads a configuration's rows and a card of all configurations; returns the repository's full name.
 
     Args:
         splits (`datasets.DatasetDict`): The rows.
-        builder (`AnticipationBuilder`): What made them.
-        repo_id (`str`): `user/name`, or `name` for one's own; made unless it is there.
+        builder (`AnticipationBuilder`): The builder of the rows.
+        repo_id (`str`): `user/name`, or `name` for the user's own; created if it does not exist.
         private (`bool`): Whether a new repository is private.
-        stated (`Stated`, *optional*): The license; else that of the card that is there.
+        stated (`Stated`, *optional*): The license. Default: that of the existing card.
 
     Raises:
-        OSError: where that failed; the same command sends what is missing.
+        OSError: If the upload fails. The same command then sends what is missing.
     """
     config_name = builder.config.name
-    rows = splits.map(lambda video: {"video": video and Path(video).name}, input_columns="video")  # paths are one's own
-    with hub_errors_in_one_line(f"The rows did not all get to {repo_id}; push again"):
+    rows = splits.map(lambda video: {"video": video and Path(video).name}, input_columns="video")  # removes local paths
+    with hub_errors_in_one_line(f"Upload of the rows to {repo_id} is incomplete. Retry"):
         api = HfApi()
         repo_id = create_repository(repo_id, repo_type="dataset", private=private)
         rows.push_to_hub(repo_id, config_name=config_name)
@@ -104,7 +104,9 @@ def push_rows(
                 file = hf_hub_download(repo_id, path, repo_type="dataset")
                 configs[name.stem] = read_json(file)
         data = DatasetCard.load(repo_id).data
-        for config in data.configs:  # datasets 5.2 fails at `set_default` where another configuration was first
+        for config in (
+            data.configs
+        ):  # set here: datasets 5.2 fails with `set_default=True` if the first configuration was pushed without it
             if config["config_name"] == builder.DEFAULT_CONFIG_NAME:
                 config["default"] = True
         stated |= Stated.in_header(data)

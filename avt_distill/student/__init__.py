@@ -1,1 +1,1 @@
-"""The student: built, trained beside its teacher, measured."""
+"""The student: construction, training with a teacher's soft labels, and evaluation."""

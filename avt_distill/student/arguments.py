@@ -1,4 +1,4 @@
-"""What a student is made of, and how it is trained: the options of a run."""
+"""Options of a run: the student's architecture and input, and its training."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,7 +12,28 @@ from ..runs.arguments import mapping, option
 
 @dataclass
 class StudentArguments:
-    """What a student is made of, and what it sees. Times and labels are the data set's."""
+    """Options of a student's architecture and input. Times and labels come from the data set.
+
+    Args:
+        model_name_or_path (`str`, *optional*): AVT checkpoint to start from, a folder or a name on the Hub. Default: a
+            new student.
+        model_options (`dict` or `str`, *optional*): `AVTConfig` fields of a new student; text is parsed as JSON.
+        backbone (`str`, *optional*): Pretrained image or video model for a new student of videos; see `load_backbone`.
+        freeze_backbone (`bool`, *optional*, defaults to `False`): Whether to train everything except the frame encoder.
+        encode_once (`bool`, *optional*, defaults to `True`): Whether to run a frozen encoder only once per observed
+            moment, before training, instead of in every epoch.
+        processor_options (`dict` or `str`, *optional*): `AVTVideoProcessor` fields; text is parsed as JSON.
+        features (`str`, *optional*): Feature store of a student of features; see `open_feature_store`.
+        feature_frame_rate (`float`, *optional*): Rows per second of `.npz` and `.npy` files.
+        feature_missing (`str`, *optional*, defaults to `"error"`): `"error"` or `"search_back"`; see `FeatureStore`.
+        start_from_probe (`bool`, *optional*, defaults to `False`): Whether to add the frozen scores of a logistic probe
+            of the last frame, so that the head learns the rest. For students of features.
+        evaluation_crops (`int`, *optional*, defaults to 1): 1: the center crop; 3: AVT's crops, averaged.
+        evaluation_flips (`bool`, *optional*, defaults to `False`): Whether to also average over mirrored crops.
+
+    Raises:
+        ValueError: If an option is out of range, or options contradict each other.
+    """
 
     TITLE: ClassVar[str] = "student"
 
@@ -28,7 +49,7 @@ class StudentArguments:
     start_from_probe: bool = option(
         "Students of features: keep a probe's scores, and train the head on the rest.", False
     )
-    evaluation_crops: int = option("1, the centre; or AVT's 3, whose outputs it averages.", 1)
+    evaluation_crops: int = option("1, the center; or AVT's 3, whose outputs it averages.", 1)
     evaluation_flips: bool = option("Average over mirrored crops too.", False)
 
     def __post_init__(self):
@@ -39,20 +60,25 @@ class StudentArguments:
         if self.freeze_backbone and self.encode_once and (self.evaluation_crops > 1 or self.evaluation_flips):
             raise ValueError(
                 "evaluation_crops and evaluation_flips ask for several views, but a frozen encoder runs once, on the "
-                "centre: leave them out, or give --encode_once false."
+                "center: leave them out, or give --encode_once false."
             )
         if self.features is not None and self.backbone is not None:
-            raise ValueError("features and backbone are both given: a student sees stored features, or videos.")
+            raise ValueError(
+                "features and backbone are both given: give features for a student of stored features, or backbone "
+                "for videos."
+            )
         if self.start_from_probe and self.features is None:
-            raise ValueError("start_from_probe is set without features: the probe is one of stored features.")
+            raise ValueError(
+                "start_from_probe is set without features, which the probe reads: give --features, or leave it out."
+            )
         if self.model_name_or_path is not None and (self.start_from_probe or self.model_options or self.backbone):
             raise ValueError(
-                "model_name_or_path is given with model_options, backbone or start_from_probe: a checkpoint brings its "
+                "model_name_or_path is given with model_options, backbone or start_from_probe: a checkpoint has its "
                 "own, so give either."
             )
 
 
-# Beside those that none of the trainers reads.
+# In addition to `runs.options.UNUSED`, which none of the trainers reads.
 UNUSED = {
     "remove_unused_columns": (False, "the collator reads all columns"),
     "include_num_input_tokens_seen": (False, "students read no tokens"),
@@ -62,15 +88,35 @@ UNUSED = {
 }
 
 
-USED = ("label_smoothing_factor",)  # of what other trainers refuse
+USED = ("label_smoothing_factor",)  # options that other trainers refuse but students support
 
 
 @dataclass
 class DistillationArguments(TrainingArguments):
-    """`TrainingArguments`, and how much is learned from the teacher.
+    """`TrainingArguments` with the options of distillation.
 
-    The temperature and the weight are those of the paper's EGTEA Gaze+ student: 10, and 150 over 106 classes. Its
-    EPIC-Kitchens-55 student has 5, and 20 over the teacher's best 50: weight 0.4, `distill_top_k` 50.
+    The default temperature and weight are those of the paper's EGTEA Gaze+ student: 10, and 150 over 106 classes. Its
+    EPIC-Kitchens-55 student uses 5, and 20 over the teacher's best 50: weight 0.4, `distill_top_k` 50.
+
+    Args:
+        distill_weight (`float`, *optional*, defaults to 1.415): Weight of the distillation loss, 0 or more. 0 trains
+            the baseline.
+        distill_temperature (`float`, *optional*, defaults to 10.0): Temperature of the teacher's and the student's
+            softmax, above 0; see `distillation_loss`.
+        distill_top_k (`int`, *optional*): Compare only the teacher's k best classes. Default: all.
+        distill_reduction (`str`, *optional*, defaults to `"batchmean"`): `"batchmean"` or `"elementmean"`; see
+            `distillation_loss`.
+        distill_warmup_steps (`int`, *optional*, defaults to 0): Optimizer steps over which the weight rises linearly
+            to `distill_weight`.
+        label_smoothing_factor (`float`, *optional*, defaults to 0.0): In training, the share of the next action's
+            label that is spread uniformly over all actions.
+        remove_unused_columns (`bool`, *optional*, defaults to `False`): Must stay `False`, since the collator reads all
+            columns.
+
+    All other arguments are those of `TrainingArguments`.
+
+    Raises:
+        ValueError: If an option is out of range, or is one that the trainer does not use.
     """
 
     TITLE: ClassVar[str] = "distillation"
@@ -84,7 +130,7 @@ class DistillationArguments(TrainingArguments):
     remove_unused_columns: bool = option("Rows keep what the collator reads.", False)
 
     def __post_init__(self):
-        # These import the model, which --help does without.
+        # Imported here, since they import torch, which --help does not need.
         from modeling_avt.rules_avt import TOP_K, OrNone
 
         from ..losses import REDUCTIONS
@@ -95,7 +141,7 @@ class DistillationArguments(TrainingArguments):
         check_given(self)
         if self.train_sampling_strategy == "group_by_length":
             raise ValueError(
-                "train_sampling_strategy is 'group_by_length', but all windows are of one length: leave it out."
+                "train_sampling_strategy is 'group_by_length', but all windows have equal length: leave it out."
             )
         super().__post_init__()
         check_numbers(self, {"distill_top_k": OrNone(TOP_K), "label_smoothing_factor": SHARE})
@@ -112,7 +158,24 @@ class DistillationArguments(TrainingArguments):
 
 @dataclass
 class RunArguments(DatasetArguments, StudentArguments, DistillationArguments):
-    """Everything a run takes: the data set, the student, how it is trained, and these."""
+    """Options of `avt-distill distill`: data set, student, training, and those below.
+
+    Args:
+        soft_labels (`list[str]`, *optional*): Soft-label tables; several are averaged. Required unless
+            `distill_weight` is 0.
+        missing_soft_labels (`str`, *optional*, defaults to `"raise"`): How to handle training rows without soft labels:
+            `"raise"`, or `"mask"`, which trains them on their labels only.
+        accept_other_history (`bool`, *optional*, defaults to `False`): Whether soft labels may have another
+            `history_cutoff` and `tau_a` than the data set.
+        seeds (`list[int]`, *optional*): Seeds, each of which trains one distilled student and one baseline. Default:
+            `seed`.
+        baseline (`bool`, *optional*, defaults to `True`): Whether to also train an identical student without a teacher.
+        train_split (`str`, *optional*, defaults to `"train"`): Split to train on.
+        evaluation_split (`str`, *optional*): Split to measure on. Default: validation, or else test.
+
+    Raises:
+        ValueError: If an option is out of range, or options contradict each other.
+    """
 
     TITLE: ClassVar[str] = "run"
 
@@ -134,7 +197,7 @@ class RunArguments(DatasetArguments, StudentArguments, DistillationArguments):
             SEED("seeds", seed)
         if self.seeds and len(set(self.seeds)) < len(self.seeds):
             raise ValueError(
-                f"seeds is {self.seeds}: give each seed once, as a student that is counted twice is no other."
+                f"seeds is {self.seeds}: give each seed once, since a repeated seed would train the same student."
             )
         if self.model_name_or_path is None and not self.num_train_epochs and self.max_steps <= 0:
             raise ValueError(
@@ -145,7 +208,7 @@ class RunArguments(DatasetArguments, StudentArguments, DistillationArguments):
         if self.distill_weight and self.label_smoothing_factor:
             raise ValueError(
                 f"label_smoothing_factor is {self.label_smoothing_factor} and distill_weight {self.distill_weight}, "
-                "but smoothed labels are a baseline of a teacher's: give --distill_weight 0 and another output_dir, "
+                "but label smoothing is a baseline for a teacher: give --distill_weight 0 and another output_dir, "
                 "and compare the two runs' score files with avt-distill compare_runs."
             )
         if self.distill_weight and not self.soft_labels:

@@ -1,4 +1,4 @@
-"""From features to video: a student of features gets the encoder that they were made with as its backbone."""
+"""Adding the encoder of its features to a student as its backbone, so that it accepts videos."""
 
 import logging
 from dataclasses import dataclass
@@ -32,10 +32,9 @@ from .training import RESULTS
 
 logger = logging.getLogger(__name__)
 
-CHECKED_ROWS = 8  # spread over the video
-# How far features that are computed anew may be from the stored ones, as a share of their size, by the precision of
-# their extraction. GPUs round what goes into float32 convolutions to 11 bits (TF32), which moves a ViT's features by up
-# to 5e-4.
+CHECKED_ROWS = 8  # rows to compare, spread over the video
+# Tolerated distance of recomputed from stored features, relative to their norm, by the precision of their extraction.
+# GPUs round inputs of float32 convolutions to 11 bits (TF32), which changes a ViT's features by up to 5e-4.
 TOLERANCES = {"float32": 2e-3, "float16": 1e-2, "bfloat16": 5e-2}
 OF_PROCESSOR = ("num_frames", "frame_rate", "tau_o")
 WRITES = (
@@ -49,12 +48,12 @@ WRITES = (
 
 @dataclass(frozen=True)
 class Check:
-    """What a comparison of computed with stored features found.
+    """The result of comparing computed with stored features.
 
     Args:
         video (`str`): The file.
         num_rows (`int`): Rows that were compared.
-        difference (`float`): The largest distance of a computed feature from the stored one, as a share of its length.
+        difference (`float`): The largest distance of a computed feature from the stored one, relative to its norm.
     """
 
     video: str
@@ -64,13 +63,13 @@ class Check:
 
 @dataclass(frozen=True)
 class Attached:
-    """A student that takes videos.
+    """A student of features with its encoder, which accepts videos.
 
     Args:
         model (`AVTForAnticipation`): The student with its backbone.
         processor (`AVTVideoProcessor`): What prepares its videos.
         encoder (`str`): The name of the encoder, without the path of a folder.
-        check (`Check`, *optional*): `None` where nothing was checked.
+        check (`Check`, *optional*): The result of the comparison; `None` if it was skipped.
     """
 
     model: AVTForAnticipation
@@ -89,25 +88,27 @@ def attach_encoder(
     unchecked: bool = False,
     device: str | torch.device = "cpu",
 ) -> Attached:
-    """Returns a student of features with the encoder that these were made with, checked on a video.
+    """Returns a student of features with their encoder as its backbone, checked on a video.
 
     Args:
-        student (`str`): Folder or name on the Hub of a checkpoint that takes features.
+        student (`str`): Folder or name on the Hub of a checkpoint that reads features.
         encoder (`str`, *optional*): The encoder. Default: the one that the student or its feature store records.
         features (`Path`, *optional*): The student's feature store. Default: the one that it was trained on.
-        feature_frame_rate (`float`, *optional*): Rows per second, where `features` is an `.npz` file or `.npy` files.
-        video (`str`, *optional*): A video whose features are stored. Default: the first that is there of those that the
-            store records.
-        unchecked (`bool`, *optional*, defaults to `False`): Compare nothing.
-        device (`str` or `torch.device`, *optional*, defaults to `"cpu"`): Where features are computed for the check.
+        feature_frame_rate (`float`, *optional*): Rows per second, if `features` is an `.npz` file or `.npy` files.
+        video (`str`, *optional*): A video whose features are stored. Default: the first of the recorded videos that
+            exists.
+        unchecked (`bool`, *optional*, defaults to `False`): Whether to skip the comparison.
+        device (`str` or `torch.device`, *optional*, defaults to `"cpu"`): The device for the comparison.
 
     Raises:
-        ValueError: where the encoder is not known, does not fit the student or computes other features than are
-            stored, and where nothing is found to compare.
+        ValueError: If the encoder is not known, does not fit the student or computes other features than are stored, or
+            if nothing is found to compare.
     """
     model = AVTForAnticipation.from_pretrained(student)
     if model.config.backbone_config is not None:
-        raise ValueError(f"{student} has a backbone, a '{model.config.backbone_config.model_type}': it takes videos.")
+        raise ValueError(
+            f"{student} has a backbone, a '{model.config.backbone_config.model_type}': it already accepts videos."
+        )
     store = (
         _recorded_store(student) if features is None else open_feature_store(features, frame_rate=feature_frame_rate)
     )
@@ -135,7 +136,7 @@ def attach_encoder(
 
 
 def _recorded_store(student: str) -> FeatureStore | None:
-    """Returns the feature store that a student's run recorded, if it is there."""
+    """Returns the feature store that a student's run recorded, or `None` if it no longer exists."""
     settings = Path(student) / SETTINGS
     recorded = read_record(settings) if settings.is_file() else {}
     place = recorded.get("features")
@@ -145,11 +146,11 @@ def _recorded_store(student: str) -> FeatureStore | None:
 
 
 def _record_of(student: str, config: AVTConfig, store: FeatureStore | None) -> EncoderRecord | None:
-    """Returns what made a student's features, as its store records it, or else the student itself."""
+    """Returns the encoder record of a student's features from its store, or else from the student itself."""
     if store is not None:
         if store.feature_dim != config.feature_dim:
             raise ValueError(
-                f"{store.path} holds features of width {store.feature_dim}, but {student} takes {config.feature_dim}: "
+                f"{store.path} holds features of width {store.feature_dim}, but {student} needs {config.feature_dim}: "
                 "give the store that it was trained on."
             )
         check_same_encoder(student, config, store)
@@ -160,15 +161,17 @@ def _record_of(student: str, config: AVTConfig, store: FeatureStore | None) -> E
 
 
 def _recorded_encoder(student: str, record: EncoderRecord | None, *, has_store: bool) -> str:
-    """Returns the encoder that is recorded; raises `ValueError` where none is, or a folder that is not as it was."""
+    """Returns the encoder that is recorded; raises `ValueError` if none is, or a folder that is not as it was."""
     if record is None:
         raise ValueError(
-            f"Neither {student} nor its feature store records what its features were made with: give --encoder, the "
+            f"Neither {student} nor its feature store records the encoder of its features: give --encoder, the "
             "model's name or folder. (Where `avt-distill add_feature_memory` made the store, no encoder alone computes "
             "what is in it.)"
         )
-    if record.is_of_folder and not Path(record.model).is_dir():  # nor is a model of that name on the Hub the one
-        or_store = "" if has_store else ", or its feature store, which records where it is, as --features"
+    if (
+        record.is_of_folder and not Path(record.model).is_dir()
+    ):  # a model of the same name on the Hub would be another one
+        or_store = "" if has_store else ", or its feature store, which records if it is, as --features"
         raise ValueError(
             f"The encoder of {student} was in the folder {record.model}, which is not here: give it as "
             f"--encoder{or_store}."
@@ -207,8 +210,8 @@ def _with_encoder(
     width = backbone_width(backbone.config) * (2 if use_predictor else 1)
     if width != config.feature_dim:
         raise ValueError(
-            f"The encoder '{name}' computes features of width {width}, but {source} takes {config.feature_dim}: give "
-            "the one that made its features. (Features to which `avt-distill add_feature_memory` added columns are "
+            f"The encoder '{name}' computes features of width {width}, but {source} needs {config.feature_dim}: give "
+            "the encoder of its features. (Features to which `avt-distill add_feature_memory` added columns are "
             "computed by no encoder alone.)"
         )
     of_backbone = {key: value for key, value in backbone.config.to_dict().items() if key != "_name_or_path"}  # a path
@@ -236,7 +239,7 @@ def _compared(
     tolerance: float,
     name: str,
 ) -> Check:
-    """Returns how far features that are computed anew are from the stored ones; raises `ValueError` for too far.
+    """Compares recomputed with stored features; raises `ValueError` if they differ by more than the tolerance.
 
     Args:
         model (`AVTForAnticipation`), processor (`AVTVideoProcessor`): They compute.
@@ -258,9 +261,10 @@ def _compared(
     if not differences[worst] <= tolerance:
         raise ValueError(
             f"What '{name}' computes of {file} at {times_s[worst]:.3f} s differs from the feature stored in "
-            f"{store.path} by {100 * differences[worst]:.2g} % of its size, where {100 * tolerance:.2g} % is accepted: "
-            "it is another encoder, revision or preprocessing than made the features, or another video. Give the right "
-            "--encoder or --video; with --unchecked, the checkpoint would give other scores than the student."
+            f"{store.path} by {100 * differences[worst]:.2g} % of its norm, but at most {100 * tolerance:.2g} % is "
+            "accepted: it is another encoder, revision or preprocessing than made the features, or another video. "
+            "Give the right --encoder or --video; with --unchecked, the checkpoint would give other scores than the "
+            "student."
         )
     return Check(file, len(rows), float(differences[worst]))
 
@@ -269,7 +273,7 @@ def _video_of(store: FeatureStore, given: str | None) -> tuple[str, str]:
     """Returns the id and the file of a video whose features are stored: the one given, or the first that is there.
 
     Raises:
-        ValueError: where the store has no features of it, and where none is found.
+        ValueError: If the store has no features of the video, or no video is found.
     """
     stored = store.video_ids()
     if given is not None:
@@ -286,26 +290,26 @@ def _video_of(store: FeatureStore, given: str | None) -> tuple[str, str]:
         if file is not None and (Path(file).is_file() or picture_folder(file) is not None):
             return video_id, file
     raise ValueError(
-        f"None of the videos of {store.path} is found where it was extracted: give --video, the file of one of them "
+        f"None of the videos of {store.path} is found at its recorded path: give --video, the file of one of them "
         f"(such as '{stored[0]}'), to compare what the encoder computes with what is stored, or --unchecked to write "
         "the checkpoint without that."
     )
 
 
 def save_attached(attached: Attached, student: str, folder: Path):
-    """Writes a student that takes videos, whole or not at all, with what is known of its training, and its card.
+    """Writes a student that accepts videos atomically, with the records of its training and its card.
 
     Args:
         attached (`Attached`): The student.
-        student (`str`): Where it was without its encoder.
-        folder (`Path`): Where to.
+        student (`str`): The checkpoint without the encoder.
+        folder (`Path`): Folder to write.
     """
     source, check = Path(student), attached.check
-    about = {"student": student, "encoder": attached.encoder, "num_rows": 0, "difference": None}
+    record = {"student": student, "encoder": attached.encoder, "num_rows": 0, "difference": None}
     if check is not None:
-        about |= {"num_rows": check.num_rows, "difference": check.difference}
+        record |= {"num_rows": check.num_rows, "difference": check.difference}
     with whole_files(folder, last="config.json") as unfinished:
-        write_json(folder / ATTACHED, about)  # first: an interrupted command is run again
+        write_json(folder / ATTACHED, record)  # written first, so that an interrupted command can be rerun
         attached.model.save_pretrained(unfinished)
         attached.processor.save_pretrained(unfinished)
         for name in (name for name in (SETTINGS, READER_COMPARISON, CALIBRATED) if (source / name).is_file()):

@@ -1,4 +1,4 @@
-"""Students: from the options of a run to a model, and what it reads."""
+"""Building a student and its input from the options of a run."""
 
 import logging
 import math
@@ -39,10 +39,10 @@ Collator = Callable[[Sequence[dict]], dict]
 
 @dataclass
 class StudentInput:
-    """What a student reads: a feature store, or videos through a processor; the other is `None`.
+    """A student's input: a feature store, or videos with a processor; the other is `None`.
 
-    `frozen`: features of videos that a frozen encoder made once; `by_number`: see `FeatureCollator`;
-    `head_feature_dim`: see `AVTConfig`.
+    `frozen`: features that a frozen encoder computed once; `by_number`: see `FeatureCollator`; `head_feature_dim`: see
+    `AVTConfig`.
     """
 
     store: FeatureStore | None
@@ -53,12 +53,12 @@ class StudentInput:
     frozen: FrozenFeatures | None = None
 
     def last_frames(self, rows: datasets.Dataset) -> np.ndarray:
-        """Returns what a probe reads of rows, the stored feature of the last observed frame of each, `(N, D)`."""
+        """Returns the input of a probe, the stored feature of the last observed frame of each row, `(N, D)`."""
         assert self.store is not None
         return last_frame_features(self.store, rows, by_number=self.by_number, width=self.head_feature_dim)
 
     def collator(self, *, training: bool, background: int | None = None) -> Collator:
-        """Returns what makes batches of rows; `background`: see `FeatureCollator`."""
+        """Returns the collator of rows for training or evaluation; `background`: see `FeatureCollator`."""
         if self.frozen is not None:
             return FeatureCollator(self.frozen, background=background)
         if self.store is not None:
@@ -68,11 +68,11 @@ class StudentInput:
 
 
 def student_input(args: StudentArguments, builder: AnticipationBuilder) -> StudentInput:
-    """Returns what the students of a run read.
+    """Returns the input of the students of a run.
 
     Raises:
-        ValueError: without features and without videos, for features or processors that cannot be read, and for options
-            that contradict the data set.
+        ValueError: If there are neither features nor videos, if features or processors cannot be read, or if options
+            contradict the data set.
     """
     views = {"num_crops": args.evaluation_crops, "flip_views": args.evaluation_flips}
     if args.features is not None:
@@ -85,14 +85,14 @@ def student_input(args: StudentArguments, builder: AnticipationBuilder) -> Stude
         width = FIELD_RULES["head_feature_dim"]("head_feature_dim", width)
         return StudentInput(store, None, views, by_number=as_reference, head_feature_dim=width)
     if builder.config.videos is None:
-        raise ValueError("A student needs something to see: give --features, or the data set's --videos, a folder.")
+        raise ValueError("The student has no input: give --features, or the data set's --videos, a folder.")
     _check_model_options(args, _of_data(builder), None)
     times = {name: getattr(builder.config, name) for name in ("num_frames", "frame_rate", "tau_o")}
     processor, backbone_config, clips = _processor_and_clips(args)
     if clips["clip_num_frames"] is not None and builder.config.protocol != "exact":
         raise ValueError(
-            f"protocol is '{builder.config.protocol}', but the reference's moments are those of image models: a video "
-            "model needs --protocol exact."
+            f"protocol is '{builder.config.protocol}', which is defined for image models only: a video model needs "
+            "--protocol exact."
         )
     of_processor = mapping("processor_options", args.processor_options)
     _refuse_contradiction("processor_options", of_processor, times, "the data set")
@@ -118,11 +118,13 @@ def _processor_and_clips(args: StudentArguments) -> tuple[AVTVideoProcessor, Any
     return processor, config.backbone_config, {name: getattr(config, name) for name in CLIP_CONTRACT}
 
 
-def build_student(args: StudentArguments, builder: AnticipationBuilder, seen: StudentInput) -> AVTForAnticipation:
+def build_student(
+    args: StudentArguments, builder: AnticipationBuilder, student_input: StudentInput
+) -> AVTForAnticipation:
     """Returns a student of the data set's labels and times; new weights are drawn from torch's generator.
 
     Raises:
-        ValueError: where options are none of `AVTConfig`, or do not fit the data.
+        ValueError: If an option is not a field of `AVTConfig`, or does not fit the data.
     """
     fields = _of_data(builder)
     if args.model_name_or_path is not None:
@@ -132,22 +134,22 @@ def build_student(args: StudentArguments, builder: AnticipationBuilder, seen: St
         model = _from_checkpoint(args.model_name_or_path, fields)
     else:
         fields["num_future_actions"] = _trained_steps(builder, mapping("model_options", args.model_options))
-        model = _new_student(args, fields, seen)
-    if seen.store is not None and model.config.head_type == "probe":
+        model = _new_student(args, fields, student_input)
+    if student_input.store is not None and model.config.head_type == "probe":
         raise ValueError(NO_TOKENS.format(what=f"{args.model_name_or_path} has a probe"))
     if args.freeze_backbone:
         if model.avt.backbone is None:
-            raise ValueError("freeze_backbone is set, but the student sees features and has no frame encoder.")
+            raise ValueError("freeze_backbone is set, but a student of features has no frame encoder: leave it out.")
         model.avt.backbone.requires_grad_(False)
     return model
 
 
-def _new_student(args: StudentArguments, fields: dict, seen: StudentInput) -> AVTForAnticipation:
-    """Returns a student with new weights but those of its pretrained backbone."""
-    _check_model_options(args, fields, seen.store)
+def _new_student(args: StudentArguments, fields: dict, student_input: StudentInput) -> AVTForAnticipation:
+    """Returns a student with random weights except for its pretrained backbone."""
+    _check_model_options(args, fields, student_input.store)
     options = mapping("model_options", args.model_options)
-    if seen.store is not None:
-        fields |= _of_features(seen.store)
+    if student_input.store is not None:
+        fields |= _of_features(student_input.store)
         fields["classify_last_frame"] = args.start_from_probe
     backbone = None
     if args.backbone is not None:
@@ -164,8 +166,8 @@ def _new_student(args: StudentArguments, fields: dict, seen: StudentInput) -> AV
 def student_config(fields: Mapping[str, Any]) -> AVTConfig:
     """Returns a new student's configuration, its head as wide as what it reads unless `head_hidden_size` is given.
 
-    AVT-b's 2,048 would be most of a student with a small encoder. The width is rounded up to a multiple of the head's
-    attention heads.
+    With AVT-b's 2,048, the head would be most of a student with a small encoder. The width is rounded up to a multiple
+    of the head's attention heads.
 
     Args:
         fields (`Mapping`): Fields of `AVTConfig`.
@@ -175,7 +177,7 @@ def student_config(fields: Mapping[str, Any]) -> AVTConfig:
     """
     if "head_hidden_size" in fields:
         return AVTConfig(**fields)
-    config = AVTConfig(**{**fields, "head_num_heads": 1})  # which divides the default width, too
+    config = AVTConfig(**{**fields, "head_num_heads": 1})  # 1 divides any default width
     config.head_num_heads = fields.get("head_num_heads", AVTConfig().head_num_heads)
     width = config.intermediate_dim or config.head_feature_dim or config.feature_dim or 0
     config.head_hidden_size = config.head_num_heads * math.ceil(width / config.head_num_heads)
@@ -183,31 +185,31 @@ def student_config(fields: Mapping[str, Any]) -> AVTConfig:
 
 
 def _of_data(builder: AnticipationBuilder) -> dict[str, Any]:
-    """Returns the fields of `AVTConfig` that are the data set's: times and labels."""
+    """Returns the fields of `AVTConfig` that the data set determines: times and labels."""
     times = {name: getattr(builder.config, name) for name in TIME_CONTRACT}
     return {**times, **builder.annotations.label_space.to_config()}
 
 
 def _trained_steps(builder: AnticipationBuilder, config_fields: Mapping[str, Any]) -> int:
-    """Returns how many steps of the roll-out are trained: as many actions as rows carry, unless that loss counts 0."""
+    """Returns the number of trained roll-out steps: the rows' future actions, or 1 if that loss has weight 0."""
     has_none = config_fields.get("head_type") == "probe" or config_fields.get("future_loss_weight") == 0
     return 1 if has_none else max(1, builder.config.num_future_actions)
 
 
 def _of_features(store: FeatureStore) -> dict[str, Any]:
-    """Returns the fields of `AVTConfig` that are a feature store's."""
+    """Returns the fields of `AVTConfig` that a feature store determines."""
     encoder = encoder_of(store)
     record = None if encoder is None else encoder.to_config()
     return {"backbone_config": None, "feature_dim": store.feature_dim, "feature_encoder": record}
 
 
 def check_same_encoder(student: str, config: AVTConfig, store: FeatureStore):
-    """Raises `ValueError` where it is known that a store holds features of another encoder than a student's.
+    """Raises `ValueError` if a store is recorded to hold features of another encoder than a student's.
 
     Args:
-        student (`str`): Where it is from, for the message.
-        config (`AVTConfig`): The student's.
-        store (`FeatureStore`): What it is to read.
+        student (`str`): The student's path, for the message.
+        config (`AVTConfig`): The student's configuration.
+        store (`FeatureStore`): The store to read.
     """
     encoder = encoder_of(store)
     if encoder is not None and config.feature_encoder is not None:
@@ -219,7 +221,7 @@ def _check_model_options(args: StudentArguments, of_data: Mapping[str, Any], sto
     """Raises `ValueError` for `model_options` that are no fields of `AVTConfig`, or decided by something else."""
     options = mapping("model_options", args.model_options)
     if unknown := sorted(set(options) - set(FIELD_RULES)):
-        raise ValueError(f"model_options has '{unknown[0]}', which is no field of AVTConfig: see its documentation.")
+        raise ValueError(f"model_options has '{unknown[0]}', which is not a field of AVTConfig: see its documentation.")
     _refuse_contradiction("model_options", options, of_data, "the data set")
     if store is not None:
         if options.get("head_type") == "probe":
@@ -230,13 +232,13 @@ def _check_model_options(args: StudentArguments, of_data: Mapping[str, Any], sto
 
 
 def _refuse_contradiction(option: str, given: Mapping[str, Any], owned: Mapping[str, Any], owner: str):
-    """Raises `ValueError` where an option sets a field otherwise than what decides about it.
+    """Raises `ValueError` if an option sets a field to another value than its owner, such as the data set.
 
     Args:
         option (`str`): Name of the option.
         given (`Mapping`): The fields that it sets.
-        owned (`Mapping`): Fields of `AVTConfig` that are decided already.
-        owner (`str`): What decides, for the message.
+        owned (`Mapping`): Fields of `AVTConfig` whose values are fixed.
+        owner (`str`): What determines them, for the message.
     """
     if "id2label" in owned:
         labels = {name: index for index, name in owned["id2label"].items()}
@@ -249,7 +251,7 @@ def _refuse_contradiction(option: str, given: Mapping[str, Any], owned: Mapping[
 
 
 def check_as_it_is(name_or_path: str, builder: AnticipationBuilder):
-    """Raises `ValueError` for a checkpoint that is not to be trained and is of other labels or times than the data."""
+    """Raises `ValueError` if a checkpoint that is not trained further has other labels or times than the data."""
     config = AVTConfig.from_pretrained(name_or_path)
     if config.action_names != list(builder.annotations.label_space.actions):
         raise ValueError(
@@ -269,12 +271,12 @@ def _other_times(config: AVTConfig, fields: Mapping[str, Any]) -> dict[str, Any]
 
 
 def _from_checkpoint(name_or_path: str, fields: dict) -> AVTForAnticipation:
-    """Returns a checkpoint's student, to be trained with the times and labels of the data set.
+    """Loads a checkpoint to be trained with the times and labels of the data set.
 
-    Of other labels than the data set's, its classifiers are drawn anew.
+    If its labels differ from the data set's, its classifiers are reinitialized.
 
     Raises:
-        ValueError: where the checkpoint lacks weights, or holds others than those of a student and its reader.
+        ValueError: If the checkpoint lacks weights, or holds others than those of a student and its reader.
     """
     config = AVTConfig.from_pretrained(name_or_path)
     same_labels = config.id2label == fields["id2label"]
@@ -287,12 +289,12 @@ def _from_checkpoint(name_or_path: str, fields: dict) -> AVTForAnticipation:
         logger.warning("%s was trained with %s, and is trained further with %s.", name_or_path, own, changed)
     if config.reader is not None:
         logger.warning(
-            "The reader of %s is left out: fit another to the student with avt-distill fit_reader.", name_or_path
+            "The reader of %s is dropped: fit a new one to the student with avt-distill fit_reader.", name_or_path
         )
         config.reader = None
     if config.calibration is not None:
         logger.warning(
-            "The calibration of %s is left out: fit another to the student with avt-distill calibrate.", name_or_path
+            "The calibration of %s is dropped: fit a new one to the student with avt-distill calibrate.", name_or_path
         )
         config.calibration = None
     for name, value in fields.items():
@@ -308,12 +310,12 @@ def _from_checkpoint(name_or_path: str, fields: dict) -> AVTForAnticipation:
 
 
 def prepare_for_features(model: AVTForAnticipation, store: FeatureStore, video_ids: Sequence[str], probe: Probe | None):
-    """Gives a new student what is measured on its training videos.
+    """Initializes a new student from its training videos: feature statistics, and optionally a probe.
 
     Args:
-        model (`AVTForAnticipation`): New weights. Where `config.standardize_features`, it gets the mean and deviation
-            of all stored rows of the training videos.
-        store (`FeatureStore`): Where features are.
+        model (`AVTForAnticipation`): The new student. With `config.standardize_features`, its buffers are set to the
+            mean and deviation of all stored rows of the training videos.
+        store (`FeatureStore`): The feature store.
         video_ids (sequence of `str`): The training videos.
         probe (`Probe`, *optional*): Becomes the classifier of the last frame, and is not trained further; the head's
             own classifier begins at zero, so that the head learns what the probe leaves.
@@ -335,7 +337,9 @@ def prepare_for_features(model: AVTForAnticipation, store: FeatureStore, video_i
 def column_statistics(store: FeatureStore, video_ids: Sequence[str]) -> tuple[np.ndarray, np.ndarray]:
     """Returns the mean and the deviation of each column over all stored rows of videos, float64 `(D,)` each."""
     sums, squares, num_rows = 0.0, 0.0, 0
-    shift = store.read_all(video_ids[0])[0][0].astype(np.float64)  # of about the size of all: sums lose no digits
+    shift = store.read_all(video_ids[0])[0][0].astype(
+        np.float64
+    )  # subtracted first, so that the sums of squares do not lose digits
     for video_id in sorted(set(video_ids)):
         rows = store.read_all(video_id)[0] - shift
         sums, squares, num_rows = sums + rows.sum(0), squares + np.square(rows).sum(0), num_rows + len(rows)

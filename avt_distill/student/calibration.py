@@ -1,4 +1,4 @@
-"""Calibration of a checkpoint by score files: fitted to held-out videos, kept in its `config.json`."""
+"""Calibration of a checkpoint from score files of held-out videos, stored in its `config.json`."""
 
 import json
 from pathlib import Path
@@ -10,8 +10,8 @@ from ..runs.fingerprints import weights_digest
 from ..runs.folder import read_record, write_json, write_text
 from ..sharing.cards import CALIBRATED, CONFIG, README, RESULTS, checkpoint_card, is_filled_card, write_card
 
-TRAIN = "train"  # the split that students learn from unless their run recorded another one
-OF_CHECKPOINT = ("dataset", "config_name")  # what else its own scores and those of other splits agree in
+TRAIN = "train"  # the training split if the run did not record another one
+OF_CHECKPOINT = ("dataset", "config_name")  # metadata that must be equal in its own scores and those of other splits
 
 
 def calibrate(
@@ -22,25 +22,26 @@ def calibrate(
     measure_on: Path | None = None,
     unchecked: bool = False,
 ) -> str:
-    """Writes a checkpoint's calibration into its `config.json`, and returns as text what it does.
+    """Writes a checkpoint's calibration into its `config.json`, and returns a text report.
 
-    Of a checkpoint with a reader, what the two answer together is calibrated: `config.reader["calibration"]`. The
-    weights of that pool are as they were fitted, on other rows than these, and get a temperature of their own.
+    For a checkpoint with a reader, the pooled answers are calibrated: `config.reader["calibration"]`. The weights of
+    the pool were fitted on other rows, so the pool gets its own temperature.
 
     Args:
         folder (`Path`): The checkpoint.
-        scores (`Path`): What it answers on rows of videos that it did not learn from, before calibration.
+        scores (`Path`): Its uncalibrated scores on rows of videos that it was not trained on.
         error_rate (`float`, *optional*): Share of the answers that may be wrong. `None`: answers are never withheld.
         measure_on (`Path`, *optional*): Its scores of other rows, to measure the calibration on.
-        unchecked (`bool`, *optional*): Take score files that do not record which weights, or which split, they are of.
+        unchecked (`bool`, *optional*, defaults to `False`): Whether to accept score files that do not record their
+            weights or split.
 
     Raises:
-        ValueError: for scores of other weights, other actions or the training split, rows without a label, a row in
-            both files, and scores for which no temperature is best.
+        ValueError: If the scores belong to other weights, other actions or the training split, a row has no label or is
+            in both files, or no temperature is best for the scores.
     """
     config = read_record(folder / CONFIG, "id2label")
     table = _checked(folder, config, scores, unchecked=unchecked)
-    # Videos matter to a threshold alone.
+    # Only a threshold depends on videos.
     performances = table.uids if error_rate is None else table.performances()
     calibration = fitted_calibration(table.scores, table.labels, performances, error_rate=error_rate)
     record: dict = {"scores": scores.name, "num_rows": len(table.uids), "split": table.metadata.get("split")}
@@ -55,8 +56,12 @@ def calibrate(
             )
         videos = other.uids if error_rate is None else other.performances()
         measured = measured_calibration([other.scores], other.labels, videos, [calibration] * len(videos))
-        about = {"split": other.metadata.get("split"), "num_rows": len(other.uids), "num_videos": _num_videos(other)}
-        record["measured"] = {**about, **measured}
+        rows = {
+            "split": other.metadata.get("split"),
+            "num_rows": len(other.uids),
+            "num_videos": _num_videos(other),
+        }
+        record["measured"] = {**rows, **measured}
         lines.append(f"\nOn {len(other.uids)} other rows{_of_videos(other)}, before -> after\n")
         lines[-1] += calibration_table({"with its reader" if config.get("reader") else "the student": measured})
     _write(folder, config, record)
@@ -65,7 +70,7 @@ def calibrate(
 
 
 def _checked(folder: Path, config: dict, path: Path, *, unchecked: bool) -> ScoreTable:
-    """Returns a score table that is known to be of a checkpoint, and not of what the checkpoint learned from."""
+    """Loads a score table after checking that it belongs to a checkpoint, and not to its training split."""
     table = ScoreTable.load(path)
     metadata, num_actions = table.metadata, len(config["id2label"])
     record = read_record(folder / RESULTS, "scores")["scores"] if (folder / RESULTS).is_file() else {}
@@ -96,7 +101,7 @@ def _checked(folder: Path, config: dict, path: Path, *, unchecked: bool) -> Scor
 
 
 def _check_split(folder: Path, path: Path, metadata: dict, record: dict, *, unchecked: bool):
-    """Refuses scores of rows that a checkpoint may have learned from."""
+    """Raises `ValueError` for scores of rows that a checkpoint may have been trained on."""
     if "split" not in metadata and not unchecked:
         raise ValueError(
             f"{path} does not record which split its rows are of: give scores with a split in their metadata, or "
@@ -116,7 +121,8 @@ def _check_split(folder: Path, path: Path, metadata: dict, record: dict, *, unch
 
 
 def _write(folder: Path, config: dict, record: dict):
-    """Writes what was fitted and how, the configuration last, and the card anew unless somebody wrote it."""
+    """Writes the calibration and its record, the configuration last, and regenerates the card unless a user wrote
+    it."""
     write_json(folder / CALIBRATED, record)
     of_answers = config["reader"] if config.get("reader") else config
     of_answers["calibration"] = record["calibration"]

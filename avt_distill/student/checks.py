@@ -1,4 +1,4 @@
-"""What can be known to be wrong before a student is trained."""
+"""Checks of labels, soft labels and inputs before a student is trained."""
 
 from collections import defaultdict
 from pathlib import Path
@@ -16,7 +16,8 @@ from .building import StudentInput
 
 
 def check_labels(args: RunArguments, train: datasets.Dataset, evaluation: datasets.Dataset):
-    """Raises a `ValueError` for a split to measure on without labels, and one to train on without any or a teacher."""
+    """Raises a `ValueError` if the evaluation split has no labels, or the training split neither labels nor a
+    teacher."""
     if not (np.asarray(evaluation["action"]) >= 0).any():
         raise ValueError(
             f"evaluation_split is '{args.evaluation_split}', but none of its {len(evaluation)} rows has a label to "
@@ -32,12 +33,12 @@ def check_labels(args: RunArguments, train: datasets.Dataset, evaluation: datase
 def check_soft_labels(
     table: SoftLabelTable, path: str, args: RunArguments, builder: AnticipationBuilder, train: datasets.Dataset
 ):
-    """Raises a `ValueError` unless soft labels are of the training rows and, unless that is accepted, of their history.
+    """Raises a `ValueError` unless soft labels match the training rows and, unless accepted, their history rule.
 
     Args:
-        table (`SoftLabelTable`): A teacher's.
-        path (`str`): Where they come from.
-        args (`RunArguments`): `accept_other_history` accepts another `history_cutoff` and `tau_a`.
+        table (`SoftLabelTable`): A teacher's soft labels.
+        path (`str`): Their file, for messages.
+        args (`RunArguments`): The options; `accept_other_history` permits another `history_cutoff` and `tau_a`.
         builder (`AnticipationBuilder`): The data set.
         train (`datasets.Dataset`): Its training rows.
     """
@@ -49,36 +50,36 @@ def check_soft_labels(
     if different and not args.accept_other_history:
         raise ValueError(
             f"The soft labels {path} have {' and '.join(different)} as the data set: export them with the data set's, "
-            "or give --accept_other_history true where the difference is meant, as in the paper."
+            "or give --accept_other_history true if the difference is intended, as in the paper."
         )
     columns = {name: train[name] for name in ("uid", "video_id", "start_s", "action")}
     table.check_shares_rows(columns["uid"], path)
     table.check_rows(columns, path)
 
 
-def check_what_is_seen(seen: StudentInput, train: datasets.Dataset, evaluation: datasets.Dataset):
-    """Reads every observed feature once, or looks for every video, so that what is missing is known before training.
+def check_what_is_seen(student_input: StudentInput, train: datasets.Dataset, evaluation: datasets.Dataset):
+    """Reads every observed feature once, or checks that every video exists, so that errors are raised before training.
 
     Raises:
-        ValueError: for a video that is missing, and for features that are missing or not finite.
+        ValueError: If a video is missing, or features are missing or not finite.
     """
-    if seen.store is None:
+    if student_input.store is None:
         for video_id, path in {**_videos(train), **_videos(evaluation)}.items():
             if path is None or not (Path(path).is_file() or picture_folder(path)):
-                raise ValueError(f"The video of '{video_id}' is missing ({path}): put it there, or leave its rows out.")
+                raise ValueError(f"The video of '{video_id}' is missing ({path}): add it, or leave its rows out.")
         return
     times_of = defaultdict(set)
     for rows in (train, evaluation):
         times = np.asarray(rows["frame_times"], dtype=float)  # (N, T)
-        if seen.by_number:
+        if student_input.by_number:
             times = (np.asarray(rows["frame_indices"]) - 1) / REFERENCE_FEATURE_FPS
         for video_id, of_row, mask in zip(rows["video_id"], times, np.asarray(rows["frame_mask"]), strict=True):
             times_of[video_id].update(of_row[mask].tolist())
-    counts = seen.store.num_searched_back, seen.store.num_zeros
+    counts = student_input.store.num_searched_back, student_input.store.num_zeros
     for video_id, times in times_of.items():
         if times:
-            seen.store.read(video_id, sorted(times))
-    seen.store.num_searched_back, seen.store.num_zeros = counts
+            student_input.store.read(video_id, sorted(times))
+    student_input.store.num_searched_back, student_input.store.num_zeros = counts
 
 
 def _videos(rows: datasets.Dataset) -> dict[str, str | None]:

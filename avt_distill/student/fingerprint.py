@@ -1,4 +1,4 @@
-"""What decides which student comes out of a run, and what it is measured on: kept in its folder, compared on rerun."""
+"""Fingerprints of everything that determines a run's students and their evaluation, compared when a run resumes."""
 
 from dataclasses import fields
 from pathlib import Path
@@ -21,9 +21,9 @@ from ..teacher.soft_labels import SoftLabelTable
 from .arguments import RunArguments, StudentArguments
 from .building import StudentInput
 
-# Columns of rows that decide: all but paths, whose content is compared, and narrations, which nothing reads.
+# Columns of rows that are not compared: paths, whose content is compared instead, and narrations, which are not used.
 NOT_COMPARED = ("video", "narration")
-# Of `RunArguments`, what only says where things are, or which students are trained; their content is compared.
+# `RunArguments` that only locate data or select students; the content of the data is compared instead.
 ELSEWHERE = ("soft_labels", "missing_soft_labels", "seeds", "baseline", "train_split", "accept_other_history")
 
 
@@ -31,14 +31,14 @@ def data_fingerprint(
     builder: AnticipationBuilder,
     train: datasets.Dataset,
     evaluation: datasets.Dataset,
-    seen: StudentInput,
+    student_input: StudentInput,
     soft_labels: SoftLabelTable | None,
 ) -> dict:
-    """Returns what the data of a run decide: rows of both splits column by column, soft labels, features or videos.
+    """Returns digests of a run's data: rows of both splits by column, soft labels, and features or videos.
 
     Args:
         builder (`AnticipationBuilder`): The data set.
-        train, evaluation (`datasets.Dataset`): Its rows.
+        train, evaluation (`datasets.Dataset`): The rows of both splits.
         seen (`StudentInput`): What students read.
         soft_labels (`SoftLabelTable`, *optional*): The teacher.
     """
@@ -49,7 +49,9 @@ def data_fingerprint(
         **{name: getattr(config, name) for name in (*TIME_CONTRACT, "protocol", "source", "history_cutoff")},
         **{name: columns_digest(_compared(of_split)) for name, of_split in rows.items()},
         "soft_labels": None if soft_labels is None else logits_digest(soft_labels.uids, soft_labels.logits),
-        "features_content" if seen.store is not None else "videos_content": _input_digest(seen, [train, evaluation]),
+        "features_content" if student_input.store is not None else "videos_content": _input_digest(
+            student_input, [train, evaluation]
+        ),
     }
 
 
@@ -58,11 +60,11 @@ def _compared(rows: datasets.Dataset) -> dict:
     return {name: plain[name] for name in rows.column_names if name not in NOT_COMPARED}
 
 
-def _input_digest(seen: StudentInput, splits: list[datasets.Dataset]) -> dict[str, str]:
-    """Returns the digests of what the videos of all splits show, by video."""
+def _input_digest(student_input: StudentInput, splits: list[datasets.Dataset]) -> dict[str, str]:
+    """Returns the digests of the input, features or videos, by video."""
     videos = {video: path for rows in splits for video, path in zip(rows["video_id"], rows["video"], strict=True)}
-    if seen.store is not None:
-        return seen.store.content_digest(videos)
+    if student_input.store is not None:
+        return student_input.store.content_digest(videos)
     files, of_pictures = {}, {}
     for video, path in videos.items():
         if (folder := picture_folder(path)) is not None:
@@ -73,9 +75,11 @@ def _input_digest(seen: StudentInput, splits: list[datasets.Dataset]) -> dict[st
 
 
 def student_settings(args: RunArguments, fingerprint: dict) -> dict:
-    """Returns all that decides which student comes out: options, and a run's `data_fingerprint`."""
+    """Returns everything that determines a student: options, and the run's `data_fingerprint`."""
     elsewhere = {*ELSEWHERE, *(option.name for option in fields(DatasetArguments))}
-    settings = {option.name: getattr(args, option.name) for option in fields(StudentArguments)}  # cards show these
+    settings = {
+        option.name: getattr(args, option.name) for option in fields(StudentArguments)
+    }  # kept by name for cards
     settings |= decisive_options(args, leave_out=_of_readers(args) | elsewhere)
     settings["batch_size"] = args.per_device_train_batch_size * args.gradient_accumulation_steps * args.world_size
     for name in ("model_name_or_path", "backbone"):
@@ -84,5 +88,5 @@ def student_settings(args: RunArguments, fingerprint: dict) -> dict:
 
 
 def _of_readers(args: RunArguments) -> set[str]:
-    """Returns the options that a subclass adds for what comes after the students."""
+    """Returns the names of options that a subclass adds for later stages, which do not affect the students."""
     return {option.name for option in fields(args)} - {option.name for option in fields(RunArguments)}

@@ -1,6 +1,6 @@
-"""A frozen encoder's features of the moments that rows observe: computed once, and kept in the folder of the run.
+"""Features of a frozen encoder at the observed moments of rows, computed once and stored in the folder of the run.
 
-Not a feature store: rows observe moments of their own, so that few of a grid's would be used, and none would fit.
+This is not a feature store with a regular grid, since rows observe arbitrary moments, few of which would be on a grid.
 """
 
 import hashlib
@@ -27,7 +27,7 @@ from ..features.extraction import encode_moments
 from ..runs.folder import whole_file
 from ..runs.names import file_name
 
-# What makes a frame's tensor, and an encoder's feature of it: beside the encoder's weights, these decide.
+# Processor fields that, together with the encoder's weights, determine the features.
 OF_PROCESSOR = (*PREPROCESSING, *CLIP_CONTRACT)
 OF_MODEL = ("use_predictor", "tau_a")
 SHOWS = "shows"  # in a file's metadata: the digest of the video
@@ -35,12 +35,12 @@ MAX_OPEN = 128
 
 
 class FrozenFeatures:
-    """Features of videos at the moments that rows observe: what `FeatureCollator` reads of a `FeatureStore`.
+    """Features at the observed moments of rows, with the interface of `FeatureStore` that `FeatureCollator` uses.
 
     Args:
-        folder (`str` or `Path`): One file a video, `<video_id>.safetensors`: `ticks (U,)`, the moments in whole
-            microseconds, in order, and `features (U, D)`, float32.
-        feature_dim (`int`): D.
+        folder (`str` or `Path`): Folder with one file per video, `<video_id>.safetensors`: `ticks (U,)`, the moments in
+            whole microseconds, ascending, and `features (U, D)`, float32.
+        feature_dim (`int`): D, the width of the features.
     """
 
     def __init__(self, folder: str | Path, feature_dim: int):
@@ -64,20 +64,20 @@ def frozen_features(
     folder: str | Path,
     shows: dict[str, str],
 ) -> FrozenFeatures:
-    """Returns the features of all moments that rows observe, computed first where they are not in the folder yet.
+    """Returns the features of all observed moments of rows, computing those that are not yet in the folder.
 
-    Each process encodes a share of the videos; what an interrupted run has finished is kept.
+    Each process encodes a share of the videos. Finished videos of an interrupted run are kept.
 
     Args:
-        model (`AVTForAnticipation`): Its encoder is in evaluation mode, and not trained.
-        processor (`AVTVideoProcessor`): Cuts out the centre, as in evaluation.
+        model (`AVTForAnticipation`): The student, whose encoder is in evaluation mode and not trained.
+        processor (`AVTVideoProcessor`): Crops the center, as in evaluation.
         splits (sequence of `datasets.Dataset`): The rows.
-        folder (`str` or `Path`): Of the run; the features of each encoder have a folder in it.
-        shows (`dict`): A digest of each video's content, by its id: what changed is encoded anew.
+        folder (`str` or `Path`): Folder of the run, in which each encoder has its own subfolder.
+        shows (`dict`): A digest of each video's content by id: changed videos are encoded again.
 
     Raises:
-        VideoDecodeError: for a video that cannot be read.
-        ValueError: for features that are not finite.
+        VideoDecodeError: If a video cannot be read.
+        ValueError: If features are not finite.
     """
     assert model.config.feature_dim is not None
     place = Path(folder) / _encoder_digest(model, processor)
@@ -126,7 +126,7 @@ def _file(folder: Path, video_id: str) -> Path:
 
 
 def _is_complete(path: Path, ticks: np.ndarray, shows: str) -> bool:
-    """Whether a file holds the features of all of these moments of a video that shows what it showed then."""
+    """Returns whether a file holds the features of all of these moments, of a video that has not changed."""
     try:
         with safe_open(path, "np") as file:
             return file.metadata().get(SHOWS) == shows and bool(np.isin(ticks, file.get_tensor("ticks")).all())

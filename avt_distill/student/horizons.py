@@ -1,4 +1,4 @@
-"""What a student that was trained on the next Z actions says of them, by edit distance."""
+"""Metrics of a student trained on the next Z actions: edit distance of its sequences, and top-1 by step."""
 
 import numpy as np
 import scipy.special
@@ -13,18 +13,19 @@ NUM_SEQUENCES = 5  # Ego4D's K
 
 
 def horizon_metrics(trainer: DistillationTrainer, rows) -> dict:
-    """Returns how far a student's sequences of the next Z actions are from what was done; the same in every process.
+    """Returns the edit distance of a student's predicted sequences from the true next Z actions, equal in every
+    process.
 
-    Distances are the least of five sequences', divided by the number of actions: 0 is right, 1 without a match. Of a
-    row with fewer than Z annotated actions, as many as there are count. Samples are drawn with a seed of their own.
+    A distance is the minimum over five sequences, divided by the number of actions: 0 for a correct sequence, 1 without
+    a match. A row with fewer than Z annotated actions is measured on those. Samples are drawn with a fixed seed.
 
     Args:
-        trainer (`DistillationTrainer`): Holds the student.
-        rows (`datasets.Dataset`): Labelled rows with `future_actions`.
+        trainer (`DistillationTrainer`): The trainer of the student.
+        rows (`datasets.Dataset`): Labeled rows with `future_actions`.
 
     Returns:
         `dict`: `num_actions` Z; `edit_distance` of the likeliest five sequences and `edit_distance_of_samples`; `top1`,
-        a list: of each step the share of rows whose action is the likeliest, in percent, among those that have one.
+        a list with the top-1 accuracy of each step in percent, over rows with an action at that step.
     """
     actual = np.array(rows["future_actions"], dtype=np.int64)
     log_probs = scipy.special.log_softmax(trainer.predict_future(rows).astype(np.float64), axis=-1)  # (N, Z, A)

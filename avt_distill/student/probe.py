@@ -1,4 +1,4 @@
-"""The probe beside every student of features: logistic regression on the last observed frame. A floor, and a start."""
+"""A logistic probe of the last observed frame: a baseline for students of features, and an optional initialization."""
 
 import logging
 from dataclasses import dataclass
@@ -17,7 +17,7 @@ from .logistic import LinearClassifier, choose_l2, fit_logistic
 logger = logging.getLogger(__name__)
 
 NUM_FOLDS = 4  # of training videos, on which the penalty is chosen
-L2_OF_ONE_VIDEO = 30.0  # where there is nothing to choose it on
+L2_OF_ONE_VIDEO = 30.0  # if there is nothing to choose it on
 
 
 @dataclass
@@ -25,8 +25,8 @@ class Probe:
     """A logistic probe of the next action.
 
     Args:
-        classifier (`LinearClassifier`): Of the last observed frame's feature.
-        l2 (`float`): Its penalty.
+        classifier (`LinearClassifier`): Classifier of the last observed frame's feature.
+        l2 (`float`): Its L2 penalty.
     """
 
     classifier: LinearClassifier
@@ -36,15 +36,15 @@ class Probe:
 def fit_probe(
     features: np.ndarray, rows: datasets.Dataset, num_actions: int, device: str | torch.device = "cpu"
 ) -> Probe:
-    """Returns a probe, its L2 penalty chosen by held-out training videos.
+    """Fits a probe, choosing its L2 penalty on held-out training videos.
 
     Args:
         features (`np.ndarray` of shape `(N, D)`): See `last_frame_features`.
         rows (`datasets.Dataset`): N training rows.
-        num_actions (`int`): A.
-        device (`str` or `torch.device`, *optional*, defaults to `"cpu"`): Where it is fitted.
+        num_actions (`int`): A, the number of actions.
+        device (`str` or `torch.device`, *optional*, defaults to `"cpu"`): The device to fit on.
     """
-    known = np.flatnonzero(np.asarray(rows["action"]) >= 0)  # videos without a labelled row make no fold
+    known = np.flatnonzero(np.asarray(rows["action"]) >= 0)  # videos without a labeled row make no fold
     features, labels = features[known], np.asarray(rows["action"])[known]
     videos, l2 = np.asarray(rows["video_id"])[known].tolist(), L2_OF_ONE_VIDEO
     if (num_performances := len(set(map(performance_of, videos)))) > 1:
@@ -61,7 +61,7 @@ def last_frame_features(
     """Returns the stored feature of the last observed frame of each row, float32 `(N, D)`.
 
     Args:
-        store (`FeatureStore`): Where features are.
+        store (`FeatureStore`): The feature store.
         rows (`datasets.Dataset`): N rows.
         by_number (`bool`, *optional*): See `FeatureCollator`.
         width (`int`, *optional*): Trailing columns to return: see `config.head_feature_dim`. Default: all.

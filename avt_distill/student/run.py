@@ -1,4 +1,4 @@
-"""One run: for each seed a student and an identical baseline without a teacher, and their comparison."""
+"""A run: for each seed a distilled student and an identical baseline without a teacher, and their comparison."""
 
 import copy
 from collections.abc import Mapping
@@ -22,7 +22,7 @@ from .arguments import RunArguments
 from .building import check_as_it_is
 from .training import RESULTS, StudentData, student_data, table_metadata, trained_student
 
-# Of `TrainingArguments`, what does not decide about the result but should be the same when a run is taken up.
+# `TrainingArguments` that do not affect the result but are reused by commands that continue from a run.
 HOW_TRAINED = (
     "output_dir",
     "use_cpu",
@@ -38,14 +38,15 @@ HOW_TRAINED = (
 
 
 def distill(args: RunArguments) -> str:
-    """Trains all students of a run, and returns their metrics and their comparison as text; empty but in one process.
+    """Trains all students of a run, and returns their metrics and comparison as text (empty except in the main
+    process).
 
-    `args.output_dir` then holds a folder for each student, the first of them with a model card, and
-    `comparison.json`. Students that are finished are not trained again.
+    `args.output_dir` then holds a folder for each student, the first with a model card, and `comparison.json`. Finished
+    students are not trained again.
 
     Raises:
-        ValueError: for data, soft labels and options that do not fit together, and a folder of another run.
-        OSError: where the Hub cannot be reached, before training.
+        ValueError: If data, soft labels and options do not fit together, or the folder belongs to another run.
+        OSError: If the Hub cannot be reached. Raised before training.
     """
     check_processes(args.world_size)
     with locked(args.folder):
@@ -58,7 +59,7 @@ def _distill(args: RunArguments) -> str:
     if args.model_name_or_path is not None and args.num_train_epochs == 0 and args.max_steps <= 0:
         check_as_it_is(args.model_name_or_path, builder)
     use_token(args)
-    if args.push_to_hub and args.should_save:  # now, and not after hours
+    if args.push_to_hub and args.should_save:  # before training, so that a wrong name or token fails at once
         args.hub_model_id = create_repository(hub_name(args), private=bool(args.hub_private_repo))
     with args.main_process_first(local=False):
         data = student_data(args, builder)
@@ -72,21 +73,21 @@ def _distill(args: RunArguments) -> str:
 
 
 def write_arguments(args: RunArguments):
-    """Writes the options of a run, for commands that take it up."""
+    """Writes the options of a run, for commands that continue from it."""
     own = [name for kind in RunArguments.__mro__ if "TITLE" in vars(kind) for name in vars(kind)["__annotations__"]]
     arguments = args.to_dict()
     names = [name for name in dict.fromkeys((*own, *HOW_TRAINED)) if name in arguments]
     given = {name: arguments[name] for name in names if arguments[name] is not None and name != "dataset_options"}
     decisive = {name: value for name, value in decisive_options(args).items() if name not in names}
     defaults = {field.name: field.default for field in fields(args)}
-    # What transformers fills in of itself it fills in again.
+    # Fields that transformers derives are left out, since it derives them again.
     given |= {name: value for name, value in decisive.items() if value not in (None, defaults[name], {}, [])}
     args.folder.mkdir(parents=True, exist_ok=True)
     write_json(args.folder / ARGUMENTS, given)  # JSON is YAML, too
 
 
 def variants(args: RunArguments) -> dict[str, float]:
-    """Returns the students of a seed: the weight of the soft labels by name."""
+    """Returns the students of a seed: the weight of the soft labels by the student's name."""
     names = {"baseline": 0.0} if args.baseline or not args.distill_weight else {}
     return {**names, "distilled": args.distill_weight} if args.distill_weight else names
 
@@ -96,7 +97,7 @@ def run_arguments(args: RunArguments, name: str, seed: int, weight: float) -> Ru
     run.run_name = f"{name}_seed{seed}"
     run.output_dir = str(args.folder / run.run_name)
     run.seed, run.distill_weight = seed, weight
-    # One student is pushed: when all are compared, and under other strategies than "end" while it trains, too.
+    # Only one student is pushed: after the comparison and, unless the strategy is "end", also during training.
     run.push_to_hub = args.push_to_hub and args.hub_strategy != HubStrategy.END and run.run_name == pushed_student(args)
     run.hub_model_id = hub_name(args)
     return run
@@ -151,7 +152,7 @@ def horizons_table(horizons: Mapping[str, dict]) -> str:
 
 
 def probe_table(data: StudentData, split: str) -> ScoreTable | None:
-    """Returns the scores of the probe beside students of features, `None` beside students of videos."""
+    """Returns the scores of the probe for students of features, `None` for students of videos."""
     if data.probe is None or data.seen.store is None:
         return None
     features = data.seen.last_frames(data.evaluation)

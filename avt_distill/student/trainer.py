@@ -1,4 +1,4 @@
-"""Training AVT beside a text teacher: a `Trainer` whose loss adds the teacher's soft labels to AVT's own."""
+"""Training AVT with a text teacher: a `Trainer` whose loss adds a distillation term to AVT's own losses."""
 
 from collections.abc import Callable, Sequence, Sized
 from contextlib import contextmanager
@@ -15,7 +15,7 @@ from ..sharing.hub import PushedCheckpoint, PushingTrainer
 from ..teacher.soft_labels import ROW_COLUMNS, SoftLabelTable
 from .arguments import DistillationArguments
 
-# Every loss, and how many examples, frames or pairs of frames each is a mean over.
+# All losses. Each is a mean over a number of examples, frames or pairs of frames: see `_counts`.
 COMPONENTS = (
     "action_loss",
     "verb_loss",
@@ -26,27 +26,27 @@ COMPONENTS = (
     "feature_loss",
     "distillation_loss",
 )
-IS_REPEATED = "is_repeated"  # of a batch whose rows all came before, and which must not count again
+IS_REPEATED = "is_repeated"  # marks a batch that repeats earlier rows only, and must not count again
 NOT_FOR_THE_MODEL = ("teacher_logits", "teacher_mask", "uid", IS_REPEATED)
 
 
 class SoftLabelCollator:
-    """Adds a teacher's soft labels to the batches of another collator, joined on uid.
+    """Collator that adds a teacher's soft labels, joined by uid, to the batches of another collator.
 
     Args:
-        collator (`Callable`): From rows to a batch with `uid`.
-        table (`SoftLabelTable`): The teacher.
-        missing (`str`, *optional*, defaults to `"raise"`): What to do about rows that the table lacks: `"raise"`, or
-            `"mask"`, which leaves them out of the distillation loss and counts them.
+        collator (`Callable`): Maps rows to a batch with `uid`.
+        table (`SoftLabelTable`): The teacher's soft labels.
+        missing (`str`, *optional*, defaults to `"raise"`): How to handle rows that the table lacks: `"raise"`, or
+            `"mask"`, which excludes them from the distillation loss and counts them.
 
     Returns:
         `dict`: The batch, with `teacher_logits` float32 `(B, A)` and `teacher_mask` bool `(B,)`.
 
     Raises:
-        ValueError: for rows that are others than those that the teacher labelled under their uids.
+        ValueError: If a row is not the one that the teacher labeled under its uid.
 
     Attributes:
-        num_masked (`int`): Rows without a teacher so far, in this process.
+        num_masked (`int`): Number of rows without soft labels so far in this process.
     """
 
     def __init__(self, collator: Callable[[Sequence[dict]], dict], table: SoftLabelTable, *, missing: str = "raise"):
@@ -63,21 +63,24 @@ class SoftLabelCollator:
 
 
 class DistillationTrainer(PushingTrainer, ResumableTrainer):
-    """A `Trainer` of `AVTForAnticipation` on its own losses, and on soft labels where a batch has `teacher_logits`.
+    """A `Trainer` for `AVTForAnticipation` with its own losses and, if batches have `teacher_logits`, distillation.
 
-    Each loss is a mean over the labelled examples, frames or rows of an optimiser step, however these are spread over
-    processes and accumulated batches: the same rows give the same step. In evaluation each is a mean over the data
-    set. All components are logged, and are among the metrics of `evaluate`.
+    Each loss is a mean over the labeled examples, frames or rows of an optimizer step, regardless of how these are
+    spread over processes and accumulated batches, so the same rows give the same step. In evaluation each is a mean
+    over the data set. All components are logged, and are among the metrics of `evaluate`.
 
-    The teacher is no part of the model: nothing of it is in a checkpoint. What is pushed while it trains, under any
-    `hub_strategy`, has the model's code and a card, so that it loads.
+    The teacher is not part of the model, so checkpoints contain nothing of it. Checkpoints pushed during training,
+    under any `hub_strategy`, include the model's code and a card, so that they load.
 
     Args:
         model (`AVTForAnticipation`): The student.
-        args (`DistillationArguments`): How it is trained.
-        eval_collator (`Callable`, *optional*): From rows to a batch in evaluation, where nothing is drawn at random and
-            no teacher is needed. Default: `data_collator`.
-        kwargs: Of `Trainer`.
+        args (`DistillationArguments`): The training arguments.
+        eval_collator (`Callable`, *optional*): Maps rows to a batch in evaluation, without augmentation or teacher.
+            Default: `data_collator`.
+        kwargs: Further arguments of `Trainer`, such as `data_collator` and `train_dataset`.
+
+    Raises:
+        ValueError: If one process would use several GPUs.
     """
 
     args: DistillationArguments
@@ -92,7 +95,9 @@ class DistillationTrainer(PushingTrainer, ResumableTrainer):
         **kwargs,
     ):
         if args.n_gpu > 1:
-            raise ValueError(f"One process sees {args.n_gpu} GPUs: start one for each with `accelerate launch`.")
+            raise ValueError(
+                f"One process would use {args.n_gpu} GPUs: start one process per GPU with `accelerate launch`."
+            )
         super().__init__(model, args, **kwargs)
         self.add_callback(PushedCheckpoint)
         self.eval_collator = self.data_collator if eval_collator is None else eval_collator
@@ -105,7 +110,7 @@ class DistillationTrainer(PushingTrainer, ResumableTrainer):
 
     @property
     def distill_weight(self) -> float:
-        """The weight of the soft labels at this step."""
+        """The weight of the distillation loss at the current step, including warm-up."""
         warmup = self.args.distill_warmup_steps
         share = 1.0 if not warmup else min(1.0, self.state.global_step / warmup)
         return self.args.distill_weight * share
@@ -127,7 +132,8 @@ class DistillationTrainer(PushingTrainer, ResumableTrainer):
             self.data_collator = collator
 
     def get_batch_samples(self, epoch_iterator, num_batches, device):
-        """Returns the batches of an optimiser step, and what the losses of all processes in it are means over."""
+        """Returns the batches of an optimizer step, and the counts over all processes that its losses are means
+        over."""
         batches, _ = super().get_batch_samples(epoch_iterator, num_batches, device)
         remainder = self._remaining_rows()
         batches = batches[:-1] + [self._without_repeated_rows(batch, remainder) for batch in batches[-1:]]
@@ -135,19 +141,20 @@ class DistillationTrainer(PushingTrainer, ResumableTrainer):
         return batches, self.accelerator.reduce(counts.to(device), reduction="sum")
 
     def _remaining_rows(self) -> int:
-        """Returns how many rows are left for the last batches of an epoch, of all processes together; 0: they are full.
+        """Returns the number of rows in the last, incomplete batches of an epoch over all processes; 0 if they are
+        full.
 
-        Accelerate's own number is lost where training resumes within an epoch.
+        Computed here, since accelerate's `gradient_state.remainder` is lost (-1) when training resumes within an epoch.
         """
         assert isinstance(self.train_dataset, Sized)
         processes = 1 if self.accelerator.split_batches else self.accelerator.num_processes
         return 0 if self.args.dataloader_drop_last else len(self.train_dataset) % (self._train_batch_size * processes)
 
     def _without_repeated_rows(self, batch: dict, remainder: int) -> dict:
-        """Returns a batch without the rows that Accelerate repeats, from the beginning of the data set, to fill the
-        last batches of several processes.
+        """Returns a batch without the rows that Accelerate repeats from the beginning of the data set (`even_batches`)
+        to fill the last batches of several processes.
 
-        Where all are repeated one is kept, since every process must compute gradients, and marked as not to count.
+        If all rows are repeated, one is kept, since every process must compute gradients, and is marked not to count.
         """
         state, size = self.accelerator.gradient_state, len(batch["labels"])
         if self.accelerator.num_processes == 1 or not state.end_of_dataloader or remainder <= 0:
@@ -172,13 +179,14 @@ class DistillationTrainer(PushingTrainer, ResumableTrainer):
         self._keep(training, losses, counts)
         if num_items is None:
             shares = counts / counts.clamp(min=1)
-        else:  # gradients are averaged over processes: the sum over them is the mean times their number
+        else:  # gradients are averaged over processes, so the factor num_processes turns that into their sum
             shares = counts / num_items.clamp(min=1) * self.accelerator.num_processes
         share_of, weights = dict(zip(COMPONENTS, shares, strict=True)), self._weights()
         return sum(weights[name] * share_of[name] * loss for name, loss in losses.items())
 
     def losses(self, outputs, inputs: dict, *, training: bool = False) -> dict[str, torch.Tensor]:
-        """Returns each loss of a batch, a mean, by its name among `COMPONENTS`; smooths labels in training only."""
+        """Returns the losses of a batch by their names in `COMPONENTS`, each a mean. Labels are smoothed in training
+        only."""
         losses = {name: getattr(outputs, name) for name in COMPONENTS if getattr(outputs, name, None) is not None}
         if training and self.args.label_smoothing_factor:
             smoothing = self.args.label_smoothing_factor
@@ -201,7 +209,7 @@ class DistillationTrainer(PushingTrainer, ResumableTrainer):
         return {**dict.fromkeys(COMPONENTS, 1.0), **own, "distillation_loss": self.distill_weight}
 
     def _counts(self, batch: dict) -> torch.Tensor:
-        """Returns what each of `COMPONENTS` is a mean over, float32 `(8,)`."""
+        """Returns the number of items that each of `COMPONENTS` is a mean over, float32 `(8,)`."""
         if IS_REPEATED in batch:
             return torch.zeros(len(COMPONENTS))
         past = batch["past_labels"]
@@ -229,7 +237,7 @@ class DistillationTrainer(PushingTrainer, ResumableTrainer):
                 self._sums[training][number] += torch.stack([losses[name].detach() * count, count])
 
     def _means(self, training: bool) -> dict[str, float]:
-        """Returns the mean of each loss since the last time, over all processes, and begins anew."""
+        """Returns the mean of each loss over all processes since the last call, and resets the sums."""
         sums = self.accelerator.reduce(self._sums[training], reduction="sum")
         self._sums[training] = self._zeros()
         return {name: float(total / count) for name, (total, count) in zip(COMPONENTS, sums, strict=True) if count}
@@ -249,10 +257,11 @@ class DistillationTrainer(PushingTrainer, ResumableTrainer):
         return output
 
     def predict_future(self, rows) -> np.ndarray:
-        """Returns the scores of the next Z actions of rows, float32 `(N, Z, A)`, the same in every process.
+        """Returns the scores of the next Z actions of rows, float32 `(N, Z, A)`, equal in every process.
 
         Args:
-            rows (`datasets.Dataset`): Rows with `future_actions`, for a student with `config.num_future_actions`.
+            rows (`datasets.Dataset`): Rows with `future_actions`. The student must have `config.num_future_actions`
+                above 1.
         """
         self._predicts_future = True
         try:
@@ -261,12 +270,12 @@ class DistillationTrainer(PushingTrainer, ResumableTrainer):
             self._predicts_future = False
 
     def prediction_step(self, model, inputs, prediction_loss_only, ignore_keys=None):
-        """Returns loss, action logits and labels of a batch; a row that a sampler repeats to fill it has no loss.
+        """Returns loss, action logits and labels of a batch. Rows that only fill up a batch do not count in the loss.
 
         In `predict_future` the logits are those of all steps.
 
         Raises:
-            ValueError: where observed features or logits are not finite: every metric would be computed from NaN.
+            ValueError: If observed features or logits are not finite: every metric would be computed from NaN.
         """
         inputs = self._prepare_inputs(inputs)
         _check_observed_features(inputs)

@@ -1,4 +1,4 @@
-"""Training one student of a run, or taking it up where it stopped."""
+"""Training one student of a run, or resuming its training."""
 
 import time
 from dataclasses import dataclass, replace
@@ -29,22 +29,22 @@ from .horizons import horizon_metrics
 from .probe import Probe, fit_probe
 from .trainer import DistillationTrainer, SoftLabelCollator
 
-FROZEN = "frozen_features"  # in the folder of a run
-RESULTS = "results.json"  # written when all else is: the student is finished
+FROZEN = "frozen_features"  # subfolder of a run's folder
+RESULTS = "results.json"  # written last: marks a finished student
 
 
 @dataclass
 class StudentData:
-    """What the students of a run share.
+    """The data that all students of a run share.
 
     Args:
         builder (`AnticipationBuilder`): The data set.
-        train, evaluation (`datasets.Dataset`): Its rows; those to measure on are labelled.
+        train, evaluation (`datasets.Dataset`): Its rows; those to measure on are labeled.
         seen (`StudentInput`): What students read.
         soft_labels (`SoftLabelTable`, *optional*): The teacher, or the average of several.
-        fingerprint (`dict`): What decides about the students, of all this.
-        folder (`Path`): Of the run.
-        probe (`Probe`, *optional*): Of students of features: what they are held against, and may begin with.
+        fingerprint (`dict`): The `data_fingerprint` of these data.
+        folder (`Path`): The run's folder.
+        probe (`Probe`, *optional*): For students of features: their baseline and optional initialization.
     """
 
     builder: AnticipationBuilder
@@ -58,12 +58,12 @@ class StudentData:
 
 
 def student_data(args: RunArguments, builder: AnticipationBuilder) -> StudentData:
-    """Returns the data of a run, checked as far as that goes before training.
+    """Loads the data of a run and checks them before training.
 
     Raises:
-        ValueError: for soft labels of another label space, of other rows or of another history rule, or that lack rows
-            of the training split while `missing_soft_labels` is `"raise"`; for a split without labels; and for features
-            and videos that are missing or not finite.
+        ValueError: If soft labels belong to another label space, other rows or another history rule, or lack rows of
+            the training split while `missing_soft_labels` is `"raise"`; if a split has no labels; or if features or
+            videos are missing or not finite.
     """
     builder.download_and_prepare()
     train, evaluation = _split(builder, args.train_split), _split(builder, args.evaluation_split)
@@ -76,12 +76,12 @@ def student_data(args: RunArguments, builder: AnticipationBuilder) -> StudentDat
             check_soft_labels(table, path, args, builder, train)
         soft_labels = SoftLabelTable.average(tables) if len(tables) > 1 else tables[0]
         soft_labels.select(train["uid"], missing=args.missing_soft_labels)
-    seen = student_input(args, builder)
+    inputs = student_input(args, builder)
     if args.process_index == 0:
-        check_what_is_seen(seen, train, evaluation)
-    fingerprint = data_fingerprint(builder, train, evaluation, seen, soft_labels)
-    probe = _probe(args, builder, train, seen)
-    return StudentData(builder, train, evaluation, seen, soft_labels, fingerprint, args.folder, probe)
+        check_what_is_seen(inputs, train, evaluation)
+    fingerprint = data_fingerprint(builder, train, evaluation, inputs, soft_labels)
+    probe = _probe(args, builder, train, inputs)
+    return StudentData(builder, train, evaluation, inputs, soft_labels, fingerprint, args.folder, probe)
 
 
 def _split(builder: AnticipationBuilder, name: str | None) -> datasets.Dataset:
@@ -91,13 +91,13 @@ def _split(builder: AnticipationBuilder, name: str | None) -> datasets.Dataset:
 
 
 def part_of(args: RunArguments, data: StudentData, train: np.ndarray, evaluation: np.ndarray, name: str) -> StudentData:
-    """Returns the data of a run on some of its training rows, measured on others of them.
+    """Returns the data of a run restricted to some of its training rows, and evaluated on others of them.
 
     Args:
-        args (`RunArguments`): Of the run.
-        data (`StudentData`): Of the run.
-        train, evaluation (`np.ndarray` of `int`): Numbers of training rows.
-        name (`str`): A name of the part.
+        args (`RunArguments`): The run's options.
+        data (`StudentData`): The run's data.
+        train, evaluation (`np.ndarray` of `int`): Indices of training rows.
+        name (`str`): Name of the part, which is used for its folder.
     """
     rows = data.train.select(train)
     fingerprint = {**data.fingerprint, "part": name}
@@ -107,23 +107,23 @@ def part_of(args: RunArguments, data: StudentData, train: np.ndarray, evaluation
 
 
 def _probe(
-    args: RunArguments, builder: AnticipationBuilder, train: datasets.Dataset, seen: StudentInput
+    args: RunArguments, builder: AnticipationBuilder, train: datasets.Dataset, student_input: StudentInput
 ) -> Probe | None:
-    """Returns the probe of training rows, where students see features and some rows are labelled."""
-    if seen.store is None:
+    """Returns the probe of training rows, if students see features and some rows are labeled."""
+    if student_input.store is None:
         return None
-    return fit_probe(seen.last_frames(train), train, len(builder.annotations.label_space.actions), args.device)
+    return fit_probe(student_input.last_frames(train), train, len(builder.annotations.label_space.actions), args.device)
 
 
 def trained_student(args: RunArguments, data: StudentData) -> ScoreTable:
-    """Returns the scores of the student in `args.output_dir`, trained there first unless it is.
+    """Returns the scores of the student in `args.output_dir`, training it first unless it is finished.
 
     Args:
-        args (`RunArguments`): Of this student.
+        args (`RunArguments`): Options of this student.
         data (`StudentData`): The data of the run.
 
     Raises:
-        ValueError: for a folder that holds a student of other data or arguments.
+        ValueError: If the folder holds a student of other data or arguments.
     """
     folder = args.folder
     scores = folder / f"scores_{args.evaluation_split}.parquet"
@@ -135,16 +135,18 @@ def trained_student(args: RunArguments, data: StudentData) -> ScoreTable:
     inputs = {"model_name_or_path": args.model_name_or_path, "backbone": args.backbone, "features": args.features}
     check_output("output_dir", folder, inputs, made_here=holds(SETTINGS), writes=("config.json", "model.safetensors"))
     set_seed(args.seed)
-    trainer = _trainer(args, data)  # first: a student that cannot be built must not claim the folder
+    trainer = _trainer(
+        args, data
+    )  # before settings are written: a student that cannot be built must not claim the folder
     keep_settings(
         folder / SETTINGS, student_settings(args, data.fingerprint), should_save=args.should_save, what="a student"
     )
     started = time.perf_counter()
     trainer.resume()
     seconds = time.perf_counter() - started
-    about = {"split": args.evaluation_split, "seed": args.seed, "distill_weight": args.distill_weight}
-    about["train_split"] = args.train_split
-    table, losses = score_table(trainer, data.evaluation, table_metadata(data.builder, **about))
+    metadata = {"split": args.evaluation_split, "seed": args.seed, "distill_weight": args.distill_weight}
+    metadata["train_split"] = args.train_split
+    table, losses = score_table(trainer, data.evaluation, table_metadata(data.builder, **metadata))
     horizons = horizon_metrics(trainer, data.evaluation) if "future_labels" in trainer.label_names else None
     trainer.save_model(str(folder))
     if args.should_save:
@@ -159,12 +161,12 @@ def trained_student(args: RunArguments, data: StudentData) -> ScoreTable:
 
 
 def score_table(trainer: Trainer, rows: datasets.Dataset, metadata: dict) -> tuple[ScoreTable, dict[str, float]]:
-    """Returns a model's scores of rows, the same in every process, and its losses on them.
+    """Returns a model's score table of rows, equal in every process, and its losses on them.
 
     Args:
-        trainer (`Trainer`): Holds the model.
-        rows (`datasets.Dataset`): Labelled rows.
-        metadata (`dict`): What the table is to say of itself.
+        trainer (`Trainer`): The trainer of the model.
+        rows (`datasets.Dataset`): Labeled rows.
+        metadata (`dict`): Metadata for the table.
     """
     output = trainer.predict(rows, metric_key_prefix="evaluation")
     labels = np.asarray(rows["action"])
@@ -178,30 +180,30 @@ def labelled(rows: datasets.Dataset) -> datasets.Dataset:
     return rows.select(np.flatnonzero(np.asarray(rows["action"]) >= 0))
 
 
-def table_metadata(builder: AnticipationBuilder, **about) -> dict:
-    """Returns what a score table of this data set says of itself."""
+def table_metadata(builder: AnticipationBuilder, **further) -> dict:
+    """Returns the metadata of a score table of this data set, with further entries."""
     config = builder.config
     data = {"dataset": builder.TITLE, "config_name": config.name, "protocol": config.protocol}
     data |= {name: getattr(config, name) for name in TIME_CONTRACT}
-    return {LABEL_SPACE_HASH: builder.annotations.label_space.content_hash, **data, **about}
+    return {LABEL_SPACE_HASH: builder.annotations.label_space.content_hash, **data, **further}
 
 
 def _trainer(args: RunArguments, data: StudentData) -> DistillationTrainer:
-    student, seen = build_student(args, data.builder, data.seen), data.seen
+    student, student_input = build_student(args, data.builder, data.seen), data.seen
     if args.freeze_backbone and args.encode_once and student.avt.probe is None:
-        seen = replace(seen, frozen=_frozen_features(args, data, student))
+        student_input = replace(student_input, frozen=_frozen_features(args, data, student))
     if data.seen.store is not None and args.model_name_or_path is None:
         probe = data.probe if args.start_from_probe else None
         prepare_for_features(student, data.seen.store, data.train["video_id"], probe)
     background = student.config.num_labels if student.config.recognizes_frames else None
-    collator = seen.collator(training=True, background=background)
+    collator = student_input.collator(training=True, background=background)
     if data.soft_labels is not None and args.distill_weight:
         collator = SoftLabelCollator(collator, data.soft_labels, missing=args.missing_soft_labels)
     return DistillationTrainer(
         student,
         args,
         data_collator=collator,
-        eval_collator=seen.collator(training=False, background=background),
+        eval_collator=student_input.collator(training=False, background=background),
         train_dataset=data.train,
         eval_dataset=data.evaluation,
         processing_class=data.seen.processor,
@@ -209,7 +211,7 @@ def _trainer(args: RunArguments, data: StudentData) -> DistillationTrainer:
 
 
 def _frozen_features(args: RunArguments, data: StudentData, student: AVTForAnticipation) -> FrozenFeatures:
-    """Returns what a student's frozen encoder sees in the rows of a run."""
+    """Returns the features of a student's frozen encoder for the rows of a run."""
     assert data.seen.processor is not None
     shows = data.fingerprint["videos_content"]
     rows = (data.train, data.evaluation)
@@ -217,7 +219,7 @@ def _frozen_features(args: RunArguments, data: StudentData, student: AVTForAntic
 
 
 def _record(trainer: DistillationTrainer, data: StudentData, seconds: float) -> dict:
-    """Returns what a finished training has to say of itself."""
+    """Returns the record of a finished training for `results.json`."""
     masked = 0
     if data.soft_labels is not None and trainer.args.distill_weight:
         _, found = data.soft_labels.select(data.train["uid"], missing="mask")

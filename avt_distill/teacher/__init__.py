@@ -1,1 +1,1 @@
-"""The text teacher: from recipes and past actions to soft labels for the student."""
+"""The text teacher: language models and counts that predict the next action from past ones, as soft labels."""

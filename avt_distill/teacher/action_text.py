@@ -1,4 +1,4 @@
-"""The one text form of actions: recipes, video histories and class names are all written by it."""
+"""The common text form of actions in recipes, video histories and class names."""
 
 import re
 from collections.abc import Iterable, Sequence
@@ -11,20 +11,19 @@ FORMS = tuple(BETWEEN_ACTIONS)
 
 @dataclass(frozen=True)
 class ActionText:
-    """How actions are written.
+    """Converts actions to text.
 
-    `"natural"` reads as English, "open fridge, take eating utensil"; `"markers"` is the reference's, "open <v> fridge
-    <a> take <v> eating utensil", where the markers are ordinary text that the tokenizer splits (egtea_finetuning.py:
-    362-373, recipe_json2actionseq.py). Everything is lower case.
+    `"natural"` reads as English, "open fridge, take eating utensil"; `"markers"` is the reference's form, "open <v>
+    fridge <a> take <v> eating utensil", whose markers are ordinary text to the tokenizer (egtea_finetuning.py: 362-373,
+    recipe_json2actionseq.py). All text is lower case.
 
     Args:
         form (`str`, *optional*, defaults to `"natural"`): `"natural"` or `"markers"`.
-        head_noun_first (`bool`, *optional*, defaults to `False`): Whether a noun's parts between colons are in
-            reverse, as EPIC-Kitchens writes them: "jug:measuring" is a measuring jug. EGTEA Gaze+ writes
-            "eating:utensil".
+        head_noun_first (`bool`, *optional*, defaults to `False`): Whether labels reverse the parts of a noun at colons,
+            as in EPIC-Kitchens, where "jug:measuring" is a measuring jug. EGTEA Gaze+ does not: "eating:utensil".
 
     Raises:
-        ValueError: for another form.
+        ValueError: If the form is neither.
     """
 
     form: str = "natural"
@@ -35,7 +34,7 @@ class ActionText:
             raise ValueError(f"form is '{self.form}': write actions as one of {FORMS}.")
 
     def label(self, name: str) -> str:
-        """Returns the text of a benchmark's label, `verb_noun`: "Inspect/Read_recipe" is "inspect or read recipe".
+        """Returns the text of a label `verb_noun`, such as "inspect or read recipe" for "Inspect/Read_recipe".
 
         Underscores after the first are spaces, slashes become "or", colons join the parts of a noun; natural text
         also writes "pick-up" as "pick up".
@@ -56,23 +55,23 @@ class ActionText:
         return re.sub(r"\s+", " ", text).strip().lower()
 
     def sequence(self, texts: Iterable[str]) -> str:
-        """Returns actions in a row as one text."""
+        """Joins the texts of consecutive actions."""
         return BETWEEN_ACTIONS[self.form].join(texts)
 
     def history(
         self, history: Sequence[int], texts: Sequence[str], length: int | None, *, newest_first: bool = False
     ) -> str:
-        """Returns the last `length` actions of a history as one text; all of them for `None`.
+        """Returns the text of the last `length` actions of a history, or of all if `length` is `None`.
 
         Args:
             history (`Sequence[int]`): Action ids, oldest first.
             texts (`Sequence[str]`): The text of each action id, as `labels` gives them.
             length (`int`, *optional*): The number of actions to keep. 0 keeps none.
-            newest_first (`bool`, *optional*): Write them from the newest to the oldest.
+            newest_first (`bool`, *optional*, defaults to `False`): Whether to write them from the newest to the oldest.
         """
         kept = history if length is None else history[max(0, len(history) - length) :]
         return self.sequence(texts[action] for action in (reversed(kept) if newest_first else kept))
 
     def recipe(self, actions: Iterable[tuple[str, str]]) -> str:
-        """Returns a recipe's (verb, object) pairs as one text."""
+        """Returns the text of a recipe's (verb, object) pairs."""
         return self.sequence(self.pair(verb, noun) for verb, noun in actions)

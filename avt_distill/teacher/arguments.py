@@ -1,4 +1,4 @@
-"""How a teacher is made: the options of fine-tuning a language model."""
+"""Options of fine-tuning a language model as a teacher."""
 
 from dataclasses import dataclass
 from typing import ClassVar
@@ -10,11 +10,12 @@ from ..runs.arguments import mapping, option
 
 @dataclass
 class TeacherArguments(TrainingArguments):
-    """`TrainingArguments`, and how a teacher is made; defaults are the reference's where it has one.
+    """`TrainingArguments` with the options of a teacher. Defaults follow the reference where it has the option.
 
-    Reference: egtea_finetuning.py and its EPIC-Kitchens twin: AdamW at a constant 1e-5, batches of 16, no warm-up, no
-    clipping, 8 epochs. The paper reads 15 past actions on EGTEA Gaze+ and 5 on EPIC-Kitchens, and weighs actions, verbs
-    and nouns 0.8/0.1/0.1 and 0.7/0.15/0.15; its best teacher on EPIC-Kitchens-55 is DistilBERT.
+    Reference: egtea_finetuning.py and its EPIC-Kitchens counterpart: AdamW at a constant 1e-5, batches of 16, no
+    warm-up, no clipping, 8 epochs. The paper reads 15 past actions on EGTEA Gaze+ and 5 on EPIC-Kitchens, and
+    weights actions, verbs and nouns 0.8/0.1/0.1 and 0.7/0.15/0.15; its best teacher on EPIC-Kitchens-55 is
+    DistilBERT. The help texts describe each option.
     """
 
     TITLE: ClassVar[str] = "teacher"
@@ -24,17 +25,17 @@ class TeacherArguments(TrainingArguments):
     )
     random_weights: bool = option("Train its architecture from random weights.", False)
     pooling: str | None = option("Token to classify: first, last or mean. Default: a decoder's last, else first.")
-    classifier_learning_rate: float | None = option("Of the classifiers, which are new. Default: learning_rate.")
+    classifier_learning_rate: float | None = option("Of the new classifiers. Default: learning_rate.")
     classifier_dropout: float = option("Dropout before the classifiers.", 0.0)
     label_weights: dict | str | None = option(
-        'Loss weights of action, and if wanted of verb and noun: {"action": 0.8, "verb": 0.2}.',
+        'Loss weights of action and, optionally, verb and noun: {"action": 0.8, "verb": 0.2}.',
         default_factory=lambda: {"action": 1.0},
     )
     class_weights: str = option("none, or balanced: N / (A n) for an action with n of the N training rows.", "none")
     text_form: str = option("How actions are written: natural or markers.", "natural")
     newest_first: bool = option("Write histories from the newest action to the oldest.", False)
-    history_length: int = option("Number of past actions that are read; -1 for all.", 15)
-    max_length: int = option("Number of tokens that are read.", 512)
+    history_length: int = option("Number of past actions to read; -1 for all.", 15)
+    max_length: int = option("Number of tokens to read.", 512)
     held_out_fraction: float = option("Part of the training videos that decides when to stop; 0: none.", 0.1)
     patience: int = option("Evaluations without improvement after which training stops.", 2)
     lora_rank: int = option("Rank of LoRA updates, merged when saved; 0 trains all weights.", 0)
@@ -62,7 +63,9 @@ class TeacherArguments(TrainingArguments):
         if self.class_weights not in ("none", "balanced"):
             raise ValueError(f"class_weights is '{self.class_weights}': give 'none' or 'balanced'.")
         if self.push_to_hub:
-            raise ValueError("push_to_hub is not for teachers: push a finished one with avt-distill push_to_hub.")
+            raise ValueError(
+                "push_to_hub is not supported for teachers: push a finished one with avt-distill push_to_hub."
+            )
         if self.held_out_fraction:
             self.eval_strategy = self.save_strategy = "epoch"
             self.load_best_model_at_end = True

@@ -1,4 +1,4 @@
-"""Counts as teachers: what the last few actions alone say of the next one. The floor under every language model."""
+"""N-gram counts of actions as teachers: the baseline that a language model must beat."""
 
 from collections import Counter, defaultdict
 from collections.abc import Sequence
@@ -11,12 +11,13 @@ Context = tuple[int, ...]
 class NGramModel:
     """An interpolated n-gram model: order 1 is the unigram, 2 the bigram, above that it backs off to shorter contexts.
 
-    Witten-Bell smoothing: of a context that was seen c times with t different actions after it, the share t / (c + t)
-    goes to the next shorter context; the shortest of all is uniform. There is nothing to tune.
+    Witten-Bell smoothing: for a context observed c times with t different next actions, the share t / (c + t) of the
+    probability goes to the next shorter context; below the shortest one the distribution is uniform. There are no
+    hyperparameters.
 
     Args:
-        order (`int`): How many actions a gram has: `order - 1` past ones and the next.
-        num_actions (`int`): Number of classes A.
+        order (`int`): Length of the n-grams: `order - 1` past actions and the next one.
+        num_actions (`int`): A, the number of actions.
     """
 
     def __init__(self, order: int, num_actions: int):
@@ -31,7 +32,7 @@ class NGramModel:
 
         Args:
             histories (`Sequence[Sequence[int]]`): Action ids before each of N actions, oldest first.
-            actions (`Sequence[int]`): The N actions. Negative ones, the unlabelled, are not counted.
+            actions (`Sequence[int]`): The N actions. Negative ones, the unlabeled, are not counted.
         """
         counts: defaultdict[Context, Counter[int]] = defaultdict(Counter)
         for history, action in zip(histories, actions, strict=True):
@@ -51,7 +52,7 @@ class NGramModel:
             probabilities = np.full(self.num_actions, 1 / self.num_actions)
             for context in self._contexts(history):
                 if context not in self._tables:
-                    break  # a longer context that holds an unseen one is unseen too
+                    break  # longer contexts contain this one, so they are unseen too
                 followers, counts = self._tables[context]
                 total = counts.sum() + len(counts)
                 probabilities *= len(counts) / total
@@ -61,10 +62,10 @@ class NGramModel:
 
     @property
     def contexts(self) -> list[Context]:
-        """The contexts that were seen, and the empty one, shortest first."""
+        """Returns the observed contexts and the empty one, shortest first."""
         return sorted({(), *self._tables}, key=lambda context: (len(context), context))
 
     def _contexts(self, history: Sequence[int]) -> list[Context]:
-        """The contexts that a history ends in, shortest first."""
+        """Returns the contexts at the end of a history, shortest first."""
         recent = [int(action) for action in history[-(self.order - 1) :]] if self.order > 1 else []
         return [tuple(recent[len(recent) - length :]) for length in range(len(recent) + 1)]

@@ -1,7 +1,7 @@
-"""Cross-fitting: several teachers, each of which labels only videos that it was not trained on.
+"""Cross-fitting: training several teachers, each of which labels only videos that it was not trained on.
 
-A teacher is surer of the rows it learned than of new ones, so its soft labels for its own training videos say little
-beyond their hard labels (which is what the reference distills). Cross-fitted ones are predictions.
+A teacher is more confident on its training rows than on new ones, so its soft labels for its own training videos add
+little to the hard labels (this is what the reference distills). Cross-fitted soft labels are real predictions.
 """
 
 from collections.abc import Callable, Sequence
@@ -15,17 +15,17 @@ from .scorer import Scorer
 
 
 def assign_folds(video_ids: Sequence[str], num_folds: int, *, seed: int = 0) -> dict[str, int]:
-    """Returns the fold of each video, such that the folds have about equally many rows.
+    """Assigns each video to a fold so that the folds have similar numbers of rows.
 
-    Videos of one performance, seen by several cameras, are in one fold: see `data.performances`.
+    Videos of one performance, recorded by several cameras, are in one fold: see `data.performances`.
 
     Args:
         video_ids (`Sequence[str]`): The video of each row.
         num_folds (`int`): Number of folds K, at least 2.
-        seed (`int`, *optional*, defaults to 0): Decides among videos of as many rows.
+        seed (`int`, *optional*, defaults to 0): Seed of the order of videos with equal numbers of rows.
 
     Raises:
-        ValueError: for fewer than 2 folds, or fewer performances than folds.
+        ValueError: If there are fewer than 2 folds, or fewer performances than folds.
     """
     performances = {str(video): performance_of(str(video)) for video in video_ids}
     names, counts = np.unique([performances[str(video)] for video in video_ids], return_counts=True)
@@ -50,15 +50,16 @@ def cross_fitted_logits(
     num_folds: int,
     seed: int = 0,
 ) -> np.ndarray:
-    """Returns logits of rows by K teachers, float32 `(N, A)`: of each video by those that were not trained on it.
+    """Returns logits of rows by K cross-fitted teachers, float32 `(N, A)`: each video is scored by the one not trained
+    on it.
 
     Rows of a video that is in no fold, such as one of a test split, get the logarithm of all K teachers' mean
     probability.
 
     Args:
-        training_rows (`pd.DataFrame`): What teachers are trained on: `video_id` and what `fit` needs.
-        rows (`pd.DataFrame`): What is to be labelled: `video_id` and `history`.
-        fit (`Callable`): From the rows of all folds but one, and the number of that one, to a teacher.
+        training_rows (`pd.DataFrame`): The training rows: `video_id` and the columns that `fit` needs.
+        rows (`pd.DataFrame`): The rows to label: `video_id` and `history`.
+        fit (`Callable`): Trains a teacher from the rows of all folds but one, and the index of that fold.
         num_folds (`int`): Number of folds K.
         seed (`int`, *optional*, defaults to 0): See `assign_folds`.
     """

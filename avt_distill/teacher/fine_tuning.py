@@ -40,18 +40,18 @@ from .modeling_teacher import TextTeacher, TextTeacherConfig
 from .prediction import TeacherScorer, encode_histories
 from .soft_labels import rows_fingerprint
 
-# Of the training rows: what is read, which videos are held out, and in which order rows are drawn.
+# Columns of the training rows that affect the teacher: its input, the held-out videos, and the order of rows.
 ROW_COLUMNS = ("uid", "video_id", "history", "action", "verb", "noun")
-RECORD = "training.json"  # written when all else is: the teacher is finished
+RECORD = "training.json"  # written last: marks a finished teacher
 
 
 @dataclass
 class HistoryRule:
-    """Where histories come from, and how the benchmark writes its labels.
+    """The rule by which histories are selected, and the benchmark's form of labels.
 
     Args:
         history_cutoff (`str`): `"started"`, `"ended"` or `"segment_start"`; see `data.history.action_histories`.
-        tau_a (`float`): Seconds between what is known and the action.
+        tau_a (`float`): Seconds between the end of the observed window and the action.
         head_noun_first (`bool`): See `ActionText`.
     """
 
@@ -61,25 +61,25 @@ class HistoryRule:
 
 
 def history_rule(builder: AnticipationBuilder) -> HistoryRule:
-    """Returns the rule by which a data set's histories are made and written."""
+    """Returns the rule for a data set's histories."""
     return HistoryRule(builder.config.history_cutoff, builder.config.tau_a, builder.HEAD_NOUN_FIRST)
 
 
 def fine_tuned_teacher(
     rows: pd.DataFrame, label_space: LabelSpace, args: TeacherArguments, history: HistoryRule
 ) -> TeacherScorer:
-    """Returns the teacher in `args.output_dir`, trained there first unless it is; interrupted training resumes.
+    """Returns the teacher in `args.output_dir`, training it first unless it is finished; interrupted training resumes.
 
     Args:
-        rows (`pd.DataFrame`): `uid`, `video_id`, `history`, `action`, `verb`, `noun` of each training row. Unlabelled
-            rows are left out.
-        label_space (`LabelSpace`): Of the labels.
-        args (`TeacherArguments`): How to train.
-        history (`HistoryRule`): How the rows' histories were made and are written.
+        rows (`pd.DataFrame`): `uid`, `video_id`, `history`, `action`, `verb`, `noun` of each training row. Unlabeled
+            rows are ignored.
+        label_space (`LabelSpace`): The labels.
+        args (`TeacherArguments`): The training arguments.
+        history (`HistoryRule`): The rule of the rows' histories.
 
     Raises:
-        ValueError: for no labelled rows, too few videos to hold some out, and a folder that holds a teacher of other
-            rows or arguments.
+        ValueError: If no row is labeled, there are too few videos to hold some out, or the folder holds a teacher of
+            other rows or arguments.
     """
     rows = rows[rows["action"] >= 0].reset_index(drop=True)
     if rows.empty:
@@ -115,7 +115,7 @@ def _train(rows: pd.DataFrame, label_space: LabelSpace, args: TeacherArguments, 
         eval_dataset=training_examples(held_out, config, tokenizer) if len(held_out) else None,
         processing_class=tokenizer,
         compute_metrics=_top_k,
-        # The action logits alone: those of verbs and nouns, and features, need not be gathered.
+        # Keeps only the action logits: verb and noun logits and features would be gathered for nothing.
         preprocess_logits_for_metrics=lambda outputs, labels: outputs[0],
         callbacks=[EarlyStoppingCallback(args.patience)] if len(held_out) else None,
     )
@@ -135,12 +135,14 @@ def _train(rows: pd.DataFrame, label_space: LabelSpace, args: TeacherArguments, 
 
 
 class TeacherTrainer(ResumableTrainer):
-    """A trainer whose classifiers may have a learning rate of their own."""
+    """A `Trainer` with an optional separate learning rate for the classifiers."""
 
     def create_optimizer(self, *args, **kwargs) -> torch.optim.Optimizer:
         optimizer = super().create_optimizer(*args, **kwargs)
         learning_rate = self.args.classifier_learning_rate
-        if learning_rate is not None and len(optimizer.param_groups) <= 2:  # with decay, without: not divided yet
+        if (
+            learning_rate is not None and len(optimizer.param_groups) <= 2
+        ):  # two groups, with and without decay: not split yet
             new = set(map(id, self.accelerator.unwrap_model(self.model).classifiers.parameters()))
             for group in list(optimizer.param_groups):
                 of_classifiers = [weight for weight in group["params"] if id(weight) in new]
@@ -150,8 +152,8 @@ class TeacherTrainer(ResumableTrainer):
 
 
 def _settings(rows: pd.DataFrame, label_space: LabelSpace, args: TeacherArguments, history: HistoryRule) -> dict:
-    """Returns what decides which teacher comes out, as JSON holds it."""
-    # Of a command, what says where its data are, and what is measured or labelled afterwards.
+    """Returns all settings that determine the teacher, in JSON-serializable form."""
+    # Options of commands that locate data or concern later measuring and labeling do not affect the teacher.
     elsewhere = {option.name for option in fields(args)} - {option.name for option in fields(TeacherArguments)}
     if not args.held_out_fraction:  # evaluation decides when to stop
         elsewhere |= {"bf16_full_eval", "fp16_full_eval"}
@@ -167,7 +169,7 @@ def _settings(rows: pd.DataFrame, label_space: LabelSpace, args: TeacherArgument
 
 
 def _record(trainer: Trainer, train: pd.DataFrame, held_out: pd.DataFrame) -> dict:
-    """Returns what a finished training has to say of itself."""
+    """Returns the record of a finished training for `training.json`."""
     state = trainer.state
     return {
         "num_rows": len(train),
@@ -182,12 +184,12 @@ def _record(trainer: Trainer, train: pd.DataFrame, held_out: pd.DataFrame) -> di
 
 
 def hold_out_videos(rows: pd.DataFrame, fraction: float, seed: int) -> tuple[pd.DataFrame, pd.DataFrame]:
-    """Returns the rows to train on and the held-out ones: whole videos, about `fraction` of them and at least one.
+    """Splits rows into training and held-out ones by whole videos, holding out about `fraction` and at least one.
 
-    Videos of one performance, seen by several cameras, are held out together: see `data.performances`.
+    Videos of one performance, recorded by several cameras, are held out together: see `data.performances`.
 
     Raises:
-        ValueError: where that leaves no video to train on.
+        ValueError: If that leaves no video to train on.
     """
     if not fraction:
         return rows, rows.iloc[:0]
@@ -203,7 +205,7 @@ def hold_out_videos(rows: pd.DataFrame, fraction: float, seed: int) -> tuple[pd.
 def training_examples(
     rows: pd.DataFrame, config: TextTeacherConfig, tokenizer: PreTrainedTokenizerBase
 ) -> datasets.Dataset:
-    """Returns `input_ids`, `labels` and, where the teacher classifies them, `verb_labels` and `noun_labels`."""
+    """Returns `input_ids`, `labels` and, if the teacher classifies them, `verb_labels` and `noun_labels`."""
     input_ids = encode_histories(list(rows["history"]), config, tokenizer)
     columns = {"input_ids": input_ids, "labels": rows["action"].to_numpy()}
     for kind in ("verb", "noun"):
@@ -265,7 +267,8 @@ def _top_k(prediction: EvalPrediction) -> dict[str, float]:
 
 
 def _check_best_is_loaded(trainer: Trainer):
-    """Raises unless the model measures what its best checkpoint did: `Trainer` does not mind missing keys."""
+    """Raises `RuntimeError` unless the loaded best checkpoint reproduces its metric, since `Trainer` ignores missing
+    keys."""
     name = f"eval_{trainer.args.metric_for_best_model.removeprefix('eval_')}"
     value, best = trainer.evaluate()[name], trainer.state.best_metric
     if not np.isclose(value, best, rtol=1e-3):

@@ -1,4 +1,4 @@
-"""What a teacher says about the rows of a video, and whether it read the histories that they have."""
+"""Inspecting a teacher's predictions for a video, and checking that it read the rows' histories."""
 
 import numpy as np
 import pandas as pd
@@ -18,7 +18,7 @@ def rows_of_split(builder: AnticipationBuilder, split: str) -> pd.DataFrame:
 
 
 def rows_of_video(rows: pd.DataFrame, video_id: str) -> pd.DataFrame:
-    """Returns the rows of a video in the order in which its actions start."""
+    """Returns the rows of a video in order of the start of their actions."""
     videos = sorted(set(rows["video_id"]))
     if video_id not in videos:
         raise ValueError(
@@ -28,10 +28,11 @@ def rows_of_video(rows: pd.DataFrame, video_id: str) -> pd.DataFrame:
 
 
 def check_histories(table: SoftLabelTable, rows: pd.DataFrame, builder: AnticipationBuilder) -> str:
-    """Refuses a table whose teacher read other histories than the rows have; returns why that cannot be known, if so.
+    """Checks that a table's teacher read the histories of the rows; returns why that cannot be checked, or an empty
+    text.
 
     Raises:
-        ValueError: for another history rule, and for rows of other actions or histories.
+        ValueError: If the history rule differs, or the rows have other actions or histories.
     """
     harm = "otherwise the histories shown are not those that the teacher read"
     ours = {"history_cutoff": builder.config.history_cutoff, "tau_a": str(float(builder.config.tau_a))}
@@ -51,7 +52,7 @@ def check_histories(table: SoftLabelTable, rows: pd.DataFrame, builder: Anticipa
 
 
 def judged(rows: pd.DataFrame, table: SoftLabelTable, temperature: float) -> pd.DataFrame:
-    """Returns the rows with `best`, `probabilities` (arrays of `TOP_K`) and `rank` (from 0; -1: unlabelled)."""
+    """Returns the rows with `best`, `probabilities` (arrays of `TOP_K`) and `rank` (from 0; -1: unlabeled)."""
     logits, _ = table.select(rows["uid"])
     probabilities = softmax(logits / np.float64(temperature))
     best = np.argsort(-logits, axis=1, kind="stable")[:, :TOP_K]

@@ -1,4 +1,4 @@
-"""Rows labelled by teachers: saved ones, ones trained for it and cross-fitted, counts, and untrained ones."""
+"""Labeling rows with teachers: saved, cross-fitted, count-based and zero-shot ones."""
 
 import copy
 import logging
@@ -31,18 +31,18 @@ Fit = Callable[[pd.DataFrame, int], Scorer]  # from training rows, and the numbe
 
 
 def label_with_saved(folder: str, builder: AnticipationBuilder, rows: pd.DataFrame, args: TeacherArguments) -> Labels:
-    """Returns the labels of a saved teacher.
+    """Labels rows with a saved teacher.
 
     Raises:
-        ValueError: for a folder that holds none, and a teacher of other actions or of another history rule.
+        ValueError: If the folder holds no teacher, or one of other actions or of another history rule.
     """
     scorer = _on_device(TeacherScorer.from_pretrained(folder), args)
     config = scorer.model.config
     if config.label_space_hash != builder.annotations.label_space.content_hash:
         raise ValueError(
             f"{folder} was trained on label space {config.label_space_hash}, not on "
-            f"{builder.annotations.label_space.content_hash} of {builder.config.name}: columns would be of other "
-            "actions."
+            f"{builder.annotations.label_space.content_hash} of {builder.config.name}: its columns would stand for "
+            "other actions, so give the data set that it was trained on."
         )
     known, asked = (config.history_cutoff, config.tau_a), (builder.config.history_cutoff, builder.config.tau_a)
     if known != asked:
@@ -63,7 +63,7 @@ def label_zero_shot(
     instruction: str = "",
     calibrate: bool = False,
 ) -> Labels:
-    """Returns the labels of a causal language model as it is; see `ZeroShotScorer`."""
+    """Labels rows with a pretrained causal language model; see `ZeroShotScorer`."""
     load_language_model_config(name)  # raises with one sentence
     tokenizer = load_tokenizer(name)
     text, length = ActionText(args.text_form, builder.HEAD_NOUN_FIRST), args.num_past_actions
@@ -91,7 +91,7 @@ def label_with_counts(
     train_split: str = "train",
     num_folds: int = 0,
 ) -> Labels:
-    """Returns the labels of an n-gram model of this order, or for `None` of a log-linear model of past actions.
+    """Labels rows with an n-gram model of the given order, or with a log-linear model for `None`.
 
     With folds the labels are cross-fitted; see `cross_fitted_logits`.
     """
@@ -115,7 +115,7 @@ def label_with_fine_tuned(
     train_split: str = "train",
     num_folds: int,
 ) -> Labels:
-    """Returns the labels of fine-tuned teachers, one a fold, each saved in `args.output_dir/fold<k>`."""
+    """Labels rows with cross-fitted fine-tuned teachers, each saved in `args.output_dir/fold<k>`."""
 
     def fit(rows: pd.DataFrame, fold: int) -> Scorer:
         fold_args = copy.copy(args)

@@ -1,4 +1,4 @@
-"""Any Hugging Face language model as a reader of action text: which way it reads, its tokenizer, its weights."""
+"""Loading Hugging Face language models for action text: kind, tokenizer and weights."""
 
 from collections.abc import Callable, Sequence
 from functools import partial
@@ -18,17 +18,17 @@ from transformers import (
 from ..runs.checkpoints import load_tokenizer_of, load_whole
 from ..runs.folder import read_json, write_json
 
-# What transformers 5 calls the class of a tokenizer that is none of its own, and the name that all releases know.
+# Transformers 5's name for the class of a generic tokenizer, and the name that all releases know.
 NAME_IN_5, NAME_IN_ALL = "TokenizersBackend", "PreTrainedTokenizerFast"
 
 
 def is_causal(config: PreTrainedConfig) -> bool:
-    """Returns whether a model reads from left to right (GPT-2, Llama) rather than both ways (BERT, RoBERTa).
+    """Returns whether a model is causal (GPT-2, Llama) rather than bidirectional (BERT, RoBERTa).
 
     Raises:
-        ValueError: for models that are no language models of one of these kinds, such as encoder-decoders.
+        ValueError: If the model is neither kind of language model, such as an encoder-decoder.
     """
-    if not config.is_encoder_decoder:  # BART is, and in both mappings
+    if not config.is_encoder_decoder:  # excludes models such as BART, which are in both mappings
         if type(config) in MODEL_FOR_MASKED_LM_MAPPING and not getattr(config, "is_decoder", False):
             return False
         if type(config) in MODEL_FOR_CAUSAL_LM_MAPPING:
@@ -43,7 +43,7 @@ def load_language_model_config(name_or_path: str | Path) -> PreTrainedConfig:
     """Returns the configuration of a language model on the Hub or in a folder.
 
     Raises:
-        ValueError: where there is none, or where it is not a language model (see `is_causal`).
+        ValueError: If there is no such model, or it is not a language model (see `is_causal`).
     """
     try:
         config = AutoConfig.from_pretrained(name_or_path, trust_remote_code=False)
@@ -57,7 +57,7 @@ def load_language_model_config(name_or_path: str | Path) -> PreTrainedConfig:
 
 
 def name_for_all_releases(folder: Path):
-    """Lets transformers 4 load a tokenizer that was saved to a folder."""
+    """Renames the class of a saved tokenizer so that transformers 4 can load it, too."""
     path = Path(folder) / "tokenizer_config.json"
     fields = read_json(path) if path.exists() else {}
     if fields.get("tokenizer_class") == NAME_IN_5:
@@ -65,37 +65,39 @@ def name_for_all_releases(folder: Path):
 
 
 def load_tokenizer(name_or_path: str | Path, config: PreTrainedConfig | None = None) -> PreTrainedTokenizerBase:
-    """Returns a tokenizer that pads on the right, and cuts on the left: what is recent stays.
+    """Loads a tokenizer that pads on the right and truncates on the left, which keeps recent actions.
 
     Args:
         name_or_path (`str` or `Path`): A model on the Hub, or a folder.
-        config (`PreTrainedConfig`, *optional*): The language model's, where the folder holds that of a larger model.
+        config (`PreTrainedConfig`, *optional*): The language model's configuration, if the folder holds that of a
+            larger model.
 
     Raises:
-        ValueError: where its files are missing or damaged.
+        ValueError: If its files are missing or damaged.
     """
     sides = {"truncation_side": "left", "padding_side": "right"}
     tokenizer = load_tokenizer_of(
         name_or_path, AutoTokenizer.from_pretrained, config=config, trust_remote_code=False, **sides
     )
-    if tokenizer.pad_token is None:  # GPT-2's kind; padding is masked, so any token will do
+    if tokenizer.pad_token is None:  # such as GPT-2's; padding is masked, so any token works
         tokenizer.pad_token = tokenizer.eos_token
     return tokenizer
 
 
 def load_text_backbone(name_or_path: str | Path, *, random_weights: bool = False, **kwargs) -> PreTrainedModel:
-    """Returns a language model without its head, and without the pooler that BERT's kind adds.
+    """Loads a language model without its head, and without the pooler of models like BERT.
 
     Args:
         name_or_path (`str` or `Path`): A model on the Hub, or a folder.
-        random_weights (`bool`, *optional*): Take the architecture alone; seed torch before.
-        kwargs: For `from_pretrained`, such as `dtype` or `attn_implementation`.
+        random_weights (`bool`, *optional*, defaults to `False`): Whether to initialize the weights at random instead;
+            seed torch before.
+        kwargs: Passed to `from_pretrained`, such as `dtype` or `attn_implementation`.
 
     Raises:
-        ValueError: where the checkpoint lacks weights of the model, or holds more of them; a head is left out.
+        ValueError: If the checkpoint lacks weights of the model, or holds more of them; a head is left out.
     """
     config = load_language_model_config(name_or_path)
-    # A pooler that cannot be left out is not read, so it may be new.
+    # A pooler that cannot be left out is unused, so its weights may be missing.
     whole = {"new": ("pooler.",), "left_out": None}
     load: Callable[..., PreTrainedModel] = partial(
         load_whole, AutoModel.from_pretrained, name_or_path, trust_remote_code=False, **whole
@@ -115,11 +117,11 @@ def load_text_backbone(name_or_path: str | Path, *, random_weights: bool = False
 def encode(
     tokenizer: PreTrainedTokenizerBase, texts: Sequence[str], max_length: int, *, cut: str = "left"
 ) -> list[list[int]]:
-    """Returns the token ids of each text, at most `max_length`, cut on the left, or on the `"right"`.
+    """Returns the token ids of each text, at most `max_length`, truncated on the left, or on the `"right"`.
 
-    The special tokens that the tokenizer puts around a text are kept when it is cut (the reference cuts off the first,
-    whose feature it then reads). Where it puts none in front, the beginning-of-text token is put there, so that an
-    empty history is a text too.
+    Special tokens around a text are kept when it is truncated (the reference cuts off the first one, although it reads
+    the feature of the first token). If the tokenizer adds none in front, the beginning-of-text token is added, so that
+    an empty history has a token.
     """
     if not texts:
         return []

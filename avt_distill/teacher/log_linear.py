@@ -1,4 +1,4 @@
-"""A log-linear teacher: what the last action and the set of all past ones say of the next one. Seconds to train."""
+"""A log-linear teacher that reads the last actions and the set of all past ones, and trains in seconds."""
 
 from collections.abc import Sequence
 
@@ -8,24 +8,24 @@ from torch import nn
 
 MAX_STEPS = 200
 HISTORIES_AT_ONCE = 4096
-EARLIER_PRIOR = 3.0  # of the last action but one and those before: they say less, so their weights are held closer to 0
+EARLIER_PRIOR = 3.0  # relative prior weight for all but the last action, which are less informative
 
 
 class LogLinearModel:
     """Logistic regression on the last actions and on which actions happened at all, with a Gaussian prior.
 
-    On small data with a strict grammar it is hard to beat: a language model that does not, has learned nothing from the
-    order or the wording of actions.
+    On small data with strict order it is hard to beat: a language model that does not beat it has learned nothing from
+    the order or the wording of actions.
 
     Args:
-        num_actions (`int`): Number of classes A.
-        history_length (`int`, *optional*): Number of past actions that are read. Default: all.
-        device (`str` or `torch.device`, *optional*, defaults to `"cpu"`): Where it is fitted.
+        num_actions (`int`): A, the number of actions.
+        history_length (`int`, *optional*): Number of past actions to read. Default: all.
+        device (`str` or `torch.device`, *optional*, defaults to `"cpu"`): The device to fit on.
         prior_weight (`float`, *optional*, defaults to 1.0): Weight of the prior, the inverse of its variance.
-        num_last (`int`, *optional*, defaults to 1): Number of last actions that are read in their order.
-        action_parts (`np.ndarray` of shape `(A, K)`, *optional*): What actions consist of, such as verb and noun: ids
-            of parts, 0..P-1. The model then reads and scores parts, and learns from rare actions what they share with
-            others. Default: each action is a part of its own.
+        num_last (`int`, *optional*, defaults to 1): Number of last actions whose order matters.
+        action_parts (`np.ndarray` of shape `(A, K)`, *optional*): Parts of each action, such as verb and noun, as ids
+            0..P-1. The model then reads and scores parts, so that rare actions share evidence with others. Default:
+            each action is its own part.
     """
 
     def __init__(
@@ -44,19 +44,19 @@ class LogLinearModel:
         self.prior_weight, self.num_last = prior_weight, num_last
         self.action_parts = np.arange(num_actions)[:, None] if action_parts is None else np.asarray(action_parts)
         self.num_parts = int(self.action_parts.max()) + 1
-        # Rows: for each of the last actions, newest first, its parts or none; then each part that happened. Zeros: the
-        # log loss is convex, the start is no matter.
+        # Rows: for each of the last actions, newest first, its parts or none; then each part that happened. Initialized
+        # with zeros, since the log loss is convex.
         num_rows = num_last * (self.num_parts + 1) + self.num_parts
         self.weights = torch.zeros(num_rows, self.num_parts, device=self.device)
         self.bias = torch.zeros(num_actions, device=self.device)  # (A,)
 
     def fit(self, histories: Sequence[Sequence[int]], actions: Sequence[int] | np.ndarray) -> "LogLinearModel":
-        """Finds the most probable weights by L-BFGS, and returns the model.
+        """Fits the weights (maximum a posteriori) with L-BFGS, and returns the model.
 
         Args:
             histories (`Sequence[Sequence[int]]`): Action ids before each of N actions, oldest first.
-            actions (`Sequence[int]` or `np.ndarray` of shape `(N, A)`): The N actions, of which negative ones, the
-                unlabelled, are left out; or another teacher's probabilities of each, which are distilled.
+            actions (`Sequence[int]` or `np.ndarray` of shape `(N, A)`): The N actions, where negative ids mark
+                unlabeled ones, which are ignored; or another teacher's probabilities to distill.
         """
         targets = torch.as_tensor(np.asarray(actions), device=self.device)
         if targets.ndim == 1:

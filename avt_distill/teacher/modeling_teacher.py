@@ -1,7 +1,7 @@
 """The text teacher: a language model that reads past actions and predicts the next one.
 
-The file imports nothing of the package, so that a saved teacher carries it and loads, with `trust_remote_code=True`,
-where this package is not installed.
+This file does not import the package, so that it can be saved with a teacher and loaded with `trust_remote_code=True`
+without this package.
 """
 
 import math
@@ -22,41 +22,43 @@ AUTO_MAP = {
     "AutoModel": "modeling_teacher.TextTeacher",
     "AutoModelForSequenceClassification": "modeling_teacher.TextTeacher",
 }
-UNREAD = "backbone.pooler."  # weights of a pooler, which some checkpoints hold
+UNREAD = "backbone.pooler."  # unused weights of a pooler in some checkpoints
 
 
 class TextTeacherConfig(PretrainedConfig):
-    """What a teacher is: its language model, its label maps, and the text that it was trained to read.
+    """Configuration of a teacher: its language model, its label maps, and the text that it was trained to read.
 
     Args:
         backbone_config (`PretrainedConfig` or `dict`): Configuration of any Hugging Face encoder or decoder.
-        pooling (`str`, *optional*, defaults to `"first"`): Which token's feature is classified: `"first"`, the
-            reference's and natural for encoders; `"last"`, the only one that has read everything in a decoder; or the
+        pooling (`str`, *optional*, defaults to `"first"`): The token whose feature is classified: `"first"`, as in the
+            reference and natural for encoders; `"last"`, the only token of a decoder that attends to all others; or the
             `"mean"` of all.
-        classifier_dropout (`float`, *optional*, defaults to 0.0): Dropout before the classifiers; the reference has
-            none.
+        classifier_dropout (`float`, *optional*, defaults to 0.0): Dropout probability before the classifiers; the
+            reference uses none.
         label_weights (`dict[str, float]`, *optional*, defaults to `{"action": 1.0}`): Weight of each label type in the
             loss; its keys decide which of `"action"`, `"verb"` and `"noun"` have a classifier. The paper trains all
             three, with 0.8/0.1/0.1 on EGTEA Gaze+ and 0.7/0.15/0.15 on EPIC-Kitchens-55.
         id2label, verb_id2label, noun_id2label (`dict[int, str]`, *optional*): The label maps.
-        action_texts (`list[str]`, *optional*): The text of each action, from which histories are written.
+        action_texts (`list[str]`, *optional*): The text of each action, of which histories consist.
         text_form (`str`, *optional*, defaults to `"natural"`): `"natural"` or `"markers"`.
-        history_length (`int`, *optional*, defaults to 15): Number of past actions that are read. `None`: all.
+        history_length (`int`, *optional*, defaults to 15): Number of past actions to read. `None`: all.
         newest_first (`bool`, *optional*, defaults to `False`): Whether histories are written from the newest action to
-            the oldest: the newest are then at the same positions in every text, which few rows teach more easily.
-        max_length (`int`, *optional*, defaults to 512): Number of tokens that are read.
-        history_cutoff (`str`, *optional*, defaults to `"started"`): The rule by which training histories end.
-        tau_a (`float`, *optional*, defaults to 1.0): Seconds between what is known and the action, in training.
+            the oldest. The newest actions are then at the same positions in every text, which is easier to learn from
+            few rows.
+        max_length (`int`, *optional*, defaults to 512): Maximum number of tokens to read.
+        history_cutoff (`str`, *optional*, defaults to `"started"`): The rule for the end of training histories.
+        tau_a (`float`, *optional*, defaults to 1.0): Seconds between the end of the history and the action in training.
         label_space_hash (`str`, *optional*): `content_hash` of the `LabelSpace` of the labels.
         trained_on (`str`, *optional*): Fingerprint of the training rows.
+        kwargs: Further fields of `PretrainedConfig`.
     """
 
     model_type = "text_teacher"
     sub_configs = {"backbone_config": AutoConfig}
 
-    max_length: int = 512  # declared here, too, where transformers would take it for a setting of text generation
+    max_length: int = 512  # declared in the class, otherwise transformers treats it as a text generation setting
 
-    # A plain `__init__`, as configurations are dataclasses in the newest releases of transformers alone.
+    # A plain `__init__`, since configurations are dataclasses in transformers 5 only.
     def __init__(
         self,
         backbone_config: PretrainedConfig | dict | None = None,
@@ -106,7 +108,7 @@ class TextTeacherConfig(PretrainedConfig):
     __hash__ = None  # pyright: ignore[reportAssignmentType]  fields change
 
     def check_consistency(self):
-        """Raises a `ValueError` where options are out of range or contradict each other."""
+        """Raises a `ValueError` if options are out of range or contradict each other."""
         if not _is_whole(self.max_length, least=1):
             raise ValueError(f"max_length is {self.max_length!r}: give a number of tokens, 1 or more.")
         if self.history_length is not None and not _is_whole(self.history_length, least=0):
@@ -132,7 +134,7 @@ class TextTeacherConfig(PretrainedConfig):
 
     @classmethod
     def from_dict(cls, config_dict, **kwargs):
-        # Transformers only warns, and makes a teacher without a language model of it.
+        # Transformers only warns about another model type, and would return a teacher without a language model.
         if config_dict.get("model_type", cls.model_type) != cls.model_type:
             raise ValueError(
                 f"The checkpoint is of type '{config_dict['model_type']}', not '{cls.model_type}': give a teacher that "
@@ -142,7 +144,7 @@ class TextTeacherConfig(PretrainedConfig):
 
     @property
     def num_classes(self) -> dict[str, int]:
-        """The number of classes of each label type that has a classifier."""
+        """The number of classes by label type, for the types with a classifier."""
         maps = {"action": self.id2label, "verb": self.verb_id2label, "noun": self.noun_id2label}
         return {kind: len(maps[kind]) for kind in LABEL_TYPES if kind in self.label_weights}
 
@@ -157,15 +159,15 @@ def _int_keys(names: Mapping | None) -> dict[int, str] | None:
 
 @dataclass
 class TextTeacherOutput(ModelOutput):
-    """What a teacher returns.
+    """Output of `TextTeacher`.
 
     Args:
         loss (`torch.FloatTensor` of shape `(1,)`): The weighted sum of the cross-entropies, each averaged over its
-            labelled rows; with `class_weights`, weighted-averaged.
+            labeled rows; with `class_weights`, weighted-averaged.
         logits (`torch.FloatTensor` of shape `(B, A)`): Scores of the next action.
-        verb_logits, noun_logits (`torch.FloatTensor` of shape `(B, V)`, `(B, N)`): Likewise, where there is a
-            classifier.
-        features (`torch.FloatTensor` of shape `(B, D)`): What the classifiers read.
+        verb_logits, noun_logits (`torch.FloatTensor` of shape `(B, V)`, `(B, N)`): Scores of verbs and nouns, if there
+            is a classifier.
+        features (`torch.FloatTensor` of shape `(B, D)`): The pooled features, the input of the classifiers.
     """
 
     loss: torch.FloatTensor | None = None
@@ -176,10 +178,13 @@ class TextTeacherOutput(ModelOutput):
 
 
 class TextTeacher(PreTrainedModel):
-    """A language model, pooled to one feature, and one linear classifier for each label type.
+    """A language model with pooling and one linear classifier per label type.
 
-    Reference: finetuning of the distillation authors, egtea_finetuning.py: features of the first token, no pooler, no
+    Reference: the distillation authors' fine-tuning, egtea_finetuning.py: features of the first token, no pooler, no
     dropout.
+
+    Args:
+        config (`TextTeacherConfig`): The configuration of the teacher.
     """
 
     config_class = TextTeacherConfig
@@ -187,7 +192,7 @@ class TextTeacher(PreTrainedModel):
     base_model_prefix = "backbone"
     main_input_name = "input_ids"
     input_modalities = ("text",)
-    accepts_loss_kwargs = False  # the losses are means: Trainer has to divide by its accumulation steps
+    accepts_loss_kwargs = False  # losses are means, so `Trainer` must divide them by the accumulation steps
     supports_gradient_checkpointing = True
     _supports_sdpa = True
     _supports_flash_attn = True
@@ -197,22 +202,22 @@ class TextTeacher(PreTrainedModel):
         super().__init__(config)
         self.backbone = AutoModel.from_config(config.backbone_config, trust_remote_code=False)
         if getattr(self.backbone, "pooler", None) is not None:
-            self.backbone.pooler = None  # BERT's kind adds one, which is never read
+            self.backbone.pooler = None  # models like BERT add a pooler, which is not used
         width = config.backbone_config.hidden_size
         self.dropout = nn.Dropout(config.classifier_dropout)
         self.classifiers = nn.ModuleDict({kind: nn.Linear(width, n) for kind, n in config.num_classes.items()})
-        self.register_buffer("class_weights", None, persistent=False)  # (A,), of the actions, in training alone
+        self.register_buffer("class_weights", None, persistent=False)  # (A,), weights of the actions, in training only
         self.post_init()
 
     @classmethod
     def from_pretrained(cls, pretrained_model_name_or_path, *args, output_loading_info: bool = False, **kwargs) -> Any:
-        """Returns a saved teacher, as in transformers, but only with all of its weights.
+        """Loads a teacher as in transformers, and raises if any weight is missing or left over.
 
-        With `output_loading_info` it returns the model and the report of what was missing and left over, which are then
-        the caller's to judge.
+        With `output_loading_info=True` the model is returned unchecked, with transformers' report of missing and
+        unexpected weights.
 
         Raises:
-            ValueError: where weights are missing or left over, with which answers would be random.
+            ValueError: If weights are missing or left over, which would make the answers random.
         """
         loaded: Any = super().from_pretrained(pretrained_model_name_or_path, *args, output_loading_info=True, **kwargs)
         model, report = loaded
@@ -237,14 +242,14 @@ class TextTeacher(PreTrainedModel):
         noun_labels: torch.LongTensor | None = None,
         return_dict: bool | None = None,
     ) -> TextTeacherOutput:
-        """Returns the logits of the next action, and with `labels` the loss.
+        """Returns the logits of the next action and, with `labels`, the loss.
 
         Args:
             input_ids (`torch.LongTensor` of shape `(B, L)`): Token ids of histories, padded on the right.
-            attention_mask (`torch.LongTensor` of shape `(B, L)`, *optional*): 0 at padding.
+            attention_mask (`torch.LongTensor` of shape `(B, L)`, *optional*): 1 for tokens, 0 for padding.
             labels, verb_labels, noun_labels (`torch.LongTensor` of shape `(B,)`, *optional*): Ids of the next action,
-                its verb and its noun; -100 is left out. A label type without a classifier is not looked at.
-            return_dict (`bool`, *optional*): `False` gives a tuple.
+                its verb and its noun; -100 is ignored. Label types without a classifier are ignored.
+            return_dict (`bool`, *optional*): Whether to return a `TextTeacherOutput` instead of a tuple.
         """
         if attention_mask is None:
             attention_mask = torch.ones_like(input_ids)
@@ -277,7 +282,7 @@ class TextTeacher(PreTrainedModel):
 
 
 def pool(states: torch.Tensor, attention_mask: torch.Tensor, pooling: str) -> torch.Tensor:
-    """Returns one feature a row, `(B, D)`, of states `(B, L, D)` under a mask `(B, L)`; padding is never read."""
+    """Returns one feature per row, `(B, D)`, from states `(B, L, D)` and a mask `(B, L)`; padding is ignored."""
     if pooling == "mean":
         weights = attention_mask.to(states.dtype)[..., None]
         return (states * weights).sum(dim=1) / weights.sum(dim=1)

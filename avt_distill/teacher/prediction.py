@@ -1,4 +1,4 @@
-"""A fine-tuned teacher's logits: each different history is computed once, in a batch with others of its length."""
+"""Logits of a fine-tuned teacher, computed once per distinct history, in batches of similar length."""
 
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -13,33 +13,39 @@ from .action_text import ActionText
 from .language_models import encode, load_tokenizer
 from .modeling_teacher import UNREAD, TextTeacher, TextTeacherConfig
 
-# Padded tokens of one batch: enough to keep two cores or a GPU at work, 30 MB of activations in a 384-wide encoder.
+# Padded tokens per batch: enough to keep two cores or a GPU busy, 30 MB of activations in a 384-wide encoder.
 TOKENS_AT_ONCE = 4096
 
 
 class TeacherScorer:
-    """A saved teacher and its tokenizer, from histories to logits.
+    """Computes logits of histories with a saved teacher and its tokenizer.
 
     Args:
-        model (`TextTeacher`): The teacher; it is put into evaluation mode.
+        model (`TextTeacher`): The teacher. It is put into evaluation mode.
         tokenizer (`PreTrainedTokenizerBase`): Its tokenizer.
 
     Raises:
-        ValueError: where the model does not say how actions are written.
+        ValueError: If the model's configuration does not store how actions are written.
     """
 
     def __init__(self, model: TextTeacher, tokenizer: PreTrainedTokenizerBase):
         if model.config.action_texts is None:
-            raise ValueError("The teacher's config has no action_texts, so histories cannot be written: train it anew.")
+            raise ValueError(
+                "The teacher's config has no action_texts, so histories cannot be converted to text: train it again."
+            )
         self.model = model.eval()
         self.tokenizer = tokenizer
 
     @classmethod
     def from_pretrained(cls, name_or_path: str | Path, **kwargs) -> "TeacherScorer":
-        """Returns a saved teacher; `kwargs` go to `TextTeacher.from_pretrained`.
+        """Loads a saved teacher.
+
+        Args:
+            name_or_path (`str` or `Path`): A teacher's folder, or its name on the Hub.
+            kwargs: Passed to `TextTeacher.from_pretrained`.
 
         Raises:
-            ValueError: for a folder that holds no teacher, or one without all of its weights or tokenizer files.
+            ValueError: If the folder holds no teacher, or one without all of its weights or tokenizer files.
         """
         backbone_config, reason = None, "its config.json is missing or is not that of a teacher"
         try:
@@ -51,7 +57,7 @@ class TeacherScorer:
                 f"Cannot read a teacher from '{name_or_path}' ({reason}): give a folder that avt-distill "
                 "finetune_teacher wrote."
             )
-        tokenizer = load_tokenizer(name_or_path, backbone_config)  # first: it needs no weights
+        tokenizer = load_tokenizer(name_or_path, backbone_config)  # before the model, since errors are found faster
         return cls(load_whole(TextTeacher.from_pretrained, name_or_path, left_out=(UNREAD,), **kwargs), tokenizer)
 
     def logits(self, histories: Sequence[Sequence[int]], *, progress: bool = False) -> np.ndarray:
@@ -59,10 +65,10 @@ class TeacherScorer:
 
         Args:
             histories (`Sequence[Sequence[int]]`): Action ids, oldest first; `config.history_length` are read.
-            progress (`bool`, *optional*): Show a progress bar.
+            progress (`bool`, *optional*, defaults to `False`): Whether to show a progress bar.
 
         Raises:
-            ValueError: where logits are not finite.
+            ValueError: If logits are not finite.
         """
         config = self.model.config
         different, positions = different_histories(histories, config.history_length)
@@ -85,14 +91,15 @@ class TeacherScorer:
 def different_histories(
     histories: Sequence[Sequence[int]], length: int | None
 ) -> tuple[list[tuple[int, ...]], list[int]]:
-    """Returns the histories that differ in their last `length` actions (in any, for `None`), and where each one is."""
+    """Returns the histories that differ in their last `length` actions (`None`: in any), and the index of each history
+    among them."""
     read = [tuple(history if length is None else history[max(0, len(history) - length) :]) for history in histories]
     position_of = {history: position for position, history in enumerate(dict.fromkeys(read))}
     return list(position_of), [position_of[history] for history in read]
 
 
 def encode_histories(histories: Sequence[Sequence[int]], config, tokenizer: PreTrainedTokenizerBase) -> list[list[int]]:
-    """Returns the token ids of each history, as a teacher of this `TextTeacherConfig` reads it."""
+    """Returns the token ids of each history, written as a teacher's `TextTeacherConfig` specifies."""
     text = ActionText(config.text_form)
     options = {"length": config.history_length, "newest_first": config.newest_first}
     texts = [text.history(history, config.action_texts, **options) for history in histories]
@@ -100,7 +107,8 @@ def encode_histories(histories: Sequence[Sequence[int]], config, tokenizer: PreT
 
 
 def _batches(lengths: Sequence[int]) -> Iterator[list[int]]:
-    """Yields rows of like length, longest first, `TOKENS_AT_ONCE` padded tokens at most or one row."""
+    """Yields batches of row indices of similar length, longest first, with at most `TOKENS_AT_ONCE` padded tokens or
+    one row."""
     order = np.argsort(-np.asarray(lengths), kind="stable").tolist()
     while order:
         size = max(1, TOKENS_AT_ONCE // max(1, lengths[order[0]]))

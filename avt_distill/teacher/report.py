@@ -1,4 +1,4 @@
-"""A teacher measured beside counts of actions on the same rows."""
+"""Measuring a teacher and count models on the same rows."""
 
 from pathlib import Path
 
@@ -28,18 +28,18 @@ def measure_teacher(
     log_linear_floor: bool,
     training_s: float,
 ) -> dict:
-    """Returns the results of a teacher, and of counts, on the labelled rows of a split.
+    """Measures a teacher and count models on the labeled rows of a split.
 
-    They are written to `results.json` in the teacher's folder, and the scores of each model beside it.
+    Results are written to `results.json` in the teacher's folder, next to the scores of each model.
 
     Args:
-        args (`TeacherArguments`): Of the teacher in `args.output_dir`.
+        args (`TeacherArguments`): The options of the teacher in `args.output_dir`.
         builder (`AnticipationBuilder`): The data set.
-        train (`pd.DataFrame`): The rows that the teacher was trained on, which are counted.
+        train (`pd.DataFrame`): The teacher's training rows, to which the count models are fitted.
         teacher (`Scorer`): The teacher.
         split (`str`): The split to measure on.
-        log_linear_floor (`bool`): Measure a log-linear model, too.
-        training_s (`float`): Seconds that training took, for the results.
+        log_linear_floor (`bool`): Whether to also measure a log-linear model.
+        training_s (`float`): Training time in seconds, for the results.
 
     Returns:
         `dict`: `num_rows`, `metrics` by the model's name, the teacher's `settings` and more.

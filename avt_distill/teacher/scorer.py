@@ -1,4 +1,4 @@
-"""What every teacher is: a function from histories to logits."""
+"""The interface of all teachers: a function from histories to logits."""
 
 from collections.abc import Sequence
 from typing import Protocol
@@ -7,7 +7,7 @@ import numpy as np
 
 
 class Scorer(Protocol):
-    """Any teacher: a fine-tuned language model, counts, or a language model as it is."""
+    """Protocol of teachers: fine-tuned language models, count models and zero-shot language models."""
 
     def logits(self, histories: Sequence[Sequence[int]]) -> np.ndarray:
         """Returns the logits of the next action after each history, float32 `(N, A)`."""

@@ -1,4 +1,4 @@
-"""A text teacher's soft labels as a Parquet file: what the student learns from, and what cannot be mistaken for it."""
+"""A text teacher's soft labels, stored as Parquet with metadata that identify teacher, labels and rows."""
 
 import hashlib
 import math
@@ -24,11 +24,11 @@ from ..evaluation.uid_tables import (
 )
 
 COLUMNS = ("uid", "logits")
-# What each row is: by these, rows of other data under the same uids are recognized.
+# Columns that identify a row, to detect different data with the same uids.
 ROW_COLUMNS = ("video_id", "start_s", "action")
 SAME_START_S = 1e-6
 REQUIRED_METADATA = (LABEL_SPACE_HASH, "model", "history_cutoff", "tau_a")
-# What the tables of an ensemble must agree in: they label the same rows, which know the same past.
+# Metadata that the tables of an ensemble must share: the same rows with the same histories.
 SHARED_METADATA = (LABEL_SPACE_HASH, "history_cutoff", "tau_a", "labelled", "split")
 AVERAGES = ("probabilities", "logits")
 ROWS_AT_ONCE = 1024
@@ -41,27 +41,27 @@ class SoftLabelTable:
     Args:
         uids (`list[str]`): Name of each row, all different.
         logits (`np.ndarray` of shape `(N, A)`): The teacher's logits, before any temperature; kept as float32.
-        metadata (`dict[str, str]`): Where the logits come from; kept as text, other keys too.
+        metadata (`dict[str, str]`): The origin of the logits, stored as text. Other keys are kept.
 
-            - `label_space_hash` (required): the `content_hash` of the `LabelSpace` whose ids the columns are.
-            - `model` (required): name of the teacher; of an ensemble its members' names, separated by commas.
+            - `label_space_hash` (required): the `content_hash` of the `LabelSpace` of the columns.
+            - `model` (required): name of the teacher; for an ensemble its members' names, separated by commas.
             - `history_cutoff` (required): which past actions the teacher read, see `data.history.action_histories`.
-            - `tau_a` (required): seconds between the last moment of its history and the action; a cutoff means nothing
-              without it.
-            - `history_length`: how many past actions it read at most.
-            - `text_form`: how these were written, see `teacher.action_text`.
+            - `tau_a` (required): seconds between the end of the history and the action, without which a cutoff is
+              meaningless.
+            - `history_length`: maximum number of past actions that the teacher read.
+            - `text_form`: their text form, see `teacher.action_text`.
             - `cross_fit`: number of folds K, where each row's teacher has not seen the row's fold; `"0"`: one teacher.
-            - `trained_on`: `rows_fingerprint` of the rows that the teacher was trained on; empty: none, zero-shot.
-            - `labelled`: `rows_fingerprint` of the rows that it labels.
-            - `split`: name of the split that these rows are.
-            - `average`: of an ensemble, what was averaged: `"probabilities"` or `"logits"`.
+            - `trained_on`: `rows_fingerprint` of the teacher's training rows; empty for a zero-shot teacher.
+            - `labelled`: `rows_fingerprint` of the labeled rows.
+            - `split`: name of the split of these rows.
+            - `average`: for an ensemble, what was averaged: `"probabilities"` or `"logits"`.
 
-        rows (`dict`, *optional*): `video_id` (text), `start_s` and `action` (numbers) of each row, N each. Tables that
-            versions before wrote have none, and are joined on uid alone.
+        rows (`dict`, *optional*): `video_id` (text), `start_s` and `action` (numbers) of each row, N each. Tables of
+            earlier versions lack them, and are joined by uid only.
 
     Raises:
-        ValueError: for repeated uids, logits that are not finite, shapes that do not fit, no rows, and metadata that
-            lack a required key or hold a cutoff or `tau_a` that cannot be meant.
+        ValueError: If a uid is repeated, a logit is not finite, shapes do not match, there are no rows, or the metadata
+            lack a required key or hold an invalid cutoff or `tau_a`.
     """
 
     uids: list[str]
@@ -77,7 +77,7 @@ class SoftLabelTable:
         if missing:
             raise ValueError(
                 f"metadata lacks {missing}: give all of {list(REQUIRED_METADATA)}; otherwise soft labels of other "
-                "actions, or of a teacher that knew the future, would pass for right ones."
+                "actions, or of a teacher that knew the future, would be accepted."
             )
         if self.metadata["history_cutoff"] not in CUTOFFS:
             raise ValueError(
@@ -88,19 +88,19 @@ class SoftLabelTable:
             self.rows = _row_columns(self.rows, len(self.uids))
 
     def check_label_space(self, label_space: LabelSpace):
-        """Raises a `ValueError` unless the logits are of this label space."""
+        """Raises a `ValueError` unless the columns are those of this label space."""
         check_label_space("soft labels", self.logits.shape[1], self.metadata, label_space)
 
     def select(self, uids: Sequence[str], *, missing: str = "raise") -> tuple[np.ndarray, np.ndarray]:
-        """Returns the logits of given rows, float32 `(N, A)`, and which rows have any, bool `(N,)`.
+        """Returns the logits of given rows, float32 `(N, A)`, and a mask of the rows that have any, bool `(N,)`.
 
         Args:
-            uids (sequence of `str`): The rows, in any order; a uid may come again.
-            missing (`str`, *optional*, defaults to `"raise"`): What to do about a uid that the table lacks: `"raise"`,
-                or `"mask"`, which gives zeros and `False`.
+            uids (sequence of `str`): The uids of the rows, in any order, repetitions allowed.
+            missing (`str`, *optional*, defaults to `"raise"`): How to handle a uid that the table lacks: `"raise"`, or
+                `"mask"`, which returns zeros and `False`.
 
         Raises:
-            ValueError: for another `missing`; and where it is `"raise"`, for uids that the table lacks.
+            ValueError: If `missing` is neither, or if it is `"raise"` and the table lacks a uid.
         """
         if missing not in ("raise", "mask"):
             raise ValueError(f"missing is '{missing}': give 'raise' or 'mask'.")
@@ -116,11 +116,11 @@ class SoftLabelTable:
         return np.where(mask[:, None], self.logits[rows], np.float32(0)), mask
 
     def check_rows(self, rows: Mapping[str, Sequence], source: str = "given"):
-        """Raises a `ValueError` where a row of the table is another row of the data under the same uid.
+        """Raises a `ValueError` if a row of the table and a row of the data with the same uid differ.
 
         Args:
             rows (`Mapping`): `uid`, `video_id`, `start_s` and `action` of the data's rows.
-            source (`str`, *optional*): Where the table comes from, for the message.
+            source (`str`, *optional*): Origin of the table, for the message.
         """
         if self.rows is None:
             return
@@ -140,7 +140,7 @@ class SoftLabelTable:
                 )
 
     def check_shares_rows(self, uids: Sequence[str], source: str = "given"):
-        """Raises a `ValueError` where the table has none of the uids of the data."""
+        """Raises a `ValueError` if the table and the data have no uid in common."""
         if not any(str(uid) in self._row_of for uid in uids):
             raise ValueError(
                 f"The soft labels {source} have none of the {len(uids)} uids of the rows, but such as "
@@ -152,20 +152,20 @@ class SoftLabelTable:
         return {uid: row for row, uid in enumerate(self.uids)}
 
     def save(self, path: str | Path):
-        """Writes the table as Parquet: `uid`, `logits`, those of `rows`, and the metadata; whole or not at all."""
+        """Writes the table atomically as Parquet: `uid`, `logits`, the columns of `rows`, and the metadata."""
         rows = {} if self.rows is None else {**self.rows, "video_id": self.rows["video_id"].tolist()}
         write_table(path, {"uid": self.uids, **rows, "logits": self.logits}, self.metadata)
 
     @classmethod
     def load(cls, path: str | Path, *, label_space: LabelSpace | None = None) -> "SoftLabelTable":
-        """Returns a table that `save` wrote.
+        """Reads a table written by `save`.
 
         Args:
             path (`str` or `Path`): The Parquet file.
             label_space (`LabelSpace`, *optional*): The label space that the columns must have.
 
         Raises:
-            ValueError: for a file that is not a soft-label table, or is one of another label space.
+            ValueError: If the file is not a soft-label table, or belongs to another label space.
         """
         columns, metadata = read_table(path, "soft-label table", COLUMNS, optional=ROW_COLUMNS)
         rows = {name: columns[name] for name in ROW_COLUMNS if name in columns}
@@ -176,15 +176,15 @@ class SoftLabelTable:
 
     @classmethod
     def average(cls, tables: Sequence["SoftLabelTable"], *, of: str = "probabilities") -> "SoftLabelTable":
-        """Returns the ensemble of several teachers, rows in the order of the first table.
+        """Averages the tables of several teachers; rows are in the order of the first table.
 
         Args:
             tables (sequence of `SoftLabelTable`): At least one, all of the same rows, label space and history rule.
-            of (`str`, *optional*, defaults to `"probabilities"`): What is averaged: `"probabilities"` at temperature 1,
-                of which the result holds logarithms, or `"logits"`.
+            of (`str`, *optional*, defaults to `"probabilities"`): What to average: `"probabilities"` at temperature 1,
+                whose logarithms are the result, or `"logits"`.
 
         Raises:
-            ValueError: for no tables, tables that do not belong together, and another `of`.
+            ValueError: If there are no tables, they do not belong together, or `of` is neither.
         """
         if of not in AVERAGES:
             raise ValueError(f"of is '{of}': give one of {list(AVERAGES)}.")
@@ -196,12 +196,14 @@ class SoftLabelTable:
         known = next((table for table in tables if table.rows is not None), first)
         rows_of = [[table._row_of[uid] for uid in first.uids] for table in tables]
         logits = np.empty_like(first.logits)
-        for start in range(0, len(logits), ROWS_AT_ONCE):  # 60,000 rows of 4,000 actions are 2 GB a table in float64
+        for start in range(
+            0, len(logits), ROWS_AT_ONCE
+        ):  # in chunks: 60,000 rows of 4,000 actions would be 2 GB per table in float64
             part = slice(start, start + ROWS_AT_ONCE)
             members = np.stack([t.logits[rows[part]] for t, rows in zip(tables, rows_of, strict=True)], dtype=float)
             if of == "logits":
                 logits[part] = members.mean(axis=0)
-            else:  # the logarithm of the mean of softmaxes, never leaving logarithms
+            else:  # the logarithm of the mean of softmaxes, computed in log space to avoid underflow
                 logits[part] = logsumexp(log_softmax(members, axis=-1), axis=0) - np.log(len(tables))
         rows = None
         if known.rows is not None:
@@ -211,13 +213,13 @@ class SoftLabelTable:
 
 
 def rows_fingerprint(rows: pd.DataFrame) -> str:
-    """Returns a short digest of rows: equal for equal uids, actions and histories, whatever their order.
+    """Returns a short digest of rows, equal for equal uids, actions and histories in any order.
 
     Args:
         rows (`pd.DataFrame`): `uid`, `action` (int) and `history` (action ids) of N rows.
 
     Raises:
-        ValueError: for no rows, missing columns and repeated uids.
+        ValueError: If there are no rows, a column is missing, or a uid is repeated.
     """
     if missing := [name for name in ("uid", "action", "history") if name not in rows]:
         raise ValueError(f"rows has columns {list(rows)} and lacks {missing}: give anticipation rows.")
@@ -228,7 +230,7 @@ def rows_fingerprint(rows: pd.DataFrame) -> str:
     actions, histories = rows["action"].tolist(), rows["history"].tolist()
     for row in sorted(range(len(uids)), key=uids.__getitem__):
         uid = uids[row].encode()
-        # Lengths first, so that no two tables write the same bytes.
+        # Lengths first, so that different tables never hash the same bytes.
         digest.update(np.array([len(uid), actions[row], len(histories[row])], dtype="<i8").tobytes() + uid)
         digest.update(np.asarray(histories[row], dtype="<i8").tobytes())
     return digest.hexdigest()[:16]
@@ -249,7 +251,7 @@ def _row_columns(rows: Mapping[str, Any], num_rows: int) -> dict[str, np.ndarray
 
 
 def _seconds(tau_a: str) -> str:
-    """Returns the one way to write a number of seconds."""
+    """Returns the canonical text of a number of seconds."""
     try:
         number = float(tau_a)
     except ValueError:
@@ -260,7 +262,7 @@ def _seconds(tau_a: str) -> str:
 
 
 def _check_same_rows(first: SoftLabelTable, other: SoftLabelTable):
-    """Raises a `ValueError` unless two tables label the same rows of one label space by the same history rule."""
+    """Raises a `ValueError` unless two tables share rows, label space and history rule."""
     for key in SHARED_METADATA:
         values = [table.metadata.get(key) for table in (first, other)]
         if values[0] != values[1]:
@@ -283,10 +285,10 @@ def _check_same_rows(first: SoftLabelTable, other: SoftLabelTable):
 
 
 def _joined_metadata(tables: Sequence[SoftLabelTable]) -> dict[str, str]:
-    """Returns what the tables agree in, and of the rest each different value, separated by commas."""
+    """Returns the common metadata of tables; differing values are joined by commas."""
     joined = {}
     for key in dict.fromkeys(key for table in tables for key in table.metadata):
         values = [table.metadata.get(key, "unknown") for table in tables]
-        # Seeds of one model share its name, and count as often as they are there.
+        # Names of models are repeated, since seeds of one model share its name.
         joined[key] = ", ".join(values if key == "model" else dict.fromkeys(values))
     return joined

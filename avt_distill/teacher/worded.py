@@ -1,6 +1,6 @@
-"""A log-linear model whose weights are alike for actions with similar names, by vectors of a language model.
+"""A log-linear model with similar weights for actions with similar names, based on a language model's vectors.
 
-Where videos are few it predicts better than counts alone: see `benchmarks/README.md`, "Where do words help?".
+With few videos it predicts better than counts alone: see `benchmarks/README.md`, "Where do words help?".
 """
 
 from collections.abc import Sequence
@@ -16,26 +16,26 @@ from .language_models import encode, load_text_backbone, load_tokenizer
 from .log_linear import EARLIER_PRIOR, HISTORIES_AT_ONCE, LogLinearModel
 
 MAX_STEPS, TOLERANCE = 100, 1e-6
-BIAS_PRIOR = 0.1  # of the prior's weight, that of biases
-WIDTH = 64  # of vectors, at most
+BIAS_PRIOR = 0.1  # weight of the prior of biases, relative to that of weights
+WIDTH = 64  # maximum width of vectors
 TEXTS_AT_ONCE, TOKENS = 64, 64
 
 
 class WordedLogLinear(LogLinearModel):
-    """A log-linear model with a vector for each action (or part of one), by which weights of similar ones are alike.
+    """A log-linear model with a vector for each action (or part of one), which ties the weights of similar actions.
 
-    Each weight is a sum: of one of its own pair of actions, of what the vector of either says, and of what both
-    vectors say together, all with one Gaussian prior. Without evidence, what follows "pour milk" is therefore expected
-    to follow "pour water" as well; with evidence, each pair's own weight decides. It is the same as a prior on the
-    weights whose covariance is `(I + s^2 E E') x (I + s^2 E E')` for vectors E. The result is a plain log-linear model:
-    `reader.tables.as_tables` exports it, and the vectors are not needed any more.
+    Each weight is the sum of a free weight for its pair of actions, of terms linear in the vector of either, and of a
+    term bilinear in both, all with one Gaussian prior. Without evidence, an action that follows "pour milk" is
+    therefore expected to follow "pour water", too; with evidence, the pair's own weight dominates. This is equivalent
+    to a prior on the weights with covariance `(I + s^2 E E') x (I + s^2 E E')` for vectors E. The result is a plain
+    log-linear model, which `reader.tables.as_tables` exports without the vectors.
 
     Args:
-        num_actions (`int`): A.
-        vectors (`np.ndarray` of shape `(P, D)`, *optional*): Of the P parts. Default: none, which leaves a log-linear
-            model whose biases have a prior, too.
-        vector_weight (`float`): s, how much the vectors count.
-        kwargs: Of `LogLinearModel`.
+        num_actions (`int`): A, the number of actions.
+        vectors (`np.ndarray` of shape `(P, D)`, *optional*): Vectors of the P parts. Default: none, which gives a
+            log-linear model whose biases also have a prior.
+        vector_weight (`float`, *optional*, defaults to 1.0): s, the weight of the vectors.
+        kwargs: Further arguments of `LogLinearModel`.
     """
 
     def __init__(self, num_actions: int, vectors: np.ndarray | None = None, vector_weight: float = 1.0, **kwargs):
@@ -49,11 +49,11 @@ class WordedLogLinear(LogLinearModel):
         actions: Sequence[int] | np.ndarray,
         row_weights: np.ndarray | None = None,
     ) -> "WordedLogLinear":
-        """Finds the most probable weights by L-BFGS, and returns the model.
+        """Fits the weights (maximum a posteriori) with L-BFGS, and returns the model.
 
         Args:
-            histories, actions: Of `LogLinearModel.fit`; all labelled.
-            row_weights (`np.ndarray` of shape `(N,)`, *optional*): How much each row counts. Default: 1.
+            histories, actions: See `LogLinearModel.fit`; all actions must be labeled.
+            row_weights (`np.ndarray` of shape `(N,)`, *optional*): Weight of each row. Default: 1.
         """
         targets = torch.as_tensor(np.asarray(actions))
         targets = targets.long() if targets.ndim == 1 else targets.float()
@@ -101,7 +101,7 @@ class WordedLogLinear(LogLinearModel):
         return 0.5 * self.prior_weight * penalty
 
     def _assemble(self, own: list[list[torch.Tensor]]):
-        """Sets weights and biases to what the parameters say together."""
+        """Computes weights and biases from the parameters."""
         *blocks, (bias, of_vectors) = own
         vectors, weights = self.vectors, []
         for pairs, of_next, of_past, of_both in blocks:
@@ -113,13 +113,13 @@ class WordedLogLinear(LogLinearModel):
 
 
 def name_vectors(space: LabelSpace, name_or_path: str, *, head_noun_first: bool, parts_apart: bool) -> np.ndarray:
-    """Returns a vector of each action by its name, `(A, D)`, or of each verb and then each noun, `(V + N, D)`.
+    """Returns vectors of the names of actions, `(A, D)`, or of verbs followed by nouns, `(V + N, D)`.
 
     Args:
-        space (`LabelSpace`): The names.
+        space (`LabelSpace`): The label space with the names.
         name_or_path (`str`): A language model on the Hub, or a folder.
         head_noun_first (`bool`): See `ActionText`.
-        parts_apart (`bool`): Vectors of verbs and nouns, which `space` then has.
+        parts_apart (`bool`): Whether to return vectors of verbs and nouns, which `space` must then have.
     """
     names = list(space.actions)
     if parts_apart:
@@ -134,9 +134,9 @@ def text_vectors(texts: Sequence[str], name_or_path: str, *, random_weights: boo
     """Returns the mean feature of each text's tokens, `(N, D)`, by a language model without its head.
 
     Args:
-        texts (sequence of N `str`): Of at most 64 tokens each; what is longer is cut off.
+        texts (sequence of N `str`): The texts; tokens after the first 64 are ignored.
         name_or_path (`str`): A language model on the Hub, or a folder.
-        random_weights (`bool`, *optional*): Take its architecture alone, as a control.
+        random_weights (`bool`, *optional*, defaults to `False`): Whether to use random weights, as a control.
     """
     set_seed(0)
     model = load_text_backbone(name_or_path, random_weights=random_weights).eval()
@@ -152,7 +152,7 @@ def text_vectors(texts: Sequence[str], name_or_path: str, *, random_weights: boo
 
 
 def principal(vectors: np.ndarray) -> np.ndarray:
-    """Returns vectors in their main directions, 64 at most, centred, of length 1 on average, float32."""
+    """Returns centered vectors projected to at most 64 principal components, scaled to a mean length of 1, float32."""
     centred = vectors - vectors.mean(0)
     left, sizes, _ = np.linalg.svd(centred, full_matrices=False)
     kept = (left * sizes)[:, :WIDTH]

@@ -37,8 +37,8 @@ class ZeroShotScorer:
         batch_size (`int`, *optional*, defaults to 32): Names per forward pass. Each holds a copy of the prefix's cache.
 
     Raises:
-        ValueError: for a model that is not a causal language model or has no head or key/value cache, for a tokenizer
-            that joins text across actions, and for options and texts out of range.
+        ValueError: If the model is not a causal language model or has no head or key/value cache, if the tokenizer
+            joins text across actions, or if an option or text is out of range.
     """
 
     def __init__(
@@ -110,7 +110,8 @@ def action_tokens(
     The closing is whole, such as " <a>", since its first token may also begin " <v>".
 
     Raises:
-        ValueError: for no texts or blank ones, and if a sequence of actions after the instruction has other tokens.
+        ValueError: If there are no texts, a text is blank, or a sequence of actions after the instruction is tokenized
+            differently.
     """
     if not len(texts) or not all(each.strip() for each in texts):
         raise ValueError("texts is empty or holds blank texts: give every action a text to score.")

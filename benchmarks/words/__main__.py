@@ -4,15 +4,17 @@
     python -m benchmarks.words --dataset epic_tent --data_dir epic_tent --output_dir runs/tent
 
 `true`: the next action after the annotated history of each test row, what a perfect recognizer would allow. `reader`:
-the same from what a recognizer says frames show. `student`: students distilled from each model's soft labels beside
-twins without a teacher, on the same recognizer's output. But for `fifty_salads`, whose frame scores are real, what
-frames show is SIMULATED (`benchmarks.simulation.CausalRecognizer`): such numbers compare text models, and are no
-accuracies on videos. On `epic_tent`, and with `--noise` on `fifty_salads`, the simulated recognizer is held against the
+the same from what a recognizer says frames show. `student`: students distilled from each model's soft labels alongside
+identical baselines without a teacher, on the same recognizer's output. But for `fifty_salads`, whose frame scores are
+real, what
+frames show is SIMULATED (`benchmarks.simulation.CausalRecognizer`): such numbers compare text models, and are not
+accuracies on videos. On `epic_tent`, and with `--noise` on `fifty_salads`, the simulated recognizer is held against
+the
 real one.
 
 `counts` is the mixture of unigram, bigram, trigram and a log-linear model; a model with words is mixed with these. All
-options and weights are chosen on held-out videos among those that are learned from; test rows are read once a cell.
-Each cell is a file in `--output_dir`: rerun the command to resume, with other `--parts` or `--num_videos` to add cells.
+options and weights are chosen on held-out videos among the training videos; test rows are read once per cell. Each cell
+is a file in `--output_dir`: rerun the command to resume, with other `--parts` or `--num_videos` to add cells.
 """
 
 import argparse

@@ -1,4 +1,4 @@
-"""The cells of the table: what each model says after learning from a draw of training videos, a JSON file each."""
+"""The cells of the table, one JSON file each: the results of a model trained on a draw of training videos."""
 
 import json
 import logging
@@ -87,9 +87,9 @@ class Curves:
                 started = time.process_time()
                 found = measure(name, scripts, draw, options)
                 path.parent.mkdir(parents=True, exist_ok=True)
-                about = {"part": part, "model": name, "num_videos": draw.num_videos, "draw": draw.number}
-                about |= {"actions": len(scripts.actions), "seconds": round(time.process_time() - started, 1)}
-                write_json(path, {**about, "settings": settings, **found})
+                cell = {"part": part, "model": name, "num_videos": draw.num_videos, "draw": draw.number}
+                cell |= {"actions": len(scripts.actions), "seconds": round(time.process_time() - started, 1)}
+                write_json(path, {**cell, "settings": settings, **found})
                 logger.warning("%s, %s, %s: %.0f s", part, draw.key, name, time.process_time() - started)
 
     def _settings(self, part: str, name: str, draw: Draw, options: parts.StudentOptions | None = None) -> dict:

@@ -56,7 +56,7 @@ SETTINGS = {
 
 @dataclass
 class Scripts:
-    """What text models are fitted to: all labelled actions of some videos, each with the actions before it.
+    """What text models are fitted to: all labeled actions of some videos, each with the actions before it.
 
     Args:
         histories (`list[list[int]]`): The actions before each, oldest first.
@@ -129,7 +129,7 @@ class WordsData:
 
     @cached_property
     def scripts(self) -> Scripts:
-        """All training scripts; where segments of test rows are in the same videos, these are part of histories."""
+        """All training scripts; if segments of test rows are in the same videos, these are part of histories."""
         segments = self.segments["train"]
         labelled = segments.loc[segments["action"] >= 0].sort_values(["video_id", "start_s", "end_s"], kind="stable")
         labelled = labelled.reset_index(drop=True).assign(observed_end_s=lambda table: table["start_s"])
@@ -140,12 +140,12 @@ class WordsData:
 
     @cached_property
     def rows(self) -> pd.DataFrame:
-        """The labelled test rows; `history` is what began before the observed window ended."""
+        """The labeled test rows; `history` is what began before the observed window ended."""
         return self._rows(self.setting.test_split, self.segments["test"])
 
     @cached_property
     def training_rows(self) -> pd.DataFrame:
-        """The labelled training rows."""
+        """The labeled training rows."""
         return self._rows("train", self.segments["train"])
 
     def _rows(self, split: str, segments: pd.DataFrame) -> pd.DataFrame:

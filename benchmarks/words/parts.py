@@ -1,4 +1,4 @@
-"""What is measured of text models: the actions after true histories, what a reader answers, and distilled students."""
+"""Measurements of text models: the actions after true histories, answers of a reader, and distilled students."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -35,7 +35,7 @@ from .texts import HISTORY_LENGTH, NUM_LAST, Mixture
 EVIDENCE_WEIGHTS = (0.05, 0.1, 0.2)
 CHOSEN_ON = 20  # held-out training videos that the evidence weight is chosen on
 BEAM, MIN_START, NUM_PHASES = 100, 1e-6, 2
-SAMPLES = 3  # histories sampled for each true one, where a language model is distilled
+SAMPLES = 3  # histories sampled for each true one, if a language model is distilled
 SWAPPED = 0.15  # of the actions of a sampled history
 DISTILLED_PRIOR = 0.1  # of the log-linear model that a language model is distilled into
 MEANS_S, EVIDENCE_S = (2.0, 8.0, 30.0), (3.0, 10.0)
@@ -193,7 +193,7 @@ def write_own_data(data: WordsData, videos: Sequence[str], folder: Path) -> Path
     """Returns a folder with the training videos of a draw, the test videos, and what their frames show, simulated.
 
     `segments.csv` has the splits `train` and `test`; `features/` one file a video: the simulated posteriors of each
-    frame, or where verbs and nouns are counted apart those of verbs, nouns and background, causal means of them, and
+    frame, or if verbs and nouns are counted apart those of verbs, nouns and background, causal means of them, and
     evidence of what happened so far.
     """
     if not is_record(folder / "labels.json", "actions"):

@@ -1,4 +1,4 @@
-"""The table and the curves, from the cells of a folder alone."""
+"""The table and the curves, generated from the cells of a folder."""
 
 from collections import defaultdict
 from collections.abc import Callable, Collection, Mapping

@@ -1,4 +1,4 @@
-"""The text models that are compared: counts, what words add to them, and controls in which the words say nothing."""
+"""The compared text models: counts, models that add words, and controls with uninformative words."""
 
 import shutil
 from collections.abc import Callable, Iterable, Sequence
@@ -181,7 +181,7 @@ class TextModels:
         )
 
     def vectors(self, name: str, scrambling: int = 0) -> np.ndarray:
-        """Returns a vector of each part by its words, `(P, 64)` at most: centred, of length 1 on average."""
+        """Returns a vector of each part by its words, `(P, 64)` at most: centered, of length 1 on average."""
         if name not in self._vectors:
             if name.startswith("verbs and nouns"):
                 vectors = np.zeros((self.data.num_actions, int(self.data.verb_noun.max()) + 1))
@@ -195,7 +195,7 @@ class TextModels:
         return vectors[self.permutation(len(vectors), scrambling)] if "scrambled" in name else vectors
 
     def permutation(self, count: int, scrambling: int = 0) -> np.ndarray:
-        """Returns which name each action gets where names are scrambled; verbs and nouns keep to their own kind."""
+        """Returns which name each action gets if names are scrambled; verbs and nouns keep to their own kind."""
         generator, num_verbs = np.random.default_rng(scrambling), len(self.data.texts.verbs)
         if self.data.setting.parts_apart and count != self.data.num_actions:
             return np.concatenate(

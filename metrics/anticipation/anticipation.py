@@ -4,11 +4,11 @@
     metric.add_batch(predictions=logits, references=labels)
     metric.compute(label_space=label_space, tail=tail)
 
-It is loaded from this folder, without a network; the package `avt_distill` must be installed. Inside a `Trainer`, call
-`anticipation_metrics` itself: its arrays need no detour.
+It is loaded from this folder, without a network connection; the package `avt_distill` must be installed. In a
+`Trainer`, call `anticipation_metrics` directly with the arrays of `compute_metrics`.
 """
 
-# One import a line, and nothing after the name: `evaluate` finds what a metric needs line by line.
+# One import per line, and nothing after the name: `evaluate` parses imports with a regular expression by line.
 import datasets
 import evaluate
 
@@ -31,5 +31,5 @@ class Anticipation(evaluate.Metric):
         )
 
     def _compute(self, predictions, references, **options) -> dict[str, float]:
-        """Returns the metrics of scores `(N, A)` and labels `(N,)`; options are those of `anticipation_metrics`."""
+        """Returns the metrics of scores `(N, A)` and labels `(N,)`; options are passed to `anticipation_metrics`."""
         return anticipation_metrics(predictions, references, **options)

@@ -96,7 +96,7 @@ def test_what_the_weights_do_not_show_is_said(convert, caplog):
 
 
 def test_head_counts_are_not_guessed(convert):
-    with pytest.raises(ValueError, match="number of attention heads cannot be read off the weights: give"):
+    with pytest.raises(ValueError, match="number of attention heads cannot be inferred from the weights: give"):
         convert()
     state = original_state()
     state |= {
@@ -104,7 +104,7 @@ def test_head_counts_are_not_guessed(convert):
         "backbone.model.pos_embed": torch.zeros(1, 5, 12),
         "backbone.model.patch_embed.proj.weight": torch.zeros(12, 3, 8, 8),
     }
-    with pytest.raises(ValueError, match="backbone's attention heads cannot be read off the weights"):
+    with pytest.raises(ValueError, match="backbone's attention heads cannot be inferred from the weights"):
         convert(state, config_overrides={"head_num_heads": 4})
 
 
@@ -119,7 +119,7 @@ def test_every_unknown_key_is_listed(convert):
 def test_missing_weights_are_listed(convert):
     state = original_state()
     del state["future_predictor.gpt_model.h.1.mlp.c_fc.bias"]
-    with pytest.raises(ValueError, match=r"found no counterpart: avt\.head\.h\.1\.mlp\.c_fc\.bias"):
+    with pytest.raises(ValueError, match=r"are missing: avt\.head\.h\.1\.mlp\.c_fc\.bias"):
         convert(state, config_overrides={"head_num_heads": 4})
     del state["classifiers.action.weight"]
     with pytest.raises(ValueError, match=r"is not an AVT checkpoint: it lacks classifiers\.action\.weight"):

@@ -179,7 +179,7 @@ def test_advance_confirms_a_clock_that_was_set(model):
     stream = model.stream()
     watch(stream, clock(HOUR_S, HOUR_S - 5))
     assert stream.push(torch.ones(12), 0.0) is None
-    with pytest.raises(ValueError, match="times go forward"):
+    with pytest.raises(ValueError, match="give a later time"):
         stream.advance(-1.0)
     assert stream.advance(2.0)[0]["at_s"] == 2
     assert (stream.start_s, stream.time_s, stream.num_restarts) == (0, 2, 1)
@@ -225,7 +225,7 @@ def test_what_was_done_is_logged_once_of_each_kind(model, caplog):
         watch(stream, [*clock(5), HOUR_S, 5.0, HOUR_S, *clock(10, 5.25), *clock(5), *clock(5)])
     left_out, restarted = [record.getMessage() for record in caplog.records]
     assert left_out.startswith(
-        "A frame of 3600.000 s was left out: it does not fit the stream's clock, which is at 4.750"
+        "A frame at 3600.000 s was left out: it does not fit the stream's clock, which is at 4.750"
     )
     assert restarted.startswith("The clock of the frames was set from 9.750 s to 0.000 s: a new video begins")
     assert (stream.num_left_out, stream.num_restarts) == (2, 2)

@@ -72,7 +72,7 @@ def test_a_window_holds_each_frame_of_its_clips_once():
 
 def test_moments_of_the_reference_protocol_are_refused_for_clips():
     window, mask = Clips(4, 2.0).window(3, 1.0), np.ones(3, dtype=bool)
-    with pytest.raises(ValueError, match="protocol 'avt': video models need 'exact'"):
+    with pytest.raises(ValueError, match="protocol 'avt': video models need protocol='exact'"):
         window.times(np.array([0.0, 1.05, 2.1]), mask)
     assert Clips().window(3, 1.0).times(np.array([0.0, 1.05, 2.1]), mask)[0].tolist() == [0.0, 1.05, 2.1]
 

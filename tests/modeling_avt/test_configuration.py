@@ -65,7 +65,7 @@ def test_class_map_may_come_by_action_id_as_json_writes_it():
 def test_width_is_read_off_the_backbone_where_it_is_named():
     assert tiny_config(backbone_config=ResNetConfig(hidden_sizes=[8, 16]), feature_dim=None).feature_dim == 16
     assert tiny_config(backbone_config=ConvNextConfig(), feature_dim=None).feature_dim == 768
-    with pytest.raises(ValueError, match="'mobilenet_v2' backbone names no width: give it as feature_dim"):
+    with pytest.raises(ValueError, match="'mobilenet_v2' backbone does not state its width: pass it as feature_dim"):
         tiny_config(backbone_config=MobileNetV2Config(), feature_dim=None)
 
 
@@ -224,7 +224,7 @@ def test_too_many_frames_are_refused_at_once():
         ({"crop_size": {"height": 32}}, "or a dict of them that has width"),
         ({"crop_size": 0}, "crop_size is 0"),
         ({"crop_size": {"height": 32, "width": True}}, "crop_size is True"),
-        ({"crop_size": 40}, "larger than a short side of 36"),
+        ({"crop_size": 40}, "larger than the smallest short side, 36"),
         ({"train_size": 36}, "train_size is 36: give 2 numbers"),
         ({"train_size": (36, 38, 40)}, "give 2 numbers"),
         ({"train_size": (40, 36)}, "give the smallest short side first"),

@@ -74,7 +74,7 @@ def test_labels_that_do_not_fit_are_refused(future, message):
     [
         (
             {"num_future_actions": 14},
-            "num_frames=4 and num_future_actions=14 need 17 positions: head_num_positions is 16",
+            "num_frames=4 and num_future_actions=14 need 17 positions, but head_num_positions is 16",
         ),
         ({"num_future_actions": 2, "head_type": "probe", "feature_dim": 32}, "a probe does not roll out: give 1"),
     ],

@@ -76,7 +76,7 @@ def test_what_is_no_count_is_refused(anticipate, value):
 def test_moments_closer_than_frames_are_refused_at_once(anticipate, every):
     """Millions of moments were once asked for."""
     started = time.perf_counter()
-    message = r"asks for [\d,]+ moments in each second of video: at most 1,000 are answered, so give 0.001 s or more"
+    message = r"would be [\d,]+ moments per second of video: at most 1,000 are supported, so give 0.001 s or more"
     for ask in (
         lambda: anticipate(FEATURES, every=every, frames_per_second=2),
         lambda: anticipate("a_file_that_is_not_opened.mp4", every=every),
@@ -90,7 +90,7 @@ def test_moments_closer_than_frames_are_refused_at_once(anticipate, every):
 
 def test_more_moments_than_can_be_answered_are_refused_at_once(anticipate):
     day = {"video_features": FEATURES, "frames_per_second": 20 / 86_400}
-    message = "every=0.5 asks for 172,800 moments of a video that ends at 86400 s: at most 100,000 are answered at once"
+    message = "every=0.5 would be 172,800 moments in a video that ends at 86400 s: at most 100,000 are supported"
     with pytest.raises(ValueError, match=message) as error:
         anticipate(day, every=0.5)
     enough_s = float(re.search(r"give ([\d.]+) s or more", str(error.value))[1])
@@ -108,7 +108,7 @@ def test_timeline_moments_end_with_the_video():
 
 def test_a_stream_that_would_keep_too_many_features_is_refused():
     model = tiny_model(tiny_config(frame_rate=0.01, tau_o=400))
-    with pytest.raises(ValueError, match="keeps the features of 300,001 moments in memory: at most 100,000"):
+    with pytest.raises(ValueError, match="needs the features of 300,001 moments in memory, but at most 100,000"):
         AVTStream(model, every=0.001)
 
 

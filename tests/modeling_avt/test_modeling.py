@@ -279,7 +279,7 @@ def test_initial_weights_follow_the_reference():
 def test_flash_attention_of_heads_too_wide_for_it_is_refused_by_name():
     config = tiny_config(head_hidden_size=1028, head_num_heads=4)
     config._attn_implementation = "flash_attention_2"
-    with pytest.raises(ValueError, match="computes heads of up to 256 columns, but AVT's head has 257"):
+    with pytest.raises(ValueError, match="supports heads of up to 256 columns, but AVT's head has 257"):
         _head_config(config)
     config.head_hidden_size = 1024
     assert _head_config(config).n_embd == 1024
@@ -330,7 +330,7 @@ print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e6)
         ({}, "Give either pixel_values_videos or video_features; got neither"),
         ({"video_features": features(), "pixel_values_videos": pixels(2, 4)}, "got both"),
         ({"pixel_values_videos": pixels(2, 4)}, r"no backbone .*: give video_features \(B, T, D\); .* attach_encoder"),
-        ({"video_features": features()[0]}, r"has the shape \(4, 12\): this model takes \(B, T, 12\)"),
+        ({"video_features": features()[0]}, r"has the shape \(4, 12\): this model needs \(B, T, 12\)"),
         ({"video_features": features(width=11)}, r"has the shape \(2, 4, 11\)"),
         ({"video_features": features(num_frames=17)}, "17 frames and 1 future steps do not fit"),
         ({"video_features": features(num_frames=0)}, "0 frames"),
@@ -367,7 +367,9 @@ def test_refuses_channels_last():
 
 def test_refuses_a_width_that_the_backbone_does_not_have():
     model = tiny_model(tiny_vit_config(feature_dim=48))
-    with pytest.raises(ValueError, match="gives features of width 32: set feature_dim to it"):
+    with pytest.raises(
+        ValueError, match=r"computes features of width 32, but feature_dim is .*: set feature_dim to that width"
+    ):
         model(pixel_values_videos=pixels(1, 2))
 
 

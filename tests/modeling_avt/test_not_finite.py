@@ -28,11 +28,11 @@ def with_weight(value: float, name: str = "avt.head.h.0.mlp.c_fc.weight", config
 def test_a_pipeline_and_a_stream_refuse_observed_features(value):
     broken, model = FEATURES.copy(), tiny_model()
     broken[2, 5] = value
-    with pytest.raises(ValueError, match=r"not finite or too large to compute with .*extract them anew"):
+    with pytest.raises(ValueError, match=r"not finite or too large .*extract them anew"):
         ActionAnticipationPipeline(model)(broken)
     stream = model.stream()
     first = stream.push(FEATURES[0], 0.0)
-    with pytest.raises(ValueError, match="NaN or infinity would spoil every answer"):
+    with pytest.raises(ValueError, match="NaN or infinity would corrupt every answer"):
         stream.push(broken[2], 1.0)
     assert stream.push(FEATURES[0], 1.0)[0]["at_s"] == first[0]["at_s"] + 1
 
@@ -92,7 +92,7 @@ def test_weights_that_break_after_the_pipeline_was_made_give_no_answer(name):
     with torch.no_grad():
         getattr(model.avt, name).weight[0, 0] = math.nan
     for ask in (lambda: pipe(FEATURES), lambda: stream.push(FEATURES[0], 0.0)):
-        with pytest.raises(ValueError, match=r"scores are not finite, so there is no answer: .* float16"):
+        with pytest.raises(ValueError, match=r"scores are not finite, so it cannot answer: .* float16"):
             ask()
     assert stream.logits is None
 
@@ -101,7 +101,7 @@ def test_an_overflow_in_float16_is_refused_with_what_to_do():
     large = FEATURES * 1e5
     ActionAnticipationPipeline(tiny_model())(large)
     pipe = ActionAnticipationPipeline(tiny_model(), dtype="float16")
-    with pytest.raises(ValueError, match=r"float16 holds no more than 65504, so load the model with dtype=torch\.fl"):
+    with pytest.raises(ValueError, match=r"float16 overflows above 65504, so load the model with dtype=torch\.fl"):
         pipe(large)
     model = with_weight(1e5)
     with pytest.raises(ValueError, match=r"holds inf, .* load the model with dtype=torch\.float32 or torch\.bfloat16"):

@@ -320,7 +320,7 @@ def test_feature_checkpoint_in_a_clean_process(anticipate_features, tmp_path, cl
         ({"every": float("inf")}, ValueError, "every is inf"),
         ({"top_k": 0}, ValueError, "top_k is 0"),
         ({"at": float("nan")}, ValueError, "at is nan"),
-        ({"frames_per_second": 10}, ValueError, "A video file has a clock of its own"),
+        ({"frames_per_second": 10}, ValueError, "frames_per_second is given for a video file"),
         ({"at": -1.0}, ValueError, "before the first frame"),
         ({"at": 7.0}, VideoDecodeError, "the video ends at 6.000 s"),
     ],
@@ -368,7 +368,7 @@ def test_refuses_a_processor_that_samples_other_moments():
         (lambda x: {"video_features": x[:4]}, {}, r"uint8 \(4, 48, 64, 3\): give frames"),
         (lambda x: {"video": x[:4], "frame_mask": [True]}, {}, r"frame_mask has the shape \(1,\): give \(4,\)"),
         (lambda x: {"video": x[:4], "frame_mask": [True, True, True, False]}, {}, "hides a last frame"),
-        (lambda x: {"video": x, "frame_mask": [True] * 60}, {"frames_per_second": 10}, "without frames_per_second"),
+        (lambda x: {"video": x, "frame_mask": [True] * 60}, {"frames_per_second": 10}, "are both given"),
         (
             lambda x: {"video": x, "start_s": 2.0},
             {"frames_per_second": 10, "at": 3.0},
@@ -376,7 +376,7 @@ def test_refuses_a_processor_that_samples_other_moments():
         ),
         (lambda x: 7, {}, "A video is a int: give a file"),
         (lambda x: [], {}, "videos is empty"),
-        (lambda x: FEATURES, {}, r"an array float32 \(20, 12\): this model takes \(N, 32\)"),
+        (lambda x: FEATURES, {}, r"an array float32 \(20, 12\): this model needs \(N, 32\)"),
     ],
 )
 def test_refuses_arrays(anticipate, frames, change, options, message):
@@ -393,7 +393,7 @@ def test_refuses_features_that_are_not_finite(anticipate_features):
 
 
 def test_a_model_of_features_refuses_files_before_it_opens_them(anticipate_features):
-    advice = r"floating \(N, 12\), instead of the file missing.mp4; or write a checkpoint that takes videos, .*"
+    advice = r"floating \(N, 12\), instead of the file missing.mp4; or write a checkpoint that accepts videos, .*"
     with pytest.raises(ValueError, match=rf"has no backbone .* {advice}: avt-distill attach_encoder CHECKPOINT\.$"):
         anticipate_features("missing.mp4")
 
@@ -413,7 +413,9 @@ def test_a_model_with_a_backbone_needs_a_processor(tmp_path):
 
 def test_refuses_a_checkpoint_of_another_model_type(tmp_path):
     vit = ViTModel(tiny_vit_config().backbone_config)
-    with pytest.raises(ValueError, match="The model is a ViTModel of type 'vit': action anticipation needs"):
+    with pytest.raises(
+        ValueError, match="The model is a ViTModel of type 'vit': the action-anticipation pipeline needs"
+    ):
         ActionAnticipationPipeline(model=vit, video_processor=tiny_processor())
     vit.save_pretrained(tmp_path)
     with pytest.raises(ValueError, match="The checkpoint is of type 'vit', not 'avt'"):  # else: random weights

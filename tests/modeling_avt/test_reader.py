@@ -260,13 +260,13 @@ def test_what_cannot_be_read_is_refused_and_changes_nothing():
         (noise(1)[0], 1.0, "time_s is 1.0, but the reader is at 2.0 s"),
         (noise(1)[0], 2.0, "give frames in order"),
         (noise(1)[0], np.nan, "time_s is nan"),
-        (noise(1)[0, :-1], 2.5, r"shape \(3,\): this reader was fitted on 3 actions and takes \(4,\)"),
+        (noise(1)[0, :-1], 2.5, r"shape \(3,\): this reader was fitted on 3 actions and needs \(4,\)"),
         (np.full(4, np.nan), 2.5, "frame_log_probs is not finite"),
         (np.array([0, 0, 0, -np.inf]), 2.5, "frame_log_probs is not finite"),
     ):
         with pytest.raises(ValueError, match=message):
             reader.update(frame, time_s)
-    with pytest.raises(ValueError, match=r"the last frame is of 2\.0 s, give a later moment"):
+    with pytest.raises(ValueError, match=r"the last frame is at 2\.0 s: give that time or a later one"):
         reader.next_action(1.0, at_s=1.0)
     with pytest.raises(ValueError, match="tau_a is -1"):
         reader.next_action(-1.0)
@@ -277,7 +277,7 @@ def test_a_first_frame_without_a_time_begins_no_video():
     reader = random_reader()
     with pytest.raises(ValueError, match="time_s is inf"):
         reader.update(noise(1)[0], np.inf)
-    with pytest.raises(ValueError, match="The reader has read no frame"):
+    with pytest.raises(ValueError, match="The reader has not read any frame"):
         reader.next_action()
     assert reader.history() == []
     assert reader.num_frames == 0

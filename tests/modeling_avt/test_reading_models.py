@@ -63,7 +63,7 @@ def test_video_students_recognize_frames_and_average_their_views():
 def test_a_model_that_recognizes_no_frames_says_so():
     model = tiny_model()
     assert model(video_features=torch.zeros(1, 4, 12)).frame_logits is None
-    with pytest.raises(ValueError, match="recognizes_frames is not set"):
+    with pytest.raises(ValueError, match="recognizes_frames is False"):
         model.recognize_frames(torch.zeros(1, 12))
     with pytest.raises(ValueError, match="reader is set, but recognizes_frames is not"):
         model.attach_reader(loglinear_reader())

@@ -200,7 +200,7 @@ def test_reset_begins_another_video(model, video):
     expected = push_all(stream, frames)
     stream.reset()
     assert stream.logits is None
-    with pytest.raises(ValueError, match=r"no frames at 7\.0 s: push one first"):
+    with pytest.raises(ValueError, match=r"called at 7\.0 s, but the stream has no frames yet"):
         stream.advance(7.0)
     answers = push_all(stream, frames)
     assert all(torch.equal(ours, theirs) for (_, ours), (_, theirs) in zip(answers, expected, strict=True))
@@ -306,12 +306,12 @@ def test_failure_in_the_model_leaves_the_stream_as_it_was(model, monkeypatch):
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"every": 0.3}, r"every is 0\.3: give the model's frame interval, 1 s, or a whole fraction"),
+        ({"every": 0.3}, r"every is 0\.3: give the model's frame interval, 1 s, or that divided by"),
         ({"every": 2.0}, "every is 2"),
         ({"every": 0}, "every is 0"),
         ({"every": -1.0}, "every is -1"),
         ({"top_k": 0}, "top_k is 0"),
-        ({"max_gap_s": 0}, r"max_gap_s is 0: give seconds above 0, math\.inf to believe every jump"),
+        ({"max_gap_s": 0}, r"max_gap_s is 0: give seconds above 0, or math\.inf to accept every jump"),
         ({"max_gap_s": float("nan")}, "max_gap_s is nan"),
     ],
 )
@@ -323,7 +323,7 @@ def test_refuses_options(model, options, message):
 def test_refuses_a_processor_that_samples_other_moments_or_none(model):
     with pytest.raises(ValueError, match=r"The video processor has tau_o=8\.0, the model 4\.0"):
         AVTStream(model, tiny_processor(tau_o=8.0))
-    with pytest.raises(ValueError, match="video_processor is None: this model takes frames"):
+    with pytest.raises(ValueError, match="video_processor is None: this model needs frames"):
         AVTStream(model)
 
 
@@ -341,7 +341,7 @@ def test_features_instead_of_frames():
     ("features", "message"),
     [
         (torch.zeros(4, 4, 3, dtype=torch.uint8), r"no backbone .*: give features of frames, .* attach_encoder CHECK"),
-        (torch.zeros(11), r"The features are torch\.float32 of shape \(11,\): this model takes floating point \(12,\)"),
+        (torch.zeros(11), r"The features are torch\.float32 of shape \(11,\): this model needs floating point \(12,\)"),
         (torch.zeros(1, 12), r"of shape \(1, 12\)"),
         (torch.zeros(12, dtype=torch.int64), r"torch\.int64"),
         (torch.full((12,), float("nan")), "NaN or infinity"),

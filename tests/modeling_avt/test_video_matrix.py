@@ -8,7 +8,7 @@ from helpers.video_matrix import CUTS_S, Recording, decode_in_order, differences
 from helpers.videos import frame_number
 
 CLEAR_REASONS = (
-    "refused: its frames carry no times, and it states no frame rate",  # bare JPEG pictures
+    "refused: its frames carry no times, and it has no frame rate",  # bare JPEG pictures
     "refused: it holds no key frame to begin with",
     "refused: it holds no picture that can be shown",
 )

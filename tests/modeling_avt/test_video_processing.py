@@ -153,5 +153,5 @@ def test_refuses(videos, options, message):
 
 
 def test_refuses_a_crop_larger_than_the_frame():
-    with pytest.raises(ValueError, match="larger than a short side of 30"):
+    with pytest.raises(ValueError, match="larger than the smallest short side, 30"):
         tiny_processor(size=30)

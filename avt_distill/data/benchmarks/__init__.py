@@ -1,1 +1,1 @@
-"""The benchmarks, one file each: from their files to segment tables."""
+"""The benchmarks, one module each, which convert annotation files to segment tables."""

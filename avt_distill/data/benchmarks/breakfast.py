@@ -42,29 +42,29 @@ VIDEO_ID = re.compile(r"P(\d\d)_[a-z]+\d+_P\1_[a-z]+")  # person, camera, person
 
 @dataclass
 class BreakfastConfig(AnticipationConfig):
-    """Options of Breakfast: those of every builder, and this.
+    """Options of Breakfast, in addition to those of `AnticipationConfig`.
 
     Args:
-        background (`str`, *optional*, defaults to `"exclude"`): `"exclude"`: `SIL` is not anticipated, and part of no
-            past actions, histories and futures. `"include"`: it is an action like the others.
+        background (`str`, *optional*, defaults to `"exclude"`): `"exclude"`: `SIL` is not anticipated, and does not
+            appear in past actions, histories and futures. `"include"`: it is treated like any action.
     """
 
     background: str = "exclude"
 
 
 class Breakfast(AnticipationBuilder):
-    """Breakfast Actions; `data_dir` holds either of two forms; the first is read where both are there.
+    """Breakfast Actions. `data_dir` holds one of two forms; the first is read if both exist.
 
     Segments: `segments.csv` or `segments.csv.gz` (`video_id, start_frame, end_frame, action`, end not included).
     Official frame labels: `groundTruth/<video>.txt`, a label for each frame, as in the download of MS-TCN and FUTR
     (https://zenodo.org/records/3625992). Both count frames at 15 a second.
 
     Splits: `train` and `test`. Configurations: `split1` (default) to `split4`, which test on persons P03-P15, P16-P28,
-    P29-P41 and P42-P54; these are the splits of the `.bundle` files, which are not read. Up to five cameras show one
-    performance; they have one person, and so are in one split.
+    P29-P41 and P42-P54; these are the splits of the `.bundle` files, which are not read. Up to five cameras recorded
+    each performance; they show one person, so they are in one split.
 
-    `SIL` is background and class 0 of 48. It is not anticipated and part of no past actions, histories or futures
-    unless `background` is `"include"`; `dense_segments` always includes it, as dense anticipation needs.
+    `SIL` is background and class 0 of 48. It is not anticipated and does not appear in past actions, histories or
+    futures unless `background` is `"include"`; `dense_segments` always includes it, as dense anticipation requires.
     """
 
     TITLE = "Breakfast"
@@ -110,7 +110,7 @@ def _person(source: Path, video_id: str) -> int:
     """Returns the number of a video's person.
 
     Raises:
-        AnnotationError: for a name that does not say it, or a person of no split.
+        AnnotationError: If the name does not contain the person, or the person is in no split.
     """
     match = VIDEO_ID.fullmatch(video_id)
     if match is None or not 3 <= int(match[1]) <= 54:
@@ -130,11 +130,11 @@ def _frame_labels(folder: Path) -> Iterator[tuple[str, int, int, str]]:
             "Breakfast's annotations."
         )
     for path in paths:
-        # Blank lines at the end aside: within frame labels, leaving one out would shift all that follow.
+        # Only trailing blank lines are dropped: dropping one between frame labels would shift all later frames.
         lines = [line.strip() for line in read_user_text(path).rstrip().splitlines()]
         for label, first, end in label_runs(lines):
             if label not in ACTIONS:
-                raise AnnotationError(f"{path}, line {first + 1}: '{label}' is no action of Breakfast: correct it.")
+                raise AnnotationError(f"{path}, line {first + 1}: '{label}' is not an action of Breakfast: correct it.")
             yield file_name(path.stem), first, end, label
 
 
@@ -142,5 +142,5 @@ def _ids(source: Path, actions: pd.Series) -> list[int]:
     known = {name: index for index, name in enumerate(ACTIONS)}
     for line, name in actions.items():
         if name not in known:
-            raise AnnotationError(f"{source}, line {line}: '{name}' is no action of Breakfast: correct it.")
+            raise AnnotationError(f"{source}, line {line}: '{name}' is not an action of Breakfast: correct it.")
     return [known[name] for name in actions]

@@ -1,9 +1,9 @@
-"""A small made-up kitchen: encoded videos, their annotations and recipes of the same dishes, from one seed.
+"""A small synthetic kitchen: videos, their annotations and recipes of the same dishes, generated from one seed.
 
-What a cook does next often depends on what was done several actions ago: flour at the start means milk after the egg, a
-cut onion means frying once the pan is hot, the first dish decides the second. An observed window of a few seconds does
-not reach that far back, and the pictures are ambiguous; the text of past actions decides. So vision alone is limited,
-and knowledge from text helps.
+The next action often depends on actions several steps back: flour at the start means milk after the egg, a cut onion
+means frying once the pan is hot, the first dish determines the second. An observed window of a few seconds does not
+reach that far back, and the pictures are ambiguous, while the text of past actions is not. Vision alone is
+therefore limited, and knowledge from text helps.
 """
 
 import json
@@ -22,7 +22,7 @@ HEIGHT_PX, WIDTH_PX = 72, 96
 ROWS, COLUMNS = np.mgrid[:HEIGHT_PX, :WIDTH_PX]
 BLOB = ((ROWS - 48) / 16) ** 2 + ((COLUMNS - WIDTH_PX / 2) / 26) ** 2 < 1
 VERBS = ("crack", "whisk", "pour", "cut", "wash", "mix", "heat", "fry", "flip", "serve")
-# A colour for each noun; milk and flour, egg and pancake, tomato and onion are hard to tell apart.
+# A color for each noun; milk and flour, egg and pancake, tomato and onion are hard to distinguish.
 NOUN_COLOURS = {
     "egg": (235, 205, 90),
     "pancake": (215, 180, 95),
@@ -43,10 +43,14 @@ DISHES = {
     "tomato salad": ("wash tomato", "cut tomato", "cut onion", "serve plate"),
     "tomato omelette": ("wash tomato", "cut tomato", "crack egg", "whisk egg", "heat pan", "pour egg", "serve plate"),
 }
-SPLITS = (*2 * ("train",), *3 * ("validation",), *5 * ("test",))  # of each ten videos: films are few, recipes many
-# Quick to read at any moment, which is most of a student's training: a key frame a second, nothing reordered.
+SPLITS = (
+    *2 * ("train",),
+    *3 * ("validation",),
+    *5 * ("test",),
+)  # for each ten videos: few training videos, but many recipes
+# Fast random access, which dominates a student's training time: a key frame per second, no reordered frames.
 ENCODING = {"g": "10", "crf": "28", "preset": "ultrafast", "tune": "fastdecode,zerolatency"}
-# What is cooked after each dish: one choice in most kitchens, another now and then.
+# The dish cooked after each dish: usually the first choice, sometimes the other.
 NEXT_DISH = {
     "omelette": ("tomato salad", "pancakes"),
     "onion omelette": ("pancakes", "tomato salad"),
@@ -71,17 +75,17 @@ SENTENCES = {
 
 
 class DemoKitchen(OwnData):
-    """The demo's videos and annotations, made in `data_dir` where they are not there yet.
+    """The demo's videos and annotations, generated in `data_dir` if they do not exist.
 
-    Splits: `train`, `validation` and `test`, by video. Window lengths suit its short actions: `tau_a=0.5`, 4 frames at
-    2 frames/s unless given.
+    Splits: `train`, `validation` and `test`, by video. Default windows match its short actions: `tau_a=0.5`, 4 frames
+    at 2 frames/s.
     """
 
     TITLE = "A made-up kitchen"
 
     def __init__(self, *args, data_dir: str | Path | None = None, **kwargs):
         if data_dir is None:
-            raise AnnotationError("DemoKitchen needs data_dir, the folder to make the demo in.")
+            raise AnnotationError("data_dir is None: give DemoKitchen the folder to generate the demo in.")
         if not (Path(data_dir) / "segments.csv").exists():
             generate_demo(data_dir)
         defaults = {"tau_a": 0.5, "tau_o": 2.0, "num_frames": 4, "frame_rate": 2.0}
@@ -92,7 +96,7 @@ def generate_demo(folder: str | Path, *, num_videos: int = 60, num_recipes: int 
     """Writes `videos/*.mp4`, `recipes.jsonl` and, last, `segments.csv`.
 
     Args:
-        folder (`str` or `Path`): Where to.
+        folder (`str` or `Path`): Folder to write to.
         num_videos (`int`, *optional*, defaults to 60): Videos of two to three dishes; of 10, 2 are for training, 3 for
             validation and 5 for testing.
         num_recipes (`int`, *optional*, defaults to 400): Recipes, `{"id", "title", "instructions"}` a line.
@@ -157,7 +161,7 @@ def _film(path: Path, segments: list[tuple[float, float, str]], noise: np.random
 def _draw(image: np.ndarray, action: str, number: int, noise: np.random.Generator):
     verb, noun = action.split()
     image[BLOB] = np.array(NOUN_COLOURS[noun]) + noise.normal(0, 25, 3)
-    if noise.random() < 0.7:  # now and then a hand hides the tool
+    if noise.random() < 0.7:  # otherwise the tool is hidden, as by a hand
         angle, sway = np.pi * VERBS.index(verb) / len(VERBS), 6 * np.sin(number * 0.9)
         x, y = COLUMNS - WIDTH_PX / 2 - sway, ROWS - 30
         across, along = x * np.sin(angle) - y * np.cos(angle), x * np.cos(angle) + y * np.sin(angle)

@@ -22,24 +22,24 @@ TAXONOMY = "fho_lta_taxonomy.json"
 FPS = 30.0
 KEYS = ("clip_uid", "action_idx", "action_clip_start_sec", "action_clip_end_sec")
 LABELS = ("verb_label", "noun_label")
-FIRST = "first"  # in place of the last visible action, which the first action of a clip does not have
+FIRST = "first"  # stands for the last visible action in the uid of a clip's first action, which has none
 
 
 class Ego4dLta(AnticipationBuilder):
-    """Ego4D long-term anticipation; `data_dir` holds the annotations `fho_lta_*.json` (https://ego4d-data.org).
+    """Ego4D long-term anticipation. `data_dir` holds the annotations `fho_lta_*.json` (https://ego4d-data.org).
 
-    A video is a clip, `<clip_uid>.mp4`, at 30 frames a second; times count from its beginning. Frames between
-    annotated actions are background, and unlabelled. An action is a pair of a verb and a noun that the labelled files
-    hold; names are those of `fho_lta_taxonomy.json`.
+    A video is a clip, `<clip_uid>.mp4`, at 30 frames per second; times count from its beginning. Frames between
+    annotated actions are background and unlabeled. An action is a pair of verb and noun in the labeled files; names
+    come from `fho_lta_taxonomy.json`.
 
     A row's uid is the benchmark's id: `clip_uid`, "_", and the `action_idx` of the last visible action. Its target is
-    the action after that one; a clip's first action makes no row. The protocol predicts 20 actions
+    the action after that one; a clip's first action has no row. The protocol predicts 20 actions
     (`num_future_actions=20`) and counts rows that have all of them: those whose last `future_start_s` is not null.
     Windows end where the target starts (`tau_a` 0) unless given; annotated actions are 8 s long and overlap, so that
     the last visible one may continue after the window.
 
-    Splits: `train`, `validation` and `test`, which is unlabelled: those whose files are there, at least one of the
-    first two.
+    Splits: those of `train`, `validation` and the unlabeled `test` whose files exist; at least one of the first two is
+    required.
     """
 
     TITLE = "Ego4D long-term anticipation"
@@ -60,7 +60,7 @@ class Ego4dLta(AnticipationBuilder):
 
     @cached_property
     def dropped(self) -> dict[str, list[str]]:
-        """The uids of each split's actions that follow a visible one and start too early; they make no rows."""
+        """The uids of each split's actions that follow a visible one but start too early to have a row."""
         return {split: [uid for uid in uids if not _is_first(uid)] for split, uids in super().dropped.items()}
 
     def rows(self, split: str) -> pd.DataFrame:
@@ -73,7 +73,7 @@ def _is_first(uid: str) -> bool:
 
 
 def _read(path: Path) -> pd.DataFrame:
-    """Returns the annotated actions of a file in order of clips and `action_idx`; labels are -100 where it has none."""
+    """Returns a file's annotated actions in order of clip and `action_idx`; labels are -100 if the file has none."""
     content = read_annotation_json(path)
     clips = content.get("clips") if isinstance(content, dict) else None
     if not isinstance(clips, list) or not clips or not all(isinstance(clip, dict) for clip in clips):
@@ -93,7 +93,7 @@ def _pairs(table: pd.DataFrame) -> list[tuple[int, int]]:
 
 
 def _label_space(path: Path, pairs: list[tuple[int, int]]) -> LabelSpace:
-    """Returns the verbs and nouns of the taxonomy, and an action for each of these pairs."""
+    """Returns the label space with the taxonomy's verbs and nouns, and one action per pair."""
     taxonomy = read_annotation_json(path)
     lists = taxonomy if isinstance(taxonomy, dict) else {}
     verbs, nouns = (_names(path, lists.get(kind)) for kind in ("verbs", "nouns"))

@@ -9,16 +9,17 @@ from ..labels import LabelSpace
 from ..segments import AnnotationError, read_csv
 from .epic_kitchens import read_rulstm
 
-# The videos; RULSTM's frame numbers, and its features, are at 30 fps all the same.
+# Frame rate of the videos. RULSTM's frame numbers and features nevertheless count at 30 fps.
 VIDEO_FPS = 24.0
 
 
 class EgteaGazePlus(AnticipationBuilder):
-    """EGTEA Gaze+; `data_dir` holds `actions.csv`, `training<k>.csv` and `validation<k>.csv`.
+    """EGTEA Gaze+. `data_dir` holds `actions.csv`, `training<k>.csv` and `validation<k>.csv`.
 
     Splits: `train` and `validation`. Configurations: `split1` (default) to `split3`, and `split1_complete` to
-    `split3_complete`. Most videos have segments in both parts of a split, in turn. Histories therefore come in two
-    kinds: gappy ones, of a row's own part alone, and complete ones, with the other part's segments in their places.
+    `split3_complete`. Most videos have segments in both parts of a split, alternating. Histories therefore come in two
+    kinds: gappy ones, with segments of a row's own part only, and complete ones, which include the other part's
+    segments.
     """
 
     TITLE = "EGTEA Gaze+"
@@ -51,7 +52,10 @@ def _label_space(path: Path) -> LabelSpace:
     for (verb, noun), name in zip(pairs, table[2], strict=True):
         verb_name, _, noun_name = name.partition("_")
         if verbs.setdefault(verb, verb_name) != verb_name or nouns.setdefault(noun, noun_name) != noun_name:
-            raise AnnotationError(f"{path}: '{name}' names verb {verb} or noun {noun} unlike an earlier action.")
+            raise AnnotationError(
+                f"{path}: '{name}' names verb {verb} or noun {noun} unlike an earlier action: give the file as "
+                "published."
+            )
     return LabelSpace(
         actions=tuple(table[2]),
         verbs=tuple(verbs[index] for index in range(len(verbs))),

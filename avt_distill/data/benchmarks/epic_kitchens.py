@@ -1,7 +1,7 @@
-"""EPIC-Kitchens-55 and -100, from RULSTM's CSV files, whose splits published results use, or the official ones.
+"""EPIC-Kitchens-55 and -100, from RULSTM's CSV files, whose splits are used in published results, or official ones.
 
-RULSTM's files have no header: `uid, video_id, start_frame, stop_frame`, and where labelled `verb, noun, action`. Frames
-are numbers at 30 fps whatever the video's rate is. Its times and the official ones differ by up to 1/30 s.
+RULSTM's files have no header: `uid, video_id, start_frame, stop_frame` and, if labeled, `verb, noun, action`. Frames
+are numbered at 30 fps regardless of the video's rate, so times differ from the official ones by up to 1/30 s.
 """
 
 from pathlib import Path
@@ -17,12 +17,12 @@ CONFIGS = [AnticipationConfig(name="rulstm"), AnticipationConfig(name="official"
 
 
 class EpicKitchens55(AnticipationBuilder):
-    """EPIC-Kitchens-55; `data_dir` holds the CSV files of RULSTM and of the official annotations.
+    """EPIC-Kitchens-55. `data_dir` holds the CSV files of RULSTM and of the official annotations.
 
-    Splits: `train`, `validation` (the labelled videos as RULSTM divides them) and, where their files are there, the
-    challenge's `test_seen` and `test_unseen`, unlabelled. Configurations: `rulstm` (default) and `official`, which
-    reads times, uids and narrations of the labelled splits from `EPIC_train_action_labels.csv`, and the test splits
-    from `EPIC_test_s1_timestamps.csv` and `EPIC_test_s2_timestamps.csv` where these are there.
+    Splits: `train`, `validation` (RULSTM's division of the labeled videos) and, if their files exist, the challenge's
+    unlabeled `test_seen` and `test_unseen`. Configurations: `rulstm` (default) and `official`, which reads times,
+    uids and narrations of the labeled splits from `EPIC_train_action_labels.csv`, and the test splits from
+    `EPIC_test_s1_timestamps.csv` and `EPIC_test_s2_timestamps.csv` if these exist.
     """
 
     TITLE = "EPIC-Kitchens-55"
@@ -53,11 +53,11 @@ class EpicKitchens55(AnticipationBuilder):
 
 
 class EpicKitchens100(AnticipationBuilder):
-    """EPIC-Kitchens-100; `data_dir` holds the CSV files of RULSTM and of the official annotations.
+    """EPIC-Kitchens-100. `data_dir` holds the CSV files of RULSTM and of the official annotations.
 
-    Splits: `train`, `validation` and, where its file is there, the challenge's `test`, unlabelled. Configurations:
-    `rulstm` (default) and `official`, which reads `EPIC_100_train.csv` and `EPIC_100_validation.csv`, those that are
-    there, with their narrations, and `EPIC_100_test_timestamps.csv` where it is there.
+    Splits: `train`, `validation` and, if its file exists, the challenge's unlabeled `test`. Configurations: `rulstm`
+    (default) and `official`, which reads those of `EPIC_100_train.csv` and `EPIC_100_validation.csv` (with
+    narrations) and `EPIC_100_test_timestamps.csv` that exist.
     """
 
     TITLE = "EPIC-Kitchens-100"
@@ -71,7 +71,9 @@ class EpicKitchens100(AnticipationBuilder):
             names = {"train": "EPIC_100_train.csv", "validation": "EPIC_100_validation.csv"}
             files = {split: folder / name for split, name in names.items() if (folder / name).exists()}
             if not files:
-                raise AnnotationError(f"{folder} has none of {sorted(names.values())}: use 'rulstm'.")
+                raise AnnotationError(
+                    f"{folder} has none of {sorted(names.values())}: add one, or use configuration 'rulstm'."
+                )
             splits = {split: read_official(path, space, uid="narration_id") for split, path in files.items()}
         else:
             files = {"train": "training.csv", "validation": "validation.csv"}
@@ -84,10 +86,10 @@ class EpicKitchens100(AnticipationBuilder):
 
 
 def read_rulstm(path: Path, space: LabelSpace) -> pd.DataFrame:
-    """Returns the segments of one of RULSTM's files; labels are -100 where it has none.
+    """Returns the segment table of one of RULSTM's files; labels are -100 if the file has none.
 
     Raises:
-        AnnotationError: for another number of columns, and for annotations that `segment_table` refuses.
+        AnnotationError: If the number of columns is wrong, or `segment_table` refuses the annotations.
     """
     table = read_csv(path, header=None)
     if table.shape[1] not in (4, 7):
@@ -110,11 +112,11 @@ def read_rulstm(path: Path, space: LabelSpace) -> pd.DataFrame:
 
 
 def read_official(path: Path, space: LabelSpace, uid: str) -> pd.DataFrame:
-    """Returns the segments of an official label file; the action is the pair of its verb and noun.
+    """Returns the segment table of an official label file; the action is the pair of verb and noun.
 
     Args:
-        path (`Path`): The file.
-        space (`LabelSpace`): Must have an action for each pair.
+        path (`Path`): The CSV file.
+        space (`LabelSpace`): The labels, with an action for each pair in the file.
         uid (`str`): The column that names a segment.
     """
     columns = ("video_id", "start_timestamp", "stop_timestamp", "verb_class", "noun_class", "narration")
@@ -123,7 +125,10 @@ def read_official(path: Path, space: LabelSpace, uid: str) -> pd.DataFrame:
     pairs = list(zip(table["verb_class"].astype(int), table["noun_class"].astype(int), strict=True))
     unknown = [pair for pair in pairs if pair not in action_of]
     if unknown:
-        raise AnnotationError(f"{path}: verb {unknown[0][0]} and noun {unknown[0][1]} are no action of actions.csv.")
+        raise AnnotationError(
+            f"{path}: verb {unknown[0][0]} and noun {unknown[0][1]} are not an action of actions.csv: give files of "
+            "one version."
+        )
     return segment_table(
         path,
         space,
@@ -139,7 +144,7 @@ def read_official(path: Path, space: LabelSpace, uid: str) -> pd.DataFrame:
 
 
 def read_timestamps(path: Path, space: LabelSpace, uid: str) -> pd.DataFrame:
-    """Returns the segments of an official file of a challenge's test split, which has times and no labels.
+    """Returns the segment table of a challenge's official test file, which has times but no labels.
 
     Args:
         path (`Path`): The file.
@@ -159,12 +164,12 @@ def read_timestamps(path: Path, space: LabelSpace, uid: str) -> pd.DataFrame:
 
 
 def seconds(timestamp: str) -> float:
-    """Returns `"01:02:03.45"` in seconds."""
+    """Returns a timestamp such as `"01:02:03.45"` in seconds."""
     try:
         hours, minutes, rest = timestamp.split(":")
         return 3600 * int(hours) + 60 * int(minutes) + float(rest)
     except ValueError as error:
-        raise AnnotationError(f"The timestamp '{timestamp}' is not of the form hh:mm:ss.ss.") from error
+        raise AnnotationError(f"The timestamp '{timestamp}' is not of the form hh:mm:ss.ss: correct it.") from error
 
 
 def _label_space(folder: Path, verbs: str, nouns: str, key: str) -> LabelSpace:

@@ -1,4 +1,4 @@
-"""EPIC-Tent (12 steps of pitching a tent), from the frames of an online recognizer, with the true steps."""
+"""EPIC-Tent (12 steps of pitching a tent), from per-frame outputs of an online recognizer with the true steps."""
 
 from pathlib import Path
 from typing import Any
@@ -30,18 +30,18 @@ NUM_FOLDS = 5
 
 
 class EpicTent(AnticipationBuilder):
-    """EPIC-Tent; `data_dir` holds `recognised_steps.json`, or the same with `.gz`.
+    """EPIC-Tent. `data_dir` holds `recognised_steps.json` or `recognised_steps.json.gz`.
 
     The file is `{video: {"pred": [...], "gt": [...]}}`: recognized and true step ids (0 to 11) of consecutive frames;
     see `recognized_steps`. Segments are the runs of equal true steps.
 
-    Frames are those of the GoPro videos, 59.94 a second: the runs last as many frames as the segments of the public
-    annotations do (https://github.com/youngkyoonjang/EPIC_Tent2019, `str_GoPro_frame`, `end_GoPro_frame`). Files of
-    another rate need `video_fps`. Frames in which no step is annotated are left out of the file, so there is no
-    background, times count annotated frames alone, and `videos` is refused.
+    Frames are those of the GoPro videos at 59.94 per second, since the runs are as long as the segments of the public
+    annotations (https://github.com/youngkyoonjang/EPIC_Tent2019, `str_GoPro_frame`, `end_GoPro_frame`). Files with
+    another rate need `video_fps`. The file omits frames without an annotated step, so there is no background, times
+    count annotated frames only, and `videos` is refused.
 
     Splits: `train` and `test`. Configurations: `fold1` (default) to `fold5`, each testing on every fifth video in order
-    of their numbers; the file comes without a published division. Each video is of another person.
+    of their numbers, since no division is published. Each video shows a different person.
     """
 
     TITLE = "EPIC-Tent"
@@ -52,8 +52,8 @@ class EpicTent(AnticipationBuilder):
     def __init__(self, *args, videos: str | Path | None = None, **kwargs):
         if videos is not None:
             raise AnnotationError(
-                f"videos is '{videos}', but the times of EPIC-Tent's file leave out frames without a step: leave out "
-                "videos, otherwise rows would show other frames than they name."
+                f"videos is '{videos}', but EPIC-Tent's file omits frames without a step, so its times do not match "
+                "the videos: leave out videos, otherwise rows would show wrong frames."
             )
         super().__init__(*args, **kwargs)
 
@@ -78,13 +78,14 @@ class EpicTent(AnticipationBuilder):
 
 
 def recognized_steps(data_dir: str | Path) -> dict[str, tuple[np.ndarray, np.ndarray]]:
-    """Returns the recognized and the true step of each frame, two int64 `(N,)` a video, videos by their numbers.
+    """Returns the recognized and the true step of each frame by video, two int64 `(N,)` each, in order of video
+    numbers.
 
     Args:
         data_dir (`str` or `Path`): The folder of `recognised_steps.json` or `recognised_steps.json.gz`.
 
     Raises:
-        AnnotationError: for a missing file, one of another form, and ids that are no steps.
+        AnnotationError: If the file is missing or has another format, or a step id is out of range.
     """
     path = first_existing(Path(data_dir), *NAMES)
     if path is None:
@@ -108,6 +109,6 @@ def _steps(path: Path, video_id: str, video: Any) -> tuple[np.ndarray, np.ndarra
 
 
 def _number(video_id: str) -> tuple[int, str]:
-    """Returns what orders videos: the number at the end of their names, then the name."""
+    """Returns the sort key of a video: the number at the end of its name, then the name."""
     digits = "".join(character for character in video_id if character.isdecimal())
     return int(digits or 0), video_id

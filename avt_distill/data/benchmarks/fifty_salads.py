@@ -11,13 +11,13 @@ from ..builder import Annotations, AnticipationBuilder, AnticipationConfig
 from ..labels import LabelSpace
 from ..segments import AnnotationError, frame_seconds, label_runs, read_csv, segment_table, train_and_test
 
-# Labels of the official files that are no actions.
+# Labels in the official files that are not actions.
 BACKGROUND = ("background", "action_start", "action_end")
 OFFICIAL_FPS = 30.0
 
 
 class FiftySalads(AnticipationBuilder):
-    """50 Salads; `data_dir` holds either of two forms, recognized by their files.
+    """50 Salads. `data_dir` holds one of two forms, which are distinguished by their files.
 
     Official frame labels: `groundTruth/<video>.txt`, a label for each frame at 30 fps, `mapping.txt` (`id label`) and
     `splits/train.split<k>.bundle`, `splits/test.split<k>.bundle`. Segments: `segments.csv` (`video_id, start_frame,
@@ -63,7 +63,7 @@ def _read_segment_form(folder: Path, fold: str) -> tuple[LabelSpace, pd.DataFram
 
 
 def _read_frame_labels(folder: Path, fold: str) -> tuple[LabelSpace, pd.DataFrame, list[str], float]:
-    """Returns what `_read_segment_form` does, from the official files."""
+    """Returns the same as `_read_segment_form`, read from the official files."""
     names = [line.split()[1] for line in _lines(folder / "mapping.txt")]
     space = LabelSpace(tuple(name for name in names if name not in BACKGROUND))
     action_of = {name: action for action, name in enumerate(space.actions)}
@@ -75,7 +75,7 @@ def _read_frame_labels(folder: Path, fold: str) -> tuple[LabelSpace, pd.DataFram
             if label in action_of:
                 rows.append((video_id, first, end, action_of[label]))
             elif label not in BACKGROUND:
-                raise AnnotationError(f"{video_id}.txt, line {first + 1}: '{label}' is not in mapping.txt.")
+                raise AnnotationError(f"{video_id}.txt, line {first + 1}: '{label}' is not in mapping.txt: correct it.")
     table = pd.DataFrame(rows, columns=["video_id", "start_frame", "end_frame", "action_class"])
     return space, table, videos["test"], OFFICIAL_FPS
 
@@ -83,7 +83,7 @@ def _read_frame_labels(folder: Path, fold: str) -> tuple[LabelSpace, pd.DataFram
 def _lines(path: Path) -> list[str]:
     if not path.exists():
         raise AnnotationError(
-            f"{path} does not exist: give the folder of segments.csv, or of groundTruth, mapping.txt and splits."
+            f"{path} does not exist: give the folder with segments.csv, or with groundTruth, mapping.txt and splits."
         )
-    # Blank lines at the end aside: within frame labels, leaving one out would shift all that follow.
+    # Only trailing blank lines are dropped: dropping one between frame labels would shift all later frames.
     return [line.strip() for line in read_user_text(path).rstrip().splitlines()]

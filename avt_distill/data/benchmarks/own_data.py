@@ -1,4 +1,4 @@
-"""Anyone's own data: a folder with `segments.csv`."""
+"""User data: a folder with `segments.csv`."""
 
 import hashlib
 import json
@@ -26,14 +26,14 @@ OPTIONAL = ("uid", "verb", "noun", "split", "fold", "narration")
 
 @dataclass
 class OwnDataConfig(AnticipationConfig):
-    """Options of one's own data: those of every builder, and these.
+    """Options of user data, in addition to those of `AnticipationConfig`.
 
     Args:
-        fold (`str` or number, *optional*): The value of the column `fold` that is held out as `test`; the others are
-            `train`. Compared as text; 1, "1" and "1.0" are the same.
+        fold (`str` or number, *optional*): The value in the column `fold` to hold out as `test`; all others are
+            `train`. Values are compared as text; 1, "1" and "1.0" are equal.
         video_fps (`float`, *optional*): Frames per second of the videos, and of folders of pictures, which state none.
-            Default: read from `videos`, or `frame_rate` where there are none; matters to `frame_indices`, and to
-            protocol `"avt"`.
+            Default: read from `videos`, or `frame_rate` without videos. Used for `frame_indices` and by protocol
+                `"avt"`.
     """
 
     fold: str | float | None = None
@@ -41,13 +41,14 @@ class OwnDataConfig(AnticipationConfig):
 
 
 class OwnData(AnticipationBuilder):
-    """A folder with `segments.csv`, at least `video_id, start_s, end_s, action`.
+    """A folder with `segments.csv`, with at least the columns `video_id, start_s, end_s, action`.
 
-    Further columns are possible: `uid, verb, noun, split, fold, narration`. Times are seconds from the first frame.
+    Optional columns: `uid, verb, noun, split, fold, narration`. Times are seconds from the first frame.
     `action`, `verb` and `noun` are names; ids follow their alphabetical order, or `labels.json` (`LabelSpace.save`) in
-    the same folder where a fixed order is needed. An empty name is unlabelled. Without `uid`, segments are named by
-    their video and start, so that names stay when other rows are added, moved or deleted. Splits: the values
-    of `split`, or by `fold`, or all in `train`. Videos in `videos/` are found without being named.
+    the same folder if a fixed order is needed. An empty name means unlabeled. Without `uid`, segments are named by
+    video and start, so that names do not change when other rows are added, moved or deleted. Splits: the values of
+    `split`, or by `fold`, or all rows in `train`. Videos in the subfolder `videos/` are found without the option
+    `videos`.
     """
 
     config: OwnDataConfig
@@ -65,7 +66,7 @@ class OwnData(AnticipationBuilder):
         table = read_csv(path, *REQUIRED)
         unused = sorted(set(table) - set(REQUIRED + OPTIONAL))
         if unused:
-            logger.warning("%s: the columns %s are not used; known are %s.", path, unused, REQUIRED + OPTIONAL)
+            logger.warning("%s: the columns %s are ignored; known columns are %s.", path, unused, REQUIRED + OPTIONAL)
         check_spellings(path, table, [name for name in REQUIRED + OPTIONAL if name != "narration"])
         pairs = _verbs_and_nouns(path, table)
         has_labels = (folder / "labels.json").exists()
@@ -93,7 +94,11 @@ class OwnData(AnticipationBuilder):
             if fold not in (known := sorted(set(folds) - {""})):
                 raise AnnotationError(f"{path} has no fold '{fold}' in its column 'fold', but {known}.")
             if folds.eq("").any():
-                logger.warning("%s: %d segments have no fold, and are trained on.", path, folds.eq("").sum())
+                logger.warning(
+                    "%s: %d segments have no fold and are used for training: add a fold to hold them out.",
+                    path,
+                    folds.eq("").sum(),
+                )
             names = folds.eq(fold).map({True: "test", False: "train"})
         else:
             names = table["split"] if "split" in table else pd.Series("train", index=table.index)
@@ -112,10 +117,10 @@ class OwnData(AnticipationBuilder):
 
 
 def _uids(table: pd.DataFrame) -> list[str]:
-    """Returns a name for each segment made of its content, not its position: its video and its start in seconds.
+    """Returns a name for each segment from its video and its start in seconds, independent of its position in the file.
 
-    Segments that start together are distinguished by a digest of their end and action, and equal ones are numbered. The
-    names of others say nothing of what is anticipated.
+    Segments that start together are distinguished by a digest of their end and action, and equal ones are numbered.
+    Other names thus reveal nothing about the action to anticipate.
     """
     numbers = table[["start_s", "end_s"]].apply(pd.to_numeric, errors="coerce").astype(float)
     content = list(zip(numbers["start_s"], numbers["end_s"], table["action"], table["video_id"], strict=True))
@@ -123,31 +128,31 @@ def _uids(table: pd.DataFrame) -> list[str]:
     names = [f"{video_id}_{start_s:.3f}" for start_s, _, _, video_id in content]
     count = Counter(names)
     names = [name if count[name] == 1 else f"{name}_{digest}" for name, digest in zip(names, digests, strict=True)]
-    uids, seen = [], Counter()
+    uids, occurrences = [], Counter()
     for name in names:
-        seen[name] += 1
-        uids.append(name if seen[name] == 1 else f"{name}_{seen[name]}")
+        occurrences[name] += 1
+        uids.append(name if occurrences[name] == 1 else f"{name}_{occurrences[name]}")
     return uids
 
 
 def _folds(table: pd.DataFrame) -> pd.Series:
-    """Returns the fold of each segment as text, empty where there is none."""
+    """Returns the fold of each segment as text, empty if there is none."""
     return table["fold"].map(_fold_name) if "fold" in table else pd.Series("", index=table.index)
 
 
 def _fold_name(fold) -> str:
-    """Returns a fold as text, however it was written: whole numbers, which spreadsheets may give decimals, without."""
+    """Returns a fold as text; whole numbers lose the decimals that spreadsheets may add."""
     return re.sub(r"^(-?\d+)\.0*$", r"\1", str(fold).strip())
 
 
 def _warn_of_divided_videos(path: Path, video_ids: pd.Series, names: pd.Series):
-    """Warns where segments of one video are in several splits: what is tested on was then seen in training."""
+    """Warns if segments of one video are in several splits, so that test videos are also trained on."""
     num_splits = names.groupby(video_ids).nunique()
     divided = num_splits[num_splits > 1]
     if len(divided):
         logger.warning(
-            "%s: %d of %d videos have segments in several of the splits %s, such as '%s': they are measured on videos "
-            "that were trained on; give all segments of a video one split or fold.",
+            "%s: %d of %d videos have segments in several of the splits %s, such as '%s': models are then tested on "
+            "videos that they were trained on, so put all segments of a video into one split or fold.",
             path,
             len(divided),
             len(num_splits),
@@ -160,7 +165,7 @@ def _verbs_and_nouns(path: Path, table: pd.DataFrame) -> dict[str, dict[str, str
     """Returns the verb and the noun of each action that has them, `{"verb": {action: name}, "noun": ...}`.
 
     Raises:
-        AnnotationError: for an action with two verbs or two nouns.
+        AnnotationError: If an action has two verbs or two nouns.
     """
     found = {}
     for kind in ("verb", "noun"):
@@ -181,7 +186,7 @@ def _verbs_and_nouns(path: Path, table: pd.DataFrame) -> dict[str, dict[str, str
 
 
 def _label_space(table: pd.DataFrame, of_action: dict[str, dict[str, str]]) -> LabelSpace:
-    """Returns the names in a table, and each action's verb and noun where all actions have both."""
+    """Returns the label space of a table, with each action's verb and noun if all actions have both."""
     table = table.reindex(columns=["action", "verb", "noun"], fill_value="")
     actions, verbs, nouns = (sorted(set(table[name]) - {""}) for name in table)
     pairs = None
@@ -191,7 +196,7 @@ def _label_space(table: pd.DataFrame, of_action: dict[str, dict[str, str]]) -> L
 
 
 def _check_pairs(path: Path, of_action: dict[str, dict[str, str]], space: LabelSpace):
-    """Refuses verbs and nouns of actions that are others in `labels.json`."""
+    """Raises `AnnotationError` if an action's verb or noun differs from that in `labels.json`."""
     for position, (kind, names) in enumerate((("verb", space.verbs), ("noun", space.nouns))):
         for action, (*pair,) in zip(space.actions, space.action_to_verb_noun or (), strict=False):
             written = of_action[kind].get(action, names[pair[position]])

@@ -65,7 +65,7 @@ def test_stores_of_the_same_videos_are_put_side_by_side(scores, tmp_path):
     ("other", "message"),
     [
         ({"a": VIDEOS["a"]}, "differ in videos, such as 'b'"),
-        ({**VIDEOS, "b": VIDEOS["b"][:-1]}, "other rows of video 'b'"),
+        ({**VIDEOS, "b": VIDEOS["b"][:-1]}, "different rows of video 'b'"),
     ],
 )
 def test_stores_of_other_videos_or_rows_are_refused(scores, tmp_path, other, message):
@@ -84,10 +84,10 @@ def test_nothing_to_add_is_refused(scores, tmp_path):
 
 def test_features_that_are_there_are_not_mixed_with_new_ones(scores, tmp_path):
     run(scores, tmp_path / "means", "--so_far")
-    with pytest.raises(SystemExit, match="holds features already"):
+    with pytest.raises(SystemExit, match="already holds features"):
         run(scores, tmp_path / "means", "--so_far")
 
 
 def test_standardizing_by_all_videos_is_gone_and_says_what_to_do(scores, tmp_path):
-    with pytest.raises(SystemExit, match="students standardize features by their training videos"):
+    with pytest.raises(SystemExit, match="to standardize features by the training videos"):
         run(scores, tmp_path / "memory", "--so_far", "--standardize")

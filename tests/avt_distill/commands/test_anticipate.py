@@ -33,7 +33,7 @@ def test_one_moment(model, anticipate, video, capsys, tmp_path):
     assert lines[1] == "observed: 1.0 to 5.0 s; starting at 5.5 s:"
     answer = anticipate(video, at=5.0, top_k=2)
     assert lines[2:4] == [f"{100 * entry['score']:6.1f} %  {entry['label']}" for entry in answer]
-    assert lines[4:] == [f"written to {tmp_path / 'out.json'}"]
+    assert lines[4:] == [f"JSON saved to {tmp_path / 'out.json'}"]
     written = json.loads((tmp_path / "out.json").read_text())
     moments = written.pop("moments")
     assert written == {"video": str(video), "model": model, "tau_a": 0.5, "tau_o": 4.0}
@@ -56,7 +56,7 @@ def test_a_timeline_with_everything(model, anticipate, video, capsys, tmp_path):
     timeline = anticipate(video, every=2.0, top_k=4)
     assert json.loads(out["json"].read_text())["moments"] == timeline
     assert lines[1:5] == table(timeline, 4)[:4]
-    assert lines[5] == "(the 3 likeliest; all 4 are in the JSON)"
+    assert lines[5] == "(the 3 likeliest; the JSON holds all 4)"
     height, width, _ = imread(out["png"]).shape
     assert width > 1500
     assert height > 400
@@ -101,7 +101,7 @@ def test_one_moment_and_what_was_recognized_by_then(reader, video, capsys, tmp_p
     history = answer[0]["history"]
     assert history
     assert lines[2:5] == [f"{100 * entry['score']:6.1f} %  {entry['label']}" for entry in answer]
-    assert lines[5].startswith("recognized until 5.0 s, with when each action began")
+    assert lines[5].startswith("recognized until 5.0 s, with the start of each action")
     newest = history[-1]
     assert lines[-2] == f"{100 * newest['probability']:6.1f} %  {newest['start_s']:6.1f} s  {newest['label']}"
     (written,) = json.loads((tmp_path / "out.json").read_text())["moments"]
@@ -123,7 +123,7 @@ def test_the_model_without_its_reader_and_a_reader_that_begins_later(reader, vid
 def test_a_reader_that_is_not_there_begins_nowhere(model, video):
     with pytest.raises(SystemExit, match=r"--read_from_s sets where the reader begins, but .* has none"):
         avt_distill("anticipate", video, "--model", model, "--read_from_s", 1)
-    with pytest.raises(SystemExit, match="--no_reader leaves it out: give one of them"):
+    with pytest.raises(SystemExit, match="--no_reader disables it: give one of them"):
         avt_distill("anticipate", video, "--model", "none", "--read_from_s", 1, "--no_reader")
 
 
@@ -152,7 +152,7 @@ def test_lines_of_what_was_recognized():
     ]
     assert history_lines(timeline[0]) == ["recognized until 1.0 s: no action yet"]
     assert history_lines(timeline[1]) == [
-        "recognized until 12.5 s, with when each action began:",
+        "recognized until 12.5 s, with the start of each action:",
         "  80.0 %     0.5 s  mix",
         "  80.0 %     3.0 s  take egg",
     ]
@@ -180,7 +180,7 @@ def test_refuses_with_one_line(model, video, options, message):
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        (["--every", "1e-5"], r"every is 1e-05, which asks for 100,000 moments .* so give 0\.001 s or more"),
+        (["--every", "1e-5"], r"every is 1e-05, which would be 100,000 moments .* so give 0\.001 s or more"),
         (["--every", "0"], "every is 0"),
         (["--top_k", "-1"], "top_k is -1"),
     ],
@@ -232,9 +232,9 @@ def test_a_folder_of_pictures_with_its_rate(model, video, tmp_path, capsys):
     answers = capsys.readouterr().out.splitlines()[1:]
     avt_distill("anticipate", video, "--model", model, "--at", "5")
     assert answers == capsys.readouterr().out.splitlines()[1:]
-    with pytest.raises(SystemExit, match="state no frame rate: give frames_per_second"):
+    with pytest.raises(SystemExit, match="have no frame rate: give frames_per_second"):
         avt_distill("anticipate", pictures, "--model", model)
-    with pytest.raises(SystemExit, match="--frames_per_second is of folders of pictures"):
+    with pytest.raises(SystemExit, match="--frames_per_second is only for folders of pictures"):
         avt_distill("anticipate", video, "--model", model, "--frames_per_second", "10")
 
 
@@ -260,7 +260,7 @@ def test_sequences_and_timelines_are_the_pipelines(model, anticipate, video, cap
 def test_what_is_not_likely_enough_is_listed_but_not_said():
     times = {"observed_from_s": 1.0, "observed_until_s": 5.0, "starts_at_s": 5.5}
     answer = {"label": "cut", "score": 0.5, **times}
-    for says, line in ((None, "says: nothing, as no answer is likely enough"), ("cut", "says: cut")):
+    for says, line in ((None, "answer: withheld, as no action is likely enough"), ("cut", "answer: cut")):
         assert answer_lines({"anticipated": [{**answer, "says": says}]})[1:] == ["  50.0 %  cut", line]
     assert len(answer_lines({"anticipated": [answer]})) == 2
 
@@ -281,7 +281,7 @@ def test_how_sequences_and_timelines_are_printed():
 
 def test_options_of_sequences_that_mean_nothing_are_refused(model, video, tmp_path):
     for options, message in (
-        (["--num_sequences", "3"], "--num_sequences and --do_sample are about sequences: give --num_actions"),
+        (["--num_sequences", "3"], "--num_sequences and --do_sample need sequences: give --num_actions"),
         (["--do_sample"], "give --num_actions"),
         (["--num_actions", "3", "--every", "2", "--timeline", str(tmp_path / "out.png")], "leave --num_actions and"),
         (["--num_actions", "0"], "num_actions is 0: give a whole number from 1 to 1000, or None"),

@@ -99,7 +99,7 @@ def test_a_table_and_json_with_what_was_recognized(reader, web, frames, tmp_path
         assert line.startswith(f"{moment['anticipated'][0]['observed_from_s']:6.1f} to {moment['at_s']:6.1f}")
         assert score in line
     assert lines[8:-1] == anticipate.history_lines(moments[-1])
-    assert lines[-1] == f"written to {out}"
+    assert lines[-1] == f"JSON saved to {out}"
     without = run_command("anticipate", f"{web}/stream.ts", "--model", reader, "--no_reader")
     assert "recognized" not in without.stdout
 
@@ -177,7 +177,7 @@ def test_interrupted_while_frames_come(model, frames, tmp_path, monkeypatch):
     assert (result.returncode, closed) == (130, [True])
     assert_answers(json.loads(out.read_text())["moments"], answers_of(model, frames[:25]))
     assert "Traceback" not in result.stderr
-    assert result.stdout.splitlines()[-1] == f"written to {out}"
+    assert result.stdout.splitlines()[-1] == f"JSON saved to {out}"
 
 
 def test_ctrl_c_while_a_pipe_is_silent(model, transport_stream, tmp_path):
@@ -195,7 +195,7 @@ def test_ctrl_c_while_a_pipe_is_silent(model, transport_stream, tmp_path):
         process.send_signal(signal.SIGINT)
         printed, errors = process.communicate(timeout=20)
     assert process.returncode == 130
-    assert printed.decode().splitlines() == [f"written to {out}"]
+    assert printed.decode().splitlines() == [f"JSON saved to {out}"]
     assert b"Traceback" not in errors
     assert b"error" not in errors
     assert len(json.loads(out.read_text())["moments"]) == 3
@@ -222,7 +222,7 @@ def test_json_lines_of_a_file(model, video, tmp_path):
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        (["--at", 3], "--at needs the whole file, but http://host/a.ts is watched as it comes"),
+        (["--at", 3], "--at needs the whole file, but http://host/a.ts is a live source"),
         (["--read_from_s", 3], "--read_from_s needs the whole file"),
         (["--timeline", "a.png", "--every", 1], "--timeline needs the whole file"),
         (["--video", "a.mp4"], "--video needs the whole file"),
@@ -234,12 +234,14 @@ def test_options_that_need_a_whole_file(options, message):
 
 
 def test_refusals_before_the_source_is_opened(model, tmp_path):
-    with pytest.raises(SystemExit, match=r"error: ftp://host/a\.ts is not read: give the path of a file"):
+    with pytest.raises(SystemExit, match=r"error: ftp://host/a\.ts is not supported: give the path of a file"):
         avt_distill("anticipate", "ftp://host/a.ts", "--model", "none")
-    with pytest.raises(SystemExit, match=r"error: every is 0\.3: give the model's frame interval, 1 s, or a whole"):
+    with pytest.raises(
+        SystemExit, match=r"error: every is 0\.3: give the model's frame interval, 1 s, or that divided"
+    ):
         avt_distill("anticipate", "/dev/video0", "--model", model, "--every", 0.3)
     tiny_model(tiny_config()).save_pretrained(tmp_path)
-    with pytest.raises(SystemExit, match=r"error: .* has no backbone: it takes features, and a live"):
+    with pytest.raises(SystemExit, match=r"error: .* has no backbone: it needs features, but a live"):
         avt_distill("anticipate", "/dev/video0", "--model", tmp_path)
 
 

@@ -154,7 +154,7 @@ def test_an_encoder_that_computes_other_features_is_refused(kitchen, tmp_path, c
     other = write_encoder(tmp_path / "other", "vit", **changes)
     message = refused(kitchen / "student", "--encoder", other, "--output", tmp_path / "out")
     assert re.search(
-        r"differs from the feature stored in .* by [\d.e+]+ % of its size, where 0.2 % is accepted", message
+        r"differs from the feature stored in .* by [\d.e+]+ % of its norm, but at most 0.2 % is accepted", message
     )
     assert not (tmp_path / "out").exists()
 
@@ -206,12 +206,12 @@ def test_without_a_store_or_a_video_nothing_is_written_unless_unchecked(kitchen,
     assert "is not found: give --features and --video to compare" in refused(student, *given)
     (copy / "features" / "videos.json").write_text(json.dumps({"video": str(copy / "moved.mp4")}))
     message = refused(student, *given, "--features", copy / "features")
-    assert "is found where it was extracted: give --video, the file of one of them (such as 'video')" in message
+    assert "is found at its recorded path: give --video, the file of one of them (such as 'video')" in message
     assert not (copy / "student_video").exists()
     result = run_command("attach_encoder", student, *given, "--unchecked")
     assert result.returncode == 0, result.stderr
     assert json.loads((copy / "student_video" / "attached.json").read_text())["difference"] is None
-    assert "--video is compared, and --unchecked compares nothing" in refused(student, "--unchecked", "--video", "x")
+    assert "--video is for the comparison that --unchecked skips" in refused(student, "--unchecked", "--video", "x")
 
 
 def test_an_unchecked_checkpoint_says_so(kitchen, tmp_path, caplog):
@@ -240,9 +240,7 @@ def test_features_of_other_tools_need_the_encoder(kitchen, copy):
         (copy / "features" / name).unlink()
     student = write_student(copy / "of_others", copy / "features")
     message = refused(student)
-    assert (
-        f"Neither {student} nor its feature store records what its features were made with: give --encoder" in message
-    )
+    assert f"Neither {student} nor its feature store records the encoder of its features: give --encoder" in message
     given = ["--encoder", kitchen / "encoder", "--video", kitchen / "video.mp4"]
     result = run_command("attach_encoder", student, *given)
     assert result.returncode == 0, result.stderr
@@ -300,8 +298,8 @@ def test_the_reader_of_a_student_comes_with_it(kitchen, tmp_path):
 
 def test_a_checkpoint_that_takes_videos_already_is_refused(tmp_path):
     tiny_model(tiny_vit_config()).save_pretrained(tmp_path / "model")
-    assert "has a backbone, a 'vit': it takes videos" in refused(tmp_path / "model")
-    assert "user/student is no folder to write beside: give --output" in refused("user/student")
+    assert "has a backbone, a 'vit': it already accepts videos" in refused(tmp_path / "model")
+    assert "user/student is not a folder, so there is no default output: give --output" in refused("user/student")
 
 
 def test_files_of_others_are_kept(kitchen, copy):

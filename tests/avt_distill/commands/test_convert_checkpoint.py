@@ -22,7 +22,7 @@ def test_feature_checkpoints_are_written_without_a_processor(tmp_path):
     (tmp_path / "experiment.txt").write_text("+model.future_predictor.n_head=4\nmodel.classifier_on_past=true\n")
     result = run(tmp_path / "checkpoint.pth", tmp_path / "out", "--experiment_config", tmp_path / "experiment.txt")
     assert result.returncode == 0, result.stderr
-    assert "no backbone (takes features), 11 actions" in result.stdout
+    assert "no backbone (accepts features), 11 actions" in result.stdout
     assert not (tmp_path / "out" / "video_preprocessor_config.json").exists()
     model = AVTForAnticipation.from_pretrained(tmp_path / "out")
     with torch.no_grad():

@@ -58,7 +58,7 @@ def test_the_demo_runs_from_nothing_to_its_picture(tmp_path):
         ).stdout
 
     said = run()
-    shown = ("teacher", "bigram", "baseline_seed1", "distilled_seed1", "over rows", "what came:", "Total time")
+    shown = ("teacher", "bigram", "baseline_seed1", "distilled_seed1", "over rows", "true next action:", "Total time")
     for part in (*shown, "student + reader, log-linear", "Distilled, without and with a reader: top-1"):
         assert part in said
     comparison = json.loads((tmp_path / "run" / "students" / "comparison.json").read_text())
@@ -69,6 +69,6 @@ def test_the_demo_runs_from_nothing_to_its_picture(tmp_path):
     # one with its reader.
     assert len(written) == 16
     again = run()
-    assert again.count(" is there") == 6
+    assert again.count(" exists already") == 6
     kept = [path for path in written if "reader_seed1" not in path.parts]
     assert all(path.stat().st_mtime_ns == written[path] for path in kept)

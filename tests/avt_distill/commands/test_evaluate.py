@@ -125,7 +125,8 @@ def test_dropped_rows_of_before_uids_of_ones_own_data_changed_are_refused(folder
     ScoreTable([f"v_{number}.000" for number in range(12)], draw_scores(0), LABELS).save(folder / "own.parquet")
     (folder / "dropped.csv").write_text("v_0,1\n")
     result = run(folder, "own.parquet", "--dropped", "dropped.csv")
-    assert "dropped.csv and own.parquet name rows differently; earlier versions numbered the rows" in result.stderr
+    advice = "use the uids of one data set in both; earlier versions numbered the rows"
+    assert f"dropped.csv and own.parquet name rows differently: {advice}" in result.stderr
     (folder / "dropped.csv").write_text("v_20.000,1\n")
     assert run(folder, "own.parquet", "--dropped", "dropped.csv").returncode == 0
     assert run(folder, "own.parquet").returncode == 0
@@ -182,10 +183,10 @@ def test_errors_are_one_line(folder):
     (folder / "bad.csv").write_text("P00_0,1\n")
     (folder / "others.csv").write_text("P99_0\n")
     for arguments, message in (
-        (["rgb.parquet", "--label_space", "others.json"], "columns would be of other actions"),
+        (["rgb.parquet", "--label_space", "others.json"], "columns would stand for other actions"),
         (["missing.parquet"], "missing.parquet"),
-        (["rgb.parquet", "--unseen", "bad.csv"], "bad.csv has a line 'P00_0,1': give 1 fields a line"),
-        (["rgb.parquet", "--unseen", "others.csv"], "others.csv names 'P99_0', which no row is of"),
+        (["rgb.parquet", "--unseen", "bad.csv"], "bad.csv has a line 'P00_0,1': give 1 fields per line"),
+        (["rgb.parquet", "--unseen", "others.csv"], "others.csv names 'P99_0', which matches no row"),
         (["rgb.parquet", "--dropped", "bad.csv"], "bad.csv has 'P00_0', which has scores"),
         (["rgb.parquet", "--weights", 1, 2], "weights has 2 numbers for 1 models"),
     ):

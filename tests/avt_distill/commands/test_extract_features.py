@@ -122,7 +122,7 @@ def test_clips_and_the_predictor_are_options(videos, tmp_path):
     expected = PretrainedEncoder(encoder, clip_num_frames=2, predict_ahead_s=0.5)
     frames, clips = record.processor().read_moments(videos / "v2.mp4", np.array([1.0]))
     np.testing.assert_allclose(store.read("v2", [1.0]), expected(frames, clips.clips), atol=1e-5)
-    assert "holds features made with feature_dim=64, not 32" in run(*arguments).stderr
+    assert "holds features with feature_dim=64, not 32" in run(*arguments).stderr
     assert "made with predict_ahead_s=0.5, not 1.0" in run(*arguments, "--predict_ahead_s", 1.0).stderr
     assert "predict_ahead_s is -1.0: give a finite number of seconds" in run(*arguments, "--predict_ahead_s", -1).stderr
 
@@ -136,9 +136,9 @@ def test_a_model_of_another_content_is_refused_wherever_it_lies(videos, tmp_path
     write_encoder(encoder, "vit", seed=1)
     result = run(encoder, *arguments)
     assert result.returncode == 1
-    assert f"{tmp_path / 'out'} holds features made with model={tmp_path / 'encoder'}" in result.stderr
+    assert f"{tmp_path / 'out'} holds features with model={tmp_path / 'encoder'}" in result.stderr
     write_encoder(tmp_path / "encoder", "vit", seed=1)
-    assert "holds features made with revision=" in run(tmp_path / "encoder", *arguments).stderr
+    assert "holds features with revision=" in run(tmp_path / "encoder", *arguments).stderr
 
 
 def test_unreadable_videos_stop_the_run_or_are_listed_at_its_end(model, videos, tmp_path):

@@ -130,7 +130,7 @@ def test_another_input_or_parser_does_not_continue(tmp_path, parser, monkeypatch
         ('{"instructions": []}', r"r\.jsonl, line 1 has no id: "),
         ('{"id": 1, "instructions": [3]}', r'r\.jsonl, line 1: an instruction is neither text nor \{"text": '),
         ('[{"id": 1, "instructions": []}, 5]', r"r\.jsonl, recipe 2 is no JSON object: "),
-        ('[{"id": 1', r"r\.jsonl begins as a JSON list and is none: "),
+        ('[{"id": 1', r"r\.jsonl begins like a JSON list but is not valid: "),
         ("\n", r"r\.jsonl holds no recipes\.$"),
     ],
 )
@@ -147,12 +147,12 @@ def test_paths_that_cannot_be_meant(tmp_path):
     for recipes, output, message in (
         ("missing.jsonl", "a.jsonl", "No such file"),
         ("whole.jsonl", "a.csv", r"ends in \.jsonl or \.parquet"),
-        ("whole.jsonl", "whole.jsonl", "is there and whole"),
+        ("whole.jsonl", "whole.jsonl", "exists and is complete"),
     ):
         with pytest.raises(SystemExit, match=f"^error: .*{message}"):
             avt_distill("extract_recipe_actions", str(tmp_path / recipes), "--output", str(tmp_path / output))
     (tmp_path / "cut.gz").write_bytes(gzip.compress(json.dumps(RECIPES[0]).encode())[:-9])
-    with pytest.raises(SystemExit, match=r"^error: .*cut\.gz cannot be read to its end"):
+    with pytest.raises(SystemExit, match=r"^error: .*cut\.gz cannot be read completely"):
         avt_distill("extract_recipe_actions", str(tmp_path / "cut.gz"), "--output", str(tmp_path / "a.jsonl"))
 
 
@@ -161,4 +161,4 @@ def test_instructions_that_are_not_english_are_counted(tmp_path, capsys):
     recipes = write_lines(tmp_path / "r.jsonl", [*RECIPES, foreign])
     avt_distill("extract_recipe_actions", str(recipes), "--output", str(tmp_path / "a.jsonl"))
     assert [row["actions"] for row in read_lines(tmp_path / "a.jsonl")] == [*ACTIONS, []]
-    assert "left out: 2 of 6 instructions, which are not English" in capsys.readouterr().out
+    assert "left out: 2 of 6 instructions that are not English" in capsys.readouterr().out

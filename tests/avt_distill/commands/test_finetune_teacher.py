@@ -157,14 +157,14 @@ def test_a_causal_language_model_labels_without_training(kitchen, language_model
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ([], "Nothing says what is to label"),
-        (["--ngram", "2", "--cross_fit", "3", "--teachers", "x"], "teachers and cross_fit do not go together"),
-        (["--ngram", "2", "--log_linear"], "ngram and log_linear do not go together"),
-        (["--zero_shot", "x", "--cross_fit", "3"], "zero_shot and cross_fit do not go together"),
+        ([], "No teacher is given"),
+        (["--ngram", "2", "--cross_fit", "3", "--teachers", "x"], "teachers and cross_fit are both given"),
+        (["--ngram", "2", "--log_linear"], "ngram and log_linear are both given"),
+        (["--zero_shot", "x", "--cross_fit", "3"], "zero_shot and cross_fit are both given"),
         (["--ngram", "2", "--splits", "valid"], "There is no split 'valid'"),
         (["--ngram", "2", "--cross_fit", "99"], "num_folds is 99: give 2 to 6"),
         (["--teachers", str(PROJECT)], "Cannot read a teacher from"),
-        (["--ngram", "2", "--dataset_options", '{"history": 1}'], "'history' is no option of OwnData"),
+        (["--ngram", "2", "--dataset_options", '{"history": 1}'], "'history' is not an option of OwnData"),
         (["--ngram", "2", "--dataset_options", "tau_a=1"], "dataset_options is 'tau_a=1': give a JSON object"),
         (["--ngrams", "2"], "did you mean ngram"),
     ],
@@ -195,7 +195,7 @@ def test_teachers_of_another_history_rule_are_refused(kitchen, teacher, tmp_path
 
 
 def test_a_run_without_data_is_refused(tmp_path):
-    with pytest.raises(SystemExit, match="error: dataset is not given: name a benchmark"):
+    with pytest.raises(SystemExit, match="error: dataset is None: give the name of a benchmark"):
         avt_distill("finetune_teacher", "--output_dir", str(tmp_path), "--use_cpu", "true")
 
 

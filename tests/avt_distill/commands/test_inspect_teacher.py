@@ -103,7 +103,7 @@ def test_unknown_splits_and_videos_are_refused_with_what_there_is(folder, change
 
 def test_soft_labels_of_other_actions_are_refused(folder):
     save(folder, {"label_space_hash": LabelSpace(("fry",)).content_hash})
-    with pytest.raises(SystemExit, match=r"^error: The soft labels are of 6 actions .* be of other actions"):
+    with pytest.raises(SystemExit, match=r"^error: The soft labels are of 6 actions .* stand for other actions"):
         avt_distill("inspect_teacher", *options(folder))
     (folder / "soft_labels.parquet").unlink()
     with pytest.raises(SystemExit, match=r"^error: .*soft_labels.parquet"):
@@ -145,7 +145,7 @@ def test_the_picture_grows_with_the_video(folder, capsys):
     for video in ("a", "b"):
         path = folder / f"{video}.png"
         avt_distill("inspect_teacher", *options(folder, "--plot", str(path), video=video))
-        assert capsys.readouterr().out.endswith(f"drawn to {path}\n")
+        assert capsys.readouterr().out.endswith(f"Picture saved to {path}\n")
         picture = imread(path)
         heights[video] = picture.shape[0]
         assert (picture[..., :3] < 0.9).any(axis=-1).mean() > 0.01  # something is drawn

@@ -223,7 +223,7 @@ def test_videos_are_found_and_give_the_frame_rate(folder):
     with pytest.raises(AnnotationError, match=r"b\.mp4 lasts 6\.0 s, but is annotated until 8\.0 s"):
         load(folder)
     write(folder, [*SEGMENTS, "c,7.5,8,cut egg"])
-    with pytest.raises(AnnotationError, match="lacks 1 videos of the annotations, 'c' first"):
+    with pytest.raises(AnnotationError, match="lacks 1 annotated videos, 'c' first"):
         load(folder)
 
 
@@ -265,7 +265,7 @@ def test_rows_survive_parquet(folder):
 @pytest.mark.parametrize(
     ("rows", "header", "message"),
     [
-        (SEGMENTS, "video,start_s,end_s,action", r"lacks \['video_id'\]: add them"),
+        (SEGMENTS, "video,start_s,end_s,action", r"lacks \['video_id'\]: add these"),
         (["a,5,4,cut egg"], HEADER, "ends at 4.0 s, before it starts"),
         (["a,5,x,cut egg"], HEADER, "end_s is 'x'"),
         ([], HEADER, "actions is empty|holds no segments"),
@@ -313,7 +313,7 @@ def test_official_files_are_refused_where_they_do_not_fit_the_actions(tmp_path):
     header = "narration_id,video_id,start_timestamp,stop_timestamp,verb_class,noun_class,narration\n"
     path = tmp_path / "official.csv"
     for row, message in (
-        ("u,a,00:00:05.00,00:00:06.50,1,0,mix egg", "verb 1 and noun 0 are no action of actions.csv"),
+        ("u,a,00:00:05.00,00:00:06.50,1,0,mix egg", "verb 1 and noun 0 are not an action of actions.csv"),
         ("u,a,5.0,00:00:06.50,0,0,cut egg", "The timestamp '5.0' is not of the form hh:mm:ss.ss"),
     ):
         path.write_text(header + row + "\n")
@@ -431,8 +431,8 @@ CAFE = "saut\u00e9", "saute\u0301"  # NFC and NFD
             "line 3: the action 'cut egg' has the verb 'chop', but in",
         ),
         (["a,5,6,cut egg,egg", "a,7,8,cut egg,jug"], "noun", "line 3: the action 'cut egg' has the noun 'jug', but in"),
-        ([f"a,5,6,{CAFE[0]},x", f"a,7,8,{CAFE[1]},x"], "split", "line 3: the action .* of line 2.*NFC and NFD"),
-        ([f"{CAFE[1]},5,6,cut,x", f"{CAFE[0]},7,8,cut,x"], "split", "line 3: the video_id .* of line 2"),
+        ([f"a,5,6,{CAFE[0]},x", f"a,7,8,{CAFE[1]},x"], "split", "line 3: the action .* in line 2.*NFC and NFD"),
+        ([f"{CAFE[1]},5,6,cut,x", f"{CAFE[0]},7,8,cut,x"], "split", "line 3: the video_id .* in line 2"),
         ([",5,6,cut,x"], "split", "line 2: segment 1 has no video_id"),
         (["a,5,6,cut,u", "a,7,8,cut,"], "uid", "line 3: segment 2 has no uid"),
         (["a,5,6,cut,x", "a,7,8,cut"], "split", "line 3 has 4 fields"),

@@ -131,7 +131,7 @@ def test_a_device_that_falls_silent(monkeypatch):
     monkeypatch.setattr(camera, "LONGEST_CLOSE_S", 0.1)
     released = threading.Event()
     monkeypatch.setattr(camera._Decoder, "_open", lambda _: released.wait())
-    with pytest.raises(VideoDecodeError, match=r"Cannot read /dev/video7: no picture came for 0 s"):
+    with pytest.raises(VideoDecodeError, match=r"Cannot read /dev/video7: no picture arrived for 0 s"):
         watch("/dev/video7")
     released.set()
 
@@ -140,8 +140,8 @@ def test_a_device_that_falls_silent(monkeypatch):
     ("source", "message"),
     [
         ("nothing.ts", r"cannot be opened \(Server returned 404 Not Found\)"),
-        ("list.m3u8", r"cannot be opened .* Formats that are read: mpegts, "),
-        ("list.txt", r"cannot be opened .* Formats that are read: mpegts, "),
+        ("list.m3u8", r"cannot be opened .* Supported formats: mpegts, "),
+        ("list.txt", r"cannot be opened .* Supported formats: mpegts, "),
         ("empty.ts", "cannot be opened"),
         ("cover_alone.mp4", "holds no video, only a picture"),
     ],
@@ -225,7 +225,7 @@ def test_what_is_piped_may_not_refer_to_other_files(pipe, transport_stream):
 
 def test_a_pipe_of_something_else(pipe):
     pipe(b"no video " * 1000)
-    with pytest.raises(VideoDecodeError, match=r"Cannot read <standard input>: .* mp4 in a pipe has to be fragmented"):
+    with pytest.raises(VideoDecodeError, match=r"Cannot read <standard input>: .* mp4 in a pipe must be fragmented"):
         watch("-")
 
 
@@ -249,7 +249,9 @@ def test_which_sources_are_live():
     for source in ("a.mp4", "./-", "clip: take 2.mp4", "concat:a|b", "pipe:0", "dev/video0", "/data/video/a.mp4"):
         assert not is_live(source)
     for source in ("ftp://host/a.ts", "file:///etc/passwd", "udp://@:1234", "gopher://me:secret@host"):
-        with pytest.raises(ValueError, match=r"is not read: give the path of a file, rtsp://, http://, https://, "):
+        with pytest.raises(
+            ValueError, match=r"is not supported: give the path of a file, rtsp://, http://, https://, "
+        ):
             live_frames(source)
     assert source_name("rtsp://me:se:c@ret@host:554/a@b") == "rtsp://host:554/a@b"
 
@@ -283,11 +285,11 @@ def test_no_frame_is_made_up_where_packets_were_lost(web, caplog):
     (lost,) = [first for first in range(0, 60, 12) if not numbers >= set(range(first, first + 12))]
     assert numbers >= set(range(60)) - set(range(lost, lost + 12))
     assert [record.getMessage() for record in caplog.records] == [
-        f"{web}/damaged.ts is damaged: frames are left out until the next key frame, each time."
+        f"{web}/damaged.ts has damaged data: frames are skipped until the next key frame. This warning is shown once."
     ]
 
 
 def test_damage_after_the_last_key_frame(web):
     frames, message = watch_until_it_breaks(f"{web}/damaged_at_its_end.ts")
     assert [number for number, _ in frames][:48] == list(range(48))
-    assert message.endswith("it was damaged, and no key frame came after that.")
+    assert message.endswith("it was damaged, and no key frame followed.")

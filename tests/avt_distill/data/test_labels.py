@@ -69,7 +69,7 @@ def test_refuses(fields, message):
 )
 def test_labels_json_of_another_form_is_refused_by_name(tmp_path, content):
     (tmp_path / "labels.json").write_text(json.dumps(content))
-    with pytest.raises(ValueError, match=r"labels\.json is no label space \(.*\): write {\"actions\": "):
+    with pytest.raises(ValueError, match=r"labels\.json is not a label space \(.*\): write {\"actions\": "):
         LabelSpace.load(tmp_path / "labels.json")
 
 

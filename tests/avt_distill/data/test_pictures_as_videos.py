@@ -28,9 +28,7 @@ def test_rows_name_pictures_with_their_rate(folder):
 
 
 def test_pictures_without_a_rate_are_no_videos(folder):
-    with pytest.raises(
-        ValueError, match="Folders of numbered pictures are videos where their rate is given: video_fps"
-    ):
+    with pytest.raises(ValueError, match="Folders of numbered pictures are videos if their rate is given: video_fps"):
         anticipation_builder(str(folder), cache_dir=str(folder / "cache"))
     with pytest.raises(ValueError, match="There is no video"):
         find_videos([folder])

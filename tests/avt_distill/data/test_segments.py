@@ -99,8 +99,8 @@ def test_refuses_blank_names_and_numbers_that_are_none(changes, message):
 @pytest.mark.parametrize(
     ("content", "message"),
     [
-        ("id,action\n1,cut,\n", "line 2 has 3 fields, where the first line has 2"),
-        ("id,action\n1,cut\n\n2\n", "line 4 has 1 fields, where the first line has 2"),
+        ("id,action\n1,cut,\n", "line 2 has 3 fields, but the first line has 2"),
+        ("id,action\n1,cut\n\n2\n", "line 4 has 1 fields, but the first line has 2"),
         ('id,action\n1,"cut\nit"\n2,a,b\n', "line 4 has 3 fields"),
         ("id,action,id\n1,cut,2\n", "names the column 'id' twice"),
         ('id,action\n1,"cut\n', "cannot be read as CSV"),

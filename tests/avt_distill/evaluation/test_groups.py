@@ -46,14 +46,14 @@ def test_the_benchmarks_own_files_are_read():
 @pytest.mark.parametrize(
     ("content", "message"),
     [
-        ('{"action": [1,', "begins as JSON and is none"),
+        ('{"action": [1,', "begins like JSON but is not valid"),
         ('{"actions": [1]}', r"holds no lists of class ids .*'actions'"),
         ("[1.5]", "holds no lists of class ids"),
-        ("P01_11_102\nP01_11_106\n", "begins with 'P01_11_102'.*Names of rows go to --unseen"),
-        ("1\nx\n", "line 2: 'x' is no class id"),
-        ("verb\n\n1.0\n", "line 2: '1.0' is no class id"),
+        ("P01_11_102\nP01_11_106\n", "begins with 'P01_11_102'.*For names of rows use --unseen"),
+        ("1\nx\n", "line 2: 'x' is not a class id"),
+        ("verb\n\n1.0\n", "line 2: '1.0' is not a class id"),
         ("", "is empty"),
-        ("verb_class,noun_class\n1,1\n", "verb 1 and noun 1, which no action of the labels is"),
+        ("verb_class,noun_class\n1,1\n", "verb 1 and noun 1, but no action has this pair"),
     ],
 )
 def test_other_files_are_refused_by_name(tmp_path, content, message):
@@ -86,7 +86,7 @@ def test_rows_hold_commas_in_quotes(tmp_path):
 @pytest.mark.parametrize(
     ("content", "message"),
     [
-        ("a,b,1\n", "has a line 'a,b,1': give 2 fields a line"),
+        ("a,b,1\n", "has a line 'a,b,1': give 2 fields per line"),
         ("a,cut\n", "has 'cut' for 'a': give an action id"),
         ("a,1\na,2\n", "names 'a' twice"),
     ],
@@ -107,7 +107,7 @@ UIDS = ["P18_01_0", "P18_02_1", "P32_01_0", "P01_11_0"]
         ("uid\nP18_01_0\n", [1, 0, 0, 0]),
         ("\ufeffnarration_id\r\nP18_01_0\r\n", [1, 0, 0, 0]),
         ("participant_id\nP18\nP32\n", [1, 1, 1, 0]),
-        ("participant_id\nP1\nP18\n", "names 'P1', which no row is of"),
+        ("participant_id\nP1\nP18\n", "names 'P1', which matches no row"),
         ("P18\nP32\n", "names 'P18', .* under the heading participant_id"),
         ("participant_id\n", "names nothing"),
         ("", "names nothing"),

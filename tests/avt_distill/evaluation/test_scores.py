@@ -81,7 +81,7 @@ def test_videos_are_saved_and_aligned_and_cameras_count_as_one(tmp_path):
     assert swapped.aligned_to(table()).video_ids == ["a", "b"]
     table().save(tmp_path / "without.parquet")
     assert ScoreTable.load(tmp_path / "without.parquet").video_ids is None
-    with pytest.raises(ValueError, match="has no column video_id, so that rows cannot be grouped by video"):
+    with pytest.raises(ValueError, match="has no column video_id, so rows cannot be grouped by video"):
         table().performances()
     with pytest.raises(ValueError, match="video_ids has 1 entries for 2 uids"):
         table(video_ids=["a"])
@@ -129,7 +129,7 @@ def test_refuses_another_label_space(tmp_path):
     path = tmp_path / "scores.parquet"
     table().save(path)
     for other in (LabelSpace(("cut", "pour", "mix")), LabelSpace(("cut", "mix"))):
-        with pytest.raises(ValueError, match="columns would be of other actions"):
+        with pytest.raises(ValueError, match="columns would stand for other actions"):
             ScoreTable.load(path, label_space=other)
     table(metadata={}).save(path)
     with pytest.raises(ValueError, match="of label space None"):
@@ -160,5 +160,5 @@ def test_tables_of_before_uids_of_ones_own_data_changed_are_explained(first, sec
     tables = [ScoreTable(uids, np.zeros((len(uids), 2)), np.zeros(len(uids), dtype=int)) for uids in (first, second)]
     with pytest.raises(ValueError, match="give tables of the same rows") as refused:
         tables[0].aligned_to(tables[1])
-    noted = "earlier versions numbered the rows of one's own data, whose uids are now <video>_<start>: write the older"
+    noted = "earlier versions numbered the rows of user data, whose uids are now <video>_<start>: write the older"
     assert (noted in str(refused.value)) == is_noted

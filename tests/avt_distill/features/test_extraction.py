@@ -226,7 +226,7 @@ def test_one_folder_holds_one_kind_of_features(tmp_path):
         keep_extraction(tmp_path / "new", {"model": "m", "frame_rate": 2.0, "size": (1, 2)})
     (tmp_path / "old").mkdir()
     (tmp_path / "old" / "a.safetensors").touch()
-    with pytest.raises(ValueError, match="how they were made"):
+    with pytest.raises(ValueError, match="their encoder is unknown"):
         keep_extraction(tmp_path / "old", {"model": "m"})
 
 

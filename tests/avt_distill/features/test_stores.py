@@ -188,7 +188,7 @@ def test_names_that_begin_alike_are_different_videos(tmp_path):
     assert store.read("P01_1", [2 / 30])[0, 0] == 2
     assert store.read("P01_11", [4 / 30])[0, 0] == 54
     assert store.video_ids() == ["P01_1", "P01_11"]
-    with pytest.raises(ValueError, match=r"no features of video 'P01', asked for at 0\.500 s"):
+    with pytest.raises(ValueError, match=r"no features of video 'P01', requested at 0\.500 s"):
         store.read("P01", [0.5])
 
 
@@ -221,7 +221,7 @@ def test_times_outside_a_video_are_refused_by_name(store, time_s):
 
 
 def test_unknown_videos_are_refused_by_name(store):
-    with pytest.raises(ValueError, match=r"no features of video 'c', asked for at 1\.500 s"):
+    with pytest.raises(ValueError, match=r"no features of video 'c', requested at 1\.500 s"):
         store.read("c", [1.5])
 
 
@@ -248,7 +248,7 @@ def test_a_video_that_is_stored_in_another_spelling_is_told_from_a_missing_one(k
     np.testing.assert_array_equal(store.read(stored, [0.0]), rows[:1])
     with pytest.raises(ValueError, match=rf"no features of video '{asked}', .*, but those of one .* \(NFC and NFD, .*"):
         store.read(asked, [0.0])
-    with pytest.raises(ValueError, match=r"no features of video 'cafe', asked for at 0\.000 s: extract them"):
+    with pytest.raises(ValueError, match=r"no features of video 'cafe', requested at 0\.000 s: extract them"):
         store.read("cafe", [0.0])
 
 
@@ -287,16 +287,16 @@ def test_files_that_are_not_ours_are_refused(tmp_path):
     assert is_complete(tmp_path / "whole.safetensors")
     content = (tmp_path / "whole.safetensors").read_bytes()
     (tmp_path / "cut.safetensors").write_bytes(content[:-4])
-    refused("cut", "no complete file")
+    refused("cut", "not a complete file")
     (tmp_path / "empty.safetensors").write_bytes(b"")
-    refused("empty", "no complete file")
+    refused("empty", "not a complete file")
     save_file({"other": numbered_rows(4)}, tmp_path / "other.safetensors")
     refused("other", "tensor 'features'")
     save_file({"features": numbered_rows(4)}, tmp_path / "bare.safetensors")
-    refused("bare", "frame_rate and start_s must be numbers there")
+    refused("bare", "frame_rate and start_s must be numbers")
     still = {"frame_rate": "0", "start_s": "0"}
     save_file({"features": numbered_rows(4)}, tmp_path / "still.safetensors", metadata=still)
-    refused("still", "frame_rate and start_s must be numbers there")
+    refused("still", "frame_rate and start_s must be numbers")
     save_file({"features": np.arange(4)}, tmp_path / "flat.safetensors", metadata={**still, "frame_rate": "1"})
     refused("flat", r"is I64 of shape \(4,\)")
 
@@ -340,10 +340,10 @@ def test_damaged_lmdb_folders_are_refused(tmp_path):
 
 
 def test_paths_that_hold_no_store_are_refused(folder, tmp_path):
-    with pytest.raises(ValueError, match="is no feature store"):
+    with pytest.raises(ValueError, match="is not a feature store"):
         open_feature_store(tmp_path / "missing")
     (tmp_path / "file.txt").write_text("")
-    with pytest.raises(ValueError, match="is no feature store"):
+    with pytest.raises(ValueError, match="is not a feature store"):
         open_feature_store(tmp_path / "file.txt")
     with pytest.raises(ValueError, match="does not exist"):
         SafetensorsFeatureStore(tmp_path / "missing")
@@ -355,8 +355,8 @@ def test_options_that_do_not_fit_are_refused(folder):
     for options, message in (
         ({"missing": "zeros"}, "missing is 'zeros'"),
         ({"max_open": 0}, "max_open is 0"),
-        ({"frame_rate": 30.0}, "frame_rate is 30.0, but only an .npz file"),
-        ({"start_s": 1.0}, "start_s is 1.0, but only an .npz file"),
+        ({"frame_rate": 30.0}, "frame_rate is 30.0, but only .npz"),
+        ({"start_s": 1.0}, "start_s is 1.0, but only .npz"),
     ):
         with pytest.raises(ValueError, match=message):
             open_feature_store(folder, **options)

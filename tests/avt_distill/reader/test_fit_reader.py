@@ -54,7 +54,7 @@ STAYS = "student_+_reader_log-linear"
 
 def test_a_student_and_a_reader_that_say_nothing_are_refused_in_a_sentence(kitchen, tmp_path, monkeypatch):
     monkeypatch.setattr(members, "fit_weights", lambda of_members, labels: [0.0] * len(of_members))
-    with pytest.raises(SystemExit, match="neither the student nor the reader says more than chance"):
+    with pytest.raises(SystemExit, match="neither the student nor the reader is better than chance"):
         fit(kitchen, tmp_path / "run")
     assert not (tmp_path / "run" / "reader_seed0").exists()
 
@@ -342,7 +342,7 @@ def test_all_folds_of_ones_own_data(kitchen, tmp_path, capsys):
 
 
 def test_folds_are_refused_where_there_are_none(kitchen, tmp_path):
-    with pytest.raises(SystemExit, match=r"folds is all, but .* has none: add a column fold"):
+    with pytest.raises(SystemExit, match=r"folds is all, but .* has no folds: add a column fold"):
         fit(kitchen, tmp_path / "run", "--folds", "all")
     with pytest.raises(SystemExit, match="folds is '3'"):
         fit(kitchen, tmp_path / "run", "--folds", "3")

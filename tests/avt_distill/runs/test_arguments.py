@@ -71,7 +71,7 @@ def test_unknown_keys_are_named_with_the_closest(run_file):
         ("teacher: [bert\n", "is not YAML"),
         ("teacher: bert\nlearning_rate: fast\n", "learning_rate.*invalid float value: 'fast'"),
         ("learning_rate: 1\n", "required: --teacher"),
-        ("teacher: [bert, gpt2]\n", "'teacher' 2 values: it takes one"),
+        ("teacher: [bert, gpt2]\n", "'teacher' 2 values, but it accepts one"),
         ("teacher: bert\nframe_rates: []\n", "'frame_rates' no values"),
     ],
 )

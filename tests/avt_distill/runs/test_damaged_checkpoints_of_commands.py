@@ -93,7 +93,9 @@ def test_a_checkpoint_that_lacks_weights_is_refused(interrupted):
     """`Trainer` would leave them random, and say so in a warning."""
     name = min(load_file(interrupted.checkpoint / "model.safetensors"))
     change_weights(interrupted.checkpoint, without(name))
-    with pytest.raises(SystemExit, match=rf"checkpoint-4 is no whole checkpoint of this model: it lacks 1 .*'{name}'"):
+    with pytest.raises(
+        SystemExit, match=rf"checkpoint-4 is not a complete checkpoint of this model: it lacks 1 .*'{name}'"
+    ):
         interrupted.rerun()
 
 
@@ -101,12 +103,12 @@ def test_a_checkpoint_of_another_model_is_refused(interrupted):
     weights = load_file(interrupted.checkpoint / "model.safetensors")
     change_weights(interrupted.checkpoint, added({"other.weight": torch.zeros(2)}))
     with pytest.raises(
-        SystemExit, match=r"checkpoint-4 is no whole checkpoint .* holds 1 others, such as 'other\.weight'"
+        SystemExit, match=r"checkpoint-4 is not a complete checkpoint .* holds 1 others, such as 'other\.weight'"
     ):
         interrupted.rerun()
     name = min(weights)
     change_weights(interrupted.checkpoint, lambda _: {**weights, name: torch.zeros(3, 5)})
-    with pytest.raises(SystemExit, match=r"checkpoint-4 is no whole checkpoint .* holds weights of other sizes"):
+    with pytest.raises(SystemExit, match=r"checkpoint-4 is not a complete checkpoint .* holds weights of other sizes"):
         interrupted.rerun()
 
 

@@ -26,7 +26,7 @@ from avt_distill.teacher.arguments import TeacherArguments
         ("gradient_accumulation_steps: 0", "gradient_accumulation_steps is 0: give a whole number"),
         ("seed: -1", "seed is -1: give a whole number"),
         ("lr_scheduler_kwargs: {min_lr: .nan}", "lr_scheduler_kwargs.min_lr is nan: give a finite number"),
-        ("label_smoothing_factor: 0.1", "label_smoothing_factor is not used here|smoothed labels are a baseline"),
+        ("label_smoothing_factor: 0.1", "label_smoothing_factor is not used here|label smoothing is a baseline"),
         ("label_names: [labels]", "label_names is not used here"),
         ("prediction_loss_only: true", "prediction_loss_only is not used here"),
         ("do_predict: true", "do_predict is not used here"),

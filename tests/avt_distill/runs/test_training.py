@@ -223,7 +223,9 @@ def test_rows_without_numbers_are_refused(tmp_path):
             return iter([])
 
     args = TrainingArguments(tmp_path, use_cpu=True, report_to=[], max_steps=1)
-    with pytest.raises(ValueError, match="train_dataset is a Stream, which has no length: give rows by number"):
+    with pytest.raises(
+        ValueError, match="train_dataset is a Stream, which has no length: give a data set with indexed rows"
+    ):
         ResumableTrainer(Scale(), args, train_dataset=Stream()).train()
 
 

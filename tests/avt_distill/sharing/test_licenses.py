@@ -19,7 +19,7 @@ def test_none_is_invented():
     [("Apache 2.0", "write apache-2.0"), ("MIT", "write mit"), ("", "such as apache-2.0"), ("mit; x", "such as")],
 )
 def test_what_is_no_identifier_is_refused_with_advice(identifier, advice):
-    with pytest.raises(ValueError, match=rf"^--license is '{identifier}', which is no identifier .*{advice}"):
+    with pytest.raises(ValueError, match=rf"^--license is '{identifier}', which is not an identifier .*{advice}"):
         checked_license(identifier)
 
 

@@ -284,7 +284,7 @@ def test_clips_and_crops_that_do_not_fit_are_refused_before_training(
 
 
 def test_a_video_model_at_the_references_moments_is_refused(video_kitchen, tmp_path):
-    with pytest.raises(ValueError, match=r"protocol is 'avt', but .* a video model needs --protocol exact"):
+    with pytest.raises(ValueError, match=r"protocol is 'avt', which .* a video model needs --protocol exact"):
         build(video_student(tmp_path, "videomae"), kitchen_builder(video_kitchen, protocol="avt"))
 
 
@@ -313,8 +313,8 @@ def test_a_checkpoint_that_is_not_trained_must_be_of_the_data_sets_times_and_lab
     ("options", "message"),
     [
         ({"features": "x", "backbone": "y"}, "features and backbone are both given"),
-        ({"model_name_or_path": "x", "backbone": "y"}, "a checkpoint brings its own"),
-        ({"model_name_or_path": "x", "model_options": {"head_num_layers": 1}}, "a checkpoint brings its own"),
+        ({"model_name_or_path": "x", "backbone": "y"}, "a checkpoint has its own"),
+        ({"model_name_or_path": "x", "model_options": {"head_num_layers": 1}}, "a checkpoint has its own"),
         ({"model_options": "head_num_layers=1"}, "model_options is 'head_num_layers=1': give a JSON object"),
         ({"processor_options": "[1]"}, r"processor_options is \[1\]: give names and values"),
     ],
@@ -327,13 +327,13 @@ def test_options_that_contradict_each_other_are_refused(options, message):
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"features": None}, "A student needs something to see"),
-        ({"model_options": {"num_layers": 2}}, "model_options has 'num_layers', which is no field of AVTConfig"),
+        ({"features": None}, "The student has no input"),
+        ({"model_options": {"num_layers": 2}}, "model_options has 'num_layers', which is not a field of AVTConfig"),
         ({"model_options": {**HEAD, "head_num_layers": -1}}, "head_num_layers is -1: give a whole number"),
         ({"model_options": {**HEAD, "head_hidden_size": "32"}}, "head_hidden_size is '32': give a whole number"),
         ({"model_options": {**HEAD, "head_feature_dim": "12"}}, "head_feature_dim is '12': give a whole number"),
         ({"freeze_backbone": True}, "has no frame encoder"),
-        ({"features": "nowhere"}, "is no feature store"),
+        ({"features": "nowhere"}, "is not a feature store"),
     ],
 )
 def test_students_that_cannot_be_built_are_refused(kitchen, options, message):

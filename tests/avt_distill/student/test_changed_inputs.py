@@ -249,9 +249,7 @@ def test_soft_labels_of_counted_rows_are_refused(finished, tmp_path):
     uids = [f"v{row // 6}_{row % 6}" for row in range(len(table.uids))]
     SoftLabelTable(uids, table.logits, table.metadata).save(tmp_path / "old.parquet")
     for missing in ("raise", "mask"):
-        with pytest.raises(
-            SystemExit, match=r"'v0_0': export them .* one's own data, whose uids are now <video>_<start>"
-        ):
+        with pytest.raises(SystemExit, match=r"'v0_0': export them .* user data, whose uids are now <video>_<start>"):
             distill(
                 finished,
                 f"--soft_labels={tmp_path / 'old.parquet'}",

@@ -136,4 +136,4 @@ def test_what_changed_is_encoded_anew(kitchen, tmp_path):
 def test_several_views_of_a_frozen_encoder_are_refused(kitchen, tmp_path):
     result = run_command(*run_options(kitchen, tmp_path / "run", "vit", "--evaluation_crops", 3))
     assert result.returncode == 1
-    assert "a frozen encoder runs once, on the centre: leave them out, or give --encode_once false" in result.stderr
+    assert "a frozen encoder runs once, on the center: leave them out, or give --encode_once false" in result.stderr

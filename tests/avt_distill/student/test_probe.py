@@ -63,7 +63,7 @@ def test_unlabelled_rows_and_constant_columns_change_nothing():
     found = fit_logistic(widened, more[1], 3, l2=2.0)
     np.testing.assert_allclose(found.weight[:, :4], fit_logistic(features, labels, 3, l2=2.0).weight, atol=1e-4)
     assert np.abs(found.weight[:, 4]).max() == 0
-    with pytest.raises(ValueError, match="0 labelled rows"):
+    with pytest.raises(ValueError, match="0 labeled rows"):
         fit_logistic(features, np.full(60, -100), 3, l2=2.0)
 
 

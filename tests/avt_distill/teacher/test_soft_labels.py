@@ -99,7 +99,7 @@ def test_refuses_another_label_space(tmp_path):
     path = tmp_path / "soft_labels.parquet"
     table().save(path)
     for other in (LabelSpace(("cut", "pour", "mix")), LabelSpace(("cut", "mix"))):
-        with pytest.raises(ValueError, match=r"The soft labels are of 3 actions .* would be of other actions"):
+        with pytest.raises(ValueError, match=r"The soft labels are of 3 actions .* would stand for other actions"):
             SoftLabelTable.load(path, label_space=other)
     table(logits=LOGITS[:, :2]).save(path)  # the right hash over too few columns
     with pytest.raises(ValueError, match="The soft labels are of 2 actions"):
@@ -272,7 +272,7 @@ def test_tables_that_do_not_belong_together_are_not_averaged(changes, message):
 
 def test_tables_of_before_uids_of_ones_own_data_changed_are_explained():
     old, new = table(uids=["v_0", "v_1", "v_2"]), table(uids=["v_3.000", "v_7.000", "v_9.500"])
-    explained = "one's own data, whose uids are now <video>_<start>: write the older file again"
+    explained = "user data, whose uids are now <video>_<start>: write the older file again"
     for refused in (
         lambda: SoftLabelTable.average([old, new]),
         lambda: old.select(new.uids),

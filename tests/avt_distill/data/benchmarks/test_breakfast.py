@@ -84,7 +84,7 @@ def test_official_frame_labels_give_the_same_rows(folder, tmp_path):
         ours, theirs = (builder_of(path).dense_segments(split) for path in (folder, official))
         assert ours.to_dict() == theirs.to_dict()
     (official / "groundTruth" / "P16_webcam01_P16_tea.txt").write_text("SIL\n\nSIL\n", encoding="utf-8")
-    with pytest.raises(AnnotationError, match=r"P16_webcam01_P16_tea\.txt, line 2: '' is no action of Breakfast"):
+    with pytest.raises(AnnotationError, match=r"P16_webcam01_P16_tea\.txt, line 2: '' is not an action of Breakfast"):
         builder_of(official).rows("train")
 
 
@@ -103,7 +103,7 @@ def test_compressed_files_are_read_and_damaged_ones_refused(folder):
 @pytest.mark.parametrize(
     ("row", "message"),
     [
-        ("P03_cam01_P03_milk,255,270,drink_milk", "line 9: 'drink_milk' is no action of Breakfast"),
+        ("P03_cam01_P03_milk,255,270,drink_milk", "line 9: 'drink_milk' is not an action of Breakfast"),
         ("P03_cam01_P16_milk,0,30,SIL", "'P03_cam01_P16_milk' is not named by person, camera, person and activity"),
         ("P55_cam01_P55_milk,0,30,SIL", "'P55_cam01_P55_milk' is not named .* persons P03 to P54"),
         ("kitchen,0,30,SIL", "'kitchen' is not named"),

@@ -71,7 +71,7 @@ def test_other_files_are_refused(folder, content, message):
 
 
 def test_a_missing_or_damaged_file_a_video_folder_and_another_fold_are_refused(folder):
-    with pytest.raises(AnnotationError, match=r"videos is .* leave out frames without a step"):
+    with pytest.raises(AnnotationError, match=r"videos is .* omits frames without a step"):
         builder_of(folder, videos="videos")
     with pytest.raises(ValueError, match=r"fold6.*fold1"):
         builder_of(folder, config_name="fold6")
