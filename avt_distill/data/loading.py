@@ -52,8 +52,15 @@ def anticipation_builder(name_or_path: str, **builder_kwargs) -> AnticipationBui
         if not (Path(name_or_path) / "segments.csv").exists():
             known = ", ".join(BUILDERS)
             raise ValueError(f"'{name_or_path}' is neither a benchmark ({known}) nor a folder with segments.csv.")
-        name_or_path, builder_kwargs = "csv", {"data_dir": name_or_path, **builder_kwargs}
+        other = builder_kwargs.get("data_dir", name_or_path)
+        if other is not None and Path(other).resolve() != Path(name_or_path).resolve():
+            raise ValueError(f"The data set is the folder '{name_or_path}', and data_dir is '{other}': give only one.")
+        name_or_path, builder_kwargs = "csv", {**builder_kwargs, "data_dir": name_or_path}
     builder_class = BUILDERS[name_or_path]
+    configurations = [config.name for config in builder_class.BUILDER_CONFIGS]
+    for name in ("config_name", "name"):
+        if builder_kwargs.get(name) not in (None, *configurations):
+            raise ValueError(f"{name} is '{builder_kwargs[name]}': give one of {configurations}.")
     options = [option.name for option in fields(builder_class.BUILDER_CONFIG_CLASS)]
     if unknown := sorted(set(builder_kwargs) - {*options, "config_name", "cache_dir", "hash"}):
         raise ValueError(

@@ -13,6 +13,7 @@ from ..data.labels import LabelSpace
 from ..runs.folder import whole_file
 
 LABEL_SPACE_HASH = "label_space_hash"
+MAKERS = {"score table": "distill", "soft-label table": "export_soft_labels"}
 # Patterns of generated uids of user data (see `data.benchmarks.own_data`), and of those by earlier versions.
 OF_START, COUNTED = re.compile(r".+_\d+\.\d{3}(_[0-9a-f]{8})?(_\d+)?"), re.compile(r".+_\d+")
 UIDS_CHANGED = (
@@ -103,8 +104,11 @@ def read_table(
         optional (`tuple[str, ...]`, *optional*): Further columns, either all present or none.
 
     Raises:
+        FileNotFoundError: If there is no such file.
         ValueError: If the file is not Parquet, is damaged, has other columns, or lacks values.
     """
+    if not Path(path).is_file():
+        raise FileNotFoundError(f"There is no file '{path}': give a {kind} that avt-distill {MAKERS[kind]} wrote.")
     try:
         # Not `read_table`, which also accepts folders and infers partitions from their names.
         table = pyarrow.parquet.ParquetFile(path).read()

@@ -204,12 +204,14 @@ def parse_run(
         description, command (`str`): See `CommandParser`.
 
     Raises:
-        ValueError: In one sentence, if an option cannot be read or is not known.
+        ValueError: In one sentence, if no option is given, or one cannot be read or is not known.
     """
     from transformers import HfArgumentParser, TrainingArguments
 
     options = list(sys.argv[1:] if argv is None else argv)
     show_all = "--help_all" in options
+    if not options:
+        raise ValueError(f"{command} needs options: avt-distill {command} --help shows examples and all of them.")
 
     class RunParser(CommandParser, HfArgumentParser):
         def _add_dataclass_arguments(self, dtype):

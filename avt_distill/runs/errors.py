@@ -31,6 +31,10 @@ _OF_RUST = re.compile(
 )  # the form of system errors in messages of Rust libraries, which do not raise `OSError`
 _FULL_DISK = re.compile(r"No space left on device|os error 28\b|Disk quota exceeded|os error 122\b")
 _PARTIAL = re.compile(r"\.([^/]+?)(?:\.[0-9a-f]{32})?\.partial\b")  # name of an unfinished file of `whole_file`
+# What huggingface-hub says of a path at which there is nothing, since it then takes the path for a name on the Hub.
+_NO_NAME = re.compile(
+    r"Repo id must (?:be in the form|use alphanumeric).*?: '[^']*'\.?(?: Use `repo_type` argument[^.]*\.)?"
+)
 
 ADVICE = {
     errno.ENOENT: "correct the path",
@@ -103,7 +107,8 @@ def _file_name(error: BaseException) -> str:
 
 
 def _in_one_line(error: BaseException) -> str:
-    return " ".join(_PARTIAL.sub(r"\1", str(error)).split()) or type(error).__name__
+    text = " ".join(_PARTIAL.sub(r"\1", str(error)).split())
+    return _NO_NAME.sub("it is neither a folder nor a name on the Hub", text) or type(error).__name__
 
 
 def _is_one_of(error: BaseException, names: set[tuple[str, str]]) -> bool:

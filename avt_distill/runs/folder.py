@@ -13,7 +13,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
-from .lock import PARTIAL, UNFINISHED, can_lock, lock_descriptor, locked
+from .lock import LOCK, PARTIAL, UNFINISHED, can_lock, lock_descriptor, locked
 
 logger = logging.getLogger(__name__)
 
@@ -205,6 +205,8 @@ def keep_settings(
 ):
     """Writes the settings of a new run, or checks that they equal those of the run that wrote the file.
 
+    A run that failed before it kept anything does not claim the folder: its settings are replaced.
+
     Args:
         path (`str` or `Path`): JSON file.
         settings (`dict`): JSON-serializable settings that determine the run's results.
@@ -216,11 +218,18 @@ def keep_settings(
         ValueError: If settings differ.
     """
     path, settings = Path(path), json.loads(json.dumps(settings))
-    if path.exists():
+    if path.exists() and _holds_work(path.parent, path.name):
         refuse_other_settings(read_record(path), settings, refusal=refusal, place=path.parent, **names)
     elif should_save:
         path.parent.mkdir(parents=True, exist_ok=True)
         write_json(path, settings)
+
+
+def _holds_work(folder: Path, settings: str) -> bool:
+    """Whether a folder holds any file besides the records that a run writes before it computes anything."""
+    records = {settings, SETTINGS, ARGUMENTS, LOCK}
+    files = (file for _, _, names in os.walk(folder) for file in names)
+    return any(file not in records and not file.endswith(PARTIAL) for file in files)
 
 
 def refuse_other_settings(found: dict, settings: dict, *, refusal: str, **names):

@@ -290,6 +290,21 @@ def test_refuses_what_is_no_data_set(tmp_path):
         load_anticipation_dataset("fifty_salads", data_dir=tmp_path)
 
 
+def test_a_folder_and_another_data_dir_contradict_each_other(folder, tmp_path):
+    write(folder)
+    (tmp_path / "other").mkdir()
+    with pytest.raises(ValueError, match=r"is the folder '.*', and data_dir is '.*other': give only one"):
+        anticipation_builder(str(folder), data_dir=str(tmp_path / "other"))
+    for data_dir in (None, str(folder), f"{folder}/../{folder.name}"):
+        assert anticipation_builder(str(folder), data_dir=data_dir).annotations.splits
+
+
+@pytest.mark.parametrize("option", ["config_name", "name"])
+def test_a_configuration_that_does_not_exist_is_refused_with_those_that_do(option, tmp_path):
+    with pytest.raises(ValueError, match=rf"{option} is 'fold9': give one of \['fold1', .*'fold5'\]"):
+        anticipation_builder("fifty_salads", data_dir=tmp_path, **{option: "fold9"})
+
+
 def test_refuses_rulstm_files_of_another_form(tmp_path):
     (tmp_path / "actions.csv").write_text("0, 0_0, Cut_egg\n1, 1_0, Mix_egg\n")
     for name, content, message in (

@@ -137,6 +137,12 @@ def test_refuses_another_label_space(tmp_path):
     assert ScoreTable.load(path).metadata == {}
 
 
+def test_a_table_that_does_not_exist_is_named_with_what_writes_it(tmp_path):
+    for path in (tmp_path / "scores.parquet", tmp_path):
+        with pytest.raises(FileNotFoundError, match=f"no file '{path}': give a score table that avt-distill distill"):
+            ScoreTable.load(path)
+
+
 def test_refuses_files_that_are_no_score_table(tmp_path):
     (tmp_path / "text.parquet").write_text("uid,label,scores\n")
     with pytest.raises(ValueError, match="is not a Parquet file"):

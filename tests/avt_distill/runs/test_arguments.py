@@ -32,6 +32,11 @@ def run_file(tmp_path):
     return write
 
 
+def test_a_command_without_options_points_to_its_help():
+    with pytest.raises(ValueError, match="run needs options: avt-distill run --help"):
+        parse()
+
+
 def test_files_and_options_go_through_one_parser(run_file):
     args = parse(
         run_file(

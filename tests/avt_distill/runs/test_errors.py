@@ -12,6 +12,7 @@ import torch
 import yaml
 from datasets.exceptions import DatasetGenerationError
 from helpers.commands import run_command
+from huggingface_hub.utils import validate_repo_id
 
 from avt_distill.__main__ import errors_in_one_line
 from avt_distill.runs.devices import available_devices, checked_device
@@ -22,6 +23,18 @@ def wrapped(cause: Exception) -> Exception:
     error = DatasetGenerationError("An error occurred while generating the dataset")
     error.__cause__ = cause
     return error
+
+
+NO_NAMES = ("/runs/teacher", "runs/of/mine", "my teacher")
+
+
+def no_name(name: str) -> Exception:
+    """What commands make of huggingface-hub's error about a path at which there is nothing."""
+    try:
+        validate_repo_id(name)
+    except ValueError as error:
+        return ValueError(f"Cannot ({str(error).splitlines()[0]}): give another.")
+    raise AssertionError(name)
 
 
 @pytest.mark.parametrize(
@@ -40,6 +53,7 @@ def wrapped(cause: Exception) -> Exception:
         (torch.OutOfMemoryError("CUDA out of memory."), "not enough memory .* smaller batches"),
         (wrapped(OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))), "The disk is full"),
         (OSError("Can't load\n\nthe file"), "^Can't load the file$"),
+        *((no_name(name), "^Cannot .it is neither a folder nor a name on the Hub.: give") for name in NO_NAMES),
     ],
 )
 def test_errors_of_the_system_and_of_libraries_are_one_sentence(error, message):

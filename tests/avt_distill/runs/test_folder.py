@@ -122,6 +122,7 @@ def test_a_growing_file_is_json_after_each_item(tmp_path):
 def test_a_file_that_is_not_json_is_named(tmp_path):
     path = tmp_path / "settings.json"
     path.write_text('{"seed": ')
+    (tmp_path / "model.safetensors").write_text("")
     with pytest.raises(ValueError, match=r"settings\.json is not JSON .*: delete it and rerun"):
         keep_settings(path, {"seed": 1}, what="a student")
 
@@ -132,9 +133,26 @@ def test_only_the_same_run_resumes(tmp_path):
     assert not path.parent.exists()
     for _ in range(2):
         keep_settings(path, {"seed": 1, "shape": (2, 3)}, what="a student")
+    (path.parent / "checkpoint-1").mkdir()
+    (path.parent / "checkpoint-1" / "model.safetensors").write_text("")
     keep_settings(path, {"seed": 1}, what="a student")  # an older file may name more
     with pytest.raises(ValueError, match=r"run holds a student with shape \[2, 3\], not \[4\] .*\['shape', 'rate'\]"):
         keep_settings(path, {"seed": 1, "shape": [4], "rate": 0.1}, what="a student")
+
+
+def test_a_run_that_kept_nothing_does_not_claim_the_folder(tmp_path):
+    path = tmp_path / "settings.json"
+    keep_settings(path, {"seed": 1}, what="a teacher")
+    for name in ("arguments.yaml", "_avt_distill.lock", ".model.safetensors.partial"):
+        (tmp_path / name).write_text("")
+    (tmp_path / "checkpoints").mkdir()
+    keep_settings(path, {"seed": 2}, what="a teacher")
+    assert read_json(path) == {"seed": 2}
+    keep_settings(path, {"seed": 3}, should_save=False, what="a teacher")  # another process of the same run
+    assert read_json(path) == {"seed": 2}
+    (tmp_path / "checkpoints" / "weights").write_text("")
+    with pytest.raises(ValueError, match="holds a teacher with seed 2, not 3"):
+        keep_settings(path, {"seed": 3}, what="a teacher")
 
 
 @pytest.mark.parametrize("make", [os.mkdir, os.mkfifo])

@@ -106,10 +106,16 @@ def test_refuses_another_label_space(tmp_path):
         SoftLabelTable.load(path, label_space=SPACE)
 
 
+def test_soft_labels_that_do_not_exist_are_named_with_what_writes_them(tmp_path):
+    path = tmp_path / "soft_labels.parquet"
+    with pytest.raises(FileNotFoundError, match=f"no file '{path}': .* avt-distill export_soft_labels wrote"):
+        SoftLabelTable.load(path)
+
+
 def test_refuses_files_that_are_no_soft_label_table(tmp_path):
     path = tmp_path / "other.parquet"
     path.write_text("uid,logits\n")
-    with pytest.raises(ValueError, match=r"is not a Parquet file .*: give a soft-label table"):
+    with pytest.raises(ValueError, match=r"is not a Parquet file .*: give a complete soft-label table"):
         SoftLabelTable.load(path)
     ScoreTable(["7"], [[1.0]], metadata=METADATA).save(path)
     with pytest.raises(ValueError, match=r"has columns \['uid', 'label', 'scores'\]: give a soft-label table, with"):
