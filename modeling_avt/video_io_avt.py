@@ -289,7 +289,9 @@ class _VideoStream:
             raise VideoDecodeError(self.name, cause, time_s)
         # The very end still shows the last frame: `probe(path).duration_s` is a valid time.
         if self._shows_the_last(wanted) and target > end + math.ceil(TIME_SLACK_S / self.tick_s):
-            raise VideoDecodeError(self.name, f"the video ends at {self._to_seconds(end):.3f} s.", time_s)
+            raise VideoDecodeError(
+                self.name, f"the video ends at {self._to_seconds(end):.3f} s: give an earlier time.", time_s
+            )
 
     def _show(self, target: int, next_target: int | None) -> int | None:
         """Decodes until the frame of `target` is on display, and returns its time if packets state it."""

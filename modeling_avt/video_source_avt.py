@@ -160,7 +160,7 @@ def naming_errors(name: str, cause: str = "decoding failed", time_s: float | Non
     except VideoDecodeError:
         raise
     except (import_av().FFmpegError, *FOREIGN_ERRORS) as error:
-        raise VideoDecodeError(name, f"{cause} ({_describe(error)}).", time_s) from error
+        raise VideoDecodeError(name, f"{cause} ({_describe(error)}): {_advice(name, error)}.", time_s) from error
 
 
 @cache
@@ -171,6 +171,16 @@ def import_av():
         raise ImportError("Reading video needs PyAV: `pip install av`.") from error
     check_versions(MINIMUM_OF_VIDEOS)
     return av
+
+
+def _advice(name: str, error: Exception) -> str:
+    if "://" in name:
+        return "check the address"
+    if isinstance(error, OSError) and error.errno in (errno.ENOENT, errno.ENOTDIR):
+        return "correct the path"
+    if isinstance(error, OSError) and error.errno in (errno.EACCES, errno.EPERM):
+        return "change its permissions"
+    return "give a complete video that FFmpeg can decode"
 
 
 def _describe(error: Exception) -> str:

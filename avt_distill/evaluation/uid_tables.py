@@ -108,7 +108,8 @@ def read_table(
         ValueError: If the file is not Parquet, is damaged, has other columns, or lacks values.
     """
     if not Path(path).is_file():
-        raise FileNotFoundError(f"There is no file '{path}': give a {kind} that avt-distill {MAKERS[kind]} wrote.")
+        fault = "is a folder" if Path(path).is_dir() else "does not exist"
+        raise FileNotFoundError(f"'{path}' {fault}: give a {kind} that avt-distill {MAKERS[kind]} wrote.")
     try:
         # Not `read_table`, which also accepts folders and infers partitions from their names.
         table = pyarrow.parquet.ParquetFile(path).read()

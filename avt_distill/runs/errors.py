@@ -33,7 +33,7 @@ _FULL_DISK = re.compile(r"No space left on device|os error 28\b|Disk quota excee
 _PARTIAL = re.compile(r"\.([^/]+?)(?:\.[0-9a-f]{32})?\.partial\b")  # name of an unfinished file of `whole_file`
 # What huggingface-hub says of a path at which there is nothing, since it then takes the path for a name on the Hub.
 _NO_NAME = re.compile(
-    r"Repo id must (?:be in the form|use alphanumeric).*?: '[^']*'\.?(?: Use `repo_type` argument[^.]*\.)?"
+    r"Repo id must (?:be in the form|use alphanumeric).*?: ('[^']*')\.?(?: Use `repo_type` argument[^.]*\.)?"
 )
 
 ADVICE = {
@@ -108,7 +108,9 @@ def _file_name(error: BaseException) -> str:
 
 def _in_one_line(error: BaseException) -> str:
     text = " ".join(_PARTIAL.sub(r"\1", str(error)).split())
-    return _NO_NAME.sub("it is neither a folder nor a name on the Hub", text) or type(error).__name__
+    is_alone = _NO_NAME.fullmatch(text)
+    text = _NO_NAME.sub(r"\1 is neither a folder nor a possible name on the Hub", text)
+    return f"{text}: correct it." if is_alone else text or type(error).__name__
 
 
 def _is_one_of(error: BaseException, names: set[tuple[str, str]]) -> bool:

@@ -125,9 +125,9 @@ def test_refuses_times(video, times_s, message):
 
 def test_errors_name_file_time_and_cause(tmp_path, video):
     missing = tmp_path / "missing.mp4"
-    with pytest.raises(VideoDecodeError, match=r"missing\.mp4: it cannot be opened \(No such file or directory\)"):
+    with pytest.raises(VideoDecodeError, match=r"missing\.mp4: .* \(No such file or directory\): correct the path"):
         read_frames(missing, [0.0])
-    with pytest.raises(VideoDecodeError, match="<bytes>: it cannot be opened"):
+    with pytest.raises(VideoDecodeError, match=r"<bytes>: it cannot be opened .*: give a complete video"):
         probe(b"not a video")
     truncated = tmp_path / "truncated.mp4"
     truncated.write_bytes(video.read_bytes()[:2000])
@@ -182,7 +182,7 @@ def frame_rate_of(begins: np.ndarray) -> float:
 
 def test_broken_clips_name_path_and_cause():
     empty = require_shared("data", "videos", "result.webm")
-    with pytest.raises(VideoDecodeError, match=r"result\.webm: it cannot be opened \(Invalid data"):
+    with pytest.raises(VideoDecodeError, match=r"result\.webm: it cannot be opened \(Invalid data.*: give a complete"):
         read_frames(empty, [0.0])
     damaged = require_shared("data", "videos", "corrupted.mp4")
     assert read_frames(damaged, [1.0]).shape == (1, 720, 1280, 3)  # before the damage

@@ -138,8 +138,8 @@ def test_refuses_another_label_space(tmp_path):
 
 
 def test_a_table_that_does_not_exist_is_named_with_what_writes_it(tmp_path):
-    for path in (tmp_path / "scores.parquet", tmp_path):
-        with pytest.raises(FileNotFoundError, match=f"no file '{path}': give a score table that avt-distill distill"):
+    for path, fault in ((tmp_path / "scores.parquet", "does not exist"), (tmp_path, "is a folder")):
+        with pytest.raises(FileNotFoundError, match=f"'{path}' {fault}: give a score table that avt-distill distill"):
             ScoreTable.load(path)
 
 

@@ -33,7 +33,9 @@ def no_name(name: str) -> Exception:
     try:
         validate_repo_id(name)
     except ValueError as error:
-        return ValueError(f"Cannot ({str(error).splitlines()[0]}): give another.")
+        made = ValueError(f"Cannot ({str(error).splitlines()[0]}): give another.")
+        made.__cause__ = error
+        return made
     raise AssertionError(name)
 
 
@@ -53,7 +55,8 @@ def no_name(name: str) -> Exception:
         (torch.OutOfMemoryError("CUDA out of memory."), "not enough memory .* smaller batches"),
         (wrapped(OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))), "The disk is full"),
         (OSError("Can't load\n\nthe file"), "^Can't load the file$"),
-        *((no_name(name), "^Cannot .it is neither a folder nor a name on the Hub.: give") for name in NO_NAMES),
+        *((no_name(name), f"Cannot .'{name}' is neither a folder nor a possible name .*: give") for name in NO_NAMES),
+        *((no_name(name).__cause__, f"^error: '{name}' is neither .* Hub: correct it.$") for name in NO_NAMES),
     ],
 )
 def test_errors_of_the_system_and_of_libraries_are_one_sentence(error, message):

@@ -108,7 +108,7 @@ def test_refuses_another_label_space(tmp_path):
 
 def test_soft_labels_that_do_not_exist_are_named_with_what_writes_them(tmp_path):
     path = tmp_path / "soft_labels.parquet"
-    with pytest.raises(FileNotFoundError, match=f"no file '{path}': .* avt-distill export_soft_labels wrote"):
+    with pytest.raises(FileNotFoundError, match=f"'{path}' does not .* avt-distill export_soft_labels wrote"):
         SoftLabelTable.load(path)
 
 
