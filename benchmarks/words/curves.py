@@ -73,7 +73,7 @@ class Curves:
         models = [name for name in models if part == "reader" or not name.endswith(ASKED)]
         models = [COUNTS_MIXED, *(name for name in models if part == "true" or name not in COUNTS)]
         if part == "student":
-            models = [BASELINE, SMOOTHED, *models, *(f"{name}{BALANCED}" for name in models)]
+            models = [BASELINE, SMOOTHED, *models, f"{COUNTS_MIXED}{BALANCED}"]
         measure = {"true": self._true, "reader": self._reader, "student": self._student}[part]
         for draw in draws:
             self._chosen, self._fitted, self._of_rows = {}, {}, {}
