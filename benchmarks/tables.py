@@ -128,7 +128,7 @@ def _of(found: dict, text: str) -> str:
 
 
 def _top1(found: dict) -> tuple[str, str]:
-    top1 = next(row for row in found["rows"] if row["measure"] == "top-1")
+    top1 = next(row for row in found["rows"] if row["measure"] == "action top-1 accuracy")
     return f"{top1['baseline']:.1f}, {top1['candidate']:.1f}", difference(top1)
 
 
@@ -165,6 +165,19 @@ def teachers(count: str, name: str) -> Rows:
     return rows
 
 
+def sequences(name: str) -> Rows:
+    """Returns the edit distances of sequences of the next actions, mean over splits."""
+    found = result(name.replace(" ", "_"))["sequences"]["splits"]
+    models = next(iter(found.values()))
+    kinds = ("likeliest", "samples")
+    rows: Rows = [("", *kinds)]
+    for model in models:
+        of_splits = {kind: [of_split[model].get(kind) for of_split in found.values()] for kind in kinds}
+        means = [sum(values) / len(values) if None not in values else None for values in of_splits.values()]
+        rows.append((model, *("-" if mean is None else f"{mean:.3f}" for mean in means)))
+    return rows
+
+
 def promised(name: str) -> Rows:
     """Returns what a calibrated student and its reader answered and got wrong on test rows, at a target error rate."""
     found = result(name.replace(" ", "_"))["calibration"]
@@ -181,6 +194,7 @@ TABLES: dict[str, Callable[..., Rows]] = {
     "results": results,
     "words": words,
     "teachers": teachers,
+    "sequences": sequences,
     "promised": promised,
 }
 
