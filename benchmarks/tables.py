@@ -10,11 +10,13 @@ command wrote, with the command and the commit that it ran at.
 """
 
 import argparse
+import math
 import re
 import subprocess
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any
 
 from avt_distill.runs.folder import read_record, write_json, write_text
 
@@ -47,7 +49,18 @@ def main(arguments: list[str] | None = None):
 
 def add(name: str, path: Path, command: str, commit: str):
     """Keeps a result, with its command and the commit that it ran at."""
-    write_json(RESULTS / f"{name}.json", {"command": command, "commit": commit, "result": read_record(path)})
+    write_json(RESULTS / f"{name}.json", {"command": command, "commit": commit, "result": shareable(read_record(path))})
+
+
+def shareable(value: Any) -> Any:
+    """Returns JSON without folders of the machine that it was measured on, and without NaN, which is not JSON."""
+    if isinstance(value, dict):
+        return {name: shareable(item) for name, item in value.items()}
+    if isinstance(value, list):
+        return [shareable(item) for item in value]
+    if isinstance(value, float) and math.isnan(value):
+        return None
+    return Path(value).name if isinstance(value, str) and Path(value).is_absolute() else value
 
 
 def checked_out() -> str:
