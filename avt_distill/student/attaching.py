@@ -168,9 +168,8 @@ def _recorded_encoder(student: str, record: EncoderRecord | None, *, has_store: 
             "model's name or folder. (Where `avt-distill add_feature_memory` made the store, no encoder alone computes "
             "what is in it.)"
         )
-    if (
-        record.is_of_folder and not Path(record.model).is_dir()
-    ):  # a model of the same name on the Hub would be another one
+    # A model of the same name on the Hub would be another one.
+    if record.is_of_folder and not Path(record.model).is_dir():
         or_store = "" if has_store else ", or its feature store, which records if it is, as --features"
         raise ValueError(
             f"The encoder of {student} was in the folder {record.model}, which is not here: give it as "
