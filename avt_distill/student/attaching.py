@@ -170,7 +170,7 @@ def _recorded_encoder(student: str, record: EncoderRecord | None, *, has_store: 
         )
     # A model of the same name on the Hub would be another one.
     if record.is_of_folder and not Path(record.model).is_dir():
-        or_store = "" if has_store else ", or its feature store, which records if it is, as --features"
+        or_store = "" if has_store else ", or its feature store, which records its path, as --features"
         raise ValueError(
             f"The encoder of {student} was in the folder {record.model}, which is not here: give it as "
             f"--encoder{or_store}."
