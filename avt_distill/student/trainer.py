@@ -294,4 +294,4 @@ def _check_observed_features(batch: dict):
     features, mask = batch.get("video_features"), batch.get("frame_mask")
     if features is not None:
         observed = features if mask is None else features[mask.bool()]
-        check_features(observed, "video_features of observed frames", "extract them anew")
+        check_features(observed, "video_features of observed frames", "extract them again")

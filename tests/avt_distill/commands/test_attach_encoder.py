@@ -305,7 +305,7 @@ def test_a_checkpoint_that_takes_videos_already_is_refused(tmp_path):
 def test_files_of_others_are_kept(kitchen, copy):
     (copy / "student_video").mkdir()
     (copy / "student_video" / "config.json").write_text("of others")
-    assert "this command did not make it from the same inputs" in refused(copy / "student")
+    assert "this command did not write it from the same inputs" in refused(copy / "student")
     assert (copy / "student_video" / "config.json").read_text() == "of others"
     assert "would replace what student reads" in refused(copy / "student", "--output", copy)
 
