@@ -325,4 +325,4 @@ def test_anticipate_says_how_a_student_of_features_takes_a_video(kitchen):
     for source in (kitchen / "video.mp4", "/dev/video0"):
         result = run_command("anticipate", source, "--model", student)
         assert result.returncode == 1
-        assert result.stderr.splitlines()[-1].endswith(f"with its encoder first: avt-distill attach_encoder {student}.")
+        assert result.stderr.splitlines()[-1].endswith(f": avt-distill attach_encoder {student}.")
