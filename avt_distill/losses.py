@@ -66,6 +66,7 @@ def distillation_loss(
         ValueError: If the shapes differ, which would broadcast, or an option is out of range.
     """
     _check(student_logits, teacher_logits, temperature, top_k, mask, reduction)
+    # float32, since softmax and squared temperatures lose precision under half-precision autocast.
     teacher_logits = teacher_logits.detach().float()
     student_logits = student_logits.float()
     if top_k is not None:
@@ -79,6 +80,7 @@ def distillation_loss(
     ).sum(-1)  # (B,)
     if mask is None:
         mask = torch.ones_like(divergence, dtype=torch.bool)
+    # `where` and not a product: 0 times a NaN of a row without a teacher would be NaN.
     loss = divergence.where(mask, 0.0).sum() / mask.sum().clamp(min=1)
     if reduction == "elementmean":
         loss = loss / student_logits.shape[-1]

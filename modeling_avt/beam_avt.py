@@ -138,6 +138,7 @@ class Reading:
         """Advances by `steps` moments, of which only the last has a frame."""
         beam = self._ahead(steps - 1)
         log_posterior = frame - log_sum(frame)
+        # A posterior over the prior is proportional to the likelihood, as in hybrid speech recognition.
         evidence = self.tables.settings.evidence_weight * (log_posterior - self.tables.log_prior)
         beam, log_likelihood = self._moment_later(beam, evidence, self.num_frames + steps - 1)
         self.beam, self.num_frames = beam, self.num_frames + steps
@@ -233,9 +234,11 @@ class Reading:
         totals = log_sum(states.log_weights)
         kept = np.arange(len(totals))
         if len(totals) > self.tables.settings.beam:
+            # Sorted, since `argpartition` returns them in no particular order.
             kept = np.sort(np.argpartition(totals, -self.tables.settings.beam)[-self.tables.settings.beam :])
         log_likelihood = log_sum(totals[kept])
         later = self._hypotheses(beam, members, states.first[kept], states.heaviest[kept], moment)
+        # Normalized at each moment: weights of a long video would underflow otherwise.
         later.log_weights = states.log_weights[kept] - log_likelihood
         return later, float(log_likelihood)
 

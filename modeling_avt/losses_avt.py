@@ -58,10 +58,12 @@ def feature_prediction_loss(
     squared_error = (predicted.float() - target.float()).square()
     if mask is None:
         return squared_error.mean()
+    # Clamped: a batch whose windows have one real frame each has no pair, and 0 / 0 would be NaN.
     return (squared_error.mean(-1) * mask).sum() / mask.sum().clamp(min=1)
 
 
 def _summed_cross_entropy(logits: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
+    # A sum, not a mean: torch's mean over no labeled example is NaN.
     return nn.functional.cross_entropy(
         logits.flatten(0, -2).float(), labels.flatten(), ignore_index=IGNORED_LABEL, reduction="sum"
     )

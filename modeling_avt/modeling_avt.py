@@ -316,6 +316,7 @@ class AVTModel(AVTPreTrainedModel):
             if frame_mask is not None:
                 frame_mask = nn.functional.pad(frame_mask, (0, 1), value=True)
             embeddings = torch.cat([embeddings, hidden[:, -1:]], dim=1)
+            # With a cache GPT-2 needs only the newest embedding.
             inputs = embeddings[:, -1:] if use_cache else embeddings
             step = self.head(
                 inputs_embeds=inputs, attention_mask=frame_mask, past_key_values=cache, use_cache=use_cache

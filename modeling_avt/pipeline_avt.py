@@ -354,7 +354,7 @@ class ActionAnticipationPipeline(Pipeline):
         rows = rows.cpu()
         if rows.is_floating_point():
             observed = rows if mask is None else rows[mask]
-            check_features(observed, "Observed features", "extract them anew")
+            check_features(observed, "Observed features", "extract them again")
             return {"video_features": rows.float()}
         assert self.video_processor is not None  # see `_check_source`
         return {"pixel_values": self.video_processor.prepare(rows.__getitem__, len(rows))}

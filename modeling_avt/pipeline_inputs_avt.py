@@ -142,9 +142,8 @@ def _to_rows(content, kind: str) -> torch.Tensor:
             "floating (N, D)."
         )
     if isinstance(content, np.ndarray):
-        content = np.ascontiguousarray(
-            content
-        )  # torch refuses views with negative strides, such as BGR reversed to RGB
+        # Torch refuses views with negative strides, such as BGR reversed to RGB.
+        content = np.ascontiguousarray(content)
     rows = torch.as_tensor(content)
     if not rows.numel():
         raise ValueError(f"The array of shape {tuple(rows.shape)} holds no frames: give at least one.")

@@ -36,6 +36,7 @@ class AttentiveProbe(nn.Module):
         )
         of_pooler._attn_implementation = "sdpa"
         self.pooler: Any = VJEPA2AttentivePooler(of_pooler)
+        # Transformers' pooler has a single query; this one has a query per label type.
         self.pooler.query_tokens = nn.Parameter(torch.zeros(1, config.num_queries, width))
         self.moments = None
         if config.num_frames > 1:
@@ -54,7 +55,8 @@ class AttentiveProbe(nn.Module):
             tokens = tokens + self.moments
         hidden = tokens.flatten(1, 2)  # (B, T * S, D)
         mask = None
-        if frame_mask is not None and frame_mask.shape[1] > 1:  # the last moment is always observed
+        # A single moment needs no mask, since the last moment is always observed.
+        if frame_mask is not None and frame_mask.shape[1] > 1:
             mask = frame_mask.repeat_interleave(num_tokens, dim=1)[:, None, None]  # (B, 1, 1, T * S)
         for layer in self.pooler.self_attention_layers:
             hidden = layer(hidden, attention_mask=mask)[0]

@@ -95,7 +95,7 @@ def checked_frame(frame, config) -> torch.Tensor:
                 f"The features are {frame.dtype} of shape {tuple(frame.shape)}: this model needs floating point "
                 f"({config.feature_dim},)."
             )
-        check_features(frame, "The features", "leave the frame out, or extract them anew")
+        check_features(frame, "The features", "leave the frame out, or extract them again")
     elif frame.dtype != torch.uint8 or frame.ndim != 3 or 3 not in (frame.shape[0], frame.shape[-1]):
         raise ValueError(
             f"The frame is {frame.dtype} of shape {tuple(frame.shape)}: give uint8 (H, W, 3) or (3, H, W)."

@@ -95,9 +95,8 @@ class Clips:
         mask = np.ones(np.shape(moments_s), dtype=bool) if mask is None else mask
         ticks = np.round(moments_s * 1e6).astype(np.int64)
         moments, first = np.unique(ticks[mask], return_index=True)
-        shown_s = self.times(
-            moments_s[mask][first]
-        )  # (U, L), from the unrounded times, so that they are rounded only once
+        # (U, L), from the unrounded times, so that they are rounded only once.
+        shown_s = self.times(moments_s[mask][first])
         frames, clips = np.unique(np.round(shown_s * 1e6).astype(np.int64), return_inverse=True)
         positions = np.where(mask, np.searchsorted(moments, ticks), 0)
         return DistinctClips(frames / 1e6, torch.from_numpy(clips.reshape(shown_s.shape)), torch.from_numpy(positions))

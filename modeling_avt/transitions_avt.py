@@ -133,9 +133,8 @@ class LogLinearTransitions(nn.Module):
             known = actions < self.num_actions
             scores[~known] += weights[-1]
             scores[known] += weights[parts[actions[known]]].sum(1, dtype=np.float64)
-        rows, happened = np.nonzero(
-            past
-        )  # sorted, so that each state's sum has the same order and rounding in any batch
+        # Sorted, so that each state's sum has the same order and rounding in any batch.
+        rows, happened = np.nonzero(past)
         if len(rows):
             states, starts = np.unique(rows, return_index=True)
             weights = _array(self.past_weights)[happened]

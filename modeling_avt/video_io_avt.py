@@ -36,9 +36,8 @@ __all__ = [
     "to_image",
 ]
 
-SKIPPABLE_CODECS = (
-    "h264",
-)  # their frames state whether others need them, and can be skipped without side effects if not
+# Their frames state whether others need them, and can be skipped without side effects if not.
+SKIPPABLE_CODECS = "h264"
 
 # Their decoders accept any frame as the first, and return gray where it refers to earlier ones.
 UNCHECKED_CODECS = (

@@ -31,10 +31,8 @@ MOST_REORDERED = 16  # frames that H.264 and HEVC may decode before one that is 
 GAP = 1.5  # a distance of more than this many usual frame intervals is a gap
 LARGEST_HEADER = 96  # bytes between two packets of Matroska: of a cluster and a block
 KEPT_SKIPS = 16
-FEWEST_STEPS, ALIKE = (
-    10,
-    0.9,
-)  # minimum number of frame intervals, and minimum share of equal ones, to assume a constant rate
+# Minimum number of frame intervals, and minimum share of equal ones, to assume a constant rate.
+FEWEST_STEPS, ALIKE = (10, 0.9)
 NONE = np.iinfo(np.int64).min  # a missing time in tables
 
 

@@ -21,14 +21,8 @@ FILE_PROTOCOLS, WEB_PROTOCOLS = "file", "http,https,tcp,tls,httpproxy"
 
 CONTENT = "<bytes>"  # name of a file's content in messages
 PICTURE_CODECS = ("mjpeg", "png", "bmp", "tiff", "webp")
-FOREIGN_ERRORS = (
-    OSError,
-    ValueError,
-    LookupError,
-    ArithmeticError,
-    MemoryError,
-    RuntimeError,
-)  # raised by PyAV in addition to FFmpeg's own errors
+# Raised by PyAV in addition to FFmpeg's own errors.
+FOREIGN_ERRORS = (OSError, ValueError, LookupError, ArithmeticError, MemoryError, RuntimeError)
 
 
 class VideoDecodeError(ValueError):

@@ -29,9 +29,8 @@ from zero_gpu import device, is_lent, loan_s, on_gpu, result_or_reason
 TOP_K = 5
 WAITING = "Nothing has been seen yet: open your camera and press Record."
 DELETED = "The video was deleted: upload it again."
-THEME = gr.themes.Default(
-    font=["system-ui", "sans-serif"], font_mono=["ui-monospace", "monospace"]
-)  # local fonts: none are downloaded
+# Local fonts: none are downloaded.
+THEME = gr.themes.Default(font=["system-ui", "sans-serif"], font_mono=["ui-monospace", "monospace"])
 
 
 def main(arguments: list[str] | None = None):

@@ -29,9 +29,8 @@ def main(argv: Sequence[str]):
 
     stores = [open_feature_store(path, frame_rate=args.frame_rate) for path in args.features]
     videos = stores[0].video_ids()
-    paths = {
-        video_id: feature_file(args.output, video_id) for video_id in videos
-    }  # checks all names before any file is written
+    # Checks all names before any file is written.
+    paths = {video_id: feature_file(args.output, video_id) for video_id in videos}
     for store in stores[1:]:
         if different := sorted(set(videos) ^ set(store.video_ids())):
             raise ValueError(f"{stores[0].path} and {store.path} differ in videos, such as '{different[0]}'.")

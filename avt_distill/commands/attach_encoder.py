@@ -59,9 +59,8 @@ def parse(argv: Sequence[str]) -> argparse.Namespace:
     parser.add_argument("--device", help="such as cpu or cuda:0; default: the first accelerator, else the CPU")
     args = parser.parse(argv)
     if Path(args.student).is_dir():
-        args.student = str(
-            Path(args.student).resolve()
-        )  # absolute, so that a rerun from another folder finds the same student
+        # Absolute, so that a rerun from another folder finds the same student.
+        args.student = str(Path(args.student).resolve())
     if args.unchecked and args.video is not None:
         raise ValueError("--video is for the comparison that --unchecked skips: give one of them.")
     if args.output is None:

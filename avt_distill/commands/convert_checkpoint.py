@@ -31,9 +31,8 @@ def main(argv: Sequence[str]):
     model = convert_avt_checkpoint(args.checkpoint, config_overrides=overrides, experiment_config=experiment)
     config = model.config
     with locked(args.output), whole_files(args.output, last="config.json") as unfinished:
-        write_json(
-            args.output / CONVERSION, source_of(args.checkpoint)
-        )  # written first, so that an interrupted conversion can be rerun
+        # Written first, so that an interrupted conversion can be rerun.
+        write_json(args.output / CONVERSION, source_of(args.checkpoint))
         model.save_pretrained(unfinished)
         if config.backbone_config is not None:
             reference_processor(config).save_pretrained(unfinished)

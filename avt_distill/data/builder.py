@@ -107,6 +107,7 @@ class AnticipationBuilder(datasets.ArrowBasedBuilder):
     def __init__(self, *args, data_dir: str | Path | None = None, videos: str | Path | None = None, **kwargs):
         if data_dir is None:
             raise AnnotationError(f"data_dir is None: give {type(self).__name__} the folder of the annotation files.")
+        # `datasets` puts the path into its cache key verbatim: a relative one would be shared between working folders.
         folder = Path(data_dir).resolve()
         if not folder.is_dir():
             raise AnnotationError(f"data_dir '{data_dir}' is not a folder: give the folder of the annotation files.")
@@ -114,9 +115,8 @@ class AnticipationBuilder(datasets.ArrowBasedBuilder):
             kwargs["videos"] = str(Path(videos).resolve())
         # Checked here, since `datasets` sets options one by one on an existing configuration.
         kwargs |= {name: rule(name, kwargs[name]) for name, rule in ROW_RULES.items() if kwargs.get(name) is not None}
-        if not kwargs.get(
-            "num_future_actions"
-        ):  # the rows are the same as without the option, so the cache key must be, too
+        # 0 gives the same rows as no option, so the cache key must be the same, too.
+        if not kwargs.get("num_future_actions"):
             kwargs.pop("num_future_actions", None)
         if (past_end := kwargs.get("past_end", "error")) not in PAST_END:
             raise AnnotationError(f"past_end is '{past_end}': give one of {PAST_END}.")
@@ -245,9 +245,8 @@ class AnticipationBuilder(datasets.ArrowBasedBuilder):
         """Returns segments with `past_end` applied, and the uids of those that end after their video."""
         present = [video_id for video_id in segments["video_id"].unique() if video_id in found]
         durations = segments["video_id"].map({video_id: self._duration_s(found[video_id]) for video_id in present})
-        is_late = (
-            segments["end_s"] > durations + VIDEO_END_SLACK_S
-        )  # `False` for missing videos, for which `_video_paths` raises
+        # `False` for missing videos, for which `_video_paths` raises.
+        is_late = segments["end_s"] > durations + VIDEO_END_SLACK_S
         left_out = is_late & ((segments["start_s"] >= durations) | (self.config.past_end == "skip"))
         within = segments.assign(end_s=segments["end_s"].mask(is_late, durations))
         return within[~left_out].reset_index(drop=True), segments["uid"][is_late].tolist()

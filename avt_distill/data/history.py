@@ -36,9 +36,8 @@ def _histories_in_video(rows: pd.DataFrame, segments: pd.DataFrame, cutoff: str)
     actions = segments["action"].to_numpy()
     if cutoff == "ended":
         over = segments["end_s"].to_numpy() <= rows["observed_end_s"].to_numpy()[:, None]  # (rows, segments)
-        over &= (
-            segments["start_s"].to_numpy() < rows["start_s"].to_numpy()[:, None]
-        )  # excludes the action itself if its length is 0
+        # Excludes the action itself if its length is 0.
+        over &= segments["start_s"].to_numpy() < rows["start_s"].to_numpy()[:, None]
         return [actions[mask] for mask in over]
     until = rows["observed_end_s"] if cutoff == "started" else rows["start_s"]
     counts = np.searchsorted(segments["start_s"].to_numpy(), until.to_numpy(), side="left")

@@ -104,6 +104,7 @@ class PretrainedEncoder:
         clips = frames.to(self.device)[positions.to(self.device)]  # (B, L, 3, H, W)
         features = self.model.encode_frames(clips if self.is_video_model else clips[:, 0])
         check_encoded(features)
+        # NumPy has no bfloat16.
         return features.float().cpu().numpy()
 
 

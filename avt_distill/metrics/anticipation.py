@@ -107,6 +107,7 @@ def label_ranks(scores: np.ndarray, labels: np.ndarray) -> np.ndarray:
     """
     scores, labels = check_scores(scores, labels)
     own = np.take_along_axis(scores, labels[:, None], axis=1)
+    # `>=` also counts the label itself, hence - 1, and makes ties count against it.
     return np.count_nonzero(scores >= own, axis=1) - 1
 
 
@@ -139,6 +140,7 @@ def marginal_scores(scores: np.ndarray, label_space: LabelSpace) -> tuple[np.nda
         rows = slice(start, start + ROWS_AT_ONCE)
         probabilities = softmax(scores[rows])
         for marginal, ids in ((verbs, pairs[:, 0]), (nouns, pairs[:, 1])):
+            # `reduceat` sums runs of columns, so the columns are sorted by verb or noun; ids without an action stay 0.
             order = np.argsort(ids, kind="stable")
             present, first = np.unique(ids[order], return_index=True)
             marginal[rows, present] = np.add.reduceat(probabilities[:, order], first, axis=1)

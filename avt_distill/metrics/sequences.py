@@ -97,7 +97,7 @@ def area_under_edit_distance(predicted: np.ndarray, actual: np.ndarray, *, skip_
     """
     predicted, actual = _check_sequences(predicted, actual)
     if actual.shape[1] < 2:
-        raise ValueError("actual has a single action a row, under which there is no area: give at least 2.")
+        raise ValueError("actual has a single action per row, which leaves no area under the curve: give at least 2.")
     complete = _complete_rows(actual, actual.shape[1], skip_incomplete)
     return _area(row_edit_distances(predicted[complete], actual[complete]).mean(axis=0))
 

@@ -26,9 +26,8 @@ OUT_OF_MEMORY = {("torch", "OutOfMemoryError"), ("builtins", "MemoryError")}
 # Messages of torch's bare RuntimeErrors about files that it cannot write or read completely.
 _OF_TORCH_FILES = re.compile(r"PytorchStream(Writer|Reader)|iostream error|unexpected pos \d+ vs|inline_container")
 _OF_TORCH_WRITING = re.compile(r"PytorchStreamWriter|iostream error|unexpected pos \d+ vs")
-_OF_RUST = re.compile(
-    r"\(os error (\d+)\)"
-)  # the form of system errors in messages of Rust libraries, which do not raise `OSError`
+# The form of system errors in messages of Rust libraries, which do not raise `OSError`.
+_OF_RUST = re.compile(r"\(os error (\d+)\)")
 _FULL_DISK = re.compile(r"No space left on device|os error 28\b|Disk quota exceeded|os error 122\b")
 _PARTIAL = re.compile(r"\.([^/]+?)(?:\.[0-9a-f]{32})?\.partial\b")  # name of an unfinished file of `whole_file`
 # What huggingface-hub says of a path at which there is nothing, since it then takes the path for a name on the Hub.

@@ -65,7 +65,7 @@ def check_output(
     there = [file for file in there if os.path.lexists(file)]
     if there and not overwrite and not made_here(path):
         raise ValueError(
-            f"{option}: {there[0]} is there, and this command did not make it from the same inputs: give another "
+            f"{option}: {there[0]} exists, and this command did not write it from the same inputs: give another "
             f"{option}, or --overwrite to replace it."
         )
 

@@ -180,9 +180,8 @@ class ResumableTrainer(Trainer):
         own, missing = model.state_dict(keep_vars=True), set(load_result.missing_keys)
         loaded = {id(weights) for name, weights in own.items() if name not in missing}
         left_out = set(getattr(model, "_keys_to_ignore_on_save", None) or ())
-        missing = [
-            name for name in missing - left_out if id(own[name]) not in loaded
-        ]  # tied weights are saved only once
+        # Tied weights are saved only once.
+        missing = [name for name in missing - left_out if id(own[name]) not in loaded]
         if missing:
             raise ValueError(self._of_another_model(f"lacks {len(missing)} weights, such as '{min(missing)}'"))
         if unexpected := load_result.unexpected_keys:

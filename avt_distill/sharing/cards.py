@@ -447,9 +447,8 @@ def _base_of_student(config: dict, settings: dict, attached: dict | None) -> str
         if settings.get(option) is not None:
             return starting_point(settings, option, f"{option}_content")
     if attached is not None:
-        return (
-            attached["encoder"] if "/" in attached["encoder"] else None
-        )  # folders are recorded by their last part only, without a slash
+        # Folders are recorded by their last part only, without a slash.
+        return attached["encoder"] if "/" in attached["encoder"] else None
     return encoder_on_hub(config.get("feature_encoder"))
 
 

@@ -104,9 +104,8 @@ def push_rows(
                 file = hf_hub_download(repo_id, path, repo_type="dataset")
                 configs[name.stem] = read_json(file)
         data = DatasetCard.load(repo_id).data
-        for config in (
-            data.configs
-        ):  # set here: datasets 5.2 fails with `set_default=True` if the first configuration was pushed without it
+        # Set here: datasets 5.2 fails with `set_default=True` if the first configuration was pushed without it.
+        for config in data.configs:
             if config["config_name"] == builder.DEFAULT_CONFIG_NAME:
                 config["default"] = True
         stated |= Stated.in_header(data)

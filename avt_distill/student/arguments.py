@@ -35,6 +35,7 @@ class StudentArguments:
         ValueError: If an option is out of range, or options contradict each other.
     """
 
+    # `dict | str | None` below: `HfArgumentParser` parses a field annotated `dict | str` as a plain `dict` and fails.
     TITLE: ClassVar[str] = "student"
 
     model_name_or_path: str | None = option("An AVT checkpoint to start from.")

@@ -161,17 +161,16 @@ def _record_of(student: str, config: AVTConfig, store: FeatureStore | None) -> E
 
 
 def _recorded_encoder(student: str, record: EncoderRecord | None, *, has_store: bool) -> str:
-    """Returns the encoder that is recorded; raises `ValueError` if none is, or a folder that is not as it was."""
+    """Returns the recorded encoder; raises `ValueError` if none is recorded or its folder has changed since."""
     if record is None:
         raise ValueError(
             f"Neither {student} nor its feature store records the encoder of its features: give --encoder, the "
             "model's name or folder. (Where `avt-distill add_feature_memory` made the store, no encoder alone computes "
             "what is in it.)"
         )
-    if (
-        record.is_of_folder and not Path(record.model).is_dir()
-    ):  # a model of the same name on the Hub would be another one
-        or_store = "" if has_store else ", or its feature store, which records if it is, as --features"
+    # A model of the same name on the Hub would be another one.
+    if record.is_of_folder and not Path(record.model).is_dir():
+        or_store = "" if has_store else ", or its feature store, which records its path, as --features"
         raise ValueError(
             f"The encoder of {student} was in the folder {record.model}, which is not here: give it as "
             f"--encoder{or_store}."
@@ -187,13 +186,13 @@ def _recorded_encoder(student: str, record: EncoderRecord | None, *, has_store: 
 def _with_encoder(
     student: AVTForAnticipation, name: str, record: EncoderRecord | None, source: str, *, is_given: bool
 ) -> tuple[AVTForAnticipation, AVTVideoProcessor]:
-    """Returns a student with an encoder, and what prepares its videos.
+    """Returns a student with an encoder, and the processor for its videos.
 
     Args:
-        student (`AVTForAnticipation`): Of features.
+        student (`AVTForAnticipation`): A student that accepts features.
         name (`str`): The encoder's name on the Hub, or folder.
-        record (`EncoderRecord`, *optional*): How the features were made.
-        source (`str`): Where the student is from, for messages.
+        record (`EncoderRecord`, *optional*): How the features were extracted.
+        source (`str`): Where the student comes from, for error messages.
         is_given (`bool`): Whether the encoder is the user's choice; otherwise it is loaded as it was recorded.
     """
     ahead_s, config = None if record is None else record.predict_ahead_s, student.config
@@ -270,7 +269,7 @@ def _compared(
 
 
 def _video_of(store: FeatureStore, given: str | None) -> tuple[str, str]:
-    """Returns the id and the file of a video whose features are stored: the one given, or the first that is there.
+    """Returns the ID and the file of a video whose features are stored: the one given, or the first that exists.
 
     Raises:
         ValueError: If the store has no features of the video, or no video is found.

@@ -159,6 +159,7 @@ def _new_student(args: StudentArguments, fields: dict, student_input: StudentInp
     config = student_config({**fields, **options})
     model = AVTForAnticipation(config)
     if backbone is not None:
+        # After construction, which reinitializes the backbone's linear layers.
         model.avt.backbone = backbone
     return model
 
@@ -337,9 +338,8 @@ def prepare_for_features(model: AVTForAnticipation, store: FeatureStore, video_i
 def column_statistics(store: FeatureStore, video_ids: Sequence[str]) -> tuple[np.ndarray, np.ndarray]:
     """Returns the mean and the deviation of each column over all stored rows of videos, float64 `(D,)` each."""
     sums, squares, num_rows = 0.0, 0.0, 0
-    shift = store.read_all(video_ids[0])[0][0].astype(
-        np.float64
-    )  # subtracted first, so that the sums of squares do not lose digits
+    # Subtracted first, so that the sums of squares do not lose digits.
+    shift = store.read_all(video_ids[0])[0][0].astype(np.float64)
     for video_id in sorted(set(video_ids)):
         rows = store.read_all(video_id)[0] - shift
         sums, squares, num_rows = sums + rows.sum(0), squares + np.square(rows).sum(0), num_rows + len(rows)

@@ -77,9 +77,8 @@ def _input_digest(student_input: StudentInput, splits: list[datasets.Dataset]) -
 def student_settings(args: RunArguments, fingerprint: dict) -> dict:
     """Returns everything that determines a student: options, and the run's `data_fingerprint`."""
     elsewhere = {*ELSEWHERE, *(option.name for option in fields(DatasetArguments))}
-    settings = {
-        option.name: getattr(args, option.name) for option in fields(StudentArguments)
-    }  # kept by name for cards
+    # Kept by name for cards.
+    settings = {option.name: getattr(args, option.name) for option in fields(StudentArguments)}
     settings |= decisive_options(args, leave_out=_of_readers(args) | elsewhere)
     settings["batch_size"] = args.per_device_train_batch_size * args.gradient_accumulation_steps * args.world_size
     for name in ("model_name_or_path", "backbone"):

@@ -93,6 +93,7 @@ def variants(args: RunArguments) -> dict[str, float]:
 
 
 def run_arguments(args: RunArguments, name: str, seed: int, weight: float) -> RunArguments:
+    # Copied, not `dataclasses.replace`, which would run `__post_init__` on completed arguments again.
     run = copy.copy(args)
     run.run_name = f"{name}_seed{seed}"
     run.output_dir = str(args.folder / run.run_name)

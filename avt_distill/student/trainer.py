@@ -177,6 +177,7 @@ class DistillationTrainer(PushingTrainer, ResumableTrainer):
     def _total_loss(self, outputs, inputs: dict, training: bool, num_items: torch.Tensor | None = None) -> torch.Tensor:
         losses, counts = self.losses(outputs, inputs, training=training), self._counts(inputs).to(outputs.logits.device)
         self._keep(training, losses, counts)
+        # The loss of a step is a mean over all of its processes and accumulated batches, not a mean of their means.
         if num_items is None:
             shares = counts / counts.clamp(min=1)
         else:  # gradients are averaged over processes, so the factor num_processes turns that into their sum
@@ -293,4 +294,4 @@ def _check_observed_features(batch: dict):
     features, mask = batch.get("video_features"), batch.get("frame_mask")
     if features is not None:
         observed = features if mask is None else features[mask.bool()]
-        check_features(observed, "video_features of observed frames", "extract them anew")
+        check_features(observed, "video_features of observed frames", "extract them again")

@@ -135,9 +135,8 @@ def trained_student(args: RunArguments, data: StudentData) -> ScoreTable:
     inputs = {"model_name_or_path": args.model_name_or_path, "backbone": args.backbone, "features": args.features}
     check_output("output_dir", folder, inputs, made_here=holds(SETTINGS), writes=("config.json", "model.safetensors"))
     set_seed(args.seed)
-    trainer = _trainer(
-        args, data
-    )  # before settings are written: a student that cannot be built must not claim the folder
+    # Before settings are written: a student that cannot be built must not claim the folder.
+    trainer = _trainer(args, data)
     keep_settings(
         folder / SETTINGS, student_settings(args, data.fingerprint), should_save=args.should_save, what="a student"
     )

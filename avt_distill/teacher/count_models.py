@@ -54,6 +54,7 @@ class NGramModel:
                 if context not in self._tables:
                     break  # longer contexts contain this one, so they are unseen too
                 followers, counts = self._tables[context]
+                # Witten-Bell: shorter contexts keep t / (c + t); counts share the rest.
                 total = counts.sum() + len(counts)
                 probabilities *= len(counts) / total
                 probabilities[followers] += counts / total

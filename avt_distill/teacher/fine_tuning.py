@@ -140,9 +140,8 @@ class TeacherTrainer(ResumableTrainer):
     def create_optimizer(self, *args, **kwargs) -> torch.optim.Optimizer:
         optimizer = super().create_optimizer(*args, **kwargs)
         learning_rate = self.args.classifier_learning_rate
-        if (
-            learning_rate is not None and len(optimizer.param_groups) <= 2
-        ):  # two groups, with and without decay: not split yet
+        # Two groups, with and without decay: not split yet.
+        if learning_rate is not None and len(optimizer.param_groups) <= 2:
             new = set(map(id, self.accelerator.unwrap_model(self.model).classifiers.parameters()))
             for group in list(optimizer.param_groups):
                 of_classifiers = [weight for weight in group["params"] if id(weight) in new]

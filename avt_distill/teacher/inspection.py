@@ -42,7 +42,7 @@ def check_histories(table: SoftLabelTable, rows: pd.DataFrame, builder: Anticipa
             raise ValueError(f"The soft labels have {name} {theirs}, the rows {value}: give --{name} {theirs}; {harm}.")
     labelled = table.metadata.get("labelled")
     if not labelled or set(table.uids) != set(rows["uid"]):
-        return "cover other rows than the split" if labelled else "do not say which rows they are of"
+        return "cover other rows than the split" if labelled else "do not record which rows they belong to"
     if labelled != rows_fingerprint(rows):
         raise ValueError(
             f"The soft labels are of rows {labelled}, not of {rows_fingerprint(rows)}, which have other actions or "

@@ -104,6 +104,7 @@ class LogLinearModel:
             for number in range(self.num_last):
                 parts = self.action_parts[read[-1 - number]].tolist() if number < len(read) else [self.num_parts]
                 rows.extend(number * (self.num_parts + 1) + part for part in parts)
+            # A set: how often an action happened does not count.
             happened = np.unique(self.action_parts[sorted(set(read))]) if read else ()
             rows.extend(self.num_last * (self.num_parts + 1) + int(part) for part in happened)
         return torch.tensor(rows, device=self.device), torch.tensor(starts, device=self.device)

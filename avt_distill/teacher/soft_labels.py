@@ -196,9 +196,8 @@ class SoftLabelTable:
         known = next((table for table in tables if table.rows is not None), first)
         rows_of = [[table._row_of[uid] for uid in first.uids] for table in tables]
         logits = np.empty_like(first.logits)
-        for start in range(
-            0, len(logits), ROWS_AT_ONCE
-        ):  # in chunks: 60,000 rows of 4,000 actions would be 2 GB per table in float64
+        # In chunks: 60,000 rows of 4,000 actions would be 2 GB per table in float64.
+        for start in range(0, len(logits), ROWS_AT_ONCE):
             part = slice(start, start + ROWS_AT_ONCE)
             members = np.stack([t.logits[rows[part]] for t, rows in zip(tables, rows_of, strict=True)], dtype=float)
             if of == "logits":

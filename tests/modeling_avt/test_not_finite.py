@@ -28,7 +28,7 @@ def with_weight(value: float, name: str = "avt.head.h.0.mlp.c_fc.weight", config
 def test_a_pipeline_and_a_stream_refuse_observed_features(value):
     broken, model = FEATURES.copy(), tiny_model()
     broken[2, 5] = value
-    with pytest.raises(ValueError, match=r"not finite or too large .*extract them anew"):
+    with pytest.raises(ValueError, match=r"not finite or too large .*extract them again"):
         ActionAnticipationPipeline(model)(broken)
     stream = model.stream()
     first = stream.push(FEATURES[0], 0.0)

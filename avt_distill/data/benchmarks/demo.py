@@ -43,11 +43,8 @@ DISHES = {
     "tomato salad": ("wash tomato", "cut tomato", "cut onion", "serve plate"),
     "tomato omelette": ("wash tomato", "cut tomato", "crack egg", "whisk egg", "heat pan", "pour egg", "serve plate"),
 }
-SPLITS = (
-    *2 * ("train",),
-    *3 * ("validation",),
-    *5 * ("test",),
-)  # for each ten videos: few training videos, but many recipes
+# For each ten videos: few training videos, but many recipes.
+SPLITS = (*2 * ("train",), *3 * ("validation",), *5 * ("test",))
 # Fast random access, which dominates a student's training time: a key frame per second, no reordered frames.
 ENCODING = {"g": "10", "crf": "28", "preset": "ultrafast", "tune": "fastdecode,zerolatency"}
 # The dish cooked after each dish: usually the first choice, sometimes the other.

@@ -45,7 +45,7 @@ def test_evidence_of_scores_is_refused(scores, tmp_path):
 def test_scores_are_kept_beside_probabilities(scores, tmp_path, capsys):
     options = ["--softmax", "2", "--keep_scores", "--windows_s", "1", "3", "--evidence_s", "5"]
     store = run(scores, tmp_path / "memory", *options)
-    assert "features of width 10, of which the first 8 are means" in capsys.readouterr().out
+    assert "features of width 10, the first 8 of them means" in capsys.readouterr().out
     probabilities = softmax_scores(VIDEOS["a"], 2.0)
     shown = running_means(np.concatenate([VIDEOS["a"], probabilities], 1), 1.0, [1, 3])
     expected = np.concatenate([shown, evidence_so_far(probabilities, 1.0, 5)], 1)

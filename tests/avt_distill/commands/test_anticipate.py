@@ -121,7 +121,7 @@ def test_the_model_without_its_reader_and_a_reader_that_begins_later(reader, vid
 
 
 def test_a_reader_that_is_not_there_begins_nowhere(model, video):
-    with pytest.raises(SystemExit, match=r"--read_from_s sets where the reader begins, but .* has none"):
+    with pytest.raises(SystemExit, match=r"--read_from_s sets where the reader begins, but .* has no reader"):
         avt_distill("anticipate", video, "--model", model, "--read_from_s", 1)
     with pytest.raises(SystemExit, match="--no_reader disables it: give one of them"):
         avt_distill("anticipate", video, "--model", "none", "--read_from_s", 1, "--no_reader")
@@ -208,7 +208,7 @@ def test_refuses_checkpoints_that_do_not_fit(model, video, tmp_path):
 
 
 def test_outputs_into_no_folder_are_refused_before_any_work(video, tmp_path):
-    with pytest.raises(SystemExit, match=rf"--json: there is no folder {tmp_path / 'missing'}"):
+    with pytest.raises(SystemExit, match=rf"--json is .*, but there is no folder {tmp_path / 'missing'}"):
         avt_distill("anticipate", video, "--model", "none", "--json", tmp_path / "missing" / "out.json")
 
 

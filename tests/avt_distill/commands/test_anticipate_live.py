@@ -248,6 +248,6 @@ def test_refusals_before_the_source_is_opened(model, tmp_path):
 def test_a_live_source_leaves_files_of_others_as_they_were(model, web, tmp_path):
     out = tmp_path / "out.json"
     out.write_text("of yesterday")
-    with pytest.raises(SystemExit, match=r"out\.json is there, and this command did not make it from the same inputs"):
+    with pytest.raises(SystemExit, match=r"out\.json exists, and this command did not write it from the same inputs"):
         avt_distill("anticipate", f"{web}/stream.ts", "--model", model, "--json", out)
     assert out.read_text() == "of yesterday"

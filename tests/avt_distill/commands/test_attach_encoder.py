@@ -145,7 +145,7 @@ def test_what_is_recorded_is_used_and_what_is_checked_is_printed(kitchen, tmp_pa
 def test_an_encoder_of_another_width_is_refused(kitchen, tmp_path):
     other = write_encoder(tmp_path / "other", "vit", hidden_size=48)
     message = refused(kitchen / "student", "--encoder", other, "--output", tmp_path / "out")
-    assert f"The encoder '{other}' computes features of width 48, but {kitchen / 'student'} takes 32" in message
+    assert f"The encoder '{other}' computes features of width 48, but {kitchen / 'student'} needs 32" in message
     assert not (tmp_path / "out").exists()
 
 
@@ -182,7 +182,7 @@ def test_a_store_of_another_encoder_is_refused(kitchen, copy, tmp_path):
 def test_a_store_of_another_width_is_refused(kitchen, tmp_path):
     write_features(tmp_path / "video.safetensors", np.ones((12, 48)), 2.0)
     message = refused(kitchen / "student", "--features", tmp_path, "--output", tmp_path / "out")
-    assert f"{tmp_path} holds features of width 48, but {kitchen / 'student'} takes 32" in message
+    assert f"{tmp_path} holds features of width 48, but {kitchen / 'student'} needs 32" in message
 
 
 def test_an_encoder_that_has_changed_or_moved_is_refused_unless_given(copy, tmp_path):
@@ -200,7 +200,7 @@ def test_an_encoder_that_has_changed_or_moved_is_refused_unless_given(copy, tmp_
 def test_without_a_store_or_a_video_nothing_is_written_unless_unchecked(kitchen, copy, tmp_path):
     student = copy / "student"
     (student / "settings.json").unlink()
-    advice = "give it as --encoder, or its feature store, which records where it is, as --features."
+    advice = "give it as --encoder, or its feature store, which records its path, as --features."
     assert f"was in the folder encoder, which is not here: {advice}" in refused(student)
     given = ["--encoder", kitchen / "encoder"]
     assert "is not found: give --features and --video to compare" in refused(student, *given)
@@ -305,7 +305,7 @@ def test_a_checkpoint_that_takes_videos_already_is_refused(tmp_path):
 def test_files_of_others_are_kept(kitchen, copy):
     (copy / "student_video").mkdir()
     (copy / "student_video" / "config.json").write_text("of others")
-    assert "this command did not make it from the same inputs" in refused(copy / "student")
+    assert "this command did not write it from the same inputs" in refused(copy / "student")
     assert (copy / "student_video" / "config.json").read_text() == "of others"
     assert "would replace what student reads" in refused(copy / "student", "--output", copy)
 
@@ -325,4 +325,4 @@ def test_anticipate_says_how_a_student_of_features_takes_a_video(kitchen):
     for source in (kitchen / "video.mp4", "/dev/video0"):
         result = run_command("anticipate", source, "--model", student)
         assert result.returncode == 1
-        assert result.stderr.splitlines()[-1].endswith(f"with its encoder: avt-distill attach_encoder {student}.")
+        assert result.stderr.splitlines()[-1].endswith(f": avt-distill attach_encoder {student}.")

@@ -123,7 +123,7 @@ def test_clips_and_the_predictor_are_options(videos, tmp_path):
     frames, clips = record.processor().read_moments(videos / "v2.mp4", np.array([1.0]))
     np.testing.assert_allclose(store.read("v2", [1.0]), expected(frames, clips.clips), atol=1e-5)
     assert "holds features with feature_dim=64, not 32" in run(*arguments).stderr
-    assert "made with predict_ahead_s=0.5, not 1.0" in run(*arguments, "--predict_ahead_s", 1.0).stderr
+    assert "with predict_ahead_s=0.5, not 1.0" in run(*arguments, "--predict_ahead_s", 1.0).stderr
     assert "predict_ahead_s is -1.0: give a finite number of seconds" in run(*arguments, "--predict_ahead_s", -1).stderr
 
 

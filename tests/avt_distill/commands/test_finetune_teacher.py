@@ -99,7 +99,7 @@ def test_a_saved_teacher_labels_any_split(kitchen, teacher, tmp_path):
 def test_several_teachers_are_averaged(kitchen, teacher, tmp_path):
     one = export(kitchen, tmp_path, "--dataset", str(kitchen), "--teachers", str(teacher))
     of_two = ["--dataset", str(kitchen), "--teachers", str(teacher), str(teacher)]
-    with pytest.raises(SystemExit, match="this command did not make it from the same inputs"):
+    with pytest.raises(SystemExit, match="this command did not write it from the same inputs"):
         export(kitchen, tmp_path, *of_two)
     two = export(kitchen, tmp_path, *of_two, "--overwrite")
     np.testing.assert_allclose(softmax(two.logits), softmax(one.logits), rtol=1e-5)

@@ -128,10 +128,10 @@ def test_histories_that_the_teacher_did_not_read_are_refused(folder):
 def test_what_cannot_be_checked_is_warned_of(folder, capsys):
     save(folder, {"labelled": None})
     avt_distill("inspect_teacher", *options(folder))
-    assert capsys.readouterr().err.startswith("warning: the soft labels do not say which rows they are of: check")
+    assert capsys.readouterr().err.startswith("warning: the soft labels do not record which rows they belong to: make")
     save(folder, rows=slice(0, 4))
     avt_distill("inspect_teacher", *options(folder))
-    assert capsys.readouterr().err.startswith("warning: the soft labels cover other rows than the split: check")
+    assert capsys.readouterr().err.startswith("warning: the soft labels cover other rows than the split: make sure")
     with pytest.raises(SystemExit, match=r"^error: The soft labels lack 1 of 1 uids, 'b_5.000' first"):
         avt_distill("inspect_teacher", *options(folder, video="b"))
 

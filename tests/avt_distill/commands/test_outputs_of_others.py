@@ -18,7 +18,7 @@ def test_a_conversion_keeps_another_checkpoint(tmp_path):
     (tmp_path / "mine").mkdir()
     (tmp_path / "mine" / "model.safetensors").write_bytes(b"mine")
     result = run_command("convert_checkpoint", tmp_path / "checkpoint.pth", tmp_path / "mine")
-    assert "this command did not make it" in result.stderr
+    assert "this command did not write it" in result.stderr
     result = run_command("convert_checkpoint", tmp_path / "checkpoint.pth", tmp_path, "--overwrite")
     assert "otherwise the input would be lost" in result.stderr
     assert (tmp_path / "mine" / "model.safetensors").read_bytes() == b"mine"
@@ -34,6 +34,6 @@ def test_a_teacher_is_not_written_over_its_own_model(tmp_path, tiny_encoder):
         with pytest.raises(ValueError, match=message):
             fine_tuned_teacher(rows, LabelSpace(["cut"]), args, HistoryRule())
     args = TeacherArguments(str(model), model_name_or_path="user/other", use_cpu=True)
-    with pytest.raises(ValueError, match="this command did not make it"):
+    with pytest.raises(ValueError, match="this command did not write it"):
         fine_tuned_teacher(rows, LabelSpace(["cut"]), args, HistoryRule())
     assert not holds("settings.json")(model)

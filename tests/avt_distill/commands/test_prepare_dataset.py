@@ -25,7 +25,7 @@ def test_export_is_parquet_with_labels_and_what_was_left_out(tmp_path, capsys):
 def test_errors_are_one_line(tmp_path):
     with pytest.raises(SystemExit, match=r"^error: .* is neither a benchmark"):
         avt_distill("prepare_dataset", tmp_path / "missing")
-    with pytest.raises(SystemExit, match=r"^error: EgteaGazePlus needs data_dir"):
+    with pytest.raises(SystemExit, match=r"^error: data_dir is None: give EgteaGazePlus the folder"):
         avt_distill("prepare_dataset", "egtea")
     (tmp_path / "segments.csv").write_text(SEGMENTS)
     with pytest.raises(SystemExit, match=r"^error: protocol is 'RULSTM'"):

@@ -26,7 +26,7 @@ def test_sources_that_give_no_clear_list_of_videos_are_refused(tmp_path):
     for name in ("one/a.mp4", "two/a.mp4"):
         (tmp_path / name).parent.mkdir()
         (tmp_path / name).touch()
-    with pytest.raises(ValueError, match="have one name"):
+    with pytest.raises(ValueError, match="have the same video id"):
         find_videos([tmp_path])
     with pytest.raises(ValueError, match=r"video .*missing\.mp4 does not exist"):
         find_videos([tmp_path / "missing.mp4"])

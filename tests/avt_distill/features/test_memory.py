@@ -23,7 +23,7 @@ def test_rows_after_a_moment_do_not_count():
     np.testing.assert_array_equal(running_means(later, 1.0, [1, 3], so_far=True)[:2], first)
 
 
-@pytest.mark.parametrize(("windows", "message"), [([0.2], "a row, 0.5 s"), ([], "windows_s is empty")])
+@pytest.mark.parametrize(("windows", "message"), [([0.2], "one row, 0.5 s"), ([], "windows_s is empty")])
 def test_windows_that_cannot_be_are_refused(windows, message):
     with pytest.raises(ValueError, match=message):
         running_means(FEATURES, 2.0, windows)

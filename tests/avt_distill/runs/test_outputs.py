@@ -14,7 +14,7 @@ from avt_distill.evaluation.scores import ScoreTable
 from avt_distill.runs.outputs import check_different, check_output, has_mark, is_json_with, mark_of
 
 LOST = "otherwise the input would be lost"
-NOT_MADE = "this command did not make it"
+NOT_MADE = "this command did not write it"
 
 
 @pytest.fixture(scope="module")
@@ -55,7 +55,7 @@ def test_what_another_made_needs_overwrite(tmp_path):
     path = tmp_path / "notes.json"
     path.write_text('{"moments": [], "video": "b.mp4"}')
     for made_here in (is_json_with("moments", video="a.mp4"), is_json_with("rows"), has_mark("avt-distill x")):
-        with pytest.raises(ValueError, match=r"notes\.json is there, and this command did not make it"):
+        with pytest.raises(ValueError, match=r"notes\.json exists, and this command did not write it"):
             check_output("--json", path, {}, made_here=made_here)
         check_output("--json", path, {}, made_here=made_here, overwrite=True)
     check_output("--json", path, {}, made_here=is_json_with("moments", video="b.mp4"))
