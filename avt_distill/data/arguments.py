@@ -33,7 +33,7 @@ class DatasetArguments:
     num_future_actions: int | None = option("Next actions each row carries. Default: 0.")
     background: str | None = option("Breakfast's SIL: exclude, include.")
     fold: str | None = option("Own data: value of column fold to test on.")
-    video_fps: float | None = option("Frames a second of own data and pictures.")
+    video_fps: float | None = option("Frames per second of your own videos and pictures.")
     cache_dir: str | None = option("Where data sets are cached.")
     # Until version 0.1 the options of rows were given as JSON, which files of runs may still contain.
     dataset_options: dict | str | None = option(argparse.SUPPRESS)
