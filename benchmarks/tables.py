@@ -5,8 +5,8 @@
     python -m benchmarks.tables --add demo_students demo_run/students/comparison.json --command "avt-distill demo"
 
 A table is the text between `<!-- table: NAME ARGUMENTS -->` and `<!-- end of table -->`. Its name is that of a function
-here, which returns its rows, and its arguments are words, in which `_` is a blank. Each result is the JSON file that a
-command wrote, with the command and the commit that it ran at.
+here, which returns its rows. Each result is the JSON file that a command wrote, with the command and the commit that it
+ran at.
 """
 
 import argparse
@@ -88,7 +88,7 @@ def markdown(given: str) -> str:
     name, *arguments = given.split()
     if name not in TABLES:
         raise ValueError(f"'{name}' is no table: give one of {', '.join(TABLES)}.")
-    head, *rows = TABLES[name](*(argument.replace("_", " ") for argument in arguments))
+    head, *rows = TABLES[name](*arguments)
     return "\n".join("| " + " | ".join(row) + " |" for row in [head, ["---"] * len(head), *rows])
 
 
@@ -179,8 +179,7 @@ def _top1(found: dict) -> tuple[str, str]:
 
 def words(part: str, measure: str, name: str) -> Rows:
     """Returns a measure by number of training videos: of each model, and to counts and scrambled names."""
-    found, digits = result(f"words {name}".replace(" ", "_"))["parts"][part], MEASURES[measure.replace(" ", "_")]
-    measure = measure.replace(" ", "_")
+    found, digits = result(f"words_{name}")["parts"][part], MEASURES[measure]
     order = ("counts", "vectors, scrambled", "vectors, random weights", "vectors")
     models = [model for model in order if any(model in of_count for of_count in found.values())]
     rows: Rows = [("training videos", *models, "vectors to counts", "to scrambled")]
@@ -193,7 +192,7 @@ def words(part: str, measure: str, name: str) -> Rows:
 
 def teachers(count: str, name: str) -> Rows:
     """Returns what students of each teacher have, and their differences to students without one and to smoothing."""
-    found = result(f"words {name}".replace(" ", "_"))["parts"]["student"][count]
+    found = result(f"words_{name}")["parts"]["student"][count]
     rows: Rows = [
         ("teacher", *(measure.replace("_", " ") for measure in MEASURES), "to no teacher: top-1", "class-mean top-5")
     ]
@@ -212,7 +211,7 @@ def teachers(count: str, name: str) -> Rows:
 
 def sequences(name: str) -> Rows:
     """Returns the edit distances of sequences of the next actions, mean over splits."""
-    found = result(name.replace(" ", "_"))["sequences"]["splits"]
+    found = result(name)["sequences"]["splits"]
     models = next(iter(found.values()))
     kinds = ("likeliest", "samples")
     rows: Rows = [("", *kinds)]
@@ -225,7 +224,7 @@ def sequences(name: str) -> Rows:
 
 def promised(name: str) -> Rows:
     """Returns what a calibrated student and its reader answered and got wrong on test rows, at a target error rate."""
-    found = result(name.replace(" ", "_"))["calibration"]
+    found = result(name)["calibration"]
     rows: Rows = [("", "target error rate", "answered", "wrong among them", "calibration error")]
     for member, of_member in found.items():
         wrong = "{error:.1f} % [{low:.1f}, {high:.1f}]".format(**of_member)

@@ -31,7 +31,7 @@ def assign_folds(video_ids: Sequence[str], num_folds: int, *, seed: int = 0) -> 
     names, counts = np.unique([performances[str(video)] for video in video_ids], return_counts=True)
     if not 2 <= num_folds <= len(names):
         what = "videos" if len(names) == len(performances) else "performances (each may be in several videos)"
-        raise ValueError(f"num_folds is {num_folds}: give 2 to {len(names)}, the number of {what}.")
+        raise ValueError(f"{num_folds} folds are requested: give 2 to {len(names)}, the number of {what}.")
     shuffled = np.random.default_rng(seed).permutation(len(names))
     sizes = np.zeros(num_folds, dtype=int)
     fold_of = {}

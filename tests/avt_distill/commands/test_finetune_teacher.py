@@ -162,7 +162,7 @@ def test_a_causal_language_model_labels_without_training(kitchen, language_model
         (["--ngram", "2", "--log_linear"], "ngram and log_linear are both given"),
         (["--zero_shot", "x", "--cross_fit", "3"], "zero_shot and cross_fit are both given"),
         (["--ngram", "2", "--splits", "valid"], "There is no split 'valid'"),
-        (["--ngram", "2", "--cross_fit", "99"], "num_folds is 99: give 2 to 6"),
+        (["--ngram", "2", "--cross_fit", "99"], "99 folds are requested: give 2 to 6"),
         (["--teachers", str(PROJECT)], "Cannot read a teacher from"),
         (["--ngram", "2", "--dataset_options", '{"history": 1}'], "'history' is not an option of OwnData"),
         (["--ngram", "2", "--dataset_options", "tau_a=1"], "dataset_options is 'tau_a=1': give a JSON object"),

@@ -354,7 +354,7 @@ def test_folds_are_refused_where_there_are_none(kitchen, tmp_path):
         (("--transitions", "copy"), "transitions has 'copy'"),
         (("--inner_folds", 1), "inner_folds is 1"),
         (("--num_last", 0), "num_last is 0"),
-        (("--inner_folds", 7), "num_folds is 7: give 2 to 6"),
+        (("--inner_folds", 7), "7 folds are requested: give 2 to 6"),
     ],
 )
 def test_options_out_of_range_are_refused(kitchen, tmp_path, options, message):

@@ -55,11 +55,11 @@ def test_cameras_of_one_performance_are_in_one_fold():
     assert set(folds) == set(videos)
     assert all(len({folds[video] for video in videos if video.startswith(f"P{n:02d}")}) == 1 for n in range(3, 9))
     assert np.bincount(list(folds.values())).tolist() == [6, 6, 6]
-    with pytest.raises(ValueError, match="num_folds is 7: give 2 to 6, the number of performances"):
+    with pytest.raises(ValueError, match="7 folds are requested: give 2 to 6, the number of performances"):
         assign_folds(videos, 7)
 
 
 @pytest.mark.parametrize("num_folds", [0, 1, 5])
 def test_folds_that_cannot_be_are_refused(num_folds):
-    with pytest.raises(ValueError, match=f"num_folds is {num_folds}: give 2 to 4"):
+    with pytest.raises(ValueError, match=f"{num_folds} folds are requested: give 2 to 4"):
         assign_folds(list(TRAIN["video_id"]), num_folds)
