@@ -66,7 +66,7 @@ def shareable(value: Any) -> Any:
 def checked_out() -> str:
     """Returns the commit that is checked out."""
     command = ["git", "rev-parse", "--short", "HEAD"]
-    return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True).stdout.strip()
+    return subprocess.run(command, cwd=ROOT, capture_output=True, encoding="utf-8", check=True).stdout.strip()
 
 
 def result(name: str) -> dict:

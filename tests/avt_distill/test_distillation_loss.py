@@ -82,7 +82,7 @@ def test_half_precision_is_computed_in_float32():
     ("arguments", "options", "message"),
     [
         ((STUDENT, TEACHER[:1], 1.0), {}, "otherwise they would broadcast"),
-        ((STUDENT[0], TEACHER[0], 1.0), {}, r"give \(B, A\) of both"),
+        ((STUDENT[0], TEACHER[0], 1.0), {}, r"give \(B, A\) for both"),
         ((STUDENT, TEACHER, 0.0), {}, "temperature is 0.0"),
         ((STUDENT, TEACHER, 1.0), {"top_k": 4}, "top_k is 4: give 1 to 3"),
         ((STUDENT, TEACHER, 1.0), {"mask": torch.ones(2)}, "mask is torch.float32"),

@@ -124,7 +124,8 @@ def test_a_block_is_run_or_says_why_not(page):
     assert len(blocks) == len(re.findall(r"^```\w", text, re.MULTILINE)) == text.count("```") / 2
     assert {block.language for block in blocks} <= {"bash", "python"}
     assert {block.mark for block in blocks} <= {None, "not run", "slow"}
-    assert text.count("<!--") == sum(block.mark is not None for block in blocks)
+    of_tables = text.count("<!-- table: ") + text.count("<!-- end of table -->")
+    assert text.count("<!--") == of_tables + sum(block.mark is not None for block in blocks)
     assert any(block.mark is None for block in blocks)
 
 

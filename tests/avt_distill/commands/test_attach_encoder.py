@@ -83,7 +83,7 @@ def test_a_student_of_features_watches_videos(tmp_path, kind, of_encoder):
     assert (config.feature_encoder, config.backbone_config.model_type) == (None, kind)
     for folder in (student, attached):
         assert str(tmp_path) not in (folder / "config.json").read_text()
-    assert "Measured on stored features of the encoder `encoder`" in (attached / "README.md").read_text()
+    assert "measured on stored features of the encoder `encoder`" in (attached / "README.md").read_text()
     results = json.loads((attached / "results.json").read_text())
     assert results["num_parameters"] == AVTForAnticipation.from_pretrained(attached).num_parameters()
 

@@ -222,6 +222,7 @@ def test_errors_in_the_middle_of_a_video_pass_through_workers(square_video, tmp_
 def test_one_folder_holds_one_kind_of_features(tmp_path):
     keep_extraction(tmp_path / "new", {"model": "m", "frame_rate": 4.0, "size": (1, 2)})
     keep_extraction(tmp_path / "new", {"model": "m", "frame_rate": 4.0, "size": (1, 2)})
+    (tmp_path / "new" / "a.safetensors").touch()
     with pytest.raises(ValueError, match=r"with frame_rate=4\.0, not 2\.0"):
         keep_extraction(tmp_path / "new", {"model": "m", "frame_rate": 2.0, "size": (1, 2)})
     (tmp_path / "old").mkdir()

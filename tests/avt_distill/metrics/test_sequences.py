@@ -98,7 +98,7 @@ def test_refuses_lengths_beyond_the_annotations_and_ids_beyond_the_label_space()
     for z in (0, 4):
         with pytest.raises(ValueError, match=f"z is {z}: give a number from 1 to the 3"):
             edit_distance_at(predicted, actual, z)
-    with pytest.raises(ValueError, match="actual has a single action a row"):
+    with pytest.raises(ValueError, match="actual has a single action per row"):
         area_under_edit_distance(predicted[:, :, :1], actual[:, :1])
     with pytest.raises(ValueError, match="predicted has 4: give action ids from 0 to 3"):
         edit_distances(predicted + 4, actual, KITCHEN)
