@@ -123,6 +123,7 @@ def stages(args: argparse.Namespace, student_options: list[str]) -> list[tuple[s
     students = ["distill", configs / "student.yaml", "--data_dir", data]
     students += ["--soft_labels", soft_labels / "train.parquet", "--output_dir", folder / "students"]
     students += ["--evaluation_split", "test", "--seeds", *args.seeds, *student_options]
+    reader = ["fit_reader", folder / "students", "--inner_folds", INNER_FOLDS, "--seeds", args.seeds[0]]
     return [
         ("Data", "kitchen/segments.csv", ["prepare_dataset", "demo", "--data_dir", data]),
         ("Recipes to actions", recipes.name, [*extract, "--num_proc", args.num_proc]),
@@ -131,7 +132,7 @@ def stages(args: argparse.Namespace, student_options: list[str]) -> list[tuple[s
         ("A teacher, compared with counts", "teacher/results.json", [*finetune, "--evaluation_split", "test"]),
         ("Soft labels of training videos", "soft_labels/train.parquet", export),
         ("Students with and without them", None, students),
-        ("A reader of past actions", None, ["fit_reader", folder / "students", "--inner_folds", INNER_FOLDS]),
+        ("A reader of past actions, for the first seed", None, reader),
     ]
 
 

@@ -48,8 +48,8 @@ def test_a_language_model_without_words_is_refused(texts, tmp_path):
 @pytest.mark.slow
 def test_the_demo_runs_from_nothing_to_its_picture(tmp_path):
     pytest.importorskip("spacy")
-    command = [sys.executable, "-m", "avt_distill", "demo", "--output_dir", tmp_path / "run", "--seeds", "1"]
-    command = [*map(str, command), "--num_train_epochs", "2"]
+    command = [sys.executable, "-m", "avt_distill", "demo", "--output_dir", tmp_path / "run"]
+    command = [*map(str, command), "--seeds", "1", "0", "--num_train_epochs", "2"]
 
     def run() -> str:
         environment = {**os.environ, "PYTHONPATH": str(PROJECT), "HF_HOME": str(tmp_path / "cache")}
@@ -57,17 +57,17 @@ def test_the_demo_runs_from_nothing_to_its_picture(tmp_path):
             command, cwd=tmp_path, env=environment, check=True, stdout=subprocess.PIPE, text=True
         ).stdout
 
-    said = run()
+    printed = run()
     shown = ("teacher", "bigram", "baseline_seed1", "distilled_seed1", "over rows", "true next action:", "Total time")
     for part in (*shown, "student + reader, log-linear", "Distilled, without and with a reader: top-1"):
-        assert part in said
+        assert part in printed
     comparison = json.loads((tmp_path / "run" / "students" / "comparison.json").read_text())
-    assert (comparison["split"], comparison["seeds"]) == ("test", [1])
+    assert (comparison["split"], comparison["seeds"]) == ("test", [1, 0])
     assert (tmp_path / "run" / "strip.png").stat().st_size > 10_000
     written = {path: path.stat().st_mtime_ns for path in (tmp_path / "run").rglob("*.safetensors")}
-    # A language model before and after recipes, a teacher and four of folds; two students, two of each inner fold, and
-    # one with its reader.
-    assert len(written) == 16
+    # A language model before and after recipes, a teacher and four of folds; two students of each seed; of the first
+    # seed also two of each inner fold, and one with its reader.
+    assert len(written) == 18
     again = run()
     assert again.count(" exists already") == 6
     kept = [path for path in written if "reader_seed1" not in path.parts]
