@@ -84,6 +84,7 @@ HARMLESS = frozenset(
         "do_predict",
         "use_cpu",
         "local_rank",
+        "probe",
         "dataloader_num_workers",
         "dataloader_pin_memory",
         "dataloader_prefetch_factor",

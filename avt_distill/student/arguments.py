@@ -28,6 +28,8 @@ class StudentArguments:
         feature_missing (`str`, *optional*, defaults to `"error"`): `"error"` or `"search_back"`; see `FeatureStore`.
         start_from_probe (`bool`, *optional*, defaults to `False`): Whether to add the frozen scores of a logistic probe
             of the last frame, so that the head learns the rest. For students of features.
+        probe (`bool`, *optional*): Whether to compare students of features with a logistic probe of the last frame.
+            Default: unless it would take more than minutes, see `probe.is_affordable`.
         evaluation_crops (`int`, *optional*, defaults to 1): 1: the center crop; 3: AVT's crops, averaged.
         evaluation_flips (`bool`, *optional*, defaults to `False`): Whether to also average over mirrored crops.
 
@@ -50,7 +52,8 @@ class StudentArguments:
     start_from_probe: bool = option(
         "Students of features: keep a probe's scores, and train the head on the rest.", False
     )
-    evaluation_crops: int = option("1, the center; or AVT's 3, whose outputs it averages.", 1)
+    probe: bool | None = option("Fit a logistic probe too. Default: if quick.")
+    evaluation_crops: int = option("1, the center; or AVT's 3, averaged.", 1)
     evaluation_flips: bool = option("Average over mirrored crops too.", False)
 
     def __post_init__(self):
@@ -72,6 +75,8 @@ class StudentArguments:
             raise ValueError(
                 "start_from_probe is set without features, which the probe reads: give --features, or leave it out."
             )
+        if self.start_from_probe and self.probe is False:
+            raise ValueError("start_from_probe is set, but probe is False: leave one of them out.")
         if self.model_name_or_path is not None and (self.start_from_probe or self.model_options or self.backbone):
             raise ValueError(
                 "model_name_or_path is given with model_options, backbone or start_from_probe: a checkpoint has its "

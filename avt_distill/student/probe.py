@@ -16,6 +16,7 @@ from .logistic import LinearClassifier, choose_l2, fit_logistic
 
 logger = logging.getLogger(__name__)
 
+MOST_PRODUCTS = 2e9  # rows x features x actions: EGTEA's 8,299 x 642 x 106 take a minute of one thread
 NUM_FOLDS = 4  # of training videos, on which the penalty is chosen
 L2_OF_ONE_VIDEO = 30.0  # if there is nothing to choose it on
 
@@ -31,6 +32,12 @@ class Probe:
 
     classifier: LinearClassifier
     l2: float
+
+
+def is_affordable(num_rows: int, num_features: int, num_actions: int, device: str | torch.device) -> bool:
+    """Whether a probe can be fitted within minutes: some hundred passes over the products of a matrix this size."""
+    most = MOST_PRODUCTS if torch.device(device).type == "cpu" else 100 * MOST_PRODUCTS
+    return num_rows * num_features * num_actions <= most
 
 
 def fit_probe(

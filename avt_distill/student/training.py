@@ -1,5 +1,6 @@
 """Training one student of a run, or resuming its training."""
 
+import logging
 import time
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -26,11 +27,13 @@ from .checks import check_labels, check_soft_labels, check_what_is_seen
 from .fingerprint import data_fingerprint, student_settings
 from .frozen import FrozenFeatures, frozen_features
 from .horizons import horizon_metrics
-from .probe import Probe, fit_probe
+from .probe import Probe, fit_probe, is_affordable
 from .trainer import DistillationTrainer, SoftLabelCollator
 
 FROZEN = "frozen_features"  # subfolder of a run's folder
 RESULTS = "results.json"  # written last: marks a finished student
+
+logger = logging.getLogger(__name__)
 
 
 @dataclass
@@ -109,10 +112,19 @@ def part_of(args: RunArguments, data: StudentData, train: np.ndarray, evaluation
 def _probe(
     args: RunArguments, builder: AnticipationBuilder, train: datasets.Dataset, student_input: StudentInput
 ) -> Probe | None:
-    """Returns the probe of training rows, if students see features and some rows are labeled."""
-    if student_input.store is None:
+    """Returns the probe of training rows, if students see features; `None` also if it is not wanted or too large."""
+    if student_input.store is None or args.probe is False:
         return None
-    return fit_probe(student_input.last_frames(train), train, len(builder.annotations.label_space.actions), args.device)
+    features, num_actions = student_input.last_frames(train), len(builder.annotations.label_space.actions)
+    is_wanted = args.probe or args.start_from_probe
+    if not is_wanted and not is_affordable(*features.shape, num_actions, args.device):
+        logger.warning(
+            "The logistic probe is left out: %d rows of %d features and %d actions could take hours. To fit it "
+            "nevertheless, give --probe true.",
+            *(*features.shape, num_actions),
+        )
+        return None
+    return fit_probe(features, train, num_actions, args.device)
 
 
 def trained_student(args: RunArguments, data: StudentData) -> ScoreTable:

@@ -273,6 +273,7 @@ def students(
         num_frames=options.num_frames,
         frame_rate=options.frame_rate,
         features=str(own_data / "features"),
+        probe=False,
         model_options={
             **width,
             "standardize_features": True,

@@ -13,7 +13,7 @@ from avt_distill.data.collator import FeatureCollator
 from avt_distill.evaluation.scores import ScoreTable
 from avt_distill.features.stores import open_feature_store
 from avt_distill.metrics import log_loss
-from avt_distill.student import logistic
+from avt_distill.student import logistic, probe
 from avt_distill.student.building import column_statistics
 from avt_distill.student.logistic import LinearClassifier, choose_l2, fit_logistic, out_of_fold_log_probs
 from avt_distill.student.probe import fit_probe, last_frame_features
@@ -105,6 +105,40 @@ def test_distill_prints_the_probe_beside_every_student(kitchen, tmp_path, capsys
     table = ScoreTable.load(tmp_path / "run" / "scores_validation_probe.parquet")
     top1 = 100 * (table.scores.argmax(1) == table.labels).mean()
     assert f"{top1:.2f}" in printed["probe"]
+
+
+@pytest.mark.parametrize(("options", "is_fitted"), [([], False), (["--probe", "true"], True)])
+def test_a_probe_that_would_take_hours_is_left_out_with_a_warning(
+    kitchen, tmp_path, monkeypatch, caplog, options, is_fitted
+):
+    monkeypatch.setattr(probe, "MOST_PRODUCTS", 1)
+    features = ["--features", kitchen / "features"]
+    avt_distill("distill", kitchen / "run.yaml", "--distill_weight", 0, *features, *options, *to(tmp_path))
+    assert (tmp_path / "run" / "scores_validation_probe.parquet").exists() == is_fitted
+    assert ("give --probe true" in caplog.text) != is_fitted
+
+
+def test_a_probe_is_left_out_on_request(kitchen, tmp_path, caplog):
+    features = ["--features", kitchen / "features", "--probe", "false"]
+    avt_distill("distill", kitchen / "run.yaml", "--distill_weight", 0, *features, *to(tmp_path))
+    assert not (tmp_path / "run" / "scores_validation_probe.parquet").exists()
+    assert "give --probe true" not in caplog.text
+    more = [*features, "--start_from_probe", "true"]
+    with pytest.raises(SystemExit, match="start_from_probe is set, but probe is False"):
+        avt_distill("distill", kitchen / "run.yaml", "--distill_weight", 0, *more, *to(tmp_path / "other"))
+
+
+@pytest.mark.parametrize(
+    ("rows", "features", "actions", "device", "expected"),
+    [
+        (8299, 642, 106, "cpu", True),  # EGTEA Gaze+
+        (680, 144, 17, "cpu", True),  # 50 Salads
+        (23_493, 1024, 2513, "cpu", False),  # EPIC-Kitchens-55, RULSTM's features
+        (23_493, 1024, 2513, "cuda", True),
+    ],
+)
+def test_a_probe_is_affordable_within_minutes(rows, features, actions, device, expected):
+    assert probe.is_affordable(rows, features, actions, device) == expected
 
 
 def to(folder) -> list:
