@@ -15,7 +15,7 @@ help:
 	@echo "make test      install into $(VENV), lint, check types, run the default suite (offline, CPU, about four minutes in all)"
 	@echo "make test-all  the same with the slow tests"
 	@echo "make docs      install into $(DOCS_VENV), build the pages into site/; a broken link is an error"
-	@echo "make demo      install into $(VENV), run the whole method on a made-up kitchen into demo_run/ (under ten minutes)"
+	@echo "make demo      install into $(VENV), run the whole method on a made-up kitchen into demo_run/ (5 to 15 minutes)"
 	@echo "make bench     run the short benchmarks, results into bench_results/ (about three minutes)"
 	@echo "make gpu       run all that needs a GPU, results and a table into bench_results/ (under eight minutes)"
 	@echo "make lint      check style, formatting and types only"
