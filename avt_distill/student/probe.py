@@ -1,6 +1,7 @@
 """A logistic probe of the last observed frame: a baseline for students of features, and an optional initialization."""
 
 import logging
+import math
 from dataclasses import dataclass
 
 import datasets
@@ -34,10 +35,10 @@ class Probe:
     l2: float
 
 
-def is_affordable(num_rows: int, num_features: int, num_actions: int, device: str | torch.device) -> bool:
-    """Whether a probe can be fitted within minutes: some hundred passes over the products of a matrix this size."""
+def is_affordable(size: tuple[int, int, int], device: str | torch.device) -> bool:
+    """Whether a probe for this many rows, features and actions can be fitted within minutes on a device."""
     most = MOST_PRODUCTS if torch.device(device).type == "cpu" else 100 * MOST_PRODUCTS
-    return num_rows * num_features * num_actions <= most
+    return math.prod(size) <= most
 
 
 def fit_probe(

@@ -116,12 +116,13 @@ def _probe(
     if student_input.store is None or args.probe is False:
         return None
     features, num_actions = student_input.last_frames(train), len(builder.annotations.label_space.actions)
+    size = (len(features), features.shape[1], num_actions)
     is_wanted = args.probe or args.start_from_probe
-    if not is_wanted and not is_affordable(*features.shape, num_actions, args.device):
+    if not is_wanted and not is_affordable(size, args.device):
         logger.warning(
             "The logistic probe is left out: %d rows of %d features and %d actions could take hours. To fit it "
             "nevertheless, give --probe true.",
-            *(*features.shape, num_actions),
+            *size,
         )
         return None
     return fit_probe(features, train, num_actions, args.device)

@@ -138,7 +138,7 @@ def test_a_probe_is_left_out_on_request(kitchen, tmp_path, caplog):
     ],
 )
 def test_a_probe_is_affordable_within_minutes(rows, features, actions, device, expected):
-    assert probe.is_affordable(rows, features, actions, device) == expected
+    assert probe.is_affordable((rows, features, actions), device) == expected
 
 
 def to(folder) -> list:
