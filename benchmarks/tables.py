@@ -24,8 +24,8 @@ ROOT = Path(__file__).parent.parent
 RESULTS = ROOT / "benchmarks" / "results"
 DOCUMENTS = ("README.md", "docs/student.md", "docs/reader.md", "benchmarks/README.md")
 TABLE = re.compile(r"(<!-- table: ([^>]*?) -->\n\n)(.*?)(\n\n<!-- end of table -->)", re.DOTALL)
-PARTS = {"true": "true histories", "reader": "reader", "student": "student"}
 MEASURES = {"top1": 1, "top5": 1, "class_mean_top5": 1, "log_loss": 3}  # and their digits
+NAMES = {"top1": "top-1", "top5": "top-5", "class_mean_top5": "class-mean top-5", "log_loss": "log loss"}
 Rows = list[Sequence[str]]
 
 
@@ -124,6 +124,7 @@ def results() -> Rows:
         rows.append((of, f"{TEXT_FREE}, {_short(READING)}", values, gain, where))
     ceiling = result("salads50_reader")["metrics"][CEILING]["top-1"]
     rows.append(("the same, text model on true histories: an upper bound", "", f"{ceiling:.1f}", "", "the same"))
+    rows.append(_simulated("words_egtea_students", "86", "EGTEA Gaze+, SIMULATED recognizer, {} seeds, 2022 rows"))
     found = result("demo_students")
     of = _of(found, "demo kitchen, {} seeds, {} rows")
     rows.append((of, "student, distilled", *_top1(found), "`configs/demo/student.yaml`"))
@@ -163,6 +164,15 @@ TEXT_FREE, READING, CEILING = "student + probe", "student + reader, log-linear",
 MEMORY = "class scores of a recognizer, with memory"
 
 
+def _simulated(name: str, count: str, of: str) -> Sequence[str]:
+    """Returns the row of students on a simulated recognizer, whose teacher is the mixture of counts."""
+    found = result(name)["parts"]["student"][count]
+    baseline, candidate = found["no teacher"], found["counts"]
+    gain = difference(candidate["to"]["no teacher"]["top1"])
+    of = of.format(baseline["draws"])
+    return of, "student, distilled", f"{baseline['top1']:.1f}, {candidate['top1']:.1f}", gain, "`benchmarks/README.md`"
+
+
 def _short(member: str) -> str:
     return member.removesuffix(", log-linear")
 
@@ -191,21 +201,17 @@ def words(part: str, measure: str, name: str) -> Rows:
 
 
 def teachers(count: str, name: str) -> Rows:
-    """Returns what students of each teacher have, and their differences to students without one and to smoothing."""
+    """Returns what students of each teacher reach, and their differences from students without one or smoothed ones."""
     found = result(f"words_{name}")["parts"]["student"][count]
-    rows: Rows = [
-        ("teacher", *(measure.replace("_", " ") for measure in MEASURES), "to no teacher: top-1", "class-mean top-5")
-    ]
-    rows[0] = (*rows[0], "to smoothing: top-1", "class-mean top-5")
+    compared = {"no teacher": ("top1", "top5", "class_mean_top5"), "label smoothing": ("top1", "class_mean_top5")}
+    columns = [(other, measure) for other, measures in compared.items() for measure in measures]
+    rows: Rows = [("teacher", *NAMES.values(), *(f"{NAMES[measure]}, to {other}" for other, measure in columns))]
     for model, of_model in found.items():
         values = [f"{of_model[measure]:.{digits}f}" for measure, digits in MEASURES.items()]
-        to = of_model.get("to", {})
-        cells = [
-            difference(to[other][measure], 1, bold=True) if other in to else ""
-            for other in ("no teacher", "label smoothing")
-            for measure in ("top1", "class_mean_top5")
-        ]
-        rows.append((model, *values, *cells))
+        to = of_model.get("to", {}) if model not in compared else {}
+        rows.append(
+            (model, *values, *(difference(to[other][one], bold=True) if other in to else "" for other, one in columns))
+        )
     return rows
 
 
