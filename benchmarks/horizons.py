@@ -84,7 +84,8 @@ def main(arguments: list[str] | None = None):
     }
     for part, of_splits in found.items():
         mean = sum(pd.DataFrame(of_split) for of_split in of_splits.values()) / len(of_splits)
-        result[part] = {"mean": mean.to_dict(), "splits": of_splits}
+        means = {name: of_model.dropna().to_dict() for name, of_model in mean.items()}
+        result[part] = {"mean": means, "splits": of_splits}
         print(f"\n{part}, mean over {len(of_splits)} splits\n{mean.T.to_string(float_format='%.3f')}")
     result["machine"] = describe_machine("torch", "numpy", processor_seconds=round(time.process_time() - started, 1))
     write_result(result, args.output)
@@ -126,7 +127,7 @@ def sequences(builder, args: argparse.Namespace) -> dict[str, dict[str, float]]:
         torch.manual_seed(0)
         samples = {history: _continue(transitions, history, most, do_sample=True) for history, most in ahead.items()}
         found[kind] = {"samples": _distance(np.stack([_padded(samples[row], length) for row in rows]), actual)}
-        if not isinstance(transitions, AskedTransitions):  # the search would ask a language model 16 times as often
+        if not isinstance(transitions, AskedTransitions):  # of a language model, each step of the search would be slow
             likeliest = {history: _continue(transitions, history, length, do_sample=False) for history in ahead}
             found[kind]["likeliest"] = _distance(np.stack([likeliest[row] for row in rows]), actual)
     return found

@@ -6,19 +6,18 @@
 
 A table is the text between `<!-- table: NAME ARGUMENTS -->` and `<!-- end of table -->`. Its name is that of a function
 here, which returns its rows. Each result is the JSON file that a command wrote, with the command and the commit that it
-ran at.
+ran at; older ones, `transcribed_from` the header of a configuration, hold only the numbers of the tables.
 """
 
 import argparse
-import math
 import re
 import subprocess
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
 
 from avt_distill.runs.folder import read_record, write_json, write_text
+from avt_distill.runs.names import without_local_paths
 
 ROOT = Path(__file__).parent.parent
 RESULTS = ROOT / "benchmarks" / "results"
@@ -26,6 +25,8 @@ DOCUMENTS = ("README.md", "docs/student.md", "docs/reader.md", "benchmarks/READM
 TABLE = re.compile(r"(<!-- table: ([^>]*?) -->\n\n)(.*?)(\n\n<!-- end of table -->)", re.DOTALL)
 MEASURES = {"top1": 1, "top5": 1, "class_mean_top5": 1, "log_loss": 3}  # and their digits
 NAMES = {"top1": "top-1", "top5": "top-5", "class_mean_top5": "class-mean top-5", "log_loss": "log loss"}
+TEXT_FREE, READING, CEILING = "student + probe", "student + reader, log-linear", "true history"
+MEMORY = "class scores of a recognizer, with memory"
 Rows = list[Sequence[str]]
 
 
@@ -49,18 +50,8 @@ def main(arguments: list[str] | None = None):
 
 def add(name: str, path: Path, command: str, commit: str):
     """Keeps a result, with its command and the commit that it ran at."""
-    write_json(RESULTS / f"{name}.json", {"command": command, "commit": commit, "result": shareable(read_record(path))})
-
-
-def shareable(value: Any) -> Any:
-    """Returns JSON without folders of the machine that it was measured on, and without NaN, which is not JSON."""
-    if isinstance(value, dict):
-        return {name: shareable(item) for name, item in value.items()}
-    if isinstance(value, list):
-        return [shareable(item) for item in value]
-    if isinstance(value, float) and math.isnan(value):
-        return None
-    return Path(value).name if isinstance(value, str) and Path(value).is_absolute() else value
+    found = without_local_paths(read_record(path))
+    write_json(RESULTS / f"{name}.json", {"command": command, "commit": commit, "result": found})
 
 
 def checked_out() -> str:
@@ -124,7 +115,10 @@ def results() -> Rows:
         rows.append((of, f"{TEXT_FREE}, {_short(READING)}", values, gain, where))
     ceiling = result("salads50_reader")["metrics"][CEILING]["top-1"]
     rows.append(("the same, text model on true histories: an upper bound", "", f"{ceiling:.1f}", "", "the same"))
-    rows.append(_simulated("words_egtea_students", "86", "EGTEA Gaze+, SIMULATED recognizer, {} seeds, 2022 rows"))
+    rows.append(_simulated("words_egtea_students", "86", "EGTEA Gaze+, SIMULATED recognizer, {} seeds, 2,022 rows"))
+    rows.append(
+        _simulated("words_epic_kitchens_55", "232", "EPIC-Kitchens-55, SIMULATED recognizer, {} seeds, 4,970 rows")
+    )
     found = result("demo_students")
     of = _of(found, "demo kitchen, {} seeds, {} rows")
     rows.append((of, "student, distilled", *_top1(found), "`configs/demo/student.yaml`"))
@@ -158,10 +152,6 @@ def read() -> Rows:
         metrics = [result(one)["metrics"][member] for one in ("salads50_reader", "salads50_reader_two")]
         rows.append((name, use, *(f"{one['top-1']:.1f} / {one['top-5']:.1f}" for one in metrics)))
     return rows
-
-
-TEXT_FREE, READING, CEILING = "student + probe", "student + reader, log-linear", "true history"
-MEMORY = "class scores of a recognizer, with memory"
 
 
 def _simulated(name: str, count: str, of: str) -> Sequence[str]:

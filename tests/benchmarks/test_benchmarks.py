@@ -343,7 +343,7 @@ def test_sequences_of_a_teacher(tmp_path, output, monkeypatch, history_length):
     monkeypatch.setattr(horizons.TeacherScorer, "from_pretrained", lambda _: OneScript(folder, history_length))
     options = ["--data_dir", str(folder), "--splits", "split1", "--num_actions", "4", "--teacher", "teacher"]
     horizons.main([*options, "--parts", "sequences", "--output", str(output)])
-    assert json.loads(output.read_text())["sequences"]["splits"]["split1"]["teacher"] == {"samples": 0}
+    assert json.loads(output.read_text())["sequences"]["mean"]["teacher"] == {"samples": 0}
 
 
 def test_dense_stream(tmp_path):
