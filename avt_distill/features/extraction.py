@@ -1,5 +1,6 @@
 """Extraction of features of whole videos with any pretrained image or video model into a feature store."""
 
+import json
 import math
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
@@ -19,7 +20,7 @@ from modeling_avt.video_io_avt import VideoDecodeError, probe
 from modeling_avt.video_processing_avt import AVTVideoProcessor
 
 from ..runs.checkpoints import check_encoded
-from ..runs.folder import keep_settings, read_record
+from ..runs.folder import read_record, refuse_other_settings, write_json
 from .backbones import load_backbone
 from .encoder_record import EXTRACTION
 from .stores import feature_file, is_complete, write_features
@@ -257,12 +258,16 @@ def keep_extraction(folder: str | Path, settings: dict):
     Raises:
         ValueError: If the folder holds features with other settings, or of unknown origin.
     """
-    path = Path(folder) / EXTRACTION
-    if not path.exists() and any(path.parent.glob("*.safetensors")):
+    path, settings = Path(folder) / EXTRACTION, json.loads(json.dumps(settings))
+    if not any(path.parent.glob("*.safetensors")):  # also a run that failed before its first video
+        path.parent.mkdir(parents=True, exist_ok=True)
+        write_json(path, settings)
+        return
+    if not path.exists():
         raise ValueError(
             f"{folder} holds features but no {EXTRACTION}, so their encoder is unknown: give another folder."
         )
-    revision = settings.get("revision")
-    if revision is not None and path.exists() and read_record(path).get("revision") == revision:
-        settings = {name: value for name, value in settings.items() if name != "model"}
-    keep_settings(path, settings, refusal=OTHER_FEATURES)
+    found = read_record(path)
+    is_same_model = settings.get("revision") is not None and settings["revision"] == found.get("revision")
+    compared = {name: value for name, value in settings.items() if not (is_same_model and name == "model")}
+    refuse_other_settings(found, compared, refusal=OTHER_FEATURES, place=path.parent)

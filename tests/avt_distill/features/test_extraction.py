@@ -1,5 +1,7 @@
 """Extraction: the right frames for each row, the models' own features, and runs that end early."""
 
+import json
+
 import pytest
 import torch
 from helpers.tiny_models import tiny_model, tiny_processor, tiny_vit_config
@@ -229,6 +231,17 @@ def test_one_folder_holds_one_kind_of_features(tmp_path):
     (tmp_path / "old" / "a.safetensors").touch()
     with pytest.raises(ValueError, match="their encoder is unknown"):
         keep_extraction(tmp_path / "old", {"model": "m"})
+
+
+def test_the_model_is_recorded_by_every_process_and_may_move(tmp_path):
+    moved = {"model": "b", "revision": "1", "frame_rate": 4.0}
+    (tmp_path / "videos.json").touch()
+    for settings in ({**moved, "frame_rate": 2.0}, {**moved, "model": "a"}, moved):  # before there are features
+        keep_extraction(tmp_path, settings)
+        assert json.loads((tmp_path / "extraction.json").read_text()) == settings
+    (tmp_path / "a.safetensors").touch()
+    keep_extraction(tmp_path, {**moved, "model": "c"})
+    assert json.loads((tmp_path / "extraction.json").read_text()) == moved
 
 
 @pytest.mark.parametrize("name", ["frame_rate", "clip_frame_rate", "batch_size"])
