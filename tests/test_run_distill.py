@@ -27,6 +27,7 @@ from transformers import AutoProcessor, TrainerCallback
 import run_distill
 from avt_distill.data.collator import FeatureCollator
 from avt_distill.data.labels import LabelSpace
+from avt_distill.data.loading import load_anticipation_dataset
 from avt_distill.evaluation.scores import ScoreTable
 from avt_distill.features.stores import open_feature_store
 from avt_distill.metrics import calibration_metrics
@@ -198,6 +199,7 @@ def test_finished_students_are_kept(kitchen, finished, monkeypatch, capsys):
     [
         (["--learning_rate=5e-3"], "learning_rate 0.01, not 0.005"),
         (["--distill_temperature=4"], "distill_temperature 3.0, not 4.0"),
+        (["--balance_soft_labels=0.5"], "balance_soft_labels None, not 0.5"),
         (["--per_device_train_batch_size=6"], "batch_size 12, not 6"),
         (["--tau_a=2.0", "--accept_other_history=true"], "tau_a 1.0, not 2.0"),
         (["--dataloader_drop_last=true"], "dataloader_drop_last False, not True"),
@@ -337,6 +339,23 @@ def test_several_tables_are_averaged(kitchen, tmp_path):
     assert results(tmp_path / "run" / "distilled_seed42")["teacher"]["model"] == "counts, other"
 
 
+def test_balanced_soft_labels_train_as_a_table_divided_beforehand_does(kitchen, tmp_path):
+    table = SoftLabelTable.load(kitchen.parent / "soft.parquet")
+    actions = load_anticipation_dataset(str(kitchen), tau_a=1.0)["train"]["action"]
+    counts = np.bincount(actions, minlength=4) + 1
+    log_probs = table.logits - np.log(np.exp(table.logits).sum(1, keepdims=True))
+    divided = log_probs - 0.5 * np.log(counts / counts.sum())
+    SoftLabelTable(table.uids, divided, table.metadata).save(tmp_path / "divided.parquet")
+    for name, more in {
+        "a": ["--balance_soft_labels=0.5"],
+        "b": [f"--soft_labels={tmp_path / 'divided.parquet'}"],
+    }.items():
+        run_distill.main(options(kitchen, tmp_path / name, "--baseline=false", *more))
+    found, wanted = (weights(tmp_path / name / "distilled_seed42") for name in "ab")
+    assert all(torch.allclose(found[key], wanted[key], atol=1e-4) for key in wanted)
+    assert results(tmp_path / "a" / "distilled_seed42")["teacher"]["balance"] == "0.5"
+
+
 @pytest.mark.parametrize(
     ("changed", "message"),
     [
@@ -348,6 +367,7 @@ def test_several_tables_are_averaged(kitchen, tmp_path):
         (["--tau_o=inf"], "tau_o is inf: give a finite number of seconds, above 0"),
         (["--backbone=x"], "features and backbone are both given"),
         (["--missing_soft_labels=skip"], "missing_soft_labels is 'skip': give 'raise' or 'mask'"),
+        (["--balance_soft_labels=-1"], "balance_soft_labels is -1.0: give a finite number, 0 or more"),
         (["--evaluation_split=valid"], "evaluation_split is 'valid', but the splits are"),
         (["--train_split=training"], "train_split is 'training', but the splits are"),
         (["--features=nowhere"], "nowhere is not a feature store"),

@@ -52,7 +52,8 @@ PROBABILITIES = {
 }
 STUDENT_SETTINGS = (
     *("learning_rate", "optim", "optim_args", "lr_scheduler_type", "warmup_steps", "weight_decay", "batch_size"),
-    *("distill_weight", "distill_temperature", "distill_top_k", "distill_reduction", "label_smoothing_factor"),
+    *("distill_weight", "distill_temperature", "distill_top_k", "distill_reduction", "balance_soft_labels"),
+    "label_smoothing_factor",
 )
 READER_SETTINGS = ("evidence_weight", "num_phases", "followers", "min_start")
 ORDERS = {1: "unigram", 2: "bigram", 3: "trigram"}

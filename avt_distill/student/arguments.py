@@ -171,6 +171,8 @@ class RunArguments(DatasetArguments, StudentArguments, DistillationArguments):
             `distill_weight` is 0.
         missing_soft_labels (`str`, *optional*, defaults to `"raise"`): How to handle training rows without soft labels:
             `"raise"`, or `"mask"`, which trains them on their labels only.
+        balance_soft_labels (`float`, *optional*): Power of the training rows' action frequencies that the teacher's
+            probabilities are divided by; see `SoftLabelTable.balanced`. 1 favors rare actions. Default: none.
         accept_other_history (`bool`, *optional*, defaults to `False`): Whether soft labels may have another
             `history_cutoff` and `tau_a` than the data set.
         seeds (`list[int]`, *optional*): Seeds, each of which trains one distilled student and one baseline. Default:
@@ -187,6 +189,7 @@ class RunArguments(DatasetArguments, StudentArguments, DistillationArguments):
 
     soft_labels: list[str] | None = option("Tables that avt-distill export_soft_labels wrote; several are averaged.")
     missing_soft_labels: str = option("raise; or mask: rows without any learn from labels alone.", "raise")
+    balance_soft_labels: float | None = option("Divide soft labels by this power of the actions' frequencies.")
     accept_other_history: bool = option("Soft labels may differ in cutoff and tau_a.", False)
     seeds: list[int] | None = option("Seeds of the students, one pair each. Default: seed alone.")
     baseline: bool = option("Train an identical student without a teacher, too.", True)
@@ -194,7 +197,7 @@ class RunArguments(DatasetArguments, StudentArguments, DistillationArguments):
     evaluation_split: str | None = option("Split to measure on. Default: validation, or else test.")
 
     def __post_init__(self):
-        from ..runs.options import SEED, refuse_unused
+        from ..runs.options import RATE_OR_NONE, SEED, refuse_unused
 
         refuse_unused(self, {"resume_from_checkpoint": (None, "a run resumes by itself")}, used=USED)
         StudentArguments.__post_init__(self)
@@ -211,6 +214,7 @@ class RunArguments(DatasetArguments, StudentArguments, DistillationArguments):
             )
         if self.missing_soft_labels not in ("raise", "mask"):
             raise ValueError(f"missing_soft_labels is '{self.missing_soft_labels}': give 'raise' or 'mask'.")
+        RATE_OR_NONE("balance_soft_labels", self.balance_soft_labels)
         if self.distill_weight and self.label_smoothing_factor:
             raise ValueError(
                 f"label_smoothing_factor is {self.label_smoothing_factor} and distill_weight {self.distill_weight}, "

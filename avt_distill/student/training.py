@@ -79,6 +79,8 @@ def student_data(args: RunArguments, builder: AnticipationBuilder) -> StudentDat
             check_soft_labels(table, path, args, builder, train)
         soft_labels = SoftLabelTable.average(tables) if len(tables) > 1 else tables[0]
         soft_labels.select(train["uid"], missing=args.missing_soft_labels)
+        if args.balance_soft_labels:
+            soft_labels = soft_labels.balanced(train["action"], args.balance_soft_labels)
     inputs = student_input(args, builder)
     if args.process_index == 0:
         check_what_is_seen(inputs, train, evaluation)

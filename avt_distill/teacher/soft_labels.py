@@ -12,6 +12,8 @@ import numpy as np
 import pandas as pd
 from scipy.special import log_softmax, logsumexp
 
+from modeling_avt.rules_avt import Number
+
 from ..data.history import CUTOFFS
 from ..data.labels import LabelSpace
 from ..evaluation.uid_tables import (
@@ -55,6 +57,7 @@ class SoftLabelTable:
             - `labelled`: `rows_fingerprint` of the labeled rows.
             - `split`: name of the split of these rows.
             - `average`: for an ensemble, what was averaged: `"probabilities"` or `"logits"`.
+            - `balance`: the power of the actions' frequencies that probabilities were divided by; see `balanced`.
 
         rows (`dict`, *optional*): `video_id` (text), `start_s` and `action` (numbers) of each row, N each. Tables of
             earlier versions lack them, and are joined by uid only.
@@ -209,6 +212,31 @@ class SoftLabelTable:
             order = [known._row_of[uid] for uid in first.uids]
             rows = {name: known.rows[name][order] for name in ROW_COLUMNS}
         return cls(first.uids, logits, {**_joined_metadata(tables), "average": of}, rows)
+
+    def balanced(self, labels: Sequence[int], power: float = 1.0) -> "SoftLabelTable":
+        """Returns the table with probabilities divided by a power of the actions' frequencies, so that rare actions
+        are not taught less than frequent ones.
+
+        With a power of 1 this is the logit adjustment of Menon et al., 2021, applied to a teacher.
+
+        Args:
+            labels (sequence of `int`, `(M,)`): Action ids of the training rows, whose frequencies are counted, each
+                action once more than it occurs; negative ids are ignored.
+            power (`float`, *optional*, defaults to 1.0): 0 or more. 0 changes nothing but normalizes the logits.
+
+        Raises:
+            ValueError: If an id is not that of a column, or `power` is negative.
+        """
+        Number(least=0)("power", power)
+        labels, num_actions = np.asarray(labels, dtype=np.int64), self.logits.shape[1]
+        if len(labels) and labels.max() >= num_actions:
+            raise ValueError(f"labels has the action id {labels.max()}: the table has {num_actions} actions.")
+        counts = np.bincount(labels[labels >= 0], minlength=num_actions) + 1.0
+        log_frequencies, logits = np.log(counts / counts.sum()), np.empty_like(self.logits)
+        for start in range(0, len(logits), ROWS_AT_ONCE):
+            part = slice(start, start + ROWS_AT_ONCE)
+            logits[part] = log_softmax(self.logits[part].astype(float), axis=-1) - power * log_frequencies
+        return SoftLabelTable(self.uids, logits, {**self.metadata, "balance": str(float(power))}, self.rows)
 
 
 def rows_fingerprint(rows: pd.DataFrame) -> str:

@@ -3,18 +3,16 @@
     python -m benchmarks.words --dataset breakfast --data_dir breakfast --encoder minilm --output_dir runs/words
     python -m benchmarks.words --dataset epic_tent --data_dir epic_tent --output_dir runs/tent
 
-`true`: the next action after the annotated history of each test row, what a perfect recognizer would allow. `reader`:
-the same from what a recognizer says frames show. `student`: students distilled from each model's soft labels alongside
-identical baselines without a teacher, on the same recognizer's output. But for `fifty_salads`, whose frame scores are
-real, what
-frames show is SIMULATED (`benchmarks.simulation.CausalRecognizer`): such numbers compare text models, and are not
-accuracies on videos. On `epic_tent`, and with `--noise` on `fifty_salads`, the simulated recognizer is held against
-the
-real one.
+`true`: the next action after the annotated history of each test row, as a perfect recognizer would allow. `reader`:
+the same from what a recognizer reports of each frame. `student`: students distilled from each model's soft labels,
+alongside identical baselines without a teacher, on the same recognizer's output. Except for `fifty_salads`, whose
+frame scores are real, the recognizer is SIMULATED (`benchmarks.simulation.CausalRecognizer`): such numbers compare
+text models, and are not accuracies on videos. `epic_tent`, and `fifty_salads` with `--noise`, compare the simulated
+recognizer with the real one.
 
-`counts` is the mixture of unigram, bigram, trigram and a log-linear model; a model with words is mixed with these. All
-options and weights are chosen on held-out videos among the training videos; test rows are read once per cell. Each cell
-is a file in `--output_dir`: rerun the command to resume, with other `--parts` or `--num_videos` to add cells.
+`counts` is the mixture of unigram, bigram, trigram and a log-linear model; each model with words is mixed with these.
+All options and weights are chosen on held-out training videos; test rows are read once per cell. Each cell is a file
+in `--output_dir`: rerun the command to resume, or with other `--parts` or `--num_videos` to add cells.
 """
 
 import argparse
@@ -31,7 +29,7 @@ from benchmarks.simulation import CausalRecognizer, error_statistics
 
 from .curves import Curves, Draw
 from .data import SETTINGS, words_data
-from .parts import StudentOptions, groups_of
+from .parts import LossOptions, StudentOptions, groups_of
 from .report import TITLES, report
 from .texts import MODELS, LanguageModels, TextModels
 
@@ -63,6 +61,8 @@ def main(arguments: list[str] | None = None):
     parser.add_argument("--student_epochs", type=float, default=16)
     parser.add_argument("--student_frames", type=int, default=6, help="of the observed window")
     parser.add_argument("--student_frame_rate", type=float, default=0.2)
+    losses = "temperature:weight[:top_k] of soft labels; of several, the best on held-out training videos"
+    parser.add_argument("--losses", type=LossOptions.parse, nargs="+", default=[LossOptions()], help=losses)
     parser.add_argument("--threads", type=int, help="default: torch's own choice")
     args = parser.parse_args(arguments)
     if args.threads is not None:
@@ -90,7 +90,7 @@ def _measure(args: argparse.Namespace) -> str:
     draws = [Draw(count or None, number) for count in args.num_videos for number in range(args.draws if count else 1)]
     options = StudentOptions(tuple(args.seeds), args.student_epochs, args.student_frames, args.student_frame_rate)
     for part in args.parts:
-        curves.measure(part, args.models, draws, options)
+        curves.measure(part, args.models, draws, options, args.losses)
     return report(args.output_dir, simulated=data.setting.accuracy is not None, title=data.builder.TITLE)
 
 

@@ -4,7 +4,7 @@ import json
 import logging
 import time
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from functools import cached_property
 from pathlib import Path
 
@@ -12,6 +12,7 @@ import numpy as np
 import pandas as pd
 import scipy.special
 
+from avt_distill.metrics import label_ranks
 from avt_distill.reader.tables import as_tables
 from avt_distill.runs.fingerprints import files_digest
 from avt_distill.runs.folder import is_record, read_record, refuse_other_settings, write_json
@@ -31,7 +32,8 @@ COUNTS_MIXED = "counts"
 ALL = "all"
 BASELINE, SMOOTHED = "no teacher", "label smoothing"
 BALANCED = ", balanced"
-SOFT_LABEL_FOLDS = 4
+SOFT_LABEL_FOLDS, TOP5 = 4, 5
+LABELS_THEMSELVES = parts.LossOptions(temperature=1.0, weight=1.0)  # label smoothing: the soft labels are one-hot
 OTHER_CELL = "{path} was measured with {name} {found!r}, not {wanted!r}: delete it, or give another --output_dir."
 
 
@@ -68,8 +70,24 @@ class Curves:
         self._fitted: dict[str, Scorer] = {}
         self._of_rows: dict[str, np.ndarray] = {}
 
-    def measure(self, part: str, models: Sequence[str], draws: Sequence[Draw], options: parts.StudentOptions):
-        """Measures the cells of a part that are not there yet."""
+    def measure(
+        self,
+        part: str,
+        models: Sequence[str],
+        draws: Sequence[Draw],
+        options: parts.StudentOptions,
+        losses: Sequence[parts.LossOptions] = (parts.LossOptions(),),
+    ):
+        """Measures the cells of a part that are not there yet.
+
+        Args:
+            part (`str`): `"true"`, `"reader"` or `"student"`.
+            models (sequence of `str`): Text models, by name.
+            draws (sequence of `Draw`): Of training videos.
+            options (`StudentOptions`): How students are trained.
+            losses (sequence of `LossOptions`, *optional*): How they learn from soft labels: of several, the best for
+                `counts` on held-out training videos of each draw.
+        """
         models = [name for name in models if part == "reader" or not name.endswith(ASKED)]
         models = [COUNTS_MIXED, *(name for name in models if part == "true" or name not in COUNTS)]
         if part == "student":
@@ -78,24 +96,34 @@ class Curves:
         for draw in draws:
             self._chosen, self._fitted, self._of_rows = {}, {}, {}
             scripts = self.data.scripts.of(set(self.data.draw(draw.num_videos, draw.number)))
+            loss = self.best_loss(losses, scripts, draw, options) if part == "student" else parts.LossOptions()
             for name in models:
-                path, settings = self.cell(part, name, draw), self._settings(part, name, draw, options)
+                path, settings = self.cell(part, name, draw), self._settings(part, name, draw, options, loss)
                 if is_record(path, "measured", "settings"):
                     found = read_record(path)["settings"]
                     refuse_other_settings(found, settings, refusal=OTHER_CELL, path=path)
                     continue
                 started = time.process_time()
-                found = measure(name, scripts, draw, options)
+                found = measure(name, scripts, draw, options, loss)
                 path.parent.mkdir(parents=True, exist_ok=True)
                 cell = {"part": part, "model": name, "num_videos": draw.num_videos, "draw": draw.number}
                 cell |= {"actions": len(scripts.actions), "seconds": round(time.process_time() - started, 1)}
                 write_json(path, {**cell, "settings": settings, **found})
                 logger.warning("%s, %s, %s: %.0f s", part, draw.key, name, time.process_time() - started)
 
-    def _settings(self, part: str, name: str, draw: Draw, options: parts.StudentOptions | None = None) -> dict:
-        """Returns the options that decide about a cell, beside those of the folder."""
+    def _settings(
+        self,
+        part: str,
+        name: str,
+        draw: Draw,
+        options: parts.StudentOptions | None = None,
+        loss: parts.LossOptions | None = None,
+    ) -> dict:
+        """Returns the options that determine a cell, in addition to those of the folder."""
         plain, models = name.removesuffix(BALANCED), self.texts.models
         settings: dict = {} if options is None or part != "student" else {"student": asdict(options)}
+        if loss is not None and part == "student" and name not in (BASELINE, SMOOTHED):
+            settings["loss"] = asdict(loss)
         if part == "reader":
             settings["reader_videos"] = self.reader_videos
         if plain.startswith("fine-tuned"):
@@ -145,7 +173,7 @@ class Curves:
                 self._fitted[member] = self.chosen(member, scripts, draw).fit(scripts)
         return Mixture([self._fitted[member] for member in members], weights)
 
-    def _true(self, name: str, scripts: Scripts, draw: Draw, _) -> dict:
+    def _true(self, name: str, scripts: Scripts, draw: Draw, *_) -> dict:
         """Returns what a model says of the true histories of the test rows, alone and mixed with counts."""
         histories, labels = self.data.rows["history"].tolist(), self.data.rows["action"].to_numpy()
         found: dict = {"measured": {}}
@@ -164,7 +192,7 @@ class Curves:
             found["measured"]["mixed"] = parts.measured(scores, labels)
         return found
 
-    def _reader(self, name: str, scripts: Scripts, draw: Draw, _) -> dict:
+    def _reader(self, name: str, scripts: Scripts, draw: Draw, *_) -> dict:
         """Returns what a reader answers that goes by counts and a model."""
         weight, mixture = self.evidence_weight, self.mixture(name, scripts, draw)
         names = np.random.default_rng(0).permutation(sorted(set(self.data.rows["video_id"])))[: self.reader_videos]
@@ -191,19 +219,48 @@ class Curves:
         losses = read_record(path, "losses")["losses"]
         return float(min(losses, key=losses.__getitem__))
 
-    def _student(self, name: str, scripts: Scripts, draw: Draw, options: parts.StudentOptions) -> dict:
+    def best_loss(
+        self, losses: Sequence[parts.LossOptions], scripts: Scripts, draw: Draw, options: parts.StudentOptions
+    ) -> parts.LossOptions:
+        """Returns the options with which students of `counts` have the best top-5 accuracy on held-out training
+        videos; the first seed, models of `counts` fitted to the others."""
+        if len(losses) == 1:
+            return losses[0]
+        path = self.folder / "chosen" / draw.key / "loss.json"
+        settings = json.loads(json.dumps({"losses": list(map(asdict, losses)), "student": asdict(options)}))
+        if not is_record(path, "top5", "settings"):
+            others, held_out = next(scripts.divisions())
+            folder = self.folder / "students" / draw.key / "held_out"
+            own_data = parts.write_own_data(self.data, *(sorted(set(of.videos)) for of in (others, held_out)), folder)
+            own = Curves(self.data, self.texts, folder)
+            own._chosen = {member: self.chosen(member, scripts, draw) for member in COUNTS}
+            soft_labels = folder / "counts.parquet"
+            own._soft_labels(COUNTS_MIXED, others, draw, own_data).save(soft_labels)
+            one_seed, top5 = replace(options, seeds=options.seeds[:1]), []
+            for number, loss in enumerate(losses):
+                tables = parts.students(self.data, own_data, folder / str(number), soft_labels, one_seed, loss)
+                of_seed = tables[one_seed.seeds[0]]
+                top5.append(float(np.mean(label_ranks(of_seed.scores, of_seed.labels) < TOP5)))
+                logger.warning("%s, held-out top-5: %.4f", loss, top5[-1])
+            path.parent.mkdir(parents=True, exist_ok=True)
+            write_json(path, {"settings": settings, "top5": top5})
+        kept = read_record(path)
+        refuse_other_settings(kept["settings"], settings, refusal=OTHER_CELL, path=path)
+        return losses[int(np.argmax(kept["top5"]))]
+
+    def _student(
+        self, name: str, scripts: Scripts, draw: Draw, options: parts.StudentOptions, loss: parts.LossOptions
+    ) -> dict:
         """Returns what students answer that learned from the soft labels of counts and a model."""
         folder = self.folder / "students" / draw.key
-        videos = sorted(set(scripts.videos))
-        own_data = parts.write_own_data(self.data, videos, folder / "data")
+        own_data = parts.write_own_data(self.data, sorted(set(scripts.videos)), None, folder / "data")
         soft_labels = None
         if name != BASELINE:
             soft_labels = folder / f"{name.replace(', ', '_').replace(' ', '_')}.parquet"
             self._soft_labels(name, scripts, draw, own_data).save(soft_labels)
         tables = parts.students(
             *(self.data, own_data, soft_labels.with_suffix("") if soft_labels else folder / "no_teacher", soft_labels),
-            *(options,),
-            smoothing=name == SMOOTHED,
+            *(options, LABELS_THEMSELVES if name == SMOOTHED else loss),
         )
         labels = self.data.rows["action"].to_numpy()
         scores = {seed: parts.in_order(table, self.data.rows["uid"].tolist()) for seed, table in tables.items()}
@@ -220,10 +277,9 @@ class Curves:
             members, weights = self.mixed(name.removesuffix(BALANCED), scripts, draw)
             of_members = [self._cross_fitted(member, scripts, draw, rows) for member in members]
             logits = mean_of_log_probs(of_members, weights)
-            if name.endswith(BALANCED):
-                logits = parts.balanced(logits, labels)
         builder = parts.own_builder(own_data, self.data)
-        return parts.soft_label_table(self.data, builder, rows, logits, name)
+        table = parts.soft_label_table(self.data, builder, rows, logits, name)
+        return table.balanced(labels) if name.endswith(BALANCED) else table
 
     def _cross_fitted(self, member: str, scripts: Scripts, draw: Draw, rows: pd.DataFrame) -> np.ndarray:
         """Returns a model's log probabilities at training rows, each fitted to other videos, float32 `(N, A)`."""

@@ -178,28 +178,47 @@ class StudentOptions:
         seeds (`tuple[int, ...]`): A student for each.
         epochs (`float`): Of each.
         num_frames, frame_rate: Of the window, frames a second.
-        temperature, weight (`float`): Of soft labels.
     """
 
     seeds: tuple[int, ...] = (0, 1)
     epochs: float = 16
     num_frames: int = 6
     frame_rate: float = 0.2
+
+
+@dataclass(frozen=True)
+class LossOptions:
+    """How students learn from soft labels; see `distillation_loss`.
+
+    Args:
+        temperature (`float`): Of both sides. The defaults are those of the paper's student of EGTEA Gaze+.
+        weight (`float`): Of the loss.
+        top_k (`int`, *optional*): Compare only the teacher's k best actions.
+    """
+
     temperature: float = 10.0
     weight: float = 1.415
+    top_k: int | None = None
+
+    @classmethod
+    def parse(cls, text: str) -> "LossOptions":
+        """Reads `temperature:weight` or `temperature:weight:top_k`."""
+        temperature, weight, *top_k = text.split(":")
+        return cls(float(temperature), float(weight), *map(int, top_k))
 
 
-def write_own_data(data: WordsData, videos: Sequence[str], folder: Path) -> Path:
-    """Returns a folder with the training videos of a draw, the test videos, and what their frames show, simulated.
+def write_own_data(data: WordsData, videos: Sequence[str], held_out: Sequence[str] | None, folder: Path) -> Path:
+    """Returns a folder with the training videos of a draw, those to measure on, and what their frames show, simulated.
 
-    `segments.csv` has the splits `train` and `test`; `features/` one file a video: the simulated posteriors of each
-    frame, or if verbs and nouns are counted apart those of verbs, nouns and background, causal means of them, and
-    evidence of what happened so far.
+    The latter are the test videos, or held-out training videos. `segments.csv` has the splits `train` and `test`;
+    `features/` has one file for each video: the simulated posteriors of each frame (of verbs, nouns and background if
+    verbs and nouns are counted apart), causal means of them, and evidence of what has happened so far.
     """
     if not is_record(folder / "labels.json", "actions"):
         train = data.segments["train"]
         segments = [train[train["video_id"].isin(set(videos))].assign(split="train")]
-        segments.append(data.segments["test"].assign(split="test"))
+        measured_on = data.segments["test"] if held_out is None else train[train["video_id"].isin(set(held_out))]
+        segments.append(measured_on.assign(split="test"))
         table = pd.concat(segments, ignore_index=True)
         space = data.builder.annotations.label_space
         names = np.append(np.array(space.actions, dtype=object), "")
@@ -249,22 +268,14 @@ def smoothed_one_hot(labels: np.ndarray, num_actions: int) -> np.ndarray:
     return np.log(smoothed)
 
 
-def balanced(logits: np.ndarray, labels: np.ndarray) -> np.ndarray:
-    """Returns soft labels without the frequency of actions: log probabilities less those of the training labels."""
-    counts = np.bincount(labels, minlength=logits.shape[1]) + 1.0
-    return scipy.special.log_softmax(logits.astype(np.float64), axis=1) - np.log(counts / counts.sum())
-
-
 def students(
-    data: WordsData, own_data: Path, folder: Path, soft_labels: Path | None, options: StudentOptions, *, smoothing: bool
+    data: WordsData, own_data: Path, folder: Path, soft_labels: Path | None, options: StudentOptions, loss: LossOptions
 ) -> dict[int, ScoreTable]:
-    """Returns the scores of the test rows of students by seed, trained as `run_distill.py` trains them."""
+    """Returns the scores of students by seed on the split `test`, trained as `run_distill.py` trains them."""
     width = {"intermediate_dim": 64, "head_hidden_size": 64, "head_num_layers": 2, "head_num_heads": 4}
     labels = {"distill_weight": 0.0} if soft_labels is None else {"soft_labels": [str(soft_labels)], "baseline": False}
     if soft_labels is not None:
-        labels |= {"distill_weight": options.weight, "distill_temperature": options.temperature}
-    if smoothing:
-        labels |= {"distill_weight": 1.0, "distill_temperature": 1.0}
+        labels |= {"distill_weight": loss.weight, "distill_temperature": loss.temperature, "distill_top_k": loss.top_k}
     args = RunArguments(
         output_dir=str(folder),
         dataset=str(own_data),

@@ -5,6 +5,7 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
+import pandas as pd
 import pytest
 import scipy.special
 
@@ -258,7 +259,17 @@ def test_readers_and_students_see_a_simulated_recognizer(tmp_path, tiny_encoder,
     options = ["--dataset", str(kitchen), "--output_dir", str(folder), "--encoder", str(tiny_encoder)]
     options += ["--seeds", "0", "--student_epochs", "1", "--reader_videos", "3"]
     words.main([*options, "--parts", "reader", "--models", "verbs and nouns"])
-    words.main([*options, "--parts", "student", "--models", "bigram"])
+    losses = ["--losses", "1:0.5", "2:1.5:3"]
+    words.main([*options, "--parts", "student", "--models", "bigram", *losses])
+    chosen = json.loads((folder / "chosen" / "all_0" / "loss.json").read_text())
+    cell = json.loads((folder / "student" / "all_0" / "counts.json").read_text())
+    best = {"temperature": 2.0, "weight": 1.5, "top_k": 3} if chosen["top5"][1] > chosen["top5"][0] else None
+    assert cell["settings"]["loss"] == (best or {"temperature": 1.0, "weight": 0.5, "top_k": None})
+    held_out = pd.read_csv(folder / "students" / "all_0" / "held_out" / "segments.csv")
+    of_test = set(pd.read_csv(kitchen / "segments.csv").query("split == 'test'")["video_id"])
+    videos = {split: set(of["video_id"]) for split, of in held_out.groupby("split")}
+    assert not videos["train"] & videos["test"]
+    assert not of_test & (videos["train"] | videos["test"])
     printed = capsys.readouterr().out
     assert printed.count("answers of a reader, SIMULATED recognizer") == 2
     assert printed.count("answers of students, SIMULATED recognizer") == 1

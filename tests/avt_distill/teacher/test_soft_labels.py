@@ -42,6 +42,19 @@ def test_tau_a_is_the_same_however_it_is_written():
     assert {table({"tau_a": value}).metadata["tau_a"] for value in (1, 1.0, "1", "1.00")} == {"1.0"}
 
 
+def test_balanced_divides_by_the_frequency_of_actions():
+    balanced = table().balanced([0, 0, 2, -1], power=2.0)
+    probabilities = np.exp(LOGITS.astype(float)) / np.exp(LOGITS.astype(float)).sum(1, keepdims=True)
+    wanted = np.log(probabilities / (np.array([3, 1, 2]) / 6) ** 2)
+    np.testing.assert_allclose(balanced.logits, wanted, rtol=1e-5)
+    assert (balanced.uids, balanced.metadata) == (table().uids, {**METADATA, "balance": "2.0"})
+    np.testing.assert_allclose(table().balanced([], power=0).logits, np.log(probabilities), rtol=1e-5)
+    with pytest.raises(ValueError, match="labels has the action id 3: the table has 3 actions"):
+        table().balanced([0, 3])
+    with pytest.raises(ValueError, match="power is -1"):
+        table().balanced([0], power=-1)
+
+
 def test_select_joins_on_uid_in_any_order():
     logits, mask = table().select(["x", "P01_2", "x"])
     np.testing.assert_array_equal(logits, LOGITS[[2, 0, 2]])
