@@ -33,7 +33,7 @@ OFTEN_SET = {
     "seed": "Of initial weights and the order of rows.",
     "use_cpu": "Train on the CPU even with a GPU; needed for several processes without one.",
     "bf16": "In bfloat16; auto: if it is native.",
-    "push_to_hub": "Upload the result to the Hub, as hub_model_id.",
+    "push_to_hub": "Upload the result to the Hub.",
 }
 AUTO = "auto"
 OR_AUTO = ("bf16", "bf16_full_eval")  # `TrainingArguments` that also accept `AUTO`

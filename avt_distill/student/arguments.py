@@ -189,7 +189,7 @@ class RunArguments(DatasetArguments, StudentArguments, DistillationArguments):
 
     soft_labels: list[str] | None = option("Tables that avt-distill export_soft_labels wrote; several are averaged.")
     missing_soft_labels: str = option("raise; or mask: rows without any learn from labels alone.", "raise")
-    balance_soft_labels: float | None = option("Divide soft labels by this power of the actions' frequencies.")
+    balance_soft_labels: float | None = option("Divide by action frequency to this power.")
     accept_other_history: bool = option("Soft labels may differ in cutoff and tau_a.", False)
     seeds: list[int] | None = option("Seeds of the students, one pair each. Default: seed alone.")
     baseline: bool = option("Train an identical student without a teacher, too.", True)

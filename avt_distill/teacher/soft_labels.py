@@ -12,8 +12,6 @@ import numpy as np
 import pandas as pd
 from scipy.special import log_softmax, logsumexp
 
-from modeling_avt.rules_avt import Number
-
 from ..data.history import CUTOFFS
 from ..data.labels import LabelSpace
 from ..evaluation.uid_tables import (
@@ -227,7 +225,8 @@ class SoftLabelTable:
         Raises:
             ValueError: If an id is not that of a column, or `power` is negative.
         """
-        Number(least=0)("power", power)
+        if not 0 <= power < math.inf:
+            raise ValueError(f"power is {power}: give a finite number, 0 or more.")
         labels, num_actions = np.asarray(labels, dtype=np.int64), self.logits.shape[1]
         if len(labels) and labels.max() >= num_actions:
             raise ValueError(f"labels has the action id {labels.max()}: the table has {num_actions} actions.")

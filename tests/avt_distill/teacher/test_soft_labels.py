@@ -190,8 +190,7 @@ SoftLabelTable(uids, np.random.default_rng(0).standard_normal((20_000, 106)), me
 """
 
 
-@pytest.mark.parametrize("moment", ["write", "replace"])
-@pytest.mark.parametrize("before", ["an old file", "no file"])
+@pytest.mark.parametrize(("moment", "before"), [("write", "an old file"), ("replace", "no file")])
 def test_a_process_killed_while_saving_leaves_the_old_file_or_none(tmp_path, moment, before):
     path = tmp_path / "soft_labels.parquet"
     if before == "an old file":
