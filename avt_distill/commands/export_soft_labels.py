@@ -12,9 +12,9 @@ it was not trained on. If interrupted, rerun the command: finished folds are kep
         --output_dir teachers/egtea_folds --soft_labels soft_labels/
 
 Labels are computed in float32; `--bf16_full_eval true` is faster but rounds them. Two models train in seconds, also
-with `--cross_fit`: `--ngram 2` counts bigrams, `--log_linear true` fits a log-linear model of past actions. Without
-training, `--zero_shot NAME` uses a pretrained causal language model. These and `--teachers` are averaged if given
-together.
+with `--cross_fit`: `--ngram 2` counts bigrams, `--log_linear true` fits a log-linear model of past actions. For few
+videos, add `--language_model NAME`: actions with similar names then get similar weights. Without training,
+`--zero_shot NAME` uses a pretrained causal language model. These and `--teachers` are averaged if given together.
 """
 
 import time
@@ -45,6 +45,7 @@ class Arguments(DatasetArguments, TeacherArguments):
     teachers: list[str] | None = option("Folders of saved teachers.")
     ngram: int | None = option("Order of an n-gram count model.")
     log_linear: bool = option("A log-linear model of the last action and the set of past ones.", False)
+    language_model: str | None = option("With log_linear, for few videos: reads words of names.")
     zero_shot: str | None = option("A causal language model on the Hub or in a folder.")
     instruction: str = option("Text before each history.", "")
     calibrate: bool = option("Subtract each name's score without a history; see ZeroShotScorer.", False)
@@ -60,6 +61,11 @@ class Arguments(DatasetArguments, TeacherArguments):
         super().__post_init__()
         if self.ngram and self.log_linear:
             raise ValueError("ngram and log_linear are both given: give one of them.")
+        if self.language_model is not None and not self.log_linear:
+            raise ValueError(
+                "language_model is given without log_linear: give --log_linear true, or train it with "
+                "--model_name_or_path and --cross_fit."
+            )
         saved = [name for name in ("teachers", "zero_shot") if getattr(self, name)]
         if self.cross_fit and saved:
             raise ValueError(
@@ -118,12 +124,21 @@ def check_soft_labels(args: Arguments, builder: "AnticipationBuilder"):
             wanted = {**shared_metadata(builder), "model": models, "split": path.stem}
             if found is not None and any(found.get(name) != str(value) for name, value in wanted.items()):
                 return False
+            if found is not None and _language_model(found) != args.language_model:
+                return False
         return True
 
     writes = [f"{split}.parquet" for split in args.splits]
     inputs = {"teachers": args.teachers, "zero_shot": args.zero_shot, "model_name_or_path": args.model_name_or_path}
+    inputs["language_model"] = args.language_model
     overwrite = {"overwrite": args.overwrite, "made_here": made_here, "writes": writes}
     check_output("soft_labels", args.soft_labels, inputs, **overwrite)
+
+
+def _language_model(metadata: dict[str, str]) -> str | None:
+    """Returns the language model of a log-linear teacher; the metadata of an ensemble has "unknown" for its others."""
+    names = metadata.get("language_model", "unknown").split(", ")
+    return next((name for name in names if name != "unknown"), None)
 
 
 def shared_metadata(builder: "AnticipationBuilder") -> dict:
@@ -147,7 +162,7 @@ def label(args: Arguments, builder: "AnticipationBuilder", rows: "pd.DataFrame")
         tables.append(label_zero_shot(args.zero_shot, builder, rows, args, **asked))
     trained = {"train_split": args.train_split, "num_folds": args.cross_fit}
     if args.ngram or args.log_linear:
-        tables.append(label_with_counts(args.ngram, builder, rows, args, **trained))
+        tables.append(label_with_counts(args.ngram, builder, rows, args, language_model=args.language_model, **trained))
     elif args.cross_fit:
         tables.append(label_with_fine_tuned(builder, rows, args, **trained))
     return tables

@@ -18,7 +18,6 @@ from ..teacher.scorer import Scorer
 from ..teacher.worded import WordedLogLinear
 from .arguments import ORDERS, WORDED
 
-VECTOR_WEIGHT = 0.5  # of names, to the weights of actions themselves
 LONGEST_STEP = 0.98  # largest probability to leave a phase or gap in a frame
 PRIOR_SEGMENTS = 2.0  # pseudo-segments with the mean over all actions, to which an action's duration is shrunk
 
@@ -53,7 +52,7 @@ def transition_model(
             return NGramModel(ORDERS[kind], num_actions).fit(histories, actions)
         if kind == WORDED:
             options = {"prior_weight": prior_weight, "num_last": num_last, "action_parts": action_parts}
-            return WordedLogLinear(num_actions, part_vectors, VECTOR_WEIGHT, **options).fit(histories, actions)
+            return WordedLogLinear(num_actions, part_vectors, **options).fit(histories, actions)
         targets = actions if teacher is None else scipy.special.softmax(teacher.logits(histories), axis=1)
         model = LogLinearModel(num_actions, prior_weight=prior_weight, num_last=num_last, action_parts=action_parts)
         return model.fit(histories, targets)

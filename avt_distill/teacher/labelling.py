@@ -22,6 +22,7 @@ from .log_linear import LogLinearModel
 from .prediction import TeacherScorer, different_histories
 from .scorer import Scorer
 from .soft_labels import rows_fingerprint
+from .worded import WordedLogLinear, name_vectors
 from .zero_shot import ZeroShotScorer
 
 logger = logging.getLogger(__name__)
@@ -88,22 +89,31 @@ def label_with_counts(
     rows: pd.DataFrame,
     args: TeacherArguments,
     *,
+    language_model: str | None = None,
     train_split: str = "train",
     num_folds: int = 0,
 ) -> Labels:
     """Labels rows with an n-gram model of the given order, or with a log-linear model for `None`.
 
-    With folds the labels are cross-fitted; see `cross_fitted_logits`.
+    With a language model, the log-linear model has similar weights for actions with similar names; see
+    `WordedLogLinear`. With folds the labels are cross-fitted; see `cross_fitted_logits`.
     """
-    num_actions = len(builder.annotations.label_space.actions)
+    space, length = builder.annotations.label_space, args.num_past_actions
+    num_actions, vectors = len(space.actions), None
+    if language_model is not None:
+        vectors = name_vectors(space, language_model, head_noun_first=builder.HEAD_NOUN_FIRST, parts_apart=False)
 
     def fit(rows: pd.DataFrame, fold: int) -> Scorer:
-        length = args.num_past_actions
-        model = NGramModel(ngram, num_actions) if ngram else LogLinearModel(num_actions, length, args.device)
+        if vectors is not None:
+            model = WordedLogLinear(num_actions, vectors, history_length=length)
+        else:
+            model = NGramModel(ngram, num_actions) if ngram else LogLinearModel(num_actions, length, args.device)
         return model.fit(list(rows["history"]), list(rows["action"]))
 
     metadata = {"model": f"{ngram}-gram" if ngram else "log-linear"}
     metadata["history_length"] = ngram - 1 if ngram else args.history_length
+    if language_model is not None:
+        metadata["language_model"] = language_model
     return _label_with_trained(fit, metadata, builder.rows(train_split), rows, args, num_folds)
 
 

@@ -48,6 +48,7 @@ class SoftLabelTable:
             - `history_cutoff` (required): which past actions the teacher read, see `data.history.action_histories`.
             - `tau_a` (required): seconds between the end of the history and the action, without which a cutoff is
               meaningless.
+            - `language_model`: of a log-linear model, the language model whose vectors of names it uses.
             - `history_length`: maximum number of past actions that the teacher read.
             - `text_form`: their text form, see `teacher.action_text`.
             - `cross_fit`: number of folds K, where each row's teacher has not seen the row's fold; `"0"`: one teacher.

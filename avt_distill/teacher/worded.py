@@ -17,6 +17,7 @@ from .log_linear import EARLIER_PRIOR, HISTORIES_AT_ONCE, LogLinearModel
 
 MAX_STEPS, TOLERANCE = 100, 1e-6
 BIAS_PRIOR = 0.1  # weight of the prior of biases, relative to that of weights
+VECTOR_WEIGHT = 0.5  # of names, relative to the weights of actions themselves
 WIDTH = 64  # maximum width of vectors
 TEXTS_AT_ONCE, TOKENS = 64, 64
 
@@ -34,11 +35,13 @@ class WordedLogLinear(LogLinearModel):
         num_actions (`int`): A, the number of actions.
         vectors (`np.ndarray` of shape `(P, D)`, *optional*): Vectors of the P parts. Default: none, which gives a
             log-linear model whose biases also have a prior.
-        vector_weight (`float`, *optional*, defaults to 1.0): s, the weight of the vectors.
+        vector_weight (`float`, *optional*, defaults to 0.5): s, the weight of the vectors.
         kwargs: Further arguments of `LogLinearModel`.
     """
 
-    def __init__(self, num_actions: int, vectors: np.ndarray | None = None, vector_weight: float = 1.0, **kwargs):
+    def __init__(
+        self, num_actions: int, vectors: np.ndarray | None = None, vector_weight: float = VECTOR_WEIGHT, **kwargs
+    ):
         super().__init__(num_actions, **kwargs)
         vectors = np.zeros((self.num_parts, 0)) if vectors is None else vectors
         self.vectors = vector_weight * torch.as_tensor(vectors, dtype=torch.float32)  # (P, D)

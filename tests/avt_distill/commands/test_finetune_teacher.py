@@ -13,9 +13,12 @@ from helpers.processes import WITH_THE_PROJECT, command
 from avt_distill.data import anticipation_builder
 from avt_distill.evaluation.scores import ScoreTable
 from avt_distill.metrics import softmax
+from avt_distill.teacher.arguments import TeacherArguments
 from avt_distill.teacher.count_models import NGramModel
+from avt_distill.teacher.cross_fitting import assign_folds
 from avt_distill.teacher.prediction import TeacherScorer
 from avt_distill.teacher.soft_labels import SoftLabelTable
+from avt_distill.teacher.worded import WordedLogLinear, name_vectors
 
 TRAINING = """
 history_length: 3
@@ -142,6 +145,31 @@ def test_counts_can_be_teachers_too(kitchen, tmp_path, way, name):
     np.testing.assert_allclose(np.exp(crossed.logits).sum(axis=1), 1, rtol=1e-5)
 
 
+def test_a_log_linear_teacher_reads_words(kitchen, language_models, tmp_path):
+    given = ["--dataset", str(kitchen), "--log_linear", "--history_length", "2", "--cross_fit", "2"]
+    plain = export(kitchen, tmp_path, *given)
+    name = str(language_models["bert"])
+    with pytest.raises(SystemExit, match="this command did not write it from the same inputs"):
+        export(kitchen, tmp_path, *given, "--language_model", name)
+    worded = export(kitchen, tmp_path, *given, "--language_model", name, "--overwrite")
+    assert worded.metadata["language_model"] == name
+    assert not np.allclose(softmax(worded.logits), softmax(plain.logits), atol=1e-3)
+    again = export(kitchen, tmp_path, *given, "--language_model", name)
+    np.testing.assert_array_equal(again.logits, worded.logits)
+    with pytest.raises(SystemExit, match="this command did not write it from the same inputs"):
+        export(kitchen, tmp_path, *given)
+    builder = anticipation_builder(str(kitchen))
+    space, rows = builder.annotations.label_space, builder.rows("train")
+    vectors = name_vectors(space, name, head_noun_first=False, parts_apart=False)
+    seed = TeacherArguments(str(tmp_path / "unused")).seed
+    is_own = rows["video_id"].map(assign_folds(list(rows["video_id"]), 2, seed=seed)) == 0
+    others, own = rows[~is_own], rows[is_own]
+    model = WordedLogLinear(len(space.actions), vectors, 0.5, history_length=2)
+    expected = model.fit(list(others["history"]), list(others["action"])).logits(list(own["history"]))
+    found, _ = worded.select(own["uid"])
+    np.testing.assert_allclose(softmax(found), softmax(expected), atol=1e-5)
+
+
 def test_a_causal_language_model_labels_without_training(kitchen, language_models, tmp_path):
     given = ["--dataset", str(kitchen), "--zero_shot", str(language_models["llama"]), "--history_length", "2"]
     table = export(kitchen, tmp_path, *given, "--instruction", "take egg")
@@ -160,6 +188,8 @@ def test_a_causal_language_model_labels_without_training(kitchen, language_model
         ([], "No teacher is given"),
         (["--ngram", "2", "--cross_fit", "3", "--teachers", "x"], "teachers and cross_fit are both given"),
         (["--ngram", "2", "--log_linear"], "ngram and log_linear are both given"),
+        (["--ngram", "2", "--language_model", "x"], "language_model is given without log_linear"),
+        (["--log_linear", "--language_model", "x"], "x is no folder|There is no folder 'x'|'x'"),
         (["--zero_shot", "x", "--cross_fit", "3"], "zero_shot and cross_fit are both given"),
         (["--ngram", "2", "--splits", "valid"], "There is no split 'valid'"),
         (["--ngram", "2", "--cross_fit", "99"], "99 folds are requested: give 2 to 6"),
