@@ -1,16 +1,18 @@
-"""Whether a promised error rate holds on test videos: a reader and a probe on Breakfast, with a SIMULATED recognizer.
+"""Measures whether a promised error rate holds on test videos, for a reader and a probe on Breakfast.
 
     python -m benchmarks.abstention --data_dir breakfast --threads 1
 
-Frame recognition is simulated (`benchmarks.simulation.CausalRecognizer`) with 60 % of frames right, so the numbers are
-not accuracies on videos; whether the promise is kept does not depend on that. Models are fitted to half of the
-training
-performances. On the other half the temperature and, for each of `--error_rates`, the threshold are fitted
-(`evaluation.calibrating`), with a confidence of 90 % over performances. The test performances are measured once: how
-many rows are answered, and how many of the answers are wrong, with an interval of 95 % over performances.
+Frame recognition is SIMULATED (`benchmarks.simulation.CausalRecognizer`) with 60 % of frames correct, so the numbers
+are not accuracies on videos. Whether the promise is kept does not depend on the recognizer.
+
+The models are fitted to half of the training performances. On the other half, the temperature and a threshold for
+each of `--error_rates` are fitted (`evaluation.calibrating`) with a confidence of 90 % over performances. The test
+performances are measured once: the share of rows that are answered, and the share of wrong answers with a 95 %
+interval over performances.
 
 - `reader`: a log-linear transition model in a `HistoryReader`.
-- `probe`: logistic regression on a student's features of the last observed frame, including causal means and evidence.
+- `probe`: logistic regression on a student's features of the last observed frame, including causal means and
+  evidence.
 """
 
 import argparse
@@ -32,8 +34,8 @@ PRIOR_WEIGHT, NUM_LAST, EVIDENCE_WEIGHT, L2 = 0.33, 2, 0.1, 100.0
 
 def main(arguments: list[str] | None = None):
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--dataset", default="breakfast", help="one of those of benchmarks.words, or a folder")
-    parser.add_argument("--data_dir", required=True, help="its annotations")
+    parser.add_argument("--dataset", default="breakfast", help="name of a data set of benchmarks.words, or a folder")
+    parser.add_argument("--data_dir", required=True, help="folder with its annotations")
     parser.add_argument("--accuracy", type=float, default=0.6, help="share of correctly recognized frames")
     parser.add_argument("--error_rates", type=float, nargs="+", default=[0.1, 0.2, 0.3])
     parser.add_argument("--threads", type=int, default=1)
@@ -77,7 +79,7 @@ def _last_frames(data: WordsData, rows: pd.DataFrame) -> np.ndarray:
 def measured(
     answers: dict[str, np.ndarray], parts: dict[str, pd.DataFrame], error_rates: list[float]
 ) -> dict[str, dict[str, float | None]]:
-    """Returns coverage, error and its interval on the test rows by promised error rate, in percent."""
+    """Returns the coverage and the error with its interval on the test rows, in percent, by promised error rate."""
     labels = {name: rows["action"].to_numpy() for name, rows in parts.items()}
     videos = {name: groups_of(rows).tolist() for name, rows in parts.items()}
     found = {}

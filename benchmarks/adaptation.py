@@ -1,11 +1,14 @@
-"""Recipe tokens per second while adapting a language model, compared with one recipe per example.
+"""Measures recipe tokens per second while adapting a language model, compared with one recipe per example.
 
     python -m benchmarks.adaptation --model sentence-transformers/all-MiniLM-L6-v2 --recipes recipe_actions.jsonl
 
-Each way trains the same masked language model on the same recipes once: forward, backward, AdamW. `ours` is the way of
-`avt-distill adapt_language_model`: recipes share blocks of `--block_length` tokens, and the vocabulary's logits are
-computed at the masked positions only. `one_a_row`: one recipe per example, 12 per batch, padded to the longest, and
-logits everywhere, as in the reference. `padded_to_longest`: the same, padded to 512 tokens.
+Each variant trains the same masked language model on the same recipes once: forward pass, backward pass, AdamW step.
+
+- `ours`: the method of `avt-distill adapt_language_model`. Recipes share blocks of `--block_length` tokens, and the
+  logits of the vocabulary are computed only at the masked positions.
+- `one_a_row`: one recipe per example, 12 per batch, padded to the longest of the batch, with logits at all positions,
+  as in the reference.
+- `padded_to_longest`: the same, padded to `--longest` tokens.
 """
 
 import argparse
@@ -28,12 +31,12 @@ HELD_OUT = 0.02
 
 def main(arguments: list[str] | None = None):
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--model", required=True, help="a masked language model: a folder, or a name on the Hub")
+    parser.add_argument("--model", required=True, help="masked language model: a folder, or a name on the Hub")
     parser.add_argument("--recipes", required=True, help="file written by avt-distill extract_recipe_actions")
     parser.add_argument("--num_recipes", type=int, default=60)
     parser.add_argument("--block_length", type=int, default=128)
-    parser.add_argument("--longest", type=int, default=512, help="tokens of the examples of padded_to_longest")
-    parser.add_argument("--threads", type=int, help="default: torch's own choice")
+    parser.add_argument("--longest", type=int, default=512, help="number of tokens per example in padded_to_longest")
+    parser.add_argument("--threads", type=int, help="number of CPU threads (default: PyTorch's choice)")
     add_common_arguments(parser, repeats=3)
     args = parser.parse_args(arguments)
     if args.threads is not None:
@@ -45,20 +48,20 @@ def measure(args: argparse.Namespace) -> dict:
     torch.manual_seed(0)
     model, _ = load_masked_or_causal_model(args.model)
     if is_causal(model.config):
-        raise SystemExit("error: this benchmark is of masked language models.")
+        raise SystemExit("error: --model is a causal language model: give a masked one.")
     tokenizer = load_tokenizer(args.model)
     recipes = load_recipe_texts(args.recipes, ActionText(), HELD_OUT).train[: args.num_recipes]
     packed = make_blocks(tokenizer, recipes, args.block_length, causal=False)
     apart = make_blocks(tokenizer, recipes, args.longest, causal=False, packing=False)
     num_tokens = sum(len(block["input_ids"]) for block in apart)
     collator = BlockCollator(tokenizer)
-    size = max(1, BATCH_SIZE * num_tokens // len(apart) // args.block_length)  # as many recipes to a step as the others
+    size = max(1, BATCH_SIZE * num_tokens // len(apart) // args.block_length)  # as many recipes per step as the others
     with tempfile.TemporaryDirectory() as folder:
         options = TrainingArguments(folder, use_cpu=not torch.cuda.is_available())
         ours, plain = AdaptationTrainer(model, options), Trainer(model, options)
 
     def train(trainer: Trainer, blocks: list, batch_size: int, length: int | None = None) -> float:
-        optimizer = torch.optim.AdamW(model.parameters(), lr=0.0)  # the model stays what it is
+        optimizer = torch.optim.AdamW(model.parameters(), lr=0.0)  # leaves the weights unchanged
         model.train()
         for batch in batches(blocks, batch_size, collator, length):
             count = (batch["labels"] != UNLABELLED).sum()
@@ -83,7 +86,7 @@ def measure(args: argparse.Namespace) -> dict:
 
 
 def batches(blocks: Sequence[dict], size: int, collator: BlockCollator, length: int | None) -> Iterator[dict]:
-    """Yields masked batches, padded to their longest block or to a length."""
+    """Yields masked batches, padded to their longest block or to a given length."""
     for start in range(0, len(blocks), size):
         batch = collator(blocks[start : start + size])
         if length is not None:

@@ -1,14 +1,18 @@
-"""Rows per second from a built data set with features on disk to batches, compared with the reference's labeling.
+"""Measures rows per second from a built data set with stored features to batches, compared with the reference.
 
     python -m benchmarks.data_pipeline --data_dir annotations/ek100 --output data_pipeline.json
     python -m benchmarks.data_pipeline --dataset epic_kitchens_55 --data_dir annotations/ek55
 
-Both sides read the same rows of the training set in random order, with features of 10 frames from one store. Ours is
-the way of training: a `DataLoader` over the data set with `FeatureCollator`, in batches of 64, with 0 and 2 worker
-processes. The reference scans the table of all segments for each frame of a requested row
-(datasets/base_video_dataset.py:721-762); collation is not timed for it. Building the data set is also timed. The
-features are random numbers; the store holds as many videos as fit into `--gigabytes`, and every annotated video is
-mapped to one of them, so that they are read from memory after the first time.
+All variants read the same rows of the training set in random order, with features of 10 frames per row from one
+store.
+
+- `0 workers`, `2 workers`: a `DataLoader` over the data set with `FeatureCollator`, as in training, in batches of 64.
+- `table_scan`: the reference's labeling, which scans the table of all segments for each frame of a requested row
+  (datasets/base_video_dataset.py:721-762). Collation is not timed for it.
+
+Building the data set is also timed. The features are random numbers. The store holds as many videos as fit into
+`--gigabytes`, and each annotated video is mapped to one of them, so that features are read from memory after the
+first time.
 """
 
 import argparse
@@ -36,9 +40,9 @@ MOST_SCANNED = 100
 def main(arguments: list[str] | None = None):
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--dataset", default="epic_kitchens_100", help="name of a benchmark, or a folder")
-    parser.add_argument("--data_dir", help="its annotations")
-    parser.add_argument("--num_rows", type=int, help="rows to read (the reference's way: at most 100); default: all")
-    parser.add_argument("--gigabytes", type=float, default=0.5, help="size of the feature store")
+    parser.add_argument("--data_dir", help="folder with its annotations")
+    parser.add_argument("--num_rows", type=int, help="number of rows to read, at most 100 in table_scan (default: all)")
+    parser.add_argument("--gigabytes", type=float, default=0.5, help="size of the feature store in GB")
     add_common_arguments(parser, repeats=3)
     args = parser.parse_args(arguments)
     with tempfile.TemporaryDirectory() as folder:
@@ -86,7 +90,7 @@ def measure(args: argparse.Namespace, folder: Path) -> dict:
 
 
 class SharedStore:
-    """A feature store whose few videos stand for many."""
+    """A feature store in which many videos share the features of a few."""
 
     def __init__(self, store: SafetensorsFeatureStore, stored_as: dict[str, str]):
         self.store, self.stored_as, self.feature_dim = store, stored_as, store.feature_dim
@@ -111,7 +115,7 @@ def make_store(folder: Path, builder: AnticipationBuilder, gigabytes: float) -> 
 
 
 def scan_for_label(segments: pd.DataFrame, video_id: str, time_s: float) -> int:
-    """Returns the label of one frame as the reference finds it: by a scan over all segments of all videos."""
+    """Returns the label of one frame as the reference computes it, by scanning the segments of all videos."""
     found = segments[
         (segments["video_id"] == video_id) & (segments["start_s"] <= time_s) & (segments["end_s"] >= time_s)
     ]

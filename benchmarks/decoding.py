@@ -1,20 +1,22 @@
-"""Milliseconds to read the frames of observed windows from a video, compared with decoding whole windows and other
-readers.
+"""Measures the time to read the frames of observed windows from a video, compared with other readers.
 
     python -m benchmarks.decoding --cores 1 --output decoding.json
 
-The clips are made with PyAV: 60 s of moving texture at 30 frames/s, 456 x 256, H.264, with a key frame every 250 frames
-and every 30. A window is 10 frames, one per second. Each way reads one window, and six windows in order and shuffled:
+The clips are generated with PyAV: 60 s of moving texture at 30 frames/s, 456 x 256, H.264, with a key frame every 250
+or every 30 frames. A window has 10 frames, one per second. Each reader reads one window, and six windows in order and
+shuffled:
 
-- `ours`: `read_frames`, which opens the file for each window;
-- `whole_window`: decodes from the key frame before the window to its end, converts every frame of the window to RGB and
-  selects frames: the way of the reference, through torchvision's reader;
-- `decord`: `VideoReader.get_batch`, one reader for all windows;
-- `opencv_seek`: one capture, set to each frame;  `opencv_grab`: set to a window's first frame, the others grabbed, and
-  only the needed ones converted.
+- `ours`: `read_frames`, which opens the file for each window.
+- `whole_window`: decodes from the key frame before the window to the window's end, converts each frame of the window
+  to RGB and selects the requested ones, as the reference does with torchvision's reader.
+- `decord`: `VideoReader.get_batch`, with one reader for all windows.
+- `opencv_seek`: one capture, which seeks to each frame.
+- `opencv_grab`: one capture, which seeks to a window's first frame, grabs the following ones and converts only the
+  requested ones.
 
-Ours and `whole_window` must agree exactly; the others convert colors differently, and must be close. All use `--cores`
-cores, with as many threads. Readers that are not installed are reported and skipped.
+Frames of `ours` and `whole_window` must be identical. The other readers convert colors differently, so their frames
+must only be close. All readers are limited to `--cores` cores; decord and OpenCV use as many threads. Readers that
+are not installed are reported and skipped.
 """
 
 import argparse
@@ -33,13 +35,13 @@ FPS, SECONDS, HEIGHT, WIDTH = 30, 60, 256, 456
 NUM_FRAMES = 10
 WINDOW_ENDS_S = (12.0, 21.5, 31.0, 40.3, 49.8, 58.0)
 KEY_FRAMES = {"key frames every 250": 250, "key frames every 30": 30}
-CLOSE = 4.0  # mean difference of colors, of 255
+CLOSE = 4.0  # largest accepted mean difference of colors, out of 255
 
 
 def main(arguments: list[str] | None = None):
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--cores", type=int, help="how many to use (default: all)")
-    parser.add_argument("--seconds", type=int, default=SECONDS, help="length of the clips")
+    parser.add_argument("--cores", type=int, help="number of cores to use (default: all)")
+    parser.add_argument("--seconds", type=int, default=SECONDS, help="length of the clips in seconds")
     add_common_arguments(parser, repeats=5)
     args = parser.parse_args(arguments)
     all_cores = os.sched_getaffinity(0)
@@ -57,7 +59,7 @@ def measure(args: argparse.Namespace, folder: Path) -> dict:
     result = {"machine": describe_machine("av", "decord", "opencv-python-headless"), "times": {}}
     readers = peers(cores)
     for name in {"decord", "opencv_seek"} - readers.keys():
-        print(f"{name.partition('_')[0]} is not installed, and left out.")
+        print(f"{name.partition('_')[0]} is not installed and is skipped.")
     ends = [end for end in WINDOW_ENDS_S if end < args.seconds - 1]
     shuffled = np.random.default_rng(0).permutation(ends).tolist()
     for title, interval in KEY_FRAMES.items():
@@ -72,7 +74,7 @@ def measure(args: argparse.Namespace, folder: Path) -> dict:
 
 
 def peers(cores: int) -> dict:
-    """Returns the ways to read windows: from a file and their ends to uint8 `(W, T, H, W, 3)`."""
+    """Returns the installed readers: functions of a file and window ends that return uint8 `(N, T, H, W, 3)`."""
     readers = {"ours": ours, "whole_window": whole_windows}
     try:
         import decord
@@ -157,11 +159,11 @@ def check_alike(frames: dict[str, np.ndarray]):
     for name, images in frames.items():
         difference = np.abs(images.astype(np.int16) - frames["ours"]).mean()
         if difference > CLOSE:
-            raise AssertionError(f"{name} gives other frames: they differ by {difference:.1f} of 255 in the mean.")
+            raise AssertionError(f"{name} returned different frames: the mean difference is {difference:.1f} of 255.")
 
 
 def write_clip(path: Path, key_frame_interval: int, seconds: int) -> Path:
-    """Writes a view that pans over a texture while two discs move across it, with some noise."""
+    """Writes a clip that pans over a noisy texture while two discs move across it, and returns its path."""
     random = np.random.default_rng(0)
     coarse = random.integers(0, 256, (24, 40, 3)).repeat(32, axis=0).repeat(32, axis=1)  # (768, 1280, 3)
     texture = np.clip(coarse + random.normal(0, 3, coarse.shape), 0, 255).astype(np.uint8)

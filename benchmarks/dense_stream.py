@@ -1,18 +1,21 @@
-"""The dense protocol on real features: predictions of future frames by a student and its reader, from video only.
+"""The dense protocol on real features: students and readers predict the actions of future frames, from video only.
 
     python -m benchmarks.dense_stream runs/readers --features salads_memory --data_dir salads50
 
-20 or 30 % of each test video of 50 Salads is observed, and the next 10 to 50 % are predicted (mean over classes
-of frames that are right, MoC; each fold by itself, then the mean). The run is one of `avt-distill fit_reader
-configs/salads50/reader.yaml --folds all`: its students saw their fold's training videos alone.
+The first 20 or 30 % of each test video of 50 Salads is observed, and the next 10 to 50 % are predicted. The metric is
+the mean over classes of the share of correct frames (MoC), computed for each fold and averaged over folds. The run
+comes from `avt-distill fit_reader configs/salads50/reader.yaml --folds all`: its students were trained only on the
+training videos of their fold.
 
-- `recognized, repeated`: the likeliest label of the last observed frame, repeated.
-- `student`: that label until tau_a, then the student's next action until the end, since it does not predict durations.
+- `recognized, repeated`: the most likely label of the last observed frame, repeated.
+- `student`: that label until tau_a, then the student's next action until the end, since a student does not predict
+  durations.
 - `reader`: the timeline of the checkpoint's reader, which models durations.
-- `reader, balanced`: its probabilities divided by the share of training frames of each class, as a mean over classes
-  asks for. On held-out training videos of two folds this was better than the likeliest label, than dividing by the
-  square root of that share, than the likeliest sequence with mean durations, and than the likeliest last action alone.
-- `reader, true frames`: the reader, given the annotated label of each observed frame. A ceiling.
+- `reader, balanced`: the reader's probabilities divided by the share of training frames of each class, which suits a
+  mean over classes. On held-out training videos of two folds, this was better than the most likely label, than
+  dividing by the square root of that share, than the most likely sequence with mean durations, and than the most
+  likely last action only.
+- `reader, true frames`: the reader, given the annotated label of each observed frame. An upper bound.
 """
 
 import argparse
@@ -34,10 +37,10 @@ DATASET = "fifty_salads"
 
 def main(arguments: list[str] | None = None):
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("run", type=Path, help="folder that fit_reader --folds all wrote")
-    parser.add_argument("--features", required=True, help="its feature store")
-    parser.add_argument("--data_dir", required=True, help="annotations of 50 Salads")
-    parser.add_argument("--seeds", type=int, nargs="+", default=[0], help="of the students")
+    parser.add_argument("run", type=Path, help="folder written by fit_reader --folds all")
+    parser.add_argument("--features", required=True, help="feature store of the run")
+    parser.add_argument("--data_dir", required=True, help="folder with the annotations of 50 Salads")
+    parser.add_argument("--seeds", type=int, nargs="+", default=[0], help="seeds of the students")
     add_common_arguments(parser, repeats=1)
     args = parser.parse_args(arguments)
     store = open_feature_store(args.features)
@@ -49,7 +52,7 @@ def main(arguments: list[str] | None = None):
 
 
 def measure_fold(args: argparse.Namespace, fold: str, store) -> dict[str, dict[str, float]]:
-    """Returns the mean over classes of each way to predict, a mean over seeds, on the test videos of a fold."""
+    """Returns the mean over classes of each method on the test videos of a fold, averaged over seeds."""
     builder = anticipation_builder(DATASET, name=fold, data_dir=args.data_dir)
     num_actions = len(builder.annotations.label_space.actions)
     videos = [
@@ -74,14 +77,14 @@ def measure_fold(args: argparse.Namespace, fold: str, store) -> dict[str, dict[s
 
 
 class StreamedVideo(AnnotatedVideo):
-    """A test video with the features that a run's students and readers read."""
+    """A test video with the features from which a run's students and readers predict."""
 
     def __init__(self, name: str, script: pd.DataFrame, num_actions: int, store):
         super().__init__(script, FPS[DATASET], num_actions)
         self.name, self.store = name, store
 
     def _recognized(self, model: AVTForAnticipation, end: int) -> torch.Tensor:
-        """Returns the log probabilities of the observed frames, one a second, `(F, A + 1)`."""
+        """Returns the log probabilities of the observed frames, one per second, `(F, A + 1)`."""
         features = self.store.read(self.name, np.arange(end) / self.fps)
         with torch.inference_mode():
             return model.recognize_frames(torch.from_numpy(features))

@@ -1,15 +1,17 @@
-"""Cost of a pretrained encoder on a video: feature extraction, a timeline of the pipeline, and a stream.
+"""Measures the cost of a pretrained encoder on a video: feature extraction, a timeline of the pipeline, and a stream.
 
     python -m benchmarks.dinov2 dinov2_small/ flipping_a_pancake.mkv --threads 1 --output dinov2.json
 
-The encoder is an image model with its `preprocessor_config.json`, such as DINOv2 ViT-S/14. The student has it as its
-frame encoder and the new head of `configs/own/video.yaml`, whose random weights cost what trained ones do; its window
-is `--num_frames` at `--frame_rate`. Each part runs in its own process, which measures its peak memory:
+The encoder is an image model with its `preprocessor_config.json`, such as DINOv2 ViT-S/14. The student uses it as its
+frame encoder, with the untrained head of `configs/own/video.yaml`, whose random weights take as long as trained ones.
+Its window is `--num_frames` frames at `--frame_rate`. Each part runs in a separate process, which measures its peak
+memory:
 
-- `extraction_float32`, `extraction_bfloat16`: features of the whole video at `--frame_rate`, decoding included.
-- `pipeline`: a timeline with an answer every `1 / frame_rate` seconds, decoding included.
-- `stream`: `AVTStream.push` of every frame of the video, decoding not included: pushes that answer with a full window,
-  which prepare and encode a frame and run the head, and all others, which keep the frame for the moment to come.
+- `extraction_float32`, `extraction_bfloat16`: features of the whole video at `--frame_rate`, including decoding.
+- `pipeline`: a timeline with an answer every `1 / frame_rate` seconds, including decoding.
+- `stream`: `AVTStream.push` of each frame of the video, without decoding. Two kinds of pushes are timed: those that
+  answer with a full window, which prepare and encode a frame and run the head, and those that do not answer, which
+  only keep the frame for the next moment.
 """
 
 import argparse
@@ -49,10 +51,10 @@ def main(arguments: list[str] | None = None):
 
 def parse_arguments(arguments: list[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("encoder", help="a Hugging Face image model: a folder, or its name on the Hub")
-    parser.add_argument("video", type=Path, help="longer than the window")
-    parser.add_argument("--frame_rate", type=float, default=2.0, help="moments per second")
-    parser.add_argument("--num_frames", type=int, default=10, help="of a window")
+    parser.add_argument("encoder", help="Hugging Face image model: a folder, or a name on the Hub")
+    parser.add_argument("video", type=Path, help="video file, longer than the window")
+    parser.add_argument("--frame_rate", type=float, default=2.0, help="encoded frames per second")
+    parser.add_argument("--num_frames", type=int, default=10, help="number of frames per window")
     parser.add_argument("--num_actions", type=int, default=100)
     parser.add_argument("--threads", type=int, default=1)
     add_common_arguments(parser, repeats=3)
@@ -103,7 +105,7 @@ def stream(args: argparse.Namespace) -> dict:
             elif answer[0]["at_s"] - live.start_s >= first_full_s:
                 answering.append(spent)
     if not answering:
-        raise ValueError(f"{args.video} is shorter than a window of {first_full_s:g} s: give a longer one.")
+        raise ValueError(f"{args.video} is shorter than a window of {first_full_s:g} s: give a longer video.")
     measured: dict = {"answers": len(answering), "other_pushes": len(others), "peak_mb": peak_memory_mb(CPU)}
     for name, spent in {"answer": answering, "other_push": others}.items():
         elapsed, processor_time = ([1000 * seconds for seconds in of_kind] for of_kind in zip(*spent, strict=True))

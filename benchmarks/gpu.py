@@ -1,16 +1,16 @@
-"""All GPU measurements in under eight minutes: marked tests, training steps, streaming, extraction and soft labels.
+"""Runs all GPU measurements in under eight minutes: `gpu` tests, training steps, streaming, extraction and soft labels.
 
     python -m benchmarks.gpu --output bench_results/gpu.json     # make gpu
-    python -m benchmarks.gpu --smallest --device cpu             # tiny models, to try the command; chosen without a GPU
+    python -m benchmarks.gpu --smallest --device cpu             # trial with tiny models; default without a GPU
 
-Each part of `gpu_parts` runs in a separate process with a time limit. Cases without a measurement are recorded with the
-reason: they failed, this machine cannot run them, or the time was not sufficient. The JSON file and the Markdown table
-next to it are rewritten after each part, so an interrupted run keeps its measurements. The exit status is 1 if anything
-failed.
+Each part of `gpu_parts` runs in a separate process with a time limit. Cases without a measurement are recorded with
+the reason: they failed, this machine cannot run them, or the time limit was reached. The JSON file and the Markdown
+table next to it are rewritten after each part, so an interrupted run keeps its measurements. The exit status is 1 if
+anything failed.
 
-Times are medians; memory is the most that tensors took on the device at once (`torch.cuda.max_memory_allocated`), on a
-CPU that of the whole process. The share of peak is that of `PEAK_TFLOPS` in the type that matrix products are computed
-in: bfloat16, or float32 without TF32.
+Times are medians. Memory is the peak of what tensors allocate on the device (`torch.cuda.max_memory_allocated`); on a
+CPU, it is that of the whole process. The share of peak refers to `PEAK_TFLOPS` in the data type of the matrix
+products: bfloat16, or float32 without TF32.
 """
 
 import argparse
@@ -28,7 +28,7 @@ from typing import NamedTuple
 
 from benchmarks.measure import describe_machine, write_result
 
-# Seconds of each part on a GPU: all of them together, and what starting takes, are under eight minutes.
+# Time limit of each part in seconds, on a GPU. With startup, all parts together take under eight minutes.
 PART_SECONDS = {
     "tests": 80,
     "training, features": 50,
@@ -42,15 +42,15 @@ OUT_OF_TIME = "out of time"
 
 
 class Peak(NamedTuple):
-    """A device's most operations per second, in 1e12, without sparsity: of its tensor cores, and of float32 outside."""
+    """A device's peak in TFLOP/s, without sparsity: bfloat16 on tensor cores, and float32 without tensor cores."""
 
     bfloat16: float
     float32: float
 
 
-# By the whole name that torch reports: part of a GPU (MIG) has another name, and less than its peak. From NVIDIA's data
-# sheets "A100", "H100", "H200", "L4", "L40S", "A10" and "HGX B200", and the white paper "Ada GPU Architecture"; those
-# that give bfloat16 with sparsity give twice as much.
+# The keys are the full names that torch reports: a part of a GPU (MIG) has a different name and a lower peak. Sources:
+# NVIDIA's data sheets "A100", "H100", "H200", "L4", "L40S", "A10" and "HGX B200", and the white paper "Ada GPU
+# Architecture". Data sheets that list bfloat16 with sparsity list twice these values.
 PEAK_TFLOPS = {
     "NVIDIA A10": Peak(125, 31.2),
     "NVIDIA A100-PCIE-40GB": Peak(312, 19.5),
@@ -83,17 +83,17 @@ def main(arguments: list[str] | None = None):
         args.output.with_suffix(".md").write_text(markdown(result), encoding="utf-8")
     print(f"\n{markdown(result)}\nWritten to {args.output} and {args.output.with_suffix('.md').name}.")
     if any(case["status"] == "failed" for _, case in all_cases(result)):
-        sys.exit("Some of it failed: see above.")
+        sys.exit("Some cases failed: see above.")
 
 
 def parse_arguments(arguments: list[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--parts", nargs="+", choices=list(PART_SECONDS), default=list(PART_SECONDS), metavar="PART")
-    parser.add_argument("--device", help="default: the first GPU, else the CPU")
-    parser.add_argument("--smallest", action="store_true", help="tiny models; always so on a CPU")
-    parser.add_argument("--output", type=Path, default=Path("bench_results/gpu.json"), help="JSON to write")
+    parser.add_argument("--device", help="device to measure on (default: the first GPU, else the CPU)")
+    parser.add_argument("--smallest", action="store_true", help="use tiny models, to try the command (always on a CPU)")
+    parser.add_argument("--output", type=Path, default=Path("bench_results/gpu.json"), help="JSON file to write")
     args = parser.parse_args(arguments)
-    import torch  # here: processes that run parts import this module, and those of its tests need no torch
+    import torch  # imported here: processes that run parts import this module, and not all need torch
 
     args.device = args.device or ("cuda:0" if torch.cuda.is_available() else "cpu")
     args.smallest = args.smallest or torch.device(args.device).type == "cpu"
@@ -101,7 +101,7 @@ def parse_arguments(arguments: list[str] | None) -> argparse.Namespace:
 
 
 def describe_device(device: str) -> dict:
-    """Returns the machine, and of its device name, memory and CUDA version; `None` on a CPU."""
+    """Returns a description of the machine and its device; memory and CUDA version are `None` on a CPU."""
     import torch
 
     name, cuda, memory_gb = "cpu", None, None
@@ -112,12 +112,12 @@ def describe_device(device: str) -> dict:
 
 
 def peak_of(device_name: str) -> dict[str, float] | None:
-    """Returns the peak of each type in TFLOP/s; `None` for a device whose data sheet is not in `PEAK_TFLOPS`."""
+    """Returns the peak in TFLOP/s by data type, or `None` if the device is not in `PEAK_TFLOPS`."""
     return PEAK_TFLOPS[device_name]._asdict() if device_name in PEAK_TFLOPS else None
 
 
 def run_part(name: str, args: argparse.Namespace, peaks: dict[str, float] | None, deadline: float) -> dict:
-    """Returns the cases of a part, measured until a time of `time.monotonic`, and the seconds that they took."""
+    """Measures a part until a deadline of `time.monotonic`, and returns its cases and the seconds that they took."""
     from benchmarks.gpu_parts import Setting, run
 
     started = time.monotonic()
@@ -130,12 +130,13 @@ def run_part(name: str, args: argparse.Namespace, peaks: dict[str, float] | None
 
 
 def in_process_until(deadline: float, cases_file: Path, function: Callable, *arguments) -> list[dict]:
-    """Runs a function in a new process, ends it at a time of `time.monotonic`, and returns the cases that it recorded.
+    """Runs a function in a new process, kills the process at a deadline, and returns the cases that it recorded.
 
     Args:
-        deadline (`float`): When it is ended, with all processes that it started.
-        cases_file (`Path`): The file that it writes for `record_cases`: its last argument.
-        function, arguments: What is called.
+        deadline (`float`): Time of `time.monotonic` at which the process is killed, with all processes that it started.
+        cases_file (`Path`): File in which the function records cases, see `gpu_parts.run_cases`. It is passed as the
+            last argument.
+        function, arguments: The function and its other arguments.
     """
     process = multiprocessing.get_context("spawn").Process(target=_in_own_group, args=(function, arguments, cases_file))
     process.start()
@@ -143,7 +144,7 @@ def in_process_until(deadline: float, cases_file: Path, function: Callable, *arg
         process.join(max(deadline - time.monotonic(), 0))
         exit_code = process.exitcode
     finally:
-        with contextlib.suppress(ProcessLookupError):  # it may have no group yet, and all may have ended
+        with contextlib.suppress(ProcessLookupError):  # the group may not exist yet, or not any more
             os.killpg(process.pid, signal.SIGKILL)
         process.kill()
         process.join()
@@ -152,11 +153,11 @@ def in_process_until(deadline: float, cases_file: Path, function: Callable, *arg
 
 
 def settled_cases(cases: list[dict], exit_code: int | None) -> list[dict]:
-    """Returns the cases that a process recorded, and why it left out those that it did not come to.
+    """Returns the cases that a process recorded, with the reason why unfinished ones were not measured.
 
     Args:
-        cases (`list[dict]`): See `gpu_parts.run_cases`.
-        exit_code (`int`, *optional*): Of the process; `None` if its time was over.
+        cases (`list[dict]`): The recorded cases, see `gpu_parts.run_cases`.
+        exit_code (`int`, *optional*): Exit code of the process; `None` if its time limit was reached.
     """
     reason = OUT_OF_TIME if exit_code is None else f"its process ended with exit code {exit_code}"
     interrupted = {"status": "not run" if exit_code is None else "failed", "reason": reason}
@@ -178,11 +179,11 @@ def _in_own_group(function: Callable, arguments: tuple, cases_file: Path):
     function(*arguments, cases_file)
 
 
-# The table. It is made of the JSON alone.
+# The Markdown table, which is generated from the JSON file only.
 
 
 def markdown(result: Mapping) -> str:
-    """Returns the figures of a result as Markdown: the machine, a table for each part, and what was not measured."""
+    """Returns a result as Markdown: the machine, a table for each part, and the cases that were not measured."""
     lines = [machine_line(result), ""]
     for name, part in result["parts"].items():
         rows = [row(name, case) for case in part["cases"] if case["status"] == "measured"]
@@ -205,12 +206,12 @@ def machine_line(result: Mapping) -> str:
     if peaks is not None:
         text += f"; peak {peaks['bfloat16']:g} TFLOP/s in bfloat16, {peaks['float32']:g} in float32"
     else:
-        text += "; peak not known"
-    return f"{text}; {result['total_s']:.0f} s in all."
+        text += "; peak unknown"
+    return f"{text}; {result['total_s']:.0f} s in total."
 
 
 def row(part: str, case: Mapping) -> dict[str, str]:
-    """Returns the cells of a measured case by column."""
+    """Returns the table cells of a measured case by column."""
     if part == "tests":
         return {"passed": str(case["passed"]), "skipped": str(case["skipped"])}
     cells = dict(case["labels"])
@@ -230,7 +231,7 @@ def row(part: str, case: Mapping) -> dict[str, str]:
 
 
 def table(rows: list[dict[str, str]]) -> list[str]:
-    """Returns the lines of a Markdown table; a cell that a row lacks is empty."""
+    """Returns the lines of a Markdown table; cells that a row lacks are empty."""
     columns = list(dict.fromkeys(column for one in rows for column in one))
     cells = [columns, ["---"] * len(columns), *([str(one.get(column, "")) for column in columns] for one in rows)]
     return [f"| {' | '.join(line)} |" for line in cells]

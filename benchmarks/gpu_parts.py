@@ -1,4 +1,4 @@
-"""The cases of each part of `benchmarks.gpu`, and the process that runs them one after another."""
+"""The cases of each part of `benchmarks.gpu`, and the function that measures them in turn."""
 
 import argparse
 import gc
@@ -36,13 +36,13 @@ DTYPES = ("float32", "bfloat16")
 
 @dataclass(frozen=True)
 class Setting:
-    """Where and how large.
+    """The device and the size of the measurements.
 
     Args:
-        device (`str`): Such as `"cuda:0"`.
-        smallest (`bool`): Tiny models.
-        peaks (`dict[str, float]`, *optional*): The device's peak in TFLOP/s by type.
-        folder (`Path`): For files of the part; emptied afterwards.
+        device (`str`): Name of the device, such as `"cuda:0"`.
+        smallest (`bool`): Whether to use tiny models.
+        peaks (`dict[str, float]`, *optional*): The device's peak in TFLOP/s by data type.
+        folder (`Path`): Folder for files of the part, deleted afterwards.
     """
 
     device: str
@@ -60,9 +60,9 @@ class Case:
     """One measurement.
 
     Args:
-        measure (`Callable`): Returns its figures by name.
-        labels (`dict`, *optional*): What distinguishes it in its part.
-        unavailable (`str`, *optional*): Why this machine cannot run it.
+        measure (`Callable`): Function that returns the measured figures by name.
+        labels (`dict`, *optional*): Labels that distinguish the case from others of its part.
+        unavailable (`str`, *optional*): The reason why this machine cannot run the case.
     """
 
     measure: Callable[[], dict]
@@ -71,19 +71,19 @@ class Case:
 
 
 def run(part: str, setting: Setting, deadline: float, cases_file: Path):
-    """Measures the cases of a part of `PARTS`, in this process."""
+    """Measures the cases of a part of `PARTS` in this process."""
     disable_progress_bar()
     if setting.smallest:
-        torch.set_num_threads(1)  # models so small only lose by sharing their work among threads
-    torch.backends.cudnn.allow_tf32 = False  # float32 is float32, in the encoders' convolutions as in matrix products
+        torch.set_num_threads(1)  # more threads only slow down such small models
+    torch.backends.cudnn.allow_tf32 = False  # no TF32 in convolutions, as in matrix products
     run_cases(PARTS[part](setting), deadline, cases_file)
 
 
 def run_cases(cases: list[Case], deadline: float, cases_file: Path):
-    """Measures cases until a time of `time.monotonic`, and keeps a file of what became of each up to date.
+    """Measures cases until a deadline of `time.monotonic`, and keeps a file with the status of each up to date.
 
     A case's `status` is `"measured"`, `"skipped"` if this machine cannot run it, `"failed"`, `"running"` or
-    `"not run"`; there is a `reason` for what was skipped or failed.
+    `"not run"`. Cases that were skipped, failed or reached after the deadline have a `reason`.
     """
     records: list[dict] = [{"labels": case.labels, "status": "not run"} for case in cases]
     _write(records, cases_file)
@@ -104,7 +104,7 @@ def _measure(case: Case) -> dict:
     started = time.monotonic()
     try:
         figures = {"status": "measured", **case.measure()}
-    except Exception as error:  # of whatever kind: the other cases are measured nevertheless
+    except Exception as error:  # any error: the other cases are still measured
         traceback.print_exc()
         first_line = next(iter(str(error).splitlines()), "")
         figures = {"status": "failed", "reason": f"{type(error).__name__}: {first_line}"}
@@ -115,7 +115,7 @@ def _measure(case: Case) -> dict:
 
 
 def _write(records: list[dict], cases_file: Path):
-    """Replaces the file at once: the process may be ended at any time."""
+    """Replaces the file atomically, since the process may be killed at any time."""
     beside = cases_file.with_suffix(".new")
     beside.write_text(json.dumps(records), encoding="utf-8")
     os.replace(beside, cases_file)
@@ -134,13 +134,13 @@ def test_cases(setting: Setting) -> list[Case]:
 
 
 def run_tests(report: Path) -> dict[str, int]:
-    """Runs the tests marked `gpu`; returns how many passed and were skipped.
+    """Runs the tests marked `gpu` and returns how many passed and how many were skipped.
 
     Raises:
-        RuntimeError: If tests failed, or none ran.
+        RuntimeError: If a test failed or none ran.
     """
     command = [sys.executable, "-m", "pytest", "-m", "gpu", "-q", f"--junitxml={report}"]
-    # One GPU, as a run of one process refuses to see several; and one thread, as for all tiny models.
+    # One GPU, because a run of one process refuses several; one thread, as for all tiny models.
     environment = {"CUDA_VISIBLE_DEVICES": "0", "OMP_NUM_THREADS": "1", **os.environ}
     status = subprocess.run(command, cwd=ROOT, env=environment).returncode
     if not report.exists():
@@ -169,9 +169,9 @@ COMPILED_WAYS = ("ours_bf16_compiled", "ours_compiled", "ours_bf16_flash_compile
 
 
 def training_cases(setting: Setting, model: str, tiny_model: str, batch_size: int, large_batch_size: int) -> list[Case]:
-    """Returns the training steps of a published configuration, at its batch of one GPU and at a larger one.
+    """Returns the training steps of a published configuration, at its batch size per GPU and at a larger one.
 
-    Compiled ways come last, as each takes most of a minute to compile.
+    Compiled variants come last, because each takes most of a minute to compile.
     """
     runs = [(way, batch_size) for way in EAGER_WAYS] + [("ours_bf16", large_batch_size)]
     runs += [(way, batch_size) for way in COMPILED_WAYS] + [("ours_bf16_compiled", large_batch_size)]
@@ -189,16 +189,16 @@ def training_cases(setting: Setting, model: str, tiny_model: str, batch_size: in
 
 
 def measure_training(setting: Setting, model: str, way: str, batch_size: int, losses: dict[int, float]) -> dict:
-    """Measures a training step, and compares its loss with that of the first way at this batch size.
+    """Measures a training step, and compares its loss with that of the first variant at the same batch size.
 
     Args:
-        losses (`dict[int, float]`): That loss by batch size; added to.
+        losses (`dict[int, float]`): The loss of the first variant by batch size, updated in place.
     """
     peak = (setting.peaks or {}).get("bfloat16" if step.WAYS[way].is_bf16 else "float32")
     options = ["--models", model, "--ways", way, "--steps", "training", "--batch_size", batch_size]
     options += ["--device", setting.device, "--repeats", setting.repeats]
     options += [] if peak is None else ["--peak_tflops", peak]
-    # Kernels for a CPU take a minute to compile: the smallest setting only traces and differentiates the model.
+    # Compiling CPU kernels takes a minute: the smallest setting only traces and differentiates the model.
     options += ["--compile_backend", "aot_eager"] if setting.smallest else []
     torch.compiler.reset()
     measured = step.run(step.parse_arguments([str(option) for option in options]))
@@ -236,7 +236,7 @@ def measure_stream(setting: Setting, num_layers: int, num_frames: int, dtype: st
 
 # Extraction of features.
 
-ENCODERS: dict[str, tuple[PreTrainedConfig, int]] = {  # and the moments of a batch
+ENCODERS: dict[str, tuple[PreTrainedConfig, int]] = {  # config and moments per batch
     "ViT-B/16": (ViTConfig(), 256),
     "V-JEPA 2 ViT-L, clips of 16": (VJEPA2Config(frames_per_clip=16), 16),
 }
@@ -253,7 +253,7 @@ TINY_ENCODERS: dict[str, tuple[PreTrainedConfig, int]] = {
 
 def extraction_cases(setting: Setting) -> list[Case]:
     encoders = TINY_ENCODERS if setting.smallest else ENCODERS
-    not_compiled = "the smallest setting compiles no kernels: they take a minute on a CPU"
+    not_compiled = "the smallest setting does not compile kernels, which takes a minute on a CPU"
     ways = [(dtype, False) for dtype in DTYPES] + [("bfloat16", True)]
     return [
         Case(
@@ -268,7 +268,7 @@ def extraction_cases(setting: Setting) -> list[Case]:
 def measure_extraction(
     setting: Setting, name: str, config: PreTrainedConfig, batch_size: int, dtype: str, is_compiled: bool
 ) -> dict:
-    """Measures the encoder of `avt-distill extract_features` on frames in memory: decoding is not in it."""
+    """Measures the encoder of `avt-distill extract_features` on frames in memory, without decoding."""
     path = setting.folder / name.replace("/", "-")
     if not path.exists():
         model_class, arguments = backbone_class(config)
@@ -279,7 +279,7 @@ def measure_extraction(
     load = partial(PretrainedEncoder, path, dtype=getattr(torch, dtype), device=setting.device)
     length = getattr(config, "frames_per_clip", 1)
     side = getattr(config, "crop_size", None) or config.image_size
-    starts = torch.arange(batch_size) * length  # clips that share no frames
+    starts = torch.arange(batch_size) * length  # the clips share no frames
     positions = starts[:, None] + torch.arange(length)
     frames = torch.randn(batch_size * length, 3, side, side, generator=torch.Generator().manual_seed(0))
     encoder = load()
@@ -300,7 +300,7 @@ def measure_extraction(
 
 # Soft labels.
 
-NUM_VERBS, NUM_NOUNS, NUM_ACTIONS = 125, 352, 2513  # of EPIC-Kitchens-55
+NUM_VERBS, NUM_NOUNS, NUM_ACTIONS = 125, 352, 2513  # those of EPIC-Kitchens-55
 HISTORY_LENGTH = 15
 
 
@@ -313,7 +313,7 @@ def soft_label_cases(setting: Setting) -> list[Case]:
 
 
 def measure_soft_labels(setting: Setting, dtype: str, num_rows: int) -> dict:
-    """Measures what `avt-distill export_soft_labels` computes: of random histories, no two of which are alike."""
+    """Measures the logits of `avt-distill export_soft_labels` on random histories, which are all different."""
     scorer = make_teacher(setting, getattr(torch, dtype))
     histories = np.random.default_rng(0).integers(0, NUM_ACTIONS, (num_rows, HISTORY_LENGTH)).tolist()
     num_tokens = sum(map(len, encode_histories(histories, scorer.model.config, scorer.tokenizer)))
@@ -326,7 +326,7 @@ def measure_soft_labels(setting: Setting, dtype: str, num_rows: int) -> dict:
 
 
 def make_teacher(setting: Setting, dtype: torch.dtype) -> TeacherScorer:
-    """Returns a random teacher of all-MiniLM-L6-v2's size, whose tokens are whole words."""
+    """Returns a teacher of all-MiniLM-L6-v2's size with random weights, whose tokens are whole words."""
     verbs, nouns = ([f"{kind}{number}" for number in range(n)] for kind, n in (("v", NUM_VERBS), ("n", NUM_NOUNS)))
     words = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", ",", *verbs, *nouns]
     tokenizer = Tokenizer(models.WordLevel({word: number for number, word in enumerate(words)}, unk_token="[UNK]"))

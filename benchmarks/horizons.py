@@ -1,22 +1,24 @@
-"""Predictions of text models beyond the next action, on TRUE histories: sequences, and labels of future frames.
+"""Predictions of text models beyond the next action, on TRUE histories: action sequences and labels of future frames.
 
     python -m benchmarks.horizons --dataset breakfast --data_dir breakfast --output breakfast_horizons.json
     python -m benchmarks.horizons --dataset fifty_salads --data_dir salads50 --output salads_horizons.json
 
-No video is used: histories are annotated ones, so this is an upper bound for a perfect recognizer, not the result of a
-model. All models are fitted to the scripts of the training videos of each split, and measured on its test
-videos. Options are chosen with `--held_out`: every fourth performance of the training videos is measured instead, by
-models of the others.
+No video is used: histories are the annotated ones, so the numbers are upper bounds for a perfect recognizer, not
+results of a model on videos. All models are fitted to the scripts of the training videos of each split and measured
+on its test videos. To choose options, use `--held_out`: every fourth performance of the training videos is measured
+instead, with models fitted to the others.
 
-`sequences`: edit distance between the next actions and K = 5 sequences, the least of the five, at each labeled segment
-as Ego4D's long-term anticipation counts it. Few videos of these data sets have 20 actions left: of a row with fewer,
-as many as there are (at most `--num_actions`) are compared, and the distance is divided by their number. The likeliest
-five sequences and five samples are both measured; rows of equal history share them. Floor: the last action, repeated.
-`--teacher` adds samples of a language model that `avt-distill finetune_teacher` trained on the split.
+`sequences`: edit distance between the next actions and K = 5 predicted sequences, the lowest of the five, at each
+labeled segment, as in Ego4D's long-term anticipation. Few videos of these data sets have 20 actions left: rows with
+fewer are compared over their remaining actions (at most `--num_actions`), and the distance is divided by their
+number. Both the five most likely sequences and five samples are measured; rows with equal histories share them.
+Baseline: the last action, repeated. `--teacher` adds samples of a language model that `avt-distill finetune_teacher`
+trained on the split.
 
-`dense`: mean over classes of frames that are right (MoC), 20 or 30 % of a video observed and the next 10 to 50 %
-predicted, at the annotation's own frame rate; each split by itself, then the mean. A reader reads the true frames,
-`--frame_rate` a second, and its `timeline` is what it expects without any more. Floor: the last observed label again.
+`dense`: mean over classes of the share of correct frames (MoC), with 20 or 30 % of a video observed and the next 10
+to 50 % predicted, at the annotation's frame rate. It is computed for each split and averaged over splits. A reader
+gets the true frames at `--frame_rate` frames per second, and its `timeline` predicts all later frames without further
+input. Baseline: the last observed label, repeated.
 """
 
 import argparse
@@ -43,29 +45,31 @@ SPLITS = {"breakfast": [f"split{number}" for number in range(1, 5)], "fifty_sala
 KINDS = ("unigram", "bigram", "trigram", "log-linear")
 NUM_SEQUENCES = 5
 OBSERVED = (0.2, 0.3)
-FPS = {"breakfast": 15.0, "fifty_salads": 1.0}  # of the annotation files
+FPS = {"breakfast": 15.0, "fifty_salads": 1.0}  # frame rates of the annotation files
 HELD_OUT_EVERY = 4
 LAST_AGAIN = "last action again"
-WHOLE = 64  # last actions that a teacher of whole histories is asked about
+WHOLE = 64  # last actions given to a teacher that has no history length
 
 
 def main(arguments: list[str] | None = None):
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--dataset", choices=SPLITS, default="breakfast")
-    parser.add_argument("--data_dir", required=True, help="its annotations")
-    parser.add_argument("--splits", nargs="+", help="default: all")
-    parser.add_argument("--held_out", action="store_true", help="measure on training videos, to choose options")
+    parser.add_argument("--data_dir", required=True, help="folder with its annotations")
+    parser.add_argument("--splits", nargs="+", help="splits to measure (default: all)")
+    parser.add_argument(
+        "--held_out", action="store_true", help="measure on held-out training videos, to choose options"
+    )
     parser.add_argument("--parts", nargs="+", choices=("sequences", "dense"), default=["sequences", "dense"])
-    parser.add_argument("--num_actions", type=int, default=20, help="of a sequence")
+    parser.add_argument("--num_actions", type=int, default=20, help="number of actions per sequence")
     parser.add_argument("--frame_rate", type=float, default=1.0, help="frames read per second")
-    parser.add_argument("--num_phases", type=int, default=2, help="of an action: the more, the less its length varies")
-    parser.add_argument("--prior_weight", type=float, default=0.33, help="of the log-linear model")
-    parser.add_argument("--num_last", type=int, default=2, help="last actions that it reads in order")
-    parser.add_argument("--teacher", help="a fine-tuned teacher, of whose split sequences are measured")
+    parser.add_argument("--num_phases", type=int, default=2, help="phases per action; with more, durations vary less")
+    parser.add_argument("--prior_weight", type=float, default=0.33, help="prior weight of the log-linear model")
+    parser.add_argument("--num_last", type=int, default=2, help="last actions whose order the log-linear model uses")
+    parser.add_argument("--teacher", help="fine-tuned teacher of the split, measured on sequences")
     add_common_arguments(parser, repeats=1)
     args = parser.parse_args(arguments)
     if args.teacher is not None and (args.parts != ["sequences"] or len(args.splits or []) != 1):
-        parser.error("--teacher is of one split: give it by --splits, and --parts sequences.")
+        parser.error("--teacher was trained on one split: give that split with --splits, and --parts sequences.")
     started = time.process_time()
     of_parts = {"sequences": sequences, "dense": dense}
     found = {part: {} for part in args.parts}
@@ -92,7 +96,7 @@ def main(arguments: list[str] | None = None):
 
 
 def measured_segments(builder, args: argparse.Namespace) -> tuple[pd.DataFrame, pd.DataFrame]:
-    """Returns the segments that models are fitted to, and those that they are measured on."""
+    """Returns the segments to fit models to, and those to measure them on."""
     train, test = (builder.annotations.splits[name] for name in ("train", "test"))
     if not args.held_out:
         return train, test
@@ -108,7 +112,7 @@ def sequences(builder, args: argparse.Namespace) -> dict[str, dict[str, float]]:
     histories, _ = whole_histories(test)
     actual = np.concatenate([_futures(script, length) for _, script in scripts_of(test)])  # (N, Z)
     rows = [tuple(history) for history in histories]
-    ahead: dict[tuple[int, ...], int] = {}  # each history once, and the most actions that any of its rows has left
+    ahead: dict[tuple[int, ...], int] = {}  # distinct histories, with the most actions left in any of their rows
     for history, of_row in zip(rows, actual, strict=True):
         ahead[history] = max(ahead.get(history, 0), int((of_row >= 0).sum()))
     frequent = np.bincount(train["action"]).argmax()
@@ -127,38 +131,38 @@ def sequences(builder, args: argparse.Namespace) -> dict[str, dict[str, float]]:
         torch.manual_seed(0)
         samples = {history: _continue(transitions, history, most, do_sample=True) for history, most in ahead.items()}
         found[kind] = {"samples": _distance(np.stack([_padded(samples[row], length) for row in rows]), actual)}
-        if not isinstance(transitions, AskedTransitions):  # of a language model, each step of the search would be slow
+        if not isinstance(transitions, AskedTransitions):  # a language model would make each search step slow
             likeliest = {history: _continue(transitions, history, length, do_sample=False) for history in ahead}
             found[kind]["likeliest"] = _distance(np.stack([likeliest[row] for row in rows]), actual)
     return found
 
 
 def _continue(transitions, history: Sequence[int], length: int, *, do_sample: bool) -> np.ndarray:
-    """Returns sequences after a true history, `(5, Z)`."""
+    """Returns the sequences predicted after a true history, `(5, Z)`."""
     last, past = text_state(transitions, [history])
     return continued(transitions, last, past, np.zeros(1), length, NUM_SEQUENCES, do_sample=do_sample)[0]
 
 
 def _padded(sequences: np.ndarray, length: int) -> np.ndarray:
-    """Returns samples `(5, Z)` of fewer actions, filled up with any: no row that shares them has as many left."""
+    """Returns samples padded to `length` actions, `(5, Z)`; no row with their history is compared over the padding."""
     return np.pad(sequences, ((0, 0), (0, length - sequences.shape[1])))
 
 
 def _futures(script: pd.DataFrame, length: int) -> np.ndarray:
-    """Returns the actions from each segment of a video on, `(N, Z)`, -100 after the last."""
+    """Returns the actions of each segment and those after it, `(N, Z)`, with -100 after the last one."""
     actions = np.append(script["action"].to_numpy(), np.full(length, -100))
     return np.stack([actions[start : start + length] for start in range(len(script))])
 
 
 def _distance(predicted: np.ndarray, actual: np.ndarray) -> float:
-    """Returns the mean edit distance over as many actions as a row has, divided by their number."""
+    """Returns the mean edit distance over each row's remaining actions, divided by their number."""
     by_length = row_edit_distances(predicted, actual)
     num_actions = (actual >= 0).sum(1)
     return float(by_length[np.arange(len(actual)), num_actions - 1].mean())
 
 
 def dense(builder, args: argparse.Namespace) -> dict[str, dict[str, float]]:
-    """Returns the mean over classes of each model's frames on the test videos of a split."""
+    """Returns the mean over classes of each model's correct frames on the test videos of a split."""
     train, test = measured_segments(builder, args)
     space, fps = builder.annotations.label_space, FPS[args.dataset]
     videos = [AnnotatedVideo(script, fps, len(space.actions)) for _, script in scripts_of(test)]
@@ -183,22 +187,22 @@ def measure_dense(videos: list["AnnotatedVideo"], predict) -> dict[str, float]:
 
 
 class AnnotatedVideo:
-    """The annotated label of each frame of a video, A where there is none."""
+    """A video with the annotated label of each frame, A for frames without an action."""
 
     def __init__(self, script: pd.DataFrame, fps: float, num_actions: int):
         self.fps, self.num_actions = fps, num_actions
         self.num_frames = round(float(script["end_s"].max()) * fps)
-        ends = np.minimum(script["end_s"], np.append(script["start_s"].to_numpy()[1:], np.inf))  # where they overlap
+        ends = np.minimum(script["end_s"], np.append(script["start_s"].to_numpy()[1:], np.inf))  # cut at overlaps
         segments = list(zip(script["action"], script["start_s"], ends, strict=True))
         self.labels = frame_labels(segments, self.num_frames, fps, between=num_actions)
 
     def read(self, frame_rate: float, end: int) -> np.ndarray:
-        """Returns the labels of the frames that a reader reads, of which the last is the one before `end`."""
+        """Returns the labels of the frames that a reader gets, the last of which is the frame before `end`."""
         numbers = np.arange(end - 1, -1, -self.fps / frame_rate)[::-1]
         return self.labels[numbers.astype(int)]
 
     def expected(self, reader, end: int) -> np.ndarray:
-        """Returns the label that a reader of the true frames before `end` expects of each frame."""
+        """Returns the label of each frame that a reader predicts from the true frames before `end`."""
         rate = reader.settings.frame_rate
         reader = reader.begin_video()
         for number, label in enumerate(self.read(rate, end)):
@@ -206,10 +210,10 @@ class AnnotatedVideo:
         return self.ahead(reader, end)
 
     def ahead(self, reader, end: int, *, balanced: bool = False) -> np.ndarray:
-        """Returns the label that a reader, at the last frame before `end`, expects of each frame from there on.
+        """Returns the label of each later frame that a reader predicts at the last frame before `end`.
 
-        `balanced` divides probabilities by the share of training frames of each class: the choice that a mean over
-        classes rewards, where the likeliest label is the one that accuracy rewards.
+        `balanced` divides probabilities by the share of training frames of each class. This favors a mean over classes,
+        whereas the most likely label favors accuracy.
         """
         last_s, ends_s = (end - 1) / self.fps, self.num_frames / self.fps
         probabilities = reader.timeline(ends_s - last_s).numpy()

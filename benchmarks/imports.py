@@ -1,9 +1,9 @@
-"""Startup time in seconds: importing the model's code and showing a command's help, compared with transformers.
+"""Measures startup times: importing the model's code and showing a command's help, compared with transformers.
 
     python -m benchmarks.imports --output imports.json
 
-Each runs in a new process, in turn. The baseline imports what any model with a trainer needs from transformers; a bare
-`import transformers` loads almost nothing and is listed for comparison.
+Each command runs in a new process, and all commands take turns. The baseline imports what any model with a trainer
+needs from transformers. A bare `import transformers` loads almost nothing and is listed for comparison.
 """
 
 import argparse
@@ -32,11 +32,11 @@ def main(arguments: list[str] | None = None):
     args = parser.parse_args(arguments)
     _, times = take_turns({name: partial(start, command) for name, command in COMMANDS.items()}, args.repeats)
     for measured in times.values():
-        del measured["processor_ms"]  # of this process, which waits
+        del measured["processor_ms"]  # that of this process, which only waits
     baseline = next(iter(COMMANDS))
     for name, measured in times.items():
         measured["times_the_baseline"] = measured["median_ms"] / times[baseline]["median_ms"]
-        print(f"{name:<42}{measured['median_ms']:>8.0f} ms{measured['times_the_baseline']:>8.2f} times the first")
+        print(f"{name:<42}{measured['median_ms']:>8.0f} ms{measured['times_the_baseline']:>8.2f} times the baseline")
     write_result({"machine": describe_machine("torch", "transformers"), "times": times}, args.output)
 
 

@@ -1,17 +1,19 @@
-"""Fitting and reading on a label space of thousands of verb and noun pairs, with a SIMULATED recognizer.
+"""Fitting and reading on a label space of thousands of verb-noun pairs, with a SIMULATED recognizer.
 
     python -m benchmarks.large_label_space --data_dir annotations/ek55 --threads 1 --output large_label_space.json
 
-A demonstration, not a result on videos: scripts, durations and rows are those of EPIC-Kitchens-55's annotations, but
-what frames show comes from `benchmarks.simulation.SimulatedRecognizer`, which gets the true labels and has `--accuracy`
-of the frames right at 1 frame/s. Four in five of its mistakes are other actions of the same verb or noun; it stays with
-a class for two frames on average, and is calibrated.
+This is a demonstration, not a result on videos. Scripts, durations and rows are from EPIC-Kitchens-55's annotations,
+but frames are recognized by `benchmarks.simulation.SimulatedRecognizer`, which gets the true labels and recognizes a
+share of `--accuracy` of the frames correctly, at 1 frame/s. Four in five of its mistakes are other actions with the
+same verb or noun. It keeps a class for two frames on average, and is calibrated.
 
-Transition models are fitted to the scripts of all training videos: unigram, bigram, and log-linear with verbs and nouns
-apart. Each is read in a `HistoryReader` at the rows (tau_a 1 s) of `--num_videos` validation videos, drawn at random.
-`true history`: the log-linear model on the rows' annotated histories. With several `--prior_weights`, the one with the
-lowest log loss on the true histories of every sixth training video is chosen, by models fitted to the others. Nothing
-is chosen on validation videos; the evidence weight is fixed. Times are of the processor.
+Transition models are fitted to the scripts of all training videos: unigram, bigram, and log-linear with separate
+verbs and nouns. Each is used in a `HistoryReader` at the rows (tau_a 1 s) of `--num_videos` validation videos, drawn
+at random. `true history` applies the same model to the rows' annotated histories.
+
+With several `--prior_weights`, the one with the lowest log loss on the true histories of every sixth training video
+is chosen, with models fitted to the other videos. Nothing is chosen on validation videos, and the evidence weight is
+fixed. Times are processor times.
 """
 
 import argparse
@@ -32,21 +34,23 @@ from modeling_avt.configuration_avt import actions_digest
 
 FRAME_RATE = 1.0
 KINDS = ("unigram", "bigram", "log-linear")
-CHOSEN_ON = 6  # every sixth training video
+CHOSEN_ON = 6  # every sixth training video is held out
 
 
 def main(arguments: list[str] | None = None):
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--dataset", default="epic_kitchens_55", help="name of a benchmark, or a folder")
-    parser.add_argument("--data_dir", help="its annotations")
-    parser.add_argument("--config_name", help="default: the benchmark's own, such as rulstm")
-    parser.add_argument("--num_videos", type=int, default=20, help="validation videos that are read")
-    parser.add_argument("--accuracy", type=float, default=0.35, help="share of frames that are recognized rightly")
+    parser.add_argument("--data_dir", help="folder with its annotations")
+    parser.add_argument("--config_name", help="configuration (default: the benchmark's own, such as rulstm)")
+    parser.add_argument("--num_videos", type=int, default=20, help="number of validation videos")
+    parser.add_argument("--accuracy", type=float, default=0.35, help="share of correctly recognized frames")
     parser.add_argument("--evidence_weight", type=float, default=0.14)
-    parser.add_argument("--prior_weights", type=float, nargs="+", default=[30.0], help="of the log-linear model")
+    parser.add_argument(
+        "--prior_weights", type=float, nargs="+", default=[30.0], help="prior weights of the log-linear model to try"
+    )
     parser.add_argument("--beam", type=int, default=500)
-    parser.add_argument("--followers", type=int, default=500, help="likeliest next actions of each hypothesis")
-    parser.add_argument("--threads", type=int, help="default: torch's own choice")
+    parser.add_argument("--followers", type=int, default=500, help="most likely next actions per hypothesis")
+    parser.add_argument("--threads", type=int, help="number of CPU threads (default: PyTorch's choice)")
     add_common_arguments(parser, repeats=1)
     args = parser.parse_args(arguments)
     if args.threads is not None:
@@ -77,7 +81,7 @@ def measure(args: argparse.Namespace) -> dict:
     right = np.concatenate([recognized[name].argmax(1) == frames[name].labels for name in frames]).mean()
     print(f"{num_actions} actions, {len(segments)} training segments; {len(rows)} rows of {len(frames)} videos.")
     print(
-        f"SIMULATED recognizer, given the true labels: {100 * right:.1f} % of {num_frames} frames are right.",
+        f"SIMULATED recognizer, given the true labels: {100 * right:.1f} % of {num_frames} frames are correct.",
         flush=True,
     )
     settings = {
@@ -100,7 +104,7 @@ def measure(args: argparse.Namespace) -> dict:
         reading_s = time.process_time() - start
         members[f"reader, {kind}"] = {
             **metrics(answers, labels),
-            "ms_a_frame": 1000 * reading_s / num_frames,  # answers at rows included
+            "ms_a_frame": 1000 * reading_s / num_frames,  # including answers at rows
             "fitting_s": fitting_s,
             "tables_mb": sum(buffer.nbytes for buffer in reader.buffers()) / 1e6,
         }
@@ -120,7 +124,7 @@ def measure(args: argparse.Namespace) -> dict:
 
 
 def sampled_rows(rows: pd.DataFrame, num_videos: int) -> pd.DataFrame:
-    """Returns the labeled rows of some of the videos."""
+    """Returns the labeled rows of a random sample of videos."""
     rows = rows[rows["action"] >= 0]
     names = np.array(sorted(set(rows["video_id"])))
     sample = np.random.default_rng(0).permutation(names)[:num_videos]
@@ -130,7 +134,7 @@ def sampled_rows(rows: pd.DataFrame, num_videos: int) -> pd.DataFrame:
 def chosen_prior_weight(
     segments: pd.DataFrame, prior_weights: list[float], num_actions: int, parts: np.ndarray | None
 ) -> float:
-    """Returns the prior weight with the least log loss on training videos that are kept aside."""
+    """Returns the prior weight with the lowest log loss on held-out training videos."""
     if len(prior_weights) == 1:
         return prior_weights[0]
     aside = segments["video_id"].isin(sorted(set(segments["video_id"]))[::CHOSEN_ON])
@@ -146,7 +150,7 @@ def chosen_prior_weight(
 def fitted(
     segments: pd.DataFrame, kind: str, prior_weight: float, num_actions: int, parts: np.ndarray | None
 ) -> tuple[TransitionModel, float]:
-    """Returns a transition model fitted to scripts, and the processor seconds that this took."""
+    """Returns a transition model fitted to scripts, and the processor time of the fit in seconds."""
     start = time.process_time()
     model = transition_model(kind, num_actions, prior_weight=prior_weight, action_parts=parts)(segments)
     return model, time.process_time() - start

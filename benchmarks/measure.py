@@ -1,4 +1,4 @@
-"""Code shared by all benchmarks: timing several ways in turns, tables of times, and a description of the machine."""
+"""Shared code of all benchmarks: timing variants in turns, tables of times, and a description of the machine."""
 
 import argparse
 import json
@@ -14,11 +14,12 @@ from pathlib import Path
 
 
 def take_turns(ways: Mapping[str, Callable], repeats: int) -> tuple[dict, dict[str, dict]]:
-    """Runs each way once to warm up, then all of them in turn, `repeats` times.
+    """Runs each variant once to warm up, then all variants in turn, `repeats` times.
 
     Returns:
-        `tuple[dict, dict[str, dict]]`: What each way returned last; median, fastest and slowest elapsed time and median
-        processor time of each, in ms. With one thread, processor time hardly depends on what else the machine is doing.
+        `tuple[dict, dict[str, dict]]`: The last result of each variant; and the median, fastest and slowest elapsed
+        time and the median processor time of each, in ms. With one thread, processor time hardly depends on other
+        programs.
     """
     results, elapsed, processor = {}, {name: [] for name in ways}, {name: [] for name in ways}
     for turn in range(repeats + 1):
@@ -41,8 +42,8 @@ def take_turns(ways: Mapping[str, Callable], repeats: int) -> tuple[dict, dict[s
 
 
 def print_times(title: str, times: Mapping[str, Mapping], baseline: str):
-    """Prints a line for each way; the last two columns: how many times as long as it the baseline takes."""
-    import pandas as pd  # here, so that it adds nothing to the memory that benchmarks measure
+    """Prints a line for each variant; the last two columns are its speedups over the baseline."""
+    import pandas as pd  # imported here, to keep it out of the memory that benchmarks measure
 
     table = pd.DataFrame(times).T
     table["times as fast"] = table.at[baseline, "median_ms"] / table["median_ms"]
@@ -51,14 +52,14 @@ def print_times(title: str, times: Mapping[str, Mapping], baseline: str):
 
 
 def in_own_process(function: Callable, *arguments):
-    """Returns what a function returns in a new process, whose memory and threads nothing else has used."""
+    """Returns the result of a function that runs in a new process, with memory and threads of its own."""
     with ProcessPoolExecutor(max_workers=1, mp_context=multiprocessing.get_context("spawn")) as executor:
         return executor.submit(function, *arguments).result()
 
 
 def add_common_arguments(parser: argparse.ArgumentParser, *, repeats: int):
-    parser.add_argument("--repeats", type=int, default=repeats, help=f"turns of each way (default: {repeats})")
-    parser.add_argument("--output", type=Path, help="JSON to write")
+    parser.add_argument("--repeats", type=int, default=repeats, help=f"timed runs of each variant (default: {repeats})")
+    parser.add_argument("--output", type=Path, help="JSON file to write")
 
 
 def write_result(result: dict, output: Path | None):
@@ -68,7 +69,7 @@ def write_result(result: dict, output: Path | None):
 
 
 def describe_machine(*packages: str, **more) -> dict:
-    """Returns processor, usable cores, Python, and the versions of packages; `None` for one that is not installed."""
+    """Returns the processor, usable cores, and versions of Python and packages (`None` if not installed)."""
     return {
         "processor": _processor(),
         "cores": len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count(),

@@ -1,21 +1,23 @@
-"""Cost of a reader on one core: milliseconds per frame, memory over a long video, and its share of a stream's time.
+"""The cost of a reader on one core: time per frame, memory over a long video, and its share of a stream's time.
 
     python -m benchmarks.reader --threads 1 --output reader.json
 
-`updates`: milliseconds of one `HistoryReader.update`, for 18 actions, and for as many actions as EPIC-Kitchens-55 and
--100 have, as verbs and nouns apart. The beam has 500 hypotheses, and is full when timing starts. The input is
-synthetic, but not noise: scripts with a grammar at 1 frame/s, recognized by `benchmarks.simulation.SimulatedRecognizer`
-with 60 % (18 actions) or 35 % of frames right; tables are fitted to other scripts of the same grammar. `next_action`
-and `history`: milliseconds of the other methods that a stream calls.
+`updates`: milliseconds of one `HistoryReader.update`, for 18 actions, and for the numbers of actions of
+EPIC-Kitchens-55 and -100 with separate verbs and nouns. The beam has 500 hypotheses and is full when timing starts.
+The input is synthetic, but not noise: scripts generated from a grammar, at 1 frame/s, and recognized by
+`benchmarks.simulation.SimulatedRecognizer` with 60 % (18 actions) or 35 % of frames correct. The reader's tables are
+fitted to other scripts of the same grammar. `next_action` and `history`: milliseconds of the other methods that a
+stream calls.
 
-`memory`: the reader's hypotheses, and resident memory of the process, in the course of one video. The beam has 100
-hypotheses, to save time.
+`memory`: size of the reader's hypotheses and resident memory of the process, in the course of one video. The beam has
+100 hypotheses, to save time.
 
 `answers`: a stream of ViT-B/16 and a 2,048-wide head of two layers, with random weights as in `benchmarks.streaming`,
-with the reader and with `reader=False`. They take turns on the same frames; the recognizer's output, which would be
-noise, is replaced by that of the simulated one. What the reader adds drowns in the variation of the encoder's time.
-`added_ms` therefore is the difference between two streams of features of the same width, of a model with a tiny head;
-`added_percent` is its share of the time of ViT-B/16's stream without the reader. Both are of processor time.
+with the reader and with `reader=False`. Both take turns on the same frames; the recognizer's output, which would be
+noise, is replaced by that of the simulated recognizer. The time that the reader adds is smaller than the variation of
+the encoder's time. Therefore, `added_ms` is the difference between two streams of features of the same width, of a
+model with a tiny head; `added_percent` is its share of the time of ViT-B/16's stream without the reader. Both are
+processor times.
 """
 
 import argparse
@@ -47,21 +49,21 @@ from modeling_avt.configuration_avt import actions_digest
 from modeling_avt.reader_avt import HistoryReader
 
 FRAME_RATE, TAU_A = 1.0, 1.0
-NUM_FRAMES = 10  # of the window of a stream
+NUM_FRAMES = 10  # frames per window of a stream
 WARM_UP = 50  # frames until the beam is full
 TRAINING_VIDEOS = 20
 
 
 @dataclass(frozen=True)
 class Space:
-    """A label space, and what its videos are like.
+    """A label space and the properties of its generated videos.
 
     Args:
-        num_actions (`int`): A.
-        num_verbs, num_nouns (`int`): Of the parts; 0 if an action is a part of its own.
-        mean_s (`float`): Seconds that an action lasts.
-        accuracy (`float`): Share of frames that the recognizer has right.
-        actions_a_video (`int`): Length of a script.
+        num_actions (`int`): Number of actions A.
+        num_verbs, num_nouns (`int`): Numbers of verbs and nouns; 0 if actions have no parts.
+        mean_s (`float`): Mean duration of an action in seconds.
+        accuracy (`float`): Share of correctly recognized frames.
+        actions_a_video (`int`): Number of actions per training video.
         followers (`int`, *optional*): See `ReaderSettings`.
     """
 
@@ -87,12 +89,12 @@ TINY_SPACES = {
 
 def main(arguments: list[str] | None = None):
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--beam", type=int, default=500, help="hypotheses, but of `memory` (default: 500)")
-    parser.add_argument("--num_frames", type=int, default=400, help="frames read, the first 50 not timed")
-    parser.add_argument("--memory_frames", type=int, nargs="+", default=[1000, 100_000], help="when memory is measured")
-    parser.add_argument("--memory_beam", type=int, default=100, help="hypotheses of `memory`")
-    parser.add_argument("--threads", type=int, help="default: torch's own choice")
-    parser.add_argument("--tiny", action="store_true", help="actions and a model of no size, to try this script")
+    parser.add_argument("--beam", type=int, default=500, help="beam size, except for `memory` (default: 500)")
+    parser.add_argument("--num_frames", type=int, default=400, help="frames to read; the first 50 are not timed")
+    parser.add_argument("--memory_frames", type=int, nargs="+", default=[1000, 100_000], help="when to measure memory")
+    parser.add_argument("--memory_beam", type=int, default=100, help="beam size for `memory`")
+    parser.add_argument("--threads", type=int, help="number of CPU threads (default: PyTorch's choice)")
+    parser.add_argument("--tiny", action="store_true", help="tiny label spaces and models, to try this script")
     add_common_arguments(parser, repeats=15)
     args = parser.parse_args(arguments)
     if args.threads is not None:
@@ -107,7 +109,7 @@ def main(arguments: list[str] | None = None):
             print(
                 f"{name}, {num_last} last: update {measured['median_ms']:.2f} ms (90 %: {measured['p90_ms']:.2f}), "
                 f"next_action {measured['next_action_ms']:.2f}, history {measured['history_ms']:.2f}; "
-                f"{100 * measured['frames_right']:.0f} % of frames right, {measured['mean_hypotheses']:.0f} hypotheses"
+                f"{100 * measured['frames_right']:.0f} % correct frames, {measured['mean_hypotheses']:.0f} hypotheses"
             )
         result["answers"].append({"space": name, **time_answers(args, space, reader, video)})
     result["memory"] = in_own_process(measure_memory, args.memory_beam, args.memory_frames, args.tiny)
@@ -121,7 +123,7 @@ def main(arguments: list[str] | None = None):
 
 @dataclass
 class Video:
-    """A made-up video as the recognizer sees it: log posteriors `(F, A + 1)`, times and true classes `(F,)`."""
+    """A generated video as recognized: log posteriors `(F, A + 1)`, times and true classes `(F,)`."""
 
     log_probs: np.ndarray
     times_s: np.ndarray
@@ -129,12 +131,12 @@ class Video:
 
 
 def fitted(space: Space, num_last: int, beam: int, num_frames: int) -> tuple[HistoryReader, Video]:
-    """Returns a reader of a label space, and a video of `num_frames` that it was not fitted to.
+    """Returns a reader of a label space, and a video of `num_frames` frames that it was not fitted to.
 
     Args:
         space (`Space`): The label space.
         num_last, beam (`int`): See `LogLinearModel` and `ReaderSettings`.
-        num_frames (`int`): Frames of the video.
+        num_frames (`int`): Number of frames of the video.
     """
     parts = action_parts(space.num_verbs, space.num_nouns, space.num_actions) if space.num_verbs else None
     long_enough = 10 + int(2 * num_frames / FRAME_RATE / space.mean_s)
@@ -166,7 +168,7 @@ def names_of(space: Space) -> list[str]:
 
 
 def time_updates(reader: HistoryReader, video: Video) -> dict:
-    """Returns milliseconds of an update, and of what is asked for after it, with a full beam."""
+    """Returns the milliseconds of an update and of the calls that follow it, with a full beam."""
     reader = reader.begin_video()
     elapsed: dict[str, list[float]] = {"update": [], "next_action": [], "history": []}
     hypotheses = []
@@ -196,13 +198,13 @@ def milliseconds(way: Callable) -> float:
 
 
 def beam_of(reader: HistoryReader):
-    """Returns the hypotheses of a reader that has begun, which are not part of its interface."""
+    """Returns the hypotheses of a reader that has begun a video, which are not part of its public interface."""
     assert reader._reading is not None
     return reader._reading.beam
 
 
 def time_answers(args: argparse.Namespace, space: Space, reader: HistoryReader, video: Video) -> dict:
-    """Returns milliseconds of a stream's answer with and without the reader, and what the reader adds."""
+    """Returns the milliseconds of a stream's answer with and without the reader, and the time that the reader adds."""
     contract = {"num_frames": NUM_FRAMES, "frame_rate": FRAME_RATE, "tau_o": NUM_FRAMES / FRAME_RATE}
     contract |= {"id2label": dict(enumerate(names_of(space))), "recognizes_frames": True}
     size = {**TINY, "head_num_layers": 1} if args.tiny else {"head_num_layers": 2}
@@ -222,14 +224,14 @@ def time_answers(args: argparse.Namespace, space: Space, reader: HistoryReader, 
 def take_turns_in_streams(
     config: AVTConfig, frame: np.ndarray, reader: HistoryReader, video: Video, repeats: int
 ) -> dict[str, dict]:
-    """Returns times of pushing frames into two streams of a random model, with a full window."""
+    """Returns the times of pushing frames into two full streams of a random model, with and without a reader."""
     torch.manual_seed(0)
     model = AVTForAnticipation(config).eval()
     model.attach_reader(reader)
     recognized, recognize = iter(torch.from_numpy(video.log_probs).float()), model.recognize_frames
 
     def simulated(features: torch.Tensor) -> torch.Tensor:
-        recognize(features)  # for its time
+        recognize(features)  # called for its time only
         return torch.stack([next(recognized) for _ in features])
 
     model.recognize_frames = simulated
@@ -242,7 +244,7 @@ def take_turns_in_streams(
     def push(name: str):
         streams[name].push(frame, float(next(moments[name])))
 
-    # An encoder takes too long to wait for the beam as well, and hides the difference anyway.
+    # With an encoder, filling the beam would take too long, and the encoder hides the difference anyway.
     num_before = WARM_UP if processor is None else NUM_FRAMES
     for name in streams:
         for _ in range(num_before):
@@ -251,7 +253,7 @@ def take_turns_in_streams(
 
 
 def measure_memory(beam: int, moments: list[int], tiny: bool) -> list[dict]:
-    """Returns what a reader of 18 actions holds after so many frames; its video begins again when it is over."""
+    """Returns the memory of a reader of 18 actions after given numbers of frames; its video is repeated at its end."""
     space = (TINY_SPACES if tiny else SPACES)["18 actions"]
     reader, video = fitted(space, 2, beam, num_frames=1000)
     reader, measured = reader.begin_video(), []
@@ -272,7 +274,7 @@ def measure_memory(beam: int, moments: list[int], tiny: bool) -> list[dict]:
 
 
 def resident_mb() -> float:
-    """Returns the resident memory of this process, on Linux."""
+    """Returns the resident memory of this process in MB, on Linux only."""
     pages = int(Path("/proc/self/statm").read_text(encoding="ascii").split()[1])
     return pages * os.sysconf("SC_PAGE_SIZE") / 1e6
 

@@ -1,11 +1,13 @@
-"""Scaling of costs: building a data set with 1, 4 and 16 times as many rows, and training in 1 and 2 processes.
+"""Measures how costs scale: building a data set with 1, 4 and 16 times as many rows, and training in 1 and 2 processes.
 
     python -m benchmarks.scaling --output scaling.json
 
-Data: a synthetic benchmark with EPIC-Kitchens-100's number of training rows at `1x` (495 videos of 136 actions,
-3,806 classes); time to build it, to load it again, and the peak memory of each, in a process of its
-own. Processes: seconds a step of the EGTEA feature model on batches of 64 rows altogether, in 1 and 2 processes of one
-thread each, on the CPU; gradients are exchanged by gloo.
+Data: a synthetic benchmark that has EPIC-Kitchens-100's number of training rows at `1x` (495 videos of 136 actions,
+3,806 classes). The times to build it and to load it again and the peak memory of building it are measured, each in a
+separate process.
+
+Processes: seconds per step of the EGTEA feature model on batches of 64 rows in total, in 1 and 2 processes of one
+thread each, on the CPU. Gradients are exchanged by gloo.
 """
 
 import argparse
@@ -24,13 +26,15 @@ STEPS, WARM_UP = 6, 2
 
 def main(arguments: list[str] | None = None):
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--times", type=int, nargs="*", default=[1, 4, 16], help="sizes of the data set")
-    parser.add_argument("--num_videos", type=int, default=NUM_VIDEOS, help="at 1x")
+    parser.add_argument(
+        "--times", type=int, nargs="*", default=[1, 4, 16], help="sizes of the data set, as multiples of `1x`"
+    )
+    parser.add_argument("--num_videos", type=int, default=NUM_VIDEOS, help="number of videos at `1x`")
     parser.add_argument("--processes", type=int, nargs="*", default=[1, 2])
-    parser.add_argument("--width", type=int, default=2048, help="of the model's head")
-    parser.add_argument("--output", type=Path, help="JSON to write")
+    parser.add_argument("--width", type=int, default=2048, help="width of the model's head")
+    parser.add_argument("--output", type=Path, help="JSON file to write")
     args = parser.parse_args(arguments)
-    os.environ["OMP_NUM_THREADS"] = "1"  # of the processes that are started
+    os.environ["OMP_NUM_THREADS"] = "1"  # for the processes started below
     result = {"machine": describe_machine("torch", "datasets"), "data": [], "steps": []}
     for times in args.times:
         with tempfile.TemporaryDirectory() as folder:
@@ -41,18 +45,18 @@ def main(arguments: list[str] | None = None):
         result["data"].append(measured)
         print(
             f"{times:>3}x: {measured['rows']:>9} rows, built in {measured['seconds']:.1f} s, peak memory "
-            f"{measured['peak_mb']:.0f} MB (of that {measured['imports_mb']:.0f} MB imports); loaded again in "
+            f"{measured['peak_mb']:.0f} MB (including {measured['imports_mb']:.0f} MB of imports); loaded again in "
             f"{measured['loaded_again_s']:.1f} s"
         )
     for count in args.processes:
         measured = train_in_processes(count, args.width)
         result["steps"].append(measured)
-        print(f"{count} processes: {measured['step_s']:.2f} s a step")
+        print(f"{count} processes: {measured['step_s']:.2f} s per step")
     write_result(result, args.output)
 
 
 def write_annotations(folder: Path, num_videos: int):
-    """Writes `segments.csv`: actions of 1 to 6 s that follow each other after pauses of up to 2 s."""
+    """Writes `segments.csv` with actions of 1 to 6 s, separated by pauses of up to 2 s."""
     random = np.random.default_rng(0)
     names = [f"verb{number % 97}_noun{number // 13}" for number in range(NUM_CLASSES)]
     with open(folder / "segments.csv", "w", encoding="utf-8") as file:
@@ -83,7 +87,7 @@ def peak_mb() -> float:
 
 
 def train_in_processes(count: int, width: int) -> dict:
-    """Returns what `train` does in the first of several processes."""
+    """Runs `train` in several processes and returns the result of the first."""
     from torch.distributed.launcher.api import LaunchConfig, elastic_launch
 
     rendezvous = {"rdzv_backend": "c10d", "rdzv_endpoint": "localhost:0", "run_id": f"scaling_{count}"}
@@ -92,7 +96,7 @@ def train_in_processes(count: int, width: int) -> dict:
 
 
 def train(width: int) -> dict:
-    """Takes steps of a model in one of several processes, and returns their number and the median time of a step."""
+    """Trains in one of several processes, and returns the number of processes and the median seconds of a step."""
     import torch
     from accelerate import Accelerator
 

@@ -1,11 +1,12 @@
 """Synthetic input of benchmarks instead of videos: generated scripts, and recognizers of a given accuracy.
 
-The scripts have a grammar: each action has a few usual followers, most of which share its noun if actions have one.
-The recognizers make mistakes similar to those of trained ones: they mostly confuse actions with the same verb or noun,
-keep a mistake for some frames, and are calibrated. They are not trained models, and numbers measured with them are
-not accuracies on videos. `SimulatedRecognizer` is the simple one; `CausalRecognizer` also notices actions late and
-is wrong
-for whole stretches of a video, as a real online recognizer (EPIC-Tent's) is.
+Scripts are generated from a grammar: each action has a few usual followers, most of which share its noun if actions
+have nouns. The recognizers make mistakes similar to those of trained ones: they mostly confuse actions with the same
+verb or noun, keep a mistake for several frames, and are calibrated. They are not trained models, and numbers measured
+with them are not accuracies on videos.
+
+`SimulatedRecognizer` is the simple one. `CausalRecognizer` also notices actions late and is wrong for whole stretches
+of a video, like a real online recognizer (that of EPIC-Tent).
 """
 
 from collections.abc import Sequence
@@ -18,18 +19,18 @@ import scipy.special
 
 from avt_distill.reader.frames import frame_labels
 
-USUAL_FOLLOWERS, FOLLOWED = 3, 0.8  # of each action; how often one of them comes next
-SAME_PART = 0.8  # of mistakes, those for an action of the same verb or of the same noun
-STAYS = 0.5  # probability that the next frame of the same action is taken for the same class
-NOISE = 0.3  # standard deviation of the scores of each frame
-DELAY, RUN, SPREAD = 0.2, 2.4, 0.5  # of `CausalRecognizer`, fitted to the real one of EPIC-Tent
-LEAST_CONFIDENT, MOST_CONFIDENT = 0.25, 0.98  # of a run
-TRIED_RUNS = 2000  # to find the mean
-AFTER_S, LAGS_S = (0, 1, 2, 4, 8), (1, 5, 10, 30)  # of `error_statistics`
+USUAL_FOLLOWERS, FOLLOWED = 3, 0.8  # per action; probability that one of them comes next
+SAME_PART = 0.8  # share of mistakes that have the same verb or the same noun
+STAYS = 0.5  # probability that the next frame of an action is recognized as the same class
+NOISE = 0.3  # standard deviation of the noise on each frame's scores
+DELAY, RUN, SPREAD = 0.2, 2.4, 0.5  # for `CausalRecognizer`, fitted to the real recognizer of EPIC-Tent
+LEAST_CONFIDENT, MOST_CONFIDENT = 0.25, 0.98  # range of the confidence of a run
+TRIED_RUNS = 2000  # number of runs that are simulated to find the mean confidence
+AFTER_S, LAGS_S = (0, 1, 2, 4, 8), (1, 5, 10, 30)  # for `error_statistics`
 
 
 def action_parts(num_verbs: int, num_nouns: int, num_actions: int) -> np.ndarray:
-    """Returns made-up actions as a verb and a noun each, int64 `(A, 2)`; nouns come after verbs. All parts occur."""
+    """Returns the verb and noun of generated actions, int64 `(A, 2)`; nouns come after verbs, and all parts occur."""
     generator = np.random.default_rng(0)
     covering = np.arange(max(num_verbs, num_nouns))
     pairs = covering % num_verbs * num_nouns + covering % num_nouns
@@ -39,19 +40,19 @@ def action_parts(num_verbs: int, num_nouns: int, num_actions: int) -> np.ndarray
 
 
 def make_scripts(lengths: Sequence[int], num_actions: int, parts: np.ndarray | None, mean_s: float) -> pd.DataFrame:
-    """Returns the segment table of made-up videos: durations of `mean_s` on average, half of them with a gap after it.
+    """Returns the segment table of generated videos, in which half of the actions are followed by a gap.
 
     Args:
         lengths (sequence of `int`): The number of actions in each video.
-        num_actions (`int`): A.
+        num_actions (`int`): Number of actions A.
         parts (`np.ndarray` of shape `(A, 2)`, *optional*): The verb and noun of each action.
-        mean_s (`float`): Seconds.
+        mean_s (`float`): Mean duration of an action in seconds.
     """
     generator = np.random.default_rng(1)
     popularity = 1 / (1 + generator.permutation(num_actions))
     popularity /= popularity.sum()
     usual = generator.choice(num_actions, size=(num_actions, USUAL_FOLLOWERS), p=popularity)
-    if parts is not None:  # all but the last go on with the same noun
+    if parts is not None:  # all followers but the last have the same noun
         for action, noun in enumerate(parts[:, 1]):
             usual[action, :-1] = generator.choice(np.flatnonzero(parts[:, 1] == noun), USUAL_FOLLOWERS - 1)
     own_mean_s = mean_s * generator.gamma(4, 1 / 4, num_actions)
@@ -68,7 +69,7 @@ def make_scripts(lengths: Sequence[int], num_actions: int, parts: np.ndarray | N
 
 
 def true_frames(segments: pd.DataFrame, num_actions: int, frame_rate: float) -> dict[str, tuple]:
-    """Returns times `(F,)` and true classes `(F,)`, A for the background, of all frames of each video."""
+    """Returns the times `(F,)` and true classes `(F,)` of all frames by video; class A is the background."""
     frames = {}
     for video_id, script in segments.groupby("video_id", sort=True):
         times_s = np.arange(int(script["end_s"].max() * frame_rate) + 1) / frame_rate
@@ -78,15 +79,16 @@ def true_frames(segments: pd.DataFrame, num_actions: int, frame_rate: float) -> 
 
 @dataclass
 class SimulatedRecognizer:
-    """A frame recognizer that is right as often as is stated.
+    """A frame recognizer with a given share of correct frames.
 
-    Of the other frames, `SAME_PART` show another action of the same verb or, as often, of the same noun; the rest show
-    any class, by its share of all frames, the background included. While an action lasts, a frame is taken for what the
-    frame before it was with probability `STAYS`. The posterior is `accuracy` for the class that is taken for the right
-    one, and spread over others as mistakes are, with noise on all scores.
+    Of the other frames, a share of `SAME_PART` is recognized as another action with the same verb or, equally often,
+    with the same noun. The rest are recognized as any class, in proportion to its share of all frames, including the
+    background. While an action lasts, a frame is recognized as the same class as the frame before it with probability
+    `STAYS`. The posterior gives `accuracy` to the recognized class and spreads the rest like mistakes, with noise on
+    all scores.
 
     Args:
-        accuracy (`float`): Share of frames that are right.
+        accuracy (`float`): Share of correctly recognized frames.
         prior (`np.ndarray` of shape `(A + 1,)`): Share of frames of each class, the background last.
         parts (`np.ndarray` of shape `(A, K)`, *optional*): The verb and noun of each action.
     """
@@ -96,7 +98,7 @@ class SimulatedRecognizer:
     parts: np.ndarray | None = None
 
     def log_probs(self, labels: np.ndarray, seed: int) -> np.ndarray:
-        """Returns the log posteriors of a video's frames, float64 `(F, A + 1)`; `labels` `(F,)` are the true ones."""
+        """Returns the log posteriors of a video's frames, float64 `(F, A + 1)`, from their true classes `(F,)`."""
         generator = np.random.default_rng(seed)
         log_probs, taken, before = np.empty((len(labels), len(self.prior))), -1, -1
         for frame, label in enumerate(labels.tolist()):
@@ -117,7 +119,7 @@ class SimulatedRecognizer:
         return int(generator.choice(len(mistakes), p=mistakes / mistakes.sum()))
 
     def _mistakes(self, label: int) -> np.ndarray:
-        """Returns how likely each class is to be taken for another one, `(A + 1,)`."""
+        """Returns the distribution of the classes that a class is confused with, itself included, `(A + 1,)`."""
         shares = self.prior.copy()
         if self.parts is None or label == len(self.parts):
             return shares
@@ -132,29 +134,31 @@ class SimulatedRecognizer:
 
 
 def share_of_frames(labels: np.ndarray, num_actions: int) -> np.ndarray:
-    """Returns the share of frames of each class, smoothed, `(A + 1,)`; `labels` are those of many frames."""
+    """Returns the smoothed share of frames of each class, `(A + 1,)`, in the `labels` of many frames."""
     counts = np.bincount(labels[labels >= 0], minlength=num_actions + 1) + 1.0
     return counts / counts.sum()
 
 
 @dataclass
 class CausalRecognizer:
-    """A frame recognizer that is right as often as stated, and errs as online ones do: late, and for whole stretches.
+    """A frame recognizer with a given share of correct frames, which errs like online ones: late, in whole stretches.
 
-    It notices each new action with a delay, exponentially distributed, and reports the one before until then; nothing
-    tells it of an action that has not begun. What it has noticed it takes for one class during a run of frames of
-    geometric length. Each run draws a confidence from a Beta distribution between 0.25 and 0.98: with that probability
-    its class is right, else it is a mistake as `SimulatedRecognizer` makes them, mostly of the same verb or noun. The
-    posterior is the confidence for the class that is reported, and by Bayes' rule for those behind a mistake, with
-    noise on all scores. Runs that are wrong are less sure, and frames are right as often as the posterior says.
+    It notices each new action after an exponentially distributed delay, and reports the previous action until then. It
+    never uses an action that has not begun. It assigns one class to what it has noticed during a run of frames of
+    geometric length. Each run draws a confidence from a Beta distribution between 0.25 and 0.98. With that probability,
+    its class is correct; otherwise it is a mistake like those of `SimulatedRecognizer`, mostly with the same verb or
+    noun. The posterior gives the confidence to the reported class and, by Bayes' rule, the rest to the classes that are
+    mistaken for it, with noise on all scores. Wrong runs are less confident, and frames are correct as often as their
+    posterior states.
 
     Args:
         prior (`np.ndarray` of shape `(A + 1,)`): Share of frames of each class, the background last.
         confidence (`float`): Mean confidence of a run.
-        late (`float`): Share of frames in which a new action is not noticed yet.
+        late (`float`): Share of frames with a new action that is not noticed yet.
         delay, run (`float`): Mean delay, and mean length of a run, in frames.
-        parts (`np.ndarray` of shape `(A, K)`, *optional*): The verb and noun of each action, all numbered together.
-        spread (`float`): Sum of the parameters of the Beta distribution: the less, the more confidences differ.
+        parts (`np.ndarray` of shape `(A, K)`, *optional*): The verb and noun of each action, with nouns
+            numbered after verbs.
+        spread (`float`): Sum of the parameters of the Beta distribution; with a lower sum, confidences differ more.
     """
 
     prior: np.ndarray
@@ -164,8 +168,8 @@ class CausalRecognizer:
     run: float
     parts: np.ndarray | None = None
     spread: float = SPREAD
-    _mass: np.ndarray = field(init=False, repr=False)  # of each part, in the prior
-    _totals: np.ndarray = field(init=False, repr=False)  # of the shares of what an action is mistaken for, (A + 1,)
+    _mass: np.ndarray = field(init=False, repr=False)  # share of frames of each part in the prior
+    _totals: np.ndarray = field(init=False, repr=False)  # normalizers of the mistakes of each class, (A + 1,)
     _causes: dict[int, np.ndarray] = field(init=False, repr=False, default_factory=dict)
 
     def __post_init__(self):
@@ -189,17 +193,17 @@ class CausalRecognizer:
         run: float = RUN,
         spread: float = SPREAD,
     ) -> "CausalRecognizer":
-        """Returns the recognizer that has a share of the frames of videos right.
+        """Returns the recognizer that has a given share of correct frames on videos.
 
         Args:
-            accuracy (`float`): The share.
-            videos (sequence of `np.ndarray`): The true classes of each video's frames: see `true_frames`.
-            num_actions, parts: A, and the verb and noun of each action.
-            delay, run (`float`): In mean lengths of an action.
+            accuracy (`float`): Share of correctly recognized frames.
+            videos (sequence of `np.ndarray`): The true classes of each video's frames, see `true_frames`.
+            num_actions, parts: Number of actions A, and the verb and noun of each action.
+            delay, run (`float`): Mean delay and mean length of a run, relative to the mean length of an action.
             spread (`float`): See the class.
 
         Raises:
-            ValueError: If more frames are to be right than are noticed in time.
+            ValueError: If this accuracy cannot be reached, for example because too many frames are noticed late.
         """
         lengths = [
             np.diff(np.append(_changes(shown), len(shown)))[shown[_changes(shown)] < num_actions] for shown in videos
@@ -211,7 +215,7 @@ class CausalRecognizer:
         least, most = found._right(LEAST_CONFIDENT), found._right(MOST_CONFIDENT)
         if not least < accuracy < most:
             raise ValueError(
-                f"accuracy is {accuracy}, but {100 * found.late:.0f} % of frames are of actions not noticed yet: give "
+                f"accuracy is {accuracy}, but {100 * found.late:.0f} % of frames show actions not noticed yet: give "
                 f"a share between {least:.2f} and {most:.2f}, or a shorter delay."
             )
         between = LEAST_CONFIDENT, MOST_CONFIDENT
@@ -219,11 +223,11 @@ class CausalRecognizer:
         return found
 
     def log_probs(self, labels: np.ndarray, seed: int) -> np.ndarray:
-        """Returns the log posteriors of a video's frames, float64 `(F, A + 1)`; `labels` `(F,)` are the true ones.
+        """Returns the log posteriors of a video's frames, float64 `(F, A + 1)`, from their true classes `(F,)`.
 
-        Frames of unknown class are read as background.
+        Frames of unknown class are treated as background.
         """
-        # A generator for each, so that what comes later changes nothing of what was before.
+        # Separate generators, so that later frames do not change earlier ones.
         late, ends, runs, noise = (np.random.default_rng([seed, number]) for number in range(4))
         noticed = self._noticed(np.where(labels < 0, len(self.prior) - 1, labels), late)
         begins = ends.random(len(labels)) < 1 / max(self.run, 1.0)
@@ -234,7 +238,7 @@ class CausalRecognizer:
         return scores - scipy.special.logsumexp(scores, axis=1, keepdims=True)
 
     def _runs(self, noticed: np.ndarray, confidence: float, generator: np.random.Generator) -> np.ndarray:
-        """Returns the posteriors of runs of frames in which classes were noticed, `(N, A + 1)`."""
+        """Returns the posteriors of runs of frames, `(N, A + 1)`, given the class noticed in each."""
         (others,), width = generator.spawn(1), MOST_CONFIDENT - LEAST_CONFIDENT
         mean = np.clip((confidence - LEAST_CONFIDENT) / width, 1e-3, 1 - 1e-3)
         shares = generator.beta(self.spread * mean, self.spread * (1 - mean), size=len(noticed))
@@ -250,23 +254,23 @@ class CausalRecognizer:
         return posteriors
 
     def _right(self, confidence: float) -> float:
-        """Returns the share of frames that are right at a mean confidence of runs, the same draws for each."""
+        """Returns the share of correct frames at a mean confidence of runs, with the same draws for each confidence."""
         generator = np.random.default_rng(0)
         noticed = generator.choice(len(self.prior), TRIED_RUNS, p=self.prior)
         right = self._runs(noticed, confidence, generator).argmax(1) == noticed
         return (1 - self.late) * float(right.mean())
 
     def _noticed(self, labels: np.ndarray, generator: np.random.Generator) -> np.ndarray:
-        """Returns the newest class that is noticed by each frame, `(F,)`."""
+        """Returns the latest class that is noticed at each frame, `(F,)`."""
         changes = _changes(labels)
         noticed_at = changes + np.round(generator.exponential(self.delay, len(changes))).astype(int)
         noticed_at[0], newest = 0, np.zeros(len(labels), dtype=int)
         for number, frame in enumerate(noticed_at):
-            newest[frame:] = number  # an earlier change that is noticed later is not noticed at all
+            newest[frame:] = number  # skips an earlier change that is noticed later
         return labels[changes][newest]
 
     def _mistakes(self, label: int) -> np.ndarray:
-        """Returns how often a class is mistaken for each other one, `(A + 1,)`."""
+        """Returns the distribution of the classes that a class is mistaken for, `(A + 1,)`."""
         shares = self.prior.copy()
         if label < len(self.parts):
             for part, mass in zip(self.parts[label], self._others_mass(label), strict=True):
@@ -277,7 +281,7 @@ class CausalRecognizer:
         return shares / shares.sum()
 
     def _behind(self, reported: int) -> np.ndarray:
-        """Returns how often each class is the true one when another is reported by mistake, `(A + 1,)`."""
+        """Returns the distribution of the true classes when a class is reported by mistake, `(A + 1,)`."""
         if reported not in self._causes:
             likelihood = np.full(len(self.prior), self.prior[reported])
             if reported < len(self.parts):
@@ -291,30 +295,31 @@ class CausalRecognizer:
         return self._causes[reported]
 
     def _others_mass(self, actions) -> np.ndarray:
-        """Returns the share of frames of the other actions with each part of actions, `(..., K)`."""
+        """Returns the share of frames of the other actions that have each part of given actions, `(..., K)`."""
         mass = self._mass[self.parts[actions]] - self.prior[:-1][actions][..., None]
         return np.where(mass > 1e-12, mass, 0.0)
 
 
 def _changes(labels: np.ndarray) -> np.ndarray:
-    """Returns the first frame of each stretch of one class."""
+    """Returns the index of the first frame of each stretch of one class."""
     return np.concatenate([[0], 1 + np.flatnonzero(np.diff(labels))])
 
 
 def error_statistics(reported: Sequence[np.ndarray], shown: Sequence[np.ndarray], frame_rate: float) -> dict:
-    """Returns how a recognizer errs, to hold a simulated one against a real one.
+    """Returns statistics of a recognizer's errors, to compare a simulated recognizer with a real one.
 
     Args:
-        reported, shown (sequence of `np.ndarray` of shape `(F,)`): Its class of each frame of each video, and the true
-            one. Frames without an action count as any class.
-        frame_rate (`float`): Frames a second.
+        reported, shown (sequence of `np.ndarray` of shape `(F,)`): The reported and the true class of each frame of
+            each video. The background counts like any other class.
+        frame_rate (`float`): Frames per second.
 
     Returns:
-        `dict`: `right`, the share of frames; `right_after`, the same by seconds since the action began, of
-        `AFTER_S`; `correlation`, of being right, between frames that lie `LAGS_S` apart; `error_run_s`, the mean length
-        of a stretch of errors, and `error_run_of_a_frame_s`, that of the stretch that an error is in; `previous` and
-        `next`, shares of errors that report the action before or after; `never` and `always`, shares of segments
-        that are right in under 5 % or over 95 % of their frames. NaN if no video is long enough.
+        `dict`: `right`, the share of correct frames; `right_after`, the same by seconds since the action began
+        (`AFTER_S`); `correlation` of correctness between frames that are `LAGS_S` seconds apart; `error_run_s`, the
+        mean length of a stretch of errors, and `error_run_of_a_frame_s`, the mean length of the stretch that contains
+        an erroneous frame; `previous` and `next`, the shares of errors that report the previous or next action;
+        `never` and `always`, the shares of segments with under 5 % or over 95 % of their frames correct. NaN if no
+        video is long enough.
     """
     hits = [r == s for r, s in zip(reported, shown, strict=True)]
     after: dict[float, list[float]] = {seconds: [] for seconds in AFTER_S}

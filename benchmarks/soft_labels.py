@@ -1,11 +1,15 @@
-"""Seconds to label a training set with a fine-tuned teacher, compared with one padded pass over all histories.
+"""The time to label a training set with a fine-tuned teacher, compared with one padded pass over all histories.
 
     python -m benchmarks.soft_labels --teacher teachers/ek55 --data_dir annotations/ek55 --output soft_labels.json
 
-Each computes the logits of every row of EPIC-Kitchens-55's training set with the same teacher, in one run. The padded
-pass processes the rows in their order, in batches of `--batch_size`, padded to the longest history of all. Ours
-computes each distinct history once, in batches of similar length; in float32 both must agree. `ours_bfloat16` is the
-way of `avt-distill export_soft_labels --bf16_full_eval true`. They take turns, `--repeats` times.
+Each variant computes the logits of every row of EPIC-Kitchens-55's training set with the same teacher, in one run.
+The variants take turns, `--repeats` times.
+
+- `padded_pass`: processes the rows in their order, in batches of `--batch_size`, padded to the longest history of
+  all.
+- `ours`: computes each distinct history once, in batches of similar length. In float32, it must agree with the padded
+  pass; the largest difference is reported.
+- `ours_bfloat16`: the same in bfloat16, as `avt-distill export_soft_labels --bf16_full_eval true` does.
 """
 
 import argparse
@@ -20,11 +24,11 @@ from benchmarks.measure import add_common_arguments, describe_machine, print_tim
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--teacher", required=True, help="folder that avt-distill finetune_teacher wrote")
-    parser.add_argument("--data_dir", required=True, help="annotations of EPIC-Kitchens-55")
-    parser.add_argument("--batch_size", type=int, default=16, help="histories of a padded batch; the reference's is 16")
-    parser.add_argument("--history_cutoff", help="another rule of histories than that of the teacher's training")
-    parser.add_argument("--num_rows", type=int, help="label the first rows only")
+    parser.add_argument("--teacher", required=True, help="folder written by avt-distill finetune_teacher")
+    parser.add_argument("--data_dir", required=True, help="folder with the annotations of EPIC-Kitchens-55")
+    parser.add_argument("--batch_size", type=int, default=16, help="histories per padded batch; the reference uses 16")
+    parser.add_argument("--history_cutoff", help="rule of histories (default: that of the teacher's training)")
+    parser.add_argument("--num_rows", type=int, help="label only this number of rows (default: all)")
     add_common_arguments(parser, repeats=1)
     args = parser.parse_args()
     write_result(measure(args), args.output)

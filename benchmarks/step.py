@@ -1,19 +1,23 @@
-"""Milliseconds and peak memory of one step, compared with a plain implementation of the same architecture.
+"""Measures the time and peak memory of one step, compared with a plain implementation of the same architecture.
 
     python -m benchmarks.step --output step.json
     python -m benchmarks.step --device cuda --peak_tflops 989 --models avt_b     # on an H100
     python -m benchmarks.step --models avt_b --ways ours_bf16 ours_bf16_compiled --steps training --batch_size 3
 
-Two models: `egtea_features`, the published AVT on TSN features (10 x 1,024, a 2-layer head, 106 actions, batch 64), and
-`avt_b`, ViT-B/16 with a 6-layer head (10 frames, batch 1). `plain` follows the papers' figures literally: GPT-2 blocks
-with attention as a softmax of a product, a ViT whose attention is computed eagerly, float32. Ours has the same weights,
-and must give the same logits and loss: `ours` with default settings (sdpa), `compiled` by torch.compile, `bf16` under
-bfloat16 autocast, `flash` with flash_attention_2 in the frame encoder. Inference is a forward pass; training adds
+There are two models: `egtea_features`, the published AVT on TSN features (10 x 1,024, a 2-layer head, 106 actions,
+batch 64), and `avt_b`, ViT-B/16 with a 6-layer head (10 frames, batch 1). Inference is a forward pass; training adds
 losses, the backward pass and SGD.
 
-Each way runs in its own process, one after the other, which measures its peak memory. `--peak_tflops` gives the share
-of the device's peak: of the floating point operations of the architecture's matrix products and convolutions, which are
-counted, whatever a way computes beyond them.
+- `plain`: follows the papers' figures literally: GPT-2 blocks with attention as a softmax of a product, a ViT with
+  eager attention, float32.
+- `ours`: the same weights in this project's model with default settings (sdpa). Variants: `compiled` by
+  torch.compile, `bf16` under bfloat16 autocast, `flash` with flash_attention_2 in the frame encoder.
+
+All variants must compute the same model: their training losses are compared, and their logits are recorded. Each runs
+in a separate process, one after the other, which measures its peak memory.
+
+`--peak_tflops` adds the share of the device's peak. It counts the floating-point operations of the architecture's
+matrix products and convolutions, regardless of what a variant computes in addition.
 """
 
 import argparse
@@ -44,10 +48,10 @@ from modeling_avt import AVTConfig, AVTForAnticipation
 
 @dataclass(frozen=True)
 class Way:
-    """How a step is computed.
+    """One variant of a step.
 
     Args:
-        is_plain, is_bf16, has_flash, is_compiled (`bool`, *optional*): See the module's description.
+        is_plain, is_bf16, has_flash, is_compiled (`bool`, *optional*): See the module's docstring.
     """
 
     is_plain: bool = False
@@ -119,20 +123,20 @@ def parse_arguments(arguments: list[str] | None) -> argparse.Namespace:
     parser.add_argument("--models", nargs="+", choices=list(MODELS), default=["egtea_features", "avt_b"])
     parser.add_argument("--ways", nargs="+", choices=list(WAYS), default=DEFAULT_WAYS)
     parser.add_argument("--steps", nargs="+", choices=STEPS, default=list(STEPS))
-    parser.add_argument("--compile_backend", default="inductor", help="of torch.compile (default: inductor)")
-    parser.add_argument("--batch_size", type=int, help="default: 64 of egtea_features, 1 of avt_b")
+    parser.add_argument("--compile_backend", default="inductor", help="backend of torch.compile (default: inductor)")
+    parser.add_argument("--batch_size", type=int, help="default: 64 for egtea_features, 1 for avt_b")
     parser.add_argument("--device", default="cpu")
-    parser.add_argument("--threads", type=int, help="default: torch's own choice")
-    parser.add_argument("--peak_tflops", type=float, help="of the device in bfloat16, for the share of it")
+    parser.add_argument("--threads", type=int, help="number of CPU threads (default: PyTorch's choice)")
+    parser.add_argument("--peak_tflops", type=float, help="peak of the device in bfloat16, to report its share")
     add_common_arguments(parser, repeats=5)
     return parser.parse_args(arguments)
 
 
 def run(args: argparse.Namespace) -> dict:
-    """Measures one way of one model in this process.
+    """Measures one variant of one model in this process.
 
     Raises:
-        ValueError: If the model or this machine does not have this way.
+        ValueError: If the variant is not available for this model or on this machine.
     """
     if args.threads is not None:
         torch.set_num_threads(args.threads)
@@ -156,7 +160,7 @@ def run(args: argparse.Namespace) -> dict:
     def inference():
         model.eval()
         with torch.inference_mode(), autocast:
-            return step(**batch).logits.cpu()  # which waits for the device
+            return step(**batch).logits.cpu()  # waits for the device
 
     def training():
         model.train()
@@ -185,17 +189,17 @@ def run(args: argparse.Namespace) -> dict:
 
 
 def unavailable(model: str, way: str, device: str) -> str | None:
-    """Returns why a way cannot be measured here, in a sentence; `None` if it can."""
+    """Returns the reason why a variant cannot be measured here, as a sentence, or `None` if it can."""
     if not WAYS[way].has_flash:
         return None
     if MODELS[model]["config"].get("backbone_config", {}) is None:
-        # Of the published configurations 512: Dao-AILab/flash-attention, README.
+        # The published configurations have heads of 512 columns. The limit is from Dao-AILab/flash-attention, README.
         return (
-            f"{model} has no frame encoder, and flash_attention_2 computes heads of up to 256 columns, fewer than the "
+            f"{model} has no frame encoder, and flash_attention_2 supports heads of up to 256 columns, fewer than the "
             "published head has: measure it with sdpa."
         )
     if torch.device(device).type != "cuda" or not is_flash_attn_2_available():
-        return "flash_attention_2 needs an NVIDIA GPU and the package flash-attn: install it there to measure this way."
+        return "flash_attention_2 needs an NVIDIA GPU and the package flash-attn: install it to measure this variant."
     return None
 
 
@@ -204,7 +208,7 @@ def make_config(name: str) -> AVTConfig:
 
 
 def throughput(config: AVTConfig, batch_size: int, seconds: float, peak_tflops: float | None) -> dict[str, float]:
-    """Returns clips and frames per second of training steps, TFLOP/s, and if the peak is given their share of it."""
+    """Returns the clips, frames and TFLOP per second of training steps, and the share of the peak if it is given."""
     tflops = batch_size * training_tflop(config) / seconds
     share = {} if peak_tflops is None else {"share_of_peak": tflops / peak_tflops}
     clips_per_s = batch_size / seconds
@@ -212,13 +216,13 @@ def throughput(config: AVTConfig, batch_size: int, seconds: float, peak_tflops: 
 
 
 def training_tflop(config: AVTConfig) -> float:
-    """Returns the operations of a forward and backward pass of one clip, in 1e12."""
+    """Returns the number of operations of a forward and backward pass on one clip, in TFLOP."""
     with torch.device("meta"):
         model = AVTForAnticipation(config)
-    with FakeTensorMode(allow_non_fake_inputs=True):  # shapes without values: nothing is computed
+    with FakeTensorMode(allow_non_fake_inputs=True):  # shapes only: nothing is computed
         model.to_empty(device="cpu")
         batch = {name: torch.empty_like(value) for name, value in make_batch(config, 1).items()}
-        del batch["labels"], batch["past_labels"]  # whose values are checked
+        del batch["labels"], batch["past_labels"]  # removed, since the model checks their values
 
         def forward_and_backward():
             output = model(**batch)
@@ -228,9 +232,9 @@ def training_tflop(config: AVTConfig) -> float:
 
 
 def count_tflop(compute: Callable) -> float:
-    """Returns the operations of the matrix products and convolutions of what a function computes, in 1e12.
+    """Returns the number of operations in the matrix products and convolutions of a function, in TFLOP.
 
-    Attention is computed as matrix products meanwhile: not every device's fused kernels are counted.
+    Attention is computed as matrix products here, because the fused kernels of some devices are not counted.
     """
     with sdpa_kernel(SDPBackend.MATH), FlopCounterMode(display=False) as counter:
         compute()
@@ -242,11 +246,11 @@ def forget_peak_memory(device: torch.device):
     if device.type == "cuda":
         torch.cuda.reset_peak_memory_stats(device)
     else:
-        Path("/proc/self/clear_refs").write_text("5", encoding="ascii")  # Linux's way
+        Path("/proc/self/clear_refs").write_text("5", encoding="ascii")  # resets the peak, on Linux only
 
 
 def peak_memory_mb(device: torch.device) -> float:
-    """Returns the most memory in use since `forget_peak_memory`: the process's, or what is allocated on the device."""
+    """Returns the peak memory since `forget_peak_memory` in MB: that of the process, or that allocated on a GPU."""
     if device.type == "cuda":
         return torch.cuda.max_memory_allocated(device) / 1e6
     lines = Path("/proc/self/status").read_text(encoding="ascii", errors="replace").splitlines()
@@ -280,13 +284,13 @@ def report(model: str, ways: dict[str, dict]):
 
 
 def check_loss(way: str, loss: float, expected: float):
-    """Raises an `AssertionError` if a way's loss is not that of the same model."""
+    """Raises an `AssertionError` if the loss of a variant is not that of the same model."""
     difference = abs(loss - expected)
     if not difference <= (AS_EQUAL_BF16 if WAYS[way].is_bf16 else AS_EQUAL):
-        raise AssertionError(f"{way} is another model: its loss differs by {difference:.1e}.")
+        raise AssertionError(f"{way} does not compute the same model: its loss differs by {difference:.1e}.")
 
 
-# The architecture, written out. Its modules have the names of ours, so that it takes the same weights.
+# The plain architecture. Its modules have the same names as ours, so that it can load the same weights.
 
 
 class PlainAttention(nn.Module):
@@ -320,7 +324,7 @@ class PlainBlock(nn.Module):
 
 
 class PlainAVT(nn.Module):
-    """AVT as its figure shows it: frame encoder, projection, GPT-2 blocks, projection back, classifier."""
+    """AVT as in the paper's figure: frame encoder, projection, GPT-2 blocks, projection back, classifier."""
 
     def __init__(self, config: AVTConfig, backbone: nn.Module | None):
         super().__init__()
@@ -341,7 +345,7 @@ class PlainAVT(nn.Module):
         x = self.encoder(features) + self.head.wpe(torch.arange(features.shape[1], device=features.device))
         for block in self.head.h:
             x = block(x)
-        predicted = self.decoder(self.head.ln_f(x))  # (B, T, D): each of the frame after
+        predicted = self.decoder(self.head.ln_f(x))  # (B, T, D): each predicts the next frame
         classify = self.classifiers.action
         logits = classify(predicted[:, -1])
         past = torch.cat([features[:, :1], predicted[:, :-1]], dim=1)
@@ -359,7 +363,7 @@ def plain_copy(model: AVTForAnticipation) -> PlainAVT:
         backbone.set_attn_implementation("eager")
     weights = {}
     for name, value in model.state_dict().items():
-        # GPT-2's "Conv1D" is a linear layer, transposed.
+        # GPT-2's "Conv1D" is a linear layer with a transposed weight.
         is_convolution = name.endswith(("c_attn.weight", "c_fc.weight", "c_proj.weight"))
         weights[name.removeprefix("avt.")] = value.T if is_convolution else value
     plain = PlainAVT(model.config, backbone)

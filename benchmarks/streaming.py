@@ -1,12 +1,15 @@
-"""Milliseconds per answer of a stream, compared with running the whole model on the window again.
+"""Measures milliseconds per answer of a stream, compared with running the whole model on the window again.
 
     python -m benchmarks.streaming --threads 1 --num_layers 2 6 --num_frames 10 32 --output streaming.json
 
-The model is ViT-B/16 and a 2,048-wide causal head, with random weights, which cost as much as trained ones. Frames
-arrive at the model's frame rate, as uint8 images of `--height` x `--width`; decoding is not part of either side.
-`stream`: `AVTStream.push`, which prepares and encodes the new frame and runs the head. `whole_model`: prepares the T
-frames of the window and runs the model on them. `whole_model_prepared`: the same, on frames that are prepared already.
-They take turns, `--repeats` times, on full windows, and must agree.
+The model is ViT-B/16 with a 2,048-wide causal head and random weights, which take as long as trained ones. Frames
+arrive at the model's frame rate, as uint8 images of `--height` x `--width`; no variant includes decoding.
+
+- `stream`: `AVTStream.push`, which prepares and encodes the new frame and runs the head.
+- `whole_model`: prepares the T frames of the window and runs the model on them.
+- `whole_model_prepared`: the same, on frames that are already prepared.
+
+The variants take turns, `--repeats` times, on full windows, and their logits must agree.
 """
 
 import argparse
@@ -27,15 +30,17 @@ TINY = {
 
 def main(arguments: list[str] | None = None):
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--num_layers", type=int, nargs="+", default=[2], help="of the head")
-    parser.add_argument("--num_frames", type=int, nargs="+", default=[10], help="of a window")
-    parser.add_argument("--num_actions", type=int, default=2513, help="default: those of EPIC-Kitchens-55")
+    parser.add_argument("--num_layers", type=int, nargs="+", default=[2], help="numbers of layers of the head")
+    parser.add_argument("--num_frames", type=int, nargs="+", default=[10], help="numbers of frames per window")
+    parser.add_argument(
+        "--num_actions", type=int, default=2513, help="number of actions (default: that of EPIC-Kitchens-55)"
+    )
     parser.add_argument("--height", type=int, default=256)
     parser.add_argument("--width", type=int, default=456)
-    parser.add_argument("--threads", type=int, help="default: torch's own choice")
+    parser.add_argument("--threads", type=int, help="number of CPU threads (default: PyTorch's choice)")
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--dtype", choices=list(AS_EQUAL), default="float32")
-    parser.add_argument("--tiny", action="store_true", help="a model of no size, to try this script")
+    parser.add_argument("--tiny", action="store_true", help="use a tiny model, to try this script")
     add_common_arguments(parser, repeats=5)
     args = parser.parse_args(arguments)
     if args.threads is not None:
@@ -59,7 +64,7 @@ def measure(args: argparse.Namespace, num_layers: int, num_frames: int) -> dict:
     differences, changes = [], []
 
     def push() -> torch.Tensor:
-        window["images"] = np.roll(window["images"], -1, axis=0)  # the oldest frame comes again as the newest
+        window["images"] = np.roll(window["images"], -1, axis=0)  # reuses the oldest frame as the newest
         window["time_s"] += 1
         before = stream.logits
         stream.push(window["images"][-1], float(window["time_s"]))
@@ -76,7 +81,7 @@ def measure(args: argparse.Namespace, num_layers: int, num_frames: int) -> dict:
     ways["whole_model_prepared"] = lambda: run(model, window["prepared"])
     _, times = take_turns(ways, args.repeats)
     print_times(f"{num_layers} layers, {num_frames} frames", times, baseline="whole_model")
-    print(f"Logits differ by {max(differences):.1g} at most, and between answers by {min(changes):.1g} at least.")
+    print(f"Logits differ by at most {max(differences):.1g}, and between answers by at least {min(changes):.1g}.")
     if max(differences) > AS_EQUAL[args.dtype]:
         raise AssertionError("The stream and the whole model disagree.")
     return {

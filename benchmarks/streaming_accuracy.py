@@ -1,4 +1,4 @@
-"""Streaming accuracy of students and readers, whose answers count only once computed, for encoders of several sizes.
+"""Streaming accuracy of students and readers with encoders of several sizes: an answer counts only once it is computed.
 
     avt-distill demo --output_dir demo_run --seeds 0
     avt-distill distill configs/demo/student.yaml --data_dir demo_run/kitchen --seeds 0 --evaluation_split test \\
@@ -7,18 +7,19 @@
     python -m benchmarks.streaming_accuracy demo_run/kitchen demo_run/students demo_run/large --threads 1
 
 Streaming accuracy (Furnari and Farinella, ICPR 2022; `avt_distill.metrics.streaming`): a busy model skips the frames
-that arrive meanwhile, and for an action that starts at s the newest answer that is ready at s - tau_a counts.
+that arrive in the meantime. For an action that starts at s, the newest answer that is ready at s - tau_a counts.
 
-`offline`: the windows end at s - tau_a exactly; from the score files of `fit_reader`. `no_runtime`: the newest answer
-of a stream that answers at each moment of the model's frame rate, as if it took no time: the cost of the stride alone.
-`streaming`: the same with the measured runtime, the median of all pushes but those of the first video. All moments'
-frames are pushed and all pushes answer. Decoding is not part of a push. `runtime_ms` is processor time, which with one
-thread hardly depends on what else the machine does; `elapsed_ms` is what a clock shows. `without_encoder`: streaming
-with the runtime less what encoding the frames takes.
+- `offline`: windows end at exactly s - tau_a. The scores are those of `fit_reader`'s score files.
+- `no_runtime`: the newest answer of a stream that answers at each moment of the model's frame rate and takes no time.
+  Compared with `offline`, it shows the cost of the stride alone.
+- `streaming`: the same with the measured runtime, the median of all pushes except those of the first video. The
+  frames of all moments are pushed, and each push answers. Decoding is not part of a push. `runtime_ms` is processor
+  time, which with one thread hardly depends on other programs; `elapsed_ms` is elapsed time.
+- `without_encoder`: streaming with the runtime minus the time to encode frames.
 
-A machine that is k times slower is simulated by multiplying the measured runtimes by k; nothing is measured there.
-`flips_at`: for each pair of models the smallest k, on a grid from 1 to 10,000, at which they are in another order of
-top-1 than without runtimes.
+A machine that is k times slower is simulated by multiplying the measured runtimes by k; nothing is measured on it.
+`flips_at`: for each pair of models, the smallest k on a grid from 1 to 10,000 at which their order in top-1 differs
+from the order without runtimes.
 """
 
 import argparse
@@ -39,19 +40,19 @@ from benchmarks.measure import add_common_arguments, describe_machine, write_res
 from modeling_avt import AVTForAnticipation, AVTVideoProcessor
 from modeling_avt.video_io_avt import probe, read_frames
 
-SLOWER = np.unique(np.round(np.geomspace(1, 10_000, 161), 1))  # times as slow as this machine
+SLOWER = np.unique(np.round(np.geomspace(1, 10_000, 161), 1))  # factors by which a machine is slower than this one
 SHOWN = (1, 10, 30, 100, 300)
 MEASURES = {"top-1": "action_top1_accuracy", "top-5": "action_top5_accuracy"}
 
 
 def main(arguments: list[str] | None = None):
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("data_dir", help="the data set, as avt-distill demo makes it")
-    parser.add_argument("runs", type=Path, nargs="+", help="folders in which fit_reader left reader_seed<n>")
+    parser.add_argument("data_dir", help="data set, as written by avt-distill demo")
+    parser.add_argument("runs", type=Path, nargs="+", help="folders with reader_seed<n>, written by fit_reader")
     parser.add_argument("--dataset", default="demo")
     parser.add_argument("--split", default="test")
-    parser.add_argument("--seed", type=int, default=0, help="of the students")
-    parser.add_argument("--num_videos", type=int, help="the first ones alone, to try this script")
+    parser.add_argument("--seed", type=int, default=0, help="seed of the students")
+    parser.add_argument("--num_videos", type=int, help="use only the first videos, to try this script")
     parser.add_argument("--threads", type=int, default=1)
     add_common_arguments(parser, repeats=1)
     args = parser.parse_args(arguments)
@@ -69,13 +70,13 @@ def main(arguments: list[str] | None = None):
     print("\nTop-1 on a machine that is k times slower (computed from the measured runtimes)")
     print(pd.DataFrame(result["slower"]).to_string(float_format="%.2f"))
     for pair, factor in result["flips_at"].items():
-        order = "in the same order at every k" if factor is None else f"in another order first at k = {factor:g}"
+        order = "same order at every k" if factor is None else f"order first changes at k = {factor:g}"
         print(f"{pair}: {order}")
     write_result(result, args.output)
 
 
 class Streamed:
-    """What a checkpoint, alone or with its reader, answers at each moment of the videos, and how long that takes."""
+    """The answers of a checkpoint, alone or with its reader, at each moment of the videos, and their runtimes."""
 
     def __init__(self, args: argparse.Namespace, run: Path, kind: str):
         folder = run / f"reader_seed{args.seed}"
@@ -117,7 +118,7 @@ class Streamed:
         self.model.encode_clips = timed
 
     def _stream(self, video_id: str, number: int, kind: str) -> tuple[list, list, list, list]:
-        """Returns of each moment of a video the scores, when its window ends, the video, and the seconds it took."""
+        """Returns the scores, window end, video and seconds of computation of each moment of a video, as four lists."""
         path = self.rows.loc[self.rows["video_id"] == video_id, "video"].iloc[0]
         moments = np.arange(0, probe(path).duration_s - 1e-6, 1 / self.config.frame_rate)
         stream = self.model.stream(self.processor, reader=kind != "student")
@@ -127,12 +128,12 @@ class Streamed:
             answer = stream.push(frame, moment_s)
             times.append((time.process_time() - started, time.perf_counter() - elapsed, self.encoding_s))
             if answer is None or abs(answer[0]["at_s"] - moment_s) > 1e-6:
-                raise AssertionError(f"The push at {moment_s} s of {path} gave no answer of that moment.")
+                raise AssertionError(f"The push at {moment_s} s of {path} returned no answer for that moment.")
             scores.append(stream.logits.numpy())
         return scores, moments.tolist(), [video_id] * len(moments), times
 
     def accuracy(self, factor: float, *, with_encoder: bool = True) -> dict[str, float]:
-        """Returns top-1 and top-5 if the measured runtime is multiplied by a factor; 0 for none."""
+        """Returns top-1 and top-5 accuracy if the measured runtime is multiplied by a factor; 0 means no runtime."""
         runtime_s = factor * (self.runtime_s if with_encoder else self.runtime_s - self.encoder_s)
         options = {"videos": self.rows["video_id"].to_numpy(), "window_videos": self.videos, "tau_a": self.config.tau_a}
         index = streaming_indices(self.rows["start_s"].to_numpy(), self.ends_s, runtime_s, **options)
@@ -155,7 +156,7 @@ class Streamed:
 
 
 def flips(models: dict[str, Streamed]) -> dict[str, float | None]:
-    """Returns for each pair of models the least factor at which the one that is worse without runtimes is better."""
+    """Returns for each pair of models the smallest factor at which the one that is worse without runtimes is better."""
     by_factor = {name: [model.accuracy(factor)["top-1"] for factor in (0, *SLOWER)] for name, model in models.items()}
     found = {}
     for one, other in itertools.combinations(models, 2):
@@ -166,7 +167,7 @@ def flips(models: dict[str, Streamed]) -> dict[str, float | None]:
 
 
 def table(models: dict[str, dict]) -> pd.DataFrame:
-    """Returns what was measured, a line a model."""
+    """Returns the measurements as a table, with a column for each model."""
     numbers = ("encoder_parameters_m", "runtime_ms", "elapsed_ms", "encoder_ms")
     lines = {
         name: {key: found[key] for key in numbers}

@@ -1,12 +1,13 @@
 """Rebuilds the tables of measured numbers in README.md, docs/ and benchmarks/README.md from benchmarks/results/*.json.
 
     python -m benchmarks.tables             # rewrites the tables
-    python -m benchmarks.tables --check     # exits with 1 if a table differs from what its files say
+    python -m benchmarks.tables --check     # exits with 1 if a table differs from its results
     python -m benchmarks.tables --add demo_students demo_run/students/comparison.json --command "avt-distill demo"
 
-A table is the text between `<!-- table: NAME ARGUMENTS -->` and `<!-- end of table -->`. Its name is that of a function
-here, which returns its rows. Each result is the JSON file that a command wrote, with the command and the commit that it
-ran at; older ones, `transcribed_from` the header of a configuration, hold only the numbers of the tables.
+A table is the text between `<!-- table: NAME ARGUMENTS -->` and `<!-- end of table -->`. NAME is the name of a
+function in this module that returns the rows. Each result is the JSON file written by a command, with the command and
+the commit that it ran at. Older results, `transcribed_from` the header of a configuration, hold only the numbers of
+the tables.
 """
 
 import argparse
@@ -23,7 +24,7 @@ ROOT = Path(__file__).parent.parent
 RESULTS = ROOT / "benchmarks" / "results"
 DOCUMENTS = ("README.md", "docs/student.md", "docs/reader.md", "benchmarks/README.md")
 TABLE = re.compile(r"(<!-- table: ([^>]*?) -->\n\n)(.*?)(\n\n<!-- end of table -->)", re.DOTALL)
-MEASURES = {"top1": 1, "top5": 1, "class_mean_top5": 1, "log_loss": 3}  # and their digits
+MEASURES = {"top1": 1, "top5": 1, "class_mean_top5": 1, "log_loss": 3}  # measures and their numbers of decimal places
 NAMES = {"top1": "top-1", "top5": "top-5", "class_mean_top5": "class-mean top-5", "log_loss": "log loss"}
 TEXT_FREE, READING, CEILING = "student + probe", "student + reader, log-linear", "true history"
 MEMORY = "class scores of a recognizer, with memory"
@@ -32,14 +33,14 @@ Rows = list[Sequence[str]]
 
 def main(arguments: list[str] | None = None):
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--check", action="store_true", help="write nothing")
-    parser.add_argument("--add", nargs=2, metavar=("NAME", "JSON"), help="a result to keep, before tables are rebuilt")
-    parser.add_argument("--command", help="that wrote the result")
-    parser.add_argument("--commit", help="that it ran at; default: the one that is checked out")
+    parser.add_argument("--check", action="store_true", help="write nothing, only compare")
+    parser.add_argument("--add", nargs=2, metavar=("NAME", "JSON"), help="result to add before the tables are rebuilt")
+    parser.add_argument("--command", help="command that wrote the result")
+    parser.add_argument("--commit", help="commit that the command ran at (default: the one checked out)")
     args = parser.parse_args(arguments)
     if args.add is not None:
         if args.command is None:
-            parser.error("--add needs --command, so that others can measure the result again.")
+            parser.error("--add needs --command, so that others can reproduce the result.")
         add(args.add[0], Path(args.add[1]), args.command, args.commit or checked_out())
     outdated = [name for name in DOCUMENTS if rebuild(ROOT / name, should_write=not args.check)]
     if outdated and args.check:
@@ -49,24 +50,24 @@ def main(arguments: list[str] | None = None):
 
 
 def add(name: str, path: Path, command: str, commit: str):
-    """Keeps a result, with its command and the commit that it ran at."""
+    """Saves a result without local paths, with its command and the commit that it ran at."""
     found = without_local_paths(read_record(path))
     write_json(RESULTS / f"{name}.json", {"command": command, "commit": commit, "result": found})
 
 
 def checked_out() -> str:
-    """Returns the commit that is checked out."""
+    """Returns the short hash of the commit that is checked out."""
     command = ["git", "rev-parse", "--short", "HEAD"]
     return subprocess.run(command, cwd=ROOT, capture_output=True, encoding="utf-8", check=True).stdout.strip()
 
 
 def result(name: str) -> dict:
-    """Returns a result by its name."""
+    """Returns the saved result with a given name."""
     return read_record(RESULTS / f"{name}.json", "command", "commit", "result")["result"]
 
 
 def rebuild(path: Path, *, should_write: bool = True) -> bool:
-    """Rebuilds the tables of a document; returns whether it was out of date."""
+    """Rebuilds the tables of a document and returns whether it was out of date."""
     text = path.read_text(encoding="utf-8")
     found = TABLE.sub(lambda match: match[1] + markdown(match[2]) + match[4], text)
     if should_write and found != text:
@@ -75,23 +76,23 @@ def rebuild(path: Path, *, should_write: bool = True) -> bool:
 
 
 def markdown(given: str) -> str:
-    """Returns a table in Markdown by its name and arguments, such as `"words true log_loss breakfast"`."""
+    """Returns a table in Markdown, given its name and arguments, such as `"words true log_loss breakfast"`."""
     name, *arguments = given.split()
     if name not in TABLES:
-        raise ValueError(f"'{name}' is no table: give one of {', '.join(TABLES)}.")
+        raise ValueError(f"'{name}' is not a table: give one of {', '.join(TABLES)}.")
     head, *rows = TABLES[name](*arguments)
     return "\n".join("| " + " | ".join(row) + " |" for row in [head, ["---"] * len(head), *rows])
 
 
 def difference(found: dict, digits: int = 1, *, bold: bool = False) -> str:
-    """Returns a difference with its interval; `bold`: in bold where the interval is without zero."""
+    """Returns a difference with its interval as text, with `bold` in bold if the interval excludes zero."""
     number = f"{found['difference']:+.{digits}f}"
     number = f"**{number}**" if bold and (found["low"] > 0 or found["high"] < 0) else number
     return f"{number} [{found['low']:+.{digits}f}, {found['high']:+.{digits}f}]"
 
 
 def results() -> Rows:
-    """Returns the README's table: top-1 without and with text."""
+    """Returns the README's table of top-1 accuracies without and with text."""
     rows: Rows = [("data", "compared", "top-1", "difference", "config")]
     config = "`configs/salads50/{}.yaml`"
     for name, of, where in (
@@ -126,7 +127,7 @@ def results() -> Rows:
 
 
 def distilled() -> Rows:
-    """Returns what students gain by soft labels, top-1."""
+    """Returns the table of gains in top-1 accuracy of students with soft labels."""
     rows: Rows = [("data", "input", "baseline", "distilled", "difference", "config")]
     for name, of, given, config in (
         ("demo_students", "demo kitchen, {} seeds, {} test rows", "2 s of video", "demo"),
@@ -139,7 +140,7 @@ def distilled() -> Rows:
 
 
 def read() -> Rows:
-    """Returns what students and readers of 50 Salads reach, top-1 / top-5, by the way in which text is used."""
+    """Returns the table of top-1 / top-5 accuracies of students and readers of 50 Salads, by use of text."""
     rows: Rows = [("", "text", "one recognizer", "two recognizers")]
     for member, name, use in (
         ("student", "student", ""),
@@ -178,7 +179,7 @@ def _top1(found: dict) -> tuple[str, str]:
 
 
 def words(part: str, measure: str, name: str) -> Rows:
-    """Returns a measure by number of training videos: of each model, and to counts and scrambled names."""
+    """Returns a measure of each model by number of training videos, with differences from counts and scrambling."""
     found, digits = result(f"words_{name}")["parts"][part], MEASURES[measure]
     order = ("counts", "vectors, scrambled", "vectors, random weights", "vectors")
     models = [model for model in order if any(model in of_count for of_count in found.values())]
@@ -191,7 +192,7 @@ def words(part: str, measure: str, name: str) -> Rows:
 
 
 def teachers(count: str, name: str) -> Rows:
-    """Returns what students of each teacher reach, and their differences from students without one or smoothed ones."""
+    """Returns the measures of students of each teacher, with differences from no teacher and from label smoothing."""
     found = result(f"words_{name}")["parts"]["student"][count]
     compared = {"no teacher": ("top1", "top5", "class_mean_top5"), "label smoothing": ("top1", "class_mean_top5")}
     columns = [(other, measure) for other, measures in compared.items() for measure in measures]
@@ -206,7 +207,7 @@ def teachers(count: str, name: str) -> Rows:
 
 
 def sequences(name: str) -> Rows:
-    """Returns the edit distances of sequences of the next actions, mean over splits."""
+    """Returns the edit distances of predicted sequences of next actions, averaged over splits."""
     found = result(name)["sequences"]["splits"]
     models = next(iter(found.values()))
     kinds = ("likeliest", "samples")
@@ -219,7 +220,7 @@ def sequences(name: str) -> Rows:
 
 
 def promised(name: str) -> Rows:
-    """Returns what a calibrated student and its reader answered and got wrong on test rows, at a target error rate."""
+    """Returns the shares of answers and errors of a calibrated student and its reader, by target error rate."""
     found = result(name)["calibration"]
     rows: Rows = [("", "target error rate", "answered", "wrong among them", "calibration error")]
     for member, of_member in found.items():

@@ -1,20 +1,21 @@
-"""The anticipation curve over tau_a on 50 Salads: student, distilled student, and with a reader.
+"""The anticipation curve over tau_a on 50 Salads: student, distilled student, and distilled student with a reader.
 
-    python -m benchmarks.tau_curve runs/readers --features salads_memory --data_dir salads50 --output_dir runs/curve \
+    python -m benchmarks.tau_curve runs/readers --features salads_memory --data_dir salads50 --output_dir runs/curve \\
         --taus 1 2 3 5 --seeds 0 1
 
-The run is one of `avt-distill fit_reader configs/salads50/reader.yaml --folds all` at tau_a = 1 s. For each tau_a the
-same students are trained again, without and with soft labels (`export_soft_labels --log_linear`, cross-fitted, of what
-had begun by then), in `--output_dir`; finished ones are kept. The readers are those of the run: they answer at any
-tau_a, and pool with the run's weights. Points are of the rows that have an observed window at all tau_a; intervals of
-95 % are paired, over whole videos, hits averaged over seeds.
+The run comes from `avt-distill fit_reader configs/salads50/reader.yaml --folds all` at tau_a = 1 s. For each tau_a,
+the same students are trained again in `--output_dir`, without and with soft labels (`export_soft_labels
+--log_linear`, cross-fitted, from the actions that had begun by then); finished ones are kept. The readers are those
+of the run: they answer at any tau_a, and are pooled with the run's weights. Points are computed on the rows that have
+an observed window at all tau_a. The 95 % intervals resample whole videos, with hits averaged over seeds; those of
+differences are paired.
 
 - `student`, `distilled`: trained at each tau_a, as `distill` does.
 - `trained at 1 s`: the run's student, evaluated at another tau_a than it was trained at.
 - `distilled + reader`: the distilled student and the run's reader.
 
-The frames are one a second, and segments begin at whole seconds: any tau_a from above 0 to 1 s observes the same
-frames, so that a curve from 0.25 s on would only repeat the point at 1 s.
+The features have one frame per second, and segments begin at whole seconds. Any tau_a above 0 and up to 1 s observes
+the same frames, so a curve from 0.25 s on would only repeat the point at 1 s.
 """
 
 import argparse
@@ -50,13 +51,13 @@ STUDENT, DISTILLED, AT_ONE, READING = "student", "distilled", "trained at 1 s", 
 
 def main(arguments: list[str] | None = None):
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("run", type=Path, help="folder that fit_reader --folds all wrote")
-    parser.add_argument("--features", required=True, help="its feature store")
-    parser.add_argument("--data_dir", required=True, help="annotations of 50 Salads")
-    parser.add_argument("--output_dir", type=Path, required=True, help="of the students of other tau_a")
+    parser.add_argument("run", type=Path, help="folder written by fit_reader --folds all")
+    parser.add_argument("--features", required=True, help="feature store of the run")
+    parser.add_argument("--data_dir", required=True, help="folder with the annotations of 50 Salads")
+    parser.add_argument("--output_dir", type=Path, required=True, help="folder for students of other tau_a")
     parser.add_argument("--taus", type=float, nargs="+", default=[1.0, 2.0, 3.0, 5.0])
-    parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1], help="of the students")
-    parser.add_argument("--picture", type=Path, help="PNG to write")
+    parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1], help="seeds of the students")
+    parser.add_argument("--picture", type=Path, help="PNG file to write")
     add_common_arguments(parser, repeats=1)
     args = parser.parse_args(arguments)
     tables = {tau: pd.concat([hits_of(args, fold, tau) for fold in SPLITS[DATASET]]) for tau in args.taus}
@@ -69,7 +70,7 @@ def main(arguments: list[str] | None = None):
         }
         for tau, of_tau in result.items()
     }
-    print(f"top-1 of {len(uids)} rows, in brackets the difference to the student\n{pd.DataFrame(text).T.to_string()}")
+    print(f"top-1 of {len(uids)} rows (difference from the student in parentheses)\n{pd.DataFrame(text).T.to_string()}")
     if args.picture is not None:
         draw(result, args.picture)
     machine = describe_machine("torch", "numpy")
@@ -77,7 +78,7 @@ def main(arguments: list[str] | None = None):
 
 
 def compared(table: pd.DataFrame) -> dict[str, dict[str, float]]:
-    """Returns top-1 of each member with its interval, and its difference to the student, in percent."""
+    """Returns the top-1 of each member with its interval, and its difference from the student, in percent."""
     videos, found = table["video_id"].to_numpy(), {}
     for name in (STUDENT, DISTILLED, AT_ONE, READING):
         own = bootstrap_interval(table[[name]].to_numpy(), row_mean, groups=videos)
@@ -91,7 +92,7 @@ def compared(table: pd.DataFrame) -> dict[str, dict[str, float]]:
 
 
 def hits_of(args: argparse.Namespace, fold: str, tau: float) -> pd.DataFrame:
-    """Returns, by uid, the share of seeds whose likeliest action is right, and the video of each test row."""
+    """Returns, by uid, the share of seeds whose most likely action is correct, and the video of each test row."""
     folder = args.run / fold if tau == RUN_TAU else trained(args, fold, tau)
     builder = anticipation_builder(DATASET, name=fold, data_dir=args.data_dir, **times(args, fold), tau_a=tau)
     builder.download_and_prepare()
@@ -117,7 +118,7 @@ def hits_of(args: argparse.Namespace, fold: str, tau: float) -> pd.DataFrame:
 
 
 def trained(args: argparse.Namespace, fold: str, tau: float) -> Path:
-    """Returns the folder of the students of a fold and tau_a, trained first unless they are."""
+    """Returns the folder of the students of a fold and tau_a, after training those that are not finished."""
     folder = args.output_dir / f"tau{tau:g}" / fold
     of_data = ["--dataset", DATASET, "--data_dir", args.data_dir, "--config_name", fold, "--tau_a", f"{tau:g}"]
     soft = folder / "soft_labels"
@@ -140,7 +141,7 @@ def run(*words: str):
 
 
 def times(args: argparse.Namespace, fold: str) -> dict:
-    """Returns what the run's students observe."""
+    """Returns the settings of the window that the run's students observe."""
     config = AVTForAnticipation.config_class.from_pretrained(args.run / fold / f"baseline_seed{args.seeds[0]}")
     return {name: getattr(config, name) for name in ("num_frames", "frame_rate", "tau_o")}
 
@@ -152,14 +153,14 @@ def _scores(path: Path, space, frame: pd.DataFrame) -> np.ndarray:
 
 
 def answers(model: AVTForAnticipation, features: str, rows) -> np.ndarray:
-    """Returns a student's scores of rows, whatever their tau_a."""
+    """Returns a student's scores of rows, at any tau_a."""
     batch = FeatureCollator(open_feature_store(features))(list(rows))
     with torch.inference_mode():
         return model(video_features=batch["video_features"], frame_mask=batch["frame_mask"]).logits.numpy()
 
 
 def reader_answers(model: AVTForAnticipation, features: str, builder, frame: pd.DataFrame, tau: float) -> np.ndarray:
-    """Returns the log probabilities of a checkpoint's reader at the end of rows' windows, `(N, A)`."""
+    """Returns the log probabilities of a checkpoint's reader at the end of each row's window, `(N, A)`."""
     source = stored_frames(open_feature_store(features), model.reader.settings.frame_rate)
     segments = builder.annotations.splits["test"]
     frames = read_frames_of(sorted(set(frame["video_id"])), source, segments, model.config.num_labels)

@@ -1,4 +1,4 @@
-"""The cells of the table, one JSON file each: the results of a model trained on a draw of training videos."""
+"""The cells of the results table, one JSON file each: the results of a model on a draw of training videos."""
 
 import json
 import logging
@@ -33,7 +33,7 @@ ALL = "all"
 BASELINE, SMOOTHED = "no teacher", "label smoothing"
 BALANCED = ", balanced"
 SOFT_LABEL_FOLDS, TOP5 = 4, 5
-LABELS_THEMSELVES = parts.LossOptions(temperature=1.0, weight=1.0)  # label smoothing: the soft labels are one-hot
+LABELS_THEMSELVES = parts.LossOptions(temperature=1.0, weight=1.0)  # label smoothing: soft labels are smoothed labels
 OTHER_CELL = "{path} was measured with {name} {found!r}, not {wanted!r}: delete it, or give another --output_dir."
 
 
@@ -42,8 +42,8 @@ class Draw:
     """A draw of training videos.
 
     Args:
-        num_videos (`int`, *optional*): `None`: all.
-        number (`int`): Which draw of so many; scrambled names are in another order for each.
+        num_videos (`int`, *optional*): Number of videos; `None` means all.
+        number (`int`): Number of the draw among those of this size. Each has a different order of scrambled names.
     """
 
     num_videos: int | None
@@ -55,13 +55,13 @@ class Draw:
 
 
 class Curves:
-    """What is measured of a data set, each cell once; an interrupted run resumes with the next one.
+    """The measurements on a data set. Each cell is measured once; an interrupted run resumes with the next one.
 
     Args:
         data (`WordsData`): The data set.
         texts (`TextModels`): Its text models.
-        folder (`Path`): Of the cells.
-        reader_videos (`int`, *optional*): Test videos that readers read. Default: all.
+        folder (`Path`): Folder that holds the cells.
+        reader_videos (`int`, *optional*): Number of test videos for readers. Default: all.
     """
 
     def __init__(self, data: WordsData, texts: TextModels, folder: Path, reader_videos: int | None = None):
@@ -78,15 +78,15 @@ class Curves:
         options: parts.StudentOptions,
         losses: Sequence[parts.LossOptions] = (parts.LossOptions(),),
     ):
-        """Measures the cells of a part that are not there yet.
+        """Measures the cells of a part that do not exist yet.
 
         Args:
             part (`str`): `"true"`, `"reader"` or `"student"`.
-            models (sequence of `str`): Text models, by name.
-            draws (sequence of `Draw`): Of training videos.
-            options (`StudentOptions`): How students are trained.
-            losses (sequence of `LossOptions`, *optional*): How they learn from soft labels: of several, the best for
-                `counts` on held-out training videos of each draw.
+            models (sequence of `str`): Names of text models.
+            draws (sequence of `Draw`): Draws of training videos.
+            options (`StudentOptions`): Training options of students.
+            losses (sequence of `LossOptions`, *optional*): Loss options for soft labels. If there are several, each
+                draw uses the best for `counts` on held-out training videos.
         """
         models = [name for name in models if part == "reader" or not name.endswith(ASKED)]
         models = [COUNTS_MIXED, *(name for name in models if part == "true" or name not in COUNTS)]
@@ -119,7 +119,7 @@ class Curves:
         options: parts.StudentOptions | None = None,
         loss: parts.LossOptions | None = None,
     ) -> dict:
-        """Returns the options that determine a cell, in addition to those of the folder."""
+        """Returns the settings that determine a cell, in addition to those of the folder."""
         plain, models = name.removesuffix(BALANCED), self.texts.models
         settings: dict = {} if options is None or part != "student" else {"student": asdict(options)}
         if loss is not None and part == "student" and name not in (BASELINE, SMOOTHED):
@@ -132,17 +132,17 @@ class Curves:
             settings["language_model"] = self.texts.digest(models.path(plain))
         if plain.startswith("recipes"):
             settings["recipes"] = files_digest({"recipes": str(models.recipes)})
-            settings["language_model"] = self.texts.digest(models.path(plain))  # it maps their actions to the labels
+            settings["language_model"] = self.texts.digest(models.path(plain))  # maps recipe actions to labels
         if "scrambled" in plain:
             settings["scrambling"] = draw.number
         return json.loads(json.dumps(settings))
 
     def cell(self, part: str, name: str, draw: Draw) -> Path:
-        """Returns the file of a cell."""
+        """Returns the path of a cell's file."""
         return self.folder / part / draw.key / f"{name.replace(', ', '_').replace(' ', '_')}.json"
 
     def chosen(self, name: str, scripts: Scripts, draw: Draw) -> Chosen:
-        """Returns a model as it was chosen on the held-out videos of a draw; the choice is kept in the folder."""
+        """Returns a model with options chosen on the held-out videos of a draw; the choice is saved in the folder."""
         if name not in self._chosen:
             plain, path = name.removesuffix(ASKED), self.cell("chosen", name.removesuffix(ASKED), draw)
             settings = self._settings("chosen", plain, draw)
@@ -160,13 +160,13 @@ class Curves:
         return self._chosen[name]
 
     def mixed(self, name: str, scripts: Scripts, draw: Draw) -> tuple[list[str], np.ndarray]:
-        """Returns what a model is mixed with, and the weights that held-out videos give them."""
+        """Returns the members of a model's mixture, and their weights fitted to held-out videos."""
         members = [*COUNTS] if name == COUNTS_MIXED else [*COUNTS, name]
         held_out = np.stack([self.chosen(member, scripts, draw).held_out for member in members])
         return members, mixture_weights(held_out)
 
     def mixture(self, name: str, scripts: Scripts, draw: Draw) -> Mixture:
-        """Returns counts, and a model with words among them, fitted to all scripts of a draw."""
+        """Returns the mixture of counts and a model with words, fitted to all scripts of a draw."""
         members, weights = self.mixed(name, scripts, draw)
         for member in members:
             if member not in self._fitted:
@@ -174,7 +174,7 @@ class Curves:
         return Mixture([self._fitted[member] for member in members], weights)
 
     def _true(self, name: str, scripts: Scripts, draw: Draw, *_) -> dict:
-        """Returns what a model says of the true histories of the test rows, alone and mixed with counts."""
+        """Returns the results of a model on the true histories of the test rows, alone and mixed with counts."""
         histories, labels = self.data.rows["history"].tolist(), self.data.rows["action"].to_numpy()
         found: dict = {"measured": {}}
         if name != COUNTS_MIXED:
@@ -182,7 +182,7 @@ class Curves:
             started = time.process_time()
             model = self._fitted[name] = chosen.fit(scripts)
             found |= {"options": chosen.options, "fitting_s": round(time.process_time() - started, 2)}
-            if isinstance(model, NGramModel | LogLinearModel):  # others are distilled first
+            if isinstance(model, NGramModel | LogLinearModel):  # other models become tables by distillation
                 found["tables_mb"] = round(sum(table.nbytes for table in as_tables(model).buffers()) / 1e6, 3)
             found["measured"]["alone"] = parts.measured(model.logits(histories), labels)
         if name not in COUNTS:
@@ -193,7 +193,7 @@ class Curves:
         return found
 
     def _reader(self, name: str, scripts: Scripts, draw: Draw, *_) -> dict:
-        """Returns what a reader answers that goes by counts and a model."""
+        """Returns the results of a reader that uses the mixture of counts and a model."""
         weight, mixture = self.evidence_weight, self.mixture(name, scripts, draw)
         names = np.random.default_rng(0).permutation(sorted(set(self.data.rows["video_id"])))[: self.reader_videos]
         read = np.flatnonzero(self.data.rows["video_id"].isin(set(names)))
@@ -204,14 +204,14 @@ class Curves:
 
     @cached_property
     def evidence_weight(self) -> float:
-        """The weight of evidence that a reader with counts reads held-out training videos best with."""
+        """The evidence weight with the lowest log loss of a reader with counts on held-out training videos."""
         path = self.folder / "evidence_weight.json"
         if not is_record(path, "losses"):
             draw = Draw(None, 0)
             others, _ = next(self.data.scripts.divisions())
 
             def counts(scripts: Scripts) -> Scorer:
-                folder = self.folder / "evidence_weight"  # chosen again, of these scripts alone
+                folder = self.folder / "evidence_weight"  # options are chosen again, on these scripts only
                 return Curves(self.data, self.texts, folder).mixture(COUNTS_MIXED, scripts, draw)
 
             losses = parts.evidence_weight(counts, self.data.scripts, self.data)
@@ -222,8 +222,10 @@ class Curves:
     def best_loss(
         self, losses: Sequence[parts.LossOptions], scripts: Scripts, draw: Draw, options: parts.StudentOptions
     ) -> parts.LossOptions:
-        """Returns the options with which students of `counts` have the best top-5 accuracy on held-out training
-        videos; the first seed, models of `counts` fitted to the others."""
+        """Returns the loss options with the best top-5 accuracy of students of `counts` on held-out training videos.
+
+        Only the first seed is trained, and the models of `counts` are fitted to the other videos.
+        """
         if len(losses) == 1:
             return losses[0]
         path = self.folder / "chosen" / draw.key / "loss.json"
@@ -251,7 +253,7 @@ class Curves:
     def _student(
         self, name: str, scripts: Scripts, draw: Draw, options: parts.StudentOptions, loss: parts.LossOptions
     ) -> dict:
-        """Returns what students answer that learned from the soft labels of counts and a model."""
+        """Returns the results of students trained on the soft labels of counts and a model."""
         folder = self.folder / "students" / draw.key
         own_data = parts.write_own_data(self.data, sorted(set(scripts.videos)), None, folder / "data")
         soft_labels = None
@@ -267,7 +269,7 @@ class Curves:
         return {"measured": {f"seed{seed}": parts.measured(of_seed, labels) for seed, of_seed in scores.items()}}
 
     def _soft_labels(self, name: str, scripts: Scripts, draw: Draw, own_data: Path) -> SoftLabelTable:
-        """Returns the soft labels of the training rows, by models that were fitted to other videos."""
+        """Returns the soft labels of the training rows, from models fitted to other videos."""
         rows = self.data.training_rows
         rows = rows[rows["video_id"].isin(set(scripts.videos))].reset_index(drop=True)
         labels = rows["action"].to_numpy()
@@ -282,11 +284,11 @@ class Curves:
         return table.balanced(labels) if name.endswith(BALANCED) else table
 
     def _cross_fitted(self, member: str, scripts: Scripts, draw: Draw, rows: pd.DataFrame) -> np.ndarray:
-        """Returns a model's log probabilities at training rows, each fitted to other videos, float32 `(N, A)`."""
+        """Returns a model's log probabilities at training rows, each from a fit to other videos, float32 `(N, A)`."""
         if member not in self._of_rows:
             log_probs, histories = np.empty((len(rows), self.data.num_actions), np.float32), rows["history"].tolist()
             for fold, videos in enumerate(_folds(scripts)):
-                key = f"{draw.key}_without_fold{fold}"  # no language model of it is kept
+                key = f"{draw.key}_without_fold{fold}"  # language models with such a key are not saved
                 fit = self.texts.fit(member, self.chosen(member, scripts, draw).options, key, draw.number)
                 model = fit(scripts.of(set(scripts.videos) - videos))
                 own = np.flatnonzero(rows["video_id"].isin(videos))
@@ -297,7 +299,7 @@ class Curves:
 
 
 def _folds(scripts: Scripts) -> list[set[str]]:
-    """Returns the videos of each fold in which soft labels are cross-fitted."""
+    """Returns the videos of each cross-fitting fold of soft labels."""
     names = sorted(set(scripts.videos))
     count = min(SOFT_LABEL_FOLDS, len(names))
     fold_of = assign_folds(scripts.videos.tolist(), count)

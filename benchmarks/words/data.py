@@ -22,20 +22,20 @@ from avt_distill.teacher.cross_fitting import assign_folds
 from benchmarks.simulation import CausalRecognizer, true_frames
 
 FRAME_RATE = 1.0
-SHARPNESS, MEANS_S, PENALTY = 6.0, (1.0, 4.0, 15.0, 2.0, 8.0), 300.0  # of 50 Salads' recognizer: see its reader.yaml
-NUM_FOLDS, FEW_VIDEOS = 4, 40  # held-out folds; of more videos than this one fold alone is used to choose
+SHARPNESS, MEANS_S, PENALTY = 6.0, (1.0, 4.0, 15.0, 2.0, 8.0), 300.0  # recognizer of 50 Salads: see its reader.yaml
+NUM_FOLDS, FEW_VIDEOS = 4, 40  # held-out folds; with more videos than this, only one fold is used
 
 
 @dataclass(frozen=True)
 class Setting:
-    """How a data set is read.
+    """The settings with which a data set is loaded.
 
     Args:
-        config_name (`str`): Of its builder.
-        test_split (`str`): The split that is measured.
-        accuracy (`float`, *optional*): Share of frames that the simulated recognizer has right; `None`: frames are
-            those of a real one.
-        parts_apart (`bool`): Whether the reader and log-linear models count verbs and nouns apart.
+        config_name (`str`): Name of the builder's configuration.
+        test_split (`str`): Name of the split that is measured.
+        accuracy (`float`, *optional*): Share of frames that the simulated recognizer labels correctly; `None` if the
+            recognizer is real.
+        parts_apart (`bool`): Whether the reader and log-linear models count verbs and nouns separately.
     """
 
     config_name: str
@@ -45,7 +45,7 @@ class Setting:
 
 
 # 63 % of the frames of EGTEA Gaze+ show no action, and 26 % of those of EPIC-Kitchens-55. With 75 and 35 % of all
-# frames right, 61 and 32 % of those of actions are.
+# frames correct, 61 and 32 % of the frames that show an action are correct.
 SETTINGS = {
     "breakfast": Setting("split1", "test", 0.6),
     "egtea": Setting("split1_complete", "validation", 0.75),
@@ -56,12 +56,12 @@ SETTINGS = {
 
 @dataclass
 class Scripts:
-    """What text models are fitted to: all labeled actions of some videos, each with the actions before it.
+    """The data to which text models are fitted: all labeled actions of some videos, each with the actions before it.
 
     Args:
-        histories (`list[list[int]]`): The actions before each, oldest first.
+        histories (`list[list[int]]`): Ids of the actions before each action, oldest first.
         actions (`np.ndarray` of shape `(N,)`): Action ids.
-        videos (`np.ndarray` of shape `(N,)`): The video of each.
+        videos (`np.ndarray` of shape `(N,)`): The video of each action.
     """
 
     histories: list[list[int]]
@@ -74,7 +74,7 @@ class Scripts:
         return Scripts([self.histories[row] for row in kept], self.actions[kept], self.videos[kept])
 
     def divisions(self) -> Iterator[tuple["Scripts", "Scripts"]]:
-        """Yields scripts to fit models to, and held-out ones to choose them by: divided by video, in up to 4 folds."""
+        """Yields scripts to fit models to, and held-out ones to choose options on, in up to 4 folds of videos."""
         names = sorted(set(self.videos))
         fold_of = assign_folds(self.videos.tolist(), min(NUM_FOLDS, len(names)))
         for fold in range(min(NUM_FOLDS, len(names)) if len(names) <= FEW_VIDEOS else 1):
@@ -84,13 +84,13 @@ class Scripts:
 
 @dataclass
 class WordsData:
-    """A data set, one video of each performance.
+    """A data set with one video of each performance.
 
     Args:
-        name (`str`): Of the data set.
-        setting (`Setting`): How it is read.
-        builder (`AnticipationBuilder`): Of its rows.
-        texts (`LabelSpace`): The actions' names as words; ids are the builder's.
+        name (`str`): Name of the data set.
+        setting (`Setting`): The settings with which it is loaded.
+        builder (`AnticipationBuilder`): Builder of its rows.
+        texts (`LabelSpace`): Label space with the builder's ids, whose action names are words.
     """
 
     name: str
@@ -111,25 +111,25 @@ class WordsData:
 
     @property
     def action_parts(self) -> np.ndarray | None:
-        """What log-linear models count: see `LogLinearModel`."""
+        """The action parts that log-linear models count, see `LogLinearModel`."""
         return self.verb_noun if self.setting.parts_apart else None
 
     @property
     def part_names(self) -> list[str]:
-        """What each part is called, as a label."""
+        """The label of each part."""
         if self.setting.parts_apart:
             return [f"{verb}_" for verb in self.texts.verbs] + [f"_{noun}" for noun in self.texts.nouns]
         return list(self.texts.actions)
 
     @cached_property
     def segments(self) -> dict[str, pd.DataFrame]:
-        """The segments of `"train"` and `"test"`, one video of each performance."""
+        """The segments of `"train"` and `"test"`, with one video of each performance."""
         splits = self.builder.annotations.splits
         return {"train": _one_camera(splits["train"]), "test": _one_camera(splits[self.setting.test_split])}
 
     @cached_property
     def scripts(self) -> Scripts:
-        """All training scripts; if segments of test rows are in the same videos, these are part of histories."""
+        """All training scripts. Segments of test rows in the same videos are part of their histories."""
         segments = self.segments["train"]
         labelled = segments.loc[segments["action"] >= 0].sort_values(["video_id", "start_s", "end_s"], kind="stable")
         labelled = labelled.reset_index(drop=True).assign(observed_end_s=lambda table: table["start_s"])
@@ -140,7 +140,7 @@ class WordsData:
 
     @cached_property
     def rows(self) -> pd.DataFrame:
-        """The labeled test rows; `history` is what began before the observed window ended."""
+        """The labeled test rows; `history` holds the actions that began before the end of the observed window."""
         return self._rows(self.setting.test_split, self.segments["test"])
 
     @cached_property
@@ -155,7 +155,7 @@ class WordsData:
 
     @cached_property
     def frames(self) -> dict[str, VideoFrames]:
-        """The times and true classes of all videos' frames, those of test rows included."""
+        """The times and true classes of the frames of all videos, including those of test rows."""
         splits = self.builder.annotations.splits
         shown = pd.concat([splits["train"], splits[self.setting.test_split]], ignore_index=True)
         kept = set(self.segments["train"]["video_id"]) | set(self.segments["test"]["video_id"])
@@ -169,7 +169,7 @@ class WordsData:
         return sorted(set(self.scripts.videos))
 
     def draw(self, num_videos: int | None, draw: int) -> list[str]:
-        """Returns a draw of training videos; all for `None`."""
+        """Returns a draw of training videos; `None` means all videos."""
         if num_videos is None or num_videos >= len(self.training_videos):
             return self.training_videos
         generator = np.random.default_rng([num_videos, draw])
@@ -177,7 +177,7 @@ class WordsData:
 
     @cached_property
     def recognized(self) -> dict[str, np.ndarray]:
-        """The log posteriors of all videos' frames, `(F, A + 1)` each: SIMULATED, or those of 50 Salads' stream."""
+        """The log posteriors of each video's frames, `(F, A + 1)`: SIMULATED, or from 50 Salads' real frame scores."""
         if self.setting.accuracy is None:
             return self._recognized_by_classifiers(Path(str(self.builder.config.data_dir)) / "frame_scores.npz")
         training = [self.frames[name].labels for name in self.training_videos]
@@ -186,7 +186,10 @@ class WordsData:
         return {name: recognizer.log_probs(self.frames[name].labels, seed) for seed, name in enumerate(names)}
 
     def _recognized_by_classifiers(self, scores: Path) -> dict[str, np.ndarray]:
-        """Returns what logistic classifiers of causal means of class scores say; of training videos, by other folds."""
+        """Returns the log posteriors of logistic classifiers on causal means of class scores.
+
+        Those of training videos come from classifiers fitted to the other folds.
+        """
         store, features = NpzFeatureStore(scores, FRAME_RATE), {}
         for name, frames in self.frames.items():
             stored, _, _ = store.read_all(name)
@@ -194,7 +197,7 @@ class WordsData:
             features[name] = means[np.minimum(frames.times_s.astype(int), len(means) - 1)]
         fold_of = assign_folds(self.training_videos, NUM_FOLDS)
         found = {}
-        for fold in [*range(NUM_FOLDS), None]:  # last the test videos, by a classifier of all training videos
+        for fold in [*range(NUM_FOLDS), None]:  # last: the test videos, by a classifier of all training videos
             others = [name for name in self.training_videos if fold_of[name] != fold]
             labels = np.concatenate([self.frames[name].labels for name in others])
             inputs = np.concatenate([features[name] for name in others])
@@ -207,12 +210,12 @@ class WordsData:
 def words_data(
     name: str, data_dir: str | Path, *, accuracy: float | None = None, config_name: str | None = None
 ) -> WordsData:
-    """Returns a data set by its name, or a folder with `segments.csv` whose actions have verbs and nouns.
+    """Returns a data set by its name, or that of a folder with `segments.csv` whose actions have verbs and nouns.
 
     Args:
         name (`str`): One of `SETTINGS`, or a folder.
-        data_dir (`str` or `Path`): Its annotations.
-        accuracy, config_name (*optional*): In place of those of `SETTINGS`.
+        data_dir (`str` or `Path`): Folder with its annotations.
+        accuracy, config_name (*optional*): Values to use instead of those of `SETTINGS`.
     """
     setting = SETTINGS.get(name, Setting("default", "test", 0.6))
     setting = replace(setting, config_name=config_name or setting.config_name)
@@ -224,10 +227,10 @@ def words_data(
 
 
 def readable(space: LabelSpace) -> LabelSpace:
-    """Returns a label space whose actions are named by words, each with a verb and a noun.
+    """Returns a label space whose action names are words, each with a verb and a noun.
 
-    "pour_dough2pan" becomes "pour_dough to pan", and "put_bunTogether" "put_bun together". Where the data set does not
-    say which verb and noun an action has, they are the first two words.
+    "pour_dough2pan" becomes "pour_dough to pan", and "put_bunTogether" becomes "put_bun together". If the data set does
+    not define the verb and noun of an action, they are the first two words.
     """
     names = [_as_words(name) for name in space.actions]
     if space.action_to_verb_noun is not None:

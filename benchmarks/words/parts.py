@@ -1,4 +1,4 @@
-"""Measurements of text models: the actions after true histories, answers of a reader, and distilled students."""
+"""Measurements of text models: next actions after true histories, answers of a reader, and distilled students."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -33,21 +33,21 @@ from .data import FRAME_RATE, Scripts, WordsData
 from .texts import HISTORY_LENGTH, NUM_LAST, Mixture
 
 EVIDENCE_WEIGHTS = (0.05, 0.1, 0.2)
-CHOSEN_ON = 20  # held-out training videos that the evidence weight is chosen on
+CHOSEN_ON = 20  # number of held-out training videos on which the evidence weight is chosen
 BEAM, MIN_START, NUM_PHASES = 100, 1e-6, 2
-SAMPLES = 3  # histories sampled for each true one, if a language model is distilled
-SWAPPED = 0.15  # of the actions of a sampled history
-DISTILLED_PRIOR = 0.1  # of the log-linear model that a language model is distilled into
+SAMPLES = 3  # sampled histories per true one when a language model is distilled
+SWAPPED = 0.15  # share of replaced actions in a sampled history
+DISTILLED_PRIOR = 0.1  # prior weight of the log-linear model that a language model is distilled into
 MEANS_S, EVIDENCE_S = (2.0, 8.0, 30.0), (3.0, 10.0)
-SMOOTHING = 0.2  # of one-hot labels as soft labels beside the labels themselves: label smoothing of 0.1
+SMOOTHING = 0.2  # of the one-hot soft labels; averaged with the labels themselves, label smoothing of 0.1
 
 
 class MixedTransitions(nn.Module):
-    """The weighted mean of several transition models, in a beam; it has the methods of `LogLinearTransitions`.
+    """The weighted mean of several transition models in a beam, with the methods of `LogLinearTransitions`.
 
     Args:
-        tables (sequence of `nn.Module`): Transition models; those that read what happened count the same parts.
-        weights (`np.ndarray` of shape `(K,)`): Of sum 1.
+        tables (sequence of `nn.Module`): Transition models. Those that count past actions count the same parts.
+        weights (`np.ndarray` of shape `(K,)`): Weights of the models, which sum to 1.
     """
 
     def __init__(self, tables: Sequence[nn.Module], weights: np.ndarray):
@@ -59,7 +59,7 @@ class MixedTransitions(nn.Module):
         self.num_parts = self.counting.num_parts
 
     def prepare(self):
-        """Prepares each."""
+        """Prepares each transition model."""
         for table in self.tables:
             table.prepare()
 
@@ -77,7 +77,7 @@ class MixedTransitions(nn.Module):
 
 
 def measured(scores: np.ndarray, labels: np.ndarray) -> dict:
-    """Returns what is kept of scores `(N, A)`: each row's rank of the label, its log loss and the likeliest action."""
+    """Returns the saved results of scores `(N, A)`: rank and log loss of each label, and the most likely actions."""
     log_probs = scipy.special.log_softmax(scores.astype(np.float64), axis=1)
     losses = -log_probs[np.arange(len(labels)), labels]
     return {
@@ -88,7 +88,11 @@ def measured(scores: np.ndarray, labels: np.ndarray) -> dict:
 
 
 def transitions_of(model: Scorer, scripts: Scripts, data: WordsData, *, asked: bool = False) -> nn.Module:
-    """Returns a text model for a beam: counts as tables, mixtures of each, language models distilled, or `asked`."""
+    """Returns a text model as a transition model for a beam.
+
+    Counts become tables, and mixtures become mixtures of tables. Language models are distilled into tables, or queried
+    directly if `asked`.
+    """
     if isinstance(model, Mixture):
         tables = [transitions_of(one, scripts, data, asked=asked) for one in model.models]
         return MixedTransitions(tables, model.weights)
@@ -100,10 +104,10 @@ def transitions_of(model: Scorer, scripts: Scripts, data: WordsData, *, asked: b
 
 
 def distilled(teacher: Scorer, scripts: Scripts, data: WordsData) -> LogLinearModel:
-    """Returns a log-linear model that a teacher is distilled into, on true and on sampled histories.
+    """Returns a log-linear model that is distilled from a teacher, on true and on sampled histories.
 
-    Sampled ones are true ones in which some actions are others, drawn by how often these are done: a beam holds
-    such histories too.
+    Sampled histories are true ones in which some actions are replaced by others, drawn by their frequencies, because a
+    beam also holds such histories.
     """
     generator = np.random.default_rng(0)
     frequent = np.bincount(scripts.actions, minlength=data.num_actions) / len(scripts.actions)
@@ -122,7 +126,7 @@ def distilled(teacher: Scorer, scripts: Scripts, data: WordsData) -> LogLinearMo
 def fitted_reader(
     model: Scorer, scripts: Scripts, data: WordsData, evidence_weight: float, *, asked: bool = False
 ) -> HistoryReader:
-    """Returns a reader that goes by a text model; its durations are those of the scripts' videos."""
+    """Returns a reader that uses a text model, with durations fitted to the videos of the scripts."""
     segments = data.segments["train"]
     names = set(scripts.videos)
     settings = {
@@ -147,8 +151,8 @@ def evidence_weight(model_of, scripts: Scripts, data: WordsData) -> dict[float, 
     """Returns the log loss of a reader on held-out training videos by evidence weight.
 
     Args:
-        model_of (`Callable`): From scripts to the text model that it goes by.
-        scripts (`Scripts`): Of training videos, divided here.
+        model_of (`Callable`): Function from scripts to the text model of the reader.
+        scripts (`Scripts`): Scripts of training videos, which are divided here.
         data (`WordsData`): The data set.
     """
     others, held_out = next(scripts.divisions())
@@ -165,19 +169,20 @@ def evidence_weight(model_of, scripts: Scripts, data: WordsData) -> dict[float, 
 def reader_answers(
     model: Scorer, scripts: Scripts, data: WordsData, weight: float, rows: pd.DataFrame, *, asked: bool = False
 ) -> np.ndarray:
-    """Returns what a reader answers at rows, log probabilities `(N, A)`; their histories are not read."""
+    """Returns the log probabilities of a reader at rows, `(N, A)`; the histories of the rows are not used."""
     reader = fitted_reader(model, scripts, data, weight, asked=asked)
     return read_rows(reader, data.recognized, data.frames, rows, data.builder.config.tau_a)
 
 
 @dataclass(frozen=True)
 class StudentOptions:
-    """How students are trained.
+    """The training options of students.
 
     Args:
-        seeds (`tuple[int, ...]`): A student for each.
-        epochs (`float`): Of each.
-        num_frames, frame_rate: Of the window, frames a second.
+        seeds (`tuple[int, ...]`): Seeds; one student is trained for each.
+        epochs (`float`): Number of training epochs per student.
+        num_frames (`int`): Number of frames in the observed window.
+        frame_rate (`float`): Frames per second in the observed window.
     """
 
     seeds: tuple[int, ...] = (0, 1)
@@ -188,12 +193,12 @@ class StudentOptions:
 
 @dataclass(frozen=True)
 class LossOptions:
-    """How students learn from soft labels; see `distillation_loss`.
+    """The options of the loss on soft labels, see `distillation_loss`. The defaults are the paper's for EGTEA Gaze+.
 
     Args:
-        temperature (`float`): Of both sides. The defaults are those of the paper's student of EGTEA Gaze+.
-        weight (`float`): Of the loss.
-        top_k (`int`, *optional*): Compare only the teacher's k best actions.
+        temperature (`float`): Temperature of both teacher and student.
+        weight (`float`): Weight of the loss.
+        top_k (`int`, *optional*): If given, only the teacher's k best actions are compared.
     """
 
     temperature: float = 10.0
@@ -202,17 +207,18 @@ class LossOptions:
 
     @classmethod
     def parse(cls, text: str) -> "LossOptions":
-        """Reads `temperature:weight` or `temperature:weight:top_k`."""
+        """Returns the options in a text `temperature:weight` or `temperature:weight:top_k`."""
         temperature, weight, *top_k = text.split(":")
         return cls(float(temperature), float(weight), *map(int, top_k))
 
 
 def write_own_data(data: WordsData, videos: Sequence[str], held_out: Sequence[str] | None, folder: Path) -> Path:
-    """Returns a folder with the training videos of a draw, those to measure on, and what their frames show, simulated.
+    """Writes the training videos of a draw and the videos to measure on to a folder, and returns the folder.
 
-    The latter are the test videos, or held-out training videos. `segments.csv` has the splits `train` and `test`;
-    `features/` has one file for each video: the simulated posteriors of each frame (of verbs, nouns and background if
-    verbs and nouns are counted apart), causal means of them, and evidence of what has happened so far.
+    Students are measured on the test videos, or on `held_out` training videos if given. `segments.csv` has the splits
+    `train` and `test`. `features/` has one file per video: the recognizer's posteriors of each frame, SIMULATED except
+    for 50 Salads (of verbs, nouns and background if verbs and nouns are counted separately), their causal means, and
+    evidence of past actions.
     """
     if not is_record(folder / "labels.json", "actions"):
         train = data.segments["train"]
@@ -235,7 +241,7 @@ def write_own_data(data: WordsData, videos: Sequence[str], held_out: Sequence[st
 
 
 def student_features(data: WordsData, name: str) -> np.ndarray:
-    """Returns what students see of each frame of a video, float32 `(F, D)`; nothing after a frame counts for it."""
+    """Returns the input of students for each frame of a video, float32 `(F, D)`, which uses no later frames."""
     probabilities = np.exp(data.recognized[name])
     if data.setting.parts_apart:
         parts = np.zeros((len(probabilities), int(data.verb_noun.max()) + 2))
@@ -249,7 +255,7 @@ def student_features(data: WordsData, name: str) -> np.ndarray:
 
 
 def soft_label_table(data: WordsData, builder, rows: pd.DataFrame, logits: np.ndarray, name: str) -> SoftLabelTable:
-    """Returns logits of the training rows as a table of soft labels."""
+    """Returns a soft-label table with the logits of the training rows."""
     columns = {column: rows[column].tolist() for column in ("video_id", "start_s", "action")}
     metadata = {
         "label_space_hash": builder.annotations.label_space.content_hash,
@@ -271,7 +277,7 @@ def smoothed_one_hot(labels: np.ndarray, num_actions: int) -> np.ndarray:
 def students(
     data: WordsData, own_data: Path, folder: Path, soft_labels: Path | None, options: StudentOptions, loss: LossOptions
 ) -> dict[int, ScoreTable]:
-    """Returns the scores of students by seed on the split `test`, trained as `run_distill.py` trains them."""
+    """Returns the scores on the split `test` of students by seed, which are trained as in `run_distill.py`."""
     width = {"intermediate_dim": 64, "head_hidden_size": 64, "head_num_layers": 2, "head_num_heads": 4}
     labels = {"distill_weight": 0.0} if soft_labels is None else {"soft_labels": [str(soft_labels)], "baseline": False}
     if soft_labels is not None:
@@ -317,7 +323,7 @@ def students(
 
 
 def groups_of(rows: pd.DataFrame) -> np.ndarray:
-    """Returns the performance of each row, which resamples draw whole."""
+    """Returns the performance of each row. Resamples draw whole performances."""
     return rows["video_id"].map(performance_of).to_numpy()
 
 
@@ -328,5 +334,5 @@ def in_order(table: ScoreTable, uids: Sequence[str]) -> np.ndarray:
 
 
 def own_builder(folder: Path, data: WordsData) -> AnticipationBuilder:
-    """Returns the builder of what `write_own_data` wrote."""
+    """Returns the builder of a folder that `write_own_data` wrote."""
     return anticipation_builder(str(folder), tau_a=data.builder.config.tau_a)

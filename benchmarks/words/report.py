@@ -1,4 +1,4 @@
-"""The table and the curves, generated from the cells of a folder."""
+"""The results table and the curves, generated from the cells of a folder."""
 
 from collections import defaultdict
 from collections.abc import Callable, Collection, Mapping
@@ -26,10 +26,10 @@ ALONE = ", alone"  # not mixed with counts
 
 
 class Cells:
-    """What was measured of one part: values of each row, by number of videos and model.
+    """The measurements of one part: values of each row, by number of videos and model.
 
     Args:
-        folder (`Path`): Of a run.
+        folder (`Path`): Folder of the run.
         part (`str`): `"true"`, `"reader"` or `"student"`.
     """
 
@@ -44,7 +44,7 @@ class Cells:
             of_cell = cell.get("rows", list(range(len(rows["labels"]))))
             self.rows = of_cell if self.rows is None else self.rows
             if of_cell != self.rows:
-                raise ValueError(f"{path} is of other rows than the cells beside it: delete it, or those.")
+                raise ValueError(f"{path} has other rows than the cells of the same part: delete it, or those.")
             count = cell["num_videos"] or self.videos
             for kind, measured in cell["measured"].items():
                 name = cell["model"] + ALONE * (kind == "alone")
@@ -57,13 +57,13 @@ class Cells:
         return sorted({count for count, _ in self.of})
 
     def models(self, count: int) -> list[str]:
-        """Returns the models of so many videos, in the order of the table."""
+        """Returns the models measured at a number of training videos, in the order of the table."""
         order = [BASELINE, SMOOTHED, COUNTS_MIXED, *MODELS]
         names = [name for number, name in self.of if number == count]
         return sorted(names, key=lambda name: (order.index(name.removesuffix(ALONE).removesuffix(BALANCED)), name))
 
     def values(self, count: int, name: str, measure: str, among: Collection[tuple] | None = None) -> np.ndarray:
-        """Returns a number a row of each draw or seed, or of those `among` some, `(N, S)`: percent, or log loss."""
+        """Returns each row's percent or log loss `(N, S)`, in all draws and seeds or in those of `among`."""
         found = self.of[count, name]
         kept = [found[key] for key in sorted(found if among is None else among)]
         if measure == "log_loss":
@@ -72,13 +72,13 @@ class Cells:
         return 100.0 * (most > np.array([measured["ranks"] for measured in kept]).T)
 
     def mean(self, count: int, name: str, measure: str) -> float:
-        """Returns a measure, averaged over draws or seeds."""
+        """Returns a measure averaged over draws or seeds."""
         values = self.values(count, name, measure)
         metric = self._metric(measure)
         return float(metric(values, np.ones((1, len(values)))).mean())
 
     def difference(self, count: int, name: str, other: str, measure: str) -> dict:
-        """Returns how much more a model has than another on the same draws, with its interval over whole videos."""
+        """Returns the difference of a model from another one on the same draws, with an interval over whole videos."""
         both = self.of[count, name].keys() & self.of[count, other].keys()
         sides = [self.values(count, one, measure, both) for one in (other, name)]
         options = {"groups": self.groups, "num_resamples": RESAMPLES}
@@ -93,7 +93,7 @@ class Cells:
         }
 
     def errors(self, count: int, name: str) -> dict[str, float]:
-        """Returns the kinds of errors of the likeliest action, in percent of rows."""
+        """Returns the frequency of each kind of error of the most likely action, in percent of rows."""
         kinds = defaultdict(list)
         for measured in self.of[count, name].values():
             taken = self.verb_noun[np.array(measured["likeliest"])]
@@ -114,9 +114,9 @@ def report(folder: Path, *, simulated: bool, title: str) -> str:
     """Returns the tables of a run as text, and writes them, `words.json` and a picture of each part's curves.
 
     Args:
-        folder (`Path`): Of the run.
-        simulated (`bool`): Whether readers and students see a simulated recognizer, which tables then say.
-        title (`str`): Of the data set.
+        folder (`Path`): Folder of the run.
+        simulated (`bool`): Whether readers and students use a simulated recognizer, which is then stated in the tables.
+        title (`str`): Title of the data set.
     """
     texts, numbers = [], {}
     for part, what in TITLES.items():
@@ -135,7 +135,7 @@ def report(folder: Path, *, simulated: bool, title: str) -> str:
 
 
 def _of_count(cells: Cells, count: int, part: str) -> dict[str, dict]:
-    """Returns each model's measures, and its differences to what it is held against."""
+    """Returns each model's measures, and its differences from the models that it is compared with."""
     found = {}
     for name in cells.models(count):
         measures = {measure: cells.mean(count, name, measure) for measure in MEASURES}
@@ -149,7 +149,7 @@ def _of_count(cells: Cells, count: int, part: str) -> dict[str, dict]:
 
 
 def _compared(name: str, part: str) -> list[str]:
-    """Returns what a model is held against."""
+    """Returns the names of the models that a model is compared with."""
     if part == "student":
         plain = name.removesuffix(BALANCED)
         return [BASELINE, SMOOTHED, COUNTS_MIXED, *([CONTROLS[plain]] if plain in CONTROLS and plain == name else [])]
@@ -162,10 +162,10 @@ def _compared(name: str, part: str) -> list[str]:
 
 
 def _tables(numbers: Mapping[int, Mapping[str, dict]], num_videos: int) -> str:
-    """Returns a table in Markdown for each number of videos."""
+    """Returns a Markdown table for each number of training videos."""
     texts = []
     for count, models in numbers.items():
-        lines = ["| | top-1 | top-5 | class-mean top-5 | log loss | held against"]
+        lines = ["| | top-1 | top-5 | class-mean top-5 | log loss | compared with"]
         lines[0] += " | top-1 | top-5 | class-mean top-5 | log loss |"
         lines.append("|" + "---|" * 10)
         for name, found in models.items():
@@ -192,7 +192,7 @@ def _differences(differences: Mapping[str, dict]) -> list[str]:
 
 
 def draw_curves(numbers: Mapping[int, Mapping[str, dict]], path: Path, title: str):
-    """Draws log loss over the number of training videos as a PNG, a line for each model."""
+    """Writes a PNG with a line for each model: log loss over the number of training videos."""
     counts = sorted(numbers)
     models = [name for name in pd.unique(pd.Series([n for c in counts for n in numbers[c]])) if ALONE not in name]
     with picture(path, 7.5, 4.5, title) as figure:

@@ -25,20 +25,20 @@ from .data import Scripts, WordsData
 
 ORDERS = {"unigram": 1, "bigram": 2, "trigram": 3}
 LOG_LINEAR = "log-linear"
-COUNTS = (*ORDERS, LOG_LINEAR)  # mixed, the model without words
+COUNTS = (*ORDERS, LOG_LINEAR)  # their mixture is the model without words
 PRIOR_WEIGHTS = (0.1, 0.33, 1.0, 3.0, 10.0)
 PRIOR_WEIGHTS_OF_PARTS = (3.0, 10.0, 30.0)
 VECTOR_WEIGHTS = (0.5, 0.25, 1.0)
-RECIPE_SHARES = (0.03, 0.1, 0.3, 1.0)  # of recipes among all that is counted, to scripts
+RECIPE_SHARES = (0.03, 0.1, 0.3, 1.0)  # total weight of recipe rows, relative to that of script rows
 NUM_LAST = 2
-HISTORY_LENGTH = 10  # actions that a language model reads
-LEAST_STEPS = 60  # of fine-tuning
+HISTORY_LENGTH = 10  # number of last actions that a language model reads
+LEAST_STEPS = 60  # minimum number of fine-tuning steps
 MOST_RECIPE_ROWS = 4000
-ALIKE = 0.75  # cosine from which on an action of a recipe is one of the label space
+ALIKE = 0.75  # minimum cosine for mapping an action of a recipe to one of the label space
 
-ASKED = ", asked"  # of a reader, in which the language model itself is asked and not what it was distilled into
+ASKED = ", asked"  # in a reader: queries the language model instead of the tables distilled from it
 
-# What a model is named, and what it is held against: the same with its words destroyed.
+# The models, and the control that each is compared with: mostly the same model with its words destroyed.
 CONTROLS = {
     "vectors": "vectors, scrambled",
     "vectors of recipes": "vectors, scrambled",
@@ -55,14 +55,14 @@ MODELS = (*COUNTS, *dict.fromkeys(name for pair in CONTROLS.items() for name in 
 
 @dataclass
 class LanguageModels:
-    """Where language models and recipes lie.
+    """The paths of language models and recipes, and the epochs of fine-tuning.
 
     Args:
-        encoder (`str`): The language model, such as all-MiniLM-L6-v2: a folder.
-        of_recipes (`str`, *optional*): The same after `avt-distill adapt_language_model`.
-        decoder (`str`, *optional*): A decoder, such as SmolLM2-135M.
-        recipes (`str`, *optional*): A file of `avt-distill extract_recipe_actions`.
-        epochs (`float`): Of fine-tuning.
+        encoder (`str`): Folder of the language model, such as all-MiniLM-L6-v2.
+        of_recipes (`str`, *optional*): Folder of the same model after `avt-distill adapt_language_model`.
+        decoder (`str`, *optional*): Folder of a decoder, such as SmolLM2-135M.
+        recipes (`str`, *optional*): File written by `avt-distill extract_recipe_actions`.
+        epochs (`float`): Number of fine-tuning epochs.
     """
 
     encoder: str
@@ -72,12 +72,12 @@ class LanguageModels:
     epochs: float = 5.0
 
     def path(self, model: str) -> str:
-        """Returns the language model that a text model reads words by."""
+        """Returns the folder of the language model that a text model uses."""
         name = "of_recipes" if "of recipes" in model or "on recipes" in model else "encoder"
         name = "decoder" if "decoder" in model else name
         path = getattr(self, name)
         if path is None:
-            raise ValueError(f"'{model}' needs --{name}: give a folder, or leave it out of --models.")
+            raise ValueError(f"'{model}' needs --{name}: give a folder, or remove this model from --models.")
         return path
 
 
@@ -86,9 +86,9 @@ class Chosen:
     """A text model whose options were chosen on held-out training videos.
 
     Args:
-        options (`dict`): These.
+        options (`dict`): The chosen options.
         held_out (`np.ndarray` of shape `(M,)`): Log probabilities of the held-out actions.
-        fit (`Callable`): From scripts to the model.
+        fit (`Callable`): Function from scripts to the fitted model.
     """
 
     options: dict
@@ -101,8 +101,8 @@ class TextModels:
 
     Args:
         data (`WordsData`): The data set.
-        models (`LanguageModels`): What is needed beside it.
-        folder (`Path`): Where vectors and fine-tuned models are kept.
+        models (`LanguageModels`): Paths of the language models and recipes.
+        folder (`Path`): Folder in which fine-tuned models are saved.
     """
 
     def __init__(self, data: WordsData, models: LanguageModels, folder: Path):
@@ -119,14 +119,14 @@ class TextModels:
     def chosen(
         self, name: str, scripts: Scripts, key: str, prior_weight: float | None = None, scrambling: int = 0
     ) -> Chosen:
-        """Returns a model with the options that have the least log loss on held-out videos.
+        """Returns a model with the options that have the lowest log loss on held-out videos.
 
         Args:
             name (`str`): One of `MODELS`.
-            scripts (`Scripts`): All that may be learned from.
-            key (`str`): Names the scripts, for what is kept.
-            prior_weight (`float`, *optional*): Of the log-linear model, from which models with words begin.
-            scrambling (`int`): Which order scrambled names are in.
+            scripts (`Scripts`): The scripts to fit and choose on.
+            key (`str`): Name of the scripts, used as a folder name of saved models.
+            prior_weight (`float`, *optional*): Prior weight of the log-linear model, at which models with words start.
+            scrambling (`int`): Seed of the order of scrambled names.
         """
         best: Chosen | None = None
         for options in self._rounds(name, prior_weight):
@@ -139,7 +139,7 @@ class TextModels:
         return best
 
     def _rounds(self, name: str, prior_weight: float | None) -> list[Callable]:
-        """Returns what is tried, one after the other, given the best so far."""
+        """Returns the rounds of options to try, as functions of the best model so far."""
         if name in ORDERS or name.startswith("fine-tuned"):
             return [lambda best: [{}]]
         priors = PRIOR_WEIGHTS if self.data.action_parts is None else PRIOR_WEIGHTS_OF_PARTS
@@ -154,7 +154,7 @@ class TextModels:
         ]
 
     def _held_out(self, scripts: Scripts, name: str, options: dict, key: str, scrambling: int) -> np.ndarray:
-        """Returns the log probability of each held-out action, by models of other videos."""
+        """Returns the log probability of each held-out action, from models fitted to other videos."""
         found = []
         for number, (others, held_out) in enumerate(scripts.divisions()):
             model = self.fit(name, options, f"{key}_without{number}", scrambling)(others)
@@ -163,7 +163,7 @@ class TextModels:
         return np.concatenate(found)
 
     def fit(self, name: str, options: dict, key: str, scrambling: int) -> Callable[[Scripts], Scorer]:
-        """Returns how a model with given options is fitted to scripts; see `chosen`."""
+        """Returns the function that fits a model with given options to scripts; see `chosen`."""
         if name.startswith("fine-tuned"):
             return lambda scripts: self._fine_tuned(name, scripts, key, scrambling)
         if name in ORDERS:
@@ -181,7 +181,7 @@ class TextModels:
         )
 
     def vectors(self, name: str, scrambling: int = 0) -> np.ndarray:
-        """Returns a vector of each part by its words, `(P, 64)` at most: centered, of length 1 on average."""
+        """Returns a vector of the words of each part, `(P, 64)` at most, centered and with a mean length of 1."""
         if name not in self._vectors:
             if name.startswith("verbs and nouns"):
                 vectors = np.zeros((self.data.num_actions, int(self.data.verb_noun.max()) + 1))
@@ -195,7 +195,7 @@ class TextModels:
         return vectors[self.permutation(len(vectors), scrambling)] if "scrambled" in name else vectors
 
     def permutation(self, count: int, scrambling: int = 0) -> np.ndarray:
-        """Returns which name each action gets if names are scrambled; verbs and nouns keep to their own kind."""
+        """Returns the index of the scrambled name of each action; verbs and nouns are permuted separately."""
         generator, num_verbs = np.random.default_rng(scrambling), len(self.data.texts.verbs)
         if self.data.setting.parts_apart and count != self.data.num_actions:
             return np.concatenate(
@@ -204,7 +204,7 @@ class TextModels:
         return generator.permutation(count)
 
     def _fine_tuned(self, name: str, scripts: Scripts, key: str, scrambling: int) -> Scorer:
-        """Returns a language model that is fine-tuned on scripts, kept in the folder."""
+        """Returns a language model that is fine-tuned on scripts and saved in the folder."""
         folder = self.folder / "teachers" / name.replace(", ", "_").replace(" ", "_") / key
         names = list(self.data.texts.actions)
         if "scrambled" in name:
@@ -238,12 +238,12 @@ class TextModels:
         )
         rule = HistoryRule("segment_start", self.data.builder.config.tau_a, self.data.builder.HEAD_NOUN_FIRST)
         scorer = fine_tuned_teacher(rows, LabelSpace(tuple(names)), args, rule)
-        if "without" in key:  # it only helped to choose, and takes 90 MB
+        if "without" in key:  # needed for held-out videos only, and takes 90 MB
             shutil.rmtree(folder)
         return scorer
 
     def _with_recipes(self, name: str, scripts: Scripts, scrambling: int, prior_weight: float, share: float) -> Scorer:
-        """Returns a log-linear model that counts recipes as well, as so many times as many rows as there are."""
+        """Returns a log-linear model that also counts recipes, with `share` times the total weight of the scripts."""
         histories, actions = self.recipe_rows
         if "scrambled" in name:
             other = self.permutation(self.data.num_actions, scrambling)
@@ -255,9 +255,11 @@ class TextModels:
 
     @cached_property
     def recipe_rows(self) -> tuple[list[list[int]], np.ndarray]:
-        """The recipes as histories and next actions, of those of their actions that are in the label space."""
+        """The recipes as histories and next actions, restricted to actions in the label space."""
         if self.models.recipes is None:
-            raise ValueError("'recipes' needs --recipes: give a file of extract_recipe_actions, or leave it out.")
+            raise ValueError(
+                "'recipes' needs --recipes: give a file of extract_recipe_actions, or remove this model from --models."
+            )
         recipes = [actions for _, actions in read_actions(self.models.recipes)]
         text = ActionText(head_noun_first=self.data.builder.HEAD_NOUN_FIRST)
         pairs = sorted({pair for actions in recipes for pair in actions})
@@ -280,7 +282,7 @@ class TextModels:
 
 
 def nearest(vectors: np.ndarray, others: np.ndarray) -> np.ndarray:
-    """Returns the number of the most similar other vector by cosine, -1 where none is alike, `(N,)`."""
+    """Returns the index of the most similar other vector by cosine, -1 if none is similar enough, `(N,)`."""
     unit = [array / np.linalg.norm(array, axis=1, keepdims=True) for array in (vectors, others)]
     cosines = unit[0] @ unit[1].T
     best = cosines.argmax(1)
@@ -288,11 +290,12 @@ def nearest(vectors: np.ndarray, others: np.ndarray) -> np.ndarray:
 
 
 def mixture_weights(log_probs: np.ndarray, steps: int = 200) -> np.ndarray:
-    """Returns the weights of the mixture of models with the least log loss, of sum 1, `(K,)`, by expectation.
+    """Returns the weights of the mixture of models with the lowest log loss, `(K,)`, which sum to 1.
 
     Args:
-        log_probs (`np.ndarray` of shape `(K, N)`): Of what was done, by models that were fitted to other videos.
-        steps (`int`, *optional*): Of expectation and maximization.
+        log_probs (`np.ndarray` of shape `(K, N)`): Log probabilities of the true actions, from models fitted to other
+            videos.
+        steps (`int`, *optional*, defaults to 200): Number of steps of expectation maximization.
     """
     weights = np.full(len(log_probs), 1 / len(log_probs))
     probabilities = np.exp(log_probs)
@@ -303,17 +306,17 @@ def mixture_weights(log_probs: np.ndarray, steps: int = 200) -> np.ndarray:
 
 
 def mean_of_log_probs(log_probs: Iterable[np.ndarray], weights: Iterable[float]) -> np.ndarray:
-    """Returns the log of the weighted mean of probabilities, float32 `(N, A)`; `log_probs` `(N, A)` each, K of them."""
+    """Returns the log of the weighted mean of K models' probabilities, float32 `(N, A)`, from `log_probs` `(N, A)`."""
     mean = sum(weight * np.exp(one.astype(np.float64)) for one, weight in zip(log_probs, weights, strict=True))
     return np.log(mean).astype(np.float32)
 
 
 class Mixture:
-    """The weighted mean of models' probabilities, a teacher like them.
+    """The weighted mean of the probabilities of several models, which is itself a `Scorer`.
 
     Args:
         models (sequence of `Scorer`): The models.
-        weights (`np.ndarray` of shape `(K,)`): Of sum 1.
+        weights (`np.ndarray` of shape `(K,)`): Weights of the models, which sum to 1.
     """
 
     def __init__(self, models: Sequence[Scorer], weights: np.ndarray):

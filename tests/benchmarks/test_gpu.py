@@ -117,7 +117,7 @@ RESULT = {
 def test_the_table_holds_every_figure_and_every_reason():
     assert gpu.markdown(RESULT).splitlines() == [
         "NVIDIA L4 (23.6 GB, CUDA 13.0), torch 2.13.0, transformers 5.23.0, flash-attn not installed; peak 121 TFLOP/s "
-        "in bfloat16, 30.3 in float32; 61 s in all.",
+        "in bfloat16, 30.3 in float32; 61 s in total.",
         "",
         "Tests:",
         "",
@@ -150,7 +150,7 @@ def test_a_failed_part_fails_the_command_after_the_others_are_written(tmp_path, 
     measured = {"took_s": 1.0, "cases": [{"labels": {"dtype": "float32"}, "status": "measured", "rows_per_s": 5.0}]}
     monkeypatch.setattr(gpu, "run_part", lambda name, *rest: failed if name == "tests" else measured)
     output = tmp_path / "results" / "gpu.json"
-    with pytest.raises(SystemExit, match="Some of it failed"):
+    with pytest.raises(SystemExit, match="Some cases failed"):
         gpu.main(["--device", "cpu", "--parts", "tests", "soft labels", "--output", str(output)])
     result = json.loads(output.read_text())
     assert result["parts"] == {"tests": failed, "soft labels": measured}
@@ -213,5 +213,5 @@ def test_a_way_of_another_loss_is_no_measurement(setting, monkeypatch):
     monkeypatch.setattr(gpu_parts.step, "run", lambda args: {**measured, "loss": next(losses)})
     seen: dict[int, float] = {}
     gpu_parts.measure_training(setting, "tiny", "ours", 2, seen)
-    with pytest.raises(AssertionError, match="ours_bf16 is another model: its loss differs"):
+    with pytest.raises(AssertionError, match="ours_bf16 does not compute the same model: its loss differs"):
         gpu_parts.measure_training(setting, "tiny", "ours_bf16", 2, seen)

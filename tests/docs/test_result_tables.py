@@ -69,7 +69,7 @@ def test_a_result_is_kept_without_folders_of_its_machine(kitchen):
 def test_an_unknown_table_is_named(kitchen):
     folder, text = kitchen
     (folder / "page.md").write_text(text.replace("words true", "word true").format(""))
-    with pytest.raises(ValueError, match=r"'word' is no table: give one of results, .*words"):
+    with pytest.raises(ValueError, match=r"'word' is not a table: give one of results, .*words"):
         tables.main([])
 
 
