@@ -1,4 +1,4 @@
-"""The fork server: what the tests of checkpoints, commands and Hubs assume of it."""
+"""The fork server: assumptions of the tests of checkpoints, commands and Hubs."""
 
 from pathlib import Path
 
@@ -63,7 +63,7 @@ def test_a_process_that_fails_ends_those_that_would_wait_for_it(fork_server, tmp
 
 
 def test_the_server_has_no_thread_that_a_fork_would_lack(fork_server):
-    """Except for that of pyarrow's jemalloc, which starts again in a fork."""
+    """The only exception is the thread of pyarrow's jemalloc, which is restarted in a fork."""
     threads = Path(f"/proc/{fork_server.process.pid}/task")
     if not threads.exists():
         pytest.skip("needs /proc")

@@ -1,4 +1,4 @@
-"""Converting original checkpoints: what is inferred, what must be given, what is refused. Outputs: tests/parity."""
+"""Converting original checkpoints: what is inferred, required or refused. Outputs are tested in tests/parity."""
 
 import logging
 
@@ -31,7 +31,7 @@ dataset.egtea.common.label_type=[verb,noun,action]
 def original_state(
     num_actions: int = 5, width: int = 12, hidden: int = 32, num_layers: int = 2
 ) -> dict[str, torch.Tensor]:
-    """Random weights under the original's names, for features."""
+    """Returns random weights of a model of features, under the original's names."""
     generator = torch.Generator().manual_seed(0)
 
     def draw(*shape):

@@ -1,4 +1,4 @@
-"""One command for what needs a GPU: each case is measured, or recorded with the reason why not."""
+"""One command for all measurements on a GPU: each case is measured, or recorded with the reason why it was not."""
 
 import json
 import subprocess

@@ -1,4 +1,4 @@
-"""Calibrated answers: probabilities at the fitted temperature, and nothing said below the threshold."""
+"""Calibrated answers: probabilities at the fitted temperature, and no answer below the threshold."""
 
 import numpy as np
 import pytest

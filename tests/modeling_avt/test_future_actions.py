@@ -1,4 +1,4 @@
-"""A roll-out whose steps are trained to be the next actions."""
+"""A roll-out whose steps are trained to predict the next actions."""
 
 import pytest
 import torch
@@ -92,4 +92,4 @@ def test_questions_beyond_what_was_trained_are_refused():
         Question(num_actions=4).num_future_steps(config)
     with pytest.raises(ValueError, match="horizon_s asks when each action happens"):
         Question(horizon_s=10.0).num_future_steps(config)
-    assert Question(num_actions=4).num_future_steps(tiny_config()) == 4  # an untrained roll-out has no end
+    assert Question(num_actions=4).num_future_steps(tiny_config()) == 4  # an untrained roll-out has no limit

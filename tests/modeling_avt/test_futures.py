@@ -1,4 +1,4 @@
-"""Beyond the next action: sequences and timelines, exact where they can be counted, and the same in a stream."""
+"""Beyond the next action: sequences and timelines, exact where they can be enumerated, and the same in a stream."""
 
 import itertools
 
@@ -37,7 +37,7 @@ def as_dict(sequences, log_probs) -> dict[tuple[int, ...], float]:
 
 def test_after_a_certain_history_sequences_are_as_likely_as_the_transition_model_says():
     reader = loglinear_reader(evidence_weight=1.0, length=2)
-    reader.transitions.last_weights[0, :NUM_ACTIONS] -= 1e4 * torch.eye(NUM_ACTIONS)  # a repetition would look the same
+    reader.transitions.last_weights[0, :NUM_ACTIONS] -= 1e4 * torch.eye(NUM_ACTIONS)  # no repetitions, which look alike
     reader = read(reader, sure(2, 2, NUM_ACTIONS, 0, 0))
     expected = {}
     for sequence in ALL_TRIPLES:
@@ -53,7 +53,7 @@ def test_after_a_certain_history_sequences_are_as_likely_as_the_transition_model
 
 
 def test_over_uncertain_histories_sequences_are_sums():
-    """A bigram's future depends on nothing but its first action."""
+    """The future of a bigram model depends only on the first action."""
     reader = read(ngram_reader(2), noise(6))
     first = reader.upcoming_action().exp().tolist()
     bigram = np.exp(reader.transitions.log_probs(*text_state(reader.transitions, [[a] for a in range(NUM_ACTIONS)])))
@@ -123,7 +123,7 @@ def test_an_action_lasts_as_long_as_its_duration_says():
     timeline = reader.timeline(4.0)
     assert timeline.shape == (8, NUM_ACTIONS + 1)
     torch.testing.assert_close(timeline.sum(1), torch.ones(8, dtype=torch.float64))
-    # The first frames of the action itself, and a repetition of it.
+    # The action itself continues, or is repeated.
     assert timeline[0, 1] == pytest.approx(1, abs=1e-6)
     again = float(np.exp(reader.transitions.log_probs(*text_state(reader.transitions, [[1]]))[0, 1]))
     expected = stays + (1 - stays) * (1 - float(reader.gap_after[1])) * again
@@ -131,7 +131,7 @@ def test_an_action_lasts_as_long_as_its_duration_says():
 
 
 def test_a_timeline_is_what_frames_without_evidence_would_leave():
-    """A frame as likely as the prior says nothing: reading it moves hypotheses as time does."""
+    """A frame whose probabilities equal the prior has no evidence: reading it only advances hypotheses in time."""
     reader = read(loglinear_reader(), noise(5))
     timeline = reader.timeline(3.0)
     for number in range(5, 8):
@@ -182,7 +182,7 @@ def test_one_step_ahead_is_the_next_action():
 
 
 def test_sequences_with_a_reader_are_its_own():
-    """They begin with the action that starts next, and not with one that may start after `tau_a`."""
+    """Sequences begin with the action that starts next, not with one that may start after `tau_a`."""
     model = reading_model(tau_a=0.5)
     answers = ask(model, at=8.0, num_actions=4, num_sequences=2)
     reader = model.reader.begin_video()
@@ -203,7 +203,7 @@ def test_without_a_reader_the_roll_out_answers():
     (answer,) = ask(model, at=8.0, num_actions=3, num_sequences=1)
     assert [action["label"] for action in answer["actions"]] == [ACTIONS[a] for a in steps.argmax(-1).tolist()]
     assert answer["score"] == pytest.approx(float(steps.max(-1).values.prod()), rel=1e-5)
-    # 2 s from 8 s on: steps of half a second from tau_a on.
+    # The horizon is from 8 to 10 s, in steps of half a second that begin after tau_a.
     timeline = ask(model, at=8.0, horizon_s=2.0)
     assert timeline[0]["starts_at_s"] == 8.5
     assert timeline[-1]["ends_at_s"] == 10.0

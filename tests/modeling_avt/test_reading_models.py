@@ -153,7 +153,7 @@ def test_reader_settings_that_are_none_are_refused(reader, message):
 
 
 def by_hand(model, video: torch.Tensor, at_s: float) -> dict:
-    """What the parts say: the model on its window, the reader on all frames until then, pooled."""
+    """Returns pooled answers of the parts: the model on its window, the reader on all frames until then."""
     rows = [int(2 * time) for time in at_s - np.arange(3, -1, -1)]
     mask = torch.tensor([[row >= 0 for row in rows]])
     window = video[[max(row, 0) for row in rows]] * mask[0, :, None]
@@ -259,7 +259,7 @@ def test_a_stream_may_leave_its_reader_out():
 
 
 def test_a_gap_in_a_stream_is_read_as_the_frame_that_is_shown():
-    """As offline, where the last frame stays on the screen."""
+    """As offline, where the last frame is still shown."""
     model = reading_model()
     gap, filled = model.stream(top_k=3), model.stream(top_k=3)
     video, answers = features(6), None

@@ -1,4 +1,4 @@
-"""Rules for what users pass: what each accepts, as which type it returns it, and the sentence that refuses the rest."""
+"""Rules for user input: the values each accepts, the type it returns, and the error for all others."""
 
 from fractions import Fraction
 

@@ -1,4 +1,4 @@
-"""Releases that are too old are refused by name, and a checkpoint's files reach every release."""
+"""Releases that are too old are refused by name, and every release loads all files of a checkpoint."""
 
 import re
 import sys
@@ -82,7 +82,7 @@ def siblings(name: str) -> set[str]:
 
 @pytest.mark.parametrize("name", LOADED_BY_NAME)
 def test_what_is_loaded_by_name_names_all_files_that_it_needs(name):
-    """Up to 5.4, transformers copies the files that one names, and not those that these name."""
+    """Up to 5.4, transformers copies the files that a file imports, but not those that these import in turn."""
     needed, new = set(), {name}
     while new:
         needed |= new

@@ -1,4 +1,4 @@
-"""A checkpoint that lacks weights, or holds others, is refused by every way to load it, and whole ones load."""
+"""A checkpoint with missing or unexpected weights is refused in every way to load it; complete ones load."""
 
 import json
 import re
@@ -14,7 +14,7 @@ from transformers import AutoModel, pipeline
 from modeling_avt import AVTConfig, AVTForAnticipation, AVTModel
 
 STUDENTS = {"frames": lambda: tiny_model(tiny_vit_config()), "features": tiny_model, "reader": reading_model}
-# What becomes of the weights, and what the error says.
+# Changes of the weights, and the resulting error.
 NOT_WHOLE = {
     "no classifier": (without("classifiers."), r"lacks 2 weights of AVTForAnticipation, such as 'classifiers\.act"),
     "no layer": (without("avt.head.h.1."), r"lacks 12 weights .* 'avt\.head\.h\.1\.attn\.c_attn\.bias', .*be random"),
@@ -32,7 +32,7 @@ NOT_WHOLE = {
 
 @pytest.fixture
 def checkpoint(tmp_path):
-    """Returns the folder of a student's checkpoint whose weights were changed."""
+    """Returns a function that writes a student's checkpoint with changed weights, and returns its folder."""
 
     def write(kind: str, change=lambda weights: weights):
         STUDENTS[kind]().save_pretrained(tmp_path / kind)
@@ -119,7 +119,7 @@ def test_weights_under_the_backbones_older_and_newer_names_are_whole(checkpoint)
 
 
 def test_releases_that_do_not_read_videomaes_biases_are_named(tmp_path):
-    """What transformers 5.6 to 5.17 make of a VideoMAE checkpoint."""
+    """How transformers 5.6 to 5.17 load a VideoMAE checkpoint."""
     tiny_model(tiny_encoder_config("videomae")).save_pretrained(tmp_path)
     change_weights(
         tmp_path,

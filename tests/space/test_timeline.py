@@ -50,7 +50,7 @@ def test_rare_actions_share_a_colour():
 
 
 def read(moments: list[dict], *history: tuple[str, float]) -> list[dict]:
-    """Moments of a reader: what each has recognized is what began before it."""
+    """Adds a reader's history to moments: each has recognized the actions that began before it."""
     for moment in moments:
         moment["history"] = [
             {"label": label, "action": 0, "start_s": start_s, "probability": 0.5}

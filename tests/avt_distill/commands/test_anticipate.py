@@ -62,7 +62,7 @@ def test_a_timeline_with_everything(model, anticipate, video, capsys, tmp_path):
     assert height > 400
     info = probe(out["mp4"])
     assert (info.duration_s, info.fps, info.num_frames) == (pytest.approx(6.0), 10, 60)
-    # The video itself is above the caption, frame by frame, and the caption is the last answer given by then.
+    # Each frame is shown above a caption with the latest answer given by then.
     shown = read_frames(out["mp4"], [0.5, 1.95, 2.0, 3.5, 4.0])
     assert [frame_number(frame[:SHORT_SIDE_PX]) for frame in shown] == [5, 19, 20, 35, 40]
     captions = [draw_caption(said, 2.0, shown.shape[2], 3).astype(float) for said in (None, *timeline)]

@@ -1,4 +1,4 @@
-"""`anticipate` of live sources: each answer as it comes is the stream's, and every end is a clean one."""
+"""`anticipate` with live sources: answers equal those of a stream as they arrive, and every ending is clean."""
 
 import json
 import os
@@ -19,7 +19,7 @@ from avt_distill.commands import anticipate
 from avt_distill.data import camera
 from modeling_avt import AVTForAnticipation
 
-# Processes that a script starts in the background ignore Ctrl-C, and so do their children: the tests may be one.
+# Background processes of a script ignore Ctrl-C, and so do their children; the tests may be one of them.
 INTERRUPTIBLE = """
 import signal, sys
 signal.signal(signal.SIGINT, signal.default_int_handler)
@@ -51,7 +51,7 @@ def web(transport_stream):
 
 @pytest.fixture(scope="module")
 def frames(transport_stream) -> list:
-    """Every frame of the stream, and when it begins, as PyAV decodes it."""
+    """Every frame of the stream and its start time, as PyAV decodes it."""
     with av.open(str(transport_stream)) as container:
         decoded = [(frame.to_ndarray(format="rgb24"), frame.time) for frame in container.decode(video=0)]
     return [(image, time_s - decoded[0][1]) for image, time_s in decoded]
@@ -133,7 +133,7 @@ def test_two_streams_one_after_the_other_are_two_videos(model, web, frames, capl
 
 
 def test_a_camera(model, transport_stream):
-    """Its frames are answered as they come: which ones depends on the time that the answers take."""
+    """Frames are answered as they arrive; which ones depends on how long the answers take."""
     with rtsp_server(transport_stream, duration_s=1.0) as address:
         result = run_command("anticipate", address, "--model", model, "--json", "-")
     assert result.returncode == 0, result.stderr
@@ -181,7 +181,7 @@ def test_interrupted_while_frames_come(model, frames, tmp_path, monkeypatch):
 
 
 def test_ctrl_c_while_a_pipe_is_silent(model, transport_stream, tmp_path):
-    """Each answer has been printed by then, and the file is whole although the command is not over."""
+    """By then every answer has been printed, and the file is complete although the command is still running."""
     out, content = tmp_path / "out.json", transport_stream.read_bytes()
     command = [sys.executable, "-c", INTERRUPTIBLE, "anticipate", "-", "--model", model, "--json", str(out)]
     pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "stderr": subprocess.PIPE}

@@ -22,7 +22,7 @@ VALIDATION, TEST = "scores_validation.parquet", "scores_test.parquet"
 
 @pytest.fixture(scope="module")
 def kitchen(tmp_path_factory) -> Path:
-    """Of eight videos the last two are for testing, the two before for validation."""
+    """Data of eight videos: the last two for testing, the two before them for validation."""
     folder = write_kitchen(tmp_path_factory.mktemp("kitchen") / "data")
     lines = (folder / "segments.csv").read_text().splitlines()
     split_of = {"v4": "validation", "v5": "validation", "v6": "test", "v7": "test"}
@@ -37,7 +37,7 @@ def student_options(kitchen: Path, folder: Path) -> list:
 
 @pytest.fixture(scope="module")
 def trained(kitchen, tmp_path_factory) -> Path:
-    """A student with its scores of the validation split, and of the test split beside them, from the same weights."""
+    """A student with its scores on the validation and test splits, from the same weights."""
     folder = tmp_path_factory.mktemp("trained")
     avt_distill("distill", kitchen / "run.yaml", *student_options(kitchen, folder / "run"))
     student = folder / "run" / "baseline_seed42"
@@ -55,7 +55,7 @@ def student(trained, tmp_path) -> Path:
 
 
 def changed(student: Path, name: str = VALIDATION, *, leave_out: str = "", **changes) -> Path:
-    """Writes a score file with other columns or metadata."""
+    """Writes a score file with changed columns or metadata, and returns its path."""
     table = ScoreTable.load(student / name)
     fields = {name: changes.pop(name, getattr(table, name)) for name in ("uids", "scores", "labels", "video_ids")}
     metadata = {key: value for key, value in {**table.metadata, **changes}.items() if key != leave_out}

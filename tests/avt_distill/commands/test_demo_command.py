@@ -65,7 +65,7 @@ def test_the_demo_runs_from_nothing_to_its_picture(tmp_path):
     assert (comparison["split"], comparison["seeds"]) == ("test", [1, 0])
     assert (tmp_path / "run" / "strip.png").stat().st_size > 10_000
     written = {path: path.stat().st_mtime_ns for path in (tmp_path / "run").rglob("*.safetensors")}
-    # A language model before and after recipes, a teacher and four of folds; two students of each seed; of the first
+    # A language model before and after recipes, a teacher and four of folds; two students of each seed; for the first
     # seed also two of each inner fold, and one with its reader.
     assert len(written) == 18
     again = run()

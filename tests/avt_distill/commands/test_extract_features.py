@@ -1,4 +1,4 @@
-"""The command line of feature extraction, as a user runs it: alone, in several processes, and killed on the way."""
+"""The command line of feature extraction, as a user runs it: in one process, in several, and killed midway."""
 
 import json
 import shutil

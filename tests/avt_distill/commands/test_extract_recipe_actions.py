@@ -1,4 +1,4 @@
-"""Extracting recipe actions from the command line, over interruptions too."""
+"""Extracting recipe actions from the command line, including after interruptions."""
 
 import gzip
 import json
@@ -100,7 +100,7 @@ def test_a_killed_run_continues_to_the_same_file(tmp_path):
         file.write('{"id": "half a li')
     inode = unfinished.stat().st_ino
     avt_distill("extract_recipe_actions", *arguments, str(output))
-    assert output.stat().st_ino == inode  # what had been written was added to
+    assert output.stat().st_ino == inode  # the existing file was appended to
     assert output.read_bytes() == (tmp_path / "undisturbed.jsonl").read_bytes()
 
 

@@ -31,7 +31,7 @@ ACTIONS = ("open_fridge", "take_egg", "cut_tomato", "wash_knife")
 
 @pytest.fixture(scope="module")
 def kitchen(tmp_path_factory) -> Path:
-    """Annotations of six training and two validation videos; a file of a run beside them."""
+    """Annotations of six training and two validation videos, and the YAML file of a run."""
     folder = tmp_path_factory.mktemp("kitchen")
     lines = ["video_id,start_s,end_s,action,split"]
     for video in range(8):
@@ -176,7 +176,7 @@ def test_what_cannot_be_meant_is_refused(kitchen, tmp_path, arguments, message):
 
 
 def test_options_of_rows_as_json_still_count(kitchen, tmp_path, caplog):
-    """Runs' files of version 0.1 give them so; an option of its own wins."""
+    """YAML files of version 0.1 contain `dataset_options`; individual options take precedence."""
     as_json = ["--dataset_options", '{"tau_a": 0.5, "history_cutoff": "ended"}', "--history_cutoff", "started"]
     table = export(kitchen, tmp_path, "--dataset", str(kitchen), "--ngram", "2", *as_json)
     assert (table.metadata["tau_a"], table.metadata["history_cutoff"]) == ("0.5", "started")

@@ -112,7 +112,7 @@ BENCHMARKS = {
 @pytest.mark.parametrize("name", BENCHMARKS)
 @pytest.mark.parametrize("protocol", ["exact", "avt"])
 def test_benchmarks_do_not_look_ahead(name, protocol, tmp_path):
-    """Whatever begins after a row's window is made another action at another time: the row must stay as it is."""
+    """Changing the action and times of all segments that begin after a row's window must leave the row unchanged."""
     folder, config_name, split = BENCHMARKS[name]
     options = {"config_name": config_name, "protocol": protocol, "cache_dir": str(tmp_path), "num_future_actions": 3}
     builder = anticipation_builder(name, data_dir=require_shared("data", *folder.split("/")), **options)
@@ -154,7 +154,7 @@ def make_rows(builder, segments, history_segments):
 
 
 def change_after(table, row, num_actions):
-    """Returns the segments with those that begin after a row's window changed, the row's own action included."""
+    """Returns segments with those changed that begin after a row's window, including the row's own action."""
     changed = table.copy()
     later = changed["start_s"] > row["observed_end_s"]
     own = changed["uid"] == row["uid"]
@@ -414,7 +414,7 @@ def test_a_fold_that_is_not_there_is_refused_with_those_that_are(folder):
         ({"num_frames": 4.0}, "num_frames is 4.0"),
         ({"frame_rate": float("inf")}, "frame_rate is inf"),
         ({"tau_o": 0}, "tau_o is 0: give a finite number of seconds, above 0"),
-        ({"tau_a": -1.0}, "tau_a is -1.0: give a finite number of seconds, 0 or more"),  # it would see the action
+        ({"tau_a": -1.0}, "tau_a is -1.0: give a finite number of seconds, 0 or more"),  # it would include the action
         ({"tau_a": "1"}, "tau_a is '1'"),
     ],
 )

@@ -1,4 +1,4 @@
-"""Segment tables: what is filled in, and one clear sentence for each thing that cannot be meant."""
+"""Segment tables: what is filled in, and one clear sentence for each kind of invalid input."""
 
 import logging
 

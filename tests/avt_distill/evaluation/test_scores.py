@@ -1,4 +1,4 @@
-"""Score tables: what is saved is what is loaded, whole or not at all, and never for other actions."""
+"""Score tables: saved and loaded without loss, complete or not at all, and never for other actions."""
 
 import numpy as np
 import pyarrow

@@ -1,4 +1,4 @@
-"""Records of encoders: what they keep, what they compare, and what they share."""
+"""Records of encoders: what they store, compare and share."""
 
 import json
 from dataclasses import replace

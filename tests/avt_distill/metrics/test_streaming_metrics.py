@@ -1,4 +1,4 @@
-"""Streaming accuracy: busy methods by hand and against plain lines, and the offline metrics without runtime."""
+"""Streaming accuracy: busy methods by hand and compared with a plain loop, and the offline metrics without runtime."""
 
 import numpy as np
 import pytest

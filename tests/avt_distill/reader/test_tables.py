@@ -1,4 +1,4 @@
-"""A reader's tables against the models and segments that they are made of."""
+"""A reader's tables compared with the models and segments they are computed from."""
 
 import numpy as np
 import pandas as pd
@@ -85,8 +85,8 @@ def test_a_stronger_prior_is_nearer_to_the_unigram():
 
 
 def test_timing_is_that_of_the_segments():
-    """By hand: lengths 6, 6, 6 of action 0, 3 of 1, 2 of 2, mean 23 / 5, each with two more segments of it; after 0 a
-    gap in 0 of 2, after 1 in 1 of 1, mean 1 / 3."""
+    """By hand: lengths are 6, 6, 6 of action 0, 3 of 1, 2 of 2, with mean 23 / 5, which counts as two more segments of
+    each action; a gap follows 0 in 0 of 2 cases, and 1 in 1 of 1, with mean 1 / 3."""
     found = timing(SEGMENTS, 4, frame_rate=1.0, num_phases=2)
     mean = 23 / 5
     lengths = np.array([(18 + 2 * mean) / 5, (3 + 2 * mean) / 3, (2 + 2 * mean) / 3, mean])
@@ -99,7 +99,7 @@ def test_timing_is_that_of_the_segments():
 
 
 def test_lengths_have_the_mean_of_the_segments():
-    """The chain of phases, walked."""
+    """Simulates the chain of phases."""
     leave = timing(table(("a", 0.0, 12.0, 0)), 1, frame_rate=1.0, num_phases=3)["leave_phase"][0]
     phases, lengths = np.array([1.0, 0, 0]), []
     for _ in range(400):
@@ -132,7 +132,7 @@ def test_weights_are_those_of_the_least_log_loss():
 
 
 class CountingTeacher:
-    """An n-gram model that counts how many histories it is asked about."""
+    """An n-gram model that counts the histories it is given."""
 
     def __init__(self, model: NGramModel):
         self.model, self.num_asked = model, 0

@@ -1,4 +1,4 @@
-"""Which instructions are English; needs no parser."""
+"""Detecting English instructions, which needs no parser."""
 
 import gzip
 import json

@@ -29,7 +29,7 @@ NO_NAMES = ("/runs/teacher", "runs/of/mine", "my teacher")
 
 
 def no_name(name: str) -> Exception:
-    """What commands make of huggingface-hub's error about a path at which there is nothing."""
+    """Returns the error that commands raise from huggingface-hub's error about a path that does not exist."""
     try:
         validate_repo_id(name)
     except ValueError as error:

@@ -1,4 +1,4 @@
-"""The folder of a run: files that are whole, settings of the same run."""
+"""The folder of a run: files are complete, and only the same run resumes."""
 
 import json
 import os
@@ -135,7 +135,7 @@ def test_only_the_same_run_resumes(tmp_path):
         keep_settings(path, {"seed": 1, "shape": (2, 3)}, what="a student")
     (path.parent / "checkpoint-1").mkdir()
     (path.parent / "checkpoint-1" / "model.safetensors").write_text("")
-    keep_settings(path, {"seed": 1}, what="a student")  # an older file may name more
+    keep_settings(path, {"seed": 1}, what="a student")  # an older file may record more settings
     with pytest.raises(ValueError, match=r"run holds a student with shape \[2, 3\], not \[4\] .*\['shape', 'rate'\]"):
         keep_settings(path, {"seed": 1, "shape": [4], "rate": 0.1}, what="a student")
 

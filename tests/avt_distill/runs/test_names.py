@@ -1,4 +1,4 @@
-"""Names that others chose never lead out of a folder, command a terminal or name a machine."""
+"""Foreign names never lead out of a folder, control a terminal or reveal a machine's paths."""
 
 import json
 

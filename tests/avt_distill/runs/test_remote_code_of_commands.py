@@ -1,4 +1,4 @@
-"""No command runs the code of a checkpoint, or asks whether to; nothing is unpickled."""
+"""No command runs the code of a checkpoint, or asks for permission to; nothing is unpickled."""
 
 import ast
 import json
@@ -15,7 +15,7 @@ SOURCES = sorted((PROJECT / "avt_distill").rglob("*.py"))
 
 @pytest.fixture
 def foreign(tmp_path):
-    """A checkpoint that brings code, which leaves a trace where it runs."""
+    """A checkpoint with code that leaves a trace if it is run."""
     folder = tmp_path / "foreign"
     folder.mkdir()
     classes = {"AutoConfig": "code.Config", "AutoModel": "code.Model", "AutoTokenizer": ["code.Tokenizer", None]}

@@ -24,7 +24,7 @@ def test_names_of_files_do_not_command_the_terminal(command, tmp_path):
     }
     result = run_command(command, *arguments[command])
     assert result.returncode
-    assert "\\u001b[2J" in result.stderr or "\\x1b[2J" in result.stderr  # as Python shows errors of files
+    assert "\\u001b[2J" in result.stderr or "\\x1b[2J" in result.stderr  # as Python escapes names in file errors
     assert not set(CODES[:1] + "\x07\x9b\u202e") & set(result.stdout + result.stderr)
 
 

@@ -1,4 +1,4 @@
-"""Cards of students, teachers and data sets: filled from result files, and never with holes."""
+"""Cards of students, teachers and data sets: filled from result files, never with missing values."""
 
 import json
 
@@ -163,7 +163,7 @@ def test_a_students_base_model_is_where_its_weights_or_features_are_from(student
     encoder = {"model": "facebook/dinov2-base", "revision": "0" * 40}
     rewrite(student / "config.json", feature_encoder=encoder)
     assert base() == ("facebook/dinov2-base", "adapter")
-    rewrite(student / "config.json", feature_encoder={**encoder, "revision": "0" * 16})  # a folder of that name
+    rewrite(student / "config.json", feature_encoder={**encoder, "revision": "0" * 16})  # a local folder with that name
     assert base() == (None, None)
     rewrite(student / "settings.json", backbone="google/vit", backbone_content={})
     rewrite(student / "config.json", backbone_config={"model_type": "vit"})
@@ -202,7 +202,7 @@ def test_no_path_of_the_machine_is_in_a_card(student):
     assert "/somewhere" not in text
     assert str(student) not in text
     assert "width 12 from: tsn" in text
-    assert "Needs Python 3.10, torch 2.6, transformers 4.57 and numpy 1.26 or newer.\n" in text  # no videos, no av
+    assert "Needs Python 3.10, torch 2.6, transformers 4.57 and numpy 1.26 or newer.\n" in text  # no videos, so no av
 
 
 @pytest.mark.parametrize("missing", ["num_training_rows", "seed", "training_s"])
@@ -379,7 +379,7 @@ def test_a_teacher_stands_beside_counts(tmp_path):
 def test_a_teachers_card_says_where_it_starts_and_what_it_needs(tmp_path):
     folder = write_teacher(tmp_path, TEACHER_FILES)
     card = teacher_card(folder, "user/bert")
-    assert "base_model" not in header(card)  # it was in a folder
+    assert "base_model" not in header(card)  # it was a local folder
     assert header(card)["datasets"] == ["egtea-gaze-plus"]
     needs = "Needs torch and transformers 4.57 or newer; made and measured with torch 2.13.0 and transformers 5.23.0."
     assert needs in str(card)
@@ -468,7 +468,7 @@ def test_a_data_sets_header_is_whole(tmp_path):
     assert data.license == "cc-by-4.0"
     assert (data.task_categories, data.size_categories) == (["video-classification"], ["n<1K"])
     assert {"action-anticipation", "video"} <= set(data["tags"])
-    assert data.language is None  # nobody said which it is
+    assert data.language is None  # it was not given
     assert "\n`cc-by-4.0`\n" in str(card)
     fold = {**facts, "title": "50 Salads", "splits": {"train": {**facts["splits"]["train"], "rows": 999}}}
     data = dataset_card(

@@ -1,4 +1,4 @@
-"""Which licenses commands take, and what they say of others."""
+"""Which licenses commands accept, and the errors for others."""
 
 import pytest
 

@@ -1,4 +1,4 @@
-"""Action text: label cleaning, histories, and the reference's text where it is asked for."""
+"""Action text: label cleaning, histories, and the reference's text on request."""
 
 import hashlib
 import json
@@ -44,7 +44,7 @@ def test_other_forms_are_refused():
     [("egtea", "egtea", "egtea_label_text", False, ""), ("epic_kitchens_55", "ek55", "ek55_label_text", True, " ")],
 )
 def test_markers_equal_the_references_label_texts(benchmark, folder, key, head_noun_first, before):
-    """All of them, by their digest; on EPIC-Kitchens the reference leaves a space before each."""
+    """Compares the digest of all texts; on EPIC-Kitchens the reference has a space before each."""
     recorded = json.loads(require_shared("golden/teacher/teacher_text.json").read_text())[key]
     builder = anticipation_builder(benchmark, data_dir=require_shared(f"data/annotations/{folder}"))
     texts = ActionText("markers", head_noun_first).labels(builder.annotations.label_space.actions)

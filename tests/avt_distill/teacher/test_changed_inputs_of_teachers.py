@@ -1,4 +1,4 @@
-"""A finished or interrupted teacher is served only for the rows, options and language model that it was made of."""
+"""A finished or interrupted teacher is reused only for the rows, options and language model it was trained with."""
 
 import json
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""Language models: which way they read, how a text is cut, and what is refused."""
+"""Language models: reading direction, truncation of texts, and refusals."""
 
 import json
 
@@ -27,7 +27,7 @@ def test_other_models_are_refused(config):
 
 
 def test_cutting_keeps_the_first_special_token_and_the_last_actions(language_models):
-    """The reference cuts [CLS] off, and then classifies the feature of whatever word comes first."""
+    """The reference cuts off [CLS], and then classifies the feature of whichever word is first."""
     tokenizer = load_tokenizer(language_models["bert"])
     (ids,) = encode(tokenizer, ["open fridge, take egg, cut tomato"], 5)
     assert tokenizer.convert_ids_to_tokens(ids) == ["[CLS]", ",", "cut", "tomato", "[SEP]"]

@@ -1,4 +1,4 @@
-"""Teacher logits: the same as one by one, each history once."""
+"""Teacher logits: equal to those of each history alone, and computed once per history."""
 
 import numpy as np
 import pytest

@@ -1,4 +1,4 @@
-"""Soft labels: saved whole or not at all, joined by uid, averaged as written here by hand, never for other actions."""
+"""Soft labels: saved completely or not at all, joined by uid, averaged as by hand, and never for other actions."""
 
 import os
 import signal
@@ -23,7 +23,7 @@ METADATA = {"label_space_hash": SPACE.content_hash, "model": "bert", "history_cu
 
 
 def table(metadata: dict | None = None, **changes) -> SoftLabelTable:
-    """Three rows; `metadata` are changes too, `None` takes a key away."""
+    """Returns a table of three rows; `metadata` overrides metadata, where `None` removes a key."""
     merged = {key: value for key, value in {**METADATA, **(metadata or {})}.items() if value is not None}
     return SoftLabelTable(**{"uids": ["P01_2", "7", "x"], "logits": LOGITS, "metadata": merged, **changes})
 
@@ -105,7 +105,7 @@ def test_one_repeated_uid_among_very_many_is_found_at_once():
     started = time.perf_counter()
     with pytest.raises(ValueError, match="uids has 'P01_99998' more than once"):
         table(uids=uids, logits=np.zeros((len(uids), 1)))
-    assert time.perf_counter() - started < 2  # comparing each with each takes minutes
+    assert time.perf_counter() - started < 2  # comparing all pairs would take minutes
 
 
 def test_refuses_another_label_space(tmp_path):
@@ -205,7 +205,7 @@ def test_a_process_killed_while_saving_leaves_the_old_file_or_none(tmp_path, mom
     try:
         assert process.stdout.readline() == "stopped\n"
         unfinished = [entry for entry in tmp_path.iterdir() if entry != path]
-        assert unfinished[0].stat().st_size > 1_000_000  # it was in the middle of it
+        assert unfinished[0].stat().st_size > 1_000_000  # the write was in progress
     finally:
         os.kill(process.pid, signal.SIGKILL)
         process.communicate()
@@ -252,7 +252,7 @@ def test_averages_of_sure_teachers_stay_finite():
     sure, unsure = table(logits=[[1e30, 0, -1e30]] * 3), table(logits=[[0, 1000, -1000]] * 3)
     average = SoftLabelTable.average([sure, unsure])
     np.testing.assert_allclose(probabilities(average.logits[0]), [0.5, 0.5, 0], atol=1e-7)
-    assert average.logits[0, 2] == pytest.approx(-2000 - np.log(2), rel=1e-6)  # its probability is 0 in any float
+    assert average.logits[0, 2] == pytest.approx(-2000 - np.log(2), rel=1e-6)  # its probability underflows to 0
 
 
 def test_an_ensemble_names_its_members():
