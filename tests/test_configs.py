@@ -127,7 +127,7 @@ def header_of(path) -> str:
 
 
 @pytest.mark.parametrize("path", CONFIGS, ids=lambda path: str(path.relative_to(FOLDER)))
-def test_a_run_parses_and_says_how_it_is_run(path, tmp_path):
+def test_a_run_parses_and_its_header_has_its_command(path, tmp_path):
     kind = kind_of(path)
     command = f"{SCRIPTS[kind]} {path.relative_to(PROJECT)}"
     lines = header_of(path).replace("\\\n", "").splitlines()
@@ -169,7 +169,7 @@ def test_a_run_parses_on_a_machine_without_bfloat16(path, tmp_path):
     assert "bf16: true" not in path.read_text()
 
 
-def test_counting_asks_for_no_bfloat16(tmp_path):
+def test_counting_does_not_require_bfloat16(tmp_path):
     (tmp_path / "teacher.yaml").write_text("dataset: egtea\nbf16: true\nbf16_full_eval: true\n")
     argv = [str(tmp_path / "teacher.yaml"), "--output_dir", str(tmp_path)]
     for counts in (["--ngram", "2"], ["--log_linear", "true", "--cross_fit", "5"]):
@@ -317,7 +317,7 @@ def test_accelerate_takes_a_launch_file(path):
 
 
 @pytest.mark.parametrize("stage", [2, 3])
-def test_a_launch_file_of_deepspeed_divides_as_it_says(stage):
+def test_a_launch_file_of_deepspeed_sets_its_stage(stage):
     path = FOLDER / "accelerate" / f"deepspeed_zero{stage}.yaml"
     arguments = launch_command_parser().parse_args(["--config_file", str(path), "run_distill.py"])
     arguments, *_ = _validate_launch_command(arguments)
@@ -338,7 +338,7 @@ def test_the_blocks_that_are_divided_exist():
 
 
 @pytest.mark.parametrize("kind", ["features", "video"])
-def test_ones_own_data_needs_a_folder_and_what_is_seen(kind, tmp_path):
+def test_user_data_train_with_a_folder_and_an_input(kind, tmp_path):
     if kind == "features":
         folder = write_kitchen(tmp_path / "my_data")
         seen, width = ["--features", folder / "features"], WIDTH

@@ -231,7 +231,7 @@ GROUPS = {
 }
 
 
-def test_a_sample_of_faults_ends_equal_or_with_a_sentence(kitchen, tmp_path, fork_server):
+def test_a_sample_of_faults_ends_equal_or_with_a_clear_error(kitchen, tmp_path, fork_server):
     outcomes = faults(fork_server, tmp_path, commands_of_rows(kitchen, tmp_path)["export_soft_labels"], every=9)
     assert other(outcomes) == []
     assert outcomes["disks_and_kills"]["equal"] >= 4
@@ -240,7 +240,7 @@ def test_a_sample_of_faults_ends_equal_or_with_a_sentence(kitchen, tmp_path, for
 
 @pytest.mark.slow
 @pytest.mark.parametrize(("commands", "name"), [(group, name) for group, names in GROUPS.items() for name in names])
-def test_faults_at_all_file_operations_end_equal_or_with_a_sentence(kitchen, tmp_path, fork_server, commands, name):
+def test_faults_at_all_file_operations_end_equal_or_with_a_clear_error(kitchen, tmp_path, fork_server, commands, name):
     assert other(faults(fork_server, tmp_path, commands(kitchen, tmp_path)[name], every=EVERY)) == []
 
 
@@ -303,7 +303,7 @@ Path("operations." + os.environ["RANK"]).write_text(str(len(faults.operations)))
 
 @pytest.mark.slow
 @pytest.mark.parametrize("rank", [0, 1])
-def test_a_kill_of_one_of_two_processes_ends_equal_or_with_a_sentence(kitchen, tmp_path, fork_server, rank):
+def test_a_kill_of_one_of_two_processes_ends_equal_or_with_a_clear_error(kitchen, tmp_path, fork_server, rank):
     words = list(map(str, commands_that_train(kitchen, tmp_path)["distill"].words))
 
     def run(fail_at: int | None = None) -> str:

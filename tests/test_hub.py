@@ -92,7 +92,7 @@ def test_a_pushed_model_loads_where_the_package_is_not(hub, video):
     assert hub.unknown == []
 
 
-def test_a_space_is_told_which_model_it_shows(hub):
+def test_a_space_gets_the_model_that_it_shows(hub):
     arguments = [PROJECT / "space", "app", "--model", "user/kitchen"]
     assert hub.run(command("push_to_hub", *arguments), "here").endswith("pushed to user/app\n")
     pushed = hub.repositories["spaces/user/app"]
@@ -204,7 +204,7 @@ def test_a_student_of_videos_that_is_pushed_in_training_answers(hub, tmp_path, v
     assert sum(scores) == pytest.approx(1)
 
 
-def test_an_interrupted_upload_changes_nothing_and_goes_on(hub, student):
+def test_an_interrupted_upload_changes_nothing_and_can_be_retried(hub, student):
     push = command("push_to_hub", student, "user/kitchen")
     hub.large_files_left = 1
     printed = hub.run(push, "here", fails=True)
@@ -218,7 +218,7 @@ def test_an_interrupted_upload_changes_nothing_and_goes_on(hub, student):
     assert files_of_student() <= set(hub.repositories["models/user/kitchen"])
 
 
-def test_only_what_belongs_is_pushed(hub, student, tmp_path):
+def test_only_files_of_a_student_are_pushed(hub, student, tmp_path):
     folder = tmp_path / "student"
     shutil.copytree(student, folder)
     (folder / "checkpoint-1").mkdir()
@@ -355,7 +355,7 @@ def test_license_and_results_are_pushed_and_kept(hub, student, tmp_path):
     assert hub.unknown == []
 
 
-def test_a_push_without_a_license_says_so(hub, student):
+def test_a_push_without_a_license_is_reported(hub, student):
     printed = hub.run(f"{STDERR_TOO}{command('push_to_hub', student, 'user/kitchen')}", "here")
     assert f"{student} states no license" in printed
     assert "give --license ID to avt-distill push_to_hub" in printed
@@ -379,7 +379,7 @@ def test_a_card_of_ones_own_gets_the_license_and_keeps_its_text(hub, tmp_path):
     assert ".eval_results/own.yaml" not in hub.repositories["models/user/avt"]
 
 
-def test_a_hub_that_does_not_answer_is_one_sentence(hub, student):
+def test_a_hub_that_does_not_answer_gives_one_clear_error(hub, student):
     hub.stop()
     error = hub.run(command("push_to_hub", student, "user/kitchen"), "here", fails=True).splitlines()[-1]
     assert error == (

@@ -109,7 +109,7 @@ def test_ring_2_keeps_its_layers(path):
         assert not {module.split(".")[0] for module, _, _ in found} & {"torch", "transformers", "modeling_avt"}
 
 
-def test_no_file_imports_itself_by_way_of_others():
+def test_there_are_no_circular_imports():
     """With circular imports, the available names would depend on which file is imported first."""
     modules = {".".join(path.relative_to(PROJECT).with_suffix("").parts): path for path in (*RING_1, *RING_2)}
     edges = {

@@ -149,7 +149,7 @@ def test_planted_differences_are_found(code, what):
         "name.partition('_')",
     ],
 )
-def test_what_is_alike_everywhere_is_not_found(code):
+def test_portable_code_has_no_findings(code):
     assert portability_findings(code) == []
 
 

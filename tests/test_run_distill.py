@@ -216,7 +216,7 @@ def test_another_setting_in_the_same_folder_is_refused(kitchen, finished, change
     assert equal(weights(finished / "baseline_seed0"), before)
 
 
-def test_a_student_that_was_given_its_encoder_is_no_student_of_the_run(kitchen, tmp_path, capsys):
+def test_a_student_with_an_attached_encoder_is_not_part_of_the_run(kitchen, tmp_path, capsys):
     arguments = baseline_options(kitchen, tmp_path / "run", "--num_train_epochs=1", "--seed=0")
     run_distill.main(arguments)
     shutil.copytree(tmp_path / "run" / "baseline_seed0", tmp_path / "run" / "baseline_seed0_video")
@@ -283,7 +283,7 @@ def test_a_killed_run_ends_with_the_weights_of_an_undisturbed_one(kitchen, undis
         assert equal(weights(tmp_path / "killed" / student), weights(undisturbed / student))
 
 
-def test_twins_of_a_seed_begin_alike_and_see_the_same_rows(kitchen, tmp_path, monkeypatch):
+def test_students_of_a_seed_begin_alike_and_get_the_same_rows(kitchen, tmp_path, monkeypatch):
     began, seen = {}, {}
 
     def watch(trainer, args):
@@ -376,7 +376,7 @@ def test_balanced_soft_labels_train_as_a_table_divided_beforehand_does(kitchen, 
     ],
     ids=lambda value: value[0].split("=")[0].lstrip("-") if isinstance(value, list) else "",
 )
-def test_what_cannot_be_meant_is_refused_and_leaves_no_student(kitchen, tmp_path, changed, message):
+def test_invalid_options_are_refused_and_leave_no_student(kitchen, tmp_path, changed, message):
     with pytest.raises(SystemExit, match=message):
         run_distill.main(options(kitchen, tmp_path / "run", *changed))
     # Files that it leaves would prevent the corrected run from using the folder.
@@ -389,7 +389,7 @@ def test_a_weight_without_soft_labels_is_refused(kitchen, tmp_path):
         run_distill.main(given)
 
 
-def test_a_student_that_sees_nothing_is_refused(kitchen, tmp_path):
+def test_a_student_without_input_is_refused(kitchen, tmp_path):
     given = [option for option in baseline_options(kitchen, tmp_path / "run") if not option.startswith("--features")]
     with pytest.raises(SystemExit, match="The student has no input: give --features, or the data set's --videos"):
         run_distill.main(given)

@@ -89,6 +89,6 @@ def test_half_precision_is_computed_in_float32():
         ((STUDENT, TEACHER, 1.0), {"reduction": "mean"}, "reduction is 'mean'"),
     ],
 )
-def test_what_cannot_be_meant_is_refused(arguments, options, message):
+def test_invalid_options_are_refused(arguments, options, message):
     with pytest.raises(ValueError, match=message):
         distillation_loss(*arguments, **options)

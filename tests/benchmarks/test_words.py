@@ -149,7 +149,7 @@ class Reversed:
         return scores
 
 
-def test_a_language_model_that_is_asked_loses_nothing():
+def test_a_language_model_in_the_beam_gives_exact_probabilities():
     bigram = NGramModel(2, 4).fit(HISTORIES, ACTIONS)
     mixture = texts.Mixture([bigram, Reversed()], np.array([0.4, 0.6]))
     tables = parts.transitions_of(mixture, None, SimpleNamespace(num_actions=4), asked=True)
@@ -158,7 +158,7 @@ def test_a_language_model_that_is_asked_loses_nothing():
     np.testing.assert_allclose(tables.log_probs(*text_state(tables, histories)), mixture.logits(histories), atol=1e-5)
 
 
-def test_a_mixture_is_weighed_by_what_members_said():
+def test_a_mixture_is_weighted_by_predictions_of_its_members():
     log_probs = np.log(np.array([[0.9, 0.9, 0.1, 0.9], [0.1, 0.1, 0.9, 0.1], [0.05] * 4]))
     weights = texts.mixture_weights(log_probs)
     assert weights.sum() == pytest.approx(1)
@@ -254,7 +254,7 @@ def test_one_command_makes_the_table_and_resumes(tmp_path, tiny_encoder, monkeyp
 
 
 @pytest.mark.slow
-def test_readers_and_students_see_a_simulated_recognizer(tmp_path, tiny_encoder, capsys):
+def test_readers_and_students_get_input_of_a_simulated_recognizer(tmp_path, tiny_encoder, capsys):
     kitchen, folder = write_kitchen(tmp_path / "kitchen"), tmp_path / "words"
     options = ["--dataset", str(kitchen), "--output_dir", str(folder), "--encoder", str(tiny_encoder)]
     options += ["--seeds", "0", "--student_epochs", "1", "--reader_videos", "3"]
@@ -288,7 +288,7 @@ def test_readers_and_students_see_a_simulated_recognizer(tmp_path, tiny_encoder,
     np.testing.assert_array_equal(parts.student_features(kitchen_data, "v00")[:40], features[:40])
 
 
-def test_the_real_recognizer_is_held_against_the_simulated_one(tmp_path, capsys):
+def test_the_real_recognizer_is_compared_with_the_simulated_one(tmp_path, capsys):
     generator, steps = np.random.default_rng(0), {}
     for video in range(6):
         true = np.repeat(generator.integers(0, 12, 20), 600)

@@ -119,7 +119,7 @@ def test_the_slow_blocks_of_a_page_run(page, reader):
 
 
 @pytest.mark.parametrize("page", PAGES)
-def test_a_block_is_run_or_says_why_not(page):
+def test_a_block_is_run_or_marked_with_a_reason(page):
     text, blocks = (DOCS / f"{page}.md").read_text(encoding="utf-8"), blocks_of(page)
     assert len(blocks) == len(re.findall(r"^```\w", text, re.MULTILINE)) == text.count("```") / 2
     assert {block.language for block in blocks} <= {"bash", "python"}

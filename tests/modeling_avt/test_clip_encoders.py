@@ -77,7 +77,7 @@ def test_moments_of_the_reference_protocol_are_refused_for_clips():
     assert Clips().window(3, 1.0).times(np.array([0.0, 1.05, 2.1]), mask)[0].tolist() == [0.0, 1.05, 2.1]
 
 
-def test_moments_and_frames_that_clips_share_are_told_once():
+def test_moments_and_frames_shared_by_clips_are_listed_once():
     moments = np.array([[1.0, 2.0], [2.0, 3.0]])
     distinct = Clips(2, 1.0).distinct(moments, np.array([[False, True], [True, True]]))
     assert distinct.times_s.tolist() == [1.0, 2.0, 3.0]
@@ -232,7 +232,7 @@ def test_a_predictor_that_is_not_used_is_no_part_of_the_model():
 
 
 @torch.no_grad()
-def test_a_probe_hears_no_moment_that_is_masked():
+def test_a_probe_does_not_attend_to_masked_moments():
     model = student("videomae", "probe", **VERB_NOUN)
     tokens = torch.randn(2, 4, 32, 32)
     mask = torch.tensor([[False, False, True, True]] * 2)
@@ -281,7 +281,7 @@ def test_a_stream_keeps_the_frames_of_one_clip(frames):
 
 
 @torch.no_grad()
-def test_a_camera_that_stands_still_shows_the_same_clip(frames, monkeypatch):
+def test_a_frozen_camera_shows_the_same_clip(frames, monkeypatch):
     """In a gap of an hour, only the first few clips are distinct, and each is encoded once."""
     model = student("videomae")
     encoded, original = [], model.encode_frames

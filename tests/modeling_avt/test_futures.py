@@ -35,7 +35,7 @@ def as_dict(sequences, log_probs) -> dict[tuple[int, ...], float]:
 # Sequences
 
 
-def test_after_a_certain_history_sequences_are_as_likely_as_the_transition_model_says():
+def test_sequences_after_a_certain_history_equal_the_transition_model():
     reader = loglinear_reader(evidence_weight=1.0, length=2)
     reader.transitions.last_weights[0, :NUM_ACTIONS] -= 1e4 * torch.eye(NUM_ACTIONS)  # no repetitions, which look alike
     reader = read(reader, sure(2, 2, NUM_ACTIONS, 0, 0))
@@ -117,7 +117,7 @@ def test_an_impossible_action_is_never_drawn():
 # Timelines
 
 
-def test_an_action_lasts_as_long_as_its_duration_says():
+def test_an_action_in_a_timeline_lasts_for_its_duration():
     reader = read(loglinear_reader(evidence_weight=1.0), sure(1, 1, 1))
     stays = 1 - float(reader.leave_phase[1])
     timeline = reader.timeline(4.0)
@@ -237,7 +237,7 @@ def test_streams_and_moments_of_a_timeline_answer_alike(options, reader):
         assert entry == {**other, "score": pytest.approx(other["score"], abs=1e-6)}
 
 
-def test_where_most_likely_no_action_goes_on_there_is_no_label():
+def test_spans_without_a_likely_action_have_no_label():
     model = reading_model(tau_a=0.5)
     model.reader.gap_after.fill_(0.999)
     model.reader.leave_gap.fill_(0.001)

@@ -173,7 +173,7 @@ def test_a_map_that_is_given_anew_is_the_new_labels(checkpoint):
         AVTConfig.from_pretrained(checkpoint, **OF_SCRIPTS, action_to_verb_noun=pairs[:2])
 
 
-def test_names_that_nothing_classifies_go_with_the_map(tmp_path):
+def test_names_without_classifiers_are_dropped_with_the_map(tmp_path):
     tiny_config(**{**VERB_NOUN, "label_types": ["action"]}).save_pretrained(tmp_path)
     config = AVTConfig.from_pretrained(tmp_path, **OF_SCRIPTS)
     assert (config.action_to_verb_noun, config.verb_id2label, config.noun_id2label) == (None, None, None)

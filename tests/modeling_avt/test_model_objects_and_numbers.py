@@ -50,7 +50,7 @@ def test_moments_and_counts_may_be_of_any_kind(anticipate, kind):
 
 
 @pytest.mark.parametrize("value", NO_SECONDS, ids=repr)
-def test_what_is_no_number_of_seconds_is_refused(anticipate, value):
+def test_invalid_numbers_of_seconds_are_refused(anticipate, value):
     for name in ("at", "every", "frames_per_second"):
         with pytest.raises(ValueError, match=rf"^{name} is [^\n]*: give a finite number[^\n]*\.$"):
             anticipate(FEATURES, **{"frames_per_second": 2, name: value})
@@ -61,7 +61,7 @@ def test_what_is_no_number_of_seconds_is_refused(anticipate, value):
 
 
 @pytest.mark.parametrize("value", NO_COUNTS, ids=repr)
-def test_what_is_no_count_is_refused(anticipate, value):
+def test_invalid_counts_are_refused(anticipate, value):
     message = r"^top_k is .*: give a whole number, 1 or more\.$"
     with pytest.raises(ValueError, match=message):
         AVTStream(anticipate.model, top_k=value)
@@ -131,7 +131,7 @@ def test_a_readers_horizons_may_be_of_any_kind(reader, kind):
 
 
 @pytest.mark.parametrize("value", NO_SECONDS, ids=repr)
-def test_a_reader_refuses_what_is_no_number_of_seconds(reader, value):
+def test_a_reader_refuses_invalid_numbers_of_seconds(reader, value):
     num_frames, frame = reader.num_frames, np.zeros(reader.num_actions + 1)
     for name, ask in {
         "tau_a": lambda: reader.next_action(value),

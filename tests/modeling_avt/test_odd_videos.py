@@ -51,7 +51,7 @@ def test_an_open_file_is_read_from_its_beginning_and_left_open(mp4):
 
 
 @pytest.mark.parametrize("video", [None, 3, object()])
-def test_what_is_no_video_is_refused(video):
+def test_inputs_that_are_not_videos_are_refused(video):
     with pytest.raises(VideoDecodeError, match="give a path, bytes, or a file"):
         probe(video)
 
@@ -204,7 +204,7 @@ def test_a_codec_that_ffmpeg_does_not_know(mp4):
             ask(unknown)
 
 
-def test_metadata_that_is_no_utf_8(tmp_path):
+def test_metadata_that_is_not_utf_8(tmp_path):
     path = tmp_path / "title.mkv"
     with av.open(str(path), "w") as container:
         container.metadata["title"] = "ABCDEFGH"
@@ -294,7 +294,7 @@ def test_a_matroska_file_that_lost_a_part_is_refused_there(name, codec, tmp_path
     assert np.array_equal(read_frames(path, [2.05]), before)
 
 
-def test_long_still_pictures_are_no_loss(tmp_path):
+def test_long_still_pictures_are_not_treated_as_lost_frames(tmp_path):
     """A screen recording has 25 frames per second while something moves, then none for 4 s."""
     times_s = [*np.arange(30) / 25, 5.2, 5.24]
     for name in ("screen.mp4", "screen.mkv", "screen.webm"):

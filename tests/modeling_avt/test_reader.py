@@ -120,7 +120,7 @@ def test_an_ignorant_recognizer_gives_the_prior_over_time():
     assert reader.log_likelihood == pytest.approx(0, abs=1e-12)
 
 
-def test_time_without_frames_passes_as_with_frames_that_say_nothing():
+def test_time_without_frames_passes_as_with_uninformative_frames():
     frames, prior = noise(8), loglinear_reader().log_prior.double().numpy()
     gap, filled = loglinear_reader(), loglinear_reader()
     for time in (0, 1, 5, 6):
@@ -195,7 +195,7 @@ def test_the_likeliest_followers_are_close():
     assert answers[0].sum() == pytest.approx(1)
 
 
-def test_what_is_expected_beside_the_followers_is_not_lost():
+def test_probability_of_other_actions_than_followers_is_not_lost():
     """A unigram ignores frames: its two likeliest actions keep their probabilities, and the third gets the rest."""
     reader = ngram_reader(1, followers=2)
     reader.read(noise(5), np.arange(5) / 2)

@@ -60,7 +60,7 @@ def test_video_students_recognize_frames_and_average_their_views():
     torch.testing.assert_close(output.frame_logits, each.mean(0))
 
 
-def test_a_model_that_recognizes_no_frames_says_so():
+def test_a_model_that_does_not_recognize_frames_raises():
     model = tiny_model()
     assert model(video_features=torch.zeros(1, 4, 12)).frame_logits is None
     with pytest.raises(ValueError, match="recognizes_frames is False"):
@@ -147,7 +147,7 @@ def test_a_reader_of_another_label_space_is_refused(tmp_path):
     ("reader", "message"),
     [({"beams": 3}, "config.reader has 'beams'"), ({"beam": 3}, "config.reader lacks 'frame_rate'")],
 )
-def test_reader_settings_that_are_none_are_refused(reader, message):
+def test_invalid_reader_settings_are_refused(reader, message):
     with pytest.raises(ValueError, match=message):
         AVTConfig(backbone_config=None, feature_dim=12, num_labels=3, recognizes_frames=True, reader=reader)
 
@@ -273,7 +273,7 @@ def test_a_gap_in_a_stream_is_read_as_the_frame_that_is_shown():
     torch.testing.assert_close(gap.reader.next_action(), filled.reader.next_action())
 
 
-def test_a_camera_that_stood_still_for_years_is_answered_at_once():
+def test_a_camera_that_was_frozen_for_years_is_answered_at_once():
     model = reading_model()
     stream = model.stream(top_k=3)
     for step, row in enumerate(features(5)):

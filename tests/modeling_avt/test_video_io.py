@@ -98,7 +98,7 @@ def test_probe_swaps_the_sides_of_rotated_files(name, tmp_path):
     assert (probe(path).height, probe(path).width, probe(path).num_frames) == (64, 48, 10)
 
 
-def test_probe_counts_the_packet_that_told_when_the_video_starts(tmp_path):
+def test_probe_counts_the_packet_that_gave_the_start_time(tmp_path):
     path = write_video(tmp_path / "clip.m2v", numbered_frames(10), fps=25, codec="mpeg2video")
     assert probe(path).num_frames == 10
 

@@ -131,7 +131,7 @@ class Page:
         self.browser.close()
 
 
-def test_a_visitor_sees_what_is_anticipated(app, browser, tmp_path):
+def test_a_visitor_gets_answers(app, browser, tmp_path):
     page = Page(browser, app)
     page.upload(write_video(tmp_path / "numbered.mp4", numbered_frames(60), codec="libx264"))
     page.find("#anticipate").click()

@@ -154,7 +154,7 @@ def test_a_source_that_breaks_off_leaves_its_answers_and_one_sentence(model, web
     assert len(result.stdout.splitlines()) == 2 + len(moments) + 1
 
 
-def test_a_source_that_is_not_there_leaves_files_as_they_were(model, web, tmp_path):
+def test_a_missing_source_leaves_files_unchanged(model, web, tmp_path):
     out = tmp_path / "out.json"
     out.write_text("of yesterday")
     with pytest.raises(SystemExit, match=r"error: Cannot read .*/none\.ts: it cannot be opened \(Server returned 404"):
@@ -201,7 +201,7 @@ def test_ctrl_c_while_a_pipe_is_silent(model, transport_stream, tmp_path):
     assert len(json.loads(out.read_text())["moments"]) == 3
 
 
-def test_a_reader_of_the_output_that_has_read_enough():
+def test_a_closed_output_pipe_ends_the_command():
     reading, writing = os.pipe()
     os.close(reading)
     command = [sys.executable, "-m", "avt_distill", "--help"]
@@ -245,7 +245,7 @@ def test_refusals_before_the_source_is_opened(model, tmp_path):
         avt_distill("anticipate", "/dev/video0", "--model", tmp_path)
 
 
-def test_a_live_source_leaves_files_of_others_as_they_were(model, web, tmp_path):
+def test_a_live_source_leaves_foreign_files_unchanged(model, web, tmp_path):
     out = tmp_path / "out.json"
     out.write_text("of yesterday")
     with pytest.raises(SystemExit, match=r"out\.json exists, and this command did not write it from the same inputs"):

@@ -64,7 +64,7 @@ def answers_of_features(folder: Path, video: str) -> list[dict]:
         ("vjepa2", ["--clip_num_frames", "2", "--clip_frame_rate", "4", "--predict_ahead_s", "1.0"]),
     ],
 )
-def test_a_student_of_features_watches_videos(tmp_path, kind, of_encoder):
+def test_a_student_of_features_answers_on_videos(tmp_path, kind, of_encoder):
     write_video_kitchen(tmp_path / "my_data")
     encoder = write_encoder(tmp_path / "encoder", kind)
     more = {"extract_features": of_encoder, "distill": ["--model_options", LARGER_WEIGHTS]}
@@ -214,7 +214,7 @@ def test_without_a_store_or_a_video_nothing_is_written_unless_unchecked(kitchen,
     assert "--video is for the comparison that --unchecked skips" in refused(student, "--unchecked", "--video", "x")
 
 
-def test_an_unchecked_checkpoint_says_so(kitchen, tmp_path, caplog):
+def test_attaching_an_encoder_unchecked_logs_a_warning(kitchen, tmp_path, caplog):
     avt_distill("attach_encoder", kitchen / "student", "--unchecked", "--output", tmp_path / "out")
     assert "Nothing was compared: whether " in caplog.text
 
@@ -302,7 +302,7 @@ def test_a_checkpoint_that_takes_videos_already_is_refused(tmp_path):
     assert "user/student is not a folder, so there is no default output: give --output" in refused("user/student")
 
 
-def test_files_of_others_are_kept(kitchen, copy):
+def test_foreign_files_are_kept(kitchen, copy):
     (copy / "student_video").mkdir()
     (copy / "student_video" / "config.json").write_text("of others")
     assert "this command did not write it from the same inputs" in refused(copy / "student")

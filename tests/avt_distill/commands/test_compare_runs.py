@@ -112,7 +112,7 @@ def test_sets_of_seeds_give_tests_over_rows_and_over_seeds(folder):
         assert row["seeds"]["p_value"] == sign_flip_test(differences)
 
 
-def test_a_run_against_itself_differs_by_nothing(folder):
+def test_a_run_compared_with_itself_has_no_difference(folder):
     result = run(folder, ["ce_0.parquet"], ["ce_0.parquet"], "--num_resamples", 20, "--output", "comparison.json")
     assert result.returncode == 0, result.stderr
     written = json.loads((folder / "comparison.json").read_text())

@@ -16,7 +16,7 @@ from avt_distill.teacher.language_models import load_tokenizer
 TEXTS = ["crack egg, whisk egg, heat pan", "Cut onion, fry onion"]
 
 
-def test_a_small_language_model_knows_every_word_it_is_to_read(tmp_path):
+def test_a_small_language_model_has_a_token_for_every_word(tmp_path):
     words = write_language_model(tmp_path, TEXTS, hidden_size=16, num_heads=2)
     assert words == [",", "crack", "cut", "egg", "fry", "heat", "onion", "pan", "whisk"]
     tokenizer = load_tokenizer(tmp_path)

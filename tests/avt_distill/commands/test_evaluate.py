@@ -120,7 +120,7 @@ def test_unseen_participants_are_read_as_the_benchmark_publishes_them(folder):
     assert found == 2 * [anticipation_metrics(draw_scores(0), LABELS, unseen_mask=unseen, dropped_labels=[2])]
 
 
-def test_dropped_rows_of_before_uids_of_ones_own_data_changed_are_refused(folder):
+def test_dropped_rows_with_uids_of_earlier_versions_are_refused(folder):
     """Otherwise each would be counted as an additional row, and as an error."""
     ScoreTable([f"v_{number}.000" for number in range(12)], draw_scores(0), LABELS).save(folder / "own.parquet")
     (folder / "dropped.csv").write_text("v_0,1\n")

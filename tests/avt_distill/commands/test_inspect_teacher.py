@@ -52,7 +52,7 @@ def save(folder: Path, metadata: dict | None = None, rows=slice(None), **set_):
     SoftLabelTable(test["uid"].tolist()[rows], LOGITS[rows], fields).save(folder / "soft_labels.parquet")
 
 
-def test_the_table_says_what_was_before_and_how_right_the_teacher_was(folder, capsys):
+def test_the_table_lists_past_actions_and_the_rank_of_the_true_one(folder, capsys):
     save(folder)
     avt_distill("inspect_teacher", *options(folder, "--history", "2"))
     printed = capsys.readouterr()
@@ -70,7 +70,7 @@ def test_the_table_says_what_was_before_and_how_right_the_teacher_was(folder, ca
     assert printed.err == ""
 
 
-def test_a_history_of_nothing_is_none_and_temperature_flattens(folder, capsys):
+def test_an_empty_history_is_shown_as_none_and_temperature_flattens(folder, capsys):
     save(folder)
     avt_distill("inspect_teacher", *options(folder, "--temperature", "2", video="b"))
     lines = capsys.readouterr().out.splitlines()
@@ -125,7 +125,7 @@ def test_histories_that_the_teacher_did_not_read_are_refused(folder):
         avt_distill("inspect_teacher", *options(folder))
 
 
-def test_what_cannot_be_checked_is_warned_of(folder, capsys):
+def test_rows_that_cannot_be_verified_are_warned_about(folder, capsys):
     save(folder, {"labelled": None})
     avt_distill("inspect_teacher", *options(folder))
     assert capsys.readouterr().err.startswith("warning: the soft labels do not record which rows they belong to: make")

@@ -151,7 +151,7 @@ def test_sources_that_are_not_opened(web, source, message):
         watch(f"{web}/{source}")
 
 
-def test_nobody_there():
+def test_sources_that_cannot_be_connected_to_are_refused():
     with pytest.raises(VideoDecodeError, match=r"http://127\.0\.0\.1:1/x: it cannot be opened \(Connection refused\)"):
         watch("http://me:secret@127.0.0.1:1/x")
     with pytest.raises(VideoDecodeError, match=r"rtsp://127\.0\.0\.1:1/x: it cannot be opened \(Connection refused\)"):

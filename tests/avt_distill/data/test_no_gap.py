@@ -50,6 +50,6 @@ def test_with_a_gap_nothing_changes():
 
 
 @pytest.mark.parametrize(("name", "value"), [("tau_a", -2), ("num_frames", 2.5), ("tau_a", float("nan"))])
-def test_windows_that_cannot_be_meant_are_refused(name, value):
+def test_invalid_windows_are_refused(name, value):
     with pytest.raises(ValueError, match=f"{name} is {value}: give"):
         rows(SEGMENTS, **{name: value})

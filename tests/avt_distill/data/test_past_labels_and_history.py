@@ -70,7 +70,7 @@ def test_history_before_an_action_at_8_s_observed_until_6_s(cutoff, expected):
     assert [list(history) for history in action_histories(rows, SEGMENTS, cutoff=cutoff)] == [expected]
 
 
-def test_history_rules_differ_in_what_they_know_of_the_gap():
+def test_history_rules_differ_in_actions_of_the_gap():
     rows = pd.DataFrame({"video_id": ["a", "b", "c"], "start_s": [5.0, 9.0, 1.0], "observed_end_s": [4.0, 8.0, 0.0]})
     histories = {
         cutoff: action_histories(rows, SEGMENTS, cutoff=cutoff) for cutoff in ("started", "ended", "segment_start")
@@ -81,7 +81,7 @@ def test_history_rules_differ_in_what_they_know_of_the_gap():
     assert [list(h) for h in histories["segment_start"]] == [[0, 1], [3], []]
 
 
-def test_history_is_in_order_of_time_whatever_the_file_says():
+def test_history_is_in_order_of_time_whatever_the_order_of_the_file():
     rows = pd.DataFrame({"video_id": ["a"], "start_s": [20.0], "observed_end_s": [19.0]})
     assert list(action_histories(rows, SEGMENTS.iloc[::-1])[0]) == [0, 1, 2]
 

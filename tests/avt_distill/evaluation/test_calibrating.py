@@ -53,7 +53,7 @@ def test_seeds_are_put_together_and_rows_keep_their_own_calibration():
     assert measured["error_rate"] == 50.0
 
 
-def test_nothing_is_said_where_no_threshold_was_found():
+def test_no_row_is_answered_without_a_threshold():
     scores, labels, videos = drawn(3, 0)
     calibration = fitted_calibration(scores, labels, videos, error_rate=0.05)
     assert calibration["threshold"] is None

@@ -223,7 +223,7 @@ def test_t_interval_of_equal_seeds_is_a_point_and_not_nan():
     assert student_t_interval([0.5, 0.5, 0.5]) == SeedInterval(0.5, 0.0, 0.5, 0.5)
 
 
-def test_t_interval_covers_the_mean_as_often_as_it_says():
+def test_t_interval_covers_the_mean_as_often_as_stated():
     samples = np.random.default_rng(0).normal(5, 2, size=(600, 4))
     covered = [interval.low <= 5 <= interval.high for interval in map(student_t_interval, samples)]
     assert np.mean(covered) == pytest.approx(0.95, abs=0.03)

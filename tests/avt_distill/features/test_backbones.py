@@ -92,7 +92,7 @@ def test_checkpoints_that_would_leave_weights_random_are_refused(tmp_path):
         load_backbone(tmp_path / "deep")
 
 
-def test_models_that_see_nothing_are_refused(tmp_path):
+def test_models_without_image_input_are_refused(tmp_path):
     with pytest.raises(ValueError, match=r"Cannot read the model '.*missing' \(.*\): give its name on the Hub"):
         load_backbone(tmp_path / "missing")
     BertModel(BertConfig(**TINY, vocab_size=9)).save_pretrained(tmp_path / "bert")
@@ -122,7 +122,7 @@ def without_predictor(folder: Path) -> Path:
     return folder
 
 
-def test_half_a_predictor_is_refused_and_nobodys_loss_where_it_is_not_used(tmp_path):
+def test_half_a_predictor_is_refused_only_where_it_is_used(tmp_path):
     half = without_predictor(tmp_path)
     with pytest.raises(ValueError, match=r"lacks \d+ weights of VJEPA2Model, such as 'predictor.layer.1"):
         load_backbone(half, use_predictor=True)

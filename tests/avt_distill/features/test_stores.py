@@ -124,7 +124,7 @@ def test_half_precision_is_kept_on_disk_and_read_as_float32(tmp_path):
     assert features[0, 0] == 3
 
 
-def test_features_may_lie_beside_the_annotations(tmp_path):
+def test_features_may_be_in_the_folder_of_annotations(tmp_path):
     (tmp_path / "features").mkdir()
     write_features(tmp_path / "features" / "a.safetensors", numbered_rows(4), frame_rate=1)
     for path in (tmp_path, tmp_path / "features"):
@@ -230,7 +230,7 @@ CAFE = ("caf\u00e9", "cafe\u0301")  # NFC, and NFD as macOS writes it
 
 @pytest.mark.parametrize("kind", ["safetensors", "npz", "npy", "lmdb"])
 @pytest.mark.parametrize(("asked", "stored"), [CAFE, CAFE[::-1]], ids=["nfc", "nfd"])
-def test_a_video_that_is_stored_in_another_spelling_is_told_from_a_missing_one(kind, asked, stored, tmp_path):
+def test_a_video_stored_in_another_spelling_is_distinguished_from_a_missing_one(kind, asked, stored, tmp_path):
     rows, place, options = numbered_rows(4), tmp_path / "store", {"frame_rate": 1}
     place.mkdir()
     if kind == "safetensors":

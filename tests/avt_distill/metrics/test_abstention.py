@@ -45,7 +45,7 @@ def test_by_hand():
         assert conformal_threshold(np.full(30, 0.6), correct, None, 0.2, thresholds=[0.5]) == expected
 
 
-def test_thresholds_are_tested_from_strict_to_loose_and_pass_their_part_on():
+def test_thresholds_are_tested_from_strict_to_loose_and_pass_on_their_level():
     # 12 correct rows at 0.9: 0.8^12 = 0.069. Each of two thresholds is tested at 0.05, a single one at 0.1.
     confidence, correct = np.append(np.full(12, 0.9), np.full(88, 0.3)), np.ones(100, bool)
     assert conformal_threshold(confidence, correct, None, 0.2, thresholds=[0.8]) == 0.8

@@ -298,6 +298,6 @@ def test_expected_calibration_error_by_hand():
     assert found == pytest.approx(100 * (2 * 0.2 + 1 * 0.4) / 3)
 
 
-def test_a_model_that_is_right_as_often_as_it_says_is_calibrated():
+def test_a_model_whose_accuracy_equals_its_confidence_is_calibrated():
     log_probs = np.log(np.tile([0.75, 0.25], (4, 1)))
     assert expected_calibration_error(log_probs, np.array([0, 0, 0, 1])) == pytest.approx(0, abs=1e-9)

@@ -52,7 +52,7 @@ def scores(folder: Path, name: str, seed: int = 0) -> ScoreTable:
 STAYS = "student_+_reader_log-linear"
 
 
-def test_a_student_and_a_reader_that_say_nothing_are_refused_in_a_sentence(kitchen, tmp_path, monkeypatch):
+def test_a_student_and_a_reader_no_better_than_chance_are_refused(kitchen, tmp_path, monkeypatch):
     monkeypatch.setattr(members, "fit_weights", lambda of_members, labels: [0.0] * len(of_members))
     with pytest.raises(SystemExit, match="neither the student nor the reader is better than chance"):
         fit(kitchen, tmp_path / "run")
@@ -123,7 +123,7 @@ def test_the_first_seed_has_a_card_and_all_can_be_given_one(fitted):
     assert "seed 1 with its reader" in str(checkpoint_card(fitted / "reader_seed1", "user/reader"))
 
 
-def test_a_script_that_repeats_is_read(fitted):
+def test_the_order_of_a_repeated_script_is_learned(fitted):
     """The kitchen's order is fixed: except for each video's first action, the next action is determined by the previous
     ones, which the frames show."""
     metrics = read_json(fitted / "reader_comparison.json")["metrics"]
@@ -204,7 +204,7 @@ def test_nothing_of_the_evaluation_videos_decides_about_the_reader(kitchen, fitt
         assert found.equal(wanted), name
 
 
-def test_a_run_is_taken_up_and_its_students_are_kept(kitchen, tmp_path, capsys):
+def test_a_run_is_resumed_and_its_students_are_kept(kitchen, tmp_path, capsys):
     write_soft_labels(tmp_path / "soft.parquet", kitchen)
     given = ["--features", kitchen / "features", "--soft_labels", tmp_path / "soft.parquet"]
     avt_distill("distill", kitchen / "run.yaml", *given, "--output_dir", tmp_path / "run", "--seeds", 0)
@@ -272,7 +272,7 @@ def test_a_reader_of_words_is_kept_and_travels_as_plain_tables(kitchen, tmp_path
         fit(kitchen, tmp_path / "run", *given)
 
 
-def test_readers_of_a_teacher_that_was_overwritten_are_not_served(kitchen, tmp_path, language_models):
+def test_readers_of_an_overwritten_teacher_are_not_reused(kitchen, tmp_path, language_models):
     teacher = write_teacher(tmp_path / "teacher", kitchen, language_models["bert"])
     given = ["--teacher", teacher, "--seeds", 0, "--inner_folds", 2, "--transitions", "unigram", "--max_steps", 1]
     fit(kitchen, tmp_path / "run", *given)
@@ -281,7 +281,7 @@ def test_readers_of_a_teacher_that_was_overwritten_are_not_served(kitchen, tmp_p
         fit(kitchen, tmp_path / "run", *given)
 
 
-def test_readers_of_other_soft_labels_are_not_served(kitchen, tmp_path):
+def test_readers_of_other_soft_labels_are_not_reused(kitchen, tmp_path):
     write_soft_labels(tmp_path / "soft.parquet", kitchen)
     given = ["--soft_labels", tmp_path / "soft.parquet", "--distill_weight", 1, "--baseline", "false"]
     given += ["--seeds", 0, "--inner_folds", 2, "--transitions", "unigram"]

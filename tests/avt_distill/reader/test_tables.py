@@ -34,7 +34,7 @@ def random_scripts(num_actions: int = 6, num_videos: int = 12) -> pd.DataFrame:
 
 
 @pytest.mark.parametrize("order", [1, 2, 3])
-def test_n_gram_tables_say_what_the_counts_say(order):
+def test_n_gram_tables_equal_the_count_model(order):
     histories, actions = whole_histories(random_scripts())
     model = NGramModel(order, 6).fit(histories, actions)
     tables = as_tables(model)
@@ -45,7 +45,7 @@ def test_n_gram_tables_say_what_the_counts_say(order):
 
 @pytest.mark.parametrize("parts", [None, np.array([[0, 2], [0, 3], [0, 4], [1, 2], [1, 3], [1, 4]])])
 @pytest.mark.parametrize("num_last", [1, 2, 3])
-def test_log_linear_tables_say_what_the_model_says(num_last, parts):
+def test_log_linear_tables_equal_the_model(num_last, parts):
     histories, actions = whole_histories(random_scripts())
     model = LogLinearModel(6, num_last=num_last, action_parts=parts).fit(histories, actions)
     tables = as_tables(model)
@@ -64,7 +64,7 @@ def test_whole_histories_are_all_labelled_actions_before_each():
     assert actions == [0, 1, 0, 0, 2]
 
 
-def test_a_teacher_is_distilled_into_what_it_says():
+def test_a_distilled_teacher_reproduces_its_probabilities():
     class Teacher:
         def logits(self, histories):
             return np.array([[2.0, 0, 0] if len(history) % 2 else [0, 0, 3.0] for history in histories])
@@ -142,7 +142,7 @@ class CountingTeacher:
         return self.model.logits(histories)
 
 
-def test_a_teacher_is_asked_once_about_each_history_and_answers_as_its_tables():
+def test_a_teacher_scores_each_history_once_and_answers_as_its_tables():
     histories, actions = whole_histories(random_scripts())
     teacher = CountingTeacher(NGramModel(3, 6).fit(histories, actions))
     asked, tables = AskedTransitions(teacher, 6, length=2), as_tables(teacher.model)

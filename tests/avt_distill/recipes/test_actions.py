@@ -102,7 +102,7 @@ def test_what_counts(parser, text, expected):
     assert ", ".join(" ".join(action) for action in actions) == expected
 
 
-def test_the_verb_filter_knows_could_and_want_and_any_form(parser):
+def test_the_verb_filter_covers_could_and_want_and_all_forms(parser):
     sentences = [
         "could you add it",
         "you want the sauce.",

@@ -158,7 +158,7 @@ def headless(tiny_encoder, tmp_path):
     return folder
 
 
-def test_new_heads_are_told(headless, tiny_encoder, tiny_decoder):
+def test_new_heads_are_reported(headless, tiny_encoder, tiny_decoder):
     assert load_masked_or_causal_model(tiny_encoder)[1] == load_masked_or_causal_model(tiny_decoder)[1] == []
     _, new = load_masked_or_causal_model(headless)
     assert "cls.predictions.transform.dense.weight" in new
@@ -215,6 +215,6 @@ def test_blocks_longer_than_the_model_reads_are_refused(folder, request):
         ({"label_smoothing_factor": 0.1}, "label_smoothing_factor is not used here"),
     ],
 )
-def test_arguments_that_cannot_be_meant_are_refused(tmp_path, overrides, message):
+def test_invalid_arguments_are_refused(tmp_path, overrides, message):
     with pytest.raises(ValueError, match=message):
         arguments(tmp_path, "bert", **overrides)

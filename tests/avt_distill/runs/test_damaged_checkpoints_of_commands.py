@@ -112,7 +112,7 @@ def test_a_checkpoint_of_another_model_is_refused(interrupted):
         interrupted.rerun()
 
 
-def test_a_checkpoint_that_was_cut_off_is_passed_over_and_the_result_is_the_same(interrupted, caplog):
+def test_a_truncated_checkpoint_is_skipped_and_the_result_is_the_same(interrupted, caplog):
     cut_off(interrupted.checkpoint)
     interrupted.rerun()
     assert "checkpoint-4 was cut off in model.safetensors" in caplog.text

@@ -87,7 +87,7 @@ def test_libraries_are_those_that_raise():
 
 
 @pytest.mark.skipif(not os.path.exists("/dev/full"), reason="the system has no /dev/full")
-def test_a_disk_that_is_full_is_said():
+def test_a_full_disk_is_reported():
     with pytest.raises(SystemExit, match="The disk is full"), errors_in_one_line(), open("/dev/full", "w") as file:
         file.write("x")
 

@@ -109,7 +109,7 @@ def test_a_killed_process_locks_nothing_and_what_it_left_is_removed(tmp_path, ho
     assert not (tmp_path / "run" / LOCK).exists()
 
 
-def test_a_lock_file_of_another_boot_locks_nothing(tmp_path):
+def test_a_leftover_lock_file_locks_nothing(tmp_path):
     (tmp_path / LOCK).write_text('{"pid": 1, "host": "here", "command": "distill", "since": "yesterday"}')
     with locked(tmp_path):
         pass

@@ -33,7 +33,7 @@ from avt_distill.teacher.arguments import TeacherArguments
         ("eval_do_concat_batches: false", "eval_do_concat_batches is not used here"),
     ],
 )
-def test_what_no_trainer_can_mean_is_refused(kind, text, message, tmp_path):
+def test_options_invalid_for_every_trainer_are_refused(kind, text, message, tmp_path):
     with pytest.raises(ValueError, match=message):
         parse(kind, tmp_path, text=text)
 
@@ -63,7 +63,7 @@ def test_what_no_trainer_can_mean_is_refused(kind, text, message, tmp_path):
         (AdaptationArguments, "head_learning_rate: .nan", "head_learning_rate is nan"),
     ],
 )
-def test_what_one_trainer_cannot_mean_is_refused(kind, text, message, tmp_path):
+def test_options_invalid_for_one_trainer_are_refused(kind, text, message, tmp_path):
     with pytest.raises(ValueError, match=message):
         parse(kind, tmp_path, text=text)
 

@@ -51,7 +51,7 @@ def test_an_output_is_never_an_input(tmp_path):
     check_output("--json", "-", {"VIDEO": source})
 
 
-def test_what_another_made_needs_overwrite(tmp_path):
+def test_files_of_other_commands_need_overwrite(tmp_path):
     path = tmp_path / "notes.json"
     path.write_text('{"moments": [], "video": "b.mp4"}')
     for made_here in (is_json_with("moments", video="a.mp4"), is_json_with("rows"), has_mark("avt-distill x")):

@@ -54,7 +54,7 @@ def test_commands_neither_run_code_nor_ask(foreign, tmp_path, video, monkeypatch
 
 
 @pytest.mark.parametrize("path", SOURCES, ids=lambda path: str(path.relative_to(PROJECT)))
-def test_every_automatic_class_is_told_so(path):
+def test_every_auto_class_is_loaded_without_remote_code(path):
     text = path.read_text()
     for call in (node for node in ast.walk(ast.parse(text)) if isinstance(node, ast.Call)):
         parts = [ast.unparse(call.func), *map(ast.unparse, call.args)]

@@ -28,7 +28,7 @@ def cut(path):
     path.write_bytes(path.read_bytes()[:-9])
 
 
-def test_checkpoints_that_a_kill_cut_off_are_passed_over(tmp_path, caplog):
+def test_checkpoints_truncated_by_a_kill_are_skipped(tmp_path, caplog):
     write_checkpoint(tmp_path, 9)
     write_checkpoint(tmp_path, 100)
     write_checkpoint(tmp_path, 200, without=["trainer_state.json"])
@@ -40,7 +40,7 @@ def test_checkpoints_that_a_kill_cut_off_are_passed_over(tmp_path, caplog):
     assert "checkpoint-500 was cut off in model.safetensors" in caplog.text
 
 
-def test_a_checkpoint_that_is_not_finite_is_passed_over(tmp_path, caplog):
+def test_a_checkpoint_that_is_not_finite_is_skipped(tmp_path, caplog):
     write_checkpoint(tmp_path, 2)
     save_file({"weight": torch.tensor([1.0, torch.nan])}, write_checkpoint(tmp_path, 4) / "model.safetensors")
     assert last_whole_checkpoint(tmp_path) == str(tmp_path / "checkpoint-2")

@@ -72,7 +72,7 @@ def test_weights_that_are_not_finite_are_not_saved(tmp_path):
     assert last_whole_checkpoint(tmp_path) == str(tmp_path / "checkpoint-1")
 
 
-def test_a_training_that_was_killed_after_its_last_step_takes_no_further_one(tmp_path):
+def test_a_training_killed_after_its_last_step_takes_no_further_step(tmp_path):
     values = [1.0, 2.0, 3.0]
     weight = train(tmp_path, values, num_steps=2)
     assert train(tmp_path, values, num_steps=2) == weight
@@ -98,7 +98,7 @@ def test_a_resumed_run_logs_what_an_undisturbed_one_logs(tmp_path):
     assert logged(tmp_path / "killed") == expected
 
 
-def test_patience_is_counted_on_after_an_interruption(tmp_path):
+def test_patience_continues_to_count_after_an_interruption(tmp_path):
     """The loss decreases at each step, but since greater is better the metric never improves."""
     options = {"eval_strategy": "steps", "eval_steps": 1, "load_best_model_at_end": True, "num_steps": 9}
     options |= {"prediction_loss_only": True, "metric_for_best_model": "eval_loss", "greater_is_better": True}

@@ -196,7 +196,7 @@ def test_teachers_with_other_weights_are_refused(change, message, copy_of):
         TeacherScorer.from_pretrained(change_weights(copy_of("teacher"), change))
 
 
-def test_what_is_no_teacher_is_refused(whole):
+def test_folders_that_are_not_teachers_are_refused(whole):
     with pytest.raises(ValueError, match="The checkpoint is of type 'bert', not 'text_teacher'"):
         TeacherScorer.from_pretrained(whole["bert"])
 
@@ -209,7 +209,7 @@ def test_a_teacher_whose_logits_overflow_gives_none(whole):
         teacher.logits([[0, 1]])
 
 
-def test_heads_of_language_models_are_left_out_or_begin_anew(copy_of, tmp_path):
+def test_heads_of_language_models_are_dropped_or_newly_initialized(copy_of, tmp_path):
     folder = copy_of("bert")  # without a head
     _, new = load_masked_or_causal_model(folder)
     assert new
@@ -235,7 +235,7 @@ def test_what_pretraining_alone_uses_of_an_image_model_is_left_out(whole, tmp_pa
         load_backbone(tmp_path)
 
 
-def test_a_student_of_other_labels_begins_with_the_whole_rest_of_a_checkpoint(kitchen, tmp_path):
+def test_a_student_of_other_labels_keeps_all_other_weights_of_a_checkpoint(kitchen, tmp_path):
     reading_model().save_pretrained(tmp_path / "other")  # has three actions and a reader
     args = StudentArguments(model_name_or_path=str(tmp_path / "other"), features=str(kitchen / "features"))
     builder = kitchen_builder(kitchen)

@@ -90,7 +90,7 @@ def test_the_model_index_holds_what_was_measured(student):
     assert [metric["value"] for metric in result["metrics"]] == [41.25, 40.5, 80.0, 79.12]
 
 
-def test_numbers_stand_beside_the_baselines(student):
+def test_a_students_card_compares_it_with_baselines(student):
     data = header(student_card(student, "user/kitchen", comparison=COMPARISON))
     of_top1 = data["model-index"][0]["results"][0]["metrics"][0]["args"]
     gain = {"low": 0.5, "mean": 2.5, "high": 4.5}
@@ -258,7 +258,7 @@ def reader(student):
     return folder
 
 
-def test_a_readers_card_tells_three_uses_of_text_apart(reader):
+def test_a_readers_card_distinguishes_three_uses_of_text(reader):
     text = str(checkpoint_card(reader, "user/reader"))
     for kind in ("- **distilled**: the paper's method", "- **read**: this project's method", "- **true history**:"):
         assert kind in text
@@ -358,7 +358,7 @@ def write_teacher(folder, files: dict):
     return folder
 
 
-def test_a_teacher_stands_beside_counts(tmp_path):
+def test_a_teachers_card_compares_it_with_counts(tmp_path):
     card = teacher_card(write_teacher(tmp_path, TEACHER_FILES), "user/bert")
     assert [metric["value"] for metric in header(card)["model-index"][0]["results"][0]["metrics"]] == [
         41.25,
@@ -429,7 +429,7 @@ def test_a_language_models_card_is_whole(tmp_path, architecture, task, auto_clas
     assert "/somewhere" not in text
 
 
-def test_a_teachers_card_says_that_histories_know_the_gap(tmp_path):
+def test_a_teachers_card_states_that_histories_include_the_gap(tmp_path):
     files = {**TEACHER_FILES, "config.json": {**TEACHER_FILES["config.json"], "history_cutoff": "segment_start"}}
     assert "less than `tau_a` before" in str(teacher_card(write_teacher(tmp_path, files), "user/bert"))
 

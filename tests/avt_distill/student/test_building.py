@@ -221,7 +221,7 @@ def test_model_options_that_contradict_the_data_are_refused_by_name(kitchen, nam
 
 
 @pytest.mark.parametrize("name", ["tau_a", "tau_o", "frame_rate"])
-def test_a_contradiction_that_is_no_time_is_refused_too(kitchen, name):
+def test_times_that_are_nan_are_refused(kitchen, name):
     with pytest.raises(ValueError, match=f"{name} is nan: give a finite number"):
         build(of_features(kitchen, model_options={name: float("nan")}), kitchen_builder(kitchen))
 
@@ -293,7 +293,7 @@ def test_a_probe_of_stored_features_is_refused(kitchen):
         build(of_features(kitchen, model_options={"head_type": "probe"}), kitchen_builder(kitchen))
 
 
-def test_a_checkpoint_that_is_trained_further_at_other_times_says_so(tmp_path, kitchen, checkpoint, caplog):
+def test_training_a_checkpoint_further_at_other_times_is_reported(tmp_path, kitchen, checkpoint, caplog):
     build(from_checkpoint(tmp_path, kitchen), kitchen_builder(kitchen))
     assert "was trained with {'tau_a': 2.0}, and is trained further with {'tau_a': 1.0}" in caplog.text
 

@@ -72,13 +72,13 @@ def longer(cells: list[str]) -> str:
         (longer, "training_rows.end_s"),
     ],
 )
-def test_students_of_corrected_annotations_are_not_served(root, change, named):
+def test_students_of_corrected_annotations_are_not_reused(root, change, named):
     rewrite_segments(root, change)
     with pytest.raises(SystemExit, match=rf"holds a student with .*{named}"):
         distill(root)
 
 
-def test_students_of_moved_segments_are_not_served(root):
+def test_students_of_moved_segments_are_not_reused(root):
     rewrite_segments(root, moved)
     write_soft_labels(root / "soft.parquet", root / "data")
     with pytest.raises(SystemExit, match=r"holds a student with .*evaluation_rows.start_s|training_rows.start_s"):
@@ -86,7 +86,7 @@ def test_students_of_moved_segments_are_not_served(root):
 
 
 @pytest.mark.parametrize("video", ["v0", "v7"])
-def test_students_of_overwritten_features_are_not_served(root, video):
+def test_students_of_overwritten_features_are_not_reused(root, video):
     path = root / "data" / "features" / f"{video}.safetensors"
     write_features(path, load_file(path)["features"][::-1], 1.0)
     with pytest.raises(SystemExit, match=rf"holds a student with features_content.{video} "):
@@ -143,7 +143,7 @@ def test_an_overwritten_lmdb_is_noticed(root, tmp_path):
 
 
 @pytest.mark.parametrize("video", ["v0", "v1"])
-def test_students_of_overwritten_videos_are_not_served(tmp_path, video):
+def test_students_of_overwritten_videos_are_not_reused(tmp_path, video):
     data, vit = write_video_kitchen(tmp_path / "data"), write_tiny_vit(tmp_path / "vit")
     head = json.dumps({"head_hidden_size": 32, "head_num_layers": 1, "head_num_positions": 16})
     named = {"dataset": data, "num_frames": 4, "tau_o": 4.0, "cache_dir": tmp_path / "cache", "backbone": vit}
@@ -168,7 +168,7 @@ def test_the_features_of_other_videos_do_not_matter(root, capsys):
     assert "baseline and distilled" in capsys.readouterr().out
 
 
-def test_soft_labels_of_the_same_numbers_in_another_order_are_not_served(root):
+def test_soft_labels_of_the_same_numbers_in_another_order_are_not_reused(root):
     table = SoftLabelTable.load(root / "soft.parquet")
     SoftLabelTable(table.uids[::-1], table.logits, table.metadata).save(root / "soft.parquet")
     with pytest.raises(SystemExit, match="holds a student with soft_labels"):
@@ -189,7 +189,7 @@ def test_soft_labels_of_the_same_numbers_in_another_order_are_not_served(root):
         "--dataloader_persistent_workers=true",
     ],
 )
-def test_every_option_that_moves_weights_decides(finished, option):
+def test_options_that_affect_weights_are_refused_in_a_finished_run(finished, option):
     with pytest.raises(SystemExit, match="holds a student with"):
         distill(finished, option)
 
@@ -198,7 +198,7 @@ def test_every_option_that_moves_weights_decides(finished, option):
     "option",
     ["--logging_steps=7", "--save_total_limit=3", "--per_device_eval_batch_size=2", "--dataloader_num_workers=1"],
 )
-def test_other_options_do_not(finished, option):
+def test_options_that_do_not_affect_weights_are_accepted(finished, option):
     distill(finished, option)
 
 

@@ -84,7 +84,7 @@ def test_the_encoder_sees_each_moment_once_in_all_epochs_and_seeds(kitchen, tmp_
     assert seen == []
 
 
-def test_an_interrupted_encoding_goes_on_where_it_stopped(kitchen, tmp_path, monkeypatch):
+def test_an_interrupted_encoding_resumes_where_it_stopped(kitchen, tmp_path, monkeypatch):
     class KilledError(Exception):
         pass
 

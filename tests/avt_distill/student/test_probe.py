@@ -84,7 +84,7 @@ def test_penalty_is_the_one_with_the_least_held_out_loss(monkeypatch):
     assert choose_l2(features, labels, folds, 3, choices) in choices  # on half of the rows
 
 
-def test_a_classifier_of_standardized_features_says_the_same():
+def test_a_classifier_of_standardized_features_gives_the_same_answers():
     features, labels = separable()
     found, mean, deviation = fit_logistic(features, labels, 3, l2=2.0), features.mean(0), features.std(0)
     moved = found.on_standardized(mean, deviation).log_probs((features - mean) / deviation)
@@ -95,7 +95,7 @@ def test_a_classifier_of_standardized_features_says_the_same():
     np.testing.assert_allclose(layer(padded).log_softmax(-1).detach(), found.log_probs(features), atol=1e-4)
 
 
-def test_distill_prints_the_probe_beside_every_student(kitchen, tmp_path, capsys):
+def test_distill_prints_the_probe_for_every_student(kitchen, tmp_path, capsys):
     avt_distill(
         "distill", kitchen / "run.yaml", "--distill_weight", 0, "--features", kitchen / "features", *to(tmp_path)
     )

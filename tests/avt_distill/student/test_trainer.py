@@ -191,7 +191,7 @@ def test_a_checkpoint_holds_the_student_alone(tmp_path):
     assert set(loaded.state_dict()) == set(tiny_model().state_dict())
 
 
-def test_training_goes_on_exactly_where_it_was(tmp_path):
+def test_training_resumes_exactly_where_it_stopped(tmp_path):
     options = {"table": soft_labels(), "max_steps": 6, "optim": "adamw_torch", "learning_rate": 1e-3}
     undisturbed = weights_after(trainer(tmp_path / "a", tiny_model(), **options))
     weights_after(trainer(tmp_path / "b", tiny_model(), save_strategy="steps", save_steps=2, **options))

@@ -19,7 +19,7 @@ def test_labels_read_as_english():
     assert ActionText(head_noun_first=True).label("pick-up_jug:measuring") == "pick up measuring jug"
 
 
-def test_markers_stand_between_verb_and_object_and_between_actions():
+def test_markers_are_between_verb_and_object_and_between_actions():
     text = ActionText("markers", head_noun_first=True)
     assert text.label("pick-up_jug:measuring") == "pick-up <v> measuring jug"
     assert text.recipe([("preheat", "oven"), ("add", "salt")]) == "preheat <v> oven <a> add <v> salt"

@@ -29,7 +29,7 @@ def test_unseen_contexts_back_off_to_the_unigram():
     np.testing.assert_array_equal(bigram.logits([[3]]), unigram.logits([[3]]))
 
 
-def test_longer_contexts_tell_what_shorter_ones_cannot():
+def test_longer_contexts_distinguish_what_shorter_ones_cannot():
     histories, actions = [[0, 1], [2, 1], [0, 1], [2, 1]], [3, 4, 3, 4]
     logits = NGramModel(3, 5).fit(histories, actions).logits([[0, 1], [2, 1]])
     assert logits.argmax(axis=1).tolist() == [3, 4]

@@ -114,7 +114,7 @@ class KillAfter(TrainerCallback):
             raise KilledError
 
 
-def test_a_training_that_was_killed_goes_on_where_it_was(language_models, tmp_path, monkeypatch):
+def test_a_killed_training_resumes_where_it_stopped(language_models, tmp_path, monkeypatch):
     options = {"save_strategy": "steps", "save_steps": 3, "num_train_epochs": 3, "per_device_train_batch_size": 8}
     undisturbed = fine_tuned_teacher(
         kitchen_rows(), SPACE, arguments(language_models["bert"], tmp_path / "a", **options), HISTORY

@@ -51,7 +51,7 @@ def test_a_model_that_is_not_there_is_named(tmp_path):
         load_text_backbone(tmp_path)
 
 
-def test_a_tokenizer_of_no_class_of_its_own_is_saved_under_a_name_that_transformers_4_knows(tmp_path, language_models):
+def test_a_generic_tokenizer_is_saved_with_a_class_of_transformers_4(tmp_path, language_models):
     tokenizer = load_tokenizer(language_models["bert"])
     tokenizer.save_pretrained(tmp_path)
     name_for_all_releases(tmp_path)

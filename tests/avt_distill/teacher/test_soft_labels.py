@@ -125,7 +125,7 @@ def test_soft_labels_that_do_not_exist_are_named_with_what_writes_them(tmp_path)
         SoftLabelTable.load(path)
 
 
-def test_refuses_files_that_are_no_soft_label_table(tmp_path):
+def test_refuses_files_that_are_not_soft_label_tables(tmp_path):
     path = tmp_path / "other.parquet"
     path.write_text("uid,logits\n")
     with pytest.raises(ValueError, match=r"is not a Parquet file .*: give a complete soft-label table"):
@@ -289,7 +289,7 @@ def test_tables_that_do_not_belong_together_are_not_averaged(changes, message):
         SoftLabelTable.average([table(), table(**changes)])
 
 
-def test_tables_of_before_uids_of_ones_own_data_changed_are_explained():
+def test_errors_about_uids_of_earlier_versions_explain_them():
     old, new = table(uids=["v_0", "v_1", "v_2"]), table(uids=["v_3.000", "v_7.000", "v_9.500"])
     explained = "user data, whose uids are now <video>_<start>: write the older file again"
     for refused in (
@@ -333,11 +333,11 @@ def test_the_fingerprint_follows_content_and_not_order():
         {"history": [[], [1], [1, 2, 0]]},
     ],
 )
-def test_the_fingerprint_tells_every_change(changes):
+def test_the_fingerprint_detects_every_change(changes):
     assert rows_fingerprint(pd.DataFrame({**ROWS, **changes})) != rows_fingerprint(pd.DataFrame(ROWS))
 
 
-def test_the_fingerprint_tells_a_missing_row_and_refuses_what_has_none():
+def test_the_fingerprint_detects_a_missing_row_and_refuses_invalid_rows():
     rows = pd.DataFrame(ROWS)
     assert rows_fingerprint(rows[:2]) != rows_fingerprint(rows)
     with pytest.raises(ValueError, match="rows has 0 rows with 0 uids"):

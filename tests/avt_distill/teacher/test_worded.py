@@ -14,7 +14,7 @@ SPACE = LabelSpace(
 )
 
 
-def test_a_vector_is_the_same_whatever_it_is_computed_beside(language_models):
+def test_a_vector_does_not_depend_on_the_other_texts_of_a_batch(language_models):
     texts = [f"cut {'egg ' * number}" for number in range(1, 70)]  # several batches and lengths
     together = text_vectors(texts, str(language_models["bert"]))
     alone = text_vectors(texts[68:], str(language_models["bert"]))

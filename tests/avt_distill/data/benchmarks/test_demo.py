@@ -49,7 +49,7 @@ def test_frames_show_the_noun_of_the_running_action(demo):
     assert 0.5 < np.mean(nearest) < 0.95, np.mean(nearest)  # readable, but ambiguous
 
 
-def test_recipes_know_what_the_last_action_does_not_tell(demo):
+def test_recipes_predict_better_from_more_than_the_last_action(demo):
     """Counts over the recipes' actions predict the videos' next actions better with a longer context."""
     folder, splits = demo
     names = splits["test"].features["action"].names
