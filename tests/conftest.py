@@ -1,4 +1,4 @@
-"""Fixtures of every test; what they are made of is in `helpers/`."""
+"""Fixtures of all tests, built from `helpers/`."""
 
 import gc
 import os
@@ -20,7 +20,7 @@ os.environ["HF_HUB_OFFLINE"] = "1"
 
 
 def pytest_collection_finish():
-    """Exempts imported modules from garbage collection: every training runs one, which would take 0.2 s."""
+    """Exempts imported modules from garbage collection, which every training runs, and which would take 0.2 s."""
     gc.collect()
     gc.freeze()
 
@@ -34,14 +34,14 @@ def video(tmp_path_factory) -> Path:
 
 @pytest.fixture(scope="session")
 def hub_port():
-    """The port of every `hub` of the session: clients read the Hub's address when they are imported."""
+    """The port of every `hub` of the session, because clients read the Hub's address when they are imported."""
     with kept_port() as port:
         yield port
 
 
 @pytest.fixture(scope="session")
 def fork_server(tmp_path_factory, hub_port):
-    """Runs code in processes that cannot import this project; their Hub is that of the fixture `hub`."""
+    """Runs code in processes that cannot import this project, and whose Hub is that of the fixture `hub`."""
     environment = {"HF_ENDPOINT": f"http://127.0.0.1:{hub_port}", "HF_HUB_DISABLE_XET": "1"}
     environment |= {"HF_HUB_DISABLE_TELEMETRY": "1"}
     server = ForkServer(tmp_path_factory.mktemp("fork_server"), **environment)
@@ -51,7 +51,7 @@ def fork_server(tmp_path_factory, hub_port):
 
 @pytest.fixture(scope="session", autouse=True)
 def start_fork_server_early(request):
-    """Starts the fork server before the first test if any needs it: it imports its libraries while others run."""
+    """Starts the fork server before the first test if any needs it, so that it imports libraries while others run."""
     if any("fork_server" in item.fixturenames for item in request.session.items):
         request.getfixturevalue("fork_server")
 
@@ -85,7 +85,7 @@ def hub(hub_port, fork_server, tmp_path):
 
 @pytest.fixture(scope="session")
 def language_models(tmp_path_factory) -> dict[str, Path]:
-    """Folder of a tiny random language model of each kind: `bert`, `distilbert`, `roberta`, `gpt2`, `llama`."""
+    """Folders of tiny random language models, one of each kind: `bert`, `distilbert`, `roberta`, `gpt2`, `llama`."""
     root = tmp_path_factory.mktemp("language_models")
     return {kind: write_language_model(root / kind, kind) for kind in (*ENCODERS, *DECODERS)}
 

@@ -1,7 +1,7 @@
-"""A Hugging Face Hub on the loopback address, in memory: what pushing, loading and streaming call, and no more.
+"""An in-memory Hugging Face Hub on the loopback address, with the endpoints for pushing, loading and streaming only.
 
-Real clients talk to it when `HF_ENDPOINT` names it, with `HF_HUB_DISABLE_XET=1` (large files then go through git-lfs's
-"basic" transfer). Requests that it does not know are answered 404 and kept in `unknown`, so that a test can tell.
+Real clients connect to it if `HF_ENDPOINT` is its address, with `HF_HUB_DISABLE_XET=1` (large files are then sent by
+git-lfs's "basic" transfer). Unknown requests get status 404 and are recorded in `unknown`, which tests check.
 """
 
 import base64
@@ -20,13 +20,13 @@ class LoopbackHub:
     """Repositories by `"models/user/name"`: path -> content. `start` returns the endpoint's address.
 
     Args:
-        port (`int`, *optional*): By default any that is free.
+        port (`int`, *optional*): By default any free port.
 
     Attributes:
         history (`dict[str, list[dict[str, bytes]]]`): Each repository after every commit, the empty one first.
-        variables (`dict[str, dict[str, str]]`): Those of each Space.
-        tokens (`set[str]`): Those that clients showed.
-        large_files_left (`int`, *optional*): How many more large files are taken before uploads are refused.
+        variables (`dict[str, dict[str, str]]`): Variables of each Space.
+        tokens (`set[str]`): Tokens that clients sent.
+        large_files_left (`int`, *optional*): Number of large files still accepted before uploads are refused.
     """
 
     def __init__(self, port: int = 0):

@@ -1,4 +1,4 @@
-"""Everything answers, learns and reads on an accelerator as on the CPU; all are skipped where there is none."""
+"""Models answer, train and read on an accelerator as on the CPU; all tests are skipped without an accelerator."""
 
 import copy
 import json
@@ -32,7 +32,7 @@ from modeling_avt import ActionAnticipationPipeline, AVTForAnticipation, AVTStre
 
 pytestmark = pytest.mark.gpu
 
-# Sums of a few dozen products in another order; `device` turns TF32 off.
+# Allows for a different order of sums of a few dozen products; `device` disables TF32.
 NEAR = {"atol": 1e-4, "rtol": 1e-4}
 STUDENTS = {
     "features": tiny_config,
@@ -44,7 +44,7 @@ STUDENTS = {
 
 @pytest.fixture
 def device(monkeypatch) -> torch.device:
-    """The accelerator, whose float32 is float32."""
+    """The accelerator, with TF32 disabled."""
     accelerator = torch.accelerator.current_accelerator(check_available=True)
     if accelerator is None:
         pytest.skip("needs an accelerator: this machine has none")

@@ -1,7 +1,7 @@
-"""Every committed run: its file parses, its model and data options exist, and its header says how it is run.
+"""Every committed run: its file parses, its model and data options exist, and its header contains its command.
 
 Published students are built, without weights, at their true size: their parameters, moments, views, losses and
-optimisers are compared with what the literature says, written down here.
+optimizers are compared with values from the literature, listed here.
 """
 
 import json
@@ -59,7 +59,7 @@ SCRIPTS = {
     StudentRun: "run_distill.py",
     ReaderArguments: "avt-distill fit_reader",
 }
-# What the command line has to add to a file.
+# Options that the command line must add to a file.
 GIVEN = {
     TeacherRun: [],
     AdaptationArguments: ["--model_name_or_path", "x", "--recipes", "y"],
@@ -71,16 +71,16 @@ NUM_ACTIONS = {"egtea": 106, "epic_kitchens_55": 2513, "epic_kitchens_100": 3806
 
 @dataclass
 class Published:
-    """What Girdhar and Grauman (ICCV 2021), and Ghosh et al. (EACL 2023), say of a student."""
+    """A student's settings according to Girdhar and Grauman (ICCV 2021) and Ghosh et al. (EACL 2023)."""
 
     frame_rate: float
     tau_a: float
     tau_o: float
     optimiser: type
-    learning_rate: float  # of one GPU
+    learning_rate: float  # per GPU
     weight_decay: float
     num_gpus: int
-    batch_size: int  # of one GPU
+    batch_size: int  # per GPU
     epochs: int
     warmup_epochs: int
     dropout: float
@@ -107,7 +107,7 @@ PUBLISHED = {
     "egtea/student": EGTEA_AVT_B,
     "salads50/avt_b": Published(0.5, 1, 20, ADAM, 5e-7, 1e-4, 32, 2, 200, 20, 0.8, 8, 8, 1, 1, None),
 }
-# Temperature, classes that are compared, and the weight on the divergence itself (150 / 106, 20 / 50).
+# Temperature, number of compared classes, and the weight of the divergence itself (150 / 106, 20 / 50).
 DISTILLED = {"egtea/student": (10.0, 106, 1.415), "ek55/student": (5.0, 50, 0.4)}
 
 
@@ -127,7 +127,7 @@ def header_of(path) -> str:
 
 
 @pytest.mark.parametrize("path", CONFIGS, ids=lambda path: str(path.relative_to(FOLDER)))
-def test_a_run_parses_and_says_how_it_is_run(path, tmp_path):
+def test_a_run_parses_and_its_header_has_its_command(path, tmp_path):
     kind = kind_of(path)
     command = f"{SCRIPTS[kind]} {path.relative_to(PROJECT)}"
     lines = header_of(path).replace("\\\n", "").splitlines()
@@ -144,7 +144,7 @@ def test_a_run_parses_and_says_how_it_is_run(path, tmp_path):
 
 @pytest.fixture
 def annotated(monkeypatch, tmp_path):
-    """Makes the data set of a run, with a single action, of as many kinds as the benchmark has."""
+    """Returns a function that builds a run's data set with one segment and the benchmark's number of actions."""
     segment = pd.DataFrame({"uid": ["0"], "video_id": ["v"], "start_s": [30.0], "end_s": [31.0], "action": [0]})
 
     def builder_of(run):
@@ -162,14 +162,14 @@ TEXT_CONFIGS = [path for path in CONFIGS if path.stem in ("teacher", "adaptation
 
 @pytest.mark.parametrize("path", TEXT_CONFIGS, ids=lambda path: str(path.relative_to(FOLDER)))
 def test_a_run_parses_on_a_machine_without_bfloat16(path, tmp_path):
-    """Nothing says `use_cpu` here: the README's commands do not either."""
+    """`use_cpu` is not given here, since the README's commands do not give it either."""
     kind = kind_of(path)
     run = parse_run(kind, [str(path), "--output_dir", str(tmp_path), *GIVEN[kind]], description="")
     assert run.bf16 in (False, is_torch_bf16_gpu_available())
     assert "bf16: true" not in path.read_text()
 
 
-def test_counting_asks_for_no_bfloat16(tmp_path):
+def test_counting_does_not_require_bfloat16(tmp_path):
     (tmp_path / "teacher.yaml").write_text("dataset: egtea\nbf16: true\nbf16_full_eval: true\n")
     argv = [str(tmp_path / "teacher.yaml"), "--output_dir", str(tmp_path)]
     for counts in (["--ngram", "2"], ["--log_linear", "true", "--cross_fit", "5"]):
@@ -178,7 +178,7 @@ def test_counting_asks_for_no_bfloat16(tmp_path):
 
 @pytest.fixture
 def vit_of_the_hub(monkeypatch, tmp_path):
-    """ViT-B/16 without weights, and the preprocessing that the Hub has beside them."""
+    """ViT-B/16 without weights, and its preprocessing on the Hub."""
     square = {"size": {"height": 224, "width": 224}, "image_mean": [0.5] * 3, "image_std": [0.5] * 3}
     (tmp_path / "preprocessor_config.json").write_text(json.dumps({"rescale_factor": 1 / 255, **square}))
     asked_for = []
@@ -195,7 +195,7 @@ def vit_of_the_hub(monkeypatch, tmp_path):
 
 
 def built(run, builder, published: Published):
-    """Returns the student of a run, without weights, and what it reads."""
+    """Returns the student of a run, without weights, and its input."""
     if published.feature_dim is None:
         seen = student_input(run, builder)
     else:
@@ -240,7 +240,7 @@ def test_a_published_student_is_built_as_published(name, tmp_path, annotated, vi
 
 @pytest.mark.parametrize("name", PUBLISHED)
 def test_a_published_student_is_trained_as_published(name, tmp_path):
-    """Optimiser and schedule as `Trainer` makes them of the file, and the command's learning rate for all GPUs."""
+    """Compares optimizer and schedule as `Trainer` creates them, and the command's learning rate for all GPUs."""
     published = PUBLISHED[name]
     run = parsed(FOLDER / f"{name}.yaml", tmp_path)
     model = tiny_model()
@@ -266,7 +266,7 @@ def test_a_published_student_is_trained_as_published(name, tmp_path):
     assert (run.num_train_epochs, run.max_grad_norm) == (published.epochs, 0)
     assert run.per_device_train_batch_size == published.batch_size
     header = header_of(FOLDER / f"{name}.yaml")
-    num_gpus = 8 if name == "egtea/student" else published.num_gpus  # those of the paper are not known
+    num_gpus = 8 if name == "egtea/student" else published.num_gpus  # the paper does not state the number
     assert f"--learning_rate {published.learning_rate * num_gpus:.1e}".replace("e-0", "e-") in header
     assert "not run here" in header
     if "several_nodes.yaml" not in header:
@@ -317,7 +317,7 @@ def test_accelerate_takes_a_launch_file(path):
 
 
 @pytest.mark.parametrize("stage", [2, 3])
-def test_a_launch_file_of_deepspeed_divides_as_it_says(stage):
+def test_a_launch_file_of_deepspeed_sets_its_stage(stage):
     path = FOLDER / "accelerate" / f"deepspeed_zero{stage}.yaml"
     arguments = launch_command_parser().parse_args(["--config_file", str(path), "run_distill.py"])
     arguments, *_ = _validate_launch_command(arguments)
@@ -327,7 +327,7 @@ def test_a_launch_file_of_deepspeed_divides_as_it_says(stage):
     assert variables["ACCELERATE_DEEPSPEED_ZERO_STAGE"] == str(stage)
     assert variables["ACCELERATE_DEEPSPEED_OFFLOAD_OPTIMIZER_DEVICE"] == "none"
     if stage == 3:
-        assert variables["ACCELERATE_DEEPSPEED_ZERO3_SAVE_16BIT_MODEL"] == "true"  # what from_pretrained reads
+        assert variables["ACCELERATE_DEEPSPEED_ZERO3_SAVE_16BIT_MODEL"] == "true"  # for from_pretrained
 
 
 def test_the_blocks_that_are_divided_exist():
@@ -338,7 +338,7 @@ def test_the_blocks_that_are_divided_exist():
 
 
 @pytest.mark.parametrize("kind", ["features", "video"])
-def test_ones_own_data_needs_a_folder_and_what_is_seen(kind, tmp_path):
+def test_user_data_train_with_a_folder_and_an_input(kind, tmp_path):
     if kind == "features":
         folder = write_kitchen(tmp_path / "my_data")
         seen, width = ["--features", folder / "features"], WIDTH

@@ -1,4 +1,4 @@
-"""Full disks and kills at every file operation: the same command then ends equal, or with a sentence. Races, too."""
+"""After full disks, kills and races, rerunning the command gives the same result, or fails with a clear error."""
 
 import json
 import os
@@ -36,8 +36,8 @@ from helpers.faults import inject
 """
 
 
-EVERY = int(os.environ.get("AVT_FAULTS_EVERY", "0")) or None  # in place of what the commands say
-# Such as 0/2 and 1/2: for two processes, each of which tests every second fault.
+EVERY = int(os.environ.get("AVT_FAULTS_EVERY", "0")) or None  # overrides the value of each command
+# Such as 0/2 and 1/2, for two processes that each test every second fault.
 PART = tuple(map(int, os.environ.get("AVT_FAULTS_PART", "0/1").split("/")))
 
 TRAINING = ("--max_steps", 2, "--save_strategy", "steps", "--save_steps", 1, "--use_cpu", "--disable_tqdm", "true")
@@ -49,8 +49,8 @@ class Command:
 
     Args:
         words (`list`): Its name and options.
-        every (`int`, *optional*, defaults to 1): Of its faults, each n-th is tested.
-        makes (`str`, *optional*): Code that prepares `folder` before each.
+        every (`int`, *optional*, defaults to 1): Tests only each n-th fault.
+        makes (`str`, *optional*): Code that prepares `folder` before each fault.
         distinct (`bool`, *optional*, defaults to `False`): See `inject`.
     """
 
@@ -93,7 +93,7 @@ def exported(kitchen: Path, output: Path) -> Command:
     return Command(["prepare_dataset", kitchen, *rows_of(kitchen), "--export", output], every=2)
 
 
-# Of all commands
+# All commands
 
 SMALL_DEMO = """
 from avt_distill.data.benchmarks.demo import generate_demo
@@ -117,7 +117,7 @@ def commands_of_rows(kitchen: Path, place: Path) -> dict[str, Command]:
     }
 
 
-# What a reader computes, but not what it writes, is shortened: faults are many.
+# The computations of a reader, but not its files, are reduced, since there are many faults.
 QUICK_READER = """
 from avt_distill.reader import fitting
 from torch.optim import LBFGS
@@ -154,7 +154,7 @@ def commands_that_train(kitchen: Path, place: Path) -> dict[str, Command]:
 
 def commands_of_scores(kitchen: Path, place: Path) -> dict[str, Command]:
     out, generator = place / "out", np.random.default_rng(0)
-    sizes = {"action": 120, "verb": 97, "noun": 300}  # of verbs and nouns, those of the challenge
+    sizes = {"action": 120, "verb": 97, "noun": 300}  # the challenge requires these numbers of verbs and nouns
     names = [tuple(f"{kind} {n}" for n in range(size)) for kind, size in sizes.items()]
     space = LabelSpace(*names, tuple((n % 97, 7 * n % 300) for n in range(120)))
     space.save(place / "labels.json")
@@ -200,7 +200,7 @@ def commands_of_checkpoints(kitchen: Path, place: Path) -> dict[str, Command]:
 
 
 def commands_of_videos(kitchen: Path, place: Path) -> dict[str, Command]:
-    """Of extraction, from videos and from recipes."""
+    """Returns the commands of extraction, from videos and from recipes."""
     out, data, vit = place / "out", write_video_kitchen(place / "data"), write_tiny_vit(place / "vit")
     settings = {"size": {"height": 32, "width": 32}, "image_mean": [0.5] * 3, "image_std": [0.25] * 3}
     (vit / "preprocessor_config.json").write_text(json.dumps(settings))
@@ -231,7 +231,7 @@ GROUPS = {
 }
 
 
-def test_a_sample_of_faults_ends_equal_or_with_a_sentence(kitchen, tmp_path, fork_server):
+def test_a_sample_of_faults_ends_equal_or_with_a_clear_error(kitchen, tmp_path, fork_server):
     outcomes = faults(fork_server, tmp_path, commands_of_rows(kitchen, tmp_path)["export_soft_labels"], every=9)
     assert other(outcomes) == []
     assert outcomes["disks_and_kills"]["equal"] >= 4
@@ -240,7 +240,7 @@ def test_a_sample_of_faults_ends_equal_or_with_a_sentence(kitchen, tmp_path, for
 
 @pytest.mark.slow
 @pytest.mark.parametrize(("commands", "name"), [(group, name) for group, names in GROUPS.items() for name in names])
-def test_faults_at_all_file_operations_end_equal_or_with_a_sentence(kitchen, tmp_path, fork_server, commands, name):
+def test_faults_at_all_file_operations_end_equal_or_with_a_clear_error(kitchen, tmp_path, fork_server, commands, name):
     assert other(faults(fork_server, tmp_path, commands(kitchen, tmp_path)[name], every=EVERY)) == []
 
 
@@ -267,8 +267,8 @@ def test_faults_while_a_student_is_pushed(kitchen, tmp_path, fork_server, hub):
     assert all(commit == pushed[0] for commit in pushed)
 
 
-# The demo's stages, whose own faults are tested above, count as one operation each. Were they processes of their own,
-# each would import the libraries for every fault. Nothing is learned here.
+# The demo's stages, whose faults are tested above, count as one operation each. They run in this process, so that they
+# need not import the libraries for every fault. Nothing is learned here.
 DEMO_IN_ONE_PROCESS = f"""{SMALL_DEMO}{QUICK_READER}
 from avt_distill.__main__ import main
 from avt_distill.commands import demo
@@ -303,11 +303,11 @@ Path("operations." + os.environ["RANK"]).write_text(str(len(faults.operations)))
 
 @pytest.mark.slow
 @pytest.mark.parametrize("rank", [0, 1])
-def test_a_kill_of_one_of_two_processes_ends_equal_or_with_a_sentence(kitchen, tmp_path, fork_server, rank):
+def test_a_kill_of_one_of_two_processes_ends_equal_or_with_a_clear_error(kitchen, tmp_path, fork_server, rank):
     words = list(map(str, commands_that_train(kitchen, tmp_path)["distill"].words))
 
     def run(fail_at: int | None = None) -> str:
-        """Runs both processes; returns what they print to stderr where one fails."""
+        """Runs both processes, and returns their error output if one fails."""
         code = WITH_THE_PROJECT + ONE_OF_TWO.format(fail_at=fail_at, rank=rank, words=words)
         try:
             fork_server.run_several(code, tmp_path)

@@ -1,4 +1,4 @@
-"""Pushing to a Hub and using what was pushed elsewhere, against a Hub on the loopback address."""
+"""Pushing to a Hub and using the result elsewhere, with a Hub on the loopback address."""
 
 import json
 import os
@@ -92,7 +92,7 @@ def test_a_pushed_model_loads_where_the_package_is_not(hub, video):
     assert hub.unknown == []
 
 
-def test_a_space_is_told_which_model_it_shows(hub):
+def test_a_space_gets_the_model_that_it_shows(hub):
     arguments = [PROJECT / "space", "app", "--model", "user/kitchen"]
     assert hub.run(command("push_to_hub", *arguments), "here").endswith("pushed to user/app\n")
     pushed = hub.repositories["spaces/user/app"]
@@ -114,7 +114,7 @@ def test_four_packages_are_enough_to_use_what_was_pushed(hub, tmp_path):
     subprocess.run([python, "-m", "pip", "install", "-q", "-c", PROJECT / "constraints.txt", *packages], check=True)
     printed = hub.run(WITHOUT_THE_PROJECT + WATCH.format(video=str(clip)), "elsewhere", python=python)
     answers = json.loads(printed.splitlines()[-1])
-    assert list(answers["stream"]) == ["0.0", *answers["timeline"]]  # a timeline begins when one interval was seen
+    assert list(answers["stream"]) == ["0.0", *answers["timeline"]]  # a timeline begins after one interval
     assert len(answers["timeline"]) > 5
     for at_s, scores in answers["timeline"].items():
         assert answers["stream"][at_s] == pytest.approx(scores, abs=1e-5)
@@ -123,7 +123,7 @@ def test_four_packages_are_enough_to_use_what_was_pushed(hub, tmp_path):
 
 @pytest.fixture(scope="module")
 def kitchen(tmp_path_factory) -> Path:
-    """Annotations, features and soft labels, and a run's file: see `tiny_kitchen`."""
+    """Annotations, features, soft labels and a run's YAML file, see `tiny_kitchen`."""
     folder = write_kitchen(tmp_path_factory.mktemp("kitchen") / "data")
     write_soft_labels(folder.parent / "soft.parquet", folder)
     return folder
@@ -131,7 +131,7 @@ def kitchen(tmp_path_factory) -> Path:
 
 @pytest.fixture(scope="module")
 def student(kitchen, tmp_path_factory) -> Path:
-    """The folder of a student that was trained and not pushed."""
+    """The folder of a student that was trained but not pushed."""
     folder = tmp_path_factory.mktemp("run")
     run_distill.main(run_options(kitchen, folder, "--push_to_hub=false", "--baseline=false"))
     return folder / "distilled_seed42"
@@ -204,7 +204,7 @@ def test_a_student_of_videos_that_is_pushed_in_training_answers(hub, tmp_path, v
     assert sum(scores) == pytest.approx(1)
 
 
-def test_an_interrupted_upload_changes_nothing_and_goes_on(hub, student):
+def test_an_interrupted_upload_changes_nothing_and_can_be_retried(hub, student):
     push = command("push_to_hub", student, "user/kitchen")
     hub.large_files_left = 1
     printed = hub.run(push, "here", fails=True)
@@ -213,12 +213,12 @@ def test_an_interrupted_upload_changes_nothing_and_goes_on(hub, student):
     assert "hf_loopback" not in printed
     assert set(hub.repositories["models/user/kitchen"]) == {".gitattributes"}
     assert len(hub.large_files) == 1
-    hub.large_files_left = 1  # the other of two
+    hub.large_files_left = 1  # accepts the second of two large files
     assert hub.run(push, "here").endswith("pushed to user/kitchen\n")
     assert files_of_student() <= set(hub.repositories["models/user/kitchen"])
 
 
-def test_only_what_belongs_is_pushed(hub, student, tmp_path):
+def test_only_files_of_a_student_are_pushed(hub, student, tmp_path):
     folder = tmp_path / "student"
     shutil.copytree(student, folder)
     (folder / "checkpoint-1").mkdir()
@@ -270,7 +270,7 @@ def test_an_app_of_ones_own_is_pushed_without_secrets(hub, tmp_path):
 
 
 def adaptation(folder: Path, language_model: Path, repo_id: str, **more) -> str:
-    """Returns code that adapts a language model to recipes, which are written first, and pushes it."""
+    """Writes recipes, and returns code that adapts a language model to them and pushes it."""
     actions = [[["crack", "egg"], ["cut", noun], ["stir", "batter"]] for noun in ("onion", "tomato", "butter", "milk")]
     lines = [json.dumps({"id": str(n), "title": "", "actions": actions[n % 4] * (1 + n // 4)}) for n in range(40)]
     (folder / "recipes.jsonl").write_text("\n".join(lines) + "\n")
@@ -281,7 +281,7 @@ def adaptation(folder: Path, language_model: Path, repo_id: str, **more) -> str:
 
 
 def check_nothing_leaks(hub, folder: Path, printed: str, *more: Path):
-    """Checks that no file and no commit holds the token, no commit names places of this machine, and it was used."""
+    """Checks that no file or commit contains the token, no commit contains local paths, and that the token was used."""
     assert TOKEN not in printed
     assert hub.tokens == {TOKEN}
     written = [path.read_bytes() for path in folder.rglob("*") if path.is_file()]
@@ -338,7 +338,7 @@ def test_license_and_results_are_pushed_and_kept(hub, student, tmp_path):
     folder = tmp_path / "student"
     shutil.copytree(student, folder)
     stated = ["--license", "cc-by-nc-4.0", "--hub_dataset", "user/salads", "--base_model", "user/vit"]
-    for more in (stated, []):  # what was stated once stays
+    for more in (stated, []):  # values stated once are kept
         assert "states no license" not in hub.run(
             f"{STDERR_TOO}{command('push_to_hub', folder, 'user/kitchen', *more)}", "here"
         )
@@ -355,7 +355,7 @@ def test_license_and_results_are_pushed_and_kept(hub, student, tmp_path):
     assert hub.unknown == []
 
 
-def test_a_push_without_a_license_says_so(hub, student):
+def test_a_push_without_a_license_is_reported(hub, student):
     printed = hub.run(f"{STDERR_TOO}{command('push_to_hub', student, 'user/kitchen')}", "here")
     assert f"{student} states no license" in printed
     assert "give --license ID to avt-distill push_to_hub" in printed
@@ -379,7 +379,7 @@ def test_a_card_of_ones_own_gets_the_license_and_keeps_its_text(hub, tmp_path):
     assert ".eval_results/own.yaml" not in hub.repositories["models/user/avt"]
 
 
-def test_a_hub_that_does_not_answer_is_one_sentence(hub, student):
+def test_a_hub_that_does_not_answer_gives_one_clear_error(hub, student):
     hub.stop()
     error = hub.run(command("push_to_hub", student, "user/kitchen"), "here", fails=True).splitlines()[-1]
     assert error == (
@@ -397,7 +397,7 @@ def test_a_pushed_data_set_loads_and_streams_without_the_package(hub, tmp_path):
     (folder / "segments.csv").write_text("\n".join(["video_id,start_frame,end_frame,action_class,action", *rows]))
     options = ["fifty_salads", "--data_dir", folder, "--push_to_hub", "salads", "--config_name"]
     push = [command("prepare_dataset", *options, "fold2", "--license", "cc-by-nc-sa-4.0")]
-    push.append(command("prepare_dataset", *options, "fold1"))  # the license stays
+    push.append(command("prepare_dataset", *options, "fold1"))  # the license is kept
     printed = hub.run("".join(push), "here")
     assert printed.endswith("pushed to user/salads\n")
     sizes, names, history = json.loads(hub.run(LOAD_DATA, "elsewhere").splitlines()[-1])

@@ -1,4 +1,4 @@
-"""Who may import whom, and what importing must not load."""
+"""Rules of imports between modules, and libraries that imports must not load."""
 
 import ast
 import subprocess
@@ -16,16 +16,16 @@ FLOORS = (
     *("runs", "losses", "conversion", "features", "data", "metrics", "evaluation", "teacher", "recipes"),
     *("pictures", "sharing", "student", "reader", "commands"),
 )
-# What the arithmetic needs of others: `cards` and the rooms of metrics and evaluation are numbers and text alone.
+# Modules that only compute numbers and text: `cards` and the rooms of metrics and evaluation.
 ARITHMETIC = ("metrics/", "evaluation/", "sharing/cards.py")
 DATA_OF_TEACHERS = ("builder", "labels", "history", "performances", "segments")
 MODEL_OF_DATA = ("temporal_avt", "video_io_avt", "video_processing_avt", "video_source_avt")
 
 
 def imports(path: Path, *, for_type_checkers: bool = False) -> list[tuple[str, ast.stmt, bool]]:
-    """Every import of a file, function bodies included: (absolute module, statement, whether it is in a `try:`).
+    """Returns every import of a file, including function bodies: (absolute module, statement, whether in a `try:`).
 
-    Imports for type checkers alone are left out unless asked for.
+    Imports for type checkers only are left out unless `for_type_checkers`.
     """
     found, package = [], list(path.relative_to(PROJECT).with_suffix("").parts[:-1])
 
@@ -46,7 +46,7 @@ def imports(path: Path, *, for_type_checkers: bool = False) -> list[tuple[str, a
 
 
 def room_of(module: str) -> str:
-    """The room of a module of ring 2: `avt_distill.teacher.prediction` is in `teacher`."""
+    """Returns the room of a module of ring 2: `avt_distill.teacher.prediction` is in `teacher`."""
     return module.split(".")[1]
 
 
@@ -78,7 +78,7 @@ def test_ring_1_is_flat_and_imports_siblings_by_name(path):
 
 
 def test_no_line_of_text_looks_like_a_relative_import():
-    """Transformers finds imports with a regular expression over the text, docstrings included."""
+    """Transformers finds imports with a regular expression over the whole text, including docstrings."""
     for path in RING_1:
         tree = ast.parse(path.read_text())
         real = {node.lineno for node in ast.walk(tree) if isinstance(node, ast.ImportFrom)}
@@ -109,8 +109,8 @@ def test_ring_2_keeps_its_layers(path):
         assert not {module.split(".")[0] for module, _, _ in found} & {"torch", "transformers", "modeling_avt"}
 
 
-def test_no_file_imports_itself_by_way_of_others():
-    """A circle of files would make the first import decide what is there."""
+def test_there_are_no_circular_imports():
+    """With circular imports, the available names would depend on which file is imported first."""
     modules = {".".join(path.relative_to(PROJECT).with_suffix("").parts): path for path in (*RING_1, *RING_2)}
     edges = {
         name: {module for module, _, _ in imports(path, for_type_checkers=True)} & set(modules)
@@ -129,7 +129,7 @@ def test_no_file_imports_itself_by_way_of_others():
 
 
 def loaded(code: str, *libraries: str, beyond: str = "pass") -> list[str]:
-    """The libraries among these that code loads in a new process, and other code before it did not."""
+    """Returns those of the libraries that code loads in a new process, in addition to those that `beyond` loads."""
     code = f"{beyond}\nimport sys; before = set(sys.modules)\n{code}"
     code += f"\nprint([name for name in {libraries} if name in sys.modules and name not in before])"
     result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=PROJECT)

@@ -1,4 +1,4 @@
-"""`run_distill.py` as a job of Hugging Face: what it says it requires, and the command that its docstring gives."""
+"""`run_distill.py` as a Hugging Face job: its declared requirements, and the command in its docstring."""
 
 import ast
 import re
@@ -35,7 +35,7 @@ def command_of_the_docstring() -> list[str]:
 
 @pytest.fixture
 def clone(tmp_path, monkeypatch):
-    """What a clone has at its top, after `pip wheel`, and beside it somebody's data."""
+    """The top-level files of a clone after `pip wheel`, and a user's data next to it."""
     for name in ("run_distill.py", "configs/own/features.yaml"):
         (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
         shutil.copy(PROJECT / name, tmp_path / name)
@@ -48,7 +48,7 @@ def clone(tmp_path, monkeypatch):
 
 @pytest.fixture
 def job(monkeypatch):
-    """What a job is started with; `uploaded` are the files that it is given. No server is asked."""
+    """Records the arguments with which a job is started and the `uploaded` files, without a server."""
     started = SimpleNamespace(uploaded={})
 
     def sync(self, source, mount_path, *, read_only=True, namespace=None, **kwargs):
@@ -72,7 +72,7 @@ def job(monkeypatch):
 
 
 def test_the_command_of_the_docstring_starts_a_job(clone, job, monkeypatch):
-    """huggingface-hub 2.4 parses it and puts together the job, all but the request."""
+    """huggingface-hub 2.4 parses the command and prepares the job, except for the request."""
     words = command_of_the_docstring()
     at = words.index("run") + 1
     for check in ("check_cli_update", "check_skill_update"):

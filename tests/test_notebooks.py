@@ -1,4 +1,4 @@
-"""The notebook for newcomers: its form as committed, and that an execution shows what its text says."""
+"""The notebook for newcomers: its committed form, and that an execution shows the results that its text states."""
 
 import ast
 import json
@@ -14,7 +14,7 @@ NOTEBOOK = PROJECT / "notebooks" / "first_steps.ipynb"
 LARGEST_KB = 600
 NOT_RUN = "skip-execution"  # the tag by which nbclient leaves out a cell
 LOCAL = re.compile(r"(?<![\w.~:/])/(?:home|root|tmp|work|Users|mnt|opt|usr|var)/|[A-Za-z]:\\\\")
-NOISE = re.compile(r"Warning|warning:|Traceback|\d+%\|")  # of libraries, and of progress bars
+NOISE = re.compile(r"Warning|warning:|Traceback|\d+%\|")  # output of libraries and progress bars
 
 
 def cells(kind: str, path: Path = NOTEBOOK) -> list[dict]:
@@ -27,7 +27,7 @@ def source(cell: dict) -> str:
 
 
 def texts(cell: dict) -> list[str]:
-    """Returns what a cell printed or showed as text."""
+    """Returns the text outputs of a cell."""
     shown = [output.get("text") or output.get("data", {}).get("text/plain", "") for output in cell["outputs"]]
     html = [output.get("data", {}).get("text/html", "") for output in cell["outputs"]]
     return ["".join(text) for text in (*shown, *html)]
@@ -104,7 +104,7 @@ def test_an_execution_shows_what_the_text_says(tmp_path, monkeypatch):
     shown = "\n".join(text for cell in run for text in texts(cell))
     students = tmp_path / "first_steps_run" / "students"
 
-    # The teacher knows more than the students, and these more with it than without.
+    # The teacher is better than the students, which are better with it than without.
     teacher = float(re.search(r"given the true past actions: ([\d.]+)%", shown)[1])
     top1 = json.loads((students / "comparison.json").read_text(encoding="utf-8"))["rows"][0]
     assert top1["measure"] == "action top-1 accuracy"
@@ -116,10 +116,10 @@ def test_an_execution_shows_what_the_text_says(tmp_path, monkeypatch):
     ):
         assert number in shown
 
-    # Reading helps much more, in an interval that is far from 0.
+    # Reading helps much more, with an interval far from 0.
     reading = json.loads((students / "reader_comparison.json").read_text(encoding="utf-8"))["reading"]
     assert reading["difference"] > 2 * top1["difference"]
-    assert reading["over_rows"]["low"] > 4  # what it adds on 50 Salads
+    assert reading["over_rows"]["low"] > 4  # the gain on 50 Salads
     assert f"difference {reading['difference']:+.1f} points" in shown
 
     # A stream answers every 2 seconds.

@@ -1,4 +1,4 @@
-"""Windows and macOS: encodings, line ends, modules and calls that are on Linux alone, and files that are open."""
+"""Windows and macOS: encodings, line endings, modules and calls that exist only on Linux, and open files."""
 
 import io
 import json
@@ -28,14 +28,14 @@ FILES = sorted(
     [*PROJECT.glob("*.py"), *(path for place in SHIPPED for path in (PROJECT / place).rglob("*.py"))],
     key=str,
 )
-# What may be said of a file after all, by a part of the finding, and why.
+# Findings that are allowed in a file, by a part of their text, and why.
 ALLOWED = {
-    "avt_distill/runs/lock.py": ("os.pread", "os.pwrite"),  # of locks, which are taken where fcntl is
+    "avt_distill/runs/lock.py": ("os.pread", "os.pwrite"),  # for locks, which are used only if fcntl exists
     "avt_distill/sharing/cards.py": ("repo_id.rpartition",),  # the name of a repository
-    "avt_distill/sharing/metadata.py": ("result.dataset_type.rpartition",),  # of a data set on the Hub
+    "avt_distill/sharing/metadata.py": ("result.dataset_type.rpartition",),  # the name of a data set on the Hub
     "avt_distill/sharing/hub.py": ("(args.hub_model_id or folder.name).rpartition",),  # the same
 }
-# They measure on Linux, stay in the clone, and leave no file that another system reads.
+# Benchmarks run on Linux, are not installed, and write no files that other systems read.
 OF_BENCHMARKS = ("is not on every system", "writes other line ends")
 
 
@@ -149,7 +149,7 @@ def test_planted_differences_are_found(code, what):
         "name.partition('_')",
     ],
 )
-def test_what_is_alike_everywhere_is_not_found(code):
+def test_portable_code_has_no_findings(code):
     assert portability_findings(code) == []
 
 
@@ -157,7 +157,7 @@ def test_what_is_alike_everywhere_is_not_found(code):
 
 
 NAMES = ("Gemüse_schälen", "切る_玉ねぎ", "открыть_дверь", "wash_knife")
-# Each command in the words that follow; a text file without an encoding is an error.
+# Runs each of the commands in the arguments; opening a text file without an encoding is an error.
 IN_ASCII = """
 import json, sys, warnings
 warnings.filterwarnings("error", category=EncodingWarning, module=r"(avt_distill|modeling_avt)")
@@ -184,7 +184,7 @@ def test_commands_read_and_write_utf_8_where_the_system_has_ascii(tmp_path, monk
     words = [sys.executable, "-c", IN_ASCII, json.dumps(commands[: 3 if trains else 2])]
     result = subprocess.run(words, env=environment, cwd=tmp_path, capture_output=True, check=False)
     assert result.returncode == 0, result.stderr.decode(errors="replace")[-4000:]
-    assert rb"Gem\xfcse_sch\xe4len" in result.stdout  # written out, as the pipe's encoding lacks it
+    assert rb"Gem\xfcse_sch\xe4len" in result.stdout  # escaped, since the pipe's encoding lacks it
     space = LabelSpace.load(out / "rows" / "labels.json")
     assert set(space.actions) == set(NAMES)
     if trains:
@@ -194,7 +194,7 @@ def test_commands_read_and_write_utf_8_where_the_system_has_ascii(tmp_path, monk
 
 
 def test_lines_end_alike_everywhere(tmp_path, monkeypatch):
-    """A JSON file that grows is written at positions, which other line ends would shift."""
+    """A growing JSON file is written at byte positions, which other line endings would shift."""
 
     def write_as_windows(self, text, encoding=None, errors=None, newline=None, *, write=Path.write_text):
         return write(self, text, encoding, errors, "\r\n" if newline is None else newline)
@@ -336,7 +336,7 @@ WITH_WORKERS = {
 @pytest.mark.slow
 @pytest.mark.parametrize(("commands", "name"), [(group, name) for group, names in GROUPS.items() for name in names])
 def test_commands_do_nothing_that_windows_refuses(kitchen, tmp_path, fork_server, commands, name):
-    """With workers, these are started anew, as on Windows and macOS: what they are given must be pickled."""
+    """Data-loading workers are new processes, as on Windows and macOS, so their arguments must be pickled."""
     command = commands(kitchen, tmp_path)[name]
     words = [*map(str, command.words), *WITH_WORKERS.get(name, ())]
     shutil.rmtree(tmp_path / "out", ignore_errors=True)

@@ -1,4 +1,4 @@
-"""The fork server: what the tests of checkpoints, commands and Hubs assume of it."""
+"""The fork server: assumptions of the tests of checkpoints, commands and Hubs."""
 
 from pathlib import Path
 
@@ -12,7 +12,7 @@ def test_a_fork_cannot_import_the_project(clean_process, name):
     assert error.endswith(f"ModuleNotFoundError: No module named '{name}'\n")
 
 
-def test_what_one_fork_does_no_other_finds(clean_process, monkeypatch):
+def test_forks_do_not_affect_each_other(clean_process, monkeypatch):
     monkeypatch.syspath_prepend("somewhere")
     clean_process(f"{WITH_THE_PROJECT}import os, avt_distill, torch; os.environ['LEFT'] = torch.left = 'here'")
     printed = clean_process("""
@@ -49,7 +49,7 @@ def test_a_fork_ends_as_an_interpreter_does(fork_server, tmp_path):
         assert process.stderr.startswith(error)
 
 
-def test_an_offline_fork_asks_nobody(clean_process, hub):
+def test_an_offline_fork_sends_no_requests(clean_process, hub):
     ask = "from huggingface_hub import HfApi; HfApi().model_info('user/avt')"
     assert "OfflineModeIsEnabled" in clean_process(ask, fails=True)
     assert "RepositoryNotFoundError" in hub.run(ask, "here", fails=True)
@@ -63,7 +63,7 @@ def test_a_process_that_fails_ends_those_that_would_wait_for_it(fork_server, tmp
 
 
 def test_the_server_has_no_thread_that_a_fork_would_lack(fork_server):
-    """Except for that of pyarrow's jemalloc, which starts again in a fork."""
+    """The only exception is the thread of pyarrow's jemalloc, which is restarted in a fork."""
     threads = Path(f"/proc/{fork_server.process.pid}/task")
     if not threads.exists():
         pytest.skip("needs /proc")

@@ -1,4 +1,4 @@
-"""What surrounds the code: hooks, workflows, forms, citation and changelog agree with it."""
+"""Hooks, workflows, issue forms, citation and changelog agree with the code."""
 
 import re
 

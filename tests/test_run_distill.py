@@ -40,7 +40,7 @@ BESIDE_STUDENTS = ("arguments.yaml", "scores_validation_probe.parquet")
 
 @pytest.fixture(scope="module")
 def kitchen(tmp_path_factory) -> Path:
-    """Annotations, features and a run's file; beside them complete soft labels."""
+    """Annotations, features, a run's YAML file, and complete soft labels next to them."""
     folder = write_kitchen(tmp_path_factory.mktemp("kitchen") / "data")
     write_soft_labels(folder.parent / "soft.parquet", folder)
     return folder
@@ -216,7 +216,7 @@ def test_another_setting_in_the_same_folder_is_refused(kitchen, finished, change
     assert equal(weights(finished / "baseline_seed0"), before)
 
 
-def test_a_student_that_was_given_its_encoder_is_no_student_of_the_run(kitchen, tmp_path, capsys):
+def test_a_student_with_an_attached_encoder_is_not_part_of_the_run(kitchen, tmp_path, capsys):
     arguments = baseline_options(kitchen, tmp_path / "run", "--num_train_epochs=1", "--seed=0")
     run_distill.main(arguments)
     shutil.copytree(tmp_path / "run" / "baseline_seed0", tmp_path / "run" / "baseline_seed0_video")
@@ -238,7 +238,7 @@ class KilledError(Exception):
 
 
 class Kill(TrainerCallback):
-    """Ends the process's work after a step, as far as a test can."""
+    """Interrupts training after a step, to imitate a kill."""
 
     def __init__(self, step: int):
         self.step = step
@@ -261,7 +261,7 @@ def undisturbed(kitchen, tmp_path_factory) -> Path:
 
 @pytest.mark.parametrize("name", ["baseline", "distilled"])
 def test_a_killed_run_ends_with_the_weights_of_an_undisturbed_one(kitchen, undisturbed, tmp_path, monkeypatch, name):
-    """Dropout, momentum, the order of the rows and the schedule all go on where they stopped, within an epoch too."""
+    """Dropout, momentum, row order and schedule all continue where they stopped, also within an epoch."""
     with monkeypatch.context() as patches:
         watched(patches, lambda trainer, args: args.run_name.startswith(name) and trainer.add_callback(Kill(5)))
         with pytest.raises(KilledError):
@@ -283,7 +283,7 @@ def test_a_killed_run_ends_with_the_weights_of_an_undisturbed_one(kitchen, undis
         assert equal(weights(tmp_path / "killed" / student), weights(undisturbed / student))
 
 
-def test_twins_of_a_seed_begin_alike_and_see_the_same_rows(kitchen, tmp_path, monkeypatch):
+def test_students_of_a_seed_begin_alike_and_get_the_same_rows(kitchen, tmp_path, monkeypatch):
     began, seen = {}, {}
 
     def watch(trainer, args):
@@ -376,10 +376,10 @@ def test_balanced_soft_labels_train_as_a_table_divided_beforehand_does(kitchen, 
     ],
     ids=lambda value: value[0].split("=")[0].lstrip("-") if isinstance(value, list) else "",
 )
-def test_what_cannot_be_meant_is_refused_and_leaves_no_student(kitchen, tmp_path, changed, message):
+def test_invalid_options_are_refused_and_leave_no_student(kitchen, tmp_path, changed, message):
     with pytest.raises(SystemExit, match=message):
         run_distill.main(options(kitchen, tmp_path / "run", *changed))
-    # What it leaves would bar the corrected run from the folder.
+    # Files that it leaves would prevent the corrected run from using the folder.
     assert not list((tmp_path / "run").rglob("*.json"))
 
 
@@ -389,7 +389,7 @@ def test_a_weight_without_soft_labels_is_refused(kitchen, tmp_path):
         run_distill.main(given)
 
 
-def test_a_student_that_sees_nothing_is_refused(kitchen, tmp_path):
+def test_a_student_without_input_is_refused(kitchen, tmp_path):
     given = [option for option in baseline_options(kitchen, tmp_path / "run") if not option.startswith("--features")]
     with pytest.raises(SystemExit, match="The student has no input: give --features, or the data set's --videos"):
         run_distill.main(given)
@@ -397,7 +397,7 @@ def test_a_student_that_sees_nothing_is_refused(kitchen, tmp_path):
 
 @pytest.fixture(scope="module")
 def video_options(tmp_path_factory) -> list[str]:
-    """A run on two videos, through a backbone of 32 px; its output folder is not given."""
+    """Options of a run on two videos with a backbone of 32 px, without its output folder."""
     root = tmp_path_factory.mktemp("videos")
     folder, vit = write_video_kitchen(root / "data"), write_tiny_vit(root / "vit")
     rows = {"num_frames": 4, "tau_o": 4.0, "cache_dir": str(root / "cache")}
@@ -451,7 +451,7 @@ SLOW_CASES = [
     ("more", "step"), [([], 4), *(pytest.param(*case, marks=pytest.mark.slow) for case in SLOW_CASES)]
 )
 def test_random_crops_are_the_same_after_a_kill(video_options, tmp_path, monkeypatch, more, step):
-    """In epochs of 2 steps, or of 1: killed before a step's checkpoint is written, in the second epoch or elsewhere."""
+    """Epochs have 2 steps or 1; the kill is before a step's checkpoint is written, in the second epoch or elsewhere."""
     crops = '--processor_options={"size": 36, "crop_size": 32, "train_size": [36, 48]}'
     given = [*video_options, crops, "--max_steps=4", "--per_device_train_batch_size=1", "--save_strategy=steps"]
     given += ["--save_steps=1", *more]
@@ -471,13 +471,13 @@ def test_random_crops_do_not_depend_on_workers(video_options, tmp_path):
     run_distill.main([*given, f"--output_dir={tmp_path}"])
     trained = weights(tmp_path / "baseline_seed1")
     (tmp_path / "baseline_seed1" / "results.json").unlink()
-    run_distill.main([*given, f"--output_dir={tmp_path}", *WORKERS])  # the folder is the same run's
+    run_distill.main([*given, f"--output_dir={tmp_path}", *WORKERS])  # the same run may use the folder
     assert equal(weights(tmp_path / "baseline_seed1"), trained)
 
 
 @pytest.fixture
 def launched(fork_server, tmp_path) -> dict[str, str]:
-    """The variables that `accelerate launch` sets for Accelerate in the two processes of the configuration for CPUs."""
+    """The variables that `accelerate launch` sets in the two processes of the configuration for CPUs."""
     script = "import json, os; json.dump(dict(os.environ), open(f'{os.environ[\"RANK\"]}.json', 'w'))"
     (tmp_path / "script.py").write_text(script)
     launch = ["--main_process_port", "0", "--config_file", str(PROJECT / "configs/accelerate/cpu_processes.yaml")]
@@ -491,7 +491,7 @@ def launched(fork_server, tmp_path) -> dict[str, str]:
 
 
 def test_two_processes_train_and_measure_as_one(kitchen, tmp_path, fork_server, launched):
-    """12 rows for two processes in batches of 5: the last batches are filled up, and the fillers are left out again."""
+    """12 rows for two processes in batches of 5: last batches are filled with repeated rows, which are then dropped."""
     exact = {"head_dropout": 0.0, "classifier_dropout": 0.0, "head_hidden_size": 32, "head_num_layers": 2}
     exact |= {"head_num_positions": 16, "initializer_range": 0.3}
     more = [f"--model_options={json.dumps(exact)}", "--ddp_find_unused_parameters=false", "--learning_rate=1e-3"]
@@ -513,12 +513,12 @@ def test_two_processes_train_and_measure_as_one(kitchen, tmp_path, fork_server, 
 
 @pytest.mark.slow
 def test_accelerate_launches_the_module(kitchen, finished, tmp_path):
-    """Each process starts anew, as a user's do; the students are those of the same command without a launcher."""
+    """Starts new processes as a user would; the students equal those of the same command without a launcher."""
     launch = [sys.executable, "-m", "accelerate.commands.launch", "--main_process_port", "0", "--config_file"]
     launch += [str(PROJECT / "configs/accelerate/cpu_processes.yaml"), "-m", "avt_distill", "distill"]
     given = options(kitchen, tmp_path / "two", "--seeds", "0", "--per_device_train_batch_size=6")
     environment = {**os.environ, "PYTHONPATH": str(PROJECT), "OMP_NUM_THREADS": "1"}
-    # Not checked: torch may abort a process on the CPU when it ends, after all is written (see CONTRIBUTING.md).
+    # The exit status is not checked: on the CPU, torch may abort a process at its end (see CONTRIBUTING.md).
     subprocess.run([*launch, *given], cwd=tmp_path, env=environment, check=False, timeout=240)
     for student in ("baseline_seed0", "distilled_seed0"):
         two = results(tmp_path / "two" / student)

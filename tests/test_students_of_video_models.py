@@ -1,4 +1,4 @@
-"""Students whose eyes are image and video models, from the command to a pipeline, a stream and a reader."""
+"""Students with image and video models as encoders, from training to pipeline, stream and reader."""
 
 import json
 import textwrap
@@ -67,7 +67,7 @@ BOTH = [pytest.param(name, marks=[pytest.mark.slow] if name in SLOW else []) for
 
 @pytest.fixture(scope="module")
 def trained(kitchen, tmp_path_factory):
-    """The folder of a finished run of each student."""
+    """Returns a function that gives the folder of a finished run of a student."""
     root, finished = tmp_path_factory.mktemp("trained"), set()
 
     def run(name: str) -> Path:
@@ -84,7 +84,7 @@ def test_what_was_measured_is_what_a_pipeline_and_a_stream_answer(kitchen, train
     folder = trained(name) / "distilled_seed42"
     assert not equal(folder, folder.with_name("baseline_seed42"))
     model, processor = AVTForAnticipation.from_pretrained(folder), AVTVideoProcessor.from_pretrained(folder)
-    assert model.config.head_hidden_size == model.config.feature_dim  # it follows the encoder
+    assert model.config.head_hidden_size == model.config.feature_dim  # derived from the encoder
     table = ScoreTable.load(folder / "scores_validation.parquet")
     anticipate = ActionAnticipationPipeline(model, video_processor=processor)
     for row in kitchen_builder(kitchen, **ROWS).rows("validation").itertuples():
@@ -118,7 +118,7 @@ def test_a_killed_run_ends_with_the_weights_of_an_undisturbed_one(kitchen, train
 @pytest.mark.slow
 @pytest.mark.parametrize("name", STUDENTS)
 def test_students_get_a_reader_and_are_pushed(kitchen, hub, tmp_path, name):
-    """With a recognizer: what is pushed answers in a process without the package as it did before."""
+    """With a recognizer; the pushed student gives the same answers in a process without the package."""
     given = run_options(kitchen, tmp_path / "run", name)
     place = given.index("--model_options") + 1
     given[place] = json.dumps({**json.loads(given[place]), "recognizes_frames": True})

@@ -1,4 +1,4 @@
-"""The wheel: complete, and enough in an empty environment, far from any clone."""
+"""The wheel is complete, and sufficient in an empty environment outside of a clone."""
 
 import os
 import shutil
@@ -19,7 +19,7 @@ STUDENT = "--max_steps=1 --use_cpu=true --evaluation_split=validation"
 
 
 def test_every_folder_with_code_is_in_the_wheel():
-    """Packages are listed by hand, as folders at the top are packed under other names."""
+    """Packages are listed by hand, because top-level folders are packaged under other names."""
     folders = {
         path.parent for ring in ("modeling_avt", "avt_distill") for path in (PROJECT / ring).rglob("__init__.py")
     }
@@ -34,10 +34,10 @@ def test_every_folder_with_code_is_in_the_wheel():
 
 @pytest.fixture(scope="module")
 def installed(tmp_path_factory) -> Path:
-    """The folder of the programs of an environment that has the wheel and what it requires, and nothing else."""
+    """The folder of executables of an environment with only the wheel and its requirements."""
     root = tmp_path_factory.mktemp("wheel")
     ignored = shutil.ignore_patterns(".git", ".venv", "build", "*.egg-info", "demo_run", "bench_results", "__pycache__")
-    shutil.copytree(PROJECT, root / "source", ignore=ignored)  # a build leaves files where it is run
+    shutil.copytree(PROJECT, root / "source", ignore=ignored)  # a build writes files into the source folder
     pip = [sys.executable, "-m", "pip", "wheel", "-q", "--no-deps", "-w", root / "dist", root / "source"]
     subprocess.run(pip, check=True)
     (wheel,) = (root / "dist").glob("*.whl")
@@ -51,7 +51,7 @@ def installed(tmp_path_factory) -> Path:
 
 @pytest.mark.slow
 def test_a_wheel_is_enough(installed, tmp_path):
-    """Rows, soft labels, a student with a card, its metrics; and each command explains itself."""
+    """Covers rows, soft labels, a student with a card, its metrics, and the help of each command."""
     environment = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
     environment |= {"HF_HOME": str(tmp_path / "hf_home"), "HF_HUB_OFFLINE": "1"}
 
@@ -76,7 +76,7 @@ def test_a_wheel_is_enough(installed, tmp_path):
     assert "| Top-1 accuracy |" in card
     measured = run("avt-distill", "evaluate", "run/distilled_seed42/scores_validation.parquet")
     assert "rows, 0 dropped" in measured
-    shutil.copy(PROJECT / "run_distill.py", tmp_path)  # as a job has it: see tests/test_jobs.py
+    shutil.copy(PROJECT / "run_distill.py", tmp_path)  # as in a job, see tests/test_jobs.py
     assert "usage: avt-distill distill" in run("python", "run_distill.py", "--help")
     for command in (command for commands in COMMANDS.values() for command in commands):
         assert f"usage: avt-distill {command}" in run("avt-distill", command, "--help")

@@ -32,7 +32,7 @@ disable_tqdm: true
 
 
 def write_kitchen(folder: Path) -> Path:
-    """Writes six training and two validation videos of six actions each, their features, and a run's `run.yaml`."""
+    """Writes annotations and features of six training and two validation videos of six actions each, and `run.yaml`."""
     generator = np.random.default_rng(0)
     looks = 2 * generator.normal(size=(len(ACTIONS), WIDTH))
     lines = ["video_id,start_s,end_s,action,split"]
@@ -70,7 +70,7 @@ def write_soft_labels(
 
 
 def write_video_kitchen(folder: Path, splits: Sequence[str] = ("train", "validation")) -> Path:
-    """Writes a video of two actions for each of the splits, in `videos/`."""
+    """Writes a video of two actions for each of the splits to `videos/`."""
     (folder / "videos").mkdir(parents=True)
     lines = ["video_id,start_s,end_s,action,split"]
     for number, split in enumerate(splits):

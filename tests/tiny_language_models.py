@@ -1,4 +1,4 @@
-"""Random language models that know some kitchen words, small enough to train in a test."""
+"""Random language models with a vocabulary of kitchen words, small enough to train in a test."""
 
 from pathlib import Path
 
@@ -39,7 +39,7 @@ DECODERS = {
 
 
 def word_tokenizer(*, is_encoder: bool) -> PreTrainedTokenizerFast:
-    """One token a word or comma; an encoder's puts [CLS] and [SEP] around a text, a decoder's nothing."""
+    """Returns a tokenizer with one token per word or comma; an encoder's adds [CLS] and [SEP] around a text."""
     tokenizer = Tokenizer(models.WordLevel({word: i for i, word in enumerate(WORDS)}, unk_token="[UNK]"))
     tokenizer.normalizer = normalizers.Lowercase()
     tokenizer.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
@@ -64,7 +64,7 @@ def write_language_model(folder: Path, kind: str) -> Path:
 
 
 def write_tiny_encoder(folder: Path) -> Path:
-    """Saves a BERT with its masked language model head; its tokenizer knows whole words and commas."""
+    """Saves a BERT with its masked language model head; its tokens are whole words and commas."""
     torch.manual_seed(0)
     config = BertConfig(vocab_size=len(WORDS), max_position_embeddings=NUM_POSITIONS, initializer_range=0.1, **BERT)
     BertForMaskedLM(config).save_pretrained(folder)

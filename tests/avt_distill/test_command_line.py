@@ -1,4 +1,4 @@
-"""`avt-distill COMMAND`: its list, its errors, and how quickly each command explains itself."""
+"""`avt-distill COMMAND`: the list of commands, errors, and how quickly each command shows its help."""
 
 import resource
 import subprocess
@@ -19,7 +19,7 @@ THAT_TRAIN = ("adapt_language_model", "distill", "fit_reader", "export_soft_labe
 
 
 def processor_seconds(*command: str) -> tuple[float, str]:
-    """The processor time of a Python process, and what it prints."""
+    """Returns the processor time of a Python process, and its output."""
     before = resource.getrusage(resource.RUSAGE_CHILDREN)
     result = subprocess.run([sys.executable, *command], cwd=PROJECT, capture_output=True, text=True, check=True)
     after = resource.getrusage(resource.RUSAGE_CHILDREN)

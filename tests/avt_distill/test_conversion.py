@@ -1,4 +1,4 @@
-"""Converting original checkpoints: what is inferred, what must be given, what is refused. Outputs: tests/parity."""
+"""Converting original checkpoints: what is inferred, required or refused. Outputs are tested in tests/parity."""
 
 import logging
 
@@ -31,7 +31,7 @@ dataset.egtea.common.label_type=[verb,noun,action]
 def original_state(
     num_actions: int = 5, width: int = 12, hidden: int = 32, num_layers: int = 2
 ) -> dict[str, torch.Tensor]:
-    """Random weights under the original's names, for features."""
+    """Returns random weights of a model of features, under the original's names."""
     generator = torch.Generator().manual_seed(0)
 
     def draw(*shape):
@@ -88,7 +88,7 @@ def test_dimensions_are_read_off_the_weights(convert):
     assert config.past_loss_normalizer == "all"
 
 
-def test_what_the_weights_do_not_show_is_said(convert, caplog):
+def test_settings_that_the_weights_do_not_determine_are_reported(convert, caplog):
     with caplog.at_level(logging.WARNING, logger="avt_distill.conversion"):
         convert(config_overrides={"head_num_heads": 4, "tau_a": 0.5})
     assert "frame_rate=1.0" in caplog.text
@@ -170,7 +170,7 @@ def test_experiment_file_gives_what_the_weights_do_not_show(tmp_path, convert):
     assert (config.head_num_heads, config.tau_a, config.frame_rate, config.past_loss_weight) == (8, 2.0, 2, 0.1)
 
 
-def test_silent_experiment_files_mean_the_reference_defaults(tmp_path):
+def test_unset_options_of_experiment_files_are_the_reference_defaults(tmp_path):
     path = tmp_path / "experiment.txt"
     path.write_text("+model.future_predictor.n_head=4\n")
     fields = read_experiment_config(path)
@@ -191,7 +191,7 @@ def test_experiment_files_that_cannot_be_read(tmp_path, line, message):
         read_experiment_config(path)
 
 
-def test_files_that_are_no_checkpoints(tmp_path):
+def test_files_that_are_not_checkpoints_are_refused(tmp_path):
     path = tmp_path / "checkpoint.pth"
     path.write_bytes(b"PK\x03\x04 cut off")
     with pytest.raises(ValueError, match="cannot be read as a PyTorch checkpoint"):

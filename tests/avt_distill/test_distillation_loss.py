@@ -1,4 +1,4 @@
-"""The distillation loss: a worked example, its gradient, what must not change it, and refusals."""
+"""The distillation loss: a worked example, its gradient, invariances, and refusals."""
 
 import math
 
@@ -9,7 +9,7 @@ from avt_distill.losses import distillation_loss
 
 STUDENT = torch.tensor([[0.0, 0.0, 0.0], [math.log(2), 0.0, 0.0]])
 TEACHER = torch.tensor([[math.log(2), 0.0, 0.0], [math.log(2), 0.0, 0.0]])
-# Row 0: teacher (1/2, 1/4, 1/4) against a uniform student; row 1: equal.
+# Row 0: teacher (1/2, 1/4, 1/4) and a uniform student; row 1: both equal.
 ROW_0 = 0.5 * math.log(0.5 * 3) + 0.5 * math.log(0.25 * 3)
 
 
@@ -89,6 +89,6 @@ def test_half_precision_is_computed_in_float32():
         ((STUDENT, TEACHER, 1.0), {"reduction": "mean"}, "reduction is 'mean'"),
     ],
 )
-def test_what_cannot_be_meant_is_refused(arguments, options, message):
+def test_invalid_options_are_refused(arguments, options, message):
     with pytest.raises(ValueError, match=message):
         distillation_loss(*arguments, **options)

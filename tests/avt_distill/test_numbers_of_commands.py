@@ -20,7 +20,7 @@ BROKEN = [math.nan, math.inf, 1e30]
 
 
 def evaluated(folder, value: float, place: tuple[int, int], model=None) -> dict[str, float]:
-    """Returns the losses of three rows, in which a feature of one is `value` at a row and a frame."""
+    """Returns the losses of three rows; the feature of one row at one frame is `value`."""
     features = np.random.default_rng(0).normal(size=(3, 4, 12)).astype(np.float32)
     features[(*place, 5)] = value
     unknown, rows = torch.tensor(-100), []
@@ -117,6 +117,6 @@ def test_a_pretrained_encoder_computes_in_its_own_type(tmp_path):
 
 def test_features_that_are_divided_by_nothing_give_no_scores(tmp_path):
     model = tiny_model(tiny_config(standardize_features=True))
-    model.avt.feature_deviation[0] = 0.0  # infinite from here on
+    model.avt.feature_deviation[0] = 0.0  # features become infinite
     with pytest.raises(ValueError, match="scores are not finite"):
         evaluated(tmp_path, 0.0, (0, 0), model)

@@ -1,4 +1,4 @@
-"""`from avt_distill import ...`: every name is where it says, is seen by type checkers, and costs what it needs."""
+"""`from avt_distill import ...`: every name comes from its module, and is visible to type checkers and completion."""
 
 import ast
 import re

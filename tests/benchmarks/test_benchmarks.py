@@ -1,4 +1,4 @@
-"""The benchmarks run, and compare like with like: each on something of no size."""
+"""The benchmarks run, on tiny inputs, and compare like with like."""
 
 import argparse
 import itertools
@@ -77,11 +77,11 @@ def test_streaming_accuracy(tmp_path, output, capsys):
         assert found["runtime_ms"] > found["encoder_ms"] > 0
     args = argparse.Namespace(dataset=str(data), data_dir=str(data), split="test", seed=0, num_videos=None)
     streamed = streaming_accuracy.Streamed(args, run, "student")
-    # Actions start at 5 and 7 s, answers are due at 4.5 and 6.5 s: those of the windows that end at 4 and 6 s.
+    # Actions start at 5 and 7 s; answers are due at 4.5 and 6.5 s, from the windows that end at 4 and 6 s.
     due = [4, 6, 9 + 4, 9 + 6]
     hits = 100 * (streamed.scores[due].argmax(1) == labels).mean()
     assert streamed.accuracy(0)["top-1"] == hits
-    streamed.runtime_s, streamed.encoder_s = 0.6, 0.6  # ready at 4.6 and 6.6 s: the answers before count
+    streamed.runtime_s, streamed.encoder_s = 0.6, 0.6  # ready only at 4.6 and 6.6 s: the previous answers count
     hits = 100 * (streamed.scores[np.subtract(due, 1)].argmax(1) == labels).mean()
     assert streamed.accuracy(1)["top-1"] == hits
     assert streamed.accuracy(1, with_encoder=False) == streamed.accuracy(0)
@@ -105,7 +105,7 @@ def test_the_scale_at_which_an_order_flips():
 
 
 def test_dinov2(tmp_path):
-    """Of 9 s of video, 10 frames a second: 18 moments, 17 of which end a whole window of two."""
+    """A video of 9 s, 10 frames per second, has 18 moments, 17 of which end a complete window of two."""
     video = write_video_kitchen(tmp_path / "kitchen", ("train",)) / "videos" / "v0.mp4"
     encoder = write_tiny_vit(tmp_path / "vit")
     (encoder / "preprocessor_config.json").write_text('{"size": 32, "image_mean": [0, 0, 0], "image_std": [1, 1, 1]}')
@@ -241,7 +241,7 @@ def test_reader(output, capsys):
 
 
 def write_pairs(folder: Path, num_videos: int = 10) -> Path:
-    """Writes a made-up kitchen: one takes a thing, cuts or washes it, and puts it back."""
+    """Writes a made-up kitchen: an object is taken, cut or washed, and put back."""
     generator, lines = np.random.default_rng(0), ["video_id,start_s,end_s,action,verb,noun,split"]
     for video in range(num_videos):
         time_s, split = 3.0, "train" if video < num_videos - 3 else "validation"
@@ -270,7 +270,7 @@ def test_large_label_space(tmp_path, output, capsys):
 
 
 def write_breakfast(folder: Path) -> Path:
-    """Eight videos of one script of five actions, of 2 to 6 s, with SIL around; two of persons that split1 tests on."""
+    """Writes eight videos of one script: five actions of 2 to 6 s between SIL; two are of split1's test persons."""
     script = ("take_cup", "pour_coffee", "pour_milk", "spoon_sugar", "stir_coffee")
     lines = ["video_id,start_frame,end_frame,action"]
     for person in (3, 4, 16, 17, 18, 19, 20, 21):
@@ -285,7 +285,7 @@ def write_breakfast(folder: Path) -> Path:
 
 
 def test_abstention(tmp_path, output, capsys):
-    """Three performances cannot promise one error in a hundred."""
+    """Three performances are too few to guarantee one error in a hundred."""
     folder = write_breakfast(tmp_path / "breakfast")
     options = ["--data_dir", str(folder), "--accuracy", "0.6", "--error_rates", "0.6", "0.01"]
     abstention.main([*options, "--output", str(output)])
@@ -304,7 +304,7 @@ def test_horizons(tmp_path, output, capsys):
     horizons.main([*options, "--output", str(output)])
     result = json.loads(output.read_text())
     distances, frames = result["sequences"]["mean"], result["dense"]["mean"]
-    # One script: what comes next is certain, and of the last action again only the first actions of rows are right.
+    # With one script the next action is certain; repeating the last one is right only for the first actions of rows.
     assert distances["trigram"]["likeliest"] == 0
     assert (
         distances["log-linear"]["likeliest"]
@@ -321,7 +321,7 @@ def test_horizons(tmp_path, output, capsys):
 
 
 class OneScript:
-    """A language model that has learned the one order in which these actions come."""
+    """A language model that has learned the fixed order of these actions."""
 
     def __init__(self, folder: Path, history_length: int | None):
         actions = anticipation_builder("breakfast", name="split1", data_dir=folder).annotations.label_space.actions
@@ -347,7 +347,7 @@ def test_sequences_of_a_teacher(tmp_path, output, monkeypatch, history_length):
 
 
 def test_dense_stream(tmp_path):
-    """Of 40 s at a frame a second, 10 are observed: what is said then, of each second from there on."""
+    """Of 40 s at one frame per second, 10 are observed; answers are for each second from there on."""
     model = reading_model(frame_rate=1.0).eval()
     features = np.random.default_rng(0).normal(size=(40, 12)).astype(np.float32)
     np.savez(tmp_path / "features.npz", v=features)
@@ -360,7 +360,7 @@ def test_dense_stream(tmp_path):
     with torch.no_grad():
         answer = int(model(video_features=torch.from_numpy(features[None, 6:10])).logits.argmax())
     by_student = video.by_student(model, 10)
-    assert by_student[10:].tolist() == [answer] * 30  # frame 9 is the last, and tau_a 1 s
+    assert by_student[10:].tolist() == [answer] * 30  # frame 9 is the last one, and tau_a is 1 s
     reader = model.reader.begin_video()
     for number, log_probs in enumerate(shown):
         reader.update(log_probs, float(number))
@@ -394,5 +394,5 @@ def test_the_simulated_recognizer_is_as_good_as_stated():
     assert (taken == labels).mean() == pytest.approx(0.4, abs=0.03)
     mistaken = (taken != labels) & (taken < 30) & (labels < 30)
     assert (parts[taken[mistaken]] == parts[labels[mistaken]]).any(1).mean() > 0.75
-    assert np.exp(log_probs.max(1)).mean() == pytest.approx(0.4, abs=0.05)  # it is as sure as it is right
+    assert np.exp(log_probs.max(1)).mean() == pytest.approx(0.4, abs=0.05)  # its confidence equals its accuracy
     np.testing.assert_array_equal(log_probs, recognizer.log_probs(labels, seed=0))

@@ -1,4 +1,4 @@
-"""One command for what needs a GPU: each case is measured, or recorded with the reason why not."""
+"""One command for all measurements on a GPU: each case is measured, or recorded with the reason why it was not."""
 
 import json
 import subprocess
@@ -138,7 +138,7 @@ def test_the_table_holds_every_figure_and_every_reason():
     ]
 
 
-def test_a_cpus_figures_are_said_to_be_none_of_a_gpu():
+def test_figures_of_a_cpu_are_marked_as_such():
     machine = {**RESULT["machine"], "device": "cpu", "memory_gb": None, "cuda": None}
     text = gpu.markdown({**RESULT, "machine": machine, "setting": "smallest", "peak_tflops": None})
     assert text.startswith("No GPU: EPYC, 8 cores, torch 2.13.0")
@@ -207,7 +207,7 @@ def test_failed_tests_are_named(report, status, expected, tmp_path, monkeypatch)
             gpu_parts.run_tests(path)
 
 
-def test_a_way_of_another_loss_is_no_measurement(setting, monkeypatch):
+def test_a_variant_with_another_loss_is_refused(setting, monkeypatch):
     losses = iter([2.0, 2.5])
     measured = {"times": {"training": {"median_ms": 1, "fastest_ms": 1, "slowest_ms": 1}}, "peak_mb": {"training": 1}}
     monkeypatch.setattr(gpu_parts.step, "run", lambda args: {**measured, "loss": next(losses)})

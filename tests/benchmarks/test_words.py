@@ -1,4 +1,4 @@
-"""Text models are compared alike, controls destroy words alone, and the simulated recognizer is what it says."""
+"""Text models are compared equally, controls change only words, and the simulated recognizer is as documented."""
 
 import json
 from pathlib import Path
@@ -88,7 +88,7 @@ def test_error_statistics_by_hand():
     reported = [np.array([0, 0, 1, 0, 1, 1, 1, 2])]
     found = error_statistics(reported, shown, 1.0)
     assert found["right"] == 5 / 8
-    assert found["right_after"][0] == 1 / 3  # the first frames of the three actions
+    assert found["right_after"][0] == 1 / 3  # over the first frames of the three actions
     assert (found["previous"], found["next"]) == (2 / 3, 1 / 3)
     assert found["error_run_s"] == 1.5
     assert found["error_run_of_a_frame_s"] == 5 / 3
@@ -139,7 +139,7 @@ def test_mixed_tables_are_the_mixture():
 
 
 class Reversed:
-    """A teacher that repeats the action before the last one, whatever else was done."""
+    """A teacher that always predicts the action before the last one."""
 
     def logits(self, histories):
         scores = np.zeros((len(histories), 4), np.float32)
@@ -149,7 +149,7 @@ class Reversed:
         return scores
 
 
-def test_a_language_model_that_is_asked_loses_nothing():
+def test_a_language_model_in_the_beam_gives_exact_probabilities():
     bigram = NGramModel(2, 4).fit(HISTORIES, ACTIONS)
     mixture = texts.Mixture([bigram, Reversed()], np.array([0.4, 0.6]))
     tables = parts.transitions_of(mixture, None, SimpleNamespace(num_actions=4), asked=True)
@@ -158,7 +158,7 @@ def test_a_language_model_that_is_asked_loses_nothing():
     np.testing.assert_allclose(tables.log_probs(*text_state(tables, histories)), mixture.logits(histories), atol=1e-5)
 
 
-def test_a_mixture_is_weighed_by_what_members_said():
+def test_a_mixture_is_weighted_by_predictions_of_its_members():
     log_probs = np.log(np.array([[0.9, 0.9, 0.1, 0.9], [0.1, 0.1, 0.9, 0.1], [0.05] * 4]))
     weights = texts.mixture_weights(log_probs)
     assert weights.sum() == pytest.approx(1)
@@ -205,7 +205,7 @@ def test_scrambled_verbs_are_verbs():
 
 
 def write_kitchen(folder: Path) -> Path:
-    """Writes a made-up kitchen of 14 videos: one takes a thing, cuts or washes it, and puts it back."""
+    """Writes a made-up kitchen of 14 videos: an object is taken, cut or washed, and put back."""
     generator, lines = np.random.default_rng(0), ["video_id,start_s,end_s,action,verb,noun,split"]
     for video in range(14):
         time_s, split = 3.0, "train" if video < 10 else "test"
@@ -242,7 +242,7 @@ def test_one_command_makes_the_table_and_resumes(tmp_path, tiny_encoder, monkeyp
     content = json.loads(missing.read_text())
     assert content["tables_mb"] > 0
     missing.unlink()
-    monkeypatch.setattr(texts.TextModels, "chosen", None)  # what was chosen is kept as well
+    monkeypatch.setattr(texts.TextModels, "chosen", None)  # chosen settings are reused as well
     words.main([*options, "--parts", "true"])
     assert (folder / "words.md").read_text() == first
     assert json.loads(missing.read_text())["measured"] == content["measured"]
@@ -254,7 +254,7 @@ def test_one_command_makes_the_table_and_resumes(tmp_path, tiny_encoder, monkeyp
 
 
 @pytest.mark.slow
-def test_readers_and_students_see_a_simulated_recognizer(tmp_path, tiny_encoder, capsys):
+def test_readers_and_students_get_input_of_a_simulated_recognizer(tmp_path, tiny_encoder, capsys):
     kitchen, folder = write_kitchen(tmp_path / "kitchen"), tmp_path / "words"
     options = ["--dataset", str(kitchen), "--output_dir", str(folder), "--encoder", str(tiny_encoder)]
     options += ["--seeds", "0", "--student_epochs", "1", "--reader_videos", "3"]
@@ -281,14 +281,14 @@ def test_readers_and_students_see_a_simulated_recognizer(tmp_path, tiny_encoder,
     assert set(found["student"]["10"]) == wanted
     assert set(found["student"]["10"]["counts"]["to"]) == {"no teacher", "label smoothing"}
     assert found["reader"]["10"]["counts"]["log_loss"] < np.log(15)
-    # The recognizer's output of a frame holds nothing of later ones.
+    # The recognizer's output for a frame does not depend on later frames.
     kitchen_data = data.words_data(str(kitchen), kitchen)
     features = parts.student_features(kitchen_data, "v00")
     kitchen_data.recognized["v00"][40:] = -2.0
     np.testing.assert_array_equal(parts.student_features(kitchen_data, "v00")[:40], features[:40])
 
 
-def test_the_real_recognizer_is_held_against_the_simulated_one(tmp_path, capsys):
+def test_the_real_recognizer_is_compared_with_the_simulated_one(tmp_path, capsys):
     generator, steps = np.random.default_rng(0), {}
     for video in range(6):
         true = np.repeat(generator.integers(0, 12, 20), 600)

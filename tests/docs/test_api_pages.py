@@ -1,4 +1,4 @@
-"""The API pages: every public name is on one, and every docstring there is of the form that is rendered."""
+"""The API pages: every public name is on one, and every docstring has the form that can be rendered."""
 
 import importlib.util
 import inspect
@@ -19,7 +19,7 @@ PUBLIC = [f"{package.__name__}.{name}" for package in (avt_distill, modeling_avt
 
 @pytest.fixture(scope="module")
 def extension():
-    """The extension of griffe, which is not installed here: it needs no more of it than a parent class."""
+    """The extension of griffe, which is not installed here: only a parent class of it is needed."""
     path = PROJECT / "docs" / "hugging_face_docstrings.py"
     spec = importlib.util.spec_from_file_location(path.stem, path)
     assert spec is not None
@@ -40,7 +40,7 @@ def value_of(name: str):
 
 
 def documented(value) -> dict[str, str]:
-    """The docstring of a function, or of a class and of its own public methods."""
+    """Returns the docstring of a function, or those of a class and its own public methods."""
     found = {value.__name__: inspect.getdoc(value) or ""}
     if inspect.isclass(value):
         for name, member in vars(value).items():

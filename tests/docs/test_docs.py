@@ -1,4 +1,4 @@
-"""The pages of docs/: every command and every piece of Python runs, in order, or says above why it does not."""
+"""The pages of docs/: every command and piece of Python runs, in order, unless a comment above explains why not."""
 
 import re
 import shlex
@@ -18,13 +18,13 @@ from avt_distill.data.benchmarks.demo import generate_demo
 
 DOCS = PROJECT / "docs"
 PAGES = ("data", "teacher", "student", "features", "reader", "model", "metrics", "deploy")
-AFTER = {"reader": "student", "deploy": "student"}  # pages that use what another one trains
-SLOW = ("reader",)  # fits readers as a user does, with all hypotheses and text-free models
-# A block: an HTML comment directly above, if there is one, and the fence.
+AFTER = {"reader": "student", "deploy": "student"}  # pages that use a model that another page trains
+SLOW = ("reader",)  # fits readers with a user's settings: all hypotheses and text-free models
+# A block: an optional HTML comment directly above, and the fence.
 BLOCK = re.compile(
     r"(?:^<!-- (?P<mark>[^:>]+): (?P<why>[^>]+) -->\n)?^```(?P<language>\w*)\n(?P<code>.*?)^```$", re.M | re.DOTALL
 )
-# What makes a command quick on tiny data, and nothing else of it.
+# Options that only make a command fast on tiny data.
 ON_THE_CPU = ["--use_cpu", "true"]
 ONE_EPOCH = ["--num_train_epochs", "1", *ON_THE_CPU]
 IN_THIS_PROCESS = ["--dataloader_num_workers", "0", "--dataloader_persistent_workers", "false"]
@@ -40,7 +40,7 @@ FEWER_EPOCHS = ("num_train_epochs=20", "num_train_epochs=1")
 
 @dataclass
 class Block:
-    """A fenced block of a page: its language and code, and what the comment above it says."""
+    """A fenced block of a page: its language and code, and the mark and reason of the comment above it."""
 
     language: str
     code: str
@@ -58,7 +58,7 @@ def blocks_of(page: str) -> list[Block]:
 
 
 class Reader:
-    """Does what the pages say, in a folder of its own: a page once, and the one that it builds on before it."""
+    """Follows the pages in a folder of its own: each page once, after the page that it builds on."""
 
     def __init__(self, folder: Path, models: dict[str, Path]):
         self.folder, self.models, self.done = folder, models, set()
@@ -90,7 +90,7 @@ class Reader:
 
 @pytest.fixture(scope="module")
 def reader(tmp_path_factory, tiny_encoder):
-    """A reader of the pages, with its caches, and with tiny models under the names of those on the Hub."""
+    """A `Reader` with its own caches, and with tiny models under the names of those on the Hub."""
     folder = tmp_path_factory.mktemp("docs")
     models = {
         "distilbert/distilbert-base-uncased": tiny_encoder,
@@ -103,7 +103,7 @@ def reader(tmp_path_factory, tiny_encoder):
         patch.setattr(dynamic_module_utils, "HF_MODULES_CACHE", str(folder / "modules"))
         patch.syspath_prepend(folder / "modules")
         for name in [name for name in sys.modules if name.partition(".")[0] == "transformers_modules"]:
-            patch.delitem(sys.modules, name)  # of checkpoints that other tests loaded, from another folder
+            patch.delitem(sys.modules, name)  # modules of checkpoints that other tests loaded from other folders
         yield Reader(folder, models)
 
 
@@ -119,7 +119,7 @@ def test_the_slow_blocks_of_a_page_run(page, reader):
 
 
 @pytest.mark.parametrize("page", PAGES)
-def test_a_block_is_run_or_says_why_not(page):
+def test_a_block_is_run_or_marked_with_a_reason(page):
     text, blocks = (DOCS / f"{page}.md").read_text(encoding="utf-8"), blocks_of(page)
     assert len(blocks) == len(re.findall(r"^```\w", text, re.MULTILINE)) == text.count("```") / 2
     assert {block.language for block in blocks} <= {"bash", "python"}

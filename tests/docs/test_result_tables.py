@@ -1,4 +1,4 @@
-"""Tables of measured numbers are what their JSON files say."""
+"""Tables of measured numbers agree with their JSON files."""
 
 import json
 
@@ -23,7 +23,7 @@ def test_every_result_has_its_command_and_commit():
 
 @pytest.fixture
 def kitchen(tmp_path, monkeypatch):
-    """Results of a text model after 5 videos, and a document with their table, of which numbers are out of date."""
+    """Results of a text model after 5 videos, and a document whose table of them is out of date."""
     monkeypatch.setattr(tables, "RESULTS", tmp_path)
     monkeypatch.setattr(tables, "ROOT", tmp_path)
     monkeypatch.setattr(tables, "DOCUMENTS", ("page.md",))

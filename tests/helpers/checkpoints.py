@@ -1,4 +1,4 @@
-"""Checkpoints that are not whole."""
+"""Incomplete checkpoints."""
 
 from collections.abc import Callable, Mapping
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""Commands as a user types them, in this process: no test of a command needs a new one."""
+"""Runs commands as a user types them, but in this process."""
 
 import contextlib
 import io
@@ -11,7 +11,7 @@ from avt_distill.__main__ import main
 
 @dataclass
 class Result:
-    """What a command left: its exit status and what it printed."""
+    """The exit status of a command and its output."""
 
     returncode: int
     stdout: str
@@ -19,12 +19,12 @@ class Result:
 
 
 def avt_distill(command: str, *arguments):
-    """Runs a command; what ends it, ends it with `SystemExit`."""
+    """Runs a command; errors raise `SystemExit`."""
     main([command, *map(str, arguments)])
 
 
 def run_command(command: str, *arguments, folder: Path | None = None) -> Result:
-    """Returns what a command printed and its exit status, as a shell sees them; `folder` is where it is run."""
+    """Returns the output and exit status of a command as in a shell, run in `folder`."""
     out, err, status, here = io.StringIO(), io.StringIO(), 0, os.getcwd()
     os.chdir(folder or here)
     try:

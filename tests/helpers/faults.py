@@ -1,4 +1,4 @@
-"""Faults at every file operation: what a full disk or a kill leaves, and what the same command makes of it then."""
+"""Faults at every file operation: the state after a full disk or a kill, and how rerunning the command handles it."""
 
 import builtins
 import errno
@@ -23,10 +23,10 @@ from typing import ClassVar
 from helpers.commands import run_command
 
 KILLED = 9  # the exit status of a process that the injector ends
-# Audit events of calls that take a path, and which of their arguments is the descriptor of its folder.
+# Audit events of calls that take a path, and the index of the argument with the descriptor of its folder.
 CALLS = {"open": None, "os.rename": 2, "os.remove": 1, "os.mkdir": 2, "os.rmdir": 1, "os.truncate": None}
 OF_DESCRIPTORS = ("fsync", "write", "pwrite")  # functions of `os`
-# What writes in another language, unseen by Python, and which of its arguments names the file.
+# Functions that write in native code, invisible to Python, and the index of the argument that names the file.
 NATIVE = {
     "torch.save": 1,
     "torch.export.save": 1,
@@ -36,22 +36,22 @@ NATIVE = {
     "pyarrow.parquet.core.ParquetWriter.__init__": 1,
     "av.open": 0,
 }
-OF_CARDS = re.compile(rb"[\d.]+ s\b|(?<=filled by avt-distill, )\w+")  # how long training was, and a digest of it
+OF_CARDS = re.compile(rb"[\d.]+ s\b|(?<=filled by avt-distill, )\w+")  # duration of training, digest of a card
 
 
 @dataclass
 class Faults:
-    """Counts the file operations below a folder, and lets the n-th fail.
+    """Counts the file operations below a folder, and makes the n-th fail.
 
-    Operations are: opening to write, each write before and after its first half, fsync, rename, truncate, remove, mkdir
-    and rmdir, and calls of libraries that write in another language.
+    Operations are: opening for writing, each write before and after its first half, fsync, rename, truncate, remove,
+    mkdir and rmdir, and calls of libraries that write in native code.
 
     Args:
-        folder (`Path`): What is below it counts.
+        folder (`Path`): Operations below it count.
         fail_at (`int`, *optional*): The operation that fails, from 1 on.
-        kill (`bool`, *optional*, defaults to `False`): End the process there, in place of an `OSError` (no space).
+        kill (`bool`, *optional*, defaults to `False`): Ends the process instead of raising an `OSError` (no space).
         limit (`int`, *optional*): From that operation on, no file grows beyond this size in bytes, whatever writes it.
-            The write that would exceed it ends after a part, with an error or the process's end.
+            The write that would exceed it stops partway, with an error or the end of the process.
     """
 
     folder: Path
@@ -78,7 +78,7 @@ class Faults:
         return self
 
     def __exit__(self, *_):
-        self.is_active = False  # an audit hook stays
+        self.is_active = False  # an audit hook cannot be removed
         for target, call in self._saved.items():
             owner, _, name = target.rpartition(".")
             setattr(pkgutil.resolve_name(owner), name, call)
@@ -93,7 +93,7 @@ class Faults:
         setattr(owner, name, wrapped(self._saved[target]))
 
     def operation(self, name: str, path: str):
-        """Counts an operation, which fails if it is its turn."""
+        """Counts an operation, and makes it fail if it is the n-th."""
         self._measure()
         self.operations.append(f"{name} {path}")
         if len(self.operations) != self.fail_at:
@@ -104,12 +104,12 @@ class Faults:
         elif self.kill:
             os._exit(KILLED)
         else:
-            named = () if name.startswith((*OF_DESCRIPTORS, "write")) else (path,)  # as the system's own errors do
+            named = () if name.startswith((*OF_DESCRIPTORS, "write")) else (path,)  # as in the system's own errors
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), *named)
 
     @contextmanager
     def one_operation(self, name: str):
-        """Counts all that is done within as one operation, which fails before it begins."""
+        """Counts all operations in the block as one, which fails before it begins."""
         self.operation(name, str(self.folder))
         before = _files(self.folder)
         self.is_active = False
@@ -118,13 +118,13 @@ class Faults:
         self.named |= {path for path, _ in _files(self.folder) - before}
 
     def _measure(self):
-        """Notes how large each file that is written in another language has become."""
+        """Records the current size of each file that is written in native code."""
         for number, path in self.native.items():
-            with suppress(OSError):  # it has another name by now
+            with suppress(OSError):  # it has been renamed
                 self.sizes[number] = max(os.stat(path).st_size, self.sizes.get(number, 0))
 
     def below(self, path: object, folder: int | None = None) -> str | None:
-        """Returns a path, or that of a descriptor, where it is below the folder."""
+        """Returns a path, or that of a descriptor, if it is below the folder."""
         if isinstance(path, int) or (isinstance(folder, int) and folder >= 0):
             try:
                 descriptor = os.readlink(f"/proc/self/fd/{path if isinstance(path, int) else folder}")
@@ -206,7 +206,7 @@ class Written:
 
 @dataclass
 class Outcomes:
-    """How commands ended when they were run again after a fault; `other` lists what must not happen."""
+    """How commands ended when they were rerun after a fault; `other` lists failures that must not happen."""
 
     equal: int = 0
     clear_errors: dict[str, int] = field(default_factory=dict)
@@ -222,30 +222,30 @@ def inject(
     distinct: bool = False,
     makes: str = "",
 ) -> dict:
-    """Returns what faults at the file operations of a command lead to, and the same command after them.
+    """Returns the outcomes of faults at the file operations of a command, and of rerunning it after them.
 
-    Call it where forks are safe, in a process without threads.
+    Call it in a process without threads, where forks are safe.
 
     Args:
         command (`list`): Its name and options.
         folder (`Path`): Where it writes; emptied before each fault.
-        every (`int`, *optional*, defaults to 1): Of all faults, each n-th.
-        part (`tuple[int, int]`, *optional*, defaults to `(0, 1)`): `(i, n)`: of these the i-th, i from 0, and each n-th
-            after it, for n processes.
-        distinct (`bool`, *optional*, defaults to `False`): Of operations that differ in numbers alone, such as those on
-            one file of several students, the first.
+        every (`int`, *optional*, defaults to 1): Tests only each n-th fault.
+        part (`tuple[int, int]`, *optional*, defaults to `(0, 1)`): `(i, n)` tests only the i-th of these, i from 0, and
+            each n-th after it, to divide the work among n processes.
+        distinct (`bool`, *optional*, defaults to `False`): Tests only the first of operations that differ only in
+            numbers, such as those on one file of several students.
         makes (`str`, *optional*): Code that prepares the folder.
 
     Returns:
-        `dict`: `operations` and, of these, `native`: their numbers; `disks_and_kills` and `limits`: the `Outcomes` of
-        full disks and kills at each operation, and of limits at native ones, which end a file in its middle.
+        `dict`: the numbers of `operations` and of `native` ones among them; `disks_and_kills`, the `Outcomes` of full
+        disks and kills at each operation; and `limits`, those of size limits at native ones, which truncate a file.
     """
     _prepare(folder, makes)
     made = _files(folder)
     counted = _forked(command, Faults(folder))
     assert counted["returncode"] == 0, counted["stderr"]
-    for name in counted["modules"]:  # once, in place of once a fault
-        with suppress(Exception):  # some are made as others are imported
+    for name in counted["modules"]:  # once, instead of once per fault
+        with suppress(Exception):  # some modules are created when others are imported
             importlib.import_module(name)
     gc.collect()
     gc.freeze()  # a collection in a child would copy every page
@@ -283,7 +283,7 @@ def _faults(folder: Path, operations: list, sizes: dict[str, int]) -> Iterator[F
 
 
 def _distinct(faults: list[Faults], operations: list[str]) -> list[Faults]:
-    """Returns the first of the faults of a kind at operations that differ in numbers and temporary names alone."""
+    """Returns the first fault of each kind among operations that differ only in numbers and temporary names."""
     first = {}
     for fault in faults:
         operation = re.sub(r"tmp\w+|\d+", "#", operations[fault.fail_at - 1])
@@ -292,7 +292,7 @@ def _distinct(faults: list[Faults], operations: list[str]) -> list[Faults]:
 
 
 def _outcome(command: list, folder: Path, makes: str, fault: Faults, expected: dict) -> tuple[str | None, str]:
-    """Returns what must not happen, if it does, and the error of the command, if any, when it is run after a fault."""
+    """Returns a failure that must not happen, and the error of the command when rerun after a fault, if any."""
     _prepare(folder, makes)
     failed = _forked(command, fault)
     if failed["returncode"] == 0 and (lost := set(different(contents(folder), expected)) & set(expected)):
@@ -318,11 +318,11 @@ def _files(folder: Path) -> set[tuple[str, int]]:
 
 
 def _forked(command: list, faults: Faults) -> dict:
-    """Returns the exit status, the error output and the file operations of a command in a process of its own."""
+    """Returns the exit status, error output and file operations of a command, run in a process of its own."""
     report = faults.folder.with_name("report.json")
     report.unlink(missing_ok=True)
     if (pid := os.fork()) == 0:
-        for output in (1, 2):  # files, to which a limit would apply, too
+        for output in (1, 2):  # files would be subject to the size limit
             os.dup2(os.open(os.devnull, os.O_WRONLY), output)
         try:
             with faults:
@@ -338,7 +338,7 @@ def _forked(command: list, faults: Faults) -> dict:
 
 
 def problem_of(stderr: str) -> str | None:
-    """Returns what keeps a failed command's message from being one clear sentence that names a file."""
+    """Returns why a failed command's message is not one clear sentence that names a file, or `None` if it is."""
     lines = errors_in(stderr)
     if len(lines) != 1:
         return f"no error in one line: {stderr[-700:]}"
@@ -350,7 +350,7 @@ def errors_in(stderr: str) -> list[str]:
 
 
 def contents(folder: Path) -> dict:
-    """Returns what is in a folder: JSON and cards without times, other files as bytes; no checkpoints, no pickles."""
+    """Returns the content of a folder, except checkpoints and pickles: JSON and cards without times, else bytes."""
     found = {}
     for path in sorted(folder.rglob("*")):
         name = str(path.relative_to(folder))

@@ -16,8 +16,8 @@ import traceback
 import types
 
 PROJECT_MODULES = {"avt_distill", "configuration_avt", "modeling_avt", "run_distill"}
-# What the tests' code imports. None of it may start Python threads or run torch operations here: a child process would
-# lack their threads.
+# The imports of the tests' code. None of them may start Python threads or run torch operations here, because a child
+# process would lack their threads.
 LIBRARIES = ("av", "datasets", "evaluate", "pandas", "pyarrow.parquet", "scipy.stats", "torch.distributed.run")
 OF_TRANSFORMERS = ("AutoModel", "AutoProcessor", "AutoTokenizer", "Trainer", "ViTModel", "pipeline")
 
@@ -34,7 +34,7 @@ def import_libraries():
 
 
 def serve() -> dict | None:
-    """Returns the request that a child process has to run, or in the server, when requests end, `None`."""
+    """Returns the request to run in a child process, or in the server `None` when requests end."""
     replies = os.fdopen(os.dup(1), "w", buffering=1)
     os.dup2(2, 1)  # keeps the libraries' output out of the replies
     import_libraries()
@@ -52,7 +52,7 @@ def serve() -> dict | None:
 
 
 def become(request: dict) -> int:
-    """Returns the exit status of the code, which runs in its folder and environment as in a new interpreter."""
+    """Runs code in its folder and environment as in a new interpreter, and returns its exit status."""
     for number, path in enumerate((os.devnull, request["stdout"], request["stderr"])):
         file = os.open(path, os.O_RDWR | os.O_CREAT | os.O_TRUNC, 0o600)
         os.dup2(file, number)
@@ -77,7 +77,7 @@ def become(request: dict) -> int:
 
 
 def go_offline():
-    """Sets what `HF_HUB_OFFLINE=1` sets when these libraries are imported."""
+    """Has the effect of `HF_HUB_OFFLINE=1` at the import of these libraries."""
     import datasets
     import huggingface_hub
 
@@ -88,8 +88,8 @@ def go_offline():
 def end(status: int):
     """Ends the process as the interpreter would, without finalizing modules.
 
-    That takes 0.3 s. It also aborts now and then after a barrier of several processes ("terminate called without an
-    active exception", PyTorch 2.13): gloo's thread then releases tensors, for which it needs the interpreter.
+    Finalizing takes 0.3 s. It also aborts occasionally after a barrier of several processes ("terminate called without
+    an active exception", PyTorch 2.13): gloo's thread then releases tensors, for which it needs the interpreter.
     """
     threading._shutdown()
     atexit._run_exitfuncs()

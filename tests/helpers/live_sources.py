@@ -1,4 +1,4 @@
-"""Servers on the loopback address that send a video as cameras and websites do, or break while they send it."""
+"""Servers on the loopback address that send a video as cameras and websites do, or fail while sending it."""
 
 import contextlib
 import http.server
@@ -14,7 +14,7 @@ TS_PACKET = 188
 
 
 class _Handler(http.server.BaseHTTPRequestHandler):
-    """Sends the server's `files` by name. The query says how: `?unknown_length`, `?half`, `?reset`, `?chunked`,
+    """Sends the server's `files` by name. The query selects how: `?unknown_length`, `?half`, `?reset`, `?chunked`,
     `?stall`, and `?fps=N` for a multipart of the files named `JPEG*`."""
 
     def do_GET(self):
@@ -36,7 +36,7 @@ class _Handler(http.server.BaseHTTPRequestHandler):
             content = content[: len(content) // 2]
         self.wfile.write(content)
         if how == "reset":
-            time.sleep(0.2)  # for what was sent to be read
+            time.sleep(0.2)  # so that the client reads what was sent
             self.connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
         if how == "stall":
             self.server.stalled.wait(30)
@@ -66,7 +66,7 @@ def http_server(files: dict[str, bytes]) -> Iterator[str]:
 
 
 class _RtspHandler(socketserver.StreamRequestHandler):
-    """Sends a transport stream as RTP packets between the replies of RTSP, each `speed` times as fast as it plays."""
+    """Sends a transport stream as RTP packets between RTSP replies, `speed` times as fast as it plays."""
 
     def handle(self):
         while request := self._read_request():
@@ -105,13 +105,13 @@ class _RtspHandler(socketserver.StreamRequestHandler):
             try:
                 self.wfile.write(struct.pack(">cBH", b"$", 0, len(packet)) + packet)
             except OSError:
-                return  # the other side has seen enough
+                return  # the client has closed the connection
             time.sleep(pause_s)
 
 
 @contextlib.contextmanager
 def rtsp_server(path: Path, duration_s: float) -> Iterator[str]:
-    """Yields the address of a camera that plays a transport stream within this time, and then hangs up."""
+    """Yields the address of a camera that plays a transport stream within this time, and then disconnects."""
     server = socketserver.ThreadingTCPServer(("127.0.0.1", 0), _RtspHandler)
     server.content, server.duration_s = path.read_bytes(), duration_s
     with _running(server):

@@ -1,4 +1,4 @@
-"""The options of every command that trains, parsed as from its command line."""
+"""Parses the options of every command that trains as from its command line."""
 
 from pathlib import Path
 
@@ -14,7 +14,7 @@ ALL = (RunArguments, ReaderArguments, TeacherArguments, AdaptationArguments)
 
 
 def parse(kind: type, folder: Path, *options: str, text: str = ""):
-    """Returns the arguments of one of `ALL`, from options and the text of a YAML file, which is written to a folder."""
+    """Returns arguments of one of `ALL`, parsed from options and a YAML file, which is written to `folder`."""
     (folder / "run.yaml").write_text(text)
     given = [str(folder / "run.yaml"), *REQUIRED.get(kind, []), "--use_cpu=true", f"--output_dir={folder}"]
     return parse_run(kind, [*given, *options], description="")

@@ -11,7 +11,7 @@ WAYS = (*PACKED_TYPES, "dynamic")
 
 
 class PackedLinear(nn.Linear):
-    """Stores its weight in another type, and unpacks it into the type of its input."""
+    """A linear layer that stores its weight in another type, and unpacks it to the type of its input."""
 
     def __init__(self, layer: nn.Linear, dtype: torch.dtype):
         super().__init__(layer.in_features, layer.out_features, bias=layer.bias is not None, device="meta")

@@ -1,4 +1,4 @@
-"""Parts of a benchmark that end in several ways; processes that run them import nothing large."""
+"""Parts of a benchmark that end in different ways; the processes that run them import no large libraries."""
 
 import json
 import os
@@ -20,7 +20,7 @@ def end(exit_code: int, num_records: int, cases_file: Path):
 
 
 def hang(process_file: Path, cases_file: Path):
-    """Waits for a process of its own, whose id it writes."""
+    """Starts a child process, writes its id, and hangs."""
     child = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(600)"])
     process_file.write_text(str(child.pid))
     cases_file.write_text(json.dumps(RECORDS))

@@ -1,4 +1,4 @@
-"""Where the project lies, and the recorded or real data beside it."""
+"""The folder of the project, and of the recorded or real data next to it."""
 
 from pathlib import Path
 
@@ -9,7 +9,7 @@ SHARED = PROJECT.parent / "shared"
 
 
 def require_shared(*parts: str) -> Path:
-    """The path of recorded or real data beside the checkout; skips the test where it is absent."""
+    """Returns the path of recorded or real data next to the checkout; skips the test if it is absent."""
     path = SHARED.joinpath(*parts)
     if not path.exists():
         pytest.skip(f"needs {Path('..', 'shared', *parts)}, which is not part of the repository")

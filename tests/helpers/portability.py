@@ -1,4 +1,4 @@
-"""What in a file of Python runs on Linux alone, or differs between systems: found in its syntax tree."""
+"""Finds code in a Python file that runs only on Linux, or differs between systems, from its syntax tree."""
 
 import ast
 import re
@@ -7,12 +7,12 @@ from dataclasses import dataclass, field
 
 @dataclass(frozen=True)
 class Opener:
-    """A function that opens a file: where its mode and encoding are among the arguments, and the mode without one."""
+    """A function that opens a file: the positions of mode and encoding in its arguments, and its default mode."""
 
     mode_at: int
     encoding_at: int | None
     mode: str = "r"
-    needs_t: bool = False  # for text; others need a b for bytes
+    needs_t: bool = False  # text needs a t; for others bytes need a b
 
 
 OPENERS = {
@@ -28,7 +28,7 @@ OPENERS = {
 }
 OF_PATHS = Opener(0, 2)  # as in `path.open`
 OF_SOCKETS = Opener(0, None)
-# Where the encoding is among the arguments of what always reads or writes text.
+# Functions that always read or write text, and the position of the encoding in their arguments.
 TEXT = {
     "read_text": 0,
     "write_text": 1,
@@ -44,10 +44,10 @@ TEXT = {
     "savetxt": None,
 }
 WRITE_TEXT = {"write_text"}
-# Functions whose output is text where they are told so, and those that return text in the locale's encoding.
+# Functions whose output is text on request, and those that return text in the locale's encoding.
 PROCESSES = {"run", "Popen", "check_output", "check_call", "call", "getoutput", "getstatusoutput"}
 ALWAYS_OF_THE_LOCALE = {"os.popen", "codecs.open", "fileinput.input", "locale.getpreferredencoding"}
-# What is opened by a method named `open` and is no path.
+# Objects with a method `open` that are not paths.
 NO_PATHS = {"av", "self.av", "import_av()", "lmdb", "self", "self.source", "os"}
 POSIX_MODULES = re.compile(
     r"crypt|curses|fcntl|grp|nis|ossaudiodev|posix|pty|pwd|readline|resource|spwd|syslog|termios|tty"
@@ -61,7 +61,7 @@ POSIX_OS = re.compile(
     r"O_DIRECTORY|O_NOFOLLOW|O_CLOEXEC|O_DIRECT"
 )
 POSIX_SIGNALS = re.compile(r"SIGALRM|SIGCHLD|SIGCONT|SIGHUP|SIGKILL|SIGPIPE|SIGQUIT|SIGSTOP|SIGUSR1|SIGUSR2|SIGXFSZ")
-NEVER = {  # and what to do instead
+NEVER = {  # and what to use instead
     "os.rename": "use os.replace",
     "os.renames": "use os.replace",
     "shutil.move": "use os.replace",
@@ -73,14 +73,14 @@ SPLITS = {"split", "rsplit", "partition", "rpartition"}
 
 @dataclass(frozen=True)
 class Finding:
-    """A place that differs between systems: its line, and what is wrong there."""
+    """Code that differs between systems: its line and a description."""
 
     line: int
     what: str
 
 
 def portability_findings(source: str) -> list[Finding]:
-    """Returns the places of a file that differ between systems, in the order of their lines."""
+    """Returns the findings in a file's source, in the order of their lines."""
     tree = ast.parse(source)
     checker = _Checker(_imported(tree))
     checker.visit(tree)
@@ -88,7 +88,7 @@ def portability_findings(source: str) -> list[Finding]:
 
 
 def _imported(tree: ast.Module) -> dict[str, str]:
-    """Returns the full name of what each imported name stands for."""
+    """Returns the full name that each imported name refers to."""
     names = {}
     for node in ast.walk(tree):
         if isinstance(node, ast.Import):
@@ -102,8 +102,8 @@ def _imported(tree: ast.Module) -> dict[str, str]:
 class _Checker(ast.NodeVisitor):
     imported: dict[str, str]
     findings: list[Finding] = field(default_factory=list)
-    guarded: frozenset[str] = frozenset()  # modules and functions that may be absent where the visitor is
-    aliases: dict[str, list[str]] = field(default_factory=dict)  # names that stand for one of several openers
+    guarded: frozenset[str] = frozenset()  # modules and functions whose absence is handled at the current node
+    aliases: dict[str, list[str]] = field(default_factory=dict)  # names that refer to one or several openers
 
     def found(self, node: ast.AST, what: str):
         self.findings.append(Finding(node.lineno, what))
@@ -113,7 +113,7 @@ class _Checker(ast.NodeVisitor):
         base, dot, rest = ast.unparse(node).partition(".")
         return self.imported.get(base, base) + dot + rest
 
-    # What is guarded
+    # Guards
 
     def visit_Try(self, node: ast.Try):
         types = [handler.type or ast.Name("Exception") for handler in node.handlers]
@@ -185,7 +185,7 @@ class _Checker(ast.NodeVisitor):
             self.generic_visit(node)
 
     def _openers(self, node: ast.expr) -> list[str]:
-        """Returns what an expression may stand for, if these are functions that open files: one, or one of several."""
+        """Returns the functions that an expression may refer to, if all of them open files."""
         if isinstance(node, ast.IfExp):
             found = [self._openers(node.body), self._openers(node.orelse)]
             return [*found[0], *found[1]] if all(found) else []
@@ -220,7 +220,7 @@ class _Checker(ast.NodeVisitor):
         is_method = isinstance(node.func, ast.Attribute)
         if name in ALWAYS_OF_THE_LOCALE:
             self.found(node, f"{name} reads or writes in the locale's encoding: use another function")
-        elif last in TEXT and (is_method or name != last):  # no function of the project's own
+        elif last in TEXT and (is_method or name != last):  # not a function of the project
             self._states_encoding(node, TEXT[last])
             if last in WRITE_TEXT:
                 self._states_newline(node, given)
@@ -257,7 +257,7 @@ class _Checker(ast.NodeVisitor):
 
 
 def _tested(test: ast.expr) -> set[str]:
-    """Returns the names that a condition says are there, as in `hasattr(os, "setsid")`."""
+    """Returns the names whose existence a condition tests, as in `hasattr(os, "setsid")`."""
     return {
         call.args[1].value
         for call in ast.walk(test)

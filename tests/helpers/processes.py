@@ -1,4 +1,4 @@
-"""Code in processes of its own, with the project or without it."""
+"""Runs code in separate processes, with or without access to the project."""
 
 import itertools
 import json
@@ -15,14 +15,14 @@ from pathlib import Path
 
 from helpers.places import PROJECT
 
-# An editable install puts the project on the path through a finder: both are taken off.
+# An editable install adds the project through a finder: both the finder and the path are removed.
 WITHOUT_THE_PROJECT = f"""
 import importlib.util, sys
 sys.meta_path = [finder for finder in sys.meta_path if "editable" not in str(finder).lower()]
 sys.path = [path for path in sys.path if path not in ("", {str(PROJECT)!r})]
 assert importlib.util.find_spec("modeling_avt") is None
 """
-# At the beginning of code that needs the project.
+# The first line of code that needs the project.
 WITH_THE_PROJECT = f"import sys; sys.path[:0] = [{str(PROJECT)!r}, {str(PROJECT / 'tests')!r}]\n"
 
 
@@ -34,9 +34,9 @@ def command(name: str, *arguments) -> str:
 def run_python(
     code: str, folder: Path, *, fails: bool = False, python: str | Path = sys.executable, **environment: str
 ) -> str:
-    """Runs code in a process, and with a Hugging Face cache, of its own, and returns what it prints.
+    """Runs code in a process with its own Hugging Face cache, and returns its output.
 
-    Of code that `fails`, as it then must, what it says of that.
+    With `fails`, the code must fail, and its error output is returned.
     """
     result = subprocess.run(
         [python, "-c", textwrap.dedent(code)],
@@ -65,13 +65,13 @@ def kept_port() -> Iterator[int]:
 
 
 class ForkServer:
-    """Runs code as `run_python` does, without the time for imports: in forks of a process that has imported libraries.
+    """Runs code as `run_python` does, but without time for imports: in forks of a process that has imported libraries.
 
     That process cannot import this project (see `WITHOUT_THE_PROJECT`). No run affects another: each starts with the
-    libraries as imported, and `HF_HOME` is a link that each run finds leading to a folder of its own.
+    libraries as imported, and `HF_HOME` is a link to a different folder for each run.
 
     Args:
-        root (`Path`): An empty folder for output and that link.
+        root (`Path`): An empty folder for output and the link.
         environment (`str`): Variables that the libraries read when they are imported; the same for all runs.
     """
 
@@ -83,7 +83,7 @@ class ForkServer:
             self.process = subprocess.Popen(
                 [sys.executable, "-c", code],
                 cwd=root,
-                # No thread pool, which forks would lack.
+                # No thread pool, since forks would lack its threads.
                 env={**inherited(), "OMP_NUM_THREADS": "1", "HF_HOME": str(self.home), **environment},
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
@@ -104,7 +104,7 @@ class ForkServer:
         return json.loads(self._reply())
 
     def start(self, code: str, folder: Path, **environment: str) -> "Fork":
-        """Returns a new process that runs the code; `environment` adds variables."""
+        """Starts a process that runs the code, and returns it; `environment` adds variables."""
         (folder / "hf_home").mkdir(exist_ok=True)
         self.home.unlink(missing_ok=True)
         self.home.symlink_to(folder / "hf_home")
@@ -114,14 +114,14 @@ class ForkServer:
         return Fork(self, self.ask(code=textwrap.dedent(code), **where), **written)
 
     def run(self, code: str, folder: Path, *, fails: bool = False, **environment: str) -> str:
-        """Returns what the code prints, or if it `fails`, as it then must, its error output."""
+        """Returns the output of the code; with `fails`, it must fail, and its error output is returned."""
         process = self.start(code, folder, **environment)
         process.wait()
         assert (process.returncode != 0) == fails, process.stderr[-4000:]
         return process.stderr if fails else process.stdout
 
     def run_several(self, code: str, folder: Path, num_processes: int = 2, timeout_s: float = 240, **environment: str):
-        """Runs code, offline, in processes with the variables by which those of `accelerate launch` find each other."""
+        """Runs code, offline, in processes with the variables by which `accelerate launch` connects processes."""
         shared = {"WORLD_SIZE": str(num_processes), "LOCAL_WORLD_SIZE": str(num_processes)}
         shared |= {"HF_HUB_OFFLINE": "1", **environment}
         ends_at = time.monotonic() + timeout_s
@@ -131,7 +131,7 @@ class ForkServer:
             processes = [self.start(code, folder, **shared, **rank) for rank in ranks]
             while None in [process.poll() for process in processes]:
                 if any(process.returncode for process in processes) or time.monotonic() > ends_at:
-                    for process in processes:  # those that wait for the failed one
+                    for process in processes:  # those that are waiting for the failed one
                         process.kill()
                 time.sleep(0.01)
         assert not any(process.returncode for process in processes), [process.stderr[-4000:] for process in processes]
@@ -142,7 +142,7 @@ class ForkServer:
 
 
 class Fork:
-    """A process of a `ForkServer`, with the interface of `subprocess.Popen` as far as tests need it."""
+    """A process of a `ForkServer`, with the part of the interface of `subprocess.Popen` that tests need."""
 
     def __init__(self, server: ForkServer, pid: int, stdout: str, stderr: str):
         self.server, self.pid, self.returncode = server, pid, None

@@ -1,4 +1,4 @@
-"""Small readers with random tables, and what they read."""
+"""Small readers with random tables, and their inputs."""
 
 import numpy as np
 import torch
@@ -31,7 +31,7 @@ random_reader = loglinear_reader
 
 
 def reading_model(config=tiny_config, frame_rate: float = 2.0, **overrides) -> AVTForAnticipation:
-    """A tiny model of the three actions that recognizes frames, with a random reader."""
+    """Returns a tiny model of three actions that recognizes frames, with a random reader."""
     names = dict(enumerate(ACTIONS))
     model = tiny_model(config(id2label=names, recognizes_frames=True, **overrides))
     model.attach_reader(loglinear_reader(frame_rate=frame_rate))
@@ -39,7 +39,7 @@ def reading_model(config=tiny_config, frame_rate: float = 2.0, **overrides) -> A
 
 
 def ngram_reader(order: int, **changes) -> HistoryReader:
-    """An n-gram reader that knows every context but those that begin with the last action."""
+    """Returns an n-gram reader with tables of every context except those that begin with the last action."""
     contexts = [()]
     for length in range(1, order):
         grid = np.stack(np.meshgrid(*[np.arange(len(ACTIONS))] * length), -1).reshape(-1, length)

@@ -14,7 +14,7 @@ VERB_NOUN = {
 
 
 def tiny_config(**overrides) -> AVTConfig:
-    """Features of width 12, 4 frames, 5 actions; larger initial weights than AVT's, so that outputs differ visibly."""
+    """A model of features of width 12, 4 frames and 5 actions; large initial weights make outputs differ visibly."""
     fields = {
         "backbone_config": None,
         "feature_dim": 12,
@@ -43,7 +43,7 @@ def tiny_vit_config(**overrides) -> AVTConfig:
     return tiny_config(**{"backbone_config": vit, "feature_dim": None, **overrides})
 
 
-# Encoders of frames of 32 pixels, or of clips of 4 of them, 32 wide.
+# Encoders of frames of 32 px, or of clips of 4 such frames, with features of width 32.
 TINY_ENCODERS = {
     "vit": {"image_size": 32, "patch_size": 8},
     "dinov2": {"image_size": 32, "patch_size": 8},
@@ -69,7 +69,7 @@ def tiny_encoder(kind: str, **overrides):
 
 
 def tiny_encoder_config(kind: str, **overrides) -> AVTConfig:
-    """A student with eyes of a kind of `TINY_ENCODERS`; clips have 2 frames a second, moments are a second apart."""
+    """A student with an encoder from `TINY_ENCODERS`; clips have 2 frames per second, moments are a second apart."""
     fields = {"backbone_config": tiny_encoder(kind), "feature_dim": None, "clip_frame_rate": 2.0}
     return tiny_config(**{**fields, "probe_num_layers": 2, "probe_num_heads": 4, **overrides})
 
@@ -85,6 +85,6 @@ def tiny_processor(**overrides) -> AVTVideoProcessor:
 
 
 def processor_of(model: AVTForAnticipation) -> AVTVideoProcessor:
-    """A tiny processor that samples what a model observes."""
+    """Returns a tiny processor that samples the moments that a model observes."""
     names = ("num_frames", "frame_rate", "tau_o", "clip_num_frames", "clip_frame_rate")
     return tiny_processor(**{name: getattr(model.config, name) for name in names})

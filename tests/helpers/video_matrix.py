@@ -1,4 +1,4 @@
-"""Videos of every container, codec and habit of recorders, and what a full decode of each shows."""
+"""Videos of every container, codec and recorder setting, and a full decode of each for comparison."""
 
 from collections import Counter
 from dataclasses import dataclass
@@ -57,9 +57,9 @@ class Recording:
 
     Args:
         container, codec (`str`): As in `CODECS`.
-        key_frames (`int`): Every how many frames there is one.
+        key_frames (`int`): Number of frames from one key frame to the next.
         habit (`str`): `"plain"`, `"b_frames"`, `"refresh"` (rolling intra refresh) or `"open"` (open groups).
-        start_s (`float`): Where its clock begins.
+        start_s (`float`): Time at which its clock begins, in seconds.
         cut (`str`, *optional*): One of `CUTS_S`.
     """
 
@@ -99,7 +99,7 @@ def record(recording: Recording, folder: Path) -> Path:
     """Writes a recording, and returns its path.
 
     Raises:
-        ValueError: where a cut needs times that the whole recording does not have.
+        ValueError: If a cut needs times that the whole recording does not have.
     """
     path = folder / recording.name
     if recording.cut is not None:
@@ -120,8 +120,8 @@ def record(recording: Recording, folder: Path) -> Path:
 
 
 def cut_without_decoding(source: Path, path: Path, recording: Recording) -> Path:
-    """Copies packets as `ffmpeg -ss CUT -i source -c copy` does: from the key frame before the cut on, with times that
-    count from the cut. Recordings that begin between key frames get the packets from the cut on."""
+    """Copies packets as `ffmpeg -ss CUT -i source -c copy` does: from the key frame before the cut on, with times
+    relative to the cut. For recordings that begin between key frames, only packets after the cut are copied."""
     with av.open(str(source)) as opened, _create(path, recording.container) as container:
         stream = opened.streams.video[0]
         packets = [packet for packet in opened.demux(stream) if packet.size]
@@ -167,15 +167,15 @@ def _options(recording: Recording) -> dict[str, str]:
 
 
 def decode_in_order(path: Path) -> tuple[np.ndarray, list[np.ndarray], float]:
-    """Returns when each frame begins, `(N,)` in seconds from the first, the frames, and the usual time between two: of
-    all packets from the first key frame on, decoded in order."""
+    """Decodes all packets from the first key frame on in order, and returns the start of each frame, `(N,)` in seconds
+    from the first, the frames, and the usual time between two of them."""
     with av.open(str(path)) as container:
         stream = container.streams.best("video")
         packets = list(container.demux(stream))
         begin = next((i for i, packet in enumerate(packets) if packet.is_keyframe), 0)
         frames = [frame for packet in packets[begin:] for frame in packet.decode()]
         ticks = [frame.pts for frame in frames]
-        if container.format.name == "avi":  # its only clock; the last frames have none
+        if container.format.name == "avi":  # decoding times are its only clock; the last frames have none
             ticks = [frame.dts for frame in frames]
             for number, value in enumerate(ticks):
                 ticks[number] = ticks[number - 1] + 1 if value is None else value
@@ -189,8 +189,8 @@ def decode_in_order(path: Path) -> tuple[np.ndarray, list[np.ndarray], float]:
 
 
 def differences(path: Path, count: Counter) -> list[str]:
-    """Returns where moments, windows, timelines and `probe` differ from a full decode, and counts what was asked for
-    and refused, by reason."""
+    """Returns where moments, windows, timelines and `probe` differ from a full decode, and counts requested and
+    refused moments, by reason, in `count`."""
     begins, images, step_s = decode_in_order(path)
     if not images:
         return _shown_without_frames(path, count)
@@ -218,7 +218,7 @@ def differences(path: Path, count: Counter) -> list[str]:
                 found.append(f"{time_s:.3f} s of {list(times_s)} does not show frame {number}")
     if info is not None and info.num_frames != len(images):
         found.append(f"probe counts {info.num_frames} frames of {len(images)}")
-    if info is not None and abs(info.duration_s - begins[-1] - step_s) > 0.025:  # a rate may be guessed
+    if info is not None and abs(info.duration_s - begins[-1] - step_s) > 0.025:  # the frame rate may be a guess
         found.append(f"probe gives {info.duration_s} s instead of {begins[-1] + step_s}")
     return found
 

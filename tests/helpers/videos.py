@@ -1,4 +1,4 @@
-"""Generated videos whose frames tell their number."""
+"""Generated videos whose frames encode their number."""
 
 from fractions import Fraction
 from pathlib import Path
@@ -8,7 +8,7 @@ import numpy as np
 
 
 def numbered_frames(count: int, height: int = 48, width: int = 64) -> np.ndarray:
-    """Frames that tell their own number: 8 grey blocks, one a bit; see `frame_number`."""
+    """Returns frames that encode their own number as 8 gray blocks, one per bit; see `frame_number`."""
     bits = np.arange(8)
     frames = np.zeros((count, height, width, 3), dtype=np.uint8)
     for number in range(count):
@@ -18,7 +18,7 @@ def numbered_frames(count: int, height: int = 48, width: int = 64) -> np.ndarray
 
 
 def frame_number(frame: np.ndarray) -> int:
-    """The number that `numbered_frames` wrote into a frame, after any encoding or scaling."""
+    """Returns the number that `numbered_frames` encoded in a frame, also after video encoding or scaling."""
     blocks = frame.mean((0, 2)).reshape(8, -1).mean(1)
     return int(((blocks > 125) << np.arange(8)).sum())
 
@@ -26,8 +26,8 @@ def frame_number(frame: np.ndarray) -> int:
 def write_video(
     path: Path, frames: np.ndarray, fps: int = 10, codec: str = "mpeg4", times_s=None, rotation: int = 0, **options
 ) -> Path:
-    """Encodes frames; `times_s` gives irregular presentation times, `rotation` degrees counter-clockwise for display,
-    and `options` go to the encoder (`g`, `bf`)."""
+    """Encodes frames as a video; `times_s` sets irregular presentation times, `rotation` is the display rotation in
+    degrees counterclockwise, and `options` are passed to the encoder (`g`, `bf`)."""
     with av.open(str(path), "w") as container:
         stream = container.add_stream(codec, rate=fps, options={key: str(value) for key, value in options.items()})
         stream.width, stream.height, stream.pix_fmt = frames.shape[2], frames.shape[1], "yuv420p"
@@ -46,7 +46,7 @@ def write_video(
 
 
 def write_pictures(folder: Path, frames: np.ndarray, pattern: str = "img_%05d.png", first: int = 1) -> Path:
-    """Writes frames as numbered pictures, from number `first` on."""
+    """Writes frames as numbered pictures, starting with number `first`."""
     folder.mkdir(parents=True, exist_ok=True)
     is_png = pattern.endswith("png")
     for number, frame in enumerate(frames, start=first):

@@ -1,4 +1,4 @@
-"""What Windows refuses and Linux does not, refused here: in a process of its own, for an audit hook stays."""
+"""Refuses file operations that fail only on Windows; for use in a separate process, since audit hooks stay."""
 
 import errno
 import fcntl
@@ -9,23 +9,23 @@ import shutil
 import sys
 from pathlib import Path
 
-INVALID = re.compile(r'[<>:"|?*\x00-\x1f]|[. ]$')  # in the name of a file
+INVALID = re.compile(r'[<>:"|?*\x00-\x1f]|[. ]$')  # in file names
 FOLDERS = {"os.rename": (2, 3), "os.remove": (1,), "os.rmdir": (1,), "os.mkdir": (2,)}  # descriptors in audit events
 
 
 def refuse_as_windows(folder: str | Path):
-    """Lets file operations below a folder fail that fail on Windows, from now on and in this process.
+    """Makes file operations below a folder fail in this process if they would fail on Windows.
 
     These are: renaming, replacing and removing a file that this process has open or mapped; opening a folder; names
-    with characters such as a colon; flushing a file that is open for reading alone. There are no forks and no `fcntl`,
-    and processes of `multiprocessing` start anew.
+    with characters such as a colon; and flushing a file that is open only for reading. There are no forks and no
+    `fcntl`, and `multiprocessing` starts new processes.
     """
     from avt_distill.runs import folder as run_folder
     from avt_distill.runs import lock
 
     lock.fcntl, run_folder.TO_FLUSH = None, os.O_RDWR
     multiprocessing.set_start_method("spawn", force=True)
-    shutil._use_fd_functions = False  # Windows removes trees by their paths
+    shutil._use_fd_functions = False  # on Windows, trees are removed by path
     fsync = os.fsync
 
     def fsync_what_is_written(descriptor):
@@ -83,7 +83,7 @@ def _in_use() -> set[str]:
     for descriptor in os.listdir("/proc/self/fd"):
         try:
             found.add(os.readlink(f"/proc/self/fd/{descriptor}"))
-        except OSError:  # that of the listing
+        except OSError:  # the descriptor of the listing itself
             continue
     with open("/proc/self/maps", encoding="utf-8", errors="surrogateescape") as lines:
         found |= {line.split(maxsplit=5)[5].strip() for line in lines if line.count("/")}

@@ -1,4 +1,4 @@
-"""Calibrated answers: probabilities at the fitted temperature, and nothing said below the threshold."""
+"""Calibrated answers: probabilities at the fitted temperature, and no answer below the threshold."""
 
 import numpy as np
 import pytest
@@ -37,7 +37,7 @@ def test_probabilities_are_of_scores_over_the_temperature():
     assert sorted(entry["score"] for entry in sequences) == pytest.approx(sorted(expected.tolist()), abs=1e-6)
 
 
-def test_what_is_not_likely_enough_is_not_said():
+def test_actions_below_the_threshold_are_not_the_answer():
     model = tiny_model(tiny_config(id2label=NAMES))
     best = max(scores(ask(model)))
     for threshold, says in ((best - 1e-3, True), (best + 1e-3, False), (None, False)):
@@ -55,7 +55,7 @@ def test_what_is_not_likely_enough_is_not_said():
 
 
 @pytest.mark.parametrize("reader", [True, False])
-def test_a_stream_says_what_the_pipeline_says(reader):
+def test_a_stream_withholds_answers_as_the_pipeline_does(reader):
     model = reading_model()
     model.config.calibration = {"temperature": 0.5, "error_rate": 0.1, "threshold": 0.0}
     model.config.reader = None

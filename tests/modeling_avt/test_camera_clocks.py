@@ -1,4 +1,4 @@
-"""Clocks of cameras fail: a frame is stamped far ahead, a clock is set back. Streams go on, and log what they did."""
+"""Faulty camera clocks: frames stamped far ahead, clocks set back. Streams continue, and log how they handled it."""
 
 import logging
 import math
@@ -21,17 +21,17 @@ def model():
 
 
 def clock(until_s: float, from_s: float = 0.0) -> list[float]:
-    """Times of a camera of 4 frames/s, in eighths of seconds, which floats hold exactly."""
+    """Returns times of a camera of 4 frames/s, which floats represent exactly."""
     return [number / 4 for number in range(round(from_s * 4), round(until_s * 4))]
 
 
 def watch(stream: AVTStream, times_s) -> dict[float, torch.Tensor]:
-    """`watch_rows` of rows that depend on their number alone."""
+    """Calls `watch_rows` with rows that depend only on their number."""
     return watch_rows(stream, rows_of(times_s), times_s)
 
 
 def watch_rows(stream: AVTStream, rows, times_s) -> dict[float, torch.Tensor]:
-    """Pushes rows as the loop of the README does: the logits of each answer by its `at_s`."""
+    """Pushes rows as the loop in the README does, and returns the logits of each answer by its `at_s`."""
     answers = {}
     for row, time_s in zip(rows, times_s, strict=True):
         if answer := stream.push(row, time_s):
@@ -53,7 +53,7 @@ def assert_equal(answers: dict, expected: dict):
     "outliers",
     [
         [HOUR_S],
-        [2**33 / 90_000],  # the clock of MPEG runs over
+        [2**33 / 90_000],  # MPEG's clock wraps around
         [9.2e18],
         [1e300],
         [-1e300],
@@ -64,7 +64,7 @@ def assert_equal(answers: dict, expected: dict):
     ],
 )
 def test_frames_stamped_far_off_are_as_if_they_had_never_come(model, outliers):
-    """Set aside, and left out when the next frame goes on from the one before: no answer is lost, late or wrong."""
+    """Such frames are set aside, and dropped when the next one continues the clock; answers are not affected."""
     times_s = clock(7)
     expected = watch_rows(model.stream(), rows_of(times_s), times_s)
     stream, rows = model.stream(), rows_of(times_s)
@@ -79,7 +79,7 @@ def test_frames_stamped_far_off_are_as_if_they_had_never_come(model, outliers):
 
 @pytest.mark.parametrize("outlier", [HOUR_S, -HOUR_S])
 def test_a_far_off_frame_every_other_time(model, outlier):
-    """As two cameras on one stream: it stays with the first."""
+    """As if two cameras shared a stream: it follows the first one."""
     times_s = clock(10)
     stream, rows, answers = model.stream(), rows_of(times_s), {}
     for row, time_s in zip(rows, times_s, strict=True):
@@ -92,7 +92,7 @@ def test_a_far_off_frame_every_other_time(model, outlier):
 @pytest.mark.parametrize("ran_s", [3.0, 6.0, HOUR_S])
 @pytest.mark.parametrize("restarts_at_s", [0.0, -5.0])
 def test_a_clock_that_restarts_begins_a_new_video(model, ran_s, restarts_at_s):
-    """Also where it ran for less than `max_gap_s`: it would never catch up where a camera restarts again and again."""
+    """Also if it ran for less than `max_gap_s`: otherwise a camera that restarts repeatedly would never be answered."""
     before = [0.0, *clock(ran_s, max(ran_s - 5, 0.25))]
     after = clock(restarts_at_s + 5, restarts_at_s)
     stream, fresh = model.stream(max_gap_s=math.inf), model.stream()
@@ -131,7 +131,7 @@ def test_a_reader_begins_anew_with_the_clock():
 @pytest.mark.parametrize("gap_s", [60.0, 61.0, 1e8])
 @pytest.mark.parametrize("fps", [1.0, 4.0])
 def test_a_gap_loses_no_frame_and_no_window(model, gap_s, fps):
-    """Longer than `max_gap_s`, the first answer comes with the second frame after the gap."""
+    """After a gap longer than `max_gap_s`, the first answer comes with the second frame."""
     times_s = [i / fps for i in range(8)]
     times_s += [times_s[-1] + gap_s + i / fps for i in range(8)]
     patient, believing = model.stream(), model.stream(max_gap_s=math.inf)
@@ -160,7 +160,7 @@ def test_the_last_frame_of_a_video_is_answered_by_advance(model):
     first, last = rows_of([0, 1])
     stream.push(first, 0.0), believing.push(first, 0.0)
     assert stream.push(last, HOUR_S) is None
-    assert stream.advance(10.0)[0]["at_s"] == 10  # before the frame set aside, which stays there
+    assert stream.advance(10.0)[0]["at_s"] == 10  # before the frame that is set aside, which is kept
     assert stream.advance(HOUR_S + 0.5) == believing.push(last, HOUR_S)
     assert (stream.num_left_out, stream.time_s) == (0, HOUR_S + 0.5)
 
@@ -201,7 +201,7 @@ def test_frames_out_of_order_are_left_out(model):
 
 
 def test_an_outlier_within_the_longest_gap_costs_one_frame(model):
-    """It is believed; the clock then seems to be set back, and goes on with the second frame."""
+    """The outlier is accepted; the clock then seems to be set back, and continues with the second frame."""
     stream = model.stream()
     watch(stream, clock(5))
     assert stream.push(torch.ones(12), 30.0)[0]["at_s"] == 30
@@ -212,7 +212,7 @@ def test_an_outlier_within_the_longest_gap_costs_one_frame(model):
 
 @pytest.mark.parametrize("first_s", [-9.2e18, 0.0, 1e300, 2**33 / 90_000])
 def test_a_first_frame_with_a_wild_time(model, first_s):
-    """Such as 0 before the camera has the time of day."""
+    """Such as 0, before the camera has set its clock."""
     stream, times_s = model.stream(), [1.7e9 + time_s for time_s in clock(5)]
     stream.push(torch.ones(12), first_s)
     assert_equal(watch(stream, times_s), watch(model.stream(), times_s))
@@ -271,7 +271,7 @@ def test_streams_pushed_together_judge_each_their_own_clock(model):
 
 
 def test_no_clock_silences_a_stream():
-    """Random clocks of four frames/s that jump at random: whatever happened, a clock that runs is soon answered."""
+    """Clocks of 4 frames/s jump at random: whatever happened before, a regular clock is soon answered again."""
     model, random = tiny_model(), np.random.default_rng(0)
     for _ in range(4):
         stream, time_s = model.stream(), 0.0
@@ -310,6 +310,6 @@ def test_no_clock_silences_a_stream():
     ],
 )
 def test_verdicts(elapsed_s, aside_s, verdict):
-    """A stream that is at 10 s and believes gaps of a minute."""
+    """Verdicts of a stream that is at 10 s and accepts gaps of up to a minute."""
     after_aside_s = None if aside_s is None else elapsed_s - aside_s
     assert judge(elapsed_s - 10, elapsed_s - 10, after_aside_s, 60.0) is verdict

@@ -1,4 +1,4 @@
-"""Students whose eyes are video models: each moment is encoded from the clip that ends there."""
+"""Students with video models as encoders: each moment is encoded from the clip that ends there."""
 
 import numpy as np
 import pytest
@@ -26,7 +26,7 @@ STUDENTS = [(kind, head) for kind in ("dinov2", "videomae", "vjepa2") for head i
 
 @pytest.fixture(scope="module")
 def frames() -> np.ndarray:
-    """Noise, 8 s at 4 frames/s: no two are alike."""
+    """Noise, 8 s at 4 frames/s, in which all frames differ."""
     return np.random.default_rng(0).integers(0, 256, (32, 48, 64, 3), dtype=np.uint8)
 
 
@@ -40,7 +40,7 @@ def student(kind: str, head: str = "avt", **overrides) -> AVTForAnticipation:
 
 
 def on_window(model: AVTForAnticipation, frames: np.ndarray, at_s: float) -> torch.Tensor:
-    """Scores `(A,)` of frames at 4 a second, clip by clip, written out."""
+    """Returns scores `(A,)` of frames at 4 per second, computed clip by clip."""
     config = model.config
     length = config.clip_num_frames or 1
     moments = [at_s - back for back in range(config.num_frames - 1, -1, -1)]
@@ -77,7 +77,7 @@ def test_moments_of_the_reference_protocol_are_refused_for_clips():
     assert Clips().window(3, 1.0).times(np.array([0.0, 1.05, 2.1]), mask)[0].tolist() == [0.0, 1.05, 2.1]
 
 
-def test_moments_and_frames_that_clips_share_are_told_once():
+def test_moments_and_frames_shared_by_clips_are_listed_once():
     moments = np.array([[1.0, 2.0], [2.0, 3.0]])
     distinct = Clips(2, 1.0).distinct(moments, np.array([[False, True], [True, True]]))
     assert distinct.times_s.tolist() == [1.0, 2.0, 3.0]
@@ -177,7 +177,7 @@ def test_a_clean_process_loads_and_runs_them(tmp_path, fork_server):
 
 @torch.no_grad()
 def test_encoder_and_probe_are_v_jepa_2s_own():
-    """Against transformers' classifier, on the same random weights: one moment, one query."""
+    """Compared with transformers' classifier with the same random weights: one moment, one query."""
     theirs = VJEPA2ForVideoClassification(tiny_encoder("vjepa2", num_pooler_layers=3, num_labels=5)).eval()
     for weight in theirs.parameters():
         torch.nn.init.normal_(weight, std=0.1)
@@ -196,7 +196,7 @@ def test_encoder_and_probe_are_v_jepa_2s_own():
 
 @torch.no_grad()
 def test_predicted_tokens_are_those_of_v_jepa_2s_predictor():
-    """`VJEPA2Model.forward` predicts only positions it has seen: a clip twice as long shows it those to predict."""
+    """`VJEPA2Model.forward` predicts only positions of its clip, so the predictor is called here with later ones."""
     model = student("vjepa2", use_predictor=True, tau_a=1.0, clip_frame_rate=2.0)
     backbone, clips = model.avt.backbone, torch.randn(2, 4, 3, 32, 32)
     num_seen, per_tubelet = 32, 16  # 2 tubelets of 4 x 4 patches
@@ -232,7 +232,7 @@ def test_a_predictor_that_is_not_used_is_no_part_of_the_model():
 
 
 @torch.no_grad()
-def test_a_probe_hears_no_moment_that_is_masked():
+def test_a_probe_does_not_attend_to_masked_moments():
     model = student("videomae", "probe", **VERB_NOUN)
     tokens = torch.randn(2, 4, 32, 32)
     mask = torch.tensor([[False, False, True, True]] * 2)
@@ -264,7 +264,7 @@ def test_what_does_not_fit_is_refused():
 
 
 def test_a_backbone_that_is_only_put_into_a_model_of_features_is_refused():
-    """`config.backbone_config` says what frames are encoded from: without it a checkpoint would lose the backbone."""
+    """Without `config.backbone_config`, a checkpoint would lose the backbone."""
     model = tiny_model()
     model.avt.backbone = AutoModel.from_config(tiny_encoder("vit"))
     with pytest.raises(ValueError, match=r"has no backbone .*: avt-distill attach_encoder"):
@@ -276,13 +276,13 @@ def test_a_stream_keeps_the_frames_of_one_clip(frames):
     stream = AVTStream(model, processor_of(model))
     for number in range(200):
         stream.push(frames[number % 32], number / 4)
-        assert len(stream._memory.shown) <= 2 * 4  # 4 frames at 2 a second; pushed are 4 a second
+        assert len(stream._memory.shown) <= 2 * 4  # 4 frames at 2 per second, of 4 per second that are pushed
         assert all(frame.content.shape == (3, 32, 32) for _, frame in stream._memory.shown)
 
 
 @torch.no_grad()
-def test_a_camera_that_stands_still_shows_the_same_clip(frames, monkeypatch):
-    """A gap of an hour: of its moments' clips only the first few are distinct, and each is encoded once."""
+def test_a_frozen_camera_shows_the_same_clip(frames, monkeypatch):
+    """In a gap of an hour, only the first few clips are distinct, and each is encoded once."""
     model = student("videomae")
     encoded, original = [], model.encode_frames
     monkeypatch.setattr(model, "encode_frames", lambda pixels: encoded.append(len(pixels)) or original(pixels))
@@ -319,7 +319,7 @@ print(millions, len(stream._memory.shown), seconds, resource.getrusage(resource.
 
 @pytest.mark.slow
 def test_a_stream_of_v_jepa_2_large_stays_under_4_gb(tmp_path):
-    """Clips of 64 frames of 256 px: 8,192 tokens through 24 layers for each answer, and 65 frames of 0.8 MB between."""
+    """Clips of 64 frames of 256 px: 8,192 tokens through 24 layers per answer, and 65 frames of 0.8 MB in memory."""
     millions, shown, *seconds, gib = run_python(f"{WITH_THE_PROJECT}{LARGE}", tmp_path).replace("[", "").split()
     print(f"{millions} million weights, answers in {seconds} s, {gib} GiB at most")
     assert float(millions) == pytest.approx(304, abs=3)

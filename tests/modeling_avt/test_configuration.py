@@ -1,4 +1,4 @@
-"""AVTConfig: what it derives, what it refuses, and that a saved one is the same."""
+"""AVTConfig: derived fields, refusals, and saving and loading."""
 
 import inspect
 import json
@@ -143,7 +143,7 @@ OUT_OF_RANGE = {
 
 
 def test_every_field_has_a_rule():
-    """A field that is added needs one, and cases of what it refuses."""
+    """A new field needs a rule, and test cases of refused values."""
     labels = {"id2label", "label2id", "num_labels", "verb_id2label", "noun_id2label", "action_to_verb_noun"}
     own = set(inspect.signature(AVTConfig.__init__).parameters) - {"self", "kwargs"}
     assert own == set(FIELD_RULES)
@@ -199,7 +199,7 @@ def test_what_was_changed_in_place_is_refused_when_a_model_is_built():
 
 
 def test_too_many_frames_are_refused_at_once():
-    """They once took a minute, and then all memory."""
+    """They once took a minute, and then exhausted memory."""
     message = "num_frames is 1000000000: give a whole number from 1 to 65536"
     for make in (
         lambda: tiny_config(num_frames=10**9),

@@ -1,4 +1,4 @@
-"""Damaged files: whatever is in them, frames or a `VideoDecodeError`, at once."""
+"""Damaged files: any content quickly gives frames or a `VideoDecodeError`."""
 
 import time
 from collections import Counter
@@ -18,8 +18,8 @@ FILES = {
     "e.avi": {"codec": "mpeg4", "g": 20, "bf": 2},
     "f.flv": {"codec": "libx264", "g": 20, "bf": 2},
 }
-# Of the moments of all mutations, the share that shows another frame than the whole file: where the decoder hides the
-# damage, where a header was changed, and where the first frames are lost and time 0 moves to the first that is left.
+# Largest share of moments that show another frame than the undamaged file: because the decoder hides the damage, a
+# header was changed, or the first frames are lost and time 0 moves to the first remaining one.
 MOST_WRONG = {"a.mp4": 0.05, "b.mkv": 0.08, "c.ts": 0.02, "d.webm": 0.06, "e.avi": 0.2, "f.flv": 0.06}
 
 
@@ -47,7 +47,7 @@ def mutated(content: bytes, random: np.random.Generator) -> bytes:
 
 
 def read_mutations(name: str, folder, count: int) -> Counter:
-    """Reads mutations of a file, five moments of each alone, and returns how many were refused and how many wrong."""
+    """Reads mutations of a file at five moments each, one by one, and counts how many were refused or wrong."""
     path = write_video(folder / name, numbered_frames(100), fps=FPS, **FILES[name])
     content, random, outcomes = path.read_bytes(), np.random.default_rng(7), Counter()
     for _ in range(count):

@@ -1,4 +1,4 @@
-"""A roll-out whose steps are trained to be the next actions."""
+"""A roll-out whose steps are trained to predict the next actions."""
 
 import pytest
 import torch
@@ -39,7 +39,7 @@ def test_the_answer_and_its_loss_are_of_the_first_step():
     torch.testing.assert_close(rolled_out.future_logits, asked.future_logits)
 
 
-def test_the_last_frames_classifier_says_nothing_of_later_actions():
+def test_the_last_frames_classifier_does_not_affect_later_actions():
     model = future_model(classify_last_frame=True)
     with torch.no_grad():
         before = model(video_features=FEATURES, num_future_steps=3).future_logits
@@ -84,7 +84,7 @@ def test_configurations_that_cannot_roll_out_so_far_are_refused(overrides, messa
         tiny_config(**overrides)
 
 
-def test_questions_beyond_what_was_trained_are_refused():
+def test_more_future_actions_than_were_trained_are_refused():
     config = tiny_config(num_future_actions=3)
     assert Question(num_actions=3).num_future_steps(config) == 3
     assert Question().num_future_steps(config) == 1
@@ -92,4 +92,4 @@ def test_questions_beyond_what_was_trained_are_refused():
         Question(num_actions=4).num_future_steps(config)
     with pytest.raises(ValueError, match="horizon_s asks when each action happens"):
         Question(horizon_s=10.0).num_future_steps(config)
-    assert Question(num_actions=4).num_future_steps(tiny_config()) == 4  # an untrained roll-out has no end
+    assert Question(num_actions=4).num_future_steps(tiny_config()) == 4  # an untrained roll-out has no limit

@@ -1,4 +1,4 @@
-"""Beyond the next action: sequences and timelines, exact where they can be counted, and the same in a stream."""
+"""Beyond the next action: sequences and timelines, exact where they can be enumerated, and the same in a stream."""
 
 import itertools
 
@@ -35,9 +35,9 @@ def as_dict(sequences, log_probs) -> dict[tuple[int, ...], float]:
 # Sequences
 
 
-def test_after_a_certain_history_sequences_are_as_likely_as_the_transition_model_says():
+def test_sequences_after_a_certain_history_equal_the_transition_model():
     reader = loglinear_reader(evidence_weight=1.0, length=2)
-    reader.transitions.last_weights[0, :NUM_ACTIONS] -= 1e4 * torch.eye(NUM_ACTIONS)  # a repetition would look the same
+    reader.transitions.last_weights[0, :NUM_ACTIONS] -= 1e4 * torch.eye(NUM_ACTIONS)  # no repetitions, which look alike
     reader = read(reader, sure(2, 2, NUM_ACTIONS, 0, 0))
     expected = {}
     for sequence in ALL_TRIPLES:
@@ -53,7 +53,7 @@ def test_after_a_certain_history_sequences_are_as_likely_as_the_transition_model
 
 
 def test_over_uncertain_histories_sequences_are_sums():
-    """A bigram's future depends on nothing but its first action."""
+    """The future of a bigram model depends only on the first action."""
     reader = read(ngram_reader(2), noise(6))
     first = reader.upcoming_action().exp().tolist()
     bigram = np.exp(reader.transitions.log_probs(*text_state(reader.transitions, [[a] for a in range(NUM_ACTIONS)])))
@@ -117,13 +117,13 @@ def test_an_impossible_action_is_never_drawn():
 # Timelines
 
 
-def test_an_action_lasts_as_long_as_its_duration_says():
+def test_an_action_in_a_timeline_lasts_for_its_duration():
     reader = read(loglinear_reader(evidence_weight=1.0), sure(1, 1, 1))
     stays = 1 - float(reader.leave_phase[1])
     timeline = reader.timeline(4.0)
     assert timeline.shape == (8, NUM_ACTIONS + 1)
     torch.testing.assert_close(timeline.sum(1), torch.ones(8, dtype=torch.float64))
-    # The first frames of the action itself, and a repetition of it.
+    # The action itself continues, or is repeated.
     assert timeline[0, 1] == pytest.approx(1, abs=1e-6)
     again = float(np.exp(reader.transitions.log_probs(*text_state(reader.transitions, [[1]]))[0, 1]))
     expected = stays + (1 - stays) * (1 - float(reader.gap_after[1])) * again
@@ -131,7 +131,7 @@ def test_an_action_lasts_as_long_as_its_duration_says():
 
 
 def test_a_timeline_is_what_frames_without_evidence_would_leave():
-    """A frame as likely as the prior says nothing: reading it moves hypotheses as time does."""
+    """A frame whose probabilities equal the prior has no evidence: reading it only advances hypotheses in time."""
     reader = read(loglinear_reader(), noise(5))
     timeline = reader.timeline(3.0)
     for number in range(5, 8):
@@ -182,7 +182,7 @@ def test_one_step_ahead_is_the_next_action():
 
 
 def test_sequences_with_a_reader_are_its_own():
-    """They begin with the action that starts next, and not with one that may start after `tau_a`."""
+    """Sequences begin with the action that starts next, not with one that may start after `tau_a`."""
     model = reading_model(tau_a=0.5)
     answers = ask(model, at=8.0, num_actions=4, num_sequences=2)
     reader = model.reader.begin_video()
@@ -203,7 +203,7 @@ def test_without_a_reader_the_roll_out_answers():
     (answer,) = ask(model, at=8.0, num_actions=3, num_sequences=1)
     assert [action["label"] for action in answer["actions"]] == [ACTIONS[a] for a in steps.argmax(-1).tolist()]
     assert answer["score"] == pytest.approx(float(steps.max(-1).values.prod()), rel=1e-5)
-    # 2 s from 8 s on: steps of half a second from tau_a on.
+    # The horizon is from 8 to 10 s, in steps of half a second that begin after tau_a.
     timeline = ask(model, at=8.0, horizon_s=2.0)
     assert timeline[0]["starts_at_s"] == 8.5
     assert timeline[-1]["ends_at_s"] == 10.0
@@ -237,7 +237,7 @@ def test_streams_and_moments_of_a_timeline_answer_alike(options, reader):
         assert entry == {**other, "score": pytest.approx(other["score"], abs=1e-6)}
 
 
-def test_where_most_likely_no_action_goes_on_there_is_no_label():
+def test_spans_without_a_likely_action_have_no_label():
     model = reading_model(tau_a=0.5)
     model.reader.gap_after.fill_(0.999)
     model.reader.leave_gap.fill_(0.001)

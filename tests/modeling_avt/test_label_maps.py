@@ -1,4 +1,4 @@
-"""Label maps as JSON and example scripts write them, and what becomes of a checkpoint's maps under other labels."""
+"""Label maps as written in JSON and by example scripts, and a checkpoint's maps when its labels are replaced."""
 
 import json
 
@@ -11,7 +11,7 @@ from modeling_avt import ActionAnticipationPipeline, AVTConfig, AVTForAnticipati
 
 NAMES = {0: "cut egg", 1: "mix egg", 2: "peel egg"}
 IDS = {"cut egg": 0, "mix egg": 1, "peel egg": 2}
-# As run_image_classification.py and its like write both maps.
+# As run_image_classification.py and similar scripts write both maps.
 OF_SCRIPTS = {
     "id2label": {"0": "cut egg", "1": "mix egg", "2": "peel egg"},
     "label2id": {"cut egg": "0", "mix egg": "1", "peel egg": "2"},
@@ -116,7 +116,7 @@ def test_maps_that_were_made_to_disagree_are_neither_saved_nor_built(tmp_path):
 
 @pytest.fixture(scope="module")
 def checkpoint(tmp_path_factory) -> str:
-    """Five actions, with classifiers of verbs and nouns and the map between them."""
+    """A model of five actions with classifiers of verbs and nouns, and the map from actions to them."""
     folder = tmp_path_factory.mktemp("checkpoint")
     tiny_model(tiny_config(**VERB_NOUN)).save_pretrained(folder)
     return str(folder)
@@ -144,7 +144,7 @@ def test_other_labels_leave_out_the_map_of_a_checkpoints_actions(checkpoint, lab
     assert config.label2id == {name: index for index, name in config.id2label.items()}
     assert config.action_to_verb_noun is None
     assert "action_to_verb_noun of the checkpoint is left out" in caplog.text
-    assert config.verb_id2label == VERB_NOUN["verb_id2label"]  # of classifiers that are still there
+    assert config.verb_id2label == VERB_NOUN["verb_id2label"]  # names of classifiers that still exist
     model.save_pretrained(tmp_path)
     answer = ActionAnticipationPipeline(AVTForAnticipation.from_pretrained(tmp_path))(np.zeros((4, 12)), top_k=100)
     assert sorted(entry["label"] for entry in answer) == sorted(config.id2label.values())
@@ -173,7 +173,7 @@ def test_a_map_that_is_given_anew_is_the_new_labels(checkpoint):
         AVTConfig.from_pretrained(checkpoint, **OF_SCRIPTS, action_to_verb_noun=pairs[:2])
 
 
-def test_names_that_nothing_classifies_go_with_the_map(tmp_path):
+def test_names_without_classifiers_are_dropped_with_the_map(tmp_path):
     tiny_config(**{**VERB_NOUN, "label_types": ["action"]}).save_pretrained(tmp_path)
     config = AVTConfig.from_pretrained(tmp_path, **OF_SCRIPTS)
     assert (config.action_to_verb_noun, config.verb_id2label, config.noun_id2label) == (None, None, None)

@@ -1,4 +1,4 @@
-"""What the pipeline, streams and readers take as a model and as numbers, and what they refuse, at once."""
+"""Models and numbers that the pipeline, streams and readers accept or refuse immediately."""
 
 import re
 import time
@@ -14,7 +14,7 @@ from modeling_avt import ActionAnticipationPipeline, AVTForAnticipation, AVTStre
 from modeling_avt.temporal_avt import MAX_MOMENTS, timeline_moments
 
 TASK = "action-anticipation"
-FEATURES = np.random.default_rng(0).normal(size=(20, 12)).astype(np.float32)  # 10 s at 2 a second
+FEATURES = np.random.default_rng(0).normal(size=(20, 12)).astype(np.float32)  # 10 s at 2 per second
 KINDS = {
     "int": lambda number: int(number),
     "float32": np.float32,
@@ -50,7 +50,7 @@ def test_moments_and_counts_may_be_of_any_kind(anticipate, kind):
 
 
 @pytest.mark.parametrize("value", NO_SECONDS, ids=repr)
-def test_what_is_no_number_of_seconds_is_refused(anticipate, value):
+def test_invalid_numbers_of_seconds_are_refused(anticipate, value):
     for name in ("at", "every", "frames_per_second"):
         with pytest.raises(ValueError, match=rf"^{name} is [^\n]*: give a finite number[^\n]*\.$"):
             anticipate(FEATURES, **{"frames_per_second": 2, name: value})
@@ -61,11 +61,11 @@ def test_what_is_no_number_of_seconds_is_refused(anticipate, value):
 
 
 @pytest.mark.parametrize("value", NO_COUNTS, ids=repr)
-def test_what_is_no_count_is_refused(anticipate, value):
+def test_invalid_counts_are_refused(anticipate, value):
     message = r"^top_k is .*: give a whole number, 1 or more\.$"
     with pytest.raises(ValueError, match=message):
         AVTStream(anticipate.model, top_k=value)
-    if value is not None:  # of a pipeline: as it was constructed
+    if value is not None:  # None is accepted: the pipeline uses the value given at construction
         with pytest.raises(ValueError, match=message):
             anticipate(FEATURES, top_k=value, frames_per_second=2)
         with pytest.raises(ValueError, match=message):
@@ -74,7 +74,7 @@ def test_what_is_no_count_is_refused(anticipate, value):
 
 @pytest.mark.parametrize("every", [1e-5, 0.00099, 1e-300, np.float32(1e-5)])
 def test_moments_closer_than_frames_are_refused_at_once(anticipate, every):
-    """Millions of moments were once asked for."""
+    """Such values once led to millions of moments."""
     started = time.perf_counter()
     message = r"would be [\d,]+ moments per second of video: at most 1,000 are supported, so give 0.001 s or more"
     for ask in (
@@ -131,7 +131,7 @@ def test_a_readers_horizons_may_be_of_any_kind(reader, kind):
 
 
 @pytest.mark.parametrize("value", NO_SECONDS, ids=repr)
-def test_a_reader_refuses_what_is_no_number_of_seconds(reader, value):
+def test_a_reader_refuses_invalid_numbers_of_seconds(reader, value):
     num_frames, frame = reader.num_frames, np.zeros(reader.num_actions + 1)
     for name, ask in {
         "tau_a": lambda: reader.next_action(value),

@@ -1,4 +1,4 @@
-"""The model: what it sees and what it must not see, its modes, and one clear sentence for each misuse."""
+"""The model: which inputs affect which outputs, its modes, and one clear sentence for each misuse."""
 
 import math
 
@@ -42,7 +42,7 @@ def pixels(*shape: int) -> torch.Tensor:
     return torch.randn(*shape, 3, 32, 32, generator=torch.Generator().manual_seed(1))
 
 
-# What a frame may change
+# Influence of frames
 
 
 @pytest.mark.parametrize("frame", [1, 2, 3])
@@ -68,7 +68,7 @@ def test_padding_changes_nothing():
     assert torch.equal(before.future_logits, after.future_logits)
     assert torch.equal(before.past_logits[mask], after.past_logits[mask])
     assert torch.equal(before.loss, after.loss)
-    # The first real frame stands for itself, as frame 0 does without padding.
+    # The first real frame is its own prediction, as frame 0 is without padding.
     assert torch.equal(before.past_features[0, 2], x[0, 2])
     assert not torch.allclose(before.logits[0], model(video_features=x).logits[0])
 
@@ -93,7 +93,7 @@ def test_any_image_backbone_gives_one_vector_a_frame_and_learns(name):
     assert outputs.past_features.shape == (2, 4, width)
     outputs.loss.backward()
     untouched = {name for name, p in model.named_parameters() if p.grad is None or not p.grad.abs().sum() > 0}
-    # Keys' biases have no gradient by nature; masked image modelling alone uses the mask token.
+    # Biases of keys never have a gradient; the mask token is used only in masked image modeling.
     assert {n for n in untouched if not n.endswith(("mask_token", "key.bias", "k_proj.bias"))} == set()
 
 
@@ -179,7 +179,7 @@ def test_roll_out_is_the_same_under_activation_checkpointing():
     plain.loss.backward()
     gradients = [p.grad.clone() for p in model.parameters()]
     model.zero_grad()
-    # Its name up to transformers 5.19.
+    # The name up to transformers 5.19.
     enable = getattr(model, "activation_checkpointing_enable", None) or model.gradient_checkpointing_enable
     enable()
     checkpointed = model(video_features=x, frame_mask=mask, num_future_steps=3, labels=torch.tensor([1, 2]))

@@ -1,4 +1,4 @@
-"""Numbers that are not finite, or too large to compute with, are refused where they come in; no answer is NaN."""
+"""Numbers that are not finite, or too large to compute with, are refused on input; no answer is NaN."""
 
 import math
 

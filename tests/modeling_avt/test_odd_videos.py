@@ -1,4 +1,4 @@
-"""Videos that people really have: odd names and sources, several streams, mirrored cameras, broken clocks, damage."""
+"""Unusual real-world videos: odd names and sources, several streams, mirrored cameras, broken clocks, damage."""
 
 import io
 import struct
@@ -51,7 +51,7 @@ def test_an_open_file_is_read_from_its_beginning_and_left_open(mp4):
 
 
 @pytest.mark.parametrize("video", [None, 3, object()])
-def test_what_is_no_video_is_refused(video):
+def test_inputs_that_are_not_videos_are_refused(video):
     with pytest.raises(VideoDecodeError, match="give a path, bytes, or a file"):
         probe(video)
 
@@ -151,9 +151,9 @@ MATRICES = [(x, 0, 0, y) for x in (1, -1) for y in (1, -1)] + [(0, x, y, 0) for 
 
 
 def with_matrix(video: bytes, a: int, b: int, c: int, d: int) -> bytes:
-    """A copy of an MP4 file whose track is displayed through a matrix."""
+    """Returns a copy of an MP4 file with a display matrix for its track."""
     data = bytearray(video)
-    begin = data.index(b"tkhd") + 4 + 40  # version 0: the matrix is its 41st byte and those that follow
+    begin = data.index(b"tkhd") + 4 + 40  # version 0: the matrix begins at the 41st byte
     data[begin : begin + 36] = struct.pack(">9i", *(65536 * value for value in (a, b, 0, c, d, 0, 0, 0)), 1 << 30)
     return bytes(data)
 
@@ -164,7 +164,7 @@ def test_pictures_are_turned_and_mirrored_as_the_file_says(matrix, mp4):
     video = with_matrix(mp4.read_bytes(), *matrix)
     a, b, c, d = matrix if any(matrix) else (1, 0, 0, 1)
     rows, columns = np.mgrid[: plain.shape[0], : plain.shape[1]]
-    x, y = a * columns + c * rows, b * columns + d * rows  # where each pixel is displayed, but for a shift
+    x, y = a * columns + c * rows, b * columns + d * rows  # where each pixel is displayed, up to a shift
     x, y = x - x.min(), y - y.min()
     displayed = np.zeros((y.max() + 1, x.max() + 1, 3), np.uint8)
     displayed[y, x] = plain
@@ -204,7 +204,7 @@ def test_a_codec_that_ffmpeg_does_not_know(mp4):
             ask(unknown)
 
 
-def test_metadata_that_is_no_utf_8(tmp_path):
+def test_metadata_that_is_not_utf_8(tmp_path):
     path = tmp_path / "title.mkv"
     with av.open(str(path), "w") as container:
         container.metadata["title"] = "ABCDEFGH"
@@ -222,7 +222,7 @@ def test_metadata_that_is_no_utf_8(tmp_path):
 
 @pytest.mark.parametrize(("name", "codec"), [("a.ts", "libx264"), ("a.mpg", "mpeg2video"), ("a.webm", "libvpx")])
 def test_a_clock_that_jumps_back_is_refused(name, codec, tmp_path):
-    """As after `cat a.ts b.ts`: a camera that restarted."""
+    """As after `cat a.ts b.ts`, or when a camera restarted."""
     path = write_video(tmp_path / name, FRAMES, fps=25, codec=codec, g=25)
     path.write_bytes(2 * path.read_bytes())
     for ask in (probe, lambda video: read_frames(video, [0.5, 2.39])):
@@ -253,7 +253,7 @@ def test_avi_that_was_cut_off_ends_where_its_frames_end(tmp_path):
     path = write_video(tmp_path / "a.avi", FRAMES, codec="mpeg4", g=12)
     path.write_bytes(path.read_bytes()[: path.stat().st_size * 8 // 10])
     with av.open(str(path)) as container:
-        assert container.streams.video[0].frames == 60  # what its header still says
+        assert container.streams.video[0].frames == 60  # according to its header
         num_frames = sum(1 for packet in container.demux(video=0) if packet.size)
     info = probe(path)
     assert info.num_frames == num_frames < 60
@@ -262,7 +262,7 @@ def test_avi_that_was_cut_off_ends_where_its_frames_end(tmp_path):
 
 
 def without_packets(path, lost: range):
-    """Removes the packets of some frames from a transport stream, and those of the file's tables stay."""
+    """Removes the packets of some frames from a transport stream, but keeps those of its tables."""
     with av.open(str(path)) as container:
         packets = [packet.pos for packet in container.demux(video=0) if packet.size]
     data = path.read_bytes()
@@ -273,7 +273,7 @@ def test_moments_whose_frames_were_lost_are_refused(tmp_path):
     path = write_video(tmp_path / "a.ts", FRAMES, fps=25, codec="libx264", g=20, bf=0, sc_threshold=0)
     without_packets(path, range(26, 30))
     assert numbers(path, [20.5 / 25, 24.5 / 25, 41.5 / 25]) == [20, 24, 41]
-    for number in (26, 29, 35):  # not shown, and shown with references that are lost
+    for number in (26, 29, 35):  # a lost frame, and frames that refer to lost ones
         with pytest.raises(VideoDecodeError, match=r"a\.ts at \d\.\d+ s: the frame is damaged, or frames at about"):
             read_frames(path, [(number + 0.5) / 25])
 
@@ -294,8 +294,8 @@ def test_a_matroska_file_that_lost_a_part_is_refused_there(name, codec, tmp_path
     assert np.array_equal(read_frames(path, [2.05]), before)
 
 
-def test_long_still_pictures_are_no_loss(tmp_path):
-    """A screen recording: 25 frames a second while something moves, then none for 4 s."""
+def test_long_still_pictures_are_not_treated_as_lost_frames(tmp_path):
+    """A screen recording has 25 frames per second while something moves, then none for 4 s."""
     times_s = [*np.arange(30) / 25, 5.2, 5.24]
     for name in ("screen.mp4", "screen.mkv", "screen.webm"):
         codec = "libvpx" if name.endswith("webm") else "libx264"

@@ -1,4 +1,4 @@
-"""Checkpoints with packed weights answer what the same weights in full precision answer, nearly."""
+"""Checkpoints with packed weights give nearly the same answers as in full precision."""
 
 import numpy as np
 import pytest
@@ -11,11 +11,11 @@ from transformers import BitsAndBytesConfig, ViTConfig
 from modeling_avt import ActionAnticipationPipeline, AVTForAnticipation
 from modeling_avt.numbers_avt import compute_dtype
 
-FEW_BITS = 0.08  # of a probability: int8, float8 and 4 bits round weights
+FEW_BITS = 0.08  # difference in probability: int8, float8 and 4 bits round weights
 
 
 def wide_config(**fields):
-    """A student of videos whose linear layers are as wide as bitsandbytes wants them."""
+    """A student of videos whose linear layers have widths that bitsandbytes supports."""
     vit = ViTConfig(
         hidden_size=64, num_hidden_layers=1, num_attention_heads=2, intermediate_size=64, image_size=32, patch_size=8
     )
@@ -23,7 +23,7 @@ def wide_config(**fields):
 
 
 def students() -> dict[str, AVTForAnticipation]:
-    """One that takes frames, one that takes features, and one with a reader."""
+    """Students that take frames, take features, or have a reader."""
     return {
         "frames": tiny_model(wide_config()),
         "features": tiny_model(tiny_config(feature_dim=64, head_hidden_size=64, initializer_range=0.1)),
@@ -35,7 +35,7 @@ STUDENTS = students()
 
 
 def watched(kind: str) -> tuple:
-    """Returns six seconds of what a student takes, at 2 rows per second, and its processor."""
+    """Returns six seconds of input for a student, at 2 rows per second, and its processor."""
     generator = np.random.default_rng(0)
     if kind == "features":
         return generator.normal(size=(12, 64)).astype(np.float32), None
@@ -95,7 +95,7 @@ def test_inputs_are_cast_to_a_type_that_is_computed_with():
 def test_bitsandbytes_answers_as_full_precision_does(kind, bits, tmp_path):
     pytest.importorskip("bitsandbytes")
     STUDENTS[kind].save_pretrained(tmp_path / "full")
-    skipped = {"llm_int8_skip_modules": ["classifiers", "recognizer"]}  # too narrow for its kernels
+    skipped = {"llm_int8_skip_modules": ["classifiers", "recognizer"]}  # too narrow for the kernels of bitsandbytes
     options = {"load_in_8bit": True} if bits == "int8" else {"load_in_4bit": True, "bnb_4bit_quant_type": bits}
     config = BitsAndBytesConfig(**skipped, **options)
     model = AVTForAnticipation.from_pretrained(tmp_path / "full", quantization_config=config)

@@ -1,4 +1,4 @@
-"""Folders of pictures as videos: the same frames as the video that they were taken from."""
+"""Folders of pictures as videos give the same frames as the video that they were taken from."""
 
 import numpy as np
 import pytest

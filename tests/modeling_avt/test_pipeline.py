@@ -1,5 +1,4 @@
-"""`pipeline("action-anticipation")`: what it answers, when, to which inputs, and that a timeline equals single
-moments."""
+"""`pipeline("action-anticipation")`: answers for all inputs and moments, and timelines that equal single moments."""
 
 import io
 import json
@@ -15,7 +14,7 @@ from modeling_avt import ActionAnticipationPipeline, AVTForAnticipation
 from modeling_avt.video_io_avt import VideoDecodeError, read_frames
 
 NAMES = {"id2label": {0: "cut egg", 1: "cut oil", 2: "mix egg", 3: "mix oil", 4: "mix flour"}}
-FEATURES = np.random.default_rng(0).normal(size=(20, 12)).astype(np.float32)  # 10 s at 2 a second
+FEATURES = np.random.default_rng(0).normal(size=(20, 12)).astype(np.float32)  # 10 s at 2 per second
 
 
 @pytest.fixture(scope="module")
@@ -31,7 +30,7 @@ def anticipate_features() -> ActionAnticipationPipeline:
 
 @pytest.fixture(scope="module")
 def frames(video) -> np.ndarray:
-    """All frames of the video, which has 10 a second."""
+    """All frames of the video, 10 per second."""
     return read_frames(video, np.arange(60) / 10)
 
 
@@ -40,7 +39,7 @@ def by_label(answer: list[dict]) -> dict[str, float]:
 
 
 def models_scores(model, **inputs) -> dict[str, float]:
-    """What a model called directly says of one window."""
+    """Returns the scores of a model that is called directly on one window."""
     with torch.no_grad():
         scores = model(**{name: value[None] for name, value in inputs.items()}).logits[0].softmax(-1)
     return dict(zip(NAMES["id2label"].values(), scores.tolist(), strict=True))
@@ -172,7 +171,7 @@ def test_an_array_without_a_clock_is_the_observed_window(anticipate, frames):
 @pytest.mark.parametrize("convert", [np.asarray, torch.from_numpy, lambda x: x.astype(np.float64)])
 def test_features_are_the_model_on_the_same_window(anticipate_features, convert):
     model, features = anticipate_features.model, convert(FEATURES)
-    # Windows of 4 frames, 1 a second, that end at 5.25 s: moments 2.25, ... 5.25 s, of rows that change each 0.5 s.
+    # Windows of 4 frames, 1 per second, that end at 5.25 s: moments 2.25, ... 5.25 s, from rows at every 0.5 s.
     expected = models_scores(model, video_features=torch.from_numpy(FEATURES[[4, 6, 8, 10]]))
     for video in (features, {"video_features": features}):
         answer = anticipate_features(video, at=5.25, frames_per_second=2)
@@ -181,7 +180,7 @@ def test_features_are_the_model_on_the_same_window(anticipate_features, convert)
     window = features[[4, 6, 8, 10]]
     assert by_label(anticipate_features(window)) == pytest.approx(expected, abs=1e-5)
     assert anticipate_features(window[None]) == [anticipate_features(window)]
-    # The same rows, when they were taken from a video that had been running for a second.
+    # The same rows, if they were taken from a video that had been running for a second.
     late = {"video_features": features, "frames_per_second": 2.0, "start_s": 1.0}
     assert by_label(anticipate_features(late, at=6.25)) == pytest.approx(expected, abs=1e-5)
     timeline = anticipate_features(features, every=2.5, frames_per_second=2)
@@ -193,7 +192,7 @@ def test_a_model_with_a_backbone_takes_features_too(anticipate, video):
     with torch.no_grad():
         features = anticipate.model.encode_frames(pixels)
     assert by_label(anticipate(features)) == pytest.approx(by_label(anticipate(video, at=5.0)), abs=1e-5)
-    # Both kinds in one batch.
+    # Videos and features in one batch.
     mixed = anticipate([video, features, video.read_bytes()], at=None, batch_size=3)
     for answer, alone in zip(mixed, (video, features, video), strict=True):
         assert by_label(answer) == pytest.approx(by_label(anticipate(alone)), abs=1e-5)
@@ -201,12 +200,12 @@ def test_a_model_with_a_backbone_takes_features_too(anticipate, video):
 
 @pytest.mark.parametrize("moments", [{"at": 2.5}, {"every": 0.5}, {}])
 def test_batches_change_nothing(anticipate, video, frames, moments):
-    """Of videos of different lengths."""
+    """The videos of a batch have different lengths."""
     kept = [frames, frames[:28], frames[20:57], frames[5:45]]
     videos = [{"video": array, "frames_per_second": 10} for array in kept] + [str(video)]
     batch_sizes = (1, 3, 7)
     one, three, seven = (anticipate(videos, batch_size=size, **moments) for size in batch_sizes)
-    if "every" in moments:  # lists of moments: one after the other
+    if "every" in moments:  # answers are lists of moments, compared one by one
         assert [len(timeline) for timeline in one] == [12, 5, 7, 8, 12]
         one, three, seven = ([m["anticipated"] for timeline in x for m in timeline] for x in (one, three, seven))
     for others in (three, seven):
@@ -231,7 +230,7 @@ def test_data_sets_generators_and_iterators(anticipate, video, batch_size):
     expected = anticipate(video, at=3.0)
     options = {"at": 3.0, "batch_size": batch_size}
     answers = anticipate(KeyDataset(rows, "clip"), **options)
-    assert len(answers) == 3  # the total of a progress bar
+    assert len(answers) == 3  # `len` gives progress bars their total
     streams = [(row["clip"] for row in rows), iter([row["clip"] for row in rows])]
     for stream in (answers, *(anticipate(stream, **options) for stream in streams)):
         found = list(stream)
@@ -418,7 +417,7 @@ def test_refuses_a_checkpoint_of_another_model_type(tmp_path):
     ):
         ActionAnticipationPipeline(model=vit, video_processor=tiny_processor())
     vit.save_pretrained(tmp_path)
-    with pytest.raises(ValueError, match="The checkpoint is of type 'vit', not 'avt'"):  # else: random weights
+    with pytest.raises(ValueError, match="The checkpoint is of type 'vit', not 'avt'"):  # or weights would be random
         AVTForAnticipation.from_pretrained(tmp_path)
 
 

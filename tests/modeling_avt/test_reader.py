@@ -1,4 +1,4 @@
-"""The reader: equal to exact enumeration, causal, the same online and offline; and clear about what it is given."""
+"""The reader: equal to exact enumeration, causal, the same online and offline, with clear errors for invalid input."""
 
 import copy
 import itertools
@@ -15,17 +15,17 @@ NUM_ACTIONS = len(ACTIONS)
 
 
 def sure(action: int) -> np.ndarray:
-    """A perfect recognizer's log probabilities; `NUM_ACTIONS` is the background."""
+    """Returns a perfect recognizer's log probabilities; `NUM_ACTIONS` is the background."""
     return np.where(np.arange(NUM_ACTIONS + 1) == action, 0.0, -1e4)
 
 
 def after(reader: HistoryReader, history) -> np.ndarray:
-    """The transition model's own probabilities after a true history."""
+    """Returns the transition model's own probabilities after a true history."""
     return np.exp(reader.transitions.log_probs(*text_state(reader.transitions, [history]))[0])
 
 
 def forbid_repeats(reader: HistoryReader) -> HistoryReader:
-    """An action right after itself looks like one: only where that cannot be is a history certain."""
+    """Excludes repetitions, which look like one long action: without them, frames determine the history."""
     transitions = reader.transitions
     transitions.last_weights[0, :NUM_ACTIONS] -= 1e4 * torch.eye(NUM_ACTIONS)
     return reader
@@ -48,7 +48,7 @@ def test_perfect_recognizer_answers_as_the_transition_model_on_the_true_history(
 
 
 def enumerated(reader: HistoryReader, frames: np.ndarray, ahead: int):
-    """P(start `ahead` frames later), P(next), log likelihood: by a sum over every path of hidden states."""
+    """Returns P(start `ahead` frames later), P(next) and log likelihood, summed over every path of hidden states."""
     leave_phase, gap_after = reader.leave_phase.double().numpy(), reader.gap_after.double().numpy()
     leave_gap, leave_start, num_phases = float(reader.leave_gap), float(reader.leave_start), reader.settings.num_phases
 
@@ -113,14 +113,14 @@ def test_an_ignorant_recognizer_gives_the_prior_over_time():
     prior = loglinear_reader().log_prior.double().numpy()
     reader, shifted = loglinear_reader(beam=10_000, min_start=0.0), loglinear_reader(beam=10_000, min_start=0.0)
     reader.read(np.tile(prior, (6, 1)), np.arange(6) / 2)
-    shifted.read(np.tile(prior + 7.0, (6, 1)), np.arange(6) / 2)  # a constant says nothing either
+    shifted.read(np.tile(prior + 7.0, (6, 1)), np.arange(6) / 2)  # a constant carries no evidence either
     unseen = enumerated(reader, np.tile(prior, (6, 1)), 2)
     np.testing.assert_allclose(reader.next_action(1.0).exp(), unseen[0], rtol=1e-7)
     np.testing.assert_allclose(reader.next_action(1.0), shifted.next_action(1.0), rtol=1e-12)
     assert reader.log_likelihood == pytest.approx(0, abs=1e-12)
 
 
-def test_time_without_frames_passes_as_with_frames_that_say_nothing():
+def test_time_without_frames_passes_as_with_uninformative_frames():
     frames, prior = noise(8), loglinear_reader().log_prior.double().numpy()
     gap, filled = loglinear_reader(), loglinear_reader()
     for time in (0, 1, 5, 6):
@@ -162,12 +162,12 @@ def test_a_reader_used_before_answers_as_a_new_one():
     used.read(noise(30, 5), np.arange(30) / 2)
     again = used.begin_video()
     np.testing.assert_array_equal(again.read(noise(30, 6), np.arange(30)), new.read(noise(30, 6), np.arange(30)))
-    assert used.num_frames == 30  # the other video is another reader's
+    assert used.num_frames == 30  # frames of the other video are not counted
 
 
 @pytest.mark.parametrize("build", [loglinear_reader, lambda **o: ngram_reader(3, **o)])
 def test_merged_histories_stay_merged(build):
-    """The text state after an action depends on the text state before it alone: no history stands for others."""
+    """The text state after an action depends only on the text state before it, so that merged histories stay equal."""
     transitions, after_action = build().transitions, {}
     for history in itertools.product(range(NUM_ACTIONS), repeat=4):
         for action in range(NUM_ACTIONS):
@@ -195,8 +195,8 @@ def test_the_likeliest_followers_are_close():
     assert answers[0].sum() == pytest.approx(1)
 
 
-def test_what_is_expected_beside_the_followers_is_not_lost():
-    """A unigram's answer does not depend on what is seen: its two likeliest as they are, the third gets the rest."""
+def test_probability_of_other_actions_than_followers_is_not_lost():
+    """A unigram ignores frames: its two likeliest actions keep their probabilities, and the third gets the rest."""
     reader = ngram_reader(1, followers=2)
     reader.read(noise(5), np.arange(5) / 2)
     unigram = reader.transitions.context_log_probs[0].double().exp().numpy()
@@ -209,7 +209,7 @@ def test_what_is_expected_beside_the_followers_is_not_lost():
 
 
 def test_verbs_and_nouns_apart_equal_one_model_of_all_pairs():
-    """Two verbs x two nouns: the sum of the parts' weights, written out."""
+    """With two verbs and two nouns, compares with the sum of the parts' weights."""
     from modeling_avt.transitions_avt import LogLinearTransitions
 
     parts = LogLinearTransitions(4, num_parts=4, parts_per_action=2)
@@ -225,7 +225,7 @@ def test_verbs_and_nouns_apart_equal_one_model_of_all_pairs():
 
 
 def test_expected_start_is_the_mean_over_time():
-    """Summed over the first frames: P(no start before k)."""
+    """Compares with the sum over k of P(no start before frame k)."""
     reader = random_reader(num_phases=2, min_start=0.0, beam=1000)
     reader.read(noise(5), np.arange(5) / 2)
     tables, beam = reader._reading.tables, reader._reading.beam

@@ -60,7 +60,7 @@ def test_video_students_recognize_frames_and_average_their_views():
     torch.testing.assert_close(output.frame_logits, each.mean(0))
 
 
-def test_a_model_that_recognizes_no_frames_says_so():
+def test_a_model_that_does_not_recognize_frames_raises():
     model = tiny_model()
     assert model(video_features=torch.zeros(1, 4, 12)).frame_logits is None
     with pytest.raises(ValueError, match="recognizes_frames is False"):
@@ -147,13 +147,13 @@ def test_a_reader_of_another_label_space_is_refused(tmp_path):
     ("reader", "message"),
     [({"beams": 3}, "config.reader has 'beams'"), ({"beam": 3}, "config.reader lacks 'frame_rate'")],
 )
-def test_reader_settings_that_are_none_are_refused(reader, message):
+def test_invalid_reader_settings_are_refused(reader, message):
     with pytest.raises(ValueError, match=message):
         AVTConfig(backbone_config=None, feature_dim=12, num_labels=3, recognizes_frames=True, reader=reader)
 
 
 def by_hand(model, video: torch.Tensor, at_s: float) -> dict:
-    """What the parts say: the model on its window, the reader on all frames until then, pooled."""
+    """Returns pooled answers of the parts: the model on its window, the reader on all frames until then."""
     rows = [int(2 * time) for time in at_s - np.arange(3, -1, -1)]
     mask = torch.tensor([[row >= 0 for row in rows]])
     window = video[[max(row, 0) for row in rows]] * mask[0, :, None]
@@ -259,7 +259,7 @@ def test_a_stream_may_leave_its_reader_out():
 
 
 def test_a_gap_in_a_stream_is_read_as_the_frame_that_is_shown():
-    """As offline, where the last frame stays on the screen."""
+    """As offline, where the last frame is still shown."""
     model = reading_model()
     gap, filled = model.stream(top_k=3), model.stream(top_k=3)
     video, answers = features(6), None
@@ -273,7 +273,7 @@ def test_a_gap_in_a_stream_is_read_as_the_frame_that_is_shown():
     torch.testing.assert_close(gap.reader.next_action(), filled.reader.next_action())
 
 
-def test_a_camera_that_stood_still_for_years_is_answered_at_once():
+def test_a_camera_that_was_frozen_for_years_is_answered_at_once():
     model = reading_model()
     stream = model.stream(top_k=3)
     for step, row in enumerate(features(5)):

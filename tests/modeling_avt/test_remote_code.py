@@ -1,4 +1,4 @@
-"""A checkpoint loads, by every documented way, in a process that never saw this package."""
+"""A checkpoint loads, in every documented way, in a process without this package."""
 
 import json
 
@@ -84,7 +84,7 @@ def test_checkpoint_loads_everywhere_with_the_same_scores(save, tmp_path, clean_
     scores = json.loads(clean_process(code).splitlines()[-1])
     assert len(scores) == 7
     assert all(other == scores[0] for other in scores), scores
-    # Weights mapped from disk lie at other addresses than those in memory, which costs the last digit.
+    # Weights mapped from disk have other addresses than those in memory, which changes the last digit.
     pipe = ActionAnticipationPipeline(model=tiny_model(tiny_vit_config()), video_processor=tiny_processor())
     assert scores[0] == pytest.approx([entry["score"] for entry in pipe(str(video))], abs=1e-6)
 

@@ -1,4 +1,4 @@
-"""Rules for what users pass: what each accepts, as which type it returns it, and the sentence that refuses the rest."""
+"""Rules for user input: the values each accepts, the type it returns, and the error for all others."""
 
 from fractions import Fraction
 
@@ -43,7 +43,7 @@ def test_whole_numbers_of_any_kind_become_pythons_own(value):
 
 
 @pytest.mark.parametrize("value", NO_NUMBERS, ids=repr)
-def test_what_is_no_number_is_refused(value):
+def test_values_that_are_not_numbers_are_refused(value):
     with pytest.raises(ValueError, match=r"^at is .*: give a finite number of seconds\.$"):
         Number(unit="seconds")("at", value)
     with pytest.raises(ValueError, match=r"^top_k is .*: give a whole number, 1 or more\.$"):

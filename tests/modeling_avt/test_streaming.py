@@ -1,4 +1,4 @@
-"""A stream answers what the model answers offline on the same window, whatever comes in and in whatever order."""
+"""A stream gives the model's offline answers on the same window, whatever the order and timing of its input."""
 
 import copy
 import json
@@ -27,26 +27,26 @@ def new_stream(model, **options) -> AVTStream:
 
 
 def decode(path) -> list[tuple[np.ndarray, float]]:
-    """Every frame of a file, and when it begins."""
+    """Returns every frame of a file and its start time."""
     with av.open(str(path)) as container:
         return [(f.to_ndarray(format="rgb24"), float(f.pts * f.time_base)) for f in container.decode(video=0)]
 
 
 def push_all(stream: AVTStream, frames) -> list[tuple[float, torch.Tensor]]:
-    """`(at_s, logits)` of every answer."""
+    """Pushes frames, and returns `(at_s, logits)` of every answer."""
     answers = [(stream.push(frame, time_s), stream.logits) for frame, time_s in frames]
     return [(answer[0]["at_s"], logits) for answer, logits in answers if answer is not None]
 
 
 @torch.no_grad()
 def offline(model, path, at_s: float, processor=None) -> torch.Tensor:
-    """The model's scores `(A,)` on the window of a file that ends at `at_s`."""
+    """Returns the model's scores `(A,)` on the window of a file that ends at `at_s`."""
     return model(**(processor or tiny_processor())(path, at_s=at_s)).logits[0]
 
 
 @torch.no_grad()
 def offline_features(model, features, times_s, at_s: float) -> torch.Tensor:
-    """The model's scores `(A,)` on the features last begun at each sampled moment."""
+    """Returns the model's scores `(A,)` on the features shown at each sampled moment."""
     config = model.config
     moments, mask = sample_frame_times(at_s - config.tau_o, at_s, 1, config.frame_rate, config.num_frames)
     shown = np.maximum(np.searchsorted(times_s, moments + 1e-6, side="right") - 1, 0)
@@ -60,7 +60,7 @@ def assert_same(answers, expected_at_s, expect):
 
 
 def count_encoded(model, monkeypatch) -> list[int]:
-    """A list that grows by the number of images of each call of the backbone."""
+    """Returns a list to which each call of the backbone appends its number of images."""
     encoded, encode = [], model.encode_frames
 
     def counting_encode(frames):
@@ -93,7 +93,7 @@ def test_answers_have_the_pipelines_form_and_names(model, video):
 
 @pytest.mark.parametrize(("frame_rate", "tau_o", "every"), [(2.0, 1.0, None), (1.0, 4.0, 0.25)])
 def test_real_clip(frame_rate, tau_o, every):
-    """Its times are rounded to milliseconds; a window of 1 s hides the oldest frame in memory."""
+    """Times of the clip are rounded to milliseconds; a window of 1 s excludes the oldest frame in memory."""
     path = require_shared("data", "videos", "flipping_a_pancake.mkv")
     model = tiny_model(tiny_vit_config(frame_rate=frame_rate, tau_o=tau_o))
     processor = tiny_processor(frame_rate=frame_rate, tau_o=tau_o)
@@ -114,13 +114,13 @@ def test_irregular_times(model, tmp_path):
 
 
 def test_dropped_frames(model, tmp_path, monkeypatch):
-    """A gap of 2.5 s and one of 20 s: the frame before stays on display, encoded once; the newest answer is given."""
+    """In gaps of 2.5 and 20 s the previous frame is shown and encoded once; only the newest answer is given."""
     times_s = np.array([*np.arange(0, 3, 0.25), *np.arange(5.25, 8, 0.25), *np.arange(27.75, 30.1, 0.25)])
     path = write_video(tmp_path / "gaps.mkv", numbered_frames(len(times_s)), times_s=times_s)
     frames, stream = decode(path), new_stream(model)
     encoded = count_encoded(model, monkeypatch)
     answers = push_all(stream, frames)
-    # At 2 s; in the gaps the last frames, of 2.75 and 7.75 s; at 6 s and at 28 s.
+    # The frames of 2.75 and 7.75 s, which are shown in the gaps, are encoded only once.
     assert encoded == [1] * 10
     monkeypatch.undo()
     assert_same(answers, [0, 1, 2, 5, 6, 7, 27, 28, 29, 30], lambda at_s: offline(model, path, at_s))
@@ -136,14 +136,14 @@ def test_moment_between_frames_waits_for_the_next_frame_or_for_advance(model):
     expected = told.advance(1.0)
     assert expected[0]["at_s"] == 1
     assert stream.push(third, 1.3) == expected
-    assert told.push(third, 1.0) is None  # it comes too late to be shown then
+    assert told.push(third, 1.0) is None  # too late: the answer at 1 s has been given
     assert told.num_left_out == 1
     assert told.push(third, 1.3) is None
     assert told.advance(2.0) == stream.advance(2.0)
 
 
 def test_clock_of_the_caller(model, video):
-    """Times may begin anywhere: the first frame's is the beginning of the video."""
+    """Times may begin anywhere: the time of the first frame is the beginning of the video."""
     answers = push_all(new_stream(model), [(frame, 1.7e9 + time_s) for frame, time_s in decode(video)])
     assert_same(answers, 1.7e9 + np.arange(6), lambda at_s: offline(model, video, at_s - 1.7e9))
 
@@ -170,7 +170,7 @@ def test_frames_after_a_window_change_nothing(model, video):
 
 
 def test_camera_may_reuse_its_memory(model):
-    """The frame on display is kept until it is known for how long; what is kept must be a copy."""
+    """The frame on display is kept until its duration is known, so the stream must copy it."""
     first, second, third = numbered_frames(3)
     buffer, stream, expected = np.empty_like(first), new_stream(model), new_stream(model)
     for frame, time_s in ((first, 0.0), (second, 0.5), (third, 1.5)):
@@ -181,7 +181,7 @@ def test_camera_may_reuse_its_memory(model):
 @pytest.mark.parametrize(
     "turn",
     [
-        lambda frame: frame[..., ::-1].copy()[..., ::-1],  # how BGR becomes RGB
+        lambda frame: frame[..., ::-1].copy()[..., ::-1],  # as when BGR is converted to RGB
         torch.from_numpy,
         lambda frame: torch.from_numpy(frame).permute(2, 0, 1),
         np.asfortranarray,
@@ -207,7 +207,7 @@ def test_reset_begins_another_video(model, video):
 
 
 def test_streams_together_answer_as_alone(model, video, monkeypatch):
-    """Three streams of one model, apart in time and rate; one answers while another does not."""
+    """Three streams of one model differ in time and rate; one answers while another does not."""
     frames = [image for image, _ in decode(video)]
     clocks = [np.arange(40) * 0.1, 5 + np.arange(40) * 0.15, np.arange(40) * 0.04]
     alone = [new_stream(model) for _ in clocks]
@@ -280,7 +280,7 @@ def test_bad_input_leaves_the_stream_as_it_was(model, frame, time_s, message):
         stream.advance(1.0)
     for image, moment in frames[4:]:
         assert stream.push(image, moment) == expected.push(image, moment)
-    # Also where it is the very first thing that comes.
+    # The same for the very first frame.
     fresh = new_stream(model)
     with pytest.raises(ValueError, match="The frame is a NoneType"):
         fresh.push(None, 3.0)
@@ -353,7 +353,7 @@ def test_bad_features(features, message):
 
 
 def test_memory_is_that_of_one_window_after_hours():
-    """10,000 frames in 17 minutes, then a night without any, then 20 frames more."""
+    """Pushes 10,000 frames in 17 minutes, then none for a night, then 20 more."""
     every = 0.5
     model = tiny_model()
     stream = AVTStream(model, every=every)

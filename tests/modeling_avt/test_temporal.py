@@ -55,7 +55,7 @@ def test_avt_protocol_repeats_the_first_frame_of_a_short_window():
     times, _ = sample_frame_times(
         -8.0, 2.0, video_fps=30, frame_rate=1.0, num_frames=5, protocol="avt", source="features"
     )
-    # 60 frames are spread over [0, 2] with both ends: frame 30, the 30th, is said to be at 29 * 2 / 59 s.
+    # 60 frames are spread over [0, 2], including both ends: frame 30, the 30th, is assigned 29 * 2 / 59 s.
     np.testing.assert_allclose(times, [29 * 2 / 59] * 4 + [2.0], atol=1e-6)
 
 

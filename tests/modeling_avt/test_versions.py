@@ -1,4 +1,4 @@
-"""Releases that are too old are refused by name, and a checkpoint's files reach every release."""
+"""Releases that are too old are refused by name, and every release loads all files of a checkpoint."""
 
 import re
 import sys
@@ -48,7 +48,7 @@ def test_an_old_pyav_is_refused_where_a_video_is_read(monkeypatch):
     assert video_source_avt.import_av() is sys.modules["av"]
 
 
-def test_a_checkpoint_says_first_what_is_too_old(tmp_path, clean_process):
+def test_a_checkpoint_first_reports_releases_that_are_too_old(tmp_path, clean_process):
     tiny_config().save_pretrained(tmp_path)
     code = f"""
 from importlib import metadata
@@ -81,8 +81,8 @@ def siblings(name: str) -> set[str]:
 
 
 @pytest.mark.parametrize("name", LOADED_BY_NAME)
-def test_what_is_loaded_by_name_names_all_files_that_it_needs(name):
-    """Up to 5.4, transformers copies the files that one names, and not those that these name."""
+def test_files_that_are_loaded_by_name_import_all_files_they_need(name):
+    """Up to 5.4, transformers copies the files that a file imports, but not those that these import in turn."""
     needed, new = set(), {name}
     while new:
         needed |= new

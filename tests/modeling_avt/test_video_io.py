@@ -1,4 +1,4 @@
-"""Reading frames at given times: against frames that carry their number, and against full decodes of real clips."""
+"""Reading frames at given times: compared with frames that encode their number, and with full decodes of real clips."""
 
 import pickle
 
@@ -67,7 +67,7 @@ def test_only_the_stretch_from_the_key_frame_is_decoded(video, decoded):
 
 def test_frames_that_no_other_needs_are_skipped(tmp_path, decoded):
     options = {"codec": "libx264", "g": 60, "bf": 1, "b_strategy": 0, "weightp": 0, "sc_threshold": 0}
-    path = write_video(tmp_path / "b_frames.mp4", numbered_frames(60), **options)  # every other is a B-frame
+    path = write_video(tmp_path / "b_frames.mp4", numbered_frames(60), **options)  # every second frame is a B-frame
     images = read_frames(path, [0.0, 3.0, 3.1])
     assert [frame_number(image) for image in images] == [0, 30, 31]
     assert {0, 30, 31} < set(decoded) <= {31, *range(0, 33, 2)}
@@ -98,7 +98,7 @@ def test_probe_swaps_the_sides_of_rotated_files(name, tmp_path):
     assert (probe(path).height, probe(path).width, probe(path).num_frames) == (64, 48, 10)
 
 
-def test_probe_counts_the_packet_that_told_when_the_video_starts(tmp_path):
+def test_probe_counts_the_packet_that_gave_the_start_time(tmp_path):
     path = write_video(tmp_path / "clip.m2v", numbered_frames(10), fps=25, codec="mpeg2video")
     assert probe(path).num_frames == 10
 
@@ -156,7 +156,7 @@ def test_real_clips_read_like_a_full_decode(name):
         stream = container.streams.best("video")  # nasa_13013.mp4 holds two
         frames = list(container.decode(stream))
         tick_s = stream.time_base
-    # Frames leave the decoder in display order; in AVI their time stamps do not (they are FFmpeg's guesses).
+    # Decoded frames are in display order, but their time stamps in AVI, which FFmpeg guesses, are not.
     begins = np.array([float((pts - min(f.pts for f in frames)) * tick_s) for pts in sorted(f.pts for f in frames)])
     images = [np.rot90(f.to_ndarray(format="rgb24"), f.rotation // 90) for f in frames]
     ends = begins[-1] + float(frames[-1].duration * tick_s)

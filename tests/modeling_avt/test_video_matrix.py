@@ -58,7 +58,7 @@ def test_the_whole_matrix(tmp_path):
             path = record(recording, tmp_path)
             decode_in_order(path)
         except (av.FFmpegError, ValueError, IndexError, StopIteration):
-            # No muxer, no times to cut at, or a cut that leaves nothing to decode.
+            # There is no muxer, there are no times to cut at, or the cut leaves nothing to decode.
             unwritten.append(recording)
             continue
         count["files"] += 1

@@ -1,4 +1,4 @@
-"""The processor: geometry, views, training crops and normalisation on frames whose pixels are known."""
+"""The processor: geometry, views, training crops and normalization on frames with known pixels."""
 
 import numpy as np
 import pytest
@@ -22,7 +22,7 @@ def to_pixels(values: torch.Tensor) -> torch.Tensor:
 
 
 def halved(index: int, length: int) -> float:
-    """The gradient's value at one pixel after halving: it lies between two pixels of the original."""
+    """Returns the gradient's value at one pixel after halving, between two pixels of the original."""
     return (2 * index + 0.5) * 255 / (length - 1)
 
 
@@ -67,7 +67,7 @@ def test_training_crops_are_the_same_over_a_clip_and_follow_the_generator():
     draws = [draw(seed) for seed in range(30)]
     mirrored = sum(bool((clip[0, 0, :, 0] > clip[0, 0, :, -1]).all()) for clip in draws)
     assert 8 <= mirrored <= 22
-    # A short side between 36 and 48 shows between 32/36 and 32/48 of the height.
+    # With a short side between 36 and 48, a crop covers between 32/36 and 32/48 of the height.
     shown = [abs((clip[0, 1, -1, 16] - clip[0, 1, 0, 16]).item()) / 2 for clip in draws]
     assert 31 / 48 - 0.03 < min(shown) < 0.75 < 0.8 < max(shown) < 31 / 36 + 0.03
     corners = {round(clip[0, 1, 0, 16].item(), 1) for clip in draws}
@@ -76,7 +76,7 @@ def test_training_crops_are_the_same_over_a_clip_and_follow_the_generator():
 
 def test_antialiasing_can_be_left_out_as_the_reference_does():
     frames = np.zeros((1, 72, 72, 3), dtype=np.uint8)
-    frames[:, :, ::2] = 255  # columns alternate: only averaging sees grey
+    frames[:, :, ::2] = 255  # alternating columns become gray only by averaging
     smooth = to_pixels(tiny_processor(size=36, crop_size=32)(frames)["pixel_values_videos"])
     assert (smooth - 127.5).abs().max() < 40
     sharp = AVTVideoProcessor(size=36, crop_size=32, train_size=(36, 36), antialias=False, num_frames=4, tau_o=4.0)

@@ -1,4 +1,4 @@
-"""A checkpoint that lacks weights, or holds others, is refused by every way to load it, and whole ones load."""
+"""A checkpoint with missing or unexpected weights is refused in every way to load it; complete ones load."""
 
 import json
 import re
@@ -14,7 +14,7 @@ from transformers import AutoModel, pipeline
 from modeling_avt import AVTConfig, AVTForAnticipation, AVTModel
 
 STUDENTS = {"frames": lambda: tiny_model(tiny_vit_config()), "features": tiny_model, "reader": reading_model}
-# What becomes of the weights, and what the error says.
+# Changes of the weights, and the resulting error.
 NOT_WHOLE = {
     "no classifier": (without("classifiers."), r"lacks 2 weights of AVTForAnticipation, such as 'classifiers\.act"),
     "no layer": (without("avt.head.h.1."), r"lacks 12 weights .* 'avt\.head\.h\.1\.attn\.c_attn\.bias', .*be random"),
@@ -32,7 +32,7 @@ NOT_WHOLE = {
 
 @pytest.fixture
 def checkpoint(tmp_path):
-    """Returns the folder of a student's checkpoint whose weights were changed."""
+    """Returns a function that writes a student's checkpoint with changed weights, and returns its folder."""
 
     def write(kind: str, change=lambda weights: weights):
         STUDENTS[kind]().save_pretrained(tmp_path / kind)
@@ -50,7 +50,7 @@ def test_checkpoints_that_are_not_whole_are_refused(checkpoint, kind, name):
         AVTForAnticipation.from_pretrained(folder)
 
 
-def test_parts_that_only_some_students_have_are_missed_too(checkpoint):
+def test_missing_optional_parts_are_refused_too(checkpoint):
     for kind, part in (("frames", "avt.backbone."), ("reader", "recognizer."), ("reader", "reader.transitions.")):
         with pytest.raises(ValueError, match=rf"lacks \d+ weights of AVTForAnticipation, such as '{re.escape(part)}"):
             AVTForAnticipation.from_pretrained(checkpoint(kind, without(part)))
@@ -64,14 +64,14 @@ def test_transformers_own_ways_to_load_refuse_them_too(checkpoint):
         pipeline("action-anticipation", model=str(folder), trust_remote_code=True)
 
 
-def test_whoever_asks_for_the_report_gets_it_unjudged(checkpoint):
+def test_loading_info_is_returned_without_an_error(checkpoint):
     folder = checkpoint("features", without("classifiers."))
     model, report = AVTForAnticipation.from_pretrained(folder, output_loading_info=True)
     assert sorted(report["missing_keys"]) == ["classifiers.action.bias", "classifiers.action.weight"]
     assert isinstance(model, AVTForAnticipation)
 
 
-def test_a_model_without_classifiers_is_whole_without_them(checkpoint):
+def test_a_model_without_classifiers_loads_a_checkpoint_without_them(checkpoint):
     folder = checkpoint("frames")
     AVTModel.from_pretrained(folder).save_pretrained(folder / "base")
     AVTModel.from_pretrained(folder / "base")
@@ -83,7 +83,7 @@ def test_a_model_without_classifiers_is_whole_without_them(checkpoint):
         AVTModel.from_pretrained(folder)
 
 
-def test_a_reader_is_left_out_by_whoever_asks_and_else_missed(checkpoint):
+def test_a_reader_is_left_out_only_on_request(checkpoint):
     folder = checkpoint("reader")
     assert AVTForAnticipation.from_pretrained(folder).reader is not None
     assert AVTForAnticipation.from_pretrained(folder, reader=None).reader is None
@@ -119,7 +119,7 @@ def test_weights_under_the_backbones_older_and_newer_names_are_whole(checkpoint)
 
 
 def test_releases_that_do_not_read_videomaes_biases_are_named(tmp_path):
-    """What transformers 5.6 to 5.17 make of a VideoMAE checkpoint."""
+    """How transformers 5.6 to 5.17 load a VideoMAE checkpoint."""
     tiny_model(tiny_encoder_config("videomae")).save_pretrained(tmp_path)
     change_weights(
         tmp_path,

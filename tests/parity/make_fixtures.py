@@ -1,10 +1,10 @@
-"""Trims the recorded outputs of the reference implementation to the small fixtures of this folder.
+"""Reduces the recorded outputs of the reference implementation to the small fixtures in this folder.
 
     python tests/parity/make_fixtures.py ../shared/golden
 
-Kept of `model/`: the cases on features, without the causal-mask constants and with the 16 first of the 1,024 positions
-(the later ones are not used by 10 frames). Kept of `sampling/`: every 60th recorded row. Kept of `metrics/`: EGTEA
-Gaze+, without the scores. The full recordings, videos models included, are compared too where `../shared/golden`
+The fixtures contain, of `model/`, the cases on features, without the causal-mask constants and with the first 16 of the
+1,024 positions (10 frames do not use later ones); of `sampling/`, every 60th recorded row; of `metrics/`, EGTEA Gaze+,
+without the scores. The tests also compare the full recordings, including those of video models, if `../shared/golden`
 exists.
 """
 
@@ -74,7 +74,7 @@ def sampling_rows(folder: Path) -> list[dict]:
 
 
 def egtea_metrics(folder: Path) -> dict:
-    """Returns the recorded metrics, the rows' labels, and the verb and noun of each action; scores are drawn again."""
+    """Returns the recorded metrics, the rows' labels, and the verb and noun of each action; tests redraw the scores."""
     rows = np.load(folder / "egtea_val1_public.npz")
     columns = (rows[key].tolist() for key in ("y", "verb", "noun"))
     pairs = {action: [verb, noun] for action, verb, noun in zip(*columns, strict=True)}

@@ -1,4 +1,4 @@
-"""The losses of the distillation authors' student, recorded: components, totals and gradients within 1e-5."""
+"""Losses compared with recordings of the distillation authors' student: components, totals, gradients within 1e-5."""
 
 import json
 
@@ -14,7 +14,7 @@ TOLERANCE = {"rtol": 1e-5, "atol": 1e-8}
 
 
 def components(recorded: dict, tensors: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
-    """The losses under the reference's options."""
+    """Returns the losses under the reference's options."""
     labels = torch.where(tensors["target"] < 0, -100, tensors["target"])
     # An unlabelled target counts in the reference's mean, as 0 (func/train.py:213).
     share = (labels != -100).float().mean()

@@ -1,6 +1,6 @@
-"""Metrics against numbers recorded from the reference implementations, on scores that are drawn again from their seeds.
+"""Metrics compared with numbers recorded from the reference implementations, on scores redrawn from their seeds.
 
-EGTEA Gaze+ is a fixture; EPIC-Kitchens needs the recordings and annotations beside the checkout.
+EGTEA Gaze+ is a fixture; EPIC-Kitchens needs the recordings and annotations next to the checkout.
 """
 
 import csv
@@ -45,7 +45,7 @@ EPIC = {
 
 @dataclass
 class Case:
-    """One benchmark's recorded numbers, and what they were measured on."""
+    """One benchmark's recorded numbers, and the data they were measured on."""
 
     name: str
     recorded: dict
@@ -54,7 +54,7 @@ class Case:
     groups: dict
 
     def scores(self, seed: int) -> np.ndarray:
-        """Normal scores, with a bonus of up to 6 (EPIC-Kitchens-100: 8) for the label."""
+        """Returns normally distributed scores, with a bonus of up to 6 (EPIC-Kitchens-100: 8) for the label."""
         rng = np.random.default_rng(seed)
         scores = rng.standard_normal((len(self.labels), len(self.label_space.actions)))
         bonus = rng.random(len(self.labels)) * (8.0 if self.name == "ek100" else 6.0)
@@ -80,9 +80,9 @@ class Case:
         return anticipation_metrics(scores, self.labels, label_space=self.label_space, **self.groups, **options)
 
     def expected(self, recorded: dict) -> dict[str, float]:
-        """The recorded numbers under our names; NaN stands for a group that the reference has no list of."""
+        """Returns the recorded numbers under our names."""
         names = {name: f"{KINDS[name[0]]}_{MEASURES[name[1:]]}" for name in recorded if name[1:] in MEASURES}
-        # Without a list of many-shot actions the reference reports all actions.
+        # Without a list of many-shot actions the reference reports all actions: these numbers are left out.
         unlisted = [name for name in names if name.endswith("_ms") and "many_shot" not in self.groups]
         return {names[name]: recorded[name] for name in names if name not in unlisted}
 

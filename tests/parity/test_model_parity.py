@@ -1,4 +1,4 @@
-"""The converted model against outputs and gradients recorded from the reference implementation.
+"""The converted model compared with outputs and gradients recorded from the reference implementation.
 
 Tolerances: outputs 1e-5 absolute, gradients 1e-4 relative (they hold across library versions).
 """
@@ -20,7 +20,7 @@ GOLDEN = SHARED / "golden" / "model"
 TRIMMED = sorted(path.stem for path in FIXTURES.glob("*.safetensors"))
 RECORDED = sorted(path.parent.name for path in GOLDEN.glob("*/meta.json"))
 CASES = [("fixtures", name) for name in TRIMMED] + [("recordings", name) for name in RECORDED]
-# Of these a training step was recorded too.
+# A training step was recorded for these cases, too.
 TRAINED = [
     case for case in CASES if case[1].startswith(("i_", "ii_", "iii_")) or "last" in case[1] or "avg3" in case[1]
 ]
@@ -28,7 +28,7 @@ TRAINED = [
 
 @dataclass
 class Case:
-    """One recorded run: the original checkpoint, the configuration it needs, inputs and outputs."""
+    """One recorded run: the original checkpoint, its configuration, inputs and outputs."""
 
     name: str
     checkpoint: Path
@@ -52,7 +52,7 @@ class Case:
         return overrides
 
     def inputs(self, name: str) -> dict[str, torch.Tensor]:
-        """Our input for a recorded `(B, #clips, [#crops], C, T, H, W)`: one frame a clip, or one clip of all frames."""
+        """Returns our input for a recorded `(B, #clips, [#crops], C, T, H, W)`: a frame per clip, or one clip."""
         recorded = self.tensors[f"in/{name}"]
         one_clip = name == "single"
         frames = recorded[:, 0].transpose(1, 2) if one_clip else recorded.squeeze(-3)  # (B, T, [V], C, H, W)
@@ -61,7 +61,7 @@ class Case:
         return {"pixel_values_videos": frames.transpose(1, 2) if frames.ndim == 6 else frames}
 
     def num_future_steps(self, name: str) -> int:
-        """The length of the reference's roll-out in evaluation; a 3-D target overrides the configured one."""
+        """Returns the length of the reference's roll-out in evaluation; a 3-D target overrides the configured one."""
         head, target = self.meta["model_cfg"]["future_predictor"], self.meta["eval"][name]["target_shape"]
         if len(target) == 3:
             return target[1]
@@ -128,7 +128,7 @@ def test_outputs_equal_the_reference(case):
 
 
 def assert_last_steps_equal(case: Case, ours: torch.Tensor, expected: torch.Tensor):
-    """Every roll-out of the reference is a view of our K steps: the last, their mean, or all (after the inputs)."""
+    """Compares our K steps with the roll-out of the reference: the last step, the mean, or all (after the inputs)."""
     average = case.meta["model_cfg"]["future_predictor"]["avg_last_n"]
     if average > 0:
         assert_close(ours[:, -average:].mean(1), expected)
@@ -175,13 +175,13 @@ def test_losses_and_gradients_equal_the_reference(case, tmp_path):
     gradients |= {key: value for key, value in maps.items() if key.startswith("cls_map_")}
     expected = convert_avt_checkpoint(save_checkpoint(gradients, tmp_path), config_overrides=case.overrides)
     for (name, parameter), (_, gradient) in zip(model.named_parameters(), expected.named_parameters(), strict=True):
-        # Keys' biases have no gradient but rounding noise (softmax does not see them): hence the absolute slack.
+        # Softmax cancels biases of keys, whose gradients are rounding noise: hence the absolute tolerance.
         error, largest = (parameter.grad - gradient).abs().max().item(), gradient.abs().max().item()
         assert error <= 1e-4 * largest + 1e-7, f"{name}: off by {error:.1e}, gradients up to {largest:.1e}"
 
 
 def element_mean_kl(student: torch.Tensor, teacher: torch.Tensor, temperature: float) -> torch.Tensor:
-    """The reference's distillation term (kld_lm.py), divided by the number of classes too."""
+    """Returns the reference's distillation term (kld_lm.py), which is also divided by the number of classes."""
     student, teacher = (torch.log_softmax(scores / temperature, -1) for scores in (student, teacher))
     return temperature**2 * kl_div(student, teacher, reduction="none", log_target=True).mean()
 

@@ -1,4 +1,4 @@
-"""Builders under protocol "avt" against rows, frames, times and past labels recorded from the reference."""
+"""Builders under protocol "avt" compared with rows, frames, times and past labels recorded from the reference."""
 
 import gzip
 import json
@@ -39,7 +39,7 @@ RECORDINGS = {
     ),
     "ek55csv_validation_feats30_taua1_tauo10": (EpicKitchens55, "ek55", "validation", {"source": "features"}),
 }
-# Annotated and kept actions of the splits that have no complete recording.
+# Numbers of annotated and kept actions in splits without a complete recording.
 COUNTS = {
     (EpicKitchens55, "ek55", "train"): (23493, 23430),
     (EpicKitchens100, "ek100", "train"): (67217, 67114),

@@ -1,4 +1,4 @@
-"""Protocol "avt" against the frames and times that the reference's data code was recorded to sample."""
+"""Protocol "avt" compared with frames and times recorded from the reference's data code."""
 
 import csv
 import json

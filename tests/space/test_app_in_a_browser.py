@@ -22,7 +22,7 @@ MARKUP = "<img src=x onerror=\"document.title='markup ran'\">"
 @dataclass
 class App:
     address: str
-    folder: Path  # of uploads, and what else gradio stores
+    folder: Path  # where gradio stores uploads and other files
 
     def files(self) -> list[str]:
         return sorted(path.name for path in self.folder.rglob("*") if path.is_file())
@@ -30,7 +30,7 @@ class App:
 
 @pytest.fixture(scope="module")
 def app(tmp_path_factory):
-    """The running app; nothing of an upload is left when it has ended."""
+    """The running app; checks that no uploads are left when it has ended."""
     pytest.importorskip("gradio")
     folder = tmp_path_factory.mktemp("app")
     names = {
@@ -74,7 +74,7 @@ def browser(tmp_path):
     options.binary_location = chromium
     flags = ["headless", "no-sandbox", "disable-gpu", "disable-quic", "no-first-run", "disable-background-networking"]
     flags += ["disable-component-update", "disable-sync", f"user-data-dir={tmp_path / 'profile'}"]
-    flags += ["use-fake-device-for-media-stream", "use-fake-ui-for-media-stream"]  # a camera that is allowed
+    flags += ["use-fake-device-for-media-stream", "use-fake-ui-for-media-stream"]  # a fake camera, with permission
     for flag in flags:
         options.add_argument(f"--{flag}")
     browser = webdriver.Chrome(options=options, service=webdriver.ChromeService(driver))
@@ -84,7 +84,7 @@ def browser(tmp_path):
 
 
 class Page:
-    """A visitor's page, in a tab of its own."""
+    """A visitor's page, in its own tab."""
 
     def __init__(self, browser, app: App):
         self.browser = browser
@@ -131,7 +131,7 @@ class Page:
         self.browser.close()
 
 
-def test_a_visitor_sees_what_is_anticipated(app, browser, tmp_path):
+def test_a_visitor_gets_answers(app, browser, tmp_path):
     page = Page(browser, app)
     page.upload(write_video(tmp_path / "numbered.mp4", numbered_frames(60), codec="libx264"))
     page.find("#anticipate").click()
@@ -148,7 +148,7 @@ def test_a_visitor_sees_what_is_anticipated(app, browser, tmp_path):
     assert page.text_of("#said").startswith("Saw 1 s to 5 s")
     assert browser.find_element("css selector", "#timeline .cursor").get_attribute("style") != first
     width = "return document.querySelector('#frame img').naturalWidth"
-    assert wait_for(lambda: browser.execute_script(width)) == 480  # of 64 x 48 pixels, 360 high
+    assert wait_for(lambda: browser.execute_script(width)) == 480  # 64 x 48 pixels, scaled to a height of 360
     browser.set_window_size(420, 1600)
     browser.execute_script("document.body.classList.add('dark')")
     save(browser, tmp_path / "narrow_dark.png")
@@ -188,13 +188,13 @@ def test_names_of_actions_are_text(app, browser, tmp_path):
 def test_uploads_are_deleted_after_use_and_no_frame_is_stored(app, browser, tmp_path):
     first = write_video(tmp_path / "first.mp4", numbered_frames(60), codec="libx264")
     second = write_video(tmp_path / "second.mp4", numbered_frames(70), codec="libx264")
-    page, _ = Page(browser, app), Page(browser, app)  # of which one keeps the browser open
+    page, _ = Page(browser, app), Page(browser, app)  # the second keeps the browser open
     page.anticipate(first)
     page.move_to(5)
     assert app.files() == ["first.mp4"]
     page.upload(second)
     wait_for(lambda: app.files() == ["second.mp4"])
-    page.upload(first)  # without a look at the second
+    page.upload(first)  # without using the second one
     wait_for(lambda: app.files() == ["first.mp4"])
     page.close()
     wait_for(lambda: app.files() == [])
@@ -225,7 +225,7 @@ def test_what_cannot_be_used_is_refused_and_deleted(app, browser, tmp_path, name
     )
     if reason is None:
         path.write_bytes(path.read_bytes()[:600])
-        shown = name.replace("\x1b", "").replace("<", "").replace(">", "")  # gradio leaves these out
+        shown = name.replace("\x1b", "").replace("<", "").replace(">", "")  # gradio removes these
         reason = f"Cannot read {shown}: it cannot be opened"
     page = Page(browser, app)
     page.upload(path)
@@ -239,19 +239,19 @@ def test_what_cannot_be_used_is_refused_and_deleted(app, browser, tmp_path, name
 
 
 def wait_for(condition):
-    """Returns what a condition returns, once that is true."""
+    """Waits until a condition is true, and returns its value."""
     deadline, error = time.monotonic() + ANSWER_S, None
     while time.monotonic() < deadline:
         try:
             if found := condition():
                 return found
-        except Exception as problem:  # of a page that is still changing
+        except Exception as problem:  # the page is still changing
             error = problem
         time.sleep(0.2)
     raise AssertionError("nothing came") from error
 
 
 def save(browser, path: Path):
-    time.sleep(1)  # until what moves has come to rest
+    time.sleep(1)  # until animations have finished
     browser.save_screenshot(str(path))
     print(f"screenshot: {path}")

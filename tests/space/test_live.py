@@ -1,4 +1,4 @@
-"""The streams of visitors' cameras: one each, on a clock of its own, and forgotten."""
+"""The streams of visitors' cameras: one per visitor, with its own clock, and deleted afterwards."""
 
 import re
 
@@ -33,7 +33,7 @@ def streams(clock) -> LiveStreams:
 
 
 def answers(streams: LiveStreams, clock: Clock, visitor: str, seconds: list[float]) -> list:
-    """Returns `at_s` of each answer to frames that come at these seconds after now, `None` where none was due."""
+    """Returns `at_s` of each answer to frames that arrive at these seconds after now, or `None` if none was due."""
     began_s, found = clock.now_s, []
     for second in seconds:
         clock.now_s = began_s + second
@@ -61,7 +61,7 @@ def test_a_visitor_who_leaves_is_forgotten(streams, clock):
     answers(streams, clock, "ann", [0, 1])
     answers(streams, clock, "bob", [0, 1])
     streams.close("ann")
-    streams.close("eve")  # who has no camera
+    streams.close("eve")  # this visitor has no camera
     assert len(streams) == 1
     assert answers(streams, clock, "ann", [0]) == [0]
 

@@ -26,7 +26,7 @@ def moments(labels: list[str], every: float = 1.0, tau_a: float = 1.0) -> list[d
     ]
 
 
-def test_bars_stand_where_actions_start():
+def test_bars_are_at_the_starts_of_actions():
     html = timeline_html(moments(["cut", "cut", "mix"]), chosen=1)
     bars = re.findall(r"left: ([\d.]+)%; width: ([\d.]+)%; height: ([\d.]+)%; background: (#\w+)", html)
     assert [float(left) for left, *_ in bars] == pytest.approx([40, 60, 80])  # of 5 s
@@ -50,7 +50,7 @@ def test_rare_actions_share_a_colour():
 
 
 def read(moments: list[dict], *history: tuple[str, float]) -> list[dict]:
-    """Moments of a reader: what each has recognized is what began before it."""
+    """Adds a reader's history to moments: each has recognized the actions that began before it."""
     for moment in moments:
         moment["history"] = [
             {"label": label, "action": 0, "start_s": start_s, "probability": 0.5}
@@ -81,7 +81,7 @@ def test_nothing_recognized_yet_and_no_reader():
     assert "ecognized" not in plain.replace(STYLE, "")
 
 
-def test_colors_stay_where_another_moment_is_chosen():
+def test_colors_do_not_depend_on_the_chosen_moment():
     timeline = read(moments(["cut", "cut", "mix"]), ("mix", 0.5), ("serve", 2.5))
     legends = {re.search("<ul>.*</ul>", timeline_html(timeline, chosen)).group() for chosen in range(3)}
     assert len(legends) == 1

@@ -1,4 +1,4 @@
-"""What visitors upload is limited and deleted."""
+"""Uploads of visitors are limited and deleted."""
 
 import importlib.util
 from pathlib import Path
@@ -14,7 +14,7 @@ spec.loader.exec_module(uploads)
 
 
 def uploaded(folder: Path, name: str = "mine.mp4") -> Path:
-    """A file where gradio puts it: in a folder of its content's hash."""
+    """Writes a file where gradio stores it: in a folder named by a hash of its content."""
     path = folder / "0123" / name
     path.parent.mkdir(exist_ok=True)
     path.write_bytes(b"a video")
@@ -60,7 +60,7 @@ def test_a_refused_upload_is_deleted_and_the_one_that_replaced_it_is_not(tmp_pat
     visitors.hold("ann", str(refused))
     visitors.refuse("ann", str(refused))
     assert not refused.exists()
-    visitors.hold("ann", str(next_one))  # while the first was being worked through
+    visitors.hold("ann", str(next_one))  # while the first one was being processed
     visitors.refuse("ann", str(refused))
     assert next_one.exists()
     visitors.hold("ann", None)

@@ -1,4 +1,4 @@
-"""ZeroGPU's decorator where its package is there, and plain functions where it is not."""
+"""ZeroGPU's decorator if its package is installed, and plain functions otherwise."""
 
 import importlib
 import sys
@@ -12,7 +12,7 @@ from space import zero_gpu
 
 @pytest.fixture
 def with_package(monkeypatch):
-    """Loads the module again, with a package `spaces` or without, and afterwards as it was."""
+    """Returns a function that reloads the module with or without a package `spaces`; restores the module afterwards."""
     monkeypatch.delenv("SPACES_ZERO_GPU", raising=False)
 
     def load(package):
@@ -25,7 +25,7 @@ def with_package(monkeypatch):
 
 
 def gpu(duration):
-    """What `spaces.GPU` does, as far as a page sees it."""
+    """Imitates `spaces.GPU` as far as a page uses it."""
     return lambda function: lambda *args: (duration(*args), function(*args))
 
 
@@ -40,7 +40,7 @@ def test_functions_are_plain_without_the_package(with_package):
 def test_functions_borrow_a_gpu_with_the_package(with_package, monkeypatch):
     lent = with_package(SimpleNamespace(GPU=gpu))
     assert lent.on_gpu(duration=len)(str.upper)("cut") == (3, "CUT")
-    assert not lent.is_lent()  # the package also runs where nothing is lent
+    assert not lent.is_lent()  # the package also runs where no GPU is lent
     monkeypatch.setenv("SPACES_ZERO_GPU", "true")
     assert lent.is_lent()
     assert lent.device() == "cuda"

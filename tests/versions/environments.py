@@ -1,11 +1,11 @@
-"""What loads and runs where: checkpoints of today's code in clean environments from PyPI, as a table.
+"""Writes a table of which checkpoints of the current code load and run in which clean environments from PyPI.
 
     python tests/versions/environments.py --output docs/versions.md   # all
     python tests/versions/environments.py --only oldest newest         # some
     python tests/versions/environments.py --pythons ~/.pyenv/versions/*/bin/python
 
-An environment is a virtual environment of its own. Only torch, which is large, is installed once for each Python and
-release, and shared. An environment for which no Python is found is left out, and the table says so.
+Each environment is a separate virtual environment. Only torch, which is large, is installed once per Python and
+release, and shared. The table lists environments that are left out because no Python was found.
 """
 
 import argparse
@@ -39,9 +39,9 @@ class Environment:
     """An environment.
 
     Args:
-        name (`str`): Short.
+        name (`str`): A short name.
         python (`str`): Its Python, such as `"3.11"`.
-        packages (`dict[str, str]`): Releases; what else they need is pip's choice.
+        packages (`dict[str, str]`): Pinned releases; pip chooses their other requirements.
     """
 
     name: str
@@ -94,7 +94,7 @@ def pythons(programs: list[str]) -> dict[str, str]:
 
 
 def measure(environments, programs: Mapping[str, str], folder: Path) -> list[tuple[Environment, dict | str]]:
-    """Returns what `probe.py` found in each environment, compared with this one; or why there is nothing to compare."""
+    """Returns the results of `probe.py` in each environment, compared with this one, or why there are none."""
     video = write_checkpoints(folder)
     expected = probe(sys.executable, folder, video)["students"]
     results = []
@@ -115,7 +115,7 @@ def measure(environments, programs: Mapping[str, str], folder: Path) -> list[tup
 
 
 def install(environment: Environment, program: str, folder: Path) -> str:
-    """Returns the Python of a new virtual environment; raises `CalledProcessError` where pip finds no such packages."""
+    """Returns the Python of a new virtual environment; raises `CalledProcessError` if pip finds no such packages."""
     place = folder / environment.name.replace(" ", "_")
     packages = dict(environment.packages)
     torch = folder / f"torch_{packages['torch']}_python_{environment.python}"
@@ -123,7 +123,7 @@ def install(environment: Environment, program: str, folder: Path) -> str:
     python = str(place / ("Scripts" if os.name == "nt" else "bin") / "python")
     if not torch.exists():
         run([python, "-m", "pip", "install", "--quiet", "--target", str(torch), f"torch=={packages['torch']}"])
-        for name in ("numpy", "numpy-*"):  # pip's choice would hide the environment's own
+        for name in ("numpy", "numpy-*"):  # pip's choice would shadow the environment's own release
             for other in torch.glob(name):
                 shutil.rmtree(other)
     del packages["torch"]
@@ -151,7 +151,7 @@ def run(command: list[str], **options) -> str:
 
 
 def compared(found: dict, expected: dict) -> dict[str, list[str]]:
-    """Returns for each way what students did otherwise than here, `"student: what"`."""
+    """Returns for each way how students behave differently from this environment, as `"student: what"`."""
     outcomes: dict[str, list[str]] = {}
     for student, ways in expected.items():
         for way, scores in ways.items():
@@ -179,7 +179,7 @@ def row(environment: Environment, found: dict | str) -> str:
 
 
 def table_of(results: list[tuple[Environment, dict | str]]) -> str:
-    """Returns the table, and under it what did not work."""
+    """Returns the table, followed by a list of what did not work."""
     measured = [(environment, found) for environment, found in results if not isinstance(found, str)]
     if not measured:
         return "".join(f"{environment.name}: {found}\n" for environment, found in results)

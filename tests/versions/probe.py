@@ -1,5 +1,5 @@
-"""What an environment can do with checkpoints: every way to load them, both pipelines, a stream. Needs ring 1's own
-requirements alone, and no file of this project but those in the checkpoints.
+"""Tests checkpoints in an environment: every way to load them, both pipelines, and a stream. Needs only the
+requirements of ring 1, and no files of this project except those in the checkpoints.
 
     python probe.py CHECKPOINTS VIDEO OUTPUT.json
 """
@@ -34,7 +34,7 @@ def versions() -> dict[str, str]:
 
 
 def attempt(way, folder: Path, video: str):
-    """Returns the scores that a way gives, or the last line of its error."""
+    """Returns the scores of one way to use a checkpoint, or the last line of its error."""
     try:
         return way(str(folder), video)
     except Exception as error:
@@ -78,7 +78,7 @@ def video_model(folder: str, video: str):
 
 
 def reading(folder: str, video: str):
-    """The file that `AutoVideoProcessor` reads, by the class, where transformers asks for torchvision at its name."""
+    """Reads a video with `AutoVideoProcessor` from its module, since its top-level name may require torchvision."""
     if takes_features(folder):
         return []
     from transformers.models.auto.video_processing_auto import AutoVideoProcessor
@@ -101,7 +101,7 @@ def anticipation(folder: str, video: str, again: str | None = None):
 
 
 def saved_again(folder: str, video: str):
-    """A student that is loaded, saved and loaded once more, with its code."""
+    """Loads a student, saves it with its code, loads it again, and returns its scores."""
     from transformers import AutoModel, AutoProcessor
 
     with tempfile.TemporaryDirectory() as again:

@@ -1,4 +1,4 @@
-"""Lower bounds are releases that the suite has passed with: those of `constraints-oldest.txt`, and no others."""
+"""Lower bounds are the releases that are tested: exactly those of `constraints-oldest.txt`."""
 
 import re
 

@@ -1,4 +1,4 @@
-"""A checkpoint of today's code in the oldest and the newest environment: each kind of student, each way to use it."""
+"""Checkpoints of the current code in the oldest and newest environments: each kind of student, each way to use it."""
 
 import json
 import os
@@ -52,7 +52,7 @@ print(json.dumps(answers))
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory) -> Path:
-    """Where environments are made; `AVT_ENVIRONMENTS` keeps them."""
+    """The folder of environments, which are kept if `AVT_ENVIRONMENTS` is set."""
     kept = os.environ.get("AVT_ENVIRONMENTS")
     return Path(kept) if kept else tmp_path_factory.mktemp("environments")
 
@@ -90,7 +90,7 @@ def test_every_student_answers_the_same_in_every_way(environment, folder):
     outcomes = dict(found["outcomes"])
     if Version(found["versions"]["transformers"]) < Version("5.15"):
         refusals = outcomes.pop(BUILT_IN)
-        assert len(refusals) == 8  # of the students that see videos
+        assert len(refusals) == 8  # for the students that take videos
         assert all("Use pipeline('action-anticipation')" in refusal for refusal in refusals)
     assert outcomes == {way: [] for way in outcomes}
 

@@ -1,4 +1,4 @@
-"""The command line of adaptation: from recipes to a folder that the Auto classes load, and interrupted on the way."""
+"""The command line of adaptation: from recipes to a folder that the Auto classes load, with interruptions."""
 
 import json
 import random
@@ -33,7 +33,7 @@ def recipes(tmp_path_factory):
 
 @pytest.fixture
 def options(recipes, tmp_path):
-    """The options of a run over a model, with what a test sets; written into a file as a user would."""
+    """Returns a function that writes the options of a run to a file, as a user would, and returns its path."""
 
     def write(model, **settings):
         fields = {
@@ -118,7 +118,7 @@ def test_interrupted_runs_end_where_uninterrupted_ones_do(options, tmp_path, tin
     adapt(path, "--max_steps", "8")
     avt_distill(
         "adapt_language_model", path, "--max_steps", "4", "--output_dir", tmp_path / "two", *resume
-    )  # nothing there: it begins
+    )  # there is nothing to resume, so it starts
     before = result(tmp_path / "two")["before"]
     adapt(path, "--max_steps", "8", "--output_dir", tmp_path / "two", *resume)
     found = result(tmp_path / "two")
@@ -137,7 +137,7 @@ def test_interrupted_runs_end_where_uninterrupted_ones_do(options, tmp_path, tin
 @pytest.mark.parametrize("accumulated", [1, pytest.param(2, marks=pytest.mark.slow)])
 @pytest.mark.parametrize("step", [3, 6])
 def test_masks_are_the_same_after_an_interruption(options, tmp_path, tiny_encoder, step, accumulated, workers):
-    """Masks and dropout, within the first epoch, of 4 or 2 steps, and within the second or at the end of one."""
+    """Covers masks and dropout, interrupted within or at the end of an epoch; epochs have 4 or 2 steps."""
     steps = {"max_steps": 7, "save_steps": 1, "save_total_limit": 9, "per_device_train_batch_size": 36}
     spread = {"gradient_accumulation_steps": accumulated, "dataloader_num_workers": workers}
     path = options(tiny_encoder, **steps, **spread)

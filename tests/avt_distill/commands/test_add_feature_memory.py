@@ -42,7 +42,7 @@ def test_evidence_of_scores_is_refused(scores, tmp_path):
         run(scores, tmp_path / "memory", "--evidence_s", "1")
 
 
-def test_scores_are_kept_beside_probabilities(scores, tmp_path, capsys):
+def test_scores_are_kept_in_addition_to_probabilities(scores, tmp_path, capsys):
     options = ["--softmax", "2", "--keep_scores", "--windows_s", "1", "3", "--evidence_s", "5"]
     store = run(scores, tmp_path / "memory", *options)
     assert "features of width 10, the first 8 of them means" in capsys.readouterr().out
@@ -52,7 +52,7 @@ def test_scores_are_kept_beside_probabilities(scores, tmp_path, capsys):
     np.testing.assert_allclose(store.read_all("a")[0], expected, rtol=1e-6)
 
 
-def test_stores_of_the_same_videos_are_put_side_by_side(scores, tmp_path):
+def test_stores_of_the_same_videos_are_concatenated(scores, tmp_path):
     np.savez(tmp_path / "other.npz", **{name: features[:, :1] for name, features in VIDEOS.items()})
     options = ["--frame_rate", 1, "--windows_s", "2", "--output", tmp_path / "both"]
     avt_distill("add_feature_memory", scores, tmp_path / "other.npz", *options)
@@ -82,12 +82,12 @@ def test_nothing_to_add_is_refused(scores, tmp_path):
         run(scores, tmp_path / "memory", "--keep_scores", "--so_far")
 
 
-def test_features_that_are_there_are_not_mixed_with_new_ones(scores, tmp_path):
+def test_existing_features_are_not_mixed_with_new_ones(scores, tmp_path):
     run(scores, tmp_path / "means", "--so_far")
     with pytest.raises(SystemExit, match="already holds features"):
         run(scores, tmp_path / "means", "--so_far")
 
 
-def test_standardizing_by_all_videos_is_gone_and_says_what_to_do(scores, tmp_path):
+def test_standardizing_by_all_videos_is_refused_with_advice(scores, tmp_path):
     with pytest.raises(SystemExit, match="to standardize features by the training videos"):
         run(scores, tmp_path / "memory", "--so_far", "--standardize")

@@ -62,7 +62,7 @@ def test_a_timeline_with_everything(model, anticipate, video, capsys, tmp_path):
     assert height > 400
     info = probe(out["mp4"])
     assert (info.duration_s, info.fps, info.num_frames) == (pytest.approx(6.0), 10, 60)
-    # The video itself is above the caption, frame by frame, and the caption is the last answer given by then.
+    # Each frame is shown above a caption with the latest answer given by then.
     shown = read_frames(out["mp4"], [0.5, 1.95, 2.0, 3.5, 4.0])
     assert [frame_number(frame[:SHORT_SIDE_PX]) for frame in shown] == [5, 19, 20, 35, 40]
     captions = [draw_caption(said, 2.0, shown.shape[2], 3).astype(float) for said in (None, *timeline)]
@@ -120,7 +120,7 @@ def test_the_model_without_its_reader_and_a_reader_that_begins_later(reader, vid
     assert written["history"] == anticipate(video, at=5.0, read_from_s=3.0)[0]["history"]
 
 
-def test_a_reader_that_is_not_there_begins_nowhere(model, video):
+def test_the_start_of_a_reader_is_refused_without_a_reader(model, video):
     with pytest.raises(SystemExit, match=r"--read_from_s sets where the reader begins, but .* has no reader"):
         avt_distill("anticipate", video, "--model", model, "--read_from_s", 1)
     with pytest.raises(SystemExit, match="--no_reader disables it: give one of them"):
@@ -207,7 +207,7 @@ def test_refuses_checkpoints_that_do_not_fit(model, video, tmp_path):
         avt_distill("anticipate", str(tmp_path / "missing.mp4"), "--model", model)
 
 
-def test_outputs_into_no_folder_are_refused_before_any_work(video, tmp_path):
+def test_outputs_into_missing_folders_are_refused_before_any_work(video, tmp_path):
     with pytest.raises(SystemExit, match=rf"--json is .*, but there is no folder {tmp_path / 'missing'}"):
         avt_distill("anticipate", video, "--model", "none", "--json", tmp_path / "missing" / "out.json")
 
@@ -257,7 +257,7 @@ def test_sequences_and_timelines_are_the_pipelines(model, anticipate, video, cap
     assert [number for number, line in enumerate(lines) if "the next 3 actions:" in line] == [1, 7, 13]
 
 
-def test_what_is_not_likely_enough_is_listed_but_not_said():
+def test_actions_below_the_threshold_are_listed_but_not_the_answer():
     times = {"observed_from_s": 1.0, "observed_until_s": 5.0, "starts_at_s": 5.5}
     answer = {"label": "cut", "score": 0.5, **times}
     for says, line in ((None, "answer: withheld, as no action is likely enough"), ("cut", "answer: cut")):

@@ -1,4 +1,4 @@
-"""`anticipate` of live sources: each answer as it comes is the stream's, and every end is a clean one."""
+"""`anticipate` with live sources: answers equal those of a stream as they arrive, and every ending is clean."""
 
 import json
 import os
@@ -19,7 +19,7 @@ from avt_distill.commands import anticipate
 from avt_distill.data import camera
 from modeling_avt import AVTForAnticipation
 
-# Processes that a script starts in the background ignore Ctrl-C, and so do their children: the tests may be one.
+# Background processes of a script ignore Ctrl-C, and so do their children; the tests may be one of them.
 INTERRUPTIBLE = """
 import signal, sys
 signal.signal(signal.SIGINT, signal.default_int_handler)
@@ -51,7 +51,7 @@ def web(transport_stream):
 
 @pytest.fixture(scope="module")
 def frames(transport_stream) -> list:
-    """Every frame of the stream, and when it begins, as PyAV decodes it."""
+    """Every frame of the stream and its start time, as PyAV decodes it."""
     with av.open(str(transport_stream)) as container:
         decoded = [(frame.to_ndarray(format="rgb24"), frame.time) for frame in container.decode(video=0)]
     return [(image, time_s - decoded[0][1]) for image, time_s in decoded]
@@ -133,7 +133,7 @@ def test_two_streams_one_after_the_other_are_two_videos(model, web, frames, capl
 
 
 def test_a_camera(model, transport_stream):
-    """Its frames are answered as they come: which ones depends on the time that the answers take."""
+    """Frames are answered as they arrive; which ones depends on how long the answers take."""
     with rtsp_server(transport_stream, duration_s=1.0) as address:
         result = run_command("anticipate", address, "--model", model, "--json", "-")
     assert result.returncode == 0, result.stderr
@@ -154,7 +154,7 @@ def test_a_source_that_breaks_off_leaves_its_answers_and_one_sentence(model, web
     assert len(result.stdout.splitlines()) == 2 + len(moments) + 1
 
 
-def test_a_source_that_is_not_there_leaves_files_as_they_were(model, web, tmp_path):
+def test_a_missing_source_leaves_files_unchanged(model, web, tmp_path):
     out = tmp_path / "out.json"
     out.write_text("of yesterday")
     with pytest.raises(SystemExit, match=r"error: Cannot read .*/none\.ts: it cannot be opened \(Server returned 404"):
@@ -181,7 +181,7 @@ def test_interrupted_while_frames_come(model, frames, tmp_path, monkeypatch):
 
 
 def test_ctrl_c_while_a_pipe_is_silent(model, transport_stream, tmp_path):
-    """Each answer has been printed by then, and the file is whole although the command is not over."""
+    """By then every answer has been printed, and the file is complete although the command is still running."""
     out, content = tmp_path / "out.json", transport_stream.read_bytes()
     command = [sys.executable, "-c", INTERRUPTIBLE, "anticipate", "-", "--model", model, "--json", str(out)]
     pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
@@ -201,7 +201,7 @@ def test_ctrl_c_while_a_pipe_is_silent(model, transport_stream, tmp_path):
     assert len(json.loads(out.read_text())["moments"]) == 3
 
 
-def test_a_reader_of_the_output_that_has_read_enough():
+def test_a_closed_output_pipe_ends_the_command():
     reading, writing = os.pipe()
     os.close(reading)
     command = [sys.executable, "-m", "avt_distill", "--help"]
@@ -245,7 +245,7 @@ def test_refusals_before_the_source_is_opened(model, tmp_path):
         avt_distill("anticipate", "/dev/video0", "--model", tmp_path)
 
 
-def test_a_live_source_leaves_files_of_others_as_they_were(model, web, tmp_path):
+def test_a_live_source_leaves_foreign_files_unchanged(model, web, tmp_path):
     out = tmp_path / "out.json"
     out.write_text("of yesterday")
     with pytest.raises(SystemExit, match=r"out\.json exists, and this command did not write it from the same inputs"):

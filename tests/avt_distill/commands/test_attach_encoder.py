@@ -22,7 +22,7 @@ from avt_distill.sharing.belongings import files_of_model
 from avt_distill.student import attaching
 from modeling_avt import ActionAnticipationPipeline, AVTConfig, AVTForAnticipation, AVTVideoProcessor
 
-LARGER_WEIGHTS = '{"initializer_range": 0.1, "head_num_layers": 2}'  # at AVT's own, a tiny student answers alike
+LARGER_WEIGHTS = '{"initializer_range": 0.1, "head_num_layers": 2}'  # with AVT's own, a tiny student's answers agree
 CPU = {"extract_features": ["--cpu", "--num_workers", "0"], "distill": ["--use_cpu", "true"]}
 
 
@@ -35,7 +35,7 @@ anticipate my_data/videos/v1.mp4 --model runs/mine/baseline_seed0_video --every 
 
 
 def from_features_to_video(folder: Path, encoder: Path, more: dict[str, list]) -> dict:
-    """Runs the commands in a folder with `my_data/`, with another encoder, and returns the answers."""
+    """Runs the commands in a folder with `my_data/`, with another encoder, and returns the resulting answers."""
     here = {"distill": ["--cache_dir", folder / "cache"], "anticipate": ["--json", "answers.json"]}
     for name, *words in map(shlex.split, COMMANDS.splitlines()):
         words = [str(encoder) if word == "facebook/dinov2-base" else word for word in words]
@@ -46,12 +46,12 @@ def from_features_to_video(folder: Path, encoder: Path, more: dict[str, list]) -
 
 
 def scores(moments: list[dict]) -> np.ndarray:
-    """Scores of each moment in the order of labels."""
+    """Returns the scores of each moment, sorted by label."""
     return np.array([[a["score"] for a in sorted(m["anticipated"], key=lambda a: a["label"])] for m in moments])
 
 
 def answers_of_features(folder: Path, video: str) -> list[dict]:
-    """What the student itself answers of a video's stored features."""
+    """Returns the student's own answers on a video's stored features."""
     model = AVTForAnticipation.from_pretrained(folder / "runs" / "mine" / "baseline_seed0")
     features, rate, _ = open_feature_store(folder / "my_data" / "features").read_all(video)
     return ActionAnticipationPipeline(model)({"video_features": features, "frames_per_second": rate}, every=1.0)
@@ -64,17 +64,17 @@ def answers_of_features(folder: Path, video: str) -> list[dict]:
         ("vjepa2", ["--clip_num_frames", "2", "--clip_frame_rate", "4", "--predict_ahead_s", "1.0"]),
     ],
 )
-def test_a_student_of_features_watches_videos(tmp_path, kind, of_encoder):
+def test_a_student_of_features_answers_on_videos(tmp_path, kind, of_encoder):
     write_video_kitchen(tmp_path / "my_data")
     encoder = write_encoder(tmp_path / "encoder", kind)
     more = {"extract_features": of_encoder, "distill": ["--model_options", LARGER_WEIGHTS]}
     answers = from_features_to_video(tmp_path, encoder, more)
     expected = answers_of_features(tmp_path, "v1")
-    # At 9 s, the end of the video, the store has the row of 8.75 s, and the video its last frame.
+    # At 9 s, the end of the video, the store has the row of 8.75 s, and the video has its last frame.
     moments, expected = answers["moments"][:-1], expected[:-1]
     assert [moment["at_s"] for moment in moments] == [moment["at_s"] for moment in expected] == [*range(1, 9)]
     np.testing.assert_allclose(scores(moments), scores(expected), atol=1e-4, rtol=0)
-    assert scores(expected).std(0).max() > 0.01  # moments differ: equal scores say something
+    assert scores(expected).std(0).max() > 0.01  # moments differ, so the comparison is meaningful
 
     student, attached = (tmp_path / "runs" / "mine" / name for name in ("baseline_seed0", "baseline_seed0_video"))
     recorded = AVTConfig.from_pretrained(student).feature_encoder
@@ -105,7 +105,7 @@ def extract(folder: Path, output: Path, *options):
 
 
 def write_student(folder: Path, store: Path, make=lambda **fields: tiny_model(tiny_config(**fields)), **overrides):
-    """Writes a random student as a run on a store leaves it."""
+    """Writes a random student in the form in which a run on a store saves it."""
     store = open_feature_store(store)
     encoder = encoder_of(store)
     fields = {"feature_dim": store.feature_dim, "feature_encoder": encoder and encoder.to_config(), **overrides}
@@ -116,7 +116,7 @@ def write_student(folder: Path, store: Path, make=lambda **fields: tiny_model(ti
 
 @pytest.fixture
 def copy(kitchen, tmp_path) -> Path:
-    """A copy of the kitchen, whose student still has its features and encoder where they were made."""
+    """A copy of the kitchen, whose student still refers to the original features and encoder."""
     return shutil.copytree(kitchen, tmp_path / "copy")
 
 
@@ -139,7 +139,7 @@ def test_what_is_recorded_is_used_and_what_is_checked_is_printed(kitchen, tmp_pa
     assert (processor.crop_size, processor.image_std) == ({"height": 32, "width": 32}, [0.25] * 3)
     assert (processor.num_frames, processor.tau_o) == (4, 4.0)
     again = run_command("attach_encoder", "student", "--output", tmp_path / "out", folder=kitchen)
-    assert again.returncode == 0, again.stderr  # it replaces what it made itself
+    assert again.returncode == 0, again.stderr  # it replaces its own output
 
 
 def test_an_encoder_of_another_width_is_refused(kitchen, tmp_path):
@@ -214,7 +214,7 @@ def test_without_a_store_or_a_video_nothing_is_written_unless_unchecked(kitchen,
     assert "--video is for the comparison that --unchecked skips" in refused(student, "--unchecked", "--video", "x")
 
 
-def test_an_unchecked_checkpoint_says_so(kitchen, tmp_path, caplog):
+def test_attaching_an_encoder_unchecked_logs_a_warning(kitchen, tmp_path, caplog):
     avt_distill("attach_encoder", kitchen / "student", "--unchecked", "--output", tmp_path / "out")
     assert "Nothing was compared: whether " in caplog.text
 
@@ -302,7 +302,7 @@ def test_a_checkpoint_that_takes_videos_already_is_refused(tmp_path):
     assert "user/student is not a folder, so there is no default output: give --output" in refused("user/student")
 
 
-def test_files_of_others_are_kept(kitchen, copy):
+def test_foreign_files_are_kept(kitchen, copy):
     (copy / "student_video").mkdir()
     (copy / "student_video" / "config.json").write_text("of others")
     assert "this command did not write it from the same inputs" in refused(copy / "student")

@@ -22,7 +22,7 @@ VALIDATION, TEST = "scores_validation.parquet", "scores_test.parquet"
 
 @pytest.fixture(scope="module")
 def kitchen(tmp_path_factory) -> Path:
-    """Of eight videos the last two are for testing, the two before for validation."""
+    """Data of eight videos: the last two for testing, the two before them for validation."""
     folder = write_kitchen(tmp_path_factory.mktemp("kitchen") / "data")
     lines = (folder / "segments.csv").read_text().splitlines()
     split_of = {"v4": "validation", "v5": "validation", "v6": "test", "v7": "test"}
@@ -37,7 +37,7 @@ def student_options(kitchen: Path, folder: Path) -> list:
 
 @pytest.fixture(scope="module")
 def trained(kitchen, tmp_path_factory) -> Path:
-    """A student with its scores of the validation split, and of the test split beside them, from the same weights."""
+    """A student with its scores on the validation and test splits, from the same weights."""
     folder = tmp_path_factory.mktemp("trained")
     avt_distill("distill", kitchen / "run.yaml", *student_options(kitchen, folder / "run"))
     student = folder / "run" / "baseline_seed42"
@@ -55,7 +55,7 @@ def student(trained, tmp_path) -> Path:
 
 
 def changed(student: Path, name: str = VALIDATION, *, leave_out: str = "", **changes) -> Path:
-    """Writes a score file with other columns or metadata."""
+    """Writes a score file with changed columns or metadata, and returns its path."""
     table = ScoreTable.load(student / name)
     fields = {name: changes.pop(name, getattr(table, name)) for name in ("uids", "scores", "labels", "video_ids")}
     metadata = {key: value for key, value in {**table.metadata, **changes}.items() if key != leave_out}
@@ -108,7 +108,7 @@ def test_an_error_rate_adds_a_threshold_and_the_card_has_the_numbers(student):
     assert AVTForAnticipation.from_pretrained(student).config.calibration == {"temperature": expected["temperature"]}
 
 
-def test_a_threshold_that_is_not_found_is_said(student):
+def test_a_threshold_that_is_not_found_is_reported(student):
     result = run_command("calibrate", student, "--scores", student / VALIDATION, "--error_rate", 0.01)
     assert "no threshold keeps 1 % errors with confidence, so every answer will be withheld" in result.stdout
     assert AVTForAnticipation.from_pretrained(student).config.calibration["threshold"] is None
@@ -131,7 +131,7 @@ def test_a_threshold_that_is_not_found_is_said(student):
         ({}, ["--error_rate", 1.5], "--error_rate is 1.5: give a share between 0 and 1"),
     ],
 )
-def test_scores_that_say_nothing_of_the_checkpoint_are_refused(student, changes, options, message):
+def test_scores_that_do_not_fit_the_checkpoint_are_refused(student, changes, options, message):
     before = {path.name: path.read_bytes() for path in student.iterdir()}
     path = changed(student, **changes)
     result = run_command("calibrate", student, "--scores", path, *options, folder=student)
@@ -147,7 +147,7 @@ def _in(student: Path, options: list) -> list:
     return [student / word if str(word).endswith(".parquet") else word for word in options]
 
 
-def test_scores_without_a_record_are_taken_on_trust(student):
+def test_scores_without_a_record_are_accepted_unchecked(student):
     path = changed(student, leave_out="weights")
     avt_distill("calibrate", student, "--scores", path, "--unchecked")
     assert AVTForAnticipation.from_pretrained(student).config.calibration is not None
@@ -162,7 +162,7 @@ def test_a_calibration_is_not_kept_by_a_student_that_is_trained_further(kitchen,
     assert AVTForAnticipation.from_pretrained(tmp_path / "run" / "baseline_seed42").config.calibration is None
 
 
-def test_of_a_checkpoint_with_a_reader_what_both_answer_is_calibrated(kitchen, tmp_path):
+def test_combined_answers_of_student_and_reader_are_calibrated(kitchen, tmp_path):
     run = tmp_path / "run"
     fitted = ["--inner_folds", 2, "--beam", 50]
     avt_distill("fit_reader", kitchen / "run.yaml", *student_options(kitchen, run), *fitted)

@@ -57,7 +57,7 @@ def test_two_files_give_bootstrap_and_mcnemar(folder):
                 accuracy, recall = rows[f"{kind} top-{k} accuracy"], rows[f"{kind} class-mean top-{k} recall"]
                 assert accuracy[side] == pytest.approx(metrics[f"{kind}_top{k}_accuracy"])
                 assert recall[side] == pytest.approx(metrics[f"{kind}_class_mean_top{k}_recall"])
-    # The resamples depend on the order of the rows, which is that of the first file.
+    # The resamples depend on the order of the rows, which is taken from the first file.
     order = np.random.default_rng(0).permutation(NUM_ROWS)
     hits = [(label_ranks(scores, LABELS) < 1)[order] for scores in (BASELINES[0], CANDIDATES[0])]
     expected = paired_bootstrap(*hits, num_resamples=200)
@@ -112,7 +112,7 @@ def test_sets_of_seeds_give_tests_over_rows_and_over_seeds(folder):
         assert row["seeds"]["p_value"] == sign_flip_test(differences)
 
 
-def test_a_run_against_itself_differs_by_nothing(folder):
+def test_a_run_compared_with_itself_has_no_difference(folder):
     result = run(folder, ["ce_0.parquet"], ["ce_0.parquet"], "--num_resamples", 20, "--output", "comparison.json")
     assert result.returncode == 0, result.stderr
     written = json.loads((folder / "comparison.json").read_text())
@@ -122,7 +122,7 @@ def test_a_run_against_itself_differs_by_nothing(folder):
 
 def test_whole_videos_are_resampled_where_asked_for(folder):
     metadata = {"label_space_hash": KITCHEN.content_hash, "seed": "0"}
-    videos = [f"P01_cam0{row % 3}_P01_dish{row % 30}" for row in range(NUM_ROWS)]  # of 30 performances
+    videos = [f"P01_cam0{row % 3}_P01_dish{row % 30}" for row in range(NUM_ROWS)]  # 30 performances
     for name, scores in (("ce_v", BASELINES[0]), ("kd_v", CANDIDATES[0])):
         ScoreTable(UIDS, scores, LABELS, metadata, videos).save(folder / f"{name}.parquet")
     options = ["--ks", 1, "--num_resamples", 200, "--output", "comparison.json", "--by_video", "--pool_folds"]

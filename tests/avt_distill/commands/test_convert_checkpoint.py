@@ -62,7 +62,7 @@ def test_errors_are_one_line(tmp_path):
 
 
 @pytest.mark.parametrize("content", ["cut", "text", "empty", "objects", "numbers", "other shapes"])
-def test_checkpoints_that_are_none_are_refused_in_one_line(tmp_path, content):
+def test_files_that_are_not_checkpoints_are_refused_in_one_line(tmp_path, content):
     recorded = load_file(PROJECT / "tests" / "parity" / "fixtures" / "i_feat_action.safetensors")
     state = {key.removeprefix("checkpoint/"): value for key, value in recorded.items() if key.startswith("checkpoint/")}
     path = tmp_path / "checkpoint.pth"

@@ -16,7 +16,7 @@ from avt_distill.teacher.language_models import load_tokenizer
 TEXTS = ["crack egg, whisk egg, heat pan", "Cut onion, fry onion"]
 
 
-def test_a_small_language_model_knows_every_word_it_is_to_read(tmp_path):
+def test_a_small_language_model_has_a_token_for_every_word(tmp_path):
     words = write_language_model(tmp_path, TEXTS, hidden_size=16, num_heads=2)
     assert words == [",", "crack", "cut", "egg", "fry", "heat", "onion", "pan", "whisk"]
     tokenizer = load_tokenizer(tmp_path)
@@ -65,7 +65,7 @@ def test_the_demo_runs_from_nothing_to_its_picture(tmp_path):
     assert (comparison["split"], comparison["seeds"]) == ("test", [1, 0])
     assert (tmp_path / "run" / "strip.png").stat().st_size > 10_000
     written = {path: path.stat().st_mtime_ns for path in (tmp_path / "run").rglob("*.safetensors")}
-    # A language model before and after recipes, a teacher and four of folds; two students of each seed; of the first
+    # A language model before and after recipes, a teacher and four of folds; two students of each seed; for the first
     # seed also two of each inner fold, and one with its reader.
     assert len(written) == 18
     again = run()

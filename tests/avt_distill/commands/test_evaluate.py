@@ -120,8 +120,8 @@ def test_unseen_participants_are_read_as_the_benchmark_publishes_them(folder):
     assert found == 2 * [anticipation_metrics(draw_scores(0), LABELS, unseen_mask=unseen, dropped_labels=[2])]
 
 
-def test_dropped_rows_of_before_uids_of_ones_own_data_changed_are_refused(folder):
-    """Each would be a row of its own, and count as an error."""
+def test_dropped_rows_with_uids_of_earlier_versions_are_refused(folder):
+    """Otherwise each would be counted as an additional row, and as an error."""
     ScoreTable([f"v_{number}.000" for number in range(12)], draw_scores(0), LABELS).save(folder / "own.parquet")
     (folder / "dropped.csv").write_text("v_0,1\n")
     result = run(folder, "own.parquet", "--dropped", "dropped.csv")
@@ -170,7 +170,7 @@ def test_unlabelled_test_split_is_written_as_a_submission(folder):
     rest = ["--submission", "other.json", "--sls", 1, 4, 3]
     assert (submission["sls_pt"], submission["sls_tl"], submission["sls_td"]) == (1, 4, 3)
     (folder / "unseen.csv").write_text("P00_0\n")
-    for options in (["--unseen", "unseen.csv"], ["--output", "metrics.json"]):  # which nothing would come of
+    for options in (["--unseen", "unseen.csv"], ["--output", "metrics.json"]):  # options that would have no effect
         refused = run(folder, "test.parquet", "--label_space", "ek100.json", "--challenge", "ek100", *options, *rest)
         assert f"{options[0]} is given, but no row of test.parquet has a label to measure" in refused.stderr
     assert not (folder / "other.json").exists()

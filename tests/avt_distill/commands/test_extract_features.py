@@ -1,4 +1,4 @@
-"""The command line of feature extraction, as a user runs it: alone, in several processes, and killed on the way."""
+"""The command line of feature extraction, as a user runs it: in one process, in several, and killed midway."""
 
 import json
 import shutil
@@ -127,7 +127,7 @@ def test_clips_and_the_predictor_are_options(videos, tmp_path):
     assert "predict_ahead_s is -1.0: give a finite number of seconds" in run(*arguments, "--predict_ahead_s", -1).stderr
 
 
-def test_a_model_of_another_content_is_refused_wherever_it_lies(videos, tmp_path):
+def test_a_model_with_other_content_is_refused_even_at_the_same_path(videos, tmp_path):
     encoder = write_encoder(tmp_path / "encoder", "vit")
     arguments = [videos / "v1.mp4", "--output", tmp_path / "out"]
     assert run(encoder, *arguments).returncode == 0

@@ -1,4 +1,4 @@
-"""Extracting recipe actions from the command line, over interruptions too."""
+"""Extracting recipe actions from the command line, including after interruptions."""
 
 import gzip
 import json
@@ -59,7 +59,7 @@ def test_rows_and_summary(tmp_path, capsys):
     assert {path.name for path in tmp_path.iterdir()} == {"r.jsonl", "a.jsonl"}
 
 
-def test_forms_of_input_are_told_by_content_and_parquet_holds_the_same(tmp_path):
+def test_input_formats_are_detected_and_parquet_holds_the_same_rows(tmp_path):
     lines = write_lines(tmp_path / "r.jsonl", RECIPES).read_bytes()
     (tmp_path / "lines").write_bytes(gzip.compress(lines))
     layer1 = [{**recipe, "instructions": [{"text": text} for text in recipe["instructions"]]} for recipe in RECIPES]
@@ -100,7 +100,7 @@ def test_a_killed_run_continues_to_the_same_file(tmp_path):
         file.write('{"id": "half a li')
     inode = unfinished.stat().st_ino
     avt_distill("extract_recipe_actions", *arguments, str(output))
-    assert output.stat().st_ino == inode  # what had been written was added to
+    assert output.stat().st_ino == inode  # the existing file was appended to
     assert output.read_bytes() == (tmp_path / "undisturbed.jsonl").read_bytes()
 
 
@@ -142,7 +142,7 @@ def test_bad_input_is_one_line_and_leaves_nothing(tmp_path, content, message):
     assert [path.name for path in tmp_path.iterdir()] == ["r.jsonl"]
 
 
-def test_paths_that_cannot_be_meant(tmp_path):
+def test_invalid_paths_are_refused(tmp_path):
     (tmp_path / "whole.jsonl").touch()
     for recipes, output, message in (
         ("missing.jsonl", "a.jsonl", "No such file"),

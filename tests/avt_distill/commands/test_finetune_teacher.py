@@ -34,7 +34,7 @@ ACTIONS = ("open_fridge", "take_egg", "cut_tomato", "wash_knife")
 
 @pytest.fixture(scope="module")
 def kitchen(tmp_path_factory) -> Path:
-    """Annotations of six training and two validation videos; a file of a run beside them."""
+    """Annotations of six training and two validation videos, and the YAML file of a run."""
     folder = tmp_path_factory.mktemp("kitchen")
     lines = ["video_id,start_s,end_s,action,split"]
     for video in range(8):
@@ -61,7 +61,7 @@ def teacher(kitchen, language_models, tmp_path_factory) -> Path:
     return folder
 
 
-def test_a_teacher_stands_beside_counts_on_the_same_rows(kitchen, teacher):
+def test_a_teacher_is_compared_with_counts_on_the_same_rows(kitchen, teacher):
     results = json.loads((teacher / "results.json").read_text())
     assert results["split"] == "validation"
     assert results["num_rows"] == 12
@@ -118,7 +118,7 @@ def test_counts_are_averaged_with_saved_teachers(kitchen, teacher, tmp_path):
     assert both.metadata["model"] == f"{teacher}, log-linear"
 
 
-def test_cross_fitted_teachers_label_what_they_did_not_see(kitchen, language_models, tmp_path):
+def test_cross_fitted_teachers_label_rows_they_were_not_trained_on(kitchen, language_models, tmp_path):
     folds = tmp_path / "folds"
     given = options(kitchen, language_models, folds, "--cross-fit", "3", "--num_train_epochs", "1")
     table = export(kitchen, tmp_path, *given)
@@ -199,14 +199,14 @@ def test_a_causal_language_model_labels_without_training(kitchen, language_model
         (["--ngrams", "2"], "did you mean ngram"),
     ],
 )
-def test_what_cannot_be_meant_is_refused(kitchen, tmp_path, arguments, message):
+def test_invalid_options_are_refused(kitchen, tmp_path, arguments, message):
     with pytest.raises(SystemExit, match=message):
         export(kitchen, tmp_path, "--dataset", str(kitchen), *arguments)
     assert not (tmp_path / "soft").exists()
 
 
 def test_options_of_rows_as_json_still_count(kitchen, tmp_path, caplog):
-    """Runs' files of version 0.1 give them so; an option of its own wins."""
+    """YAML files of version 0.1 contain `dataset_options`; individual options take precedence."""
     as_json = ["--dataset_options", '{"tau_a": 0.5, "history_cutoff": "ended"}', "--history_cutoff", "started"]
     table = export(kitchen, tmp_path, "--dataset", str(kitchen), "--ngram", "2", *as_json)
     assert (table.metadata["tau_a"], table.metadata["history_cutoff"]) == ("0.5", "started")
@@ -229,7 +229,7 @@ def test_a_run_without_data_is_refused(tmp_path):
         avt_distill("finetune_teacher", "--output_dir", str(tmp_path), "--use_cpu", "true")
 
 
-def test_a_pushed_teacher_answers_as_the_one_at_home(hub, teacher, tmp_path):
+def test_a_pushed_teacher_answers_as_the_local_one(hub, teacher, tmp_path):
     pushed = shutil.copytree(teacher, tmp_path / "pushed")
     hub.run(command("push_to_hub", pushed, "user/teacher"), "here")
     assert b"| bigram |" in hub.repositories["models/user/teacher"]["README.md"]

@@ -1,4 +1,4 @@
-"""Looking at a teacher: the table by hand, the picture, and refusals of soft labels that are not of these rows."""
+"""Inspecting a teacher: the table worked out by hand, the picture, and refusals of soft labels of other rows."""
 
 import sys
 from pathlib import Path
@@ -21,7 +21,7 @@ a,13,14,fry,test
 b,5,6,salt,test
 c,5,6,peel,train
 """
-# a_3.000 cut: first; a_2 mix: third; a_3: unlabelled; a_4 fry: last; b_5.000 salt: first.
+# a_3.000 cut: first; a_8.000 mix: third; a_9.000: unlabelled; a_13.000 fry: last; b_5.000 salt: first.
 LOGITS = np.log([[6, 1, 1, 1, 1, 2], [3, 1, 2, 4, 1, 1], [1, 1, 1, 1, 1, 7], [6, 1, 2, 3, 4, 5], [1, 1, 1, 1, 8, 1]])
 
 
@@ -37,7 +37,7 @@ def options(folder: Path, *further: str, video: str = "a", split: str = "test") 
 
 
 def save(folder: Path, metadata: dict | None = None, rows=slice(None), **set_):
-    """Saves soft labels of the rows of `test`, made with the options `set_`; metadata of `None` are left out."""
+    """Saves soft labels of the rows of `test`, built with the options `set_`; metadata that are `None` are left out."""
     builder = anticipation_builder(str(folder), cache_dir=str(folder / "cache"), **set_)
     test = builder.rows("test")
     fields = {
@@ -52,7 +52,7 @@ def save(folder: Path, metadata: dict | None = None, rows=slice(None), **set_):
     SoftLabelTable(test["uid"].tolist()[rows], LOGITS[rows], fields).save(folder / "soft_labels.parquet")
 
 
-def test_the_table_says_what_was_before_and_how_right_the_teacher_was(folder, capsys):
+def test_the_table_lists_past_actions_and_the_rank_of_the_true_one(folder, capsys):
     save(folder)
     avt_distill("inspect_teacher", *options(folder, "--history", "2"))
     printed = capsys.readouterr()
@@ -63,14 +63,14 @@ def test_the_table_says_what_was_before_and_how_right_the_teacher_was(folder, ca
     assert words[2] == "3.0 s a_3.000 top 1 1 cut wash"
     assert lines[3].strip() == "50.0 % cut | 16.7 % wash | 8.3 % fry | 8.3 % mix | 8.3 % peel"
     assert words[4] == "8.0 s a_8.000 top 5 3 mix wash > cut"
-    assert words[6] == "9.0 s a_9.000 unlabelled ? ? wash > cut"  # at 8 s mix had not begun before
+    assert words[6] == "9.0 s a_9.000 unlabelled ? ? wash > cut"  # mix starts at 8 s, too late
     assert words[8] == "13.0 s a_13.000 miss 6 fry ... > cut > mix"
     assert lines[9].strip() == "28.6 % cut | 23.8 % wash | 19.0 % salt | 14.3 % peel | 9.5 % mix"
     assert lines[10] == "a: 4 rows, 1 unlabelled, top-1 33.3 %, top-5 66.7 %"
     assert printed.err == ""
 
 
-def test_a_history_of_nothing_is_none_and_temperature_flattens(folder, capsys):
+def test_an_empty_history_is_shown_as_none_and_temperature_flattens(folder, capsys):
     save(folder)
     avt_distill("inspect_teacher", *options(folder, "--temperature", "2", video="b"))
     lines = capsys.readouterr().out.splitlines()
@@ -125,7 +125,7 @@ def test_histories_that_the_teacher_did_not_read_are_refused(folder):
         avt_distill("inspect_teacher", *options(folder))
 
 
-def test_what_cannot_be_checked_is_warned_of(folder, capsys):
+def test_rows_that_cannot_be_verified_are_warned_about(folder, capsys):
     save(folder, {"labelled": None})
     avt_distill("inspect_teacher", *options(folder))
     assert capsys.readouterr().err.startswith("warning: the soft labels do not record which rows they belong to: make")
@@ -148,14 +148,14 @@ def test_the_picture_grows_with_the_video(folder, capsys):
         assert capsys.readouterr().out.endswith(f"Picture saved to {path}\n")
         picture = imread(path)
         heights[video] = picture.shape[0]
-        assert (picture[..., :3] < 0.9).any(axis=-1).mean() > 0.01  # something is drawn
+        assert (picture[..., :3] < 0.9).any(axis=-1).mean() > 0.01  # the picture is not blank
     assert heights["a"] - heights["b"] == pytest.approx(3 * 0.24 * 130, abs=25)  # three rows, and two lines of the key
 
 
 def test_a_picture_without_matplotlib_is_refused_before_any_work(folder, monkeypatch):
     monkeypatch.setitem(sys.modules, "matplotlib", None)
     with pytest.raises(SystemExit, match=r"--plot needs matplotlib: pip install 'avt-distill\[plots\]'"):
-        avt_distill("inspect_teacher", *options(folder, "--plot", "teacher.png"))  # there are no soft labels yet
+        avt_distill("inspect_teacher", *options(folder, "--plot", "teacher.png"))  # soft labels do not exist yet
 
 
 @pytest.mark.parametrize("option", [("--temperature", "0"), ("--temperature", "nan"), ("--history", "0")])

@@ -1,4 +1,4 @@
-"""Checkpoints, teachers and soft labels of others are not written over."""
+"""Checkpoints, teachers and soft labels that a command did not create are not overwritten."""
 
 import shutil
 

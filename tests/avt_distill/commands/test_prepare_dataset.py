@@ -14,7 +14,7 @@ def test_export_is_parquet_with_labels_and_what_was_left_out(tmp_path, capsys):
     arguments = [str(tmp_path), "--cache_dir", str(tmp_path / "cache"), "--export", str(tmp_path / "out")]
     avt_distill("prepare_dataset", *arguments, "--tau_o", "4.0", "--num_frames", "4")
     printed = capsys.readouterr().out
-    assert printed.splitlines()[1].split() == ["train", "2", "1", "1", "42.9", "%"]  # 3 of 7 frames, padding aside
+    assert printed.splitlines()[1].split() == ["train", "2", "1", "1", "42.9", "%"]  # 3 of 7 frames, without padding
     rows = datasets.load_dataset(str(tmp_path / "out"), cache_dir=str(tmp_path / "cache"))["train"]
     assert rows["uid"][:] == ["a_3.000", "a_8.000"]
     assert len(rows[0]["frame_times"]) == 4

@@ -112,7 +112,7 @@ BENCHMARKS = {
 @pytest.mark.parametrize("name", BENCHMARKS)
 @pytest.mark.parametrize("protocol", ["exact", "avt"])
 def test_benchmarks_do_not_look_ahead(name, protocol, tmp_path):
-    """Whatever begins after a row's window is made another action at another time: the row must stay as it is."""
+    """Changing the action and times of all segments that begin after a row's window must leave the row unchanged."""
     folder, config_name, split = BENCHMARKS[name]
     options = {"config_name": config_name, "protocol": protocol, "cache_dir": str(tmp_path), "num_future_actions": 3}
     builder = anticipation_builder(name, data_dir=require_shared("data", *folder.split("/")), **options)
@@ -154,7 +154,7 @@ def make_rows(builder, segments, history_segments):
 
 
 def change_after(table, row, num_actions):
-    """Returns the segments with those that begin after a row's window changed, the row's own action included."""
+    """Returns segments with those changed that begin after a row's window, including the row's own action."""
     changed = table.copy()
     later = changed["start_s"] > row["observed_end_s"]
     own = changed["uid"] == row["uid"]
@@ -229,7 +229,7 @@ def test_videos_are_found_and_give_the_frame_rate(folder):
 
 @pytest.mark.parametrize("as_pictures", [False, True])
 @pytest.mark.parametrize(("annotated", "stored"), [(0, 1), (1, 0)], ids=["nfc", "nfd"])
-def test_a_video_whose_name_is_spelled_otherwise_is_told_from_a_missing_one(folder, as_pictures, annotated, stored):
+def test_a_video_with_another_spelling_is_distinguished_from_a_missing_one(folder, as_pictures, annotated, stored):
     (folder / "videos").mkdir()
     if as_pictures:
         write_pictures(folder / "videos" / CAFE[stored], numbered_frames(3))
@@ -243,7 +243,7 @@ def test_a_video_whose_name_is_spelled_otherwise_is_told_from_a_missing_one(fold
     assert load(folder, **options)["train"]["video_id"] == [CAFE[stored]]
 
 
-def test_a_video_that_goes_on_long_after_its_annotations_is_pointed_out(folder, caplog):
+def test_a_video_much_longer_than_its_annotations_is_reported(folder, caplog):
     (folder / "videos").mkdir()
     for name, count in (("a", 790), ("b", 60)):
         write_video(folder / "videos" / f"{name}.mp4", numbered_frames(count), fps=10)
@@ -281,7 +281,7 @@ def test_refuses_annotations_and_leaves_no_cache(folder, rows, header, message):
     assert not list((folder.parent / "cache").rglob("*.arrow"))
 
 
-def test_refuses_what_is_no_data_set(tmp_path):
+def test_refuses_folders_that_are_not_data_sets(tmp_path):
     with pytest.raises(ValueError, match="is neither a benchmark"):
         load_anticipation_dataset(str(tmp_path))
     with pytest.raises(AnnotationError, match="is not a folder"):
@@ -414,7 +414,7 @@ def test_a_fold_that_is_not_there_is_refused_with_those_that_are(folder):
         ({"num_frames": 4.0}, "num_frames is 4.0"),
         ({"frame_rate": float("inf")}, "frame_rate is inf"),
         ({"tau_o": 0}, "tau_o is 0: give a finite number of seconds, above 0"),
-        ({"tau_a": -1.0}, "tau_a is -1.0: give a finite number of seconds, 0 or more"),  # it would see the action
+        ({"tau_a": -1.0}, "tau_a is -1.0: give a finite number of seconds, 0 or more"),  # it would include the action
         ({"tau_a": "1"}, "tau_a is '1'"),
     ],
 )
@@ -553,7 +553,7 @@ SHARED_START = ["a,3,6,mix egg", "a,3,6,mix egg", "a,3,5,cut oil", "a,8,9,cut oi
 
 
 @pytest.mark.parametrize("order", [[0, 1, 2, 3, 4], [4, 3, 2, 1, 0], [2, 4, 0, 1, 3]])
-def test_uids_follow_what_a_row_is_and_not_where_it_stands(folder, order):
+def test_uids_depend_on_the_content_of_rows_and_not_on_their_order(folder, order):
     def named(lines):
         write(folder, lines)
         rows = load(folder)["train"]

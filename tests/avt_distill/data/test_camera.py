@@ -1,4 +1,4 @@
-"""Live sources: their frames and times as they come, what breaks, and what must not be opened."""
+"""Live sources: frames and times as they arrive, failures, and sources that must not be opened."""
 
 import io
 import os
@@ -30,12 +30,12 @@ def jpeg(image: np.ndarray) -> bytes:
 
 
 def with_cover(video: Path | None, path: Path) -> bytes:
-    """A video whose first stream is a picture of its cover, or the cover alone."""
+    """Returns a video whose first stream is a cover picture, or the cover alone."""
     (image,) = numbered_frames(1, height=480, width=640)
     with av.open(str(path), "w", options={"movflags": "faststart"}) as container:
         cover = container.add_stream("mjpeg", rate=10)
         cover.height, cover.width, cover.pix_fmt = *image.shape[:2], "yuvj420p"
-        cover.disposition = av.stream.Disposition.attached_pic.value  # of PyAV 15, an integer alone
+        cover.disposition = av.stream.Disposition.attached_pic.value  # PyAV 15 accepts only an integer
         packets = [*cover.encode(av.VideoFrame.from_ndarray(image, format="rgb24")), *cover.encode()]
         if video is not None:
             with av.open(str(video)) as source:
@@ -51,7 +51,7 @@ def with_cover(video: Path | None, path: Path) -> bytes:
 
 @pytest.fixture(scope="module")
 def transport_stream(tmp_path_factory):
-    """6 s of numbered frames at 10 fps, a key frame every 12, B-frames among the others."""
+    """6 s of numbered frames at 10 fps, with a key frame every 12 frames, and B-frames."""
     path = tmp_path_factory.mktemp("live") / "stream.ts"
     return write_video(path, numbered_frames(60), codec="libx264", g=12, sc_threshold=0)
 
@@ -61,8 +61,8 @@ def web(transport_stream, video):
     content = transport_stream.read_bytes()
     files = {
         "stream.ts": content,
-        "late.ts": content[len(content) // 10 :],  # as when a client joins: it begins between two key frames
-        # Packets that are lost in the middle of the second second, and in the last one.
+        "late.ts": content[len(content) // 10 :],  # as for a client that joins late: it begins between two key frames
+        # Packets are lost in the middle of the second second, and in the last one.
         "damaged.ts": content[: 188 * 60] + content[188 * 64 :],
         "damaged_at_its_end.ts": content[: -188 * 20] + content[-188 * 16 :],
         "numbered.mp4": video.read_bytes(),
@@ -114,7 +114,7 @@ def test_a_stream_that_is_joined_between_key_frames_begins_with_the_next(web):
 def test_frames_before_a_connection_broke(web, how):
     frames, message = watch_until_it_breaks(f"{web}/stream.ts?{how}")
     assert 20 <= len(frames) < 40
-    assert_whole(frames[:-1], len(frames) - 1)  # the picture in which it broke may be incomplete
+    assert_whole(frames[:-1], len(frames) - 1)  # the frame at which the connection broke may be incomplete
     assert message.startswith(f"Cannot read {web}/stream.ts?{how}: it broke off (")
 
 
@@ -126,7 +126,7 @@ def test_a_source_that_falls_silent(web, monkeypatch):
 
 
 def test_a_device_that_falls_silent(monkeypatch):
-    """FFmpeg cannot be interrupted while it waits for one."""
+    """FFmpeg cannot be interrupted while it waits for a device."""
     monkeypatch.setattr(camera, "LONGEST_WAIT_S", 0.2)
     monkeypatch.setattr(camera, "LONGEST_CLOSE_S", 0.1)
     released = threading.Event()
@@ -151,7 +151,7 @@ def test_sources_that_are_not_opened(web, source, message):
         watch(f"{web}/{source}")
 
 
-def test_nobody_there():
+def test_sources_that_cannot_be_connected_to_are_refused():
     with pytest.raises(VideoDecodeError, match=r"http://127\.0\.0\.1:1/x: it cannot be opened \(Connection refused\)"):
         watch("http://me:secret@127.0.0.1:1/x")
     with pytest.raises(VideoDecodeError, match=r"rtsp://127\.0\.0\.1:1/x: it cannot be opened \(Connection refused\)"):
@@ -161,11 +161,11 @@ def test_nobody_there():
 
 
 def test_a_camera_that_sends_jpegs(web):
-    """Without a clock of its own: a frame's time is when it arrived."""
+    """The stream has no clock: the time of a frame is its arrival."""
     frames = watch(f"{web}/?fps=20")
     numbers, times_s = zip(*frames, strict=True)
     assert list(numbers) == sorted(set(numbers))
-    assert len(numbers) >= 6  # of 12: a busy machine drops some
+    assert len(numbers) >= 6  # at least half of the 12: a busy machine drops some
     assert numbers[-1] == 11
     assert 0.2 < times_s[-1] < 5
 
@@ -177,7 +177,7 @@ def test_frames_of_a_camera_that_come_in_the_meantime_are_dropped(transport_stre
             frames.append((frame_number(frame), time_s))
             time.sleep(0.4)
     assert 2 <= len(frames) <= 8
-    assert time.monotonic() - began_s < 8  # all of them would have taken 24 s
+    assert time.monotonic() - began_s < 8  # all frames would have taken 24 s
     numbers, times_s = map(np.array, zip(*frames, strict=True))
     np.testing.assert_allclose(times_s, (numbers - numbers[0]) / 10, atol=1e-3)
     assert numbers[-1] == 59
@@ -193,7 +193,7 @@ def test_a_slow_reader_of_a_video_gets_every_frame(web):
 
 @pytest.fixture
 def pipe(monkeypatch):
-    """Pipes bytes into standard input, in pieces as they come from a program."""
+    """Returns a function that pipes bytes into standard input, in pieces as from a program."""
     threads = []
 
     def write(file: int, content: bytes):
@@ -265,7 +265,7 @@ def test_which_sources_are_live():
     ],
 )
 def test_how_devices_are_opened(monkeypatch, platform, source, opened):
-    """No machine of the tests has one; the names are FFmpeg's."""
+    """No test machine has a camera; the names are FFmpeg's."""
     monkeypatch.setattr(sys, "platform", platform)
     found = camera._source(source)
     assert (found.file, found.format, found.options) == opened

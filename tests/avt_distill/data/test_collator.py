@@ -1,4 +1,4 @@
-"""Batches of features: what is read where, and what padding holds."""
+"""Batches of features: which rows are read, and the content of padding."""
 
 import numpy as np
 import pytest
@@ -40,7 +40,7 @@ def test_features_are_those_shown_at_each_time_and_zeros_before(tmp_path, rows):
 
 
 def test_frames_named_by_number_are_those_of_the_reference(tmp_path):
-    """Under `avt` with features the sampled time often falls a frame behind the number that the reference reads."""
+    """Under `avt` with features, the sampled time is often one frame behind the number that the reference reads."""
     (tmp_path / "segments.csv").write_text("video_id,start_s,end_s,action\na,9.0,10,cut\na,7.77,8.5,mix\n")
     options = {"protocol": "avt", "source": "features", "num_frames": 4, "tau_o": 4.0, "frame_rate": 1.0}
     builder = anticipation_builder(str(tmp_path), cache_dir=str(tmp_path / "cache"), video_fps=30.0, **options)

@@ -1,4 +1,4 @@
-"""The next actions that rows carry, worked out by hand: order, padding, no influence on what is observed."""
+"""The future actions of rows, worked out by hand: order, padding, and no influence on the observed window."""
 
 import datasets
 import numpy as np
@@ -45,7 +45,7 @@ def builder_of(folder, **options):
 def test_a_row_carries_its_own_action_and_those_after_it(folder):
     rows = builder_of(folder, num_future_actions=3).rows("train").set_index("uid")
     row = rows.loc["a_3.000"]
-    assert row["future_actions"].tolist() == [2, 1, -100]  # the last one is annotated, and unlabelled
+    assert row["future_actions"].tolist() == [2, 1, -100]  # the last one is annotated but unlabelled
     assert row["future_start_s"].tolist() == [3.0, 8.0, 8.5]
     assert row["future_end_s"].tolist() == [6.0, 9.0, 12.0]
     last = rows.loc["b_4.000"]
@@ -58,7 +58,7 @@ def test_overlapping_segments_are_all_listed_in_order_of_their_starts():
     table = segments((0, 20, 5), (4, 6, 6), (2, 30, 7), (25, 26, 8))
     assert futures(table, 4) == {
         "a0": [5, 7, 6, 8],
-        "a2": [7, 6, 8, -100],  # the second by start; the one before it has not ended, and is not in the future
+        "a2": [7, 6, 8, -100],  # by start: the segment before it has not ended, and is not in the future
         "a1": [6, 8, -100, -100],
         "a3": [8, -100, -100, -100],
     }

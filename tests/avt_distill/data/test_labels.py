@@ -1,4 +1,4 @@
-"""LabelSpace: names, maps, and a hash that tells two of them apart."""
+"""LabelSpace: names, maps, and a hash that distinguishes label spaces."""
 
 import json
 

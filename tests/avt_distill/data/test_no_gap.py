@@ -27,7 +27,7 @@ def test_nor_is_it_under_the_references_protocol(source):
     past = rows(SEGMENTS, protocol="avt", source=source)["past_actions"].map(list).tolist()
     for action, labels in enumerate(past):
         assert action not in labels
-    assert past[1][-1] == 0  # whose end it is, both ends included
+    assert past[1][-1] == 0  # the frame at the end of action 0, both ends included
     assert past[2] == past[3]
     assert 3 not in past[2]
 
@@ -39,7 +39,7 @@ def test_frames_that_show_what_began_before_keep_their_labels():
 
 @pytest.mark.parametrize("cutoff", ["started", "ended", "segment_start"])
 def test_a_history_never_holds_the_action(cutoff):
-    """Also one of no length, which is over when it starts."""
+    """Also holds for an action of length zero, which ends when it starts."""
     histories = rows([(2.0, 3.0, 0), (5.0, 5.0, 1)], history_cutoff=cutoff)["history"].map(list).tolist()
     assert histories == [[], [0]]
 
@@ -50,6 +50,6 @@ def test_with_a_gap_nothing_changes():
 
 
 @pytest.mark.parametrize(("name", "value"), [("tau_a", -2), ("num_frames", 2.5), ("tau_a", float("nan"))])
-def test_windows_that_cannot_be_meant_are_refused(name, value):
+def test_invalid_windows_are_refused(name, value):
     with pytest.raises(ValueError, match=f"{name} is {value}: give"):
         rows(SEGMENTS, **{name: value})

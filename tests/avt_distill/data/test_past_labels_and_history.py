@@ -7,7 +7,7 @@ import pytest
 from avt_distill.data.history import action_histories
 from avt_distill.data.past_labels import label_frames
 
-# Video a: 0 [0, 4), 1 [4, 10) and, inside it, 2 [5, 7); video b: 3 [0, 2), unlabelled [2, 3).
+# Video a: action 0 in [0, 4), 1 in [4, 10), and within it 2 in [5, 7); video b: 3 in [0, 2), unlabelled [2, 3).
 SEGMENTS = pd.DataFrame(
     {
         "video_id": ["a", "a", "a", "b", "b"],
@@ -70,18 +70,18 @@ def test_history_before_an_action_at_8_s_observed_until_6_s(cutoff, expected):
     assert [list(history) for history in action_histories(rows, SEGMENTS, cutoff=cutoff)] == [expected]
 
 
-def test_history_rules_differ_in_what_they_know_of_the_gap():
+def test_history_rules_differ_in_actions_of_the_gap():
     rows = pd.DataFrame({"video_id": ["a", "b", "c"], "start_s": [5.0, 9.0, 1.0], "observed_end_s": [4.0, 8.0, 0.0]})
     histories = {
         cutoff: action_histories(rows, SEGMENTS, cutoff=cutoff) for cutoff in ("started", "ended", "segment_start")
     }
-    # The segment that starts as the window ends is not known to a recognizer yet; the unlabelled one is left out.
+    # The segment that starts as the window ends cannot have been recognized yet; the unlabelled one is left out.
     assert [list(h) for h in histories["started"]] == [[0], [3], []]
     assert [list(h) for h in histories["ended"]] == [[0], [3], []]
     assert [list(h) for h in histories["segment_start"]] == [[0, 1], [3], []]
 
 
-def test_history_is_in_order_of_time_whatever_the_file_says():
+def test_history_is_in_order_of_time_whatever_the_order_of_the_file():
     rows = pd.DataFrame({"video_id": ["a"], "start_s": [20.0], "observed_end_s": [19.0]})
     assert list(action_histories(rows, SEGMENTS.iloc[::-1])[0]) == [0, 1, 2]
 

@@ -1,4 +1,4 @@
-"""Which videos are of one performance."""
+"""Which videos belong to one performance."""
 
 import pytest
 

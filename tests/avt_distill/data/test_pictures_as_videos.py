@@ -1,4 +1,4 @@
-"""Folders of pictures wherever a video is taken: in data sets, collators and feature extraction."""
+"""Folders of pictures wherever videos are accepted: in data sets, collators and feature extraction."""
 
 import numpy as np
 import pytest

@@ -1,4 +1,4 @@
-"""Segment tables: what is filled in, and one clear sentence for each thing that cannot be meant."""
+"""Segment tables: what is filled in, and one clear sentence for each kind of invalid input."""
 
 import logging
 
@@ -91,7 +91,7 @@ def test_csv_values_are_text_without_the_blanks_around_them(tmp_path):
         ({"action": ["0", "1.5", "1"]}, "segment 2: action is '1.5': give a whole number"),
     ],
 )
-def test_refuses_blank_names_and_numbers_that_are_none(changes, message):
+def test_refuses_blank_names_and_invalid_numbers(changes, message):
     with pytest.raises(AnnotationError, match=message):
         table(**changes)
 

@@ -18,7 +18,7 @@ def test_videos_are_found_in_folders_lists_and_by_name(tmp_path):
 def test_cameras_and_disks_of_all_kinds_are_searched(tmp_path):
     for suffix in ("ts", "m2ts", "mts", "3gp", "wmv", "flv", "gif", "vob", "MPG", "asf"):
         (tmp_path / f"{suffix}.{suffix}").touch()
-        (tmp_path / f"._{suffix}.{suffix}").touch()  # macOS keeps attributes there
+        (tmp_path / f"._{suffix}.{suffix}").touch()  # where macOS stores attributes
     assert len(find_videos([tmp_path])) == 10
 
 

@@ -1,4 +1,4 @@
-"""Tables of several models' metrics, as they are printed."""
+"""Printed tables of several models' metrics."""
 
 from avt_distill.evaluation.benchmark_metrics import models_table
 

@@ -1,4 +1,4 @@
-"""Calibration that is fitted on some videos keeps what it promises on others."""
+"""Calibration fitted on some videos keeps its guarantees on others."""
 
 import numpy as np
 import pytest
@@ -8,7 +8,7 @@ from avt_distill.metrics import fit_temperature, softmax
 
 
 def drawn(num_videos: int, seed: int, sharpness: float = 3.0, rows_per_video: int = 8):
-    """Rows whose labels are drawn from softmax(scores / sharpness): a model that is too sure of itself."""
+    """Rows with labels drawn from softmax(scores / sharpness), as of an overconfident model."""
     generator = np.random.default_rng(seed)
     scores = 6 * generator.normal(size=(num_videos * rows_per_video, 5))
     chances = softmax(scores / sharpness).cumsum(1)
@@ -48,12 +48,12 @@ def test_seeds_are_put_together_and_rows_keep_their_own_calibration():
     labels, videos = np.array([0, 1, 0, 1]), ["a", "a", "b", "b"]
     of_a, of_b = ({"temperature": 1.0, "error_rate": 0.5, "threshold": t, "delta": 0.1} for t in (0.75, None))
     measured = measured_calibration([scores, scores[:, ::-1]], labels, videos, [of_a, of_a, of_b, of_b])
-    # Of a, both seeds answer both rows, each with one error; of b none does.
+    # For video a, both seeds answer both rows, each with one error; for b, neither answers.
     assert (measured["coverage"], measured["error"]) == (50.0, 50.0)
     assert measured["error_rate"] == 50.0
 
 
-def test_nothing_is_said_where_no_threshold_was_found():
+def test_no_row_is_answered_without_a_threshold():
     scores, labels, videos = drawn(3, 0)
     calibration = fitted_calibration(scores, labels, videos, error_rate=0.05)
     assert calibration["threshold"] is None

@@ -1,4 +1,4 @@
-"""Challenge submissions: built as the organisers' program wants them, and every departure refused."""
+"""Challenge submissions: built in the form that the organizers' program requires; anything else is refused."""
 
 import copy
 import json
@@ -14,7 +14,7 @@ UIDS = ["P01_11_0", "P01_11_1", "P01_11_10"]
 
 
 def benchmark_labels(num_verbs: int, num_nouns: int, num_actions: int = 130) -> LabelSpace:
-    """Verbs and nouns as many as the benchmark's, and fewer actions, each with another pair."""
+    """A label space with the benchmark's numbers of verbs and nouns, and fewer actions, each with a different pair."""
     pairs = tuple((action % num_verbs, (7 * action) % num_nouns) for action in range(num_actions))
     names = [tuple(f"{kind} {index}" for index in range(size)) for kind, size in (("v", num_verbs), ("n", num_nouns))]
     return LabelSpace(tuple(f"a {action}" for action in range(num_actions)), *names, pairs)

@@ -1,4 +1,4 @@
-"""Comparisons, as they are printed."""
+"""Printed comparisons."""
 
 from avt_distill.evaluation.comparison import calibration_text, comparison_text
 

@@ -1,4 +1,4 @@
-"""Score tables: what is saved is what is loaded, whole or not at all, and never for other actions."""
+"""Score tables: saved and loaded without loss, complete or not at all, and never for other actions."""
 
 import numpy as np
 import pyarrow
@@ -143,7 +143,7 @@ def test_a_table_that_does_not_exist_is_named_with_what_writes_it(tmp_path):
             ScoreTable.load(path)
 
 
-def test_refuses_files_that_are_no_score_table(tmp_path):
+def test_refuses_files_that_are_not_score_tables(tmp_path):
     (tmp_path / "text.parquet").write_text("uid,label,scores\n")
     with pytest.raises(ValueError, match="is not a Parquet file"):
         ScoreTable.load(tmp_path / "text.parquet")
@@ -162,7 +162,7 @@ def test_refuses_files_that_are_no_score_table(tmp_path):
         (["00330", "00331"], ["v_3.000", "v_7.250"], False),
     ],
 )
-def test_tables_of_before_uids_of_ones_own_data_changed_are_explained(first, second, is_noted):
+def test_errors_about_uids_of_earlier_versions_explain_them(first, second, is_noted):
     tables = [ScoreTable(uids, np.zeros((len(uids), 2)), np.zeros(len(uids), dtype=int)) for uids in (first, second)]
     with pytest.raises(ValueError, match="give tables of the same rows") as refused:
         tables[0].aligned_to(tables[1])

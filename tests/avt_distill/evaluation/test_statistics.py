@@ -1,4 +1,4 @@
-"""Statistics: against enumerations and tables, by hand, and on data whose answer is known."""
+"""Statistics: compared with enumerations, tables and hand-computed values, and on data with a known answer."""
 
 import itertools
 import math
@@ -64,7 +64,7 @@ def test_resampled_calibration_errors_are_those_of_the_drawn_rows():
 def test_seeds_in_columns_are_measured_each_and_then_averaged():
     rng = np.random.default_rng(0)
     baseline, candidate, labels = rng.random((60, 3)), rng.random((60, 3)), rng.integers(0, 4, 60)
-    for metric in (row_mean, class_mean(labels)):  # of which the average over seeds may as well come first
+    for metric in (row_mean, class_mean(labels)):  # metrics for which averaging over seeds first gives the same result
         by_seed = paired_bootstrap(baseline, candidate, metric, num_resamples=50)
         first = paired_bootstrap(baseline.mean(axis=1), candidate.mean(axis=1), metric, num_resamples=50)
         for name in ("baseline", "candidate", "difference", "low", "high", "p_value"):
@@ -83,7 +83,7 @@ def test_the_interval_of_one_model_agrees_with_the_normal_approximation_and_draw
     assert found.value == pytest.approx(values.mean())
     assert found.low == pytest.approx(values.mean() - half_width, abs=0.1 * half_width)
     assert found.high == pytest.approx(values.mean() + half_width, abs=0.1 * half_width)
-    of_video = np.repeat(values[::9], 9)  # nine rows alike in each video
+    of_video = np.repeat(values[::9], 9)  # nine equal rows in each video
     rows, videos = (bootstrap_interval(of_video, groups=groups) for groups in (None, np.repeat(np.arange(100), 9)))
     assert (videos.high - videos.low) / (rows.high - rows.low) == pytest.approx(3, rel=0.1)
     columns = bootstrap_interval(np.stack([values, values], axis=1), num_resamples=3000)
@@ -223,7 +223,7 @@ def test_t_interval_of_equal_seeds_is_a_point_and_not_nan():
     assert student_t_interval([0.5, 0.5, 0.5]) == SeedInterval(0.5, 0.0, 0.5, 0.5)
 
 
-def test_t_interval_covers_the_mean_as_often_as_it_says():
+def test_t_interval_covers_the_mean_as_often_as_stated():
     samples = np.random.default_rng(0).normal(5, 2, size=(600, 4))
     covered = [interval.low <= 5 <= interval.high for interval in map(student_t_interval, samples)]
     assert np.mean(covered) == pytest.approx(0.95, abs=0.03)
@@ -250,7 +250,7 @@ def test_refuses(call, message):
 
 
 def test_groups_are_drawn_whole():
-    """Rows that are copies of one another say no more than one of them does."""
+    """Copies of a row carry no more information than the row itself."""
     rng = np.random.default_rng(0)
     baseline, candidate = rng.random((2, 40)) < 0.5
     single = paired_bootstrap(baseline, candidate, num_resamples=2000)

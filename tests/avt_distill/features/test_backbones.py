@@ -82,7 +82,7 @@ def test_the_backbone_of_an_avt_checkpoint_is_taken_with_its_processor(tmp_path)
 
 def test_checkpoints_that_would_leave_weights_random_are_refused(tmp_path):
     ViTForImageClassification(VIT).save_pretrained(tmp_path / "whole")
-    load_backbone(tmp_path / "whole")  # a classifier in addition is no harm
+    load_backbone(tmp_path / "whole")  # an additional classifier does no harm
     ViTModel(VIT).save_pretrained(tmp_path / "deep")
     config = json.loads((tmp_path / "deep" / "config.json").read_text())
     (tmp_path / "deep" / "config.json").write_text(json.dumps({**config, "num_hidden_layers": 3}))
@@ -92,7 +92,7 @@ def test_checkpoints_that_would_leave_weights_random_are_refused(tmp_path):
         load_backbone(tmp_path / "deep")
 
 
-def test_models_that_see_nothing_are_refused(tmp_path):
+def test_models_without_image_input_are_refused(tmp_path):
     with pytest.raises(ValueError, match=r"Cannot read the model '.*missing' \(.*\): give its name on the Hub"):
         load_backbone(tmp_path / "missing")
     BertModel(BertConfig(**TINY, vocab_size=9)).save_pretrained(tmp_path / "bert")
@@ -113,7 +113,7 @@ def test_the_backbone_of_a_student_comes_with_its_predictor_where_that_is_asked_
 
 
 def without_predictor(folder: Path) -> Path:
-    """A V-JEPA 2 of which only half of the predictor's weights are there."""
+    """Writes a V-JEPA 2 model with only half of the predictor's weights."""
     VJEPA2Model(tiny_encoder("vjepa2")).save_pretrained(folder)
     weights = load_file(folder / "model.safetensors")
     half = {name: weight for name, weight in weights.items() if not name.startswith("predictor.layer.1.")}
@@ -122,7 +122,7 @@ def without_predictor(folder: Path) -> Path:
     return folder
 
 
-def test_half_a_predictor_is_refused_and_nobodys_loss_where_it_is_not_used(tmp_path):
+def test_half_a_predictor_is_refused_only_where_it_is_used(tmp_path):
     half = without_predictor(tmp_path)
     with pytest.raises(ValueError, match=r"lacks \d+ weights of VJEPA2Model, such as 'predictor.layer.1"):
         load_backbone(half, use_predictor=True)
@@ -164,7 +164,7 @@ def test_preprocessing_is_read_from_the_model(vit, fields, short_side, crop):
 
 
 def test_models_without_preprocessing_get_avts_own_at_their_size_with_a_warning(vit, caplog):
-    """A DINOv2 without its file is else run at 518 px, of another mean, and nothing says why it is slow and poor."""
+    """Otherwise a DINOv2 without this file would run at 518 px with a wrong mean, slow and inaccurate, silently."""
     processor = load_backbone_processor(vit[1], VIT)
     assert (processor.size, processor.crop_size["width"]) == ({"shortest_edge": 35}, 32)
     assert processor.image_mean == [0.5, 0.5, 0.5]

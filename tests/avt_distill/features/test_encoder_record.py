@@ -1,4 +1,4 @@
-"""Records of encoders: what they keep, what they compare, and what they share."""
+"""Records of encoders: what they store, compare and share."""
 
 import json
 from dataclasses import replace
@@ -87,7 +87,7 @@ def test_another_encoder_is_refused_with_what_differs(record, name, value):
 
 
 @pytest.mark.parametrize("changes", [{"model": "/moved/vit"}, {"dtype": "bfloat16"}, {"revision": None}])
-def test_where_a_model_lies_its_precision_and_what_is_unknown_are_not_compared(record, changes):
+def test_paths_precision_and_unknown_fields_are_not_compared(record, changes):
     refuse_other_encoder(record, replace(record, **changes), "student", Path("store"))
     refuse_other_encoder(replace(record, **changes), record, "student", Path("store"))
 

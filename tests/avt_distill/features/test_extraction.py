@@ -40,7 +40,7 @@ VJEPA2 = VJEPA2Config(
 
 
 def read_numbers(frames: torch.Tensor, positions: torch.Tensor):
-    """An encoder whose feature of a clip is the numbers of its frames, `(B, T)`."""
+    """An encoder whose features are the frame numbers of a clip, `(B, T)`."""
     images = ((frames * 0.5 + 0.5) * 255).permute(0, 2, 3, 1).numpy()
     return torch.tensor([frame_number(image) for image in images], dtype=torch.float32)[positions].numpy()
 
@@ -56,7 +56,7 @@ def square_video(tmp_path_factory):
 def test_rows_are_the_frames_shown_at_their_times(square_video, num_workers):
     options = {"batch_size": 4, "num_workers": num_workers}
     features = extract_video(square_video, read_numbers, WHOLE_FRAMES, frame_rate=3, **options)
-    # Rows at 0, 1/3 ... 13/3 s; the video ends at 4.55 s.
+    # Rows are at 0, 1/3, ... 13/3 s; the video ends at 4.55 s.
     assert features[:, 0].tolist() == [0, 6, 13, 20, 26, 33, 40, 46, 53, 60, 66, 73, 80, 86]
 
 
@@ -236,7 +236,7 @@ def test_one_folder_holds_one_kind_of_features(tmp_path):
 def test_the_model_is_recorded_by_every_process_and_may_move(tmp_path):
     moved = {"model": "b", "revision": "1", "frame_rate": 4.0}
     (tmp_path / "videos.json").touch()
-    for settings in ({**moved, "frame_rate": 2.0}, {**moved, "model": "a"}, moved):  # before there are features
+    for settings in ({**moved, "frame_rate": 2.0}, {**moved, "model": "a"}, moved):  # before any features are written
         keep_extraction(tmp_path, settings)
         assert json.loads((tmp_path / "extraction.json").read_text()) == settings
     (tmp_path / "a.safetensors").touch()

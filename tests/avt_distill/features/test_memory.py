@@ -1,4 +1,4 @@
-"""Running means and evidence: worked examples, what comes later, and what cannot be."""
+"""Running means and evidence: worked examples, no influence of later rows, and invalid input."""
 
 import numpy as np
 import pytest

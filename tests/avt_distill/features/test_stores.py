@@ -1,4 +1,4 @@
-"""Feature stores: the row shown at each time, in every format, process and copy; and every way to get it wrong."""
+"""Feature stores: the row shown at each time, in every format, process and copy, and every kind of misuse."""
 
 import os
 import pickle
@@ -23,7 +23,7 @@ from modeling_avt.temporal_avt import frame_indices, sample_frame_times
 
 
 def numbered_rows(count: int, first: int = 0, width: int = 3) -> np.ndarray:
-    """Row i is `(first + i, first + i, ...)`: it tells its own number."""
+    """Returns rows that contain their own number: row i is `(first + i, first + i, ...)`."""
     return np.repeat(np.arange(first, first + count, dtype=np.float32)[:, None], width, axis=1)
 
 
@@ -42,7 +42,7 @@ def frame_names(video_id: str, rows: np.ndarray) -> dict[str, np.ndarray]:
 
 @pytest.fixture
 def folder(tmp_path):
-    """Video `a`: rows 0..19 at 2 a second from 5 s on. Video `b`: rows 100..109 at 30 a second from 0 s on."""
+    """Video `a`: rows 0..19, 2 per second from 5 s on. Video `b`: rows 100..109, 30 per second from 0 s on."""
     write_features(tmp_path / "a.safetensors", numbered_rows(20), frame_rate=2, start_s=5)
     write_features(tmp_path / "b.safetensors", numbered_rows(10, first=100), frame_rate=30)
     return tmp_path
@@ -50,7 +50,7 @@ def folder(tmp_path):
 
 @pytest.fixture(params=["safetensors", "npz", "lmdb"])
 def store(request, tmp_path):
-    """The same two videos at 30 rows a second in each format: `a` with rows 0..59, `b` with rows 100..129."""
+    """The same two videos, 30 rows per second, in each format: `a` with rows 0..59, `b` with rows 100..129."""
     videos = {"a": numbered_rows(60), "b": numbered_rows(30, first=100)}
     if request.param == "safetensors":
         for video_id, rows in videos.items():
@@ -64,7 +64,7 @@ def store(request, tmp_path):
 
 
 class Windows(Dataset):
-    """Reads three rows of video `a` an item, and says which process did."""
+    """A data set of which each item is three rows of video `a` and the process that read them."""
 
     def __init__(self, store):
         self.store = store
@@ -124,7 +124,7 @@ def test_half_precision_is_kept_on_disk_and_read_as_float32(tmp_path):
     assert features[0, 0] == 3
 
 
-def test_features_may_lie_beside_the_annotations(tmp_path):
+def test_features_may_be_in_the_folder_of_annotations(tmp_path):
     (tmp_path / "features").mkdir()
     write_features(tmp_path / "features" / "a.safetensors", numbered_rows(4), frame_rate=1)
     for path in (tmp_path, tmp_path / "features"):
@@ -230,7 +230,7 @@ CAFE = ("caf\u00e9", "cafe\u0301")  # NFC, and NFD as macOS writes it
 
 @pytest.mark.parametrize("kind", ["safetensors", "npz", "npy", "lmdb"])
 @pytest.mark.parametrize(("asked", "stored"), [CAFE, CAFE[::-1]], ids=["nfc", "nfd"])
-def test_a_video_that_is_stored_in_another_spelling_is_told_from_a_missing_one(kind, asked, stored, tmp_path):
+def test_a_video_stored_in_another_spelling_is_distinguished_from_a_missing_one(kind, asked, stored, tmp_path):
     rows, place, options = numbered_rows(4), tmp_path / "store", {"frame_rate": 1}
     place.mkdir()
     if kind == "safetensors":
@@ -381,7 +381,7 @@ def test_a_write_that_fails_leaves_the_earlier_file_and_nothing_else(folder, mon
 
 
 def test_the_same_features_are_the_same_file(tmp_path):
-    """Runs recognize their features by the content of the files, and safetensors orders metadata at random."""
+    """Runs identify their features by file content, and safetensors writes metadata in random order."""
     for number in range(12):
         write_features(tmp_path / f"{number}.safetensors", numbered_rows(3), frame_rate=2, start_s=1.5)
     first, *others = [path.read_bytes() for path in tmp_path.iterdir()]

@@ -1,4 +1,4 @@
-"""Answers that are withheld: the curve against plain lines, and thresholds that keep their promise on drawn videos."""
+"""Withheld answers: the curve compared with a plain loop, and thresholds that keep their guarantee on random videos."""
 
 import numpy as np
 import pytest
@@ -34,24 +34,24 @@ def test_the_curve_by_hand():
 
 
 def test_by_hand():
-    """Rows of their own: 11 right ones suffice for 0.8^11 < 0.1, 10 do not."""
+    """Independent rows: 11 correct rows suffice, since 0.8^11 < 0.1; 10 do not."""
     for num_rows, expected in ((10, None), (11, 0.5)):
         sure, right = np.full(num_rows, 0.6), np.ones(num_rows, bool)
         assert conformal_threshold(sure, right, None, 0.2, thresholds=[0.5]) == expected
-    # Of 30 rows: binomial tail P(X <= 2) = 0.044; 3: 0.123.
+    # For 30 rows, the binomial tail P(X <= 2) is 0.044, and P(X <= 3) is 0.123.
     for num_wrong, expected in ((2, 0.5), (3, None)):
         correct = np.arange(30) >= num_wrong
         assert scipy.stats.binom.cdf(num_wrong, 30, 0.2) == pytest.approx({2: 0.0442, 3: 0.1227}[num_wrong], abs=1e-4)
         assert conformal_threshold(np.full(30, 0.6), correct, None, 0.2, thresholds=[0.5]) == expected
 
 
-def test_thresholds_are_tested_from_strict_to_loose_and_pass_their_part_on():
-    # 12 right rows at 0.9 and above: 0.8^12 = 0.069. Two thresholds have 0.05 each, one alone 0.1.
+def test_thresholds_are_tested_from_strict_to_loose_and_pass_on_their_level():
+    # 12 correct rows at 0.9: 0.8^12 = 0.069. Each of two thresholds is tested at 0.05, a single one at 0.1.
     confidence, correct = np.append(np.full(12, 0.9), np.full(88, 0.3)), np.ones(100, bool)
     assert conformal_threshold(confidence, correct, None, 0.2, thresholds=[0.8]) == 0.8
     assert conformal_threshold(confidence[:12], correct[:12], None, 0.2, thresholds=[0.8, 0.99]) is None
     assert conformal_threshold(confidence, correct, None, 0.2, thresholds=[0.2, 0.8]) == 0.2
-    # 0.8^14 = 0.044 is rejected at 0.05 and passes it on: 0.1 for the next, where 0.049 < P = 0.069 < 0.1
+    # 0.8^14 = 0.044 is rejected at 0.05, which is passed on: the next is tested at 0.1, with 0.05 < P < 0.1.
     confidence, correct = np.append(np.full(14, 0.9), np.full(5, 0.3)), np.arange(19) != 18
     assert 0.05 < scipy.stats.binom.cdf(1, 19, 0.2) < 0.1
     assert conformal_threshold(confidence, correct, None, 0.2, thresholds=[0.8, 0.2]) == 0.2
@@ -91,7 +91,7 @@ def test_a_model_that_is_never_sure_or_always_wrong_never_answers():
 
 
 def draw_videos(num_videos: int, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Videos of 1 to 30 rows, each easier or harder as a whole; the surer a row, the likelier it is right."""
+    """Draws videos of 1 to 30 rows, some easier than others; confident rows are more likely to be correct."""
     lengths = rng.integers(1, 31, num_videos)
     videos = np.repeat(np.arange(num_videos), lengths)
     skill = rng.beta(2, 2, num_videos)[videos]
@@ -112,7 +112,7 @@ def test_the_promise_holds_over_many_draws_of_videos(num_videos):
     rng = np.random.default_rng(0)
     population = draw_videos(20_000, rng)
     risk_at = {threshold: risk_of_videos(*population, threshold) for threshold in THRESHOLDS}
-    assert risk_at[0.0] > 0.45 > 0.35 > risk_at[0.7]  # answering always does not keep it
+    assert risk_at[0.0] > 0.45 > 0.35 > risk_at[0.7]  # answering every row would exceed the rate
     found = [conformal_threshold(*draw_videos(num_videos, rng), 0.35) for _ in range(200)]
     broken = np.mean([threshold is not None and risk_at[threshold] > 0.35 for threshold in found])
     assert broken <= 0.1
@@ -121,7 +121,7 @@ def test_the_promise_holds_over_many_draws_of_videos(num_videos):
 
 
 def test_the_promise_holds_for_single_rows_at_the_edge_of_the_rate():
-    """Rows that are wrong as often as is just too much: each threshold that is returned breaks the promise."""
+    """The error rate of the rows is just too high: every threshold that is returned breaks the guarantee."""
     rng = np.random.default_rng(0)
     found = [conformal_threshold(rng.random(300), rng.random(300) >= 0.2001, None, 0.2) for _ in range(400)]
     assert 0 < np.mean([threshold is not None for threshold in found]) <= 0.1

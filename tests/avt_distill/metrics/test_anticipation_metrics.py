@@ -1,4 +1,4 @@
-"""Metrics: against plain lines on random input, by hand, ties, absent classes, groups, and what is refused."""
+"""Metrics: compared with a plain loop on random input, by hand, ties, absent classes, groups, and refusals."""
 
 import numpy as np
 import pytest
@@ -162,7 +162,7 @@ def test_dropped_rows_count_as_errors_in_every_measure():
     )
     assert metrics["action_top1_accuracy"] == pytest.approx(100 * 1 / 6)
     assert metrics["action_top1_accuracy_unseen"] == 50.0
-    # All classes are among the best 9 of 5; only dropped rows miss. Classes 0, 2, 3, 4 recall 1/2, 0, 1, 1.
+    # With k=9 and 5 classes only dropped rows are misses. The recalls of classes 0, 2, 3, 4 are 1/2, 0, 1, 1.
     assert metrics["action_top9_accuracy"] == pytest.approx(100 * 4 / 6)
     assert metrics["action_class_mean_top9_recall"] == pytest.approx(100 * 2.5 / 4)
     assert metrics["action_class_mean_top9_recall_tail"] == 50.0
@@ -292,12 +292,12 @@ def test_log_loss_is_the_mean_of_minus_log_probabilities():
 
 
 def test_expected_calibration_error_by_hand():
-    """Two bins of 0.5: two rows sure by 0.6 and 0.8, one right, |0.5 - 0.7|; one by 0.4, wrong, |0 - 0.4|."""
+    """Two bins of width 0.5: confidences 0.6 and 0.8, one correct, |0.5 - 0.7|; and 0.4, wrong, |0 - 0.4|."""
     probabilities = np.array([[0.6, 0.3, 0.1], [0.1, 0.8, 0.1], [0.4, 0.3, 0.3]])
     found = expected_calibration_error(np.log(probabilities), np.array([0, 2, 1]), num_bins=2)
     assert found == pytest.approx(100 * (2 * 0.2 + 1 * 0.4) / 3)
 
 
-def test_a_model_that_is_right_as_often_as_it_says_is_calibrated():
+def test_a_model_whose_accuracy_equals_its_confidence_is_calibrated():
     log_probs = np.log(np.tile([0.75, 0.25], (4, 1)))
     assert expected_calibration_error(log_probs, np.array([0, 0, 0, 1])) == pytest.approx(0, abs=1e-9)

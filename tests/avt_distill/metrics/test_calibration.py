@@ -1,4 +1,4 @@
-"""Probabilities: scores against plain lines and by hand, temperatures that are known, and what is refused."""
+"""Probabilities: scores compared with a plain loop and by hand, known temperatures, and refusals."""
 
 import numpy as np
 import pytest

@@ -1,4 +1,4 @@
-"""The anticipation curve: the metrics at each gap, of the same rows."""
+"""The anticipation curve: the metrics of the same rows at each gap."""
 
 import numpy as np
 import pytest

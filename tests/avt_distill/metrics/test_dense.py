@@ -1,4 +1,4 @@
-"""Mean over classes of frames to come: against plain lines, by hand, segments as frames, and what is refused."""
+"""Mean over classes of future frames: compared with a plain loop, by hand, segments as frames, and refusals."""
 
 import itertools
 
@@ -9,7 +9,7 @@ from avt_distill.metrics import frame_labels, mean_over_classes
 
 
 def test_by_hand():
-    # 10 frames, 2 observed. Up to 0.1: frame 2. Up to 0.5: frames 2 to 6.
+    # Of 10 frames, 2 are observed. The next 10 % is frame 2, the next 50 % are frames 2 to 6.
     actual = [np.array([0, 0, 1, 1, 1, 2, 2, 3, 3, 3])]
     predicted = [np.array([9, 9, 1, 1, 2, 2, 1])]
     found = mean_over_classes(predicted, actual, observed=0.2, horizons=(0.1, 0.5))
@@ -48,7 +48,7 @@ def test_segments_become_frames_at_the_files_rate():
 
 @pytest.mark.parametrize("frame_rate", [15, 30])
 def test_segments_of_whole_frames_are_those_frames_whatever_the_rounding(frame_rate):
-    """3 / 15 * 15 is not 3 in floating point for every number."""
+    """In floating point, `i / rate * rate` is not exactly `i` for every frame."""
     cuts = np.arange(0, 2001, 7)
     segments = [
         (index, first / frame_rate, last / frame_rate) for index, (first, last) in enumerate(itertools.pairwise(cuts))

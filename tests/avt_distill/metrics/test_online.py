@@ -1,4 +1,4 @@
-"""Average precision over frames: against scikit-learn's definition in plain lines, by hand, ties and absent classes."""
+"""Average precision over frames: compared with scikit-learn's definition, by hand, ties and absent classes."""
 
 import numpy as np
 import pytest

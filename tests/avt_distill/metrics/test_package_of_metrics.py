@@ -1,4 +1,4 @@
-"""The package: what its files define is importable from it, and importing it is cheap."""
+"""The package: the names its files define can be imported from it, and importing it is cheap."""
 
 import inspect
 import pkgutil

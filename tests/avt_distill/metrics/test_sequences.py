@@ -1,4 +1,4 @@
-"""Edit distances of sequences: against the textbook's table, by hand, short futures, and what is refused."""
+"""Edit distances of sequences: compared with the textbook algorithm, by hand, short futures, and refusals."""
 
 import numpy as np
 import pytest
@@ -42,21 +42,21 @@ def test_by_hand():
     assert edit_distance_at(np.array([[[1, 0, 2, 3]]]), actual) == 0.5  # a swap is two edits: not Damerau's distance
     assert edit_distance_at(np.array([[[1, 2, 3, 0]]]), actual) == 0.5  # one action early: a deletion, an insertion
     assert edit_distance_at(np.array([[[7, 7, 7, 7], [7, 1, 7, 7]]]), actual) == 0.75  # the better of two
-    # ED@1 ... ED@4 of the last: 1, 1/2, 2/3, 3/4
+    # ED@1 to ED@4 of the last one: 1, 1/2, 2/3, 3/4
     area = area_under_edit_distance(np.array([[[7, 1, 7, 7]]]), actual)
     assert area == pytest.approx((1 / 2 + 1 / 2 + 2 / 3 + 3 / 8) / 3)
 
 
 def test_verbs_and_nouns_of_the_predicted_actions():
     predicted, actual = np.array([[[0, 3], [1, 1]], [[2, 2], [2, 3]]]), np.array([[1, 3], [2, 3]])
-    # Row 0: [0, 3] and [1, 1] each have one action right; verbs cut, mix of [0, 3]; nouns oil, oil of [1, 1].
+    # Row 0: [0, 3] and [1, 1] each have one correct action; the verbs of [0, 3] are cut, mix; the nouns of [1, 1] oil.
     found = edit_distances(predicted, actual, KITCHEN)
     assert {name: value for name, value in found.items() if "ed@" in name} == {
         "action_ed@2": 0.25,
         "verb_ed@2": 0.0,
         "noun_ed@2": 0.0,
     }
-    assert found["action_aued"] == pytest.approx((0 + 0.25) / 2)  # ED@1 is 0: the second sequence begins right
+    assert found["action_aued"] == pytest.approx((0 + 0.25) / 2)  # ED@1 is 0: the second sequence begins correctly
     assert (found["num_rows"], found["num_incomplete"]) == (2, 0)
     assert set(edit_distances(predicted[:, :, :1], actual[:, :1])) == {"action_ed@1", "num_rows", "num_incomplete"}
 

@@ -1,4 +1,4 @@
-"""Streaming accuracy: busy methods by hand and against plain lines, and the offline metrics without runtime."""
+"""Streaming accuracy: busy methods by hand and compared with a plain loop, and the offline metrics without runtime."""
 
 import numpy as np
 import pytest
@@ -20,7 +20,7 @@ def test_a_busy_method_skips_what_comes_meanwhile():
     np.testing.assert_allclose(ready, [2.5, 3.1])
 
 
-def test_a_method_as_slow_as_its_windows_come_misses_none_by_rounding():
+def test_a_method_as_slow_as_the_interval_of_windows_skips_none_by_rounding():
     ends = 0.1 * np.arange(1, 200)
     assert ready_answers(ends, 0.1)[0].tolist() == list(range(199))
 

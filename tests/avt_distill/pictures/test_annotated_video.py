@@ -33,7 +33,7 @@ def test_what_was_recognized_is_a_band_below_an_unchanged_caption():
 def test_captions_are_not_cut_off():
     pytest.importorskip("matplotlib")
     name = "take_the_very_large_cutting_board_from_the_cupboard"
-    caption = draw_caption(moment(2.0, **{name: 1.0}), 2.0, 360, 1)  # as wide as an upright video
+    caption = draw_caption(moment(2.0, **{name: 1.0}), 2.0, 360, 1)  # the width of a portrait video
     assert (np.ptp(caption[:, [0, 1, -2, -1]], axis=0) == 0).all()  # nothing reaches the edges
 
 

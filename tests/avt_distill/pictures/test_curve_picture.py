@@ -1,4 +1,4 @@
-"""Pictures of curves: lines and bands are drawn where the numbers are, and what is refused."""
+"""Pictures of curves: lines and bands are drawn at their values, and invalid input is refused."""
 
 import numpy as np
 import pytest
@@ -13,7 +13,7 @@ INTERVALS = {"AVT": {2.0: (20.0, 24.0), 1.0: (30.0, 36.0)}}
 
 @pytest.fixture
 def figures(monkeypatch):
-    """The figures that are drawn, which a picture does not return."""
+    """Collects the figures that are drawn, since functions of pictures do not return them."""
     pytest.importorskip("matplotlib")
     drawn, picture = [], curve.picture
 

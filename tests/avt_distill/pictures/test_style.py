@@ -1,4 +1,4 @@
-"""What all pictures share: colors that color-blind readers can tell apart, titles and sizes that fit."""
+"""The style of all pictures: colors that color-blind readers can distinguish, and titles and sizes that fit."""
 
 import itertools
 import subprocess
@@ -11,7 +11,7 @@ from helpers.places import PROJECT
 from avt_distill.pictures.style import COLORS, HIT, MISS, OTHER, picture, shortened
 from space import timeline as page
 
-# Linear RGB as seen with protanopia and deuteranopia: Machado, Oliveira and Fernandes (2009), severity 1.
+# Linear RGB as perceived with protanopia and deuteranopia: Machado, Oliveira and Fernandes (2009), severity 1.
 PROTANOPIA = [[0.152286, 1.052583, -0.204868], [0.114503, 0.786281, 0.099216], [-0.003882, -0.048116, 1.051998]]
 DEUTERANOPIA = [[0.367322, 0.860646, -0.227968], [0.280085, 0.672501, 0.047413], [-0.011820, 0.042940, 0.968881]]
 # Linear RGB to OKLab: Ottosson (2020).
@@ -46,7 +46,7 @@ def test_colors_can_be_told_apart(vision):
 @pytest.mark.parametrize("color", [HIT, MISS])
 def test_colors_of_text_are_readable_on_white(color):
     luminance = linear(color) @ [0.2126, 0.7152, 0.0722]
-    assert 1.05 / (luminance + 0.05) > 4.5  # as WCAG 2 asks for
+    assert 1.05 / (luminance + 0.05) > 4.5  # as WCAG 2 requires
 
 
 def test_the_page_has_the_same_colors():

@@ -1,4 +1,4 @@
-"""The picture of a timeline: bars and frames on one clock."""
+"""The picture of a timeline: bars and frames share one time axis."""
 
 import numpy as np
 import pytest
@@ -7,11 +7,11 @@ from helpers.timelines import moment, with_history
 from avt_distill.pictures.style import COLORS
 from avt_distill.pictures.timeline import Film, draw_timeline, film_times
 
-BLUE, ORANGE = (0x00, 0x72, 0xB2), (0xE6, 0x9F, 0x00)  # of the first two rows
+BLUE, ORANGE = (0x00, 0x72, 0xB2), (0xE6, 0x9F, 0x00)  # colors of the first two rows
 
 
 def columns_of(picture: np.ndarray, color: str) -> np.ndarray:
-    """How many pixels of a color each column of a picture has."""
+    """Returns the number of pixels of a color in each column of a picture."""
     rgb = np.array([int(color[place : place + 2], 16) for place in (1, 3, 5)]) / 255
     return (np.abs(picture[:, :, :3] - rgb).max(-1) < 0.02).sum(0)
 
@@ -24,7 +24,7 @@ def test_bars_are_below_the_frames_of_their_time_as_high_as_they_are_probable(tm
     timeline = [moment(1.0, cut=0.9, mix=0.1), moment(2.0, cut=0.5, mix=0.5), moment(3.0, mix=1.0, cut=0.0)]
     draw_timeline(timeline, Film(frame, [3.5], 4.0), "a $title$", tmp_path / "out.png")
     picture = imread(tmp_path / "out.png")
-    heights = columns_of(picture, COLORS[0])  # of the first row's likeliest: cut
+    heights = columns_of(picture, COLORS[0])  # the first row's likeliest action: cut
     edges = np.flatnonzero(np.diff((heights > 0).astype(int)))
     assert len(edges) == 4  # two bars, from 2 s and from 3 s on
     second = edges[2] - edges[0]

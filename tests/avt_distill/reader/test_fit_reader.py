@@ -1,4 +1,4 @@
-"""`fit_reader`, from annotations and features, or videos, to students that read what was done."""
+"""`fit_reader`, from annotations and features or videos to students that read the history of actions."""
 
 import csv
 import json
@@ -52,7 +52,7 @@ def scores(folder: Path, name: str, seed: int = 0) -> ScoreTable:
 STAYS = "student_+_reader_log-linear"
 
 
-def test_a_student_and_a_reader_that_say_nothing_are_refused_in_a_sentence(kitchen, tmp_path, monkeypatch):
+def test_a_student_and_a_reader_no_better_than_chance_are_refused(kitchen, tmp_path, monkeypatch):
     monkeypatch.setattr(members, "fit_weights", lambda of_members, labels: [0.0] * len(of_members))
     with pytest.raises(SystemExit, match="neither the student nor the reader is better than chance"):
         fit(kitchen, tmp_path / "run")
@@ -123,9 +123,9 @@ def test_the_first_seed_has_a_card_and_all_can_be_given_one(fitted):
     assert "seed 1 with its reader" in str(checkpoint_card(fitted / "reader_seed1", "user/reader"))
 
 
-def test_a_script_that_repeats_is_read(fitted):
-    """The kitchen's order is strict: but for each video's first action, what comes next follows from what was done,
-    which the frames show."""
+def test_the_order_of_a_repeated_script_is_learned(fitted):
+    """The kitchen's order is fixed: except for each video's first action, the next action is determined by the previous
+    ones, which the frames show."""
     metrics = read_json(fitted / "reader_comparison.json")["metrics"]
     assert metrics["true history"]["top-1"] == pytest.approx(100 * 10 / 12)
     assert metrics["reader, log-linear"]["top-1"] == pytest.approx(100 * 10 / 12)
@@ -165,7 +165,7 @@ def test_a_checkpoint_gets_the_calibration_of_held_out_videos(kitchen, fitted, t
 
 
 def test_true_actions_of_the_evaluation_videos_are_not_read(kitchen, fitted, tmp_path):
-    """With other labels in the evaluation split, every answer stays, but the one that is a ceiling."""
+    """With other labels in the evaluation split, all answers stay the same except those given the true history."""
     other = shutil.copytree(kitchen, tmp_path / "data", ignore=shutil.ignore_patterns("cache"))
     with open(other / "segments.csv") as file:
         rows = list(csv.DictReader(file))
@@ -204,7 +204,7 @@ def test_nothing_of_the_evaluation_videos_decides_about_the_reader(kitchen, fitt
         assert found.equal(wanted), name
 
 
-def test_a_run_is_taken_up_and_its_students_are_kept(kitchen, tmp_path, capsys):
+def test_a_run_is_resumed_and_its_students_are_kept(kitchen, tmp_path, capsys):
     write_soft_labels(tmp_path / "soft.parquet", kitchen)
     given = ["--features", kitchen / "features", "--soft_labels", tmp_path / "soft.parquet"]
     avt_distill("distill", kitchen / "run.yaml", *given, "--output_dir", tmp_path / "run", "--seeds", 0)
@@ -219,7 +219,7 @@ def test_a_run_is_taken_up_and_its_students_are_kept(kitchen, tmp_path, capsys):
     assert reader["fusion_weights"] == pytest.approx(weights["distilled + reader, log-linear"])
     card = (tmp_path / "run" / "reader_seed0" / "README.md").read_text()
     assert "| **distilled + reader, log-linear** | **distilled, read** |" in card
-    assert "without teacher, mean" not in card  # of the comparison of students, which are others
+    assert "without teacher, mean" not in card  # this is part of the comparison of students, not of readers
     capsys.readouterr()
     avt_distill("fit_reader", tmp_path / "run" / "distilled_seed0", "--inner_folds", 2, "--beam", 20)
     assert "distilled + reader, log-linear" in capsys.readouterr().out
@@ -243,7 +243,7 @@ def write_teacher(folder: Path, kitchen: Path, language_model: Path) -> Path:
 
 
 def test_a_reader_of_words_is_kept_and_travels_as_plain_tables(kitchen, tmp_path, language_models):
-    """It is compared with the log-linear model without words, and the card names what it is."""
+    """The reader is compared with the log-linear model without words, and the card describes it."""
     model = tmp_path / "language_model"
     shutil.copytree(language_models["bert"], model)
     given = [
@@ -272,7 +272,7 @@ def test_a_reader_of_words_is_kept_and_travels_as_plain_tables(kitchen, tmp_path
         fit(kitchen, tmp_path / "run", *given)
 
 
-def test_readers_of_a_teacher_that_was_overwritten_are_not_served(kitchen, tmp_path, language_models):
+def test_readers_of_an_overwritten_teacher_are_not_reused(kitchen, tmp_path, language_models):
     teacher = write_teacher(tmp_path / "teacher", kitchen, language_models["bert"])
     given = ["--teacher", teacher, "--seeds", 0, "--inner_folds", 2, "--transitions", "unigram", "--max_steps", 1]
     fit(kitchen, tmp_path / "run", *given)
@@ -281,7 +281,7 @@ def test_readers_of_a_teacher_that_was_overwritten_are_not_served(kitchen, tmp_p
         fit(kitchen, tmp_path / "run", *given)
 
 
-def test_readers_of_other_soft_labels_are_not_served(kitchen, tmp_path):
+def test_readers_of_other_soft_labels_are_not_reused(kitchen, tmp_path):
     write_soft_labels(tmp_path / "soft.parquet", kitchen)
     given = ["--soft_labels", tmp_path / "soft.parquet", "--distill_weight", 1, "--baseline", "false"]
     given += ["--seeds", 0, "--inner_folds", 2, "--transitions", "unigram"]
@@ -321,7 +321,7 @@ def test_a_checkpoint_of_other_actions_is_refused(kitchen, tmp_path):
 
 @pytest.mark.slow
 def test_all_folds_of_ones_own_data(kitchen, tmp_path, capsys):
-    """Folds are compared as text, as YAML's `fold: 1` is a number."""
+    """Folds are compared as text, because `fold: 1` is a number in YAML."""
     folder = shutil.copytree(kitchen, tmp_path / "data", ignore=shutil.ignore_patterns("cache"))
     lines = (folder / "segments.csv").read_text().splitlines()
     folded = [f"{lines[0]},fold", *(f"{line},{int(line[1]) % 2 + 1}" for line in lines[1:])]
@@ -334,7 +334,7 @@ def test_all_folds_of_ones_own_data(kitchen, tmp_path, capsys):
         ScoreTable.load(tmp_path / "run" / fold / "reader" / f"scores_test_{STAYS}_seed0.parquet")
         for fold in ("fold1", "fold2")
     ]
-    for fold in ("fold1", "fold2"):  # all folds together are what each is compared by
+    for fold in ("fold1", "fold2"):  # the card of each fold reports the comparison over all folds
         card = (tmp_path / "run" / fold / "reader_seed0" / "README.md").read_text()
         assert "actions of 8 videos in 2 folds, each answered by the models of its fold" in card
     assert {uid[:2] for uid in tables[0].uids} == {"v0", "v2", "v4", "v6"}

@@ -1,4 +1,4 @@
-"""Frames of videos as a reader sees them."""
+"""Frames of videos as input of a reader."""
 
 import numpy as np
 import pandas as pd

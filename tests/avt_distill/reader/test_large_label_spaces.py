@@ -1,4 +1,4 @@
-"""Verbs and nouns apart, and a language model distilled: what `fit_reader` does not do on small data unasked."""
+"""Separate verbs and nouns, and a distilled language model: what `fit_reader` does on small data only on request."""
 
 import json
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""A reader's tables against the models and segments that they are made of."""
+"""A reader's tables compared with the models and segments they are computed from."""
 
 import numpy as np
 import pandas as pd
@@ -34,7 +34,7 @@ def random_scripts(num_actions: int = 6, num_videos: int = 12) -> pd.DataFrame:
 
 
 @pytest.mark.parametrize("order", [1, 2, 3])
-def test_n_gram_tables_say_what_the_counts_say(order):
+def test_n_gram_tables_equal_the_count_model(order):
     histories, actions = whole_histories(random_scripts())
     model = NGramModel(order, 6).fit(histories, actions)
     tables = as_tables(model)
@@ -45,7 +45,7 @@ def test_n_gram_tables_say_what_the_counts_say(order):
 
 @pytest.mark.parametrize("parts", [None, np.array([[0, 2], [0, 3], [0, 4], [1, 2], [1, 3], [1, 4]])])
 @pytest.mark.parametrize("num_last", [1, 2, 3])
-def test_log_linear_tables_say_what_the_model_says(num_last, parts):
+def test_log_linear_tables_equal_the_model(num_last, parts):
     histories, actions = whole_histories(random_scripts())
     model = LogLinearModel(6, num_last=num_last, action_parts=parts).fit(histories, actions)
     tables = as_tables(model)
@@ -64,7 +64,7 @@ def test_whole_histories_are_all_labelled_actions_before_each():
     assert actions == [0, 1, 0, 0, 2]
 
 
-def test_a_teacher_is_distilled_into_what_it_says():
+def test_a_distilled_teacher_reproduces_its_probabilities():
     class Teacher:
         def logits(self, histories):
             return np.array([[2.0, 0, 0] if len(history) % 2 else [0, 0, 3.0] for history in histories])
@@ -85,8 +85,8 @@ def test_a_stronger_prior_is_nearer_to_the_unigram():
 
 
 def test_timing_is_that_of_the_segments():
-    """By hand: lengths 6, 6, 6 of action 0, 3 of 1, 2 of 2, mean 23 / 5, each with two more segments of it; after 0 a
-    gap in 0 of 2, after 1 in 1 of 1, mean 1 / 3."""
+    """By hand: lengths are 6, 6, 6 of action 0, 3 of 1, 2 of 2, with mean 23 / 5, which counts as two more segments of
+    each action; a gap follows 0 in 0 of 2 cases, and 1 in 1 of 1, with mean 1 / 3."""
     found = timing(SEGMENTS, 4, frame_rate=1.0, num_phases=2)
     mean = 23 / 5
     lengths = np.array([(18 + 2 * mean) / 5, (3 + 2 * mean) / 3, (2 + 2 * mean) / 3, mean])
@@ -99,7 +99,7 @@ def test_timing_is_that_of_the_segments():
 
 
 def test_lengths_have_the_mean_of_the_segments():
-    """The chain of phases, walked."""
+    """Simulates the chain of phases."""
     leave = timing(table(("a", 0.0, 12.0, 0)), 1, frame_rate=1.0, num_phases=3)["leave_phase"][0]
     phases, lengths = np.array([1.0, 0, 0]), []
     for _ in range(400):
@@ -132,7 +132,7 @@ def test_weights_are_those_of_the_least_log_loss():
 
 
 class CountingTeacher:
-    """An n-gram model that counts how many histories it is asked about."""
+    """An n-gram model that counts the histories it is given."""
 
     def __init__(self, model: NGramModel):
         self.model, self.num_asked = model, 0
@@ -142,7 +142,7 @@ class CountingTeacher:
         return self.model.logits(histories)
 
 
-def test_a_teacher_is_asked_once_about_each_history_and_answers_as_its_tables():
+def test_a_teacher_scores_each_history_once_and_answers_as_its_tables():
     histories, actions = whole_histories(random_scripts())
     teacher = CountingTeacher(NGramModel(3, 6).fit(histories, actions))
     asked, tables = AskedTransitions(teacher, 6, length=2), as_tables(teacher.model)

@@ -1,4 +1,4 @@
-"""Adaptation: perplexity, the loss at predicted positions alone, new heads, and what is refused."""
+"""Adaptation: perplexity, the loss at predicted positions only, new heads, and refusals."""
 
 import math
 
@@ -38,7 +38,7 @@ def arguments(tmp_path, model, **overrides) -> AdaptationArguments:
 
 
 def setup(folder, count=36) -> dict:
-    """The trainer's data, the same to train on and held out."""
+    """Returns the trainer's data; the same blocks are trained on and held out."""
     tokenizer = load_tokenizer(folder)
     collator, causal = BlockCollator(tokenizer), is_causal(load_language_model_config(folder))
     blocks = make_blocks(tokenizer, TEXTS[:count], 16, causal=causal)
@@ -122,12 +122,12 @@ def test_heads_that_mix_positions_compute_all_logits(tiny_encoder):
 
 @pytest.mark.parametrize("folder", ["tiny_encoder", "tiny_decoder"])
 def test_accumulated_batches_weigh_every_token_the_same(folder, tmp_path, request):
-    """Blocks of unequal numbers of predicted tokens, in one batch or in several: equal weights after a step."""
+    """Blocks with different numbers of predicted tokens give the same weights after a step in one batch or several."""
     folder = request.getfixturevalue(folder)
     data, weights = setup(folder, count=9), []
     data["train_dataset"] = (data["train_dataset"] * 8)[:7] + data["train_dataset"][-1:]
     for batch_size, steps in ((8, 1), (2, 4)):
-        model = AutoModel.from_pretrained(folder)  # only to read its type
+        model = AutoModel.from_pretrained(folder)  # only to determine its type
         model = type_with_head(model).from_pretrained(folder, **without_dropout(model.config))
         args = arguments(
             tmp_path, folder, per_device_train_batch_size=batch_size, gradient_accumulation_steps=steps, optim="sgd"
@@ -158,7 +158,7 @@ def headless(tiny_encoder, tmp_path):
     return folder
 
 
-def test_new_heads_are_told(headless, tiny_encoder, tiny_decoder):
+def test_new_heads_are_reported(headless, tiny_encoder, tiny_decoder):
     assert load_masked_or_causal_model(tiny_encoder)[1] == load_masked_or_causal_model(tiny_decoder)[1] == []
     _, new = load_masked_or_causal_model(headless)
     assert "cls.predictions.transform.dense.weight" in new
@@ -168,7 +168,7 @@ def test_new_heads_are_told(headless, tiny_encoder, tiny_decoder):
 def test_head_warmup_trains_the_new_head_alone(headless, tmp_path):
     model, new = load_masked_or_causal_model(headless)
     before = {name: parameter.detach().clone() for name, parameter in model.named_parameters()}
-    schedule = {"lr_scheduler_type": "cosine_with_min_lr", "lr_scheduler_kwargs": {"min_lr": 1e-6}}  # not the head's
+    schedule = {"lr_scheduler_type": "cosine_with_min_lr", "lr_scheduler_kwargs": {"min_lr": 1e-6}}  # not for the head
     args = arguments(tmp_path, headless, head_warmup_steps=20, head_learning_rate=1e-2, **schedule)
     data = setup(headless)
     loss = AdaptationTrainer(model, args, **data).evaluate()["eval_loss"]
@@ -215,6 +215,6 @@ def test_blocks_longer_than_the_model_reads_are_refused(folder, request):
         ({"label_smoothing_factor": 0.1}, "label_smoothing_factor is not used here"),
     ],
 )
-def test_arguments_that_cannot_be_meant_are_refused(tmp_path, overrides, message):
+def test_invalid_arguments_are_refused(tmp_path, overrides, message):
     with pytest.raises(ValueError, match=message):
         arguments(tmp_path, "bert", **overrides)

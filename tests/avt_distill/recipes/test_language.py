@@ -1,4 +1,4 @@
-"""Which instructions are English; needs no parser."""
+"""Detecting English instructions, which needs no parser."""
 
 import gzip
 import json
@@ -24,7 +24,7 @@ from avt_distill.recipes.language import are_english
         "\u7389\u306d\u304e\u3092\u5207\u308b",
     ],
 )
-def test_other_languages_are_told(text):
+def test_other_languages_are_detected(text):
     assert are_english([text]) == [False]
     assert are_english([text, "Heat the oil in the pan and add the salt."]) == [False, True]
 
@@ -45,7 +45,7 @@ def test_english_with_foreign_names_stays(text):
     assert are_english([text]) == [True]
 
 
-def test_instructions_without_evidence_go_with_the_others():
+def test_instructions_without_evidence_are_classified_with_the_others():
     assert are_english(["Zwiebeln hacken.", "Mit Salz und Pfeffer."]) == [False, False]
     assert are_english(["Enjoy!", "Add the salt."]) == [True, True]
 

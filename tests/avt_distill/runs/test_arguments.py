@@ -1,4 +1,4 @@
-"""A run's arguments: from its YAML file, from the command line, and what is refused."""
+"""A run's arguments: from its YAML file, from the command line, and refusals."""
 
 from dataclasses import dataclass, field
 
@@ -80,7 +80,7 @@ def test_unknown_keys_are_named_with_the_closest(run_file):
         ("teacher: bert\nframe_rates: []\n", "'frame_rates' no values"),
     ],
 )
-def test_files_that_cannot_be_meant_are_refused(run_file, content, message):
+def test_invalid_files_are_refused(run_file, content, message):
     with pytest.raises(ValueError, match=message):
         parse(run_file(content))
 
@@ -100,7 +100,7 @@ def test_empty_files_and_help(run_file, capsys):
     assert "Writes soft labels." in capsys.readouterr().out
 
 
-def test_processes_that_stay_alone_are_refused(monkeypatch):
+def test_processes_that_do_not_form_a_group_are_refused(monkeypatch):
     monkeypatch.setenv("WORLD_SIZE", "2")
     check_processes(2)
     with pytest.raises(ValueError, match="2 processes were launched, but each runs alone"):
@@ -144,7 +144,7 @@ def test_a_misspelled_option_is_named_before_a_missing_one():
         command_parser().parse(["a.mp4", "b.mp4", "--model", "m"])
 
 
-def test_options_of_somebody_else_are_passed_on():
+def test_unknown_options_are_passed_on():
     parser = CommandParser("demo", "Shows.", passes_on=True)
     parser.add_argument("--seeds", type=int, nargs="+")
     known, rest = parser.parse_known(["--seeds", "1", "2", "--learning_rate=1e-3"])

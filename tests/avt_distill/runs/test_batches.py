@@ -1,4 +1,4 @@
-"""Orders and draws of batches: of seed, epoch and rows, and of nothing else."""
+"""Batch order and random draws depend on seed, epoch and rows only."""
 
 import torch
 from accelerate.data_loader import SeedableRandomSampler

@@ -1,4 +1,4 @@
-"""No training resumes from a checkpoint that was damaged or made by somebody else: not of students, not of teachers."""
+"""No training of students, teachers or language models resumes from a damaged or foreign checkpoint."""
 
 import json
 import os
@@ -21,7 +21,7 @@ STEPS = ("--save_strategy", "steps", "--save_steps", 2, "--max_steps", 4, "--use
 
 @dataclass
 class Interrupted:
-    """A run that was killed after its last step, which `rerun` takes up, and what it should end with."""
+    """A run that was killed after its last step; `rerun` resumes it, and should reach the `expected` weights."""
 
     options: list
     folder: Path
@@ -41,7 +41,7 @@ class Interrupted:
 
 
 def distillation(root: Path) -> tuple[list, Path, str]:
-    """Returns a command, the folder of what it trains, and the file by which that is finished."""
+    """Returns a command, the folder of the model it trains, and the file that marks it as finished."""
     data, output = write_kitchen(root / "data"), root / "run"
     options = ["distill", data / "run.yaml", "--features", data / "features", "--distill_weight", 0]
     return [*options, "--output_dir", output, *STEPS], output / "baseline_seed42", "results.json"
@@ -67,7 +67,7 @@ MADE = dict(zip(COMMANDS, (distillation, fine_tuning, adaptation), strict=True))
 
 @pytest.fixture(scope="module", params=COMMANDS)
 def begun(request, tmp_path_factory) -> tuple[list, Path, Path, str]:
-    """A run that has ended, with its checkpoints, which a teacher otherwise removes."""
+    """A finished run with its checkpoints, which for teachers would normally be removed."""
     root = tmp_path_factory.mktemp(request.param)
     options, folder, finished = MADE[request.param](root)
     with pytest.MonkeyPatch.context() as patch:
@@ -78,7 +78,7 @@ def begun(request, tmp_path_factory) -> tuple[list, Path, Path, str]:
 
 @pytest.fixture
 def interrupted(begun, tmp_path) -> Interrupted:
-    """The run in its folder, as it was when it was killed."""
+    """The run in the state in which it was killed."""
     options, root, folder, finished = begun
     kept = shutil.copytree(root, tmp_path / "kept")
     expected = load_file(folder / "model.safetensors")
@@ -90,7 +90,7 @@ def interrupted(begun, tmp_path) -> Interrupted:
 
 
 def test_a_checkpoint_that_lacks_weights_is_refused(interrupted):
-    """`Trainer` would leave them random, and say so in a warning."""
+    """`Trainer` would leave them at random values, with only a warning."""
     name = min(load_file(interrupted.checkpoint / "model.safetensors"))
     change_weights(interrupted.checkpoint, without(name))
     with pytest.raises(
@@ -112,7 +112,7 @@ def test_a_checkpoint_of_another_model_is_refused(interrupted):
         interrupted.rerun()
 
 
-def test_a_checkpoint_that_was_cut_off_is_passed_over_and_the_result_is_the_same(interrupted, caplog):
+def test_a_truncated_checkpoint_is_skipped_and_the_result_is_the_same(interrupted, caplog):
     cut_off(interrupted.checkpoint)
     interrupted.rerun()
     assert "checkpoint-4 was cut off in model.safetensors" in caplog.text
@@ -120,7 +120,7 @@ def test_a_checkpoint_that_was_cut_off_is_passed_over_and_the_result_is_the_same
 
 
 class Code:
-    """Runs a command when it is unpickled."""
+    """An object that runs a command when it is unpickled."""
 
     def __init__(self, command: str):
         self.command = command
@@ -139,4 +139,4 @@ def test_a_state_that_would_run_code_is_refused_and_runs_none(interrupted, tmp_p
         interrupted.rerun()
     assert not (tmp_path / "ran").exists()
     torch.load(interrupted.checkpoint / name, weights_only=False)
-    assert (tmp_path / "ran").exists()  # as it would have
+    assert (tmp_path / "ran").exists()  # unpickling does run it

@@ -29,7 +29,7 @@ NO_NAMES = ("/runs/teacher", "runs/of/mine", "my teacher")
 
 
 def no_name(name: str) -> Exception:
-    """What commands make of huggingface-hub's error about a path at which there is nothing."""
+    """Returns the error that commands raise from huggingface-hub's error about a path that does not exist."""
     try:
         validate_repo_id(name)
     except ValueError as error:
@@ -87,7 +87,7 @@ def test_libraries_are_those_that_raise():
 
 
 @pytest.mark.skipif(not os.path.exists("/dev/full"), reason="the system has no /dev/full")
-def test_a_disk_that_is_full_is_said():
+def test_a_full_disk_is_reported():
     with pytest.raises(SystemExit, match="The disk is full"), errors_in_one_line(), open("/dev/full", "w") as file:
         file.write("x")
 

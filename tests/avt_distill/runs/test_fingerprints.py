@@ -1,4 +1,4 @@
-"""What a fingerprint is of: a model is its weights and configuration, not the records beside them."""
+"""Fingerprints of models cover weights, configuration and tokenizer, not the records in the same folder."""
 
 import pytest
 

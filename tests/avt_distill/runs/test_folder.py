@@ -1,4 +1,4 @@
-"""The folder of a run: files that are whole, settings of the same run."""
+"""The folder of a run: files are complete, and only the same run resumes."""
 
 import json
 import os
@@ -135,12 +135,12 @@ def test_only_the_same_run_resumes(tmp_path):
         keep_settings(path, {"seed": 1, "shape": (2, 3)}, what="a student")
     (path.parent / "checkpoint-1").mkdir()
     (path.parent / "checkpoint-1" / "model.safetensors").write_text("")
-    keep_settings(path, {"seed": 1}, what="a student")  # an older file may name more
+    keep_settings(path, {"seed": 1}, what="a student")  # an older file may record more settings
     with pytest.raises(ValueError, match=r"run holds a student with shape \[2, 3\], not \[4\] .*\['shape', 'rate'\]"):
         keep_settings(path, {"seed": 1, "shape": [4], "rate": 0.1}, what="a student")
 
 
-def test_a_run_that_kept_nothing_does_not_claim_the_folder(tmp_path):
+def test_a_run_without_results_does_not_claim_the_folder(tmp_path):
     path = tmp_path / "settings.json"
     keep_settings(path, {"seed": 1}, what="a teacher")
     for name in ("arguments.yaml", "_avt_distill.lock", ".model.safetensors.partial"):
@@ -156,7 +156,7 @@ def test_a_run_that_kept_nothing_does_not_claim_the_folder(tmp_path):
 
 
 @pytest.mark.parametrize("make", [os.mkdir, os.mkfifo])
-def test_what_is_no_file_is_never_replaced(tmp_path, make):
+def test_paths_that_are_not_files_are_never_replaced(tmp_path, make):
     make(tmp_path / "place")
     kind = (tmp_path / "place").stat().st_mode
     with pytest.raises(ValueError, match="is a folder, a device or a pipe"):

@@ -1,4 +1,4 @@
-"""Options that go to other libraries are refused by their name before anything is read or trained."""
+"""Invalid options of other libraries are refused by name before anything is read or trained."""
 
 import json
 

@@ -1,4 +1,4 @@
-"""One command at a time writes to a folder: the second ends with a sentence, a killed one locks nothing."""
+"""One command at a time writes to a folder: a second one fails with a clear error, a killed one leaves no lock."""
 
 import errno
 import multiprocessing
@@ -47,7 +47,7 @@ def test_a_second_command_ends_with_the_folder_and_the_process(tmp_path, holder)
         with pytest.raises(InUseError, match=rf"run is in use by process {holder.pid} on .*: wait until it ends"):
             locked(tmp_path / place).__enter__()
     (tmp_path / "run" / ".tmpkRsAzA").touch()
-    with locked(tmp_path):  # of the folder above
+    with locked(tmp_path):  # the parent folder is not locked
         pass
     remove_unfinished(tmp_path)
     assert (tmp_path / "run" / ".tmpkRsAzA").exists()
@@ -60,7 +60,7 @@ def test_a_folder_that_is_written_to_is_not_read(tmp_path, holder):
     for folder in (tmp_path / "run", student):
         with pytest.raises(InUseError, match=rf"run is in use by process {holder.pid} on .*: wait until it ends"):
             unchanged(folder).__enter__()
-    with unchanged(tmp_path):  # whose own files are not written to
+    with unchanged(tmp_path):  # whose own files are not being written
         pass
     assert not list(student.iterdir())
 
@@ -101,7 +101,7 @@ def test_a_killed_process_locks_nothing_and_what_it_left_is_removed(tmp_path, ho
         pass
     (tmp_path / "run" / LOCK).touch()
     (tmp_path / "run" / "inner" / ".unfinished_x").mkdir(parents=True)
-    (tmp_path / "run" / "inner" / ".tmpkRsAzA").touch()  # of safetensors
+    (tmp_path / "run" / "inner" / ".tmpkRsAzA").touch()  # a temporary file of safetensors
     assert (tmp_path / "run" / LOCK).exists()
     with locked(tmp_path / "run"):
         assert {path.name for path in (tmp_path / "run").iterdir()} == {LOCK, "inner"}
@@ -109,7 +109,7 @@ def test_a_killed_process_locks_nothing_and_what_it_left_is_removed(tmp_path, ho
     assert not (tmp_path / "run" / LOCK).exists()
 
 
-def test_a_lock_file_of_another_boot_locks_nothing(tmp_path):
+def test_a_leftover_lock_file_locks_nothing(tmp_path):
     (tmp_path / LOCK).write_text('{"pid": 1, "host": "here", "command": "distill", "since": "yesterday"}')
     with locked(tmp_path):
         pass

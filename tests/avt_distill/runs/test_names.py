@@ -1,4 +1,4 @@
-"""Names that others chose never lead out of a folder, command a terminal or name a machine."""
+"""Foreign names never lead out of a folder, control a terminal or reveal a machine's paths."""
 
 import json
 
@@ -89,7 +89,7 @@ def test_folds_outside_are_refused(tmp_path):
         anticipation_builder(tmp_path).folds()
 
 
-def test_no_terminal_obeys_a_name():
+def test_escape_codes_in_names_are_made_harmless():
     assert printable("a\x1b[2Jb\x9b\u202ec\td\n") == "a\\u001b[2Jb\\u009b\\u202ec\td\n"
     assert json.loads(printable(json.dumps("\x9b", ensure_ascii=False))) == "\x9b"
 

@@ -1,4 +1,4 @@
-"""Options that cannot be meant, or do nothing, are refused before anything is read or trained."""
+"""Options that are invalid or have no effect are refused before anything is read or trained."""
 
 import pytest
 from helpers.options import ALL, parse
@@ -33,7 +33,7 @@ from avt_distill.teacher.arguments import TeacherArguments
         ("eval_do_concat_batches: false", "eval_do_concat_batches is not used here"),
     ],
 )
-def test_what_no_trainer_can_mean_is_refused(kind, text, message, tmp_path):
+def test_options_invalid_for_every_trainer_are_refused(kind, text, message, tmp_path):
     with pytest.raises(ValueError, match=message):
         parse(kind, tmp_path, text=text)
 
@@ -63,7 +63,7 @@ def test_what_no_trainer_can_mean_is_refused(kind, text, message, tmp_path):
         (AdaptationArguments, "head_learning_rate: .nan", "head_learning_rate is nan"),
     ],
 )
-def test_what_one_trainer_cannot_mean_is_refused(kind, text, message, tmp_path):
+def test_options_invalid_for_one_trainer_are_refused(kind, text, message, tmp_path):
     with pytest.raises(ValueError, match=message):
         parse(kind, tmp_path, text=text)
 
@@ -75,7 +75,7 @@ def test_a_checkpoint_may_be_measured_without_training(tmp_path):
 
 
 def test_numbers_in_mappings_are_numbers_however_they_are_written(tmp_path):
-    """YAML 1.1 takes 1e-1 for text; what is quoted is text."""
+    """YAML 1.1 reads 1e-1 as text; quoted values remain text."""
     text = "model_options: {head_dropout: 1e-1, backbone_config: {sizes: [2E3, -.5e+1], name: '1e-1'}}\nrun_name: 1e3"
     args = parse(RunArguments, tmp_path, text=text)
     assert args.model_options == {"head_dropout": 0.1, "backbone_config": {"sizes": [2000.0, -5.0], "name": "1e-1"}}

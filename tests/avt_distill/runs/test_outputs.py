@@ -1,4 +1,4 @@
-"""No command replaces its input, or a file that it did not make."""
+"""No command replaces its input, or a file that it did not create."""
 
 import json
 import os
@@ -45,13 +45,13 @@ def test_an_output_is_never_an_input(tmp_path):
     for folder in (tmp_path, tmp_path / "folder"):
         with pytest.raises(ValueError, match=LOST):
             check_output("output", folder, {"checkpoint": [None, "user/name", source]}, overwrite=True, writes=())
-    with pytest.raises(ValueError, match=LOST):  # what a folder that is read consists of
+    with pytest.raises(ValueError, match=LOST):  # a file of a folder that is read
         check_output("--json", source, {"--model": tmp_path / "folder"}, overwrite=True)
     check_output("--json", tmp_path / "folder" / "new.json", {"--model": tmp_path / "folder"})
     check_output("--json", "-", {"VIDEO": source})
 
 
-def test_what_another_made_needs_overwrite(tmp_path):
+def test_files_of_other_commands_need_overwrite(tmp_path):
     path = tmp_path / "notes.json"
     path.write_text('{"moments": [], "video": "b.mp4"}')
     for made_here in (is_json_with("moments", video="a.mp4"), is_json_with("rows"), has_mark("avt-distill x")):
@@ -89,7 +89,7 @@ def test_anticipate_replaces_what_it_made_itself(checkpoint, video, tmp_path):
     for _ in range(2):
         result = run_command("anticipate", video, "--model", checkpoint, "--every", 3, *outputs)
         assert result.returncode == 0, result.stderr
-    assert not list(tmp_path.glob(".*"))  # written beside, and renamed
+    assert not list(tmp_path.glob(".*"))  # temporary files are renamed
     other = tmp_path / "other.mp4"
     shutil.copy(video, other)
     for option, name in (("--json", "a.json"), ("--timeline", "a.png"), ("--video", "a.mp4")):

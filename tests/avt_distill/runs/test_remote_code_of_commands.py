@@ -1,4 +1,4 @@
-"""No command runs the code of a checkpoint, or asks whether to; nothing is unpickled."""
+"""No command runs the code of a checkpoint, or asks for permission to; nothing is unpickled."""
 
 import ast
 import json
@@ -15,7 +15,7 @@ SOURCES = sorted((PROJECT / "avt_distill").rglob("*.py"))
 
 @pytest.fixture
 def foreign(tmp_path):
-    """A checkpoint that brings code, which leaves a trace where it runs."""
+    """A checkpoint with code that leaves a trace if it is run."""
     folder = tmp_path / "foreign"
     folder.mkdir()
     classes = {"AutoConfig": "code.Config", "AutoModel": "code.Model", "AutoTokenizer": ["code.Tokenizer", None]}
@@ -54,7 +54,7 @@ def test_commands_neither_run_code_nor_ask(foreign, tmp_path, video, monkeypatch
 
 
 @pytest.mark.parametrize("path", SOURCES, ids=lambda path: str(path.relative_to(PROJECT)))
-def test_every_automatic_class_is_told_so(path):
+def test_every_auto_class_is_loaded_without_remote_code(path):
     text = path.read_text()
     for call in (node for node in ast.walk(ast.parse(text)) if isinstance(node, ast.Call)):
         parts = [ast.unparse(call.func), *map(ast.unparse, call.args)]

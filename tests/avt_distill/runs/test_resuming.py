@@ -1,4 +1,4 @@
-"""Checkpoints from which training resumes to the same weights: whole, of every process; all others are refused."""
+"""Checkpoints to resume from: complete ones of all processes give the same weights; others are skipped or refused."""
 
 import random
 
@@ -28,7 +28,7 @@ def cut(path):
     path.write_bytes(path.read_bytes()[:-9])
 
 
-def test_checkpoints_that_a_kill_cut_off_are_passed_over(tmp_path, caplog):
+def test_checkpoints_truncated_by_a_kill_are_skipped(tmp_path, caplog):
     write_checkpoint(tmp_path, 9)
     write_checkpoint(tmp_path, 100)
     write_checkpoint(tmp_path, 200, without=["trainer_state.json"])
@@ -40,7 +40,7 @@ def test_checkpoints_that_a_kill_cut_off_are_passed_over(tmp_path, caplog):
     assert "checkpoint-500 was cut off in model.safetensors" in caplog.text
 
 
-def test_a_checkpoint_that_is_not_finite_is_passed_over(tmp_path, caplog):
+def test_a_checkpoint_that_is_not_finite_is_skipped(tmp_path, caplog):
     write_checkpoint(tmp_path, 2)
     save_file({"weight": torch.tensor([1.0, torch.nan])}, write_checkpoint(tmp_path, 4) / "model.safetensors")
     assert last_whole_checkpoint(tmp_path) == str(tmp_path / "checkpoint-2")
@@ -104,7 +104,7 @@ def test_a_checkpoint_that_is_given_is_checked(tmp_path):
 
 
 class Code:
-    """Anything but tensors, numbers and texts."""
+    """An object that is not a tensor, number or text."""
 
 
 @pytest.mark.parametrize("name", ["optimizer.pt", "scheduler.pt", "scaler.pt", "rng_state.pth", "pytorch_model.bin"])
@@ -131,7 +131,7 @@ def test_random_states_of_numpy_are_plain(tmp_path):
 
 
 def write_parts(root, step, num_processes=2, state=None):
-    """A checkpoint as DeepSpeed writes it, without `optimizer.pt`."""
+    """Writes a checkpoint as DeepSpeed does, without `optimizer.pt`."""
     states = [f"rng_state_{rank}.pth" for rank in range(num_processes)]
     folder = write_checkpoint(root, step, states, without=["optimizer.pt"])
     (folder / "latest").write_text(f"global_step{step}")

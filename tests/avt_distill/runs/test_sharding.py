@@ -1,4 +1,4 @@
-"""A model is divided among processes as was asked for, or the run is refused."""
+"""A model is divided among processes as requested, or the run is refused."""
 
 from types import SimpleNamespace
 
@@ -111,7 +111,7 @@ except ValueError as error:
 
 
 def test_fsdp_on_the_cpu_is_refused_by_every_trainer(fork_server, tmp_path):
-    """Accelerate 1.15 makes plain data parallelism of it: if this fails, it may have learned more."""
+    """Accelerate 1.15 falls back to plain data parallelism: if this fails, a release may support FSDP on the CPU."""
     fork_server.run_several(TRAIN, tmp_path, ACCELERATE_USE_FSDP="true", FSDP_VERSION="2")
     for rank in range(2):
         message = (tmp_path / f"refused_{rank}").read_text()

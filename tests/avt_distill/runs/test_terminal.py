@@ -13,7 +13,7 @@ CODES = "\x1b[2J\x1b]0;title\x07\x9b31m\u202e"
 @pytest.mark.parametrize(
     "command", ["anticipate", "evaluate", "compare_runs", "extract_features", "convert_checkpoint"]
 )
-def test_names_of_files_do_not_command_the_terminal(command, tmp_path):
+def test_names_of_files_do_not_control_the_terminal(command, tmp_path):
     name = tmp_path / f"a{CODES}.x"
     arguments = {
         "anticipate": [name, "--model", name],
@@ -24,7 +24,7 @@ def test_names_of_files_do_not_command_the_terminal(command, tmp_path):
     }
     result = run_command(command, *arguments[command])
     assert result.returncode
-    assert "\\u001b[2J" in result.stderr or "\\x1b[2J" in result.stderr  # as Python shows errors of files
+    assert "\\u001b[2J" in result.stderr or "\\x1b[2J" in result.stderr  # as Python escapes names in file errors
     assert not set(CODES[:1] + "\x07\x9b\u202e") & set(result.stdout + result.stderr)
 
 

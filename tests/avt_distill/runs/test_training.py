@@ -1,4 +1,4 @@
-"""Training stops where numbers are not finite, and its checkpoints can be resumed: with every process's part."""
+"""Training stops when numbers are not finite, and resumes from checkpoints with the same result."""
 
 import pytest
 import torch
@@ -12,7 +12,7 @@ from avt_distill.runs.training import ResumableTrainer
 
 
 class Scale(torch.nn.Module):
-    """Its loss is the mean of the inputs times a weight that begins with 1."""
+    """A model whose loss is the mean of the inputs times a weight, initially 1."""
 
     def __init__(self):
         super().__init__()
@@ -32,7 +32,7 @@ class Kill(TrainerCallback):
 
 
 def train(folder, values, **options):
-    """Returns the weight after one step for each value, of fewer where `num_steps` says so."""
+    """Returns the weight after one step per value, or after `num_steps` steps."""
     return trained(folder, values, **options).model.weight.item()
 
 
@@ -72,16 +72,16 @@ def test_weights_that_are_not_finite_are_not_saved(tmp_path):
     assert last_whole_checkpoint(tmp_path) == str(tmp_path / "checkpoint-1")
 
 
-def test_a_training_that_was_killed_after_its_last_step_takes_no_further_one(tmp_path):
+def test_a_training_killed_after_its_last_step_takes_no_further_step(tmp_path):
     values = [1.0, 2.0, 3.0]
     weight = train(tmp_path, values, num_steps=2)
     assert train(tmp_path, values, num_steps=2) == weight
     assert not (tmp_path / "checkpoint-3").exists()
-    assert train(tmp_path, values, num_steps=3) == pytest.approx(1 - 0.1 * 6)  # a longer run goes on
+    assert train(tmp_path, values, num_steps=3) == pytest.approx(1 - 0.1 * 6)  # a longer run continues training
 
 
 def test_a_resumed_run_logs_what_an_undisturbed_one_logs(tmp_path):
-    """Losses are logged every three steps, and saved after each: what was trained before an interruption counts."""
+    """Losses are logged every three steps, and checkpoints saved at each step: steps before an interruption count."""
     values, options = [1.0, 2.0, 3.0, 4.0], {"logging_steps": 3}
     times = ("train_runtime", "train_samples_per_second", "train_steps_per_second")
 
@@ -98,8 +98,8 @@ def test_a_resumed_run_logs_what_an_undisturbed_one_logs(tmp_path):
     assert logged(tmp_path / "killed") == expected
 
 
-def test_patience_is_counted_on_after_an_interruption(tmp_path):
-    """The weight falls with each step, and so does the loss, but the metric never improves."""
+def test_patience_continues_to_count_after_an_interruption(tmp_path):
+    """The loss decreases at each step, but since greater is better the metric never improves."""
     options = {"eval_strategy": "steps", "eval_steps": 1, "load_best_model_at_end": True, "num_steps": 9}
     options |= {"prediction_loss_only": True, "metric_for_best_model": "eval_loss", "greater_is_better": True}
     values = [1.0] * 9
@@ -120,7 +120,7 @@ def test_a_metric_that_is_not_measured_is_named_with_those_that_are(tmp_path):
 
 @pytest.mark.parametrize("load", ["best", "last"])
 def test_weights_that_are_saved_under_other_names_are_loaded(tmp_path, load):
-    """As those of a ViT's encoder are, which `Trainer` would leave as they are."""
+    """The weights of a ViT's encoder are saved so; `Trainer` would not load them."""
     sizes = {"hidden_size": 8, "num_hidden_layers": 1, "num_attention_heads": 1, "intermediate_size": 8}
     model = ViTModel(ViTConfig(image_size=8, patch_size=4, **sizes), add_pooling_layer=False)
     trainer = ResumableTrainer(model, TrainingArguments(tmp_path, use_cpu=True, report_to=[]))
@@ -138,7 +138,7 @@ def test_weights_that_are_saved_under_other_names_are_loaded(tmp_path, load):
 
 
 class Dropped(torch.nn.Module):
-    """Its loss depends on its input's number, noise and order, and with dropout on what is drawn in training."""
+    """A model whose loss depends on its input's number, noise and order, and on dropout."""
 
     def __init__(self, dropout: float):
         super().__init__()
@@ -154,7 +154,7 @@ def padded_with_noise(rows: list[dict]) -> dict:
 
 
 def train_on_noise(folder, *, dropout=0.0, dies_at=None, **options) -> torch.Tensor:
-    """Returns the weights after 6 steps of 10 rows, 5 batches."""
+    """Returns the weights after 6 steps on 10 rows, which are 5 batches."""
     defaults = {"max_steps": 6, "save_steps": 1, "per_device_train_batch_size": 2, "learning_rate": 0.02, "seed": 1}
     defaults |= {"use_cpu": True, "report_to": [], "disable_tqdm": True, "logging_strategy": "no"}
     args = TrainingArguments(folder, **{**defaults, "prediction_loss_only": True, **options})
@@ -180,7 +180,7 @@ PERSISTENT = {**WORKERS, "dataloader_persistent_workers": True}
 @pytest.mark.parametrize("dropout", [0.0, 0.3])
 @pytest.mark.parametrize("accumulated", [1, 2])
 def test_what_collators_draw_is_the_same_after_a_kill(tmp_path, accumulated, dropout):
-    """Killed within the first epoch, at its end, and within the second one, 5 or 3 steps long each."""
+    """Kills happen within the first epoch, at its end, and within the second; an epoch has 5 or 3 steps."""
     assert_kills_change_nothing(tmp_path, gradient_accumulation_steps=accumulated, dropout=dropout)
 
 
@@ -192,7 +192,7 @@ def test_what_workers_draw_is_the_same_after_a_kill(tmp_path):
 @pytest.mark.parametrize("accumulated", [1, 2])
 @pytest.mark.parametrize("workers", [WORKERS, PERSISTENT], ids=["workers", "persistent"])
 def test_kills_change_nothing_with_workers_dropout_and_evaluation(tmp_path, workers, accumulated):
-    """Persistent workers, too, which draw their seed from the generator of dropout, but once."""
+    """Covers persistent workers too, which draw a seed from the generator of dropout only once."""
     options = {"eval_strategy": "steps", "eval_steps": 2, "gradient_accumulation_steps": accumulated}
     assert_kills_change_nothing(tmp_path, dropout=0.3, **options, **workers)
 
@@ -262,7 +262,7 @@ trainer.save_model()
 
 @pytest.mark.slow
 def test_a_kill_between_the_parts_of_two_processes_ends_with_the_same_weights(tmp_path, fork_server):
-    """Within the second epoch, of 4 steps: its order and its draws are not those of the first."""
+    """The kill is within the second epoch of 4 steps, whose order and random draws differ from the first."""
 
     def run(folder, dying):
         settings = f"FOLDER, DYING = {str(tmp_path / folder)!r}, {dying}\n"

@@ -1,4 +1,4 @@
-"""Every command refuses checkpoints that are not whole: students, teachers, backbones, language models, tokenizers."""
+"""Every command refuses incomplete checkpoints: of students, teachers, backbones, language models, tokenizers."""
 
 import json
 import shutil
@@ -34,7 +34,7 @@ def kitchen(tmp_path_factory) -> Path:
 
 @pytest.fixture(scope="module")
 def whole(tmp_path_factory, kitchen, language_models) -> dict[str, Path]:
-    """Folders of whole checkpoints of each kind."""
+    """Folders of complete checkpoints of each kind."""
     root, names = tmp_path_factory.mktemp("whole"), dict(enumerate(ACTIONS))
     folders = {name: root / name for name in ("student", "seeing", "teacher", "vit")}
     tiny_model(tiny_config(id2label=names)).save_pretrained(folders["student"])
@@ -59,7 +59,7 @@ def whole(tmp_path_factory, kitchen, language_models) -> dict[str, Path]:
 
 @pytest.fixture
 def copy_of(whole, tmp_path):
-    """Returns a copy of a whole checkpoint, to be damaged."""
+    """Returns a function that copies a complete checkpoint, to be damaged."""
 
     def copied(name: str) -> Path:
         shutil.copytree(whole[name], tmp_path / name)
@@ -117,7 +117,7 @@ def test_commands_refuse_a_teacher_without_its_tokenizer_files(name, copy_of, ki
     folder = copy_of("bert" if name == "finetune_teacher" else "teacher")
     for file in TOKENIZER_FILES:
         (folder / file).unlink()
-    change_weights(folder, without("encoder.", "backbone."))  # not looked at yet
+    change_weights(folder, without("encoder.", "backbone."))  # the tokenizer is checked before the weights
     result = run_command(name, *command(name, folder, kitchen, tmp_path / "out", video))
     assert result.returncode == 1
     error = result.stderr.splitlines()[-1]
@@ -196,7 +196,7 @@ def test_teachers_with_other_weights_are_refused(change, message, copy_of):
         TeacherScorer.from_pretrained(change_weights(copy_of("teacher"), change))
 
 
-def test_what_is_no_teacher_is_refused(whole):
+def test_folders_that_are_not_teachers_are_refused(whole):
     with pytest.raises(ValueError, match="The checkpoint is of type 'bert', not 'text_teacher'"):
         TeacherScorer.from_pretrained(whole["bert"])
 
@@ -209,7 +209,7 @@ def test_a_teacher_whose_logits_overflow_gives_none(whole):
         teacher.logits([[0, 1]])
 
 
-def test_heads_of_language_models_are_left_out_or_begin_anew(copy_of, tmp_path):
+def test_heads_of_language_models_are_dropped_or_newly_initialized(copy_of, tmp_path):
     folder = copy_of("bert")  # without a head
     _, new = load_masked_or_causal_model(folder)
     assert new
@@ -235,8 +235,8 @@ def test_what_pretraining_alone_uses_of_an_image_model_is_left_out(whole, tmp_pa
         load_backbone(tmp_path)
 
 
-def test_a_student_of_other_labels_begins_with_the_whole_rest_of_a_checkpoint(kitchen, tmp_path):
-    reading_model().save_pretrained(tmp_path / "other")  # of three actions, with a reader
+def test_a_student_of_other_labels_keeps_all_other_weights_of_a_checkpoint(kitchen, tmp_path):
+    reading_model().save_pretrained(tmp_path / "other")  # has three actions and a reader
     args = StudentArguments(model_name_or_path=str(tmp_path / "other"), features=str(kitchen / "features"))
     builder = kitchen_builder(kitchen)
     student = build_student(args, builder, student_input(args, builder))
@@ -245,6 +245,6 @@ def test_a_student_of_other_labels_begins_with_the_whole_rest_of_a_checkpoint(ki
     assert student.classifiers["action"].out_features == len(ACTIONS)
     assert student.avt.encoder.weight.equal(before.avt.encoder.weight)
     narrow = {"avt.encoder.weight": torch.zeros(32, 7)}
-    change_weights(tmp_path / "other", added(narrow))  # its configuration says 12
+    change_weights(tmp_path / "other", added(narrow))  # its configuration has 12
     with pytest.raises(ValueError, match=r"lacks 1 weight of AVTForAnticipation, such as 'avt\.encoder\.weight'"):
         build_student(args, builder, student_input(args, builder))

@@ -1,4 +1,4 @@
-"""Cards of students, teachers and data sets: filled from result files, and never with holes."""
+"""Cards of students, teachers and data sets: filled from result files, never with missing values."""
 
 import json
 
@@ -90,7 +90,7 @@ def test_the_model_index_holds_what_was_measured(student):
     assert [metric["value"] for metric in result["metrics"]] == [41.25, 40.5, 80.0, 79.12]
 
 
-def test_numbers_stand_beside_the_baselines(student):
+def test_a_students_card_compares_it_with_baselines(student):
     data = header(student_card(student, "user/kitchen", comparison=COMPARISON))
     of_top1 = data["model-index"][0]["results"][0]["metrics"][0]["args"]
     gain = {"low": 0.5, "mean": 2.5, "high": 4.5}
@@ -163,7 +163,7 @@ def test_a_students_base_model_is_where_its_weights_or_features_are_from(student
     encoder = {"model": "facebook/dinov2-base", "revision": "0" * 40}
     rewrite(student / "config.json", feature_encoder=encoder)
     assert base() == ("facebook/dinov2-base", "adapter")
-    rewrite(student / "config.json", feature_encoder={**encoder, "revision": "0" * 16})  # a folder of that name
+    rewrite(student / "config.json", feature_encoder={**encoder, "revision": "0" * 16})  # a local folder with that name
     assert base() == (None, None)
     rewrite(student / "settings.json", backbone="google/vit", backbone_content={})
     rewrite(student / "config.json", backbone_config={"model_type": "vit"})
@@ -202,7 +202,7 @@ def test_no_path_of_the_machine_is_in_a_card(student):
     assert "/somewhere" not in text
     assert str(student) not in text
     assert "width 12 from: tsn" in text
-    assert "Needs Python 3.10, torch 2.6, transformers 4.57 and numpy 1.26 or newer.\n" in text  # no videos, no av
+    assert "Needs Python 3.10, torch 2.6, transformers 4.57 and numpy 1.26 or newer.\n" in text  # no videos, so no av
 
 
 @pytest.mark.parametrize("missing", ["num_training_rows", "seed", "training_s"])
@@ -258,7 +258,7 @@ def reader(student):
     return folder
 
 
-def test_a_readers_card_tells_three_uses_of_text_apart(reader):
+def test_a_readers_card_distinguishes_three_uses_of_text(reader):
     text = str(checkpoint_card(reader, "user/reader"))
     for kind in ("- **distilled**: the paper's method", "- **read**: this project's method", "- **true history**:"):
         assert kind in text
@@ -358,7 +358,7 @@ def write_teacher(folder, files: dict):
     return folder
 
 
-def test_a_teacher_stands_beside_counts(tmp_path):
+def test_a_teachers_card_compares_it_with_counts(tmp_path):
     card = teacher_card(write_teacher(tmp_path, TEACHER_FILES), "user/bert")
     assert [metric["value"] for metric in header(card)["model-index"][0]["results"][0]["metrics"]] == [
         41.25,
@@ -379,7 +379,7 @@ def test_a_teacher_stands_beside_counts(tmp_path):
 def test_a_teachers_card_says_where_it_starts_and_what_it_needs(tmp_path):
     folder = write_teacher(tmp_path, TEACHER_FILES)
     card = teacher_card(folder, "user/bert")
-    assert "base_model" not in header(card)  # it was in a folder
+    assert "base_model" not in header(card)  # it was a local folder
     assert header(card)["datasets"] == ["egtea-gaze-plus"]
     needs = "Needs torch and transformers 4.57 or newer; made and measured with torch 2.13.0 and transformers 5.23.0."
     assert needs in str(card)
@@ -429,7 +429,7 @@ def test_a_language_models_card_is_whole(tmp_path, architecture, task, auto_clas
     assert "/somewhere" not in text
 
 
-def test_a_teachers_card_says_that_histories_know_the_gap(tmp_path):
+def test_a_teachers_card_states_that_histories_include_the_gap(tmp_path):
     files = {**TEACHER_FILES, "config.json": {**TEACHER_FILES["config.json"], "history_cutoff": "segment_start"}}
     assert "less than `tau_a` before" in str(teacher_card(write_teacher(tmp_path, files), "user/bert"))
 
@@ -468,7 +468,7 @@ def test_a_data_sets_header_is_whole(tmp_path):
     assert data.license == "cc-by-4.0"
     assert (data.task_categories, data.size_categories) == (["video-classification"], ["n<1K"])
     assert {"action-anticipation", "video"} <= set(data["tags"])
-    assert data.language is None  # nobody said which it is
+    assert data.language is None  # it was not given
     assert "\n`cc-by-4.0`\n" in str(card)
     fold = {**facts, "title": "50 Salads", "splits": {"train": {**facts["splits"]["train"], "rows": 999}}}
     data = dataset_card(

@@ -1,4 +1,4 @@
-"""Exported programs: the model's scores, and a stream's, with no code of this project."""
+"""Exported programs reproduce the scores of the model and of a stream without code of this project."""
 
 import importlib.util
 import json
@@ -28,14 +28,14 @@ from modeling_avt.configuration_avt import ReaderSettings
 from modeling_avt.reader_avt import HistoryReader, pool
 
 HAS_ONNX = all(importlib.util.find_spec(name) for name in ("onnxruntime", "onnxscript"))
-# A window shorter than the head can take: its oldest frames are never observed.
+# The window is shorter than the head's input: its oldest frames are never observed.
 VIDEO = tiny_vit_config(**{**VERB_NOUN, "verb_id2label": {1: "mix", 0: "cut"}}, tau_o=2.0, head_num_layers=1)
 FEATURES = tiny_config(intermediate_dim=20, head_num_layers=1)
 
 
 @pytest.fixture(scope="module")
 def exported(tmp_path_factory) -> Path:
-    """The programs of a model that sees videos, in ONNX too where its packages are."""
+    """The programs of a model that takes videos, also in ONNX where its packages are installed."""
     folder = tmp_path_factory.mktemp("exported")
     differences = export_model(tiny_model(VIDEO), folder, video_processor=tiny_processor(tau_o=2.0), onnx=HAS_ONNX)
     assert max(differences.values()) < 1e-5
@@ -77,7 +77,7 @@ def test_a_step_of_a_video_model_takes_clips(tmp_path):
     stream, frames = model.stream(processor), numbered_frames(13)
     prepared = processor.preprocess(frames)["pixel_values_videos"][0]
     window, mask = torch.zeros(1, 4, 32), torch.zeros(1, 4, dtype=torch.bool)
-    for number, frame in enumerate(frames):  # 2 a second, as in a clip
+    for number, frame in enumerate(frames):  # 2 per second, as in a clip
         stream.push(frame, number / 2)
         if number % 2 == 0:
             clip = prepared[[max(number - back, 0) for back in (3, 2, 1, 0)]]
@@ -108,7 +108,7 @@ def test_onnx(exported, name):
 
 @pytest.fixture(scope="module")
 def exported_features(tmp_path_factory) -> tuple[Path, Result]:
-    """The programs of a model of features, and what the command that wrote them printed; beside them, the model."""
+    """The folder with a model of features and its programs, and the result of the command that exported them."""
     folder = tmp_path_factory.mktemp("features")
     tiny_model(FEATURES).save_pretrained(folder / "model")
     return folder / "exported", run_command("export_model", folder / "model", folder / "exported")
@@ -152,7 +152,7 @@ def exported_reader(tmp_path_factory) -> tuple[AVTForAnticipation, Path]:
 
 
 def loaded_reader(folder: Path) -> tuple[HistoryReader, dict]:
-    """A reader as `programs.json` says that it is loaded, and that description."""
+    """Returns a reader, loaded as `programs.json` describes, and that description."""
     description = json.loads((folder / "programs.json").read_text())
     settings = ReaderSettings.from_config(description["reader"]["settings"])
     reader = HistoryReader(settings, len(description["labels"]))

@@ -1,4 +1,4 @@
-"""Which licenses commands take, and what they say of others."""
+"""Which licenses commands accept, and the errors for others."""
 
 import pytest
 
@@ -10,7 +10,7 @@ def test_identifiers_of_the_hub_are_taken(identifier):
     assert checked_license(identifier) == {"license": identifier}
 
 
-def test_none_is_invented():
+def test_no_license_is_invented():
     assert checked_license(None) == {}
 
 
@@ -18,7 +18,7 @@ def test_none_is_invented():
     ("identifier", "advice"),
     [("Apache 2.0", "write apache-2.0"), ("MIT", "write mit"), ("", "such as apache-2.0"), ("mit; x", "such as")],
 )
-def test_what_is_no_identifier_is_refused_with_advice(identifier, advice):
+def test_invalid_identifiers_are_refused_with_advice(identifier, advice):
     with pytest.raises(ValueError, match=rf"^--license is '{identifier}', which is not an identifier .*{advice}"):
         checked_license(identifier)
 

@@ -1,4 +1,4 @@
-"""What headers of cards say, and results as the Hub reads them: by the library's own classes."""
+"""Headers of cards, and results as the Hub reads them, checked with the library's own classes."""
 
 import pytest
 import yaml
@@ -24,7 +24,7 @@ OTHER = {"license": "other", "license_name": "research-only", "license_link": "L
 
 
 def write_card(folder, dataset: str, **data):
-    """Writes a card with two metrics of a data set."""
+    """Writes a card with two metrics on a data set."""
     of_data = {"dataset_type": dataset, "dataset_name": "EGTEA Gaze+", "dataset_config": "split1"}
     of_data |= {"dataset_split": "test", "dataset_args": {"tau_a": "0.5"}, "metric_args": {"seed": 3}}
     metrics = {"Top-1 accuracy": ("accuracy", 41.25), "Class-mean top-5 recall": ("recall", 79.12)}
@@ -132,7 +132,7 @@ def test_only_a_model_on_the_hub_is_a_base_model():
     assert starting_point(settings, "backbone", "backbone_content") == "google/vit"
     in_folder = {"backbone": "runs/vit", "backbone_content": {"model.safetensors": "0"}}
     assert starting_point(in_folder, "backbone", "backbone_content") is None
-    assert starting_point({"backbone": "google/vit"}, "backbone", "backbone_content") is None  # where is not recorded
+    assert starting_point({"backbone": "google/vit"}, "backbone", "backbone_content") is None  # no origin is recorded
     assert starting_point(settings, "teacher", "teacher_content") is None
     assert encoder_on_hub({"model": "google/vit", "revision": "0" * 40}) == "google/vit"
     for record in (None, {"model": "vit", "revision": "0" * 16}, {"model": "vit", "revision": None}):

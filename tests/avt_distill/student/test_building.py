@@ -1,4 +1,4 @@
-"""Students: what is built of which options, what it sees, and whose weights it begins with."""
+"""Students: what options build, their inputs, and their initial weights."""
 
 import json
 import shutil
@@ -68,7 +68,7 @@ def test_model_options_are_fields_of_the_configuration(kitchen):
     ("options", "width"),
     [
         ({}, WIDTH),
-        ({"head_num_heads": 5}, 15),  # which once had to divide 2,048
+        ({"head_num_heads": 5}, 15),  # the number of heads once had to divide 2,048
         ({"intermediate_dim": 8}, 8),
         ({"head_feature_dim": 6}, 8),
         ({"head_feature_dim": 6, "intermediate_dim": 16}, 16),
@@ -77,7 +77,7 @@ def test_model_options_are_fields_of_the_configuration(kitchen):
     ids=str,
 )
 def test_a_head_is_as_wide_as_what_it_reads_unless_its_width_is_given(kitchen, options, width):
-    """It once was 2,048 wide whatever it read: 1.2 GB for an encoder 32 wide."""
+    """The width once was always 2,048: 1.2 GB for an encoder of width 32."""
     args = of_features(kitchen, model_options={"head_num_layers": 1, **options})
     model = build(args, kitchen_builder(kitchen))
     assert model.config.head_hidden_size == model.avt.head.wpe.embedding_dim == width
@@ -153,7 +153,7 @@ def test_a_checkpoint_of_the_same_labels_keeps_all_weights(tmp_path, kitchen, ch
 
 @pytest.mark.parametrize("labels", [("cut", "mix"), ("cut", "mix", "peel", "stir")], ids=["fewer", "as_many"])
 def test_a_checkpoint_of_other_labels_gets_new_classifiers(tmp_path, kitchen, labels, caplog):
-    """As many other labels would fit the old weights, which stand for other actions."""
+    """The same number of other labels would fit the old weights, which belong to other actions."""
     other = tiny_model(tiny_config(id2label=dict(enumerate(labels))))
     other.classifiers["action"].bias.data.fill_(7.0)
     other.save_pretrained(tmp_path / "checkpoint")
@@ -161,7 +161,7 @@ def test_a_checkpoint_of_other_labels_gets_new_classifiers(tmp_path, kitchen, la
     changed = {name for name, same in same_weights(model, other).items() if not same}
     assert changed == {"classifiers.action.weight", "classifiers.action.bias"}
     assert model.classifiers["action"].weight.shape == (4, WIDTH)
-    assert model.classifiers["action"].weight.std() > 0.1  # drawn as the configuration says: not empty, not zeros
+    assert model.classifiers["action"].weight.std() > 0.1  # initialized as configured, not empty or zero
     assert (model.classifiers["action"].bias == 0).all()
     assert tuple(model.config.id2label.values()) == ACTIONS
     assert model.config.label2id["take_egg"] == 2
@@ -169,7 +169,7 @@ def test_a_checkpoint_of_other_labels_gets_new_classifiers(tmp_path, kitchen, la
 
 
 def test_a_checkpoints_backbone_can_be_frozen_too(tmp_path, video_kitchen):
-    """It once was not: the option had no effect beside model_name_or_path."""
+    """The option once had no effect together with model_name_or_path."""
     tiny_model(tiny_vit_config(id2label={0: "cut_tomato", 1: "take_egg"})).save_pretrained(tmp_path)
     AVTVideoProcessor(size=36, crop_size=32, train_size=(36, 40)).save_pretrained(tmp_path)
     args = StudentArguments(model_name_or_path=str(tmp_path), freeze_backbone=True)
@@ -221,7 +221,7 @@ def test_model_options_that_contradict_the_data_are_refused_by_name(kitchen, nam
 
 
 @pytest.mark.parametrize("name", ["tau_a", "tau_o", "frame_rate"])
-def test_a_contradiction_that_is_no_time_is_refused_too(kitchen, name):
+def test_times_that_are_nan_are_refused(kitchen, name):
     with pytest.raises(ValueError, match=f"{name} is nan: give a finite number"):
         build(of_features(kitchen, model_options={name: float("nan")}), kitchen_builder(kitchen))
 
@@ -243,7 +243,7 @@ def test_model_options_that_contradict_other_options_are_refused(kitchen, video_
 
 
 def test_processor_options_that_contradict_the_data_set_are_refused(video_kitchen, vit):
-    """They once had no effect."""
+    """Such options once had no effect."""
     for name, value in {"num_frames": 8, "frame_rate": 2.0, "tau_o": 1.0}.items():
         args = StudentArguments(backbone=vit, processor_options={name: value})
         with pytest.raises(ValueError, match=f"processor_options sets {name} to {value}, but the data set has"):
@@ -293,7 +293,7 @@ def test_a_probe_of_stored_features_is_refused(kitchen):
         build(of_features(kitchen, model_options={"head_type": "probe"}), kitchen_builder(kitchen))
 
 
-def test_a_checkpoint_that_is_trained_further_at_other_times_says_so(tmp_path, kitchen, checkpoint, caplog):
+def test_training_a_checkpoint_further_at_other_times_is_reported(tmp_path, kitchen, checkpoint, caplog):
     build(from_checkpoint(tmp_path, kitchen), kitchen_builder(kitchen))
     assert "was trained with {'tau_a': 2.0}, and is trained further with {'tau_a': 1.0}" in caplog.text
 
@@ -354,7 +354,7 @@ def test_a_checkpoints_reader_is_left_out_of_a_student_that_is_trained_further(k
 
 
 def with_record(kitchen, place: Path, **changes) -> dict:
-    """Copies a kitchen's features, with the record of an encoder, and returns what a student keeps of it."""
+    """Copies a kitchen's features, with the record of an encoder, and returns the part of it that a student keeps."""
     shutil.copytree(kitchen / "features", place)
     frames = {"size": {"shortest_edge": 36}, "crop_size": {"height": 32, "width": 32}, "antialias": True}
     record = {

@@ -1,4 +1,4 @@
-"""A folder of a run is served only where all that decided about it is as it was; what has changed is named."""
+"""The results of a run are reused only if none of its inputs and options changed; the error names what changed."""
 
 import json
 import os
@@ -22,7 +22,7 @@ from modeling_avt.video_io_avt import PictureFolder
 
 @pytest.fixture(scope="module")
 def finished(tmp_path_factory) -> Path:
-    """A folder of data, soft labels and a finished run of them."""
+    """A folder of data, soft labels and a finished run on them."""
     root = tmp_path_factory.mktemp("finished")
     kitchen = write_kitchen(root / "data")
     write_soft_labels(root / "soft.parquet", kitchen)
@@ -32,7 +32,7 @@ def finished(tmp_path_factory) -> Path:
 
 @pytest.fixture
 def root(finished, tmp_path) -> Path:
-    """A copy, whose paths are those of the original: what has changed is content."""
+    """The finished folder, restored after each test; its paths stay the same, so that only content changes."""
     kept = shutil.copytree(finished, tmp_path / "kept")
     yield finished
     shutil.rmtree(finished)
@@ -72,13 +72,13 @@ def longer(cells: list[str]) -> str:
         (longer, "training_rows.end_s"),
     ],
 )
-def test_students_of_corrected_annotations_are_not_served(root, change, named):
+def test_students_of_corrected_annotations_are_not_reused(root, change, named):
     rewrite_segments(root, change)
     with pytest.raises(SystemExit, match=rf"holds a student with .*{named}"):
         distill(root)
 
 
-def test_students_of_moved_segments_are_not_served(root):
+def test_students_of_moved_segments_are_not_reused(root):
     rewrite_segments(root, moved)
     write_soft_labels(root / "soft.parquet", root / "data")
     with pytest.raises(SystemExit, match=r"holds a student with .*evaluation_rows.start_s|training_rows.start_s"):
@@ -86,7 +86,7 @@ def test_students_of_moved_segments_are_not_served(root):
 
 
 @pytest.mark.parametrize("video", ["v0", "v7"])
-def test_students_of_overwritten_features_are_not_served(root, video):
+def test_students_of_overwritten_features_are_not_reused(root, video):
     path = root / "data" / "features" / f"{video}.safetensors"
     write_features(path, load_file(path)["features"][::-1], 1.0)
     with pytest.raises(SystemExit, match=rf"holds a student with features_content.{video} "):
@@ -95,7 +95,7 @@ def test_students_of_overwritten_features_are_not_served(root, video):
 
 @pytest.mark.parametrize("kind", ["npz", "npy"])
 def test_overwritten_arrays_are_noticed_in_every_store(root, tmp_path, kind):
-    """Each store names what it holds: an `.npz` file by its checksums, a folder of `.npy` files by their content."""
+    """Each store identifies its content: an `.npz` file by checksums, a folder of `.npy` files by hashing them."""
     stored = {path.stem: load_file(path)["features"] for path in (root / "data" / "features").glob("*.safetensors")}
     place = tmp_path / ("features.npz" if kind == "npz" else "columns")
 
@@ -113,7 +113,7 @@ def test_overwritten_arrays_are_noticed_in_every_store(root, tmp_path, kind):
 
     store(stored)
     run()
-    run()  # of the same arrays: served
+    run()  # the arrays are the same: the student is reused
     store({**stored, "v7": stored["v7"][::-1]})
     with pytest.raises(SystemExit, match=r"holds a student with features_content\.v7 "):
         run()
@@ -126,7 +126,7 @@ def test_an_overwritten_lmdb_is_noticed(root, tmp_path):
         with lmdb.open(str(place), map_size=2**24) as environment, environment.begin(write=True) as transaction:
             for path in (root / "data" / "features").glob("*.safetensors"):
                 for second, row in enumerate(factor * load_file(path)["features"]):
-                    name = f"{path.stem}_frame_{30 * second + 1:010d}.jpg"  # what is shown at each second
+                    name = f"{path.stem}_frame_{30 * second + 1:010d}.jpg"  # the frame shown at each second
                     transaction.put(name.encode(), row.astype("<f4").tobytes())
         return place
 
@@ -143,7 +143,7 @@ def test_an_overwritten_lmdb_is_noticed(root, tmp_path):
 
 
 @pytest.mark.parametrize("video", ["v0", "v1"])
-def test_students_of_overwritten_videos_are_not_served(tmp_path, video):
+def test_students_of_overwritten_videos_are_not_reused(tmp_path, video):
     data, vit = write_video_kitchen(tmp_path / "data"), write_tiny_vit(tmp_path / "vit")
     head = json.dumps({"head_hidden_size": 32, "head_num_layers": 1, "head_num_positions": 16})
     named = {"dataset": data, "num_frames": 4, "tau_o": 4.0, "cache_dir": tmp_path / "cache", "backbone": vit}
@@ -168,7 +168,7 @@ def test_the_features_of_other_videos_do_not_matter(root, capsys):
     assert "baseline and distilled" in capsys.readouterr().out
 
 
-def test_soft_labels_of_the_same_numbers_in_another_order_are_not_served(root):
+def test_soft_labels_of_the_same_numbers_in_another_order_are_not_reused(root):
     table = SoftLabelTable.load(root / "soft.parquet")
     SoftLabelTable(table.uids[::-1], table.logits, table.metadata).save(root / "soft.parquet")
     with pytest.raises(SystemExit, match="holds a student with soft_labels"):
@@ -189,7 +189,7 @@ def test_soft_labels_of_the_same_numbers_in_another_order_are_not_served(root):
         "--dataloader_persistent_workers=true",
     ],
 )
-def test_every_option_that_moves_weights_decides(finished, option):
+def test_options_that_affect_weights_are_refused_in_a_finished_run(finished, option):
     with pytest.raises(SystemExit, match="holds a student with"):
         distill(finished, option)
 
@@ -198,7 +198,7 @@ def test_every_option_that_moves_weights_decides(finished, option):
     "option",
     ["--logging_steps=7", "--save_total_limit=3", "--per_device_eval_batch_size=2", "--dataloader_num_workers=1"],
 )
-def test_other_options_do_not(finished, option):
+def test_options_that_do_not_affect_weights_are_accepted(finished, option):
     distill(finished, option)
 
 
@@ -244,7 +244,7 @@ def test_another_history_is_named_and_accepted_by_an_option_alone(finished, tmp_
 
 
 def test_soft_labels_of_counted_rows_are_refused(finished, tmp_path):
-    """As versions before wrote them of one's own data: a mask would train without any teacher."""
+    """Earlier versions wrote such uids for user data: with a mask, training would silently have no teacher."""
     table = SoftLabelTable.load(finished / "soft.parquet")
     uids = [f"v{row // 6}_{row % 6}" for row in range(len(table.uids))]
     SoftLabelTable(uids, table.logits, table.metadata).save(tmp_path / "old.parquet")
@@ -259,7 +259,7 @@ def test_soft_labels_of_counted_rows_are_refused(finished, tmp_path):
 
 
 def test_a_video_that_the_store_lacks_is_named_before_training(root, tmp_path):
-    """One of the last to be read: a test video."""
+    """The video is one of the last to be read, a test video."""
     (root / "data" / "features" / "v7.safetensors").unlink()
     with pytest.raises(SystemExit, match="holds no features of video 'v7'"):
         distill(root, f"--output_dir={tmp_path / 'run'}")

@@ -41,7 +41,7 @@ def run_options(kitchen: Path, output: Path, kind: str, *more) -> list:
 
 @pytest.fixture
 def without_crops(monkeypatch):
-    """The centre in training too, so that nothing is drawn."""
+    """Crops the center in training too, so that nothing is random."""
     centre = AVTVideoProcessor._views
     monkeypatch.setattr(
         AVTVideoProcessor, "_training_clip", lambda self, frames, generator: centre(self, frames, 1, False)
@@ -57,7 +57,7 @@ def test_weights_and_scores_are_those_of_running_the_encoder_on_every_batch(kitc
     for name in once:
         torch.testing.assert_close(once[name], always[name], atol=1e-5, rtol=0)
     folder = tmp_path / "once" / "baseline_seed42"
-    model = AVTForAnticipation.from_pretrained(folder)  # it takes videos
+    model = AVTForAnticipation.from_pretrained(folder)  # it takes videos, not features
     assert model.avt.backbone is not None
     assert AVTVideoProcessor.from_pretrained(folder).clip_num_frames == (4 if kind == "videomae" else None)
     measured = [
@@ -84,7 +84,7 @@ def test_the_encoder_sees_each_moment_once_in_all_epochs_and_seeds(kitchen, tmp_
     assert seen == []
 
 
-def test_an_interrupted_encoding_goes_on_where_it_stopped(kitchen, tmp_path, monkeypatch):
+def test_an_interrupted_encoding_resumes_where_it_stopped(kitchen, tmp_path, monkeypatch):
     class KilledError(Exception):
         pass
 
@@ -110,7 +110,7 @@ def test_an_interrupted_encoding_goes_on_where_it_stopped(kitchen, tmp_path, mon
 
 
 def test_what_changed_is_encoded_anew(kitchen, tmp_path):
-    """Another video content, further moments, other weights: each is noticed."""
+    """Changed video content, additional moments and other weights are each noticed."""
     model = tiny_model(tiny_encoder_config("vit"))
     processor = processor_of(model)
     builder = kitchen_builder(kitchen)

@@ -1,4 +1,4 @@
-"""The probe, and students that begin with it."""
+"""The probe, and students that are initialized from it."""
 
 import json
 
@@ -33,7 +33,7 @@ def separable(num_rows: int = 60, seed: int = 0):
 
 
 def test_logistic_regression_has_the_least_penalized_loss():
-    """Against scipy, on standardized columns."""
+    """Compared with scipy, on standardized columns."""
     features, labels = separable()
     found = fit_logistic(features, labels, 3, l2=2.0)
     inputs = (features - features.mean(0)) / features.std(0)
@@ -81,10 +81,10 @@ def test_penalty_is_the_one_with_the_least_held_out_loss(monkeypatch):
     losses = [log_loss(out_of_fold_log_probs(features, labels, folds, 3, l2), labels) for l2 in choices]
     assert choose_l2(features, labels, folds, 3, choices) == choices[int(np.argmin(losses))]
     monkeypatch.setattr(logistic, "LARGEST_TRIED_PASS", 0.5 * features.size * 3)
-    assert choose_l2(features, labels, folds, 3, choices) in choices  # of half of the rows
+    assert choose_l2(features, labels, folds, 3, choices) in choices  # on half of the rows
 
 
-def test_a_classifier_of_standardized_features_says_the_same():
+def test_a_classifier_of_standardized_features_gives_the_same_answers():
     features, labels = separable()
     found, mean, deviation = fit_logistic(features, labels, 3, l2=2.0), features.mean(0), features.std(0)
     moved = found.on_standardized(mean, deviation).log_probs((features - mean) / deviation)
@@ -95,7 +95,7 @@ def test_a_classifier_of_standardized_features_says_the_same():
     np.testing.assert_allclose(layer(padded).log_softmax(-1).detach(), found.log_probs(features), atol=1e-4)
 
 
-def test_distill_prints_the_probe_beside_every_student(kitchen, tmp_path, capsys):
+def test_distill_prints_the_probe_for_every_student(kitchen, tmp_path, capsys):
     avt_distill(
         "distill", kitchen / "run.yaml", "--distill_weight", 0, "--features", kitchen / "features", *to(tmp_path)
     )
@@ -209,4 +209,4 @@ def test_videos_without_a_labelled_row_make_no_fold():
     assert found.l2 == expected.l2
     np.testing.assert_array_equal(found.classifier.weight, expected.classifier.weight)
     alone = fit_probe(features, {"video_id": ["v"] * 60, "action": labels}, 3)
-    assert alone.l2 == 30.0  # one video: there is nothing to choose it on
+    assert alone.l2 == 30.0  # with one video, there is no held-out data to choose it on

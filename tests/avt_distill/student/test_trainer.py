@@ -1,4 +1,4 @@
-"""The distillation trainer: what it learns from, one step however it is split, what it logs and what it saves."""
+"""The distillation trainer: its loss, steps that do not depend on how they are split, logs and checkpoints."""
 
 from pathlib import Path
 
@@ -83,7 +83,7 @@ def test_no_weight_is_the_student_alone(tmp_path):
 
 
 def test_a_step_does_not_depend_on_how_it_is_accumulated(tmp_path):
-    """Means over labelled examples and frames differ from batch to batch: the naive average of batch means is wrong."""
+    """Batches differ in their numbers of labelled examples and frames, so that averaging batch means would be wrong."""
     whole = weights_after(trainer(tmp_path / "a", table=soft_labels()))
     halves = trainer(tmp_path / "b", table=soft_labels(), per_device_train_batch_size=4, gradient_accumulation_steps=2)
     torch.testing.assert_close(weights_after(halves), whole, rtol=1e-5, atol=1e-6)
@@ -135,7 +135,7 @@ def test_rows_without_a_teacher_raise_or_are_left_out_and_counted(tmp_path):
 
 
 def test_every_component_is_logged_and_measured_over_the_data_set(tmp_path):
-    """Batches of 5 of 24 rows with unequal numbers of labels: the mean of batch means would be another number."""
+    """Batches of 5 of 24 rows have different numbers of labels, so that the mean of batch means would differ."""
     training = trainer(tmp_path, table=soft_labels())
     training.train()
     logged = training.state.log_history[0]
@@ -153,7 +153,7 @@ def test_every_component_is_logged_and_measured_over_the_data_set(tmp_path):
 
 
 def test_later_actions_are_learned_however_a_step_is_accumulated(tmp_path):
-    """Rows have different numbers of actions after them, so that batches have other counts."""
+    """Rows have different numbers of future actions, so that batches differ in their counts."""
     rows = random_rows()
     for index, row in enumerate(rows):
         future = [index % 5, (index + 1) % 5 if index % 3 else -100, (index + 2) % 5 if index % 4 == 1 else -100]
@@ -191,7 +191,7 @@ def test_a_checkpoint_holds_the_student_alone(tmp_path):
     assert set(loaded.state_dict()) == set(tiny_model().state_dict())
 
 
-def test_training_goes_on_exactly_where_it_was(tmp_path):
+def test_training_resumes_exactly_where_it_stopped(tmp_path):
     options = {"table": soft_labels(), "max_steps": 6, "optim": "adamw_torch", "learning_rate": 1e-3}
     undisturbed = weights_after(trainer(tmp_path / "a", tiny_model(), **options))
     weights_after(trainer(tmp_path / "b", tiny_model(), save_strategy="steps", save_steps=2, **options))
@@ -200,7 +200,7 @@ def test_training_goes_on_exactly_where_it_was(tmp_path):
     torch.testing.assert_close(weights, undisturbed, rtol=0, atol=0)
 
 
-# The last batch of an epoch has 8, 5 or 4 rows: of 5 and 4 the second process repeats some or all of its rows.
+# The last batch of an epoch has 8, 5 or 4 rows: with 5 and 4, some or all rows of the second process are repeated.
 NUM_ROWS = (24, 21, 20)
 
 
@@ -226,7 +226,7 @@ def test_two_processes_train_and_measure_as_one(two_processes, tmp_path, num_row
 
 
 def test_two_processes_resume_before_the_last_batch_of_an_epoch_as_if_undisturbed(two_processes):
-    """Accelerate's data loaders that skip batches do not say how many rows of the last are no repeated ones."""
+    """Accelerate's data loaders that skip batches do not report how many rows of the last batch are not repeated."""
     undisturbed, resumed = (
         torch.load(two_processes / name, weights_only=True)["weights"] for name in ("20.pt", "20_resumed.pt")
     )

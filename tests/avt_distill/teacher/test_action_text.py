@@ -1,4 +1,4 @@
-"""Action text: label cleaning, histories, and the reference's text where it is asked for."""
+"""Action text: label cleaning, histories, and the reference's text on request."""
 
 import hashlib
 import json
@@ -19,7 +19,7 @@ def test_labels_read_as_english():
     assert ActionText(head_noun_first=True).label("pick-up_jug:measuring") == "pick up measuring jug"
 
 
-def test_markers_stand_between_verb_and_object_and_between_actions():
+def test_markers_are_between_verb_and_object_and_between_actions():
     text = ActionText("markers", head_noun_first=True)
     assert text.label("pick-up_jug:measuring") == "pick-up <v> measuring jug"
     assert text.recipe([("preheat", "oven"), ("add", "salt")]) == "preheat <v> oven <a> add <v> salt"
@@ -44,7 +44,7 @@ def test_other_forms_are_refused():
     [("egtea", "egtea", "egtea_label_text", False, ""), ("epic_kitchens_55", "ek55", "ek55_label_text", True, " ")],
 )
 def test_markers_equal_the_references_label_texts(benchmark, folder, key, head_noun_first, before):
-    """All of them, by their digest; on EPIC-Kitchens the reference leaves a space before each."""
+    """Compares the digest of all texts; on EPIC-Kitchens the reference has a space before each."""
     recorded = json.loads(require_shared("golden/teacher/teacher_text.json").read_text())[key]
     builder = anticipation_builder(benchmark, data_dir=require_shared(f"data/annotations/{folder}"))
     texts = ActionText("markers", head_noun_first).labels(builder.annotations.label_space.actions)

@@ -1,4 +1,4 @@
-"""A finished or interrupted teacher is served only for the rows, options and language model that it was made of."""
+"""A finished or interrupted teacher is reused only for the rows, options and language model it was trained with."""
 
 import json
 from pathlib import Path
@@ -24,7 +24,7 @@ def root(tmp_path_factory) -> Path:
     return root
 
 
-def test_a_teacher_of_changed_options_is_not_served(root):
+def test_a_teacher_of_changed_options_is_not_reused(root):
     with pytest.raises(SystemExit, match="holds a teacher with dataloader_drop_last False, not True"):
         finetune(root, "--dataloader_drop_last", "true")
     finetune(root, "--logging_steps", 3, "--bf16_full_eval", "false")
@@ -37,7 +37,7 @@ def test_a_teacher_of_changed_options_is_not_served(root):
         ("v0,7,10,open_fridge,train\n", "", "training_rows.uid"),
     ],
 )
-def test_a_teacher_of_changed_rows_is_not_served(root, old, new, named):
+def test_a_teacher_of_changed_rows_is_not_reused(root, old, new, named):
     path = root / "data" / "segments.csv"
     before = path.read_text()
     assert old in before
@@ -49,7 +49,7 @@ def test_a_teacher_of_changed_rows_is_not_served(root, old, new, named):
         path.write_text(before)
 
 
-def test_a_teacher_of_a_language_model_that_was_overwritten_is_not_served(root):
+def test_a_teacher_of_an_overwritten_language_model_is_not_reused(root):
     path = root / "bert" / "config.json"
     before = path.read_text()
     path.write_text(json.dumps({**json.loads(before), "hidden_dropout_prob": 0.4}))

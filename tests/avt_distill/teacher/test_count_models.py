@@ -1,4 +1,4 @@
-"""N-gram count models: a worked example, backing off, refusals."""
+"""N-gram count models: a worked example, back-off, refusals."""
 
 import numpy as np
 import pytest
@@ -10,7 +10,7 @@ ACTIONS = [0, 1, 1, 2, 0]
 
 
 def test_bigram_equals_a_worked_example():
-    """After 0 came 1, 1, 2: share 2 / 5 of the unigram (2 of 0, 2 of 1, 1 of 2, smoothed), and 2/5 and 1/5 on top."""
+    """0 is followed by 1, 1, 2: 2/5 of the smoothed unigram (counts 2, 2, 1), plus 2/5 for 1 and 1/5 for 2."""
     logits = NGramModel(2, 4).fit(HISTORIES, ACTIONS).logits([[3, 0]])
     unigram = (np.array([2, 2, 1, 0]) + 3 / 4) / (5 + 3)
     expected = 2 / 5 * unigram + np.array([0, 2, 1, 0]) / 5
@@ -29,7 +29,7 @@ def test_unseen_contexts_back_off_to_the_unigram():
     np.testing.assert_array_equal(bigram.logits([[3]]), unigram.logits([[3]]))
 
 
-def test_longer_contexts_tell_what_shorter_ones_cannot():
+def test_longer_contexts_distinguish_what_shorter_ones_cannot():
     histories, actions = [[0, 1], [2, 1], [0, 1], [2, 1]], [3, 4, 3, 4]
     logits = NGramModel(3, 5).fit(histories, actions).logits([[0, 1], [2, 1]])
     assert logits.argmax(axis=1).tolist() == [3, 4]

@@ -1,4 +1,4 @@
-"""Cross-fitting: nobody labels what it was trained on."""
+"""Cross-fitting: no teacher labels rows that it was trained on."""
 
 import numpy as np
 import pandas as pd
@@ -16,7 +16,7 @@ TRAIN = pd.DataFrame(
 
 
 class Told:
-    """A teacher whose logits tell its fold, and that refuses histories it was trained on."""
+    """A teacher whose logits identify its fold, and that refuses histories it was trained on."""
 
     def __init__(self, rows: pd.DataFrame, fold: int):
         self.known = {tuple(history) for history in rows["history"]}
@@ -37,7 +37,7 @@ def test_rows_of_new_videos_get_the_mean_probability_of_all():
     new = pd.DataFrame({"video_id": ["z", "a"], "history": [[77], [0]]})
     logits = cross_fitted_logits(TRAIN, new, Told, num_folds=3)
     np.testing.assert_allclose(np.exp(logits[0]), 1 / 3, rtol=1e-6)
-    assert logits[1].max() == 1  # as it is, of one teacher
+    assert logits[1].max() == 1  # the logits of one teacher, unchanged
 
 
 def test_folds_have_about_equally_many_rows_and_are_reproducible():

@@ -1,4 +1,4 @@
-"""Fine-tuning: it learns, holds whole videos out, goes on after a kill, and knows whose teacher a folder holds."""
+"""Fine-tuning learns, holds out whole videos, resumes after a kill, and refuses the folder of another teacher."""
 
 import json
 from dataclasses import replace
@@ -25,7 +25,7 @@ HISTORY = HistoryRule("ended", 0.5)
 
 
 def kitchen_rows(num_videos: int = 8) -> pd.DataFrame:
-    """Videos in which one action decides the next: 0, 2, 1, 3, 0, ..."""
+    """Returns rows of videos in which each action determines the next: 0, 2, 1, 3, 0, ..."""
     following, rows = {0: 2, 2: 1, 1: 3, 3: 0}, []
     for video in range(num_videos):
         history = [video % 4]
@@ -69,7 +69,7 @@ def test_a_teacher_learns_what_follows_what(language_models, tmp_path, kind):
 
 
 def test_the_best_epoch_is_kept_and_training_stops_early(language_models, tmp_path):
-    """With a random target nothing generalises: the held-out loss is best early on and training stops after it."""
+    """With random targets nothing generalizes: the held-out loss is best early, and training stops soon after."""
     rows = kitchen_rows(12).assign(action=np.random.default_rng(0).integers(0, 4, 72))
     args = arguments(language_models["bert"], tmp_path, held_out_fraction=0.25, num_train_epochs=30, patience=2)
     fine_tuned_teacher(rows, SPACE, args, HISTORY)
@@ -114,7 +114,7 @@ class KillAfter(TrainerCallback):
             raise KilledError
 
 
-def test_a_training_that_was_killed_goes_on_where_it_was(language_models, tmp_path, monkeypatch):
+def test_a_killed_training_resumes_where_it_stopped(language_models, tmp_path, monkeypatch):
     options = {"save_strategy": "steps", "save_steps": 3, "num_train_epochs": 3, "per_device_train_batch_size": 8}
     undisturbed = fine_tuned_teacher(
         kitchen_rows(), SPACE, arguments(language_models["bert"], tmp_path / "a", **options), HISTORY

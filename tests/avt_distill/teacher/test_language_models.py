@@ -1,4 +1,4 @@
-"""Language models: which way they read, how a text is cut, and what is refused."""
+"""Language models: reading direction, truncation of texts, and refusals."""
 
 import json
 
@@ -27,7 +27,7 @@ def test_other_models_are_refused(config):
 
 
 def test_cutting_keeps_the_first_special_token_and_the_last_actions(language_models):
-    """The reference cuts [CLS] off, and then classifies the feature of whatever word comes first."""
+    """The reference cuts off [CLS], and then classifies the feature of whichever word is first."""
     tokenizer = load_tokenizer(language_models["bert"])
     (ids,) = encode(tokenizer, ["open fridge, take egg, cut tomato"], 5)
     assert tokenizer.convert_ids_to_tokens(ids) == ["[CLS]", ",", "cut", "tomato", "[SEP]"]
@@ -51,7 +51,7 @@ def test_a_model_that_is_not_there_is_named(tmp_path):
         load_text_backbone(tmp_path)
 
 
-def test_a_tokenizer_of_no_class_of_its_own_is_saved_under_a_name_that_transformers_4_knows(tmp_path, language_models):
+def test_a_generic_tokenizer_is_saved_with_a_class_of_transformers_4(tmp_path, language_models):
     tokenizer = load_tokenizer(language_models["bert"])
     tokenizer.save_pretrained(tmp_path)
     name_for_all_releases(tmp_path)

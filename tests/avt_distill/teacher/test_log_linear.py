@@ -1,4 +1,4 @@
-"""The log-linear teacher: its optimum, what it reads of a history, and what it leaves out."""
+"""The log-linear teacher: its optimum, and which parts of a history it uses and ignores."""
 
 import numpy as np
 import pytest
@@ -10,7 +10,7 @@ ACTIONS = [0, 1, 1, 2, 0, 2]
 
 
 def features(history: list[int]) -> np.ndarray:
-    values = np.zeros(9)  # the last action of 4 or none, then each of 4
+    values = np.zeros(9)  # the last action (4 or none), then each of 4 actions
     values[history[-1] if history else 4] = 1
     values[[5 + action for action in set(history)]] = 1
     return values
@@ -60,17 +60,17 @@ def test_without_labels_every_action_is_as_likely():
 
 
 def test_weights_of_the_last_actions_and_of_parts_are_where_likelihood_and_prior_balance():
-    """The same balance, with the last two actions, parts for verb and noun, and a prior of twice the weight."""
+    """The same balance holds with the last two actions, parts for verb and noun, and a prior of twice the weight."""
     parts = np.array([[0, 2], [0, 3], [1, 2], [1, 3]])
     model = LogLinearModel(4, num_last=2, action_parts=parts, prior_weight=2.0).fit(HISTORIES, ACTIONS)
-    inputs = np.zeros((len(HISTORIES), 14))  # parts of the last action of 4 or none, of the one before, of all
+    inputs = np.zeros((len(HISTORIES), 14))  # parts of the last action (4 or none), the one before, and all actions
     for row, history in zip(inputs, HISTORIES, strict=True):
         row[parts[history[-1]] if history else 4] = 1
         row[5 + parts[history[-2]] if len(history) > 1 else 9] = 1
         row[[10 + part for action in history for part in parts[action]]] = 1
     of_parts = np.eye(4)[parts].sum(1)  # (A, P)
     errors = (np.eye(4)[ACTIONS] - np.exp(model.logits(HISTORIES))) @ of_parts
-    prior = 2.0 * np.repeat([1.0, 3.0, 1.0], [5, 5, 4])[:, None]  # the last action but one is held closer to 0
+    prior = 2.0 * np.repeat([1.0, 3.0, 1.0], [5, 5, 4])[:, None]  # the prior is stronger for the second-to-last action
     np.testing.assert_allclose(prior * model.weights.numpy(), inputs.T @ errors, atol=5e-3)
 
 

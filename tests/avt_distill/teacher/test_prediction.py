@@ -1,4 +1,4 @@
-"""Teacher logits: the same as one by one, each history once."""
+"""Teacher logits: equal to those of each history alone, and computed once per history."""
 
 import numpy as np
 import pytest
@@ -46,7 +46,7 @@ def test_histories_that_read_the_same_are_computed_once(language_models, monkeyp
     np.testing.assert_array_equal(logits[0], logits[2])
 
 
-def test_the_newest_action_may_stand_first_and_the_oldest_are_then_cut(language_models):
+def test_the_newest_action_may_come_first_and_the_oldest_are_then_cut(language_models):
     teacher = scorer(language_models["bert"], newest_first=True, max_length=8)
     (ids,) = prediction.encode_histories([[3, 0, 1, 2]], teacher.model.config, teacher.tokenizer)
     assert teacher.tokenizer.convert_ids_to_tokens(ids) == ["[CLS]", "cut", "tomato", ",", "take", "egg", ",", "[SEP]"]

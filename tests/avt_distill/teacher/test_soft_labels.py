@@ -1,4 +1,4 @@
-"""Soft labels: saved whole or not at all, joined by uid, averaged as written here by hand, never for other actions."""
+"""Soft labels: saved completely or not at all, joined by uid, averaged as by hand, and never for other actions."""
 
 import os
 import signal
@@ -23,7 +23,7 @@ METADATA = {"label_space_hash": SPACE.content_hash, "model": "bert", "history_cu
 
 
 def table(metadata: dict | None = None, **changes) -> SoftLabelTable:
-    """Three rows; `metadata` are changes too, `None` takes a key away."""
+    """Returns a table of three rows; `metadata` overrides metadata, where `None` removes a key."""
     merged = {key: value for key, value in {**METADATA, **(metadata or {})}.items() if value is not None}
     return SoftLabelTable(**{"uids": ["P01_2", "7", "x"], "logits": LOGITS, "metadata": merged, **changes})
 
@@ -105,7 +105,7 @@ def test_one_repeated_uid_among_very_many_is_found_at_once():
     started = time.perf_counter()
     with pytest.raises(ValueError, match="uids has 'P01_99998' more than once"):
         table(uids=uids, logits=np.zeros((len(uids), 1)))
-    assert time.perf_counter() - started < 2  # comparing each with each takes minutes
+    assert time.perf_counter() - started < 2  # comparing all pairs would take minutes
 
 
 def test_refuses_another_label_space(tmp_path):
@@ -125,7 +125,7 @@ def test_soft_labels_that_do_not_exist_are_named_with_what_writes_them(tmp_path)
         SoftLabelTable.load(path)
 
 
-def test_refuses_files_that_are_no_soft_label_table(tmp_path):
+def test_refuses_files_that_are_not_soft_label_tables(tmp_path):
     path = tmp_path / "other.parquet"
     path.write_text("uid,logits\n")
     with pytest.raises(ValueError, match=r"is not a Parquet file .*: give a complete soft-label table"):
@@ -204,7 +204,7 @@ def test_a_process_killed_while_saving_leaves_the_old_file_or_none(tmp_path, mom
     try:
         assert process.stdout.readline() == "stopped\n"
         unfinished = [entry for entry in tmp_path.iterdir() if entry != path]
-        assert unfinished[0].stat().st_size > 1_000_000  # it was in the middle of it
+        assert unfinished[0].stat().st_size > 1_000_000  # the write was in progress
     finally:
         os.kill(process.pid, signal.SIGKILL)
         process.communicate()
@@ -251,7 +251,7 @@ def test_averages_of_sure_teachers_stay_finite():
     sure, unsure = table(logits=[[1e30, 0, -1e30]] * 3), table(logits=[[0, 1000, -1000]] * 3)
     average = SoftLabelTable.average([sure, unsure])
     np.testing.assert_allclose(probabilities(average.logits[0]), [0.5, 0.5, 0], atol=1e-7)
-    assert average.logits[0, 2] == pytest.approx(-2000 - np.log(2), rel=1e-6)  # its probability is 0 in any float
+    assert average.logits[0, 2] == pytest.approx(-2000 - np.log(2), rel=1e-6)  # its probability underflows to 0
 
 
 def test_an_ensemble_names_its_members():
@@ -288,7 +288,7 @@ def test_tables_that_do_not_belong_together_are_not_averaged(changes, message):
         SoftLabelTable.average([table(), table(**changes)])
 
 
-def test_tables_of_before_uids_of_ones_own_data_changed_are_explained():
+def test_errors_about_uids_of_earlier_versions_explain_them():
     old, new = table(uids=["v_0", "v_1", "v_2"]), table(uids=["v_3.000", "v_7.000", "v_9.500"])
     explained = "user data, whose uids are now <video>_<start>: write the older file again"
     for refused in (
@@ -332,11 +332,11 @@ def test_the_fingerprint_follows_content_and_not_order():
         {"history": [[], [1], [1, 2, 0]]},
     ],
 )
-def test_the_fingerprint_tells_every_change(changes):
+def test_the_fingerprint_detects_every_change(changes):
     assert rows_fingerprint(pd.DataFrame({**ROWS, **changes})) != rows_fingerprint(pd.DataFrame(ROWS))
 
 
-def test_the_fingerprint_tells_a_missing_row_and_refuses_what_has_none():
+def test_the_fingerprint_detects_a_missing_row_and_refuses_invalid_rows():
     rows = pd.DataFrame(ROWS)
     assert rows_fingerprint(rows[:2]) != rows_fingerprint(rows)
     with pytest.raises(ValueError, match="rows has 0 rows with 0 uids"):

@@ -1,4 +1,4 @@
-"""Vectors of names, by a language model."""
+"""Vectors of names, computed by a language model."""
 
 import numpy as np
 import pytest
@@ -14,8 +14,8 @@ SPACE = LabelSpace(
 )
 
 
-def test_a_vector_is_the_same_whatever_it_is_computed_beside(language_models):
-    texts = [f"cut {'egg ' * number}" for number in range(1, 70)]  # of several batches and lengths
+def test_a_vector_does_not_depend_on_the_other_texts_of_a_batch(language_models):
+    texts = [f"cut {'egg ' * number}" for number in range(1, 70)]  # several batches and lengths
     together = text_vectors(texts, str(language_models["bert"]))
     alone = text_vectors(texts[68:], str(language_models["bert"]))
     np.testing.assert_allclose(together[68:], alone, atol=1e-5)

@@ -1,4 +1,4 @@
-"""Names scored from the prefix's cache: the same scores as one forward per history and name, and refusals."""
+"""Names scored from the prefix's cache: the same scores as one forward pass per history and name, and refusals."""
 
 from collections import Counter
 
@@ -33,7 +33,7 @@ from avt_distill.teacher.action_text import ActionText
 from avt_distill.teacher.zero_shot import ZeroShotScorer, action_tokens, score_names
 
 TEXT = ActionText()
-# A name that begins another, a repeated word, one word, many words, and equal texts.
+# A name that is the beginning of another, a repeated word, one word, many words, and equal texts.
 TEXTS = ["put", "put down", "put down pan", "chop chop chop", "stir", "open the big fridge door", "take egg", "stir"]
 HISTORIES = [[0, 1, 2, 5, 5, 3], [], [4], [1, 6, 6], [2, 2, 2, 2, 2, 2, 2, 2, 2, 2, 2, 2]]
 KINDS = [(kind, attention) for kind in ("gpt2", "llama") for attention in ("eager", "sdpa")]
@@ -68,7 +68,7 @@ def scorer(tokenizer, model=None, texts=TEXTS, text=TEXT, **options) -> ZeroShot
 
 
 def plain_scores(model, tokenizer, histories, texts=TEXTS, instruction="", between=", ") -> np.ndarray:
-    """One forward a history and name, on the tokens of the joined text: nothing is shared with what is tested."""
+    """One forward pass per history and name, on the tokens of the joined text; shares no code with the scorer."""
     scores = np.empty((len(histories), len(texts)))
     for row, history in enumerate(histories):
         past = instruction + "".join(" " + texts[action] + between.rstrip() for action in history)
@@ -105,7 +105,7 @@ def test_neither_batches_nor_other_names_change_a_score(tokenizer, kind, attenti
 
 
 def test_a_name_may_beat_the_name_that_begins_it(tokenizer):
-    """Without what closes an action "put" would always beat "put down"."""
+    """Without the tokens that end an action, "put" would always beat "put down"."""
     model = tiny("llama")
     ids = torch.tensor(tokenizer(" stir, put down," * 6)["input_ids"])
     optimizer = torch.optim.Adam(model.parameters(), lr=1e-2)
@@ -158,7 +158,7 @@ def test_each_distinct_prefix_is_read_once(tokenizer, calibrate, prefixes):
     subject.model.base_model.register_forward_hook(lambda *_: calls.append(1))
     histories = [[5, 0], [1], [5, 0], [0] * 6, [1] + [0] * 6, [3]]
     logits = subject.logits(histories)
-    batches = sum(-(-count // 3) for count in Counter(map(len, subject.action_ids)).values())  # of equal lengths
+    batches = sum(-(-count // 3) for count in Counter(map(len, subject.action_ids)).values())  # batched by length
     assert len(calls) == prefixes * (1 + batches)
     assert (logits[0] == logits[2]).all()
     assert (logits[3] == logits[4]).all()
@@ -186,7 +186,7 @@ def test_actions_have_the_tokens_of_the_joined_text(tokenizer):
 
 
 def test_markers_are_scored_whole(tokenizer):
-    """ " <v>" and " <a>" begin alike: the first token alone would not tell "put" from "put <v> pan"."""
+    """ " <v>" and " <a>" share a first token, which alone would not distinguish "put" from "put <v> pan"."""
     text, model = ActionText("markers"), tiny("gpt2")
     texts = text.labels(["put", "put_pan", "stir"])
     logits = scorer(tokenizer, model, texts, text).logits([[1, 0], []])
@@ -224,7 +224,7 @@ def test_models_without_keys_and_values_to_share_are_refused(tokenizer):
 
 
 def test_windows_soft_caps_and_alibi_count_as_in_one_forward(tokenizer):
-    """A window shorter than the prefix, a cap on the head's scores, and positions that are distances."""
+    """Covers a window shorter than the prefix, a cap on the head's scores, and relative positions."""
     sizes = {"vocab_size": 320, "num_hidden_layers": 2, "initializer_range": VISIBLE, **SMALL}
     llama = {"head_dim": 16, "max_position_embeddings": 128, "sliding_window": 8}
     torch.manual_seed(0)

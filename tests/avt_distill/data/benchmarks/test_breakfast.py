@@ -1,4 +1,4 @@
-"""Breakfast: both forms of its files, splits by person, and what is done about background."""
+"""Breakfast: both file formats, splits by person, and how background is handled."""
 
 import gzip
 import json
@@ -42,7 +42,7 @@ def builder_of(folder, **options):
 def test_rows_worked_out_by_hand(folder):
     rows = builder_of(folder, num_future_actions=2, num_frames=4, tau_o=4.0).rows("test")
     assert rows["uid"].tolist() == ["P03_cam01_P03_milk_30", "P03_cam01_P03_milk_120"]
-    row = rows.iloc[1]  # 120 frames are 8 s; the window is [3, 7] s, take_cup is over at 6 s
+    row = rows.iloc[1]  # 120 frames are 8 s; the window is [3, 7] s, take_cup ends at 6 s
     assert (row["start_s"], row["end_s"], row["action"]) == (8.0, 16.0, POUR_MILK)
     assert row["frame_times"].tolist() == [4.0, 5.0, 6.0, 7.0]
     assert row["past_actions"].tolist() == [TAKE_CUP, TAKE_CUP, -100, -100]
@@ -127,7 +127,7 @@ def test_missing_files_and_unknown_splits_are_refused(folder, tmp_path):
 
 
 def test_the_published_annotations(tmp_path):
-    """1,712 videos and 48 actions; no performance is cut by a split, nor by folds of its training videos."""
+    """1,712 videos and 48 actions; neither splits nor folds of training videos divide a performance."""
     data_dir, tested = require_shared("data", "breakfast"), []
     for split in range(1, 5):
         config_name = f"split{split}"

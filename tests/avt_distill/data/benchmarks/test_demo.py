@@ -46,11 +46,11 @@ def test_frames_show_the_noun_of_the_running_action(demo):
             colour = np.median(frame[50:60, 30:66].reshape(-1, 3), axis=0)
             distance = {noun: np.abs(colour - rgb).sum() for noun, rgb in NOUN_COLOURS.items()}
             nearest.append(min(distance, key=distance.get) == names[label].split()[1])
-    assert 0.5 < np.mean(nearest) < 0.95, np.mean(nearest)  # readable, but not without doubt
+    assert 0.5 < np.mean(nearest) < 0.95, np.mean(nearest)  # readable, but ambiguous
 
 
-def test_recipes_know_what_the_last_action_does_not_tell(demo):
-    """Counts over the recipes' actions predict the videos' next actions, the better the further they look back."""
+def test_recipes_predict_better_from_more_than_the_last_action(demo):
+    """Counts over the recipes' actions predict the videos' next actions better with a longer context."""
     folder, splits = demo
     names = splits["test"].features["action"].names
     recipes = [json.loads(line) for line in (folder / "recipes.jsonl").read_text().splitlines()]

@@ -13,7 +13,7 @@ CUT_DOUGH, TAKE_KNIFE, WASH_KNIFE = 0, 1, 2  # pairs that occur, in order of the
 
 
 def action(index, start_s, end_s, verb=None, noun=None, clip="c1"):
-    """An entry as it is published; further keys are left out."""
+    """Returns an entry in the published form, without keys that are not read."""
     times = {"action_clip_start_sec": start_s, "action_clip_end_sec": end_s, "clip_parent_start_sec": 300.0}
     labels = {} if verb is None else {"verb_label": verb, "noun_label": noun, "verb": TAXONOMY["verbs"][verb]}
     return {"clip_uid": clip, "action_idx": index, "video_uid": "v", **times, **labels}
@@ -49,7 +49,7 @@ def builder_of(folder, **options):
 
 def test_rows_worked_out_by_hand(folder):
     rows = builder_of(folder, num_future_actions=3, num_frames=4, tau_o=4.0).rows("train")
-    assert rows["uid"].tolist() == ["c1_0", "c1_1"]  # the last visible action; the only one of c2 has none before it
+    assert rows["uid"].tolist() == ["c1_0", "c1_1"]  # named by the last visible action; c2 has none
     row = rows.iloc[0]
     assert (row["video_id"], row["start_s"], row["observed_end_s"]) == ("c1", 7.0, 7.0)
     assert (row["action"], row["verb"], row["noun"]) == (CUT_DOUGH, 0, 0)

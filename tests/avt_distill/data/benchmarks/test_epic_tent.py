@@ -1,4 +1,4 @@
-"""EPIC-Tent: runs of true steps, their times, the recognized steps beside them."""
+"""EPIC-Tent: runs of true steps, their times, and the recognized steps."""
 
 import gzip
 import json
@@ -33,7 +33,7 @@ def builder_of(folder, **options):
 
 def test_rows_worked_out_by_hand(folder):
     rows = builder_of(folder, video_fps=60.0, num_frames=3, num_future_actions=2).rows("test")
-    assert rows["uid"].tolist() == ["annotations_1_300", "annotations_1_540"]  # the first step starts at once
+    assert rows["uid"].tolist() == ["annotations_1_300", "annotations_1_540"]  # the first step starts with the video
     row = rows.iloc[1]  # 540 frames are 9 s
     assert (row["start_s"], row["end_s"], row["action"]) == (9.0, 10.0, STEPS.index("assemble support"))
     assert row["frame_times"].tolist() == [6.0, 7.0, 8.0]
