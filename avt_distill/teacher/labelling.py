@@ -110,7 +110,7 @@ def label_with_counts(
             model = NGramModel(ngram, num_actions) if ngram else LogLinearModel(num_actions, length, args.device)
         return model.fit(list(rows["history"]), list(rows["action"]))
 
-    metadata = {"model": f"{ngram}-gram" if ngram else "log-linear"}
+    metadata: dict = {"model": f"{ngram}-gram" if ngram else "log-linear"}
     metadata["history_length"] = ngram - 1 if ngram else args.history_length
     if language_model is not None:
         metadata["language_model"] = language_model

@@ -228,10 +228,10 @@ class SoftLabelTable:
         """
         if not 0 <= power < math.inf:
             raise ValueError(f"power is {power}: give a finite number, 0 or more.")
-        labels, num_actions = np.asarray(labels, dtype=np.int64), self.logits.shape[1]
-        if len(labels) and labels.max() >= num_actions:
-            raise ValueError(f"labels has the action id {labels.max()}: the table has {num_actions} actions.")
-        counts = np.bincount(labels[labels >= 0], minlength=num_actions) + 1.0
+        known, num_actions = np.asarray([label for label in labels if label >= 0], dtype=np.int64), self.logits.shape[1]
+        if len(known) and known.max() >= num_actions:
+            raise ValueError(f"labels has the action id {known.max()}: the table has {num_actions} actions.")
+        counts = np.bincount(known, minlength=num_actions) + 1.0
         log_frequencies, logits = np.log(counts / counts.sum()), np.empty_like(self.logits)
         for start in range(0, len(logits), ROWS_AT_ONCE):
             part = slice(start, start + ROWS_AT_ONCE)
