@@ -16,8 +16,8 @@ FLOORS = (
     *("runs", "losses", "conversion", "features", "data", "metrics", "evaluation", "teacher", "recipes"),
     *("pictures", "sharing", "student", "reader", "commands"),
 )
-# Modules that only compute numbers and text: `cards` and the rooms of metrics and evaluation.
-ARITHMETIC = ("metrics/", "evaluation/", "sharing/cards.py")
+# Modules that only compute numbers and text: `cards`, `card_values` and the rooms of metrics and evaluation.
+ARITHMETIC = ("metrics/", "evaluation/", "sharing/card")
 DATA_OF_TEACHERS = ("builder", "labels", "history", "performances", "segments")
 MODEL_OF_DATA = ("temporal_avt", "video_io_avt", "video_processing_avt", "video_source_avt")
 

@@ -12,7 +12,7 @@ from ..evaluation.calibrating import calibration_table, measured_calibration
 from ..evaluation.statistics import paired_bootstrap, sign_flip_test, student_t_interval
 from ..metrics import anticipation_metrics, expected_calibration_error, label_ranks, log_loss
 from ..runs.folder import write_json
-from ..sharing.cards import READER_COMPARISON
+from ..sharing.card_values import READER_COMPARISON
 
 TEXT_FREE = "student + probe"
 EXPLANATION = """\

@@ -22,7 +22,8 @@ from ..runs.fingerprints import checkpoint_digest, weights_digest
 from ..runs.folder import SETTINGS, check_processes, keep_settings, read_record, write_json, write_text
 from ..runs.lock import locked
 from ..runs.outputs import check_output, holds
-from ..sharing.cards import READER_COMPARISON, student_card, write_card
+from ..sharing.card_values import READER_COMPARISON
+from ..sharing.cards import student_card, write_card
 from ..student.building import check_as_it_is
 from ..student.run import hub_name, variants
 from ..student.training import RESULTS, student_data, table_metadata

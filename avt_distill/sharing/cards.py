@@ -2,15 +2,22 @@
 
 import hashlib
 import logging
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from huggingface_hub import CardData, DatasetCard, DatasetCardData, EvalResult, ModelCard, ModelCardData, RepoCard
 from jinja2 import Environment, StrictUndefined, UndefinedError
 
-from ..runs.folder import read_json, read_record, write_text
-from ..runs.names import without_local_paths
+from ..runs.folder import read_json, write_text
+from .card_values import (
+    MEASURES,
+    calibrated_values,
+    gain_fields,
+    read_results,
+    reader_values,
+    results_table,
+    settings_table,
+)
 from .markdown import Markdown, escaped, table
 from .metadata import (
     NOTHING,
@@ -34,29 +41,13 @@ logger = logging.getLogger(__name__)
 
 RESULTS, SETTINGS, CONFIG, README = "results.json", "settings.json", "config.json", "README.md"
 FILLED = "<!-- filled by avt-distill, {digest} -->"
-READER_COMPARISON, ADAPTATION = "reader_comparison.json", "adaptation.json"
-CALIBRATED = "calibrated.json"  # record of `avt-distill calibrate`
+ADAPTATION = "adaptation.json"
 ATTACHED = "attached.json"  # record of `avt-distill attach_encoder`
-MEASURES = {
-    "action_top1_accuracy": ("accuracy", "Top-1 accuracy"),
-    "action_top5_accuracy": ("accuracy", "Top-5 accuracy"),
-    "action_class_mean_top1_recall": ("recall", "Class-mean top-1 recall"),
-    "action_class_mean_top5_recall": ("recall", "Class-mean top-5 recall"),
-    "action_class_mean_top5_recall_many_shot": ("recall", "Class-mean top-5 recall, many-shot"),
-}
-# Metrics of probabilities, by their names in comparisons.
-PROBABILITIES = {
-    "log loss": "Log loss, nats",
-    "Brier score": "Brier score",
-    "expected calibration error": "Expected calibration error, %",
-}
 STUDENT_SETTINGS = (
     *("learning_rate", "optim", "optim_args", "lr_scheduler_type", "warmup_steps", "weight_decay", "batch_size"),
     *("distill_weight", "distill_temperature", "distill_top_k", "distill_reduction", "balance_soft_labels"),
     "label_smoothing_factor",
 )
-READER_SETTINGS = ("evidence_weight", "num_phases", "followers", "min_start")
-ORDERS = {1: "unigram", 2: "bigram", 3: "trigram"}
 TEACHER_SETTINGS = (
     *("learning_rate", "classifier_learning_rate", "optim", "lr_scheduler_type", "warmup_steps", "weight_decay"),
     *("per_device_train_batch_size", "gradient_accumulation_steps", "label_weights", "class_weights", "lora_rank"),
@@ -87,10 +78,10 @@ def student_card(
         ValueError: If a file or a number is missing.
     """
     folder = Path(folder)
-    config, results, settings = (_read(folder / name) for name in (CONFIG, RESULTS, SETTINGS))
+    config, results, settings = (read_results(folder / name) for name in (CONFIG, RESULTS, SETTINGS))
     stated |= Stated.in_card(folder / README)
     metadata, labels = results["scores"], config["id2label"]
-    attached = _read(folder / ATTACHED) if (folder / ATTACHED).exists() else None
+    attached = read_results(folder / ATTACHED) if (folder / ATTACHED).exists() else None
     takes_features = config["backbone_config"] is None
     values = {
         **config,
@@ -102,14 +93,14 @@ def student_card(
     values |= {
         "takes_features": takes_features,
         "attached": attached,
-        "calibrated": _calibrated_values(folder),
+        "calibrated": calibrated_values(folder),
         "features": settings["features"] if settings["features"] is None else Path(settings["features"]).name,
         "needs": needed_versions(reads_videos=not takes_features),
-        "results_table": _results_table(results["metrics"], comparison),
+        "results_table": results_table(results["metrics"], comparison),
         "horizons": results.get("horizons"),
         "compared_seeds": None if comparison is None else comparison["seeds"],
-        "settings_table": _settings_table(settings, STUDENT_SETTINGS),
-        "reader": _reader_values(folder, config, results) if config.get("reader") else None,
+        "settings_table": settings_table(settings, STUDENT_SETTINGS),
+        "reader": reader_values(folder, config, results) if config.get("reader") else None,
         "actions": ", ".join(labels[key] for key in sorted(labels, key=int)),
     }
     base_model = stated.base_model or _base_of_student(config, settings, attached)
@@ -142,7 +133,7 @@ def teacher_card(folder: str | Path, repo_id: str, *, stated: Stated = NOTHING) 
     """
     folder = Path(folder)
     config, results, training, settings = (
-        _read(folder / name) for name in (CONFIG, RESULTS, "training.json", SETTINGS)
+        read_results(folder / name) for name in (CONFIG, RESULTS, "training.json", SETTINGS)
     )
     stated |= Stated.in_card(folder / README)
     metadata, texts = results["scores"], config["action_texts"]
@@ -160,7 +151,7 @@ def teacher_card(folder: str | Path, repo_id: str, *, stated: Stated = NOTHING) 
         "from_random": settings["random_weights"],
         "needs": needed_by_text_model(TEXT_MODELS_NEED, results["versions"]),
         "results_table": table(["", *(MEASURES[name][1] for name in columns)], rows),
-        "settings_table": _settings_table(settings, TEACHER_SETTINGS),
+        "settings_table": settings_table(settings, TEACHER_SETTINGS),
         "knows_the_gap": config["history_cutoff"] == "segment_start",
         "actions": ", ".join(texts),
     }
@@ -221,7 +212,7 @@ def language_model_card(folder: str | Path, repo_id: str, *, stated: Stated = NO
         ValueError: If a file or a number is missing.
     """
     folder = Path(folder)
-    results, config = _read(folder / ADAPTATION), _read(folder / CONFIG)
+    results, config = read_results(folder / ADAPTATION), read_results(folder / CONFIG)
     stated |= Stated.in_card(folder / README)
     arguments = results["arguments"]
     (architecture,) = config["architectures"]
@@ -457,19 +448,6 @@ def _base_of_text(settings: dict) -> str | None:
     return starting_point(settings, "model_name_or_path", "model_content")
 
 
-class _Measured(dict):
-    """The content of a result file; missing keys raise `ValueError`."""
-
-    def __missing__(self, key: str):
-        raise ValueError(f"The results have no '{key}', which the card needs: rerun the command that wrote them.")
-
-
-def _read(path: Path) -> dict:
-    if not path.exists():
-        raise ValueError(f"{path} is missing, but the card needs it: rerun the command that writes it.")
-    return without_local_paths(read_record(path, object_hook=_Measured))
-
-
 def _eval_results(
     metrics: dict[str, float],
     task: str,
@@ -496,155 +474,7 @@ def _eval_results(
             metric_type=MEASURES[name][0],
             metric_name=MEASURES[name][1],
             metric_value=round(value, 2),
-            metric_args={"seed": seed, **_gain(comparison, name)},
+            metric_args={"seed": seed, **gain_fields(comparison, name)},
         )
         for name, value in found.items()
     ]
-
-
-def _settings_table(settings: dict, names: Sequence[str]) -> Markdown:
-    return table(["setting", "value"], [[name, settings[name]] for name in names if name in settings])
-
-
-def _results_table(metrics: dict[str, float], comparison: dict | None) -> Markdown:
-    """Returns this model's metrics, and of the comparison both sides' means over seeds."""
-    header, rows = ["", "this model"], []
-    if comparison is not None:
-        header += ["without teacher, mean", "with teacher, mean", "difference, 95 %", "p over rows"]
-    compared = "{baseline:.2f}", "{candidate:.2f}", "{difference:+.2f} [{low:+.2f}, {high:+.2f}]", "{p_value:.4f}"
-    for name in (name for name in MEASURES if name in metrics):
-        cells = [""] * (len(header) - 2)
-        if row := _compared(comparison, name):
-            cells = [cell.format(**row) for cell in compared]
-        rows.append([MEASURES[name][1], f"{metrics[name]:.2f}", *cells])
-    for row in (comparison or {}).get("calibration", []):  # runs of earlier versions have none
-        cells = [cell.replace(".2f", ".3f").format(**_with_interval(row)) for cell in compared]
-        rows.append([PROBABILITIES[row["measure"]], "", *cells])
-    return table(header, rows)
-
-
-def _reader_values(folder: Path, config: dict, results: dict) -> dict:
-    """Returns the card's values for a reader: its settings, and the comparison of all models fitted with it."""
-    compared, settings = _read(folder / READER_COMPARISON), config["reader"]
-    member = results["scores"]["model"]
-    if member not in compared["metrics"]:
-        raise ValueError(
-            f"{folder / READER_COMPARISON} has no '{member}', of which the card is: fit the readers again."
-        )
-    return {
-        "frame_rate": settings["frame_rate"],
-        "transitions": _transitions(settings["transitions"], member),
-        "fusion_weights": [f"{weight:.3f}" for weight in settings["fusion_weights"]],
-        "beam": settings["beam"],
-        "num_rows": compared["num_rows"],
-        "num_videos": compared["num_videos"],
-        "num_folds": len(compared["chosen"]),
-        "seeds": compared["seeds"],
-        "reference": compared["reference"],
-        "table": _members_table(compared, member),
-        "settings_table": _settings_table({**settings, "followers": settings["followers"] or "all"}, READER_SETTINGS),
-        "calibration": _calibration_table(compared.get("calibration", {})),
-    }
-
-
-def _calibrated_values(folder: Path) -> dict | None:
-    """Returns the card's values for a calibration by `avt-distill calibrate`; `None` if there is none."""
-    if not (folder / CALIBRATED).exists():
-        return None
-    record = _read(folder / CALIBRATED)
-    measured = record["measured"]
-    return {
-        "fitted_to": record,
-        "temperature": f"{record['calibration']['temperature']:.3f}",
-        "measured": measured,
-        "table": "" if measured is None else _calibration_table({"this model": measured}),
-    }
-
-
-def _calibration_table(calibration: dict) -> str:
-    """Returns a table of metrics before and after calibration on the evaluation rows; empty without calibration."""
-    rows = []
-    for name, found in calibration.items():
-        cells = [
-            f"{found['before'][measure]:.2f} / {found['after'][measure]:.2f}"
-            for measure in ("log_loss", "brier_score", "expected_calibration_error")
-        ]
-        answered, errors = "all", ""
-        if "coverage" in found:
-            answered = f"{found['coverage']:.1f} %, for at most {found['error_rate']:g} % errors"
-            none = found["error"] is None
-            errors = "every answer was withheld" if none else "{error:.1f} % [{low:.1f}, {high:.1f}]".format(**found)
-        rows.append([name, *cells, answered, errors])
-    header = [
-        "",
-        "log loss",
-        "Brier score",
-        "calibration error (%)",
-        "answered",
-        "errors among answers, 95 % over videos",
-    ]
-    return table(header, rows) if rows else ""
-
-
-def _transitions(settings: dict, member: str) -> Markdown:
-    """Returns a description of a reader's transition model, and of the part of the history that it reads."""
-    if settings["kind"] == "ngram":
-        order = settings["order"]
-        last = {1: "no past action", 2: "the last action"}.get(order, f"the last {order - 1} actions")
-        return Markdown(f"{ORDERS.get(order, f'{order}-gram')} counts of the training videos, which read {last}")
-    length = settings["length"]
-    last = "last action" if length == 1 else f"last {length} actions in their order"
-    source = ", distilled from a text teacher" if "reader, teacher" in member else ""
-    source = ", shaped by vectors of the actions' names" if "reader, worded" in member else source
-    return Markdown(f"a log-linear model{source}, which reads the {last} and the set of all others")
-
-
-def _members_table(compared: dict, this: str) -> Markdown:
-    """Returns a table of the metrics of all compared models, with `this` in bold, and their difference to the
-    reference."""
-    columns = list(compared["metrics"][this])
-    difference = f"top-1 to {compared['reference']}, 95 % over videos"
-    rows = []
-    for name, metrics in compared["metrics"].items():
-        cells = ["", ""]
-        if name != compared["reference"]:
-            found = compared["comparisons"][name]
-            numbers = {"difference": found["difference"], **found["over_videos"]}
-            cells = ["{difference:+.2f} [{low:+.2f}, {high:+.2f}]".format(**numbers), "{p_value:.4f}".format(**numbers)]
-        row = [name, _kind(name), *(f"{metrics[column]:.2f}" for column in columns), *cells]
-        rows.append([Markdown(f"**{escaped(cell)}**") if cell else "" for cell in row] if name == this else row)
-    return table(["", "text", *columns, difference, "p"], rows)
-
-
-def _kind(member: str) -> str:
-    """Returns which text, if any, a model in a reader's comparison was trained on or reads."""
-    if member == "true history":
-        return "true history"
-    parts = member.split(" + ")
-    reads = any(part.startswith("reader") and part != "reader, unigram" for part in parts)  # which knows no order
-    kinds = ["distilled"] * ("distilled" in parts) + ["read"] * reads
-    return ", ".join(kinds) or "none"
-
-
-def _compared(comparison: dict | None, name: str) -> dict | None:
-    """Returns a comparison's row of a metric, with the interval over seeds if there is one, else over rows."""
-    title = MEASURES[name][1]
-    measure = f"action {title[0].lower()}{title[1:]}"
-    row = next((row for row in (comparison or {"rows": []})["rows"] if row["measure"] == measure), None)
-    return row and _with_interval(row)
-
-
-def _with_interval(row: dict) -> dict:
-    """Returns a comparison's row with the interval over seeds if there is one, else over rows."""
-    return {**row, **{end: row.get("seeds", row)[end] for end in ("low", "high")}}
-
-
-def _gain(comparison: dict | None, name: str) -> dict:
-    """Returns the fields that a comparison adds to a metric in the model index: the gain over all seeds and its
-    interval."""
-    row = _compared(comparison, name)
-    if comparison is None or row is None:
-        return {}
-    gain = {"low": row["low"], "mean": row["difference"], "high": row["high"]}
-    rounded = {part: round(value, 2) for part, value in gain.items()}
-    return {"compared_seeds": comparison["seeds"], "without_teacher": round(row["baseline"], 2), "gain": rounded}

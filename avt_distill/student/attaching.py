@@ -18,15 +18,8 @@ from ..features.backbones import load_backbone, load_backbone_processor
 from ..features.encoder_record import PREPROCESSING, EncoderRecord, encoder_of, recorded_videos, revision_of
 from ..features.stores import FeatureStore, open_feature_store
 from ..runs.folder import SETTINGS, read_record, whole_files, write_json
-from ..sharing.cards import (
-    ATTACHED,
-    CALIBRATED,
-    READER_COMPARISON,
-    README,
-    checkpoint_card,
-    is_filled_card,
-    write_card,
-)
+from ..sharing.card_values import CALIBRATED, READER_COMPARISON
+from ..sharing.cards import ATTACHED, README, checkpoint_card, is_filled_card, write_card
 from .building import check_same_encoder
 from .training import RESULTS
 

@@ -8,7 +8,8 @@ from ..evaluation.calibrating import calibration_table, fitted_calibration, meas
 from ..evaluation.scores import LABEL_SPACE_HASH, WEIGHTS, ScoreTable
 from ..runs.fingerprints import weights_digest
 from ..runs.folder import read_record, write_json, write_text
-from ..sharing.cards import CALIBRATED, CONFIG, README, RESULTS, checkpoint_card, is_filled_card, write_card
+from ..sharing.card_values import CALIBRATED
+from ..sharing.cards import CONFIG, README, RESULTS, checkpoint_card, is_filled_card, write_card
 
 TRAIN = "train"  # the training split if the run did not record another one
 OF_CHECKPOINT = ("dataset", "config_name")  # metadata that must be equal in its own scores and those of other splits
