@@ -110,7 +110,7 @@ def student_member(run: FoldRun, variant: str) -> Member:
 
 def probe_member(run: FoldRun) -> Member:
     """Returns the logistic probe of stored features; see `student.probe`."""
-    student_input, probe = run.data.seen, run.data.probe
+    student_input, probe = run.data.student_input, run.data.probe
     assert probe is not None
     of_training = student_input.last_frames(run.data.train.select(run.train.index))
     of_evaluation = student_input.last_frames(run.data.evaluation)

@@ -64,7 +64,7 @@ def recognition_of(run: FoldRun, variant: str) -> Recognition:
     A student with a frame recognizer uses its own; for others a linear classifier of frame features is fitted.
     """
     model = student(run, variant)
-    if run.is_given and run.data.seen.store is None:
+    if run.is_given and run.data.student_input.store is None:
         logger.warning(
             "The student was not trained here: if its training videos include these, it recognizes their frames "
             "better than others, and the reader will trust it too much."
@@ -122,7 +122,7 @@ def load_student(run: FoldRun, folder: str | Path | None) -> AVTForAnticipation:
 
 def frame_source(run: FoldRun, model: AVTForAnticipation) -> FrameSource:
     """Returns the source of the frames that a reader reads: a feature store, or videos encoded by the model."""
-    student_input, rate = run.data.seen, run.args.reader_frame_rate
+    student_input, rate = run.data.student_input, run.args.reader_frame_rate
     if student_input.store is not None:
         return stored_frames(student_input.store, rate)
     files: dict[str, str] = {}
@@ -171,7 +171,7 @@ def _by_inner_students(
     for fold in range(run.args.inner_folds):
         inner = run.arguments(variant, run.seeds[0]) if run.is_given else run.inner_arguments(variant, fold)
         model = load_student(run, inner.output_dir)
-        if run.data.seen.store is not None or run.is_given:
+        if run.data.student_input.store is not None or run.is_given:
             yield model, frames
         else:
             yield model, read_frames_of(frames, frame_source(run, model), segments, run.num_actions)

@@ -267,8 +267,8 @@ def _save(
             model.attach_reader(reader)
             model.config.calibration = calibration
             model.save_pretrained(folder)
-            if run.data.seen.processor is not None:
-                run.data.seen.processor.save_pretrained(folder)
+            if run.data.student_input.processor is not None:
+                run.data.student_input.processor.save_pretrained(folder)
             of_student = run.arguments(variant, seed).folder
             write_text(folder / SETTINGS, (of_student / SETTINGS).read_text(encoding="utf-8"))
             table = _score_table(run, pool.name, seed, log_probs, folder)

@@ -39,7 +39,7 @@ def data_fingerprint(
     Args:
         builder (`AnticipationBuilder`): The data set.
         train, evaluation (`datasets.Dataset`): The rows of both splits.
-        seen (`StudentInput`): What students read.
+        student_input (`StudentInput`): What students read.
         soft_labels (`SoftLabelTable`, *optional*): The teacher.
     """
     config = builder.config

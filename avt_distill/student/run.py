@@ -154,9 +154,9 @@ def horizons_table(horizons: Mapping[str, dict]) -> str:
 
 def probe_table(data: StudentData, split: str) -> ScoreTable | None:
     """Returns the scores of the probe for students of features, `None` for students of videos."""
-    if data.probe is None or data.seen.store is None:
+    if data.probe is None or data.student_input.store is None:
         return None
-    features = data.seen.last_frames(data.evaluation)
+    features = data.student_input.last_frames(data.evaluation)
     metadata = table_metadata(data.builder, split=split, model="probe")
     labels = np.asarray(data.evaluation["action"])
     log_probs = data.probe.classifier.log_probs(features)

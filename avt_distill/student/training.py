@@ -43,7 +43,7 @@ class StudentData:
     Args:
         builder (`AnticipationBuilder`): The data set.
         train, evaluation (`datasets.Dataset`): Its rows; those to measure on are labeled.
-        seen (`StudentInput`): What students read.
+        student_input (`StudentInput`): What students read.
         soft_labels (`SoftLabelTable`, *optional*): The teacher, or the average of several.
         fingerprint (`dict`): The `data_fingerprint` of these data.
         folder (`Path`): The run's folder.
@@ -53,7 +53,7 @@ class StudentData:
     builder: AnticipationBuilder
     train: datasets.Dataset
     evaluation: datasets.Dataset
-    seen: StudentInput
+    student_input: StudentInput
     soft_labels: SoftLabelTable | None
     fingerprint: dict
     folder: Path
@@ -107,7 +107,7 @@ def part_of(args: RunArguments, data: StudentData, train: np.ndarray, evaluation
     rows = data.train.select(train)
     fingerprint = {**data.fingerprint, "part": name}
     held_out = labelled(data.train.select(evaluation))
-    probe = _probe(args, data.builder, rows, data.seen) if args.start_from_probe else None
+    probe = _probe(args, data.builder, rows, data.student_input) if args.start_from_probe else None
     return replace(data, train=rows, evaluation=held_out, fingerprint=fingerprint, probe=probe)
 
 
@@ -203,12 +203,12 @@ def table_metadata(builder: AnticipationBuilder, **further) -> dict:
 
 
 def _trainer(args: RunArguments, data: StudentData) -> DistillationTrainer:
-    student, student_input = build_student(args, data.builder, data.seen), data.seen
+    student, student_input = build_student(args, data.builder, data.student_input), data.student_input
     if args.freeze_backbone and args.encode_once and student.avt.probe is None:
         student_input = replace(student_input, frozen=_frozen_features(args, data, student))
-    if data.seen.store is not None and args.model_name_or_path is None:
+    if data.student_input.store is not None and args.model_name_or_path is None:
         probe = data.probe if args.start_from_probe else None
-        prepare_for_features(student, data.seen.store, data.train["video_id"], probe)
+        prepare_for_features(student, data.student_input.store, data.train["video_id"], probe)
     background = student.config.num_labels if student.config.recognizes_frames else None
     collator = student_input.collator(training=True, background=background)
     if data.soft_labels is not None and args.distill_weight:
@@ -220,16 +220,16 @@ def _trainer(args: RunArguments, data: StudentData) -> DistillationTrainer:
         eval_collator=student_input.collator(training=False, background=background),
         train_dataset=data.train,
         eval_dataset=data.evaluation,
-        processing_class=data.seen.processor,
+        processing_class=data.student_input.processor,
     )
 
 
 def _frozen_features(args: RunArguments, data: StudentData, student: AVTForAnticipation) -> FrozenFeatures:
     """Returns the features of a student's frozen encoder for the rows of a run."""
-    assert data.seen.processor is not None
+    assert data.student_input.processor is not None
     shows = data.fingerprint["videos_content"]
     rows = (data.train, data.evaluation)
-    return frozen_features(student.to(args.device), data.seen.processor, rows, data.folder / FROZEN, shows)
+    return frozen_features(student.to(args.device), data.student_input.processor, rows, data.folder / FROZEN, shows)
 
 
 def _record(trainer: DistillationTrainer, data: StudentData, seconds: float) -> dict:
