@@ -128,18 +128,18 @@ def test_dropped_frames(model, tmp_path, monkeypatch):
 
 def test_moment_between_frames_waits_for_the_next_frame_or_for_advance(model):
     first, second, third = numbered_frames(3)
-    stream, told = new_stream(model), new_stream(model)
-    for one in (stream, told):
+    stream, advanced = new_stream(model), new_stream(model)
+    for one in (stream, advanced):
         assert one.push(first, 0.0)[0]["at_s"] == 0
         assert one.push(second, 0.7) is None
-    assert told.advance(0.9) is None
-    expected = told.advance(1.0)
+    assert advanced.advance(0.9) is None
+    expected = advanced.advance(1.0)
     assert expected[0]["at_s"] == 1
     assert stream.push(third, 1.3) == expected
-    assert told.push(third, 1.0) is None  # too late: the answer at 1 s has been given
-    assert told.num_left_out == 1
-    assert told.push(third, 1.3) is None
-    assert told.advance(2.0) == stream.advance(2.0)
+    assert advanced.push(third, 1.0) is None  # too late: the answer at 1 s has been given
+    assert advanced.num_left_out == 1
+    assert advanced.push(third, 1.3) is None
+    assert advanced.advance(2.0) == stream.advance(2.0)
 
 
 def test_clock_of_the_caller(model, video):

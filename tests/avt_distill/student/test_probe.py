@@ -80,8 +80,17 @@ def test_penalty_is_the_one_with_the_least_held_out_loss(monkeypatch):
     folds, choices = np.arange(90) % 3, (0.1, 3.0, 30.0, 1000.0)
     losses = [log_loss(out_of_fold_log_probs(features, labels, folds, 3, l2), labels) for l2 in choices]
     assert choose_l2(features, labels, folds, 3, choices) == choices[int(np.argmin(losses))]
+    tried = []
+
+    def watched(features, labels, folds, num_classes, l2, device):
+        tried.append((len(features), l2))
+        return out_of_fold_log_probs(features, labels, folds, num_classes, l2, device)
+
     monkeypatch.setattr(logistic, "LARGEST_TRIED_PASS", 0.5 * features.size * 3)
-    assert choose_l2(features, labels, folds, 3, choices) in choices  # on half of the rows
+    monkeypatch.setattr(logistic, "out_of_fold_log_probs", watched)
+    found = choose_l2(features, labels, folds, 3, choices)
+    assert tried == [(45, l2 / 2) for l2 in choices[: len(tried)]]  # a loss over half of the rows
+    assert found in choices[: len(tried)]
 
 
 def test_a_classifier_of_standardized_features_gives_the_same_answers():

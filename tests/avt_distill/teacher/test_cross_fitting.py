@@ -15,7 +15,7 @@ TRAIN = pd.DataFrame(
 )
 
 
-class Told:
+class FoldTeacher:
     """A teacher whose logits identify its fold, and that refuses histories it was trained on."""
 
     def __init__(self, rows: pd.DataFrame, fold: int):
@@ -29,13 +29,13 @@ class Told:
 
 def test_every_row_is_labelled_by_the_teacher_that_did_not_see_its_video():
     fold_of = assign_folds(list(TRAIN["video_id"]), 3)
-    logits = cross_fitted_logits(TRAIN, TRAIN, Told, num_folds=3)
+    logits = cross_fitted_logits(TRAIN, TRAIN, FoldTeacher, num_folds=3)
     assert logits.argmax(axis=1).tolist() == [fold_of[video] for video in TRAIN["video_id"]]
 
 
 def test_rows_of_new_videos_get_the_mean_probability_of_all():
     new = pd.DataFrame({"video_id": ["z", "a"], "history": [[77], [0]]})
-    logits = cross_fitted_logits(TRAIN, new, Told, num_folds=3)
+    logits = cross_fitted_logits(TRAIN, new, FoldTeacher, num_folds=3)
     np.testing.assert_allclose(np.exp(logits[0]), 1 / 3, rtol=1e-6)
     assert logits[1].max() == 1  # the logits of one teacher, unchanged
 
