@@ -46,7 +46,7 @@ def test_a_table_is_rebuilt_and_all_else_is_kept(kitchen):
         tables.main(["--check"])
     tables.main([])
     expected = (
-        "| training videos | counts | vectors, scrambled | vectors | vectors to counts | to scrambled |\n"
+        "| training videos | counts | vectors, scrambled | vectors | vectors to counts | vectors to scrambled |\n"
         "| --- | --- | --- | --- | --- | --- |\n"
         "| 5 | 2.000 | 1.900 | 1.877 | **-0.123** [-0.200, -0.050] | +0.010 [-0.020, +0.030] |"
     )
