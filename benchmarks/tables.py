@@ -22,12 +22,20 @@ from avt_distill.runs.names import without_local_paths
 
 ROOT = Path(__file__).parent.parent
 RESULTS = ROOT / "benchmarks" / "results"
-DOCUMENTS = ("README.md", "docs/student.md", "docs/reader.md", "benchmarks/README.md")
+DOCUMENTS = ("README.md", "docs/choose.md", "docs/student.md", "docs/reader.md", "benchmarks/README.md")
 TABLE = re.compile(r"(<!-- table: ([^>]*?) -->\n\n)(.*?)(\n\n<!-- end of table -->)", re.DOTALL)
 MEASURES = {"top1": 1, "top5": 1, "class_mean_top5": 1, "log_loss": 3}  # measures and their numbers of decimal places
 NAMES = {"top1": "top-1", "top5": "top-5", "class_mean_top5": "class-mean top-5", "log_loss": "log loss"}
 TEXT_FREE, READING, CEILING = "student + probe", "student + reader, log-linear", "true history"
 MEMORY = "class scores of a recognizer, with memory"
+# Results on distilled students of each data set, and how tables name it.
+STUDENTS = {
+    "fifty_salads_students": "50 Salads, 17 actions, real frames",
+    "breakfast_students": "Breakfast, 48, SIMULATED recognizer",
+    "egtea_students": "EGTEA Gaze+, 106, SIMULATED recognizer",
+    "epic_kitchens_55_students": "EPIC-Kitchens-55, 2,513, SIMULATED recognizer",
+}
+CONTROLS = ("counts", "vectors, scrambled")
 Rows = list[Sequence[str]]
 
 
@@ -200,6 +208,20 @@ def teachers(count: str, name: str) -> Rows:
     return rows
 
 
+def gains(measure: str) -> Rows:
+    """Returns a measure of students without a teacher, taught by counts, and by words, on all data sets."""
+    rows: Rows = [("data", "training videos", "no teacher", "counts", "words")]
+    rows[0] += ("counts to no teacher", "words to no teacher", "words to counts", "words to scrambled")
+    digits = MEASURES[measure]
+    for name, of in STUDENTS.items():
+        for count, found in sorted(result(f"words_{name}")["parts"]["student"].items(), key=lambda item: int(item[0])):
+            no_teacher, counts, worded = (found[model] for model in ("no teacher", "counts", "vectors"))
+            to = [counts["to"]["no teacher"], *(worded["to"][other] for other in ("no teacher", *CONTROLS))]
+            values = [f"{one[measure]:.{digits}f}" for one in (no_teacher, counts, worded)]
+            rows.append((of, count, *values, *(difference(one[measure], digits, bold=True) for one in to)))
+    return rows
+
+
 def sequences(name: str) -> Rows:
     """Returns the edit distances of predicted sequences of next actions, averaged over splits."""
     found = result(name)["sequences"]["splits"]
@@ -231,6 +253,7 @@ TABLES: dict[str, Callable[..., Rows]] = {
     "read": read,
     "words": words,
     "teachers": teachers,
+    "gains": gains,
     "sequences": sequences,
     "promised": promised,
 }
