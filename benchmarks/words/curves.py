@@ -224,7 +224,8 @@ class Curves:
     ) -> parts.LossOptions:
         """Returns the loss options with the best top-5 accuracy of students of `counts` on held-out training videos.
 
-        Only the first seed is trained, and the models of `counts` are fitted to the other videos.
+        Only the first seed is trained, and the models of `counts` are fitted to the other videos. The accuracy of a
+        student without a teacher is recorded, too: if it is the best, distillation does not pay off.
         """
         if len(losses) == 1:
             return losses[0]
@@ -238,14 +239,17 @@ class Curves:
             own._chosen = {member: self.chosen(member, scripts, draw) for member in COUNTS}
             soft_labels = folder / "counts.parquet"
             own._soft_labels(COUNTS_MIXED, others, draw, own_data).save(soft_labels)
-            one_seed, top5 = replace(options, seeds=options.seeds[:1]), []
-            for number, loss in enumerate(losses):
-                tables = parts.students(self.data, own_data, folder / str(number), soft_labels, one_seed, loss)
-                of_seed = tables[one_seed.seeds[0]]
-                top5.append(float(np.mean(label_ranks(of_seed.scores, of_seed.labels) < TOP5)))
-                logger.warning("%s, held-out top-5: %.4f", loss, top5[-1])
+            one_seed, top5 = replace(options, seeds=options.seeds[:1]), {}
+            tried = {BASELINE: None, **{str(number): loss for number, loss in enumerate(losses)}}
+            for key, loss in tried.items():
+                given = (None, losses[0]) if loss is None else (soft_labels, loss)
+                of_seed = parts.students(self.data, own_data, folder / key, given[0], one_seed, given[1])
+                table = of_seed[one_seed.seeds[0]]
+                top5[key] = float(np.mean(label_ranks(table.scores, table.labels) < TOP5))
+                logger.warning("%s, held-out top-5: %.4f", loss or BASELINE, top5[key])
             path.parent.mkdir(parents=True, exist_ok=True)
-            write_json(path, {"settings": settings, "top5": top5})
+            record = {"top5": [top5[str(number)] for number in range(len(losses))], BASELINE: top5[BASELINE]}
+            write_json(path, {"settings": settings, **record})
         kept = read_record(path)
         refuse_other_settings(kept["settings"], settings, refusal=OTHER_CELL, path=path)
         return losses[int(np.argmax(kept["top5"]))]

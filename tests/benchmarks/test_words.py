@@ -262,6 +262,7 @@ def test_readers_and_students_get_input_of_a_simulated_recognizer(tmp_path, tiny
     losses = ["--losses", "1:0.5", "2:1.5:3"]
     words.main([*options, "--parts", "student", "--models", "bigram", *losses])
     chosen = json.loads((folder / "chosen" / "all_0" / "loss.json").read_text())
+    assert 0 <= chosen["no teacher"] <= 1
     cell = json.loads((folder / "student" / "all_0" / "counts.json").read_text())
     best = {"temperature": 2.0, "weight": 1.5, "top_k": 3} if chosen["top5"][1] > chosen["top5"][0] else None
     assert cell["settings"]["loss"] == (best or {"temperature": 1.0, "weight": 0.5, "top_k": None})
