@@ -8,6 +8,9 @@ from torch import nn
 
 MAX_STEPS = 200
 HISTORIES_AT_ONCE = 4096
+# Weight of the prior of biases, relative to that of weights. Without it, actions that do not occur in the training rows
+# would get a log probability of -15 and less, which is determined by when the fit stops.
+BIAS_PRIOR = 0.1
 EARLIER_PRIOR = 3.0  # relative prior weight for all but the last action, which are less informative
 
 
@@ -74,7 +77,8 @@ class LogLinearModel:
 
         def loss() -> torch.Tensor:
             optimizer.zero_grad()
-            value = 0.5 * self.prior_weight * (prior * self.weights.square()).sum() / len(histories)
+            penalty = (prior * self.weights.square()).sum() + BIAS_PRIOR * self.bias.square().sum()
+            value = 0.5 * self.prior_weight * penalty / len(histories)
             value.backward()
             for inputs, expected in batches:
                 scores = self._scores(*inputs)

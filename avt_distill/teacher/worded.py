@@ -13,10 +13,9 @@ from transformers import set_seed
 from ..data.labels import LabelSpace
 from .action_text import ActionText
 from .language_models import encode, load_text_backbone, load_tokenizer
-from .log_linear import EARLIER_PRIOR, HISTORIES_AT_ONCE, LogLinearModel
+from .log_linear import BIAS_PRIOR, EARLIER_PRIOR, HISTORIES_AT_ONCE, LogLinearModel
 
 MAX_STEPS, TOLERANCE = 100, 1e-6
-BIAS_PRIOR = 0.1  # weight of the prior of biases, relative to that of weights
 VECTOR_WEIGHT = 0.5  # of names, relative to the weights of actions themselves
 WIDTH = 64  # maximum width of vectors
 TEXTS_AT_ONCE, TOKENS = 64, 64

@@ -17,12 +17,21 @@ def features(history: list[int]) -> np.ndarray:
 
 
 def test_the_weights_are_where_likelihood_and_prior_balance():
-    """At the optimum of sum(CE) + |W|^2 / 2, W equals the sum over rows of features times (label - probability)."""
+    """At the optimum of sum(CE) + |W|^2 / 2 + 0.1 |b|^2 / 2, W equals the sum over rows of features times (label -
+    probability), and 0.1 b the sum of (label - probability)."""
     model = LogLinearModel(4).fit(HISTORIES, ACTIONS)
     inputs = np.stack([features(history) for history in HISTORIES])
     errors = np.eye(4)[ACTIONS] - np.exp(model.logits(HISTORIES))
     np.testing.assert_allclose(model.weights.numpy(), inputs.T @ errors, atol=5e-3)
-    np.testing.assert_allclose(errors.sum(axis=0), 0, atol=5e-3)  # the bias has no prior
+    np.testing.assert_allclose(errors.sum(axis=0), 0.1 * model.bias.numpy(), atol=5e-3)
+
+
+def test_actions_that_never_occur_in_training_stay_possible():
+    """Their log probability does not depend on when the fit stops; without a prior it falls below -15."""
+    model = LogLinearModel(6).fit(HISTORIES * 5, ACTIONS * 5)
+    unseen = model.logits(HISTORIES)[:, 3:]
+    assert ((unseen > -8) & (unseen < -2)).all()
+    np.testing.assert_allclose(unseen, unseen[:, :1].repeat(3, 1), atol=1e-4)
 
 
 def test_logits_are_log_probabilities():
