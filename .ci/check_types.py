@@ -20,7 +20,7 @@ STRICT = (
     "avt_distill/evaluation",
     "avt_distill/runs",
 )
-CEILING = 175
+CEILING = 174
 
 
 def errors() -> list[tuple[Path, str]]:
