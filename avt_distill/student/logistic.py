@@ -12,6 +12,7 @@ from ..metrics import log_loss
 
 MAX_STEPS = 200
 L2_CHOICES = (3.0, 10.0, 30.0, 100.0, 300.0, 1000.0)
+BIAS_PENALTY = 0.1  # without it, the bias of a class without an example is determined by when the fit stops
 # Multiplications N * D * C per pass over all rows. Above the first, float32 is used, since float64 is too slow;
 # penalties are chosen on as many rows as the second allows.
 LARGE_PASS, LARGEST_TRIED_PASS = 1e8, 2e9
@@ -53,12 +54,13 @@ def fit_logistic(
 ) -> LinearClassifier:
     """Returns the classifier with the least cross-entropy, summed over rows, plus `l2 / 2` times the squared weights.
 
-    The penalty applies to weights of standardized columns, so that it does not depend on their scale.
+    The penalty applies to weights of standardized columns, so that it does not depend on their scale. A small one on
+    biases keeps classes without an example possible, which matters if a fold lacks an action.
 
     Args:
         features (`np.ndarray` of shape `(N, D)`): One row per example.
         labels (`np.ndarray` of shape `(N,)`): Class ids; negative ones are left out.
-        num_classes (`int`): C, the number of classes. Classes without an example get a low score.
+        num_classes (`int`): C, the number of classes. Classes without an example get a low probability.
         l2 (`float`): Weight of the penalty, above 0.
         device (`str` or `torch.device`, *optional*, defaults to `"cpu"`): The device to fit on.
 
@@ -81,7 +83,8 @@ def fit_logistic(
     def loss() -> torch.Tensor:
         optimizer.zero_grad()
         likelihood = nn.functional.cross_entropy(inputs @ weight.T + bias, targets, reduction="sum")
-        value = (likelihood + 0.5 * l2 * weight.square().sum()) / len(targets)
+        penalty = l2 * weight.square().sum() + BIAS_PENALTY * bias.square().sum()
+        value = (likelihood + 0.5 * penalty) / len(targets)
         value.backward()
         return value
 

@@ -40,13 +40,22 @@ def test_logistic_regression_has_the_least_penalized_loss():
 
     def objective(flat):
         weight, bias = flat[:12].reshape(3, 4), flat[12:]
-        return (
-            len(labels) * log_loss(LinearClassifier(weight, bias).log_probs(inputs), labels) + np.square(weight).sum()
-        )
+        loss = len(labels) * log_loss(LinearClassifier(weight, bias).log_probs(inputs), labels)
+        return loss + np.square(weight).sum() + 0.05 * np.square(bias).sum()
 
     expected = minimize(objective, np.zeros(15), method="L-BFGS-B", options={"maxiter": 2000}).x
     weight, bias = expected[:12].reshape(3, 4), expected[12:]
     np.testing.assert_allclose(found.log_probs(features), LinearClassifier(weight, bias).log_probs(inputs), atol=0.01)
+
+
+def test_a_class_without_an_example_stays_possible():
+    """Without a penalty on biases, its log probability is -20 and less, as the fit happens to stop."""
+    features, labels = separable()
+    log_probs = fit_logistic(features, labels, 5, l2=2.0).log_probs(features)
+    absent = np.exp(log_probs[:, 3:]).sum(0)  # in rows: balanced by the penalty of the bias
+    assert (absent > 0.05).all()
+    assert (absent < 1).all()
+    np.testing.assert_allclose(absent[0], absent[1], rtol=1e-3)
 
 
 def test_large_data_is_fitted_in_float32_and_to_the_same(monkeypatch):
