@@ -32,6 +32,7 @@ MEMORY = "class scores of a recognizer, with memory"
 STUDENTS = {
     "breakfast_students": "Breakfast, 48 actions",
     "egtea_students": "EGTEA Gaze+, 106",
+    "epic_kitchens_55": "EPIC-Kitchens-55, 2,513",
 }
 CONTROLS = ("counts", "vectors, scrambled")
 Rows = list[Sequence[str]]
