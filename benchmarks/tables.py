@@ -34,7 +34,6 @@ STUDENTS = {
     "egtea_students": "EGTEA Gaze+, 106",
     "epic_kitchens_55": "EPIC-Kitchens-55, 2,513",
 }
-CONTROLS = ("counts", "vectors, scrambled")
 Rows = list[Sequence[str]]
 
 
@@ -210,15 +209,14 @@ def teachers(count: str, name: str) -> Rows:
 
 def gains(measure: str) -> Rows:
     """Returns a measure of students without a teacher, taught by counts, and by words, on all data sets."""
-    rows: Rows = [("data", "training videos", "no teacher", "counts", "words")]
-    rows[0] += ("counts to no teacher", "words to no teacher", "words to counts", "words to scrambled")
+    rows: Rows = [("data", "videos", "no teacher", "counts, to no teacher", "words, to counts", "words to scrambled")]
     digits = MEASURES[measure]
     for name, of in STUDENTS.items():
         for count, found in sorted(result(f"words_{name}")["parts"]["student"].items(), key=lambda item: int(item[0])):
-            no_teacher, counts, worded = (found[model] for model in ("no teacher", "counts", "vectors"))
-            to = [counts["to"]["no teacher"], *(worded["to"][other] for other in ("no teacher", *CONTROLS))]
-            values = [f"{one[measure]:.{digits}f}" for one in (no_teacher, counts, worded)]
-            rows.append((of, count, *values, *(difference(one[measure], digits, bold=True) for one in to)))
+            values = [f"{found[model][measure]:.{digits}f}" for model in ("no teacher", "counts", "vectors")]
+            compared = (("counts", "no teacher"), ("vectors", "counts"), ("vectors", "vectors, scrambled"))
+            to = [difference(found[model]["to"][other][measure], digits, bold=True) for model, other in compared]
+            rows.append((of, count, values[0], f"{values[1]}, {to[0]}", f"{values[2]}, {to[1]}", to[2]))
     return rows
 
 
