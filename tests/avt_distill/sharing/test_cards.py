@@ -120,6 +120,13 @@ def test_the_card_says_how_the_teacher_was_made(student):
     (student / "results.json").write_text(json.dumps(leaking))
     text = str(student_card(student, "user/kitchen"))
     assert "labeled the videos that it was trained on" in text
+    worded = {**TEACHER, "model": "log-linear", "language_model": "MiniLM", "balance": "0.5"}
+    (student / "results.json").write_text(json.dumps({**RESULTS, "teacher": worded}))
+    of_words = str(student_card(student, "user/kitchen"))
+    assert (
+        "The teacher: log-linear, which reads the names of actions with MiniLM; its probabilities were divided by the "
+        "frequencies of actions to the power of 0.5. Cross-fitted in 5 folds"
+    ) in of_words
     assert "less than `tau_a` before" in text
 
 
