@@ -30,7 +30,8 @@ TEXT_FREE, READING, CEILING = "student + probe", "student + reader, log-linear",
 MEMORY = "class scores of a recognizer, with memory"
 # Results on distilled students of each data set, and how tables name it.
 STUDENTS = {
-    "breakfast_students": "Breakfast, 48 actions",
+    "fifty_salads_students": "50 Salads, 17 actions, real frames",
+    "breakfast_students": "Breakfast, 48",
     "egtea_students": "EGTEA Gaze+, 106",
     "epic_kitchens_55": "EPIC-Kitchens-55, 2,513",
 }
