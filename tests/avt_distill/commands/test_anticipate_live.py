@@ -193,6 +193,7 @@ def test_ctrl_c_while_a_pipe_is_silent(model, transport_stream, tmp_path):
                 break
         assert [moment["at_s"] for moment in json.loads(out.read_text())["moments"]] == [0, 1, 2]
         process.send_signal(signal.SIGINT)
+        process.wait(timeout=60)  # before `communicate` closes the pipe, whose end may be read before the signal
         printed, errors = process.communicate(timeout=20)
     assert process.returncode == 130
     assert printed.decode().splitlines() == [f"JSON saved to {out}"]
