@@ -12,7 +12,7 @@ PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest
 .PHONY: help venv lint format test test-all docs demo bench gpu clean
 
 help:
-	@echo "make test      install into $(VENV), lint, check types, run the default suite (offline, CPU, about four minutes in all)"
+	@echo "make test      install into $(VENV), lint, check types, run the default suite (offline, CPU, 4 to 10 minutes on two cores)"
 	@echo "make test-all  the same with the slow tests"
 	@echo "make docs      install into $(DOCS_VENV), build the pages into site/; a broken link is an error"
 	@echo "make demo      install into $(VENV), run the whole method on a made-up kitchen into demo_run/ (5 to 15 minutes)"

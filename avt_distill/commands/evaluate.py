@@ -97,6 +97,9 @@ def parse(argv: Sequence[str]) -> argparse.Namespace:
     args = parser.parse(argv)
     if args.submission is not None and (args.challenge is None or args.label_space is None):
         raise ValueError("--submission is given without --challenge or --label_space: give both.")
+    for name, file in (("challenge", "submission"), ("sls", "submission"), ("per_class", "output")):
+        if getattr(args, name) and getattr(args, file) is None:
+            raise ValueError(f"--{name} is given without --{file}: give the file to write, or leave it out.")
     check_different({"--output": args.output, "--submission": args.submission})
     read = ("label_space", "many_shot", "tail", "unseen", "dropped")
     inputs = {"scores": args.scores, **{f"--{name}": getattr(args, name) for name in read}}

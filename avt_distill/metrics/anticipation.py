@@ -196,7 +196,7 @@ def late_fuse(
         raise ValueError(f"list_of_scores has shapes {[scores.shape for scores in arrays]}: give equal shapes.")
     weights = [1.0] * len(arrays) if weights is None else list(weights)
     if len(weights) != len(arrays):
-        raise ValueError(f"weights has {len(weights)} numbers for {len(arrays)} models: give one a model.")
+        raise ValueError(f"weights has {len(weights)} numbers for {len(arrays)} models: give one per model.")
     fused = np.zeros(arrays[0].shape)
     for weight, scores in zip(weights, arrays, strict=True):
         scores = scores.astype(np.float64)

@@ -188,6 +188,9 @@ def test_errors_are_one_line(folder):
         (["rgb.parquet", "--unseen", "bad.csv"], "bad.csv has a line 'P00_0,1': give 1 fields per line"),
         (["rgb.parquet", "--unseen", "others.csv"], "others.csv names 'P99_0', which matches no row"),
         (["rgb.parquet", "--dropped", "bad.csv"], "bad.csv has 'P00_0', which has scores"),
+        (["rgb.parquet", "--challenge", "ek100"], "--challenge is given without --submission: give the file to write"),
+        (["rgb.parquet", "--sls", 0, 1, 2], "--sls is given without --submission"),
+        (["rgb.parquet", "--per_class"], "--per_class is given without --output"),
         (["rgb.parquet", "--weights", 1, 2], "weights has 2 numbers for 1 models"),
     ):
         result = run(folder, *arguments)
