@@ -1,4 +1,4 @@
-"""Rebuilds the tables of measured numbers in README.md, docs/ and benchmarks/README.md from benchmarks/results/*.json.
+"""Rebuilds the tables of measured numbers in README.md, docs/ and benchmarks/ from benchmarks/results/*.json.
 
     python -m benchmarks.tables             # rewrites the tables
     python -m benchmarks.tables --check     # exits with 1 if a table differs from its results
@@ -22,7 +22,14 @@ from avt_distill.runs.names import without_local_paths
 
 ROOT = Path(__file__).parent.parent
 RESULTS = ROOT / "benchmarks" / "results"
-DOCUMENTS = ("README.md", "docs/choose.md", "docs/student.md", "docs/reader.md", "benchmarks/README.md")
+DOCUMENTS = (
+    "README.md",
+    "docs/choose.md",
+    "docs/student.md",
+    "docs/reader.md",
+    "benchmarks/README.md",
+    "benchmarks/words/README.md",
+)
 TABLE = re.compile(r"(<!-- table: ([^>]*?) -->\n\n)(.*?)(\n\n<!-- end of table -->)", re.DOTALL)
 MEASURES = {"top1": 1, "top5": 1, "class_mean_top5": 1, "log_loss": 3}  # measures and their numbers of decimal places
 NAMES = {"top1": "top-1", "top5": "top-5", "class_mean_top5": "class-mean top-5", "log_loss": "log loss"}
@@ -161,7 +168,7 @@ def _simulated(name: str, count: str, of: str) -> Sequence[str]:
     baseline, candidate = found["no teacher"], found["counts"]
     gain = difference(candidate["to"]["no teacher"]["top1"])
     of = of.format(baseline["draws"])
-    return of, "student, distilled", f"{baseline['top1']:.1f}, {candidate['top1']:.1f}", gain, "`benchmarks/README.md`"
+    return of, "student, distilled", f"{baseline['top1']:.1f}, {candidate['top1']:.1f}", gain, "`benchmarks/words`"
 
 
 def _short(member: str) -> str:

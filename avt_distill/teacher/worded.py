@@ -1,6 +1,6 @@
 """A log-linear model with similar weights for actions with similar names, based on a language model's vectors.
 
-With few videos it predicts better than counts alone: see `benchmarks/README.md`, "Where do words help?".
+With few videos it predicts better than counts alone: see `benchmarks/words/README.md`.
 """
 
 from collections.abc import Sequence
