@@ -46,7 +46,7 @@ CONTROLS = {
     "verbs and nouns": "verbs and nouns, scrambled",
     "fine-tuned": "fine-tuned, scrambled",
     "fine-tuned on recipes": "fine-tuned, scrambled",
-    "fine-tuned" + ASKED: "fine-tuned",
+    "fine-tuned" + ASKED: "fine-tuned, scrambled" + ASKED,
     "recipes": "recipes, scrambled",
 }
 RANDOM = ("vectors, random weights", "fine-tuned, random weights")
