@@ -25,33 +25,38 @@ TEMPERATURES = np.geomspace(0.25, 8, 51)
 
 @dataclass
 class Recognition:
-    """Recognition results for a fold's training videos, and the recognizer to add to a student.
+    """Recognition results for a fold's training videos, and the recognizer to add to each student.
 
     Args:
-        frames (`dict[str, VideoFrames]`): Of the training videos.
-        held_out (`dict[str, np.ndarray]`): Their log probabilities, by recognizers that were fitted to other videos.
-        classifier (`LinearClassifier`, *optional*): Of stored features.
-        temperature (`float`): That the logits of a student of videos are divided by.
+        frames (`dict[str, VideoFrames]`): Of the training videos, with the features of the first seed's student.
+        held_out (`dict[str, np.ndarray]`): Their log probabilities, by recognizers of the first seed that were fitted
+            to other videos.
+        temperature (`float`): Temperature of these, which recognizers of all seeds get.
+        classifiers (`dict[int, LinearClassifier]`): A classifier of frame features for each seed; empty if students
+            have recognizers of their own.
+        same_for_all (`bool`): Whether all seeds recognize the same: with one classifier of stored features.
     """
 
     frames: dict[str, VideoFrames]
     held_out: FrameLogProbs
-    classifier: LinearClassifier | None = None
-    temperature: float = 1.0
+    temperature: float
+    classifiers: dict[int, LinearClassifier]
+    same_for_all: bool
 
-    def give_to(self, model: AVTForAnticipation, width: int | None):
-        """Adds the calibrated recognizer to a student; `width`: see `config.recognizer_feature_dim`."""
+    def give_to(self, model: AVTForAnticipation, seed: int, width: int | None):
+        """Adds the calibrated recognizer to the student of a seed; `width`: see `config.recognizer_feature_dim`."""
         with torch.no_grad():
-            if self.classifier is not None:
+            if seed in self.classifiers:
+                classifier = self.classifiers[seed]
                 mean, deviation = np.zeros(model.config.feature_dim), np.ones(model.config.feature_dim)
                 if model.config.standardize_features:
                     mean, deviation = (
                         values.double().cpu().numpy()
                         for values in (model.avt.feature_mean, model.avt.feature_deviation)
                     )
-                num_classes, num_columns = self.classifier.weight.shape
+                num_classes, num_columns = classifier.weight.shape
                 model.recognizer = torch.nn.Linear(num_columns, num_classes).to(model.device)
-                self.classifier.on_standardized(mean, deviation).load_into(model.recognizer)
+                classifier.on_standardized(mean, deviation).load_into(model.recognizer)
                 model.config.recognizes_frames, model.config.recognizer_feature_dim = True, width
             assert model.recognizer is not None
             for parameter in model.recognizer.parameters():
@@ -62,6 +67,7 @@ def recognition_of(run: FoldRun, variant: str) -> Recognition:
     """Returns the recognition results for the training videos, for students of a variant.
 
     A student with a frame recognizer uses its own; for others a linear classifier of frame features is fitted.
+    Temperature and L2 penalty are those of the first seed, whose students there are for each inner fold.
     """
     model = student(run, variant)
     if run.is_given and run.data.student_input.store is None:
@@ -72,7 +78,7 @@ def recognition_of(run: FoldRun, variant: str) -> Recognition:
     videos, segments = sorted(run.fold_of), run.builder.annotations.splits[run.args.train_split]
     frames = read_frames_of(videos, frame_source(run, model), segments, run.num_actions)
     labels = np.concatenate([frames[name].labels for name in videos])
-    classifier = None
+    classifiers: dict[int, LinearClassifier] = {}
     if model.config.recognizes_frames:
         held_out = {}
         for fold, (inner, of_fold) in enumerate(_by_inner_students(run, variant, frames)):
@@ -80,8 +86,7 @@ def recognition_of(run: FoldRun, variant: str) -> Recognition:
             held_out |= recognized(inner, own)
     else:
         held_out, l2 = _held_out_by_classifiers(run, variant, frames)
-        features = np.concatenate([_leading(run, frames[name]) for name in videos])
-        classifier = fit_logistic(features, labels, run.num_actions + 1, l2, run.args.device)
+        classifiers = _classifiers(run, variant, frames, l2)
     temperature = _calibrated(np.concatenate([held_out[name] for name in videos]), labels)
     held_out = {name: scipy.special.log_softmax(held_out[name] / temperature, axis=1) for name in videos}
     right, loss = (
@@ -89,7 +94,8 @@ def recognition_of(run: FoldRun, variant: str) -> Recognition:
         labelled_log_loss(np.concatenate([held_out[n] for n in videos]), labels),
     )
     logger.info("Held-out frames: %.1f %% right, log loss %.3f at temperature %.2f.", 100 * right, loss, temperature)
-    return Recognition(frames, held_out, classifier, temperature)
+    same_for_all = bool(classifiers) and run.data.student_input.store is not None
+    return Recognition(frames, held_out, temperature, classifiers, same_for_all)
 
 
 def recognized(model: AVTForAnticipation, frames: dict[str, VideoFrames]) -> FrameLogProbs:
@@ -149,6 +155,28 @@ def _held_out_by_classifiers(run: FoldRun, variant: str, frames: dict[str, Video
             break
         best, least, penalty = held_out, loss, l2
     return best, penalty
+
+
+def _classifiers(
+    run: FoldRun, variant: str, frames: dict[str, VideoFrames], l2: float
+) -> dict[int, LinearClassifier]:
+    """Returns a classifier for each seed, of the training videos' frames as the student of that seed encodes them.
+
+    Stored features are the same to all seeds; `frames` has those of the first.
+    """
+    segments = run.builder.annotations.splits[run.args.train_split]
+    found: dict[int, LinearClassifier] = {}
+    for seed in run.seeds:
+        if found and run.data.student_input.store is not None:
+            found[seed] = found[run.seeds[0]]
+            continue
+        if found:
+            source = frame_source(run, student(run, variant, seed))
+            frames = read_frames_of(frames, source, segments, run.num_actions)
+        features = np.concatenate([_leading(run, video) for video in frames.values()])
+        labels = np.concatenate([video.labels for video in frames.values()])
+        found[seed] = fit_logistic(features, labels, run.num_actions + 1, l2, run.args.device)
+    return found
 
 
 def _classified(run: FoldRun, frames: dict[str, VideoFrames], fold: int, l2: float) -> FrameLogProbs:

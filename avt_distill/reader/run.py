@@ -114,7 +114,7 @@ def fit_fold(args: ReaderArguments) -> FoldResult:
         for kind, choice in choices.items()
     }
     read, right = _read(run, last, recognition, readers)
-    members = [Member(f"reader, {kind}", choices[kind].answers, [read[kind]] * len(run.seeds)) for kind in readers]
+    members = [Member(f"reader, {kind}", choices[kind].answers, read[kind]) for kind in readers]
     if run.data.probe is not None:
         members.insert(0, probe_member(run))
     labels, weights, fused = run.train["action"].to_numpy(), {}, []
@@ -223,16 +223,24 @@ def _vectors(run: FoldRun, language_model: str, parts_apart: bool) -> np.ndarray
 
 def _read(
     run: FoldRun, variant: str, recognition: Recognition, readers: dict[str, HistoryReader]
-) -> tuple[dict[str, np.ndarray], float]:
-    """Returns what readers answer on the evaluation rows, `(M, A)` each, and the share of frames recognized rightly."""
-    model = student(run, variant)
-    recognition.give_to(model, run.args.recognizer_feature_dim)
+) -> tuple[dict[str, list[np.ndarray]], float]:
+    """Returns the answers of readers on the evaluation rows, `(M, A)` for each seed, and the share of frames that are
+    recognized correctly, averaged over seeds."""
     segments = run.builder.annotations.splits[str(run.args.evaluation_split)]
-    videos = sorted(set(run.rows["video_id"]))
-    frames = read_frames_of(videos, frame_source(run, model), segments, run.num_actions)
-    log_probs, tau_a = recognized(model, frames), run.builder.config.tau_a
-    read = {kind: read_rows(reader, log_probs, frames, run.rows, tau_a) for kind, reader in readers.items()}
-    return read, share_right(log_probs, frames)
+    videos, tau_a = sorted(set(run.rows["video_id"])), run.builder.config.tau_a
+    read: dict[str, list[np.ndarray]] = {kind: [] for kind in readers}
+    correct = []
+    for seed in run.seeds[:1] if recognition.same_for_all else run.seeds:
+        model = student(run, variant, seed)
+        recognition.give_to(model, seed, run.args.recognizer_feature_dim)
+        frames = read_frames_of(videos, frame_source(run, model), segments, run.num_actions)
+        log_probs = recognized(model, frames)
+        correct.append(share_right(log_probs, frames))
+        for kind, reader in readers.items():
+            read[kind].append(read_rows(reader, log_probs, frames, run.rows, tau_a))
+    if recognition.same_for_all:
+        read = {kind: answers * len(run.seeds) for kind, answers in read.items()}
+    return read, float(np.mean(correct))
 
 
 def _true_history(run: FoldRun, videos: TrainingVideos, prior_weight: float) -> np.ndarray:
@@ -263,7 +271,7 @@ def _save(
     if run.args.should_save:
         for seed, folder, log_probs in zip(run.seeds, folders, pool.answers, strict=True):
             model = student(run, variant, seed)
-            recognition.give_to(model, run.args.recognizer_feature_dim)
+            recognition.give_to(model, seed, run.args.recognizer_feature_dim)
             model.attach_reader(reader)
             model.config.calibration = calibration
             model.save_pretrained(folder)

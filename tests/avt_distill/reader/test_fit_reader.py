@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import yaml
 from helpers.checkpoints import change_weights
 from helpers.commands import avt_distill
 from helpers.processes import command
@@ -133,15 +134,30 @@ def test_the_order_of_a_repeated_script_is_learned(fitted):
     assert metrics["reader, log-linear"]["log loss"] < metrics["reader, unigram"]["log loss"]
 
 
+def check_that_pipelines_answer_what_was_measured(kitchen: Path, run: Path):
+    store, rows = open_feature_store(kitchen / "features"), kitchen_builder(kitchen).rows("validation")
+    for seed in (0, 1):
+        anticipate = ActionAnticipationPipeline(AVTForAnticipation.from_pretrained(run / f"reader_seed{seed}"))
+        table = scores(run, STAYS, seed)
+        for row in rows.itertuples():
+            features, rate, start_s = store.read_all(row.video_id)
+            video = {"video_features": features, "frames_per_second": rate, "start_s": start_s}
+            answers = {a["label"]: a["score"] for a in anticipate(video, at=row.observed_end_s, top_k=len(ACTIONS))}
+            measured = softmax(table.scores[table.uids.index(row.uid)])
+            np.testing.assert_allclose([answers[name] for name in ACTIONS], measured, atol=1e-5)
+
+
 def test_the_pipeline_answers_what_was_measured(kitchen, fitted):
-    model, store = AVTForAnticipation.from_pretrained(fitted / "reader_seed1"), open_feature_store(kitchen / "features")
-    anticipate, table = ActionAnticipationPipeline(model), scores(fitted, STAYS, 1)
-    rows = kitchen_builder(kitchen).rows("validation")
-    for row in rows.itertuples():
-        video = {"video_features": store.read_all(row.video_id)[0], "frames_per_second": 1.0}
-        answers = {a["label"]: a["score"] for a in anticipate(video, at=row.observed_end_s, top_k=len(ACTIONS))}
-        measured = softmax(table.scores[table.uids.index(row.uid)])
-        np.testing.assert_allclose([answers[name] for name in ACTIONS], measured, atol=1e-5)
+    check_that_pipelines_answer_what_was_measured(kitchen, fitted)
+
+
+def test_each_seed_reads_with_its_own_recognizer(kitchen, tmp_path):
+    options = yaml.safe_load((kitchen / "run.yaml").read_text())["model_options"] | {"recognizes_frames": True}
+    given = ["--model_options", json.dumps(options), "--num_train_epochs", 4, "--probe", "false", "--inner_folds", 2]
+    run = fit(kitchen, tmp_path / "run", *given)
+    check_that_pipelines_answer_what_was_measured(kitchen, run)
+    recognized = [AVTForAnticipation.from_pretrained(run / f"reader_seed{seed}").recognizer for seed in (0, 1)]
+    assert not np.allclose(*(recognizer.weight.detach() for recognizer in recognized), atol=1e-3)
 
 
 def test_a_checkpoint_gets_the_calibration_of_held_out_videos(kitchen, fitted, tmp_path, capsys):
@@ -388,7 +404,7 @@ def of_videos(folder: Path, vit: Path, output: Path, recognizes_frames: bool):
     given = ["--dataset", folder, "--num_frames", 3, "--tau_o", 3, "--cache_dir", folder / "cache"]
     given += ["--backbone", vit, "--processor_options", '{"size": 36, "crop_size": 32, "train_size": [36, 40]}']
     given += ["--model_options", sizes, "--num_train_epochs", 1, "--use_cpu", "true", "--distill_weight", 0]
-    given += ["--output_dir", output, "--inner_folds", 3, "--beam", 20, "--reader_frame_rate", 2]
+    given += ["--output_dir", output, "--inner_folds", 3, "--beam", 20, "--reader_frame_rate", 2, "--seeds", 42, 43]
     avt_distill("fit_reader", *given)
 
 
@@ -396,16 +412,18 @@ def of_videos(folder: Path, vit: Path, output: Path, recognizes_frames: bool):
 def test_students_of_videos_read_what_they_or_a_classifier_recognize(video_kitchen, tmp_path, recognizes_frames):
     vit = write_tiny_vit(tmp_path / "vit")
     of_videos(video_kitchen, vit, tmp_path / "run", recognizes_frames)
-    folder = tmp_path / "run" / "reader_seed42"
-    model = AVTForAnticipation.from_pretrained(folder)
-    assert model.config.reader["frame_rate"] == 2
-    anticipate = ActionAnticipationPipeline(model, video_processor=AVTVideoProcessor.from_pretrained(folder))
-    table = ScoreTable.load(tmp_path / "run" / "reader" / f"scores_validation_{STAYS}_seed42.parquet")
     rows = kitchen_builder(video_kitchen, num_frames=3, tau_o=3.0).rows("validation")
-    for row in rows.itertuples():
-        answers = {a["label"]: a["score"] for a in anticipate(row.video, at=row.observed_end_s, top_k=3)}
-        measured = softmax(table.scores[table.uids.index(row.uid)])
-        np.testing.assert_allclose([answers[name] for name in ACTIONS[:3]], measured, atol=1e-4)
+    for seed in (42, 43):
+        folder = tmp_path / "run" / f"reader_seed{seed}"
+        model = AVTForAnticipation.from_pretrained(folder)
+        assert model.config.reader["frame_rate"] == 2
+        anticipate = ActionAnticipationPipeline(model, video_processor=AVTVideoProcessor.from_pretrained(folder))
+        table = scores(tmp_path / "run", STAYS, seed)
+        for row in rows.itertuples():
+            answers = {a["label"]: a["score"] for a in anticipate(row.video, at=row.observed_end_s, top_k=3)}
+            measured = softmax(table.scores[table.uids.index(row.uid)])
+            np.testing.assert_allclose([answers[name] for name in ACTIONS[:3]], measured, atol=1e-4)
+    folder = tmp_path / "run" / "reader_seed42"
     assert 'video = "video.mp4"' in (folder / "README.md").read_text()
     logged = read_json(tmp_path / "run" / "baseline_seed42" / "results.json")["losses"]
     assert logged.get("evaluation_frame_loss", 0) > 0 if recognizes_frames else "evaluation_frame_loss" not in logged
