@@ -1,6 +1,6 @@
 """Collators from rows of a data set to batches of frames or features, with labels."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -21,21 +21,21 @@ class FeatureCollator:
         by_number (`bool`, *optional*, defaults to `False`): Whether to read the features at the rows' `frame_indices`,
             numbers of frames at 30 per second counted from 1, instead of their `frame_times`, as the reference does.
             Its numbers lag its times by up to one frame.
-        background (`int`, *optional*): Class A, for frames without an annotated action. Adds `frame_labels`, for
-            students that recognize frames.
+        frame_labels (`Mapping[str, np.ndarray]`, *optional*): What the observed frames of each row show, `(T,)` by
+            uid: see `past_labels.shown_actions`. Adds them to the batch, for students that recognize frames.
 
     Returns:
         `dict`: `video_features` float32 `(B, T, D)`, zeros where `frame_mask` bool `(B, T)` is `False` (moments before
         the video or its window begins); `labels`, `verb_labels`, `noun_labels` int64 `(B,)` and `past_labels` int64
-        `(B, T)`, -100 where unlabeled; with `background` also `frame_labels` int64 `(B, T)`, -100 in padding; if
+        `(B, T)`, -100 where unlabeled; if given also `frame_labels` int64 `(B, T)`, -100 in padding; if
         rows carry the next Z actions `future_labels` int64 `(B, Z)`; `uid`, a list of the rows' names.
     """
 
-    def __init__(self, store: Any, *, by_number: bool = False, background: int | None = None):
-        self.store, self.by_number, self.background = store, by_number, background
+    def __init__(self, store: Any, *, by_number: bool = False, frame_labels: Mapping[str, np.ndarray] | None = None):
+        self.store, self.by_number, self.frame_labels = store, by_number, frame_labels
 
     def __call__(self, rows: Sequence[dict]) -> dict:
-        labels = _labels(rows, self.background)
+        labels = _labels(rows, self.frame_labels)
         masks = labels["frame_mask"].numpy()  # (B, T)
         features = np.zeros((*masks.shape, self.store.feature_dim), dtype=np.float32)  # (B, T, D)
         for index, (row, mask) in enumerate(zip(rows, masks, strict=True)):
@@ -55,7 +55,7 @@ class VideoCollator:
             random, from torch's global generator, which this package's trainers seed for each batch, and other loaders
             once per worker.
         num_crops, flip_views (*optional*): Views to average over in evaluation: see `AVTVideoProcessor.preprocess`.
-        background (`int`, *optional*): See `FeatureCollator`.
+        frame_labels (`Mapping[str, np.ndarray]`, *optional*): See `FeatureCollator`.
 
     Returns:
         `dict`: `pixel_values_videos` float32 `(B, T, 3, H, W)`, or `(B, V, T, 3, H, W)` of V views, black frames where
@@ -74,13 +74,13 @@ class VideoCollator:
         training: bool = False,
         num_crops: int = 1,
         flip_views: bool = False,
-        background: int | None = None,
+        frame_labels: Mapping[str, np.ndarray] | None = None,
     ):
-        self.processor, self.training, self.background = processor, training, background
+        self.processor, self.training, self.frame_labels = processor, training, frame_labels
         self.views = {"num_crops": num_crops, "flip_views": flip_views}
 
     def __call__(self, rows: Sequence[dict]) -> dict:
-        labels = _labels(rows, self.background)
+        labels = _labels(rows, self.frame_labels)
         masks = labels["frame_mask"].numpy()  # (B, T)
         windows = [self._read(row, mask) for row, mask in zip(rows, masks, strict=True)]
         batch = self.processor(windows, training=self.training, **self.views)
@@ -93,7 +93,7 @@ class VideoCollator:
         return self.processor.read_window(row["video"], np.asarray(row["frame_times"]), mask)
 
 
-def _labels(rows: Sequence[dict], background: int | None) -> dict:
+def _labels(rows: Sequence[dict], of_frames: Mapping[str, np.ndarray] | None) -> dict:
     """Returns all entries of a batch except for its frames or features: see `FeatureCollator`."""
     columns = {"labels": "action", "verb_labels": "verb", "noun_labels": "noun", "past_labels": "past_actions"}
     labels = {
@@ -102,8 +102,7 @@ def _labels(rows: Sequence[dict], background: int | None) -> dict:
     if rows and "future_actions" in rows[0]:
         labels["future_labels"] = torch.tensor(np.array([row["future_actions"] for row in rows], dtype=np.int64))
     frame_mask = torch.tensor(np.array([row["frame_mask"] for row in rows], dtype=bool))  # (B, T)
-    if background is not None:
-        past = labels["past_labels"]
-        shown = torch.where(past == UNLABELLED, background, past)
-        labels["frame_labels"] = torch.where(frame_mask, shown, UNLABELLED)
+    if of_frames is not None:
+        frame_labels = torch.tensor(np.array([of_frames[row["uid"]] for row in rows], dtype=np.int64))
+        labels["frame_labels"] = torch.where(frame_mask, frame_labels, UNLABELLED)
     return {"frame_mask": frame_mask, **labels, "uid": [row["uid"] for row in rows]}

@@ -1,4 +1,4 @@
-"""Labels of the observed frames of all rows of a table."""
+"""Labels of the observed frames of all rows of a table: past actions, and what the frames themselves show."""
 
 import numpy as np
 import pandas as pd
@@ -36,6 +36,25 @@ def label_frames(
             until = np.full(len(rows), np.inf) if before_s is None else before_s[rows]
             labels[rows] = _label_video(frame_times[rows], annotated, protocol, until)
     return labels
+
+
+def shown_actions(
+    video_ids: np.ndarray, frame_times: np.ndarray, segments: pd.DataFrame, num_actions: int
+) -> np.ndarray:
+    """Returns what is shown at each time of each row, int64 `(N, T)`: an action 0..A-1, the background A outside of
+    segments, -100 in segments without an action and at times that are NaN.
+
+    Unlike `label_frames`, it tells the background from unlabeled segments.
+
+    Args:
+        video_ids, frame_times, segments: As in `label_frames`.
+        num_actions (`int`): A.
+    """
+    without_action = -1
+    actions = segments["action"].where(segments["action"] >= 0, without_action)
+    labels = label_frames(video_ids, frame_times, segments.assign(action=actions))
+    is_unknown = (labels == without_action) | np.isnan(frame_times)
+    return np.select([is_unknown, labels == UNLABELLED], [UNLABELLED, num_actions], labels)
 
 
 def _label_video(times: np.ndarray, segments: pd.DataFrame, protocol: str, before_s: np.ndarray) -> np.ndarray:

@@ -1,6 +1,6 @@
 """Frames of videos at a reader's rate, with features and labels."""
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -10,13 +10,11 @@ from modeling_avt.modeling_avt import AVTForAnticipation
 from modeling_avt.video_io_avt import probe
 from modeling_avt.video_processing_avt import AVTVideoProcessor
 
-from ..data.labels import UNLABELLED
-from ..data.past_labels import label_frames
+from ..data.past_labels import shown_actions
 from ..features.extraction import encode_moments
 from ..features.stores import FeatureStore
 
 FrameSource = Callable[[str], tuple[np.ndarray, np.ndarray]]  # from a video's name to times (F,) and features (F, D)
-SEGMENT_WITHOUT_ACTION = -1
 
 
 @dataclass
@@ -46,10 +44,32 @@ def read_frames_of(
 
 
 def frame_labels(video_id: str, times_s: np.ndarray, segments: pd.DataFrame, num_actions: int) -> np.ndarray:
-    """Returns a video's labels at times: an action 0..A-1, A outside of segments, -100 in unlabeled segments."""
-    unknown = segments["action"].where(segments["action"] >= 0, SEGMENT_WITHOUT_ACTION)
-    labels = label_frames(np.array([video_id], dtype=object), times_s[None], segments.assign(action=unknown))[0]
-    return np.select([labels == UNLABELLED, labels == SEGMENT_WITHOUT_ACTION], [num_actions, UNLABELLED], labels)
+    """Returns what a video shows at times, int64 `(F,)`: see `shown_actions`."""
+    return shown_actions(np.array([video_id], dtype=object), times_s[None], segments, num_actions)[0]
+
+
+def common_rate(videos: Mapping[str, VideoFrames]) -> float:
+    """Returns the frames per second that all videos have.
+
+    Raises:
+        ValueError: If two videos have different rates, or none has two frames.
+    """
+    rates = {
+        name: round(float((len(video.times_s) - 1) / (video.times_s[-1] - video.times_s[0])), 6)
+        for name, video in videos.items()
+        if len(video.times_s) > 1
+    }
+    if not rates:
+        raise ValueError(
+            "No training video has two frames, from which a reader's rate is known: give a higher --reader_frame_rate."
+        )
+    slowest, fastest = min(rates, key=rates.__getitem__), max(rates, key=rates.__getitem__)
+    if rates[slowest] != rates[fastest]:
+        raise ValueError(
+            f"Features of '{slowest}' have {rates[slowest]:g} frames per second and those of '{fastest}' "
+            f"{rates[fastest]:g}, but a reader has one rate: give --reader_frame_rate."
+        )
+    return rates[slowest]
 
 
 def stored_frames(store: FeatureStore, frame_rate: float | None) -> FrameSource:

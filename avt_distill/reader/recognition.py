@@ -157,9 +157,7 @@ def _held_out_by_classifiers(run: FoldRun, variant: str, frames: dict[str, Video
     return best, penalty
 
 
-def _classifiers(
-    run: FoldRun, variant: str, frames: dict[str, VideoFrames], l2: float
-) -> dict[int, LinearClassifier]:
+def _classifiers(run: FoldRun, variant: str, frames: dict[str, VideoFrames], l2: float) -> dict[int, LinearClassifier]:
     """Returns a classifier for each seed, of the training videos' frames as the student of that seed encodes them.
 
     Stored features are the same to all seeds; `frames` has those of the first.

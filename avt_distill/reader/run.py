@@ -32,7 +32,7 @@ from ..teacher.prediction import TeacherScorer
 from ..teacher.worded import name_vectors
 from .arguments import ReaderArguments
 from .fitting import TrainingVideos, choose_reader, fitted_reader, read_rows
-from .frames import read_frames_of
+from .frames import common_rate, read_frames_of
 from .members import FoldRun, Member, fuse, probe_member, student_member
 from .recognition import Recognition, frame_source, recognition_of, recognized, share_right, student
 from .report import FoldResult, report
@@ -186,10 +186,9 @@ def _settings(run: FoldRun) -> dict:
 
 def _training_videos(run: FoldRun, recognition: Recognition) -> TrainingVideos:
     args, space = run.args, run.builder.annotations.label_space
-    times_s = next(iter(recognition.frames.values())).times_s
     most_followers = LARGE_LABEL_SPACE if run.num_actions > LARGE_LABEL_SPACE else None
     settings = {
-        "frame_rate": round(float((len(times_s) - 1) / (times_s[-1] - times_s[0])), 6),
+        "frame_rate": common_rate(recognition.frames),
         "actions": actions_digest(space.actions),
         "num_phases": args.num_phases,
         "beam": args.beam,

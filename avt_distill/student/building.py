@@ -57,14 +57,14 @@ class StudentInput:
         assert self.store is not None
         return last_frame_features(self.store, rows, by_number=self.by_number, width=self.head_feature_dim)
 
-    def collator(self, *, training: bool, background: int | None = None) -> Collator:
-        """Returns the collator of rows for training or evaluation; `background`: see `FeatureCollator`."""
+    def collator(self, *, training: bool, frame_labels: Mapping[str, np.ndarray] | None = None) -> Collator:
+        """Returns the collator of rows for training or evaluation; `frame_labels`: see `FeatureCollator`."""
         if self.frozen is not None:
-            return FeatureCollator(self.frozen, background=background)
+            return FeatureCollator(self.frozen, frame_labels=frame_labels)
         if self.store is not None:
-            return FeatureCollator(self.store, by_number=self.by_number, background=background)
+            return FeatureCollator(self.store, by_number=self.by_number, frame_labels=frame_labels)
         views = {} if training else self.evaluation_views
-        return VideoCollator(self.processor, training=training, background=background, **views)
+        return VideoCollator(self.processor, training=training, frame_labels=frame_labels, **views)
 
 
 def student_input(args: StudentArguments, builder: AnticipationBuilder) -> StudentInput:

@@ -15,6 +15,7 @@ from modeling_avt.modeling_avt import AVTForAnticipation
 from modeling_avt.temporal_avt import TIME_CONTRACT
 
 from ..data.builder import AnticipationBuilder
+from ..data.past_labels import shown_actions
 from ..evaluation.benchmark_metrics import benchmark_metrics
 from ..evaluation.scores import LABEL_SPACE_HASH, WEIGHTS, ScoreTable
 from ..runs.fingerprints import weights_digest
@@ -209,19 +210,31 @@ def _trainer(args: RunArguments, data: StudentData) -> DistillationTrainer:
     if data.student_input.store is not None and args.model_name_or_path is None:
         probe = data.probe if args.start_from_probe else None
         prepare_for_features(student, data.student_input.store, data.train["video_id"], probe)
-    background = student.config.num_labels if student.config.recognizes_frames else None
-    collator = student_input.collator(training=True, background=background)
+    train_labels = evaluation_labels = None
+    if student.config.recognizes_frames:
+        train_labels = _frame_labels(data.builder, data.train, args.train_split)
+        evaluation_labels = _frame_labels(data.builder, data.evaluation, args.evaluation_split)
+    collator = student_input.collator(training=True, frame_labels=train_labels)
     if data.soft_labels is not None and args.distill_weight:
         collator = SoftLabelCollator(collator, data.soft_labels, missing=args.missing_soft_labels)
     return DistillationTrainer(
         student,
         args,
         data_collator=collator,
-        eval_collator=student_input.collator(training=False, background=background),
+        eval_collator=student_input.collator(training=False, frame_labels=evaluation_labels),
         train_dataset=data.train,
         eval_dataset=data.evaluation,
         processing_class=data.student_input.processor,
     )
+
+
+def _frame_labels(builder: AnticipationBuilder, rows: datasets.Dataset, split: str | None) -> dict[str, np.ndarray]:
+    """Returns what the observed frames of the rows of a split show, `(T,)` by uid: see `shown_actions`."""
+    times_s, masks = (np.array(rows[name]) for name in ("frame_times", "frame_mask"))
+    segments, num_actions = builder.annotations.splits[str(split)], len(builder.annotations.label_space.actions)
+    video_ids = np.array(rows["video_id"], dtype=object)
+    labels = shown_actions(video_ids, np.where(masks, times_s, np.nan), segments, num_actions)
+    return dict(zip(rows["uid"], labels, strict=True))
 
 
 def _frozen_features(args: RunArguments, data: StudentData, student: AVTForAnticipation) -> FrozenFeatures:

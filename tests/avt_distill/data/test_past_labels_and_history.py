@@ -5,7 +5,7 @@ import pandas as pd
 import pytest
 
 from avt_distill.data.history import action_histories
-from avt_distill.data.past_labels import label_frames
+from avt_distill.data.past_labels import label_frames, shown_actions
 
 # Video a: action 0 in [0, 4), 1 in [4, 10), and within it 2 in [5, 7); video b: 3 in [0, 2), unlabelled [2, 3).
 SEGMENTS = pd.DataFrame(
@@ -27,6 +27,12 @@ def test_a_frame_has_the_label_of_its_own_time():
     assert label([0.0, 1.9, 2.5], video="b") == [3, 3, -100]
     assert label([1.0], video="c") == [-100]
     assert label([float("nan"), 1.0]) == [-100, 0]
+
+
+def test_unlabeled_segments_are_not_background():
+    times = np.array([[0.0, 1.9, 2.5, 3.0, np.nan], [5.0, 9.9, 10.0, -1.0, 6.0]])
+    labels = shown_actions(np.array(["b", "a"]), times, SEGMENTS, num_actions=4)
+    assert labels.tolist() == [[3, 3, -100, 4, -100], [2, 1, 4, 4, 2]]
 
 
 def test_the_nearest_centre_wins_where_segments_overlap():
