@@ -287,13 +287,14 @@ class ActionAnticipationPipeline(Pipeline):
         """Returns the times in seconds at which the reader reads a frame, from `read_from_s` to the last moment."""
         if read_from_s > moments[0] + TIME_SLACK_S:
             raise ValueError(f"read_from_s is {read_from_s}, after the moment {moments[0]:g} s: give an earlier time.")
-        if isinstance(source, ClockedArray) and source.start_s > read_from_s + TIME_SLACK_S:
+        start_s, reader = source.start_s if isinstance(source, ClockedArray) else 0.0, self.model.reader
+        if start_s > read_from_s and reader.skips_beginning(start_s - read_from_s):
             raise ValueError(
-                f"{source.described} begins at {source.start_s:g} s, but the checkpoint's reader reads from "
-                f"{read_from_s:g} s on: give the video from its beginning; read_from_s={source.start_s:g} to ignore "
+                f"{source.described} begins at {start_s:g} s, but the checkpoint's reader reads from "
+                f"{read_from_s:g} s on: give the video from its beginning; read_from_s={start_s:g} to ignore "
                 "everything before that; or reader=False for the model alone."
             )
-        rate = self.model.reader.settings.frame_rate
+        rate, read_from_s = reader.settings.frame_rate, max(read_from_s, start_s)
         return read_from_s + np.arange(int((moments[-1] - read_from_s + TIME_SLACK_S) * rate) + 1) / rate
 
     def _observed(self, source: VideoFile | ClockedArray, times: np.ndarray, mask: np.ndarray):
@@ -383,7 +384,8 @@ class ActionAnticipationPipeline(Pipeline):
             for of_moment, at_s in zip(scores, video["at_s"], strict=True):
                 yield {"anticipated": answer_to(asked, of_moment, config, at_s)}
             return
-        reader = self.model.reader.begin_video(midway=video["read_s"][0] > 0)
+        reader = self.model.reader
+        reader = reader.begin_video(midway=reader.skips_beginning(video["read_s"][0]))
         log_probs = self.model.recognize_frames(features[video["read_positions"]])
         reached = reader.read_to(video["at_s"], log_probs, video["read_s"])
         for of_moment, at_s in zip(scores.cpu(), reached, strict=True):

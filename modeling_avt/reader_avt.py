@@ -81,6 +81,10 @@ class HistoryReader(nn.Module):
         reader._midway, reader._reading = midway, None
         return reader
 
+    def skips_beginning(self, start_s: float) -> bool:
+        """Returns whether a reader whose first frame is at `start_s` seconds misses at least one frame of the video."""
+        return start_s >= 1 / self.settings.frame_rate - TIME_SLACK_S
+
     def fork(self) -> "HistoryReader":
         """Returns an independent copy of the reader at its current frame."""
         reader = copy.copy(self)

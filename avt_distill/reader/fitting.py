@@ -127,7 +127,7 @@ def read_rows(
     """Returns a reader's log probabilities at the end of each row's observed window, `(N, A)`.
 
     Args:
-        reader (`HistoryReader`): Reads each video from its beginning.
+        reader (`HistoryReader`): Reads each video from its first frame, as a pipeline does.
         log_probs (`dict[str, np.ndarray]`): Of the frames of each video, `(F, A + 1)`.
         frames (`dict[str, VideoFrames]`): When these are shown.
         rows (`pd.DataFrame`): `video_id` and `observed_end_s`; nothing else is read.
@@ -139,7 +139,9 @@ def read_rows(
     for video_id in sorted(set(video_ids)):
         positions = np.flatnonzero(video_ids == video_id)
         positions = positions[np.argsort(ends[positions], kind="stable")]
-        found = reader.answers_at(ends[positions].tolist(), log_probs[video_id], frames[video_id].times_s, tau_a)
+        times_s = frames[video_id].times_s
+        of_video = reader.begin_video(midway=reader.skips_beginning(times_s[0]))
+        found = of_video.answers_at(ends[positions].tolist(), log_probs[video_id], times_s, tau_a)
         answers[positions] = torch.stack([answer for answer, _ in found]).numpy()
     return answers
 
