@@ -1,9 +1,9 @@
 """Fixtures of all tests, built from `helpers/`."""
 
 import gc
-import os
 from pathlib import Path
 
+import own_cache  # noqa: F401
 import pytest
 from helpers.processes import ForkServer, kept_port, run_python
 from helpers.videos import numbered_frames, write_video
@@ -15,8 +15,6 @@ from tiny_language_models import (
     write_tiny_decoder,
     write_tiny_encoder,
 )
-
-os.environ["HF_HUB_OFFLINE"] = "1"
 
 
 def pytest_collection_finish():
