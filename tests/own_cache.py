@@ -1,7 +1,7 @@
 """Keeps a test process offline, and gives it its own Hugging Face cache, which is deleted at the end.
 
 Code of checkpoints is imported from this cache. If two processes shared it, one could not import what the other had
-just written. Libraries of Hugging Face read these variables when they are imported, so `conftest.py` imports this first.
+just written. Libraries of Hugging Face read these variables when they are imported, so `conftest.py` imports it first.
 """
 
 import atexit
