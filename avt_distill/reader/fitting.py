@@ -2,7 +2,7 @@
 
 import logging
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import pandas as pd
@@ -82,15 +82,19 @@ def choose_reader(videos: TrainingVideos, kind: str) -> Choice:
     prior_weights = PRIOR_WEIGHTS if videos.action_parts is None else PRIOR_WEIGHTS_OF_PARTS
     has_prior = kind in (LOG_LINEAR, TEACHER, WORDED)
     prior_weights = prior_weights if has_prior else prior_weights[:1]
-    tried = [_held_out(videos, kind, weight, prior_weights[0]) for weight in EVIDENCE_WEIGHTS]
+    readers = _readers_of_folds(videos, kind, prior_weights[0])
+    tried = [_held_out(videos, kind, weight, prior_weights[0], readers) for weight in EVIDENCE_WEIGHTS]
     best = min(tried, key=lambda choice: choice.log_loss)
-    tried += [_held_out(videos, kind, best.evidence_weight, weight) for weight in prior_weights[1:]]
+    for weight in prior_weights[1:]:
+        readers = _readers_of_folds(videos, kind, weight)
+        tried.append(_held_out(videos, kind, best.evidence_weight, weight, readers))
     best = min(tried, key=lambda choice: choice.log_loss)
     for heavier in HEAVIER_PRIORS if has_prior else ():
         if best.prior_weight < max(choice.prior_weight for choice in tried):
             break
         if heavier > best.prior_weight:
-            tried.append(_held_out(videos, kind, best.evidence_weight, heavier))
+            readers = _readers_of_folds(videos, kind, heavier)
+            tried.append(_held_out(videos, kind, best.evidence_weight, heavier, readers))
             best = min(tried, key=lambda choice: choice.log_loss)
     for choice in tried:
         numbers = choice.evidence_weight, choice.prior_weight, choice.log_loss
@@ -146,13 +150,23 @@ def read_rows(
     return answers
 
 
-def _held_out(videos: TrainingVideos, kind: str, evidence_weight: float, prior_weight: float) -> Choice:
+def _readers_of_folds(videos: TrainingVideos, kind: str, prior_weight: float) -> dict[int, HistoryReader]:
+    """Returns for each inner fold a reader fitted to the videos of the others; its tables suit any evidence weight."""
+    readers = {}
+    for fold in set(videos.fold_of.values()):
+        others = {name for name, other in videos.fold_of.items() if other != fold}
+        readers[fold] = fitted_reader(videos, others, kind, EVIDENCE_WEIGHTS[0], prior_weight)
+    return readers
+
+
+def _held_out(
+    videos: TrainingVideos, kind: str, evidence_weight: float, prior_weight: float, readers: dict[int, HistoryReader]
+) -> Choice:
     """Returns the answers of readers on the folds that they were not fitted to."""
     answers = np.empty((len(videos.rows), videos.num_actions))
     fold_of_row = videos.rows["video_id"].map(videos.fold_of).to_numpy()
-    for fold in set(videos.fold_of.values()):
-        others = {name for name, other in videos.fold_of.items() if other != fold}
-        reader = fitted_reader(videos, others, kind, evidence_weight, prior_weight)
+    for fold, reader in readers.items():
+        reader.settings = replace(reader.settings, evidence_weight=evidence_weight)
         own = fold_of_row == fold
         answers[own] = read_rows(reader, videos.held_out, videos.frames, videos.rows.loc[own], videos.tau_a)
     loss = log_loss(answers, videos.rows["action"].to_numpy())
