@@ -3,6 +3,8 @@
 import numpy as np
 import pandas as pd
 
+from .segments import is_before
+
 CUTOFFS = ("started", "ended", "segment_start")
 
 
@@ -14,8 +16,9 @@ def action_histories(rows: pd.DataFrame, segments: pd.DataFrame, *, cutoff: str 
         segments (`pd.DataFrame`): The segment table that histories are taken from; unlabeled segments are left out.
         cutoff (`str`, *optional*, defaults to `"started"`): Which segments of the video to include. `"started"`: those
             that began before the end of the observed window, which a perfect recognizer could have recognized by then.
-            `"ended"`: those that ended by then. `"segment_start"`: those that began before the action, ignoring
-            `tau_a`, which includes the anticipation gap itself (as the reference's teacher appears to).
+            `"ended"`: those that ended at or before it. `"segment_start"`: those that began before the action, ignoring
+            `tau_a`, which includes the anticipation gap itself (as the reference's teacher appears to). Times are
+            compared by `segments.is_before`.
 
     Raises:
         ValueError: If `cutoff` is none of these.
@@ -33,12 +36,12 @@ def action_histories(rows: pd.DataFrame, segments: pd.DataFrame, *, cutoff: str 
 
 
 def _histories_in_video(rows: pd.DataFrame, segments: pd.DataFrame, cutoff: str) -> list[np.ndarray]:
-    actions = segments["action"].to_numpy()
+    actions, begin = segments["action"].to_numpy(), segments["start_s"].to_numpy()
+    observed_end, start = (rows[name].to_numpy()[:, None] for name in ("observed_end_s", "start_s"))
     if cutoff == "ended":
-        over = segments["end_s"].to_numpy() <= rows["observed_end_s"].to_numpy()[:, None]  # (rows, segments)
+        past = ~is_before(observed_end, segments["end_s"].to_numpy())  # (rows, segments)
         # Excludes the action itself if its length is 0.
-        over &= segments["start_s"].to_numpy() < rows["start_s"].to_numpy()[:, None]
-        return [actions[mask] for mask in over]
-    until = rows["observed_end_s"] if cutoff == "started" else rows["start_s"]
-    counts = np.searchsorted(segments["start_s"].to_numpy(), until.to_numpy(), side="left")
-    return [actions[:count] for count in counts]
+        past &= is_before(begin, start)
+    else:
+        past = is_before(begin, observed_end if cutoff == "started" else start)
+    return [actions[mask] for mask in past]

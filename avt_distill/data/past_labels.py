@@ -4,6 +4,7 @@ import numpy as np
 import pandas as pd
 
 from .labels import UNLABELLED
+from .segments import is_before
 
 
 def label_frames(
@@ -20,10 +21,11 @@ def label_frames(
         video_ids (`np.ndarray` of shape `(N,)`): The video of each row.
         frame_times (`np.ndarray` of shape `(N, T)`): Seconds from the first frame; NaN gets -100.
         segments (`pd.DataFrame`): A segment table. Only segments of a row's own video label it.
-        protocol (`str`, *optional*, defaults to `"exact"`): `"exact"`: a segment labels `start_s <= t < end_s`; if
-            several do, the one with the nearest center. `"avt"`: `start_s <= t <= end_s`; if several do, the one whose
-            half-duration is nearest to `t` (AVT's datasets/base_video_dataset.py:721-762 omits the start, so that in
-            practice the longest wins; the center would be natural). Ties go to the first in the table.
+        protocol (`str`, *optional*, defaults to `"exact"`): `"exact"`: a segment labels `start_s <= t < end_s`,
+            compared by `segments.is_before`; if several do, the one with the nearest center. `"avt"`: `start_s <= t <=
+            end_s`; if several do, the one whose half-duration is nearest to `t` (AVT's
+            datasets/base_video_dataset.py:721-762 omits the start, so that in practice the longest wins; the center
+            would be natural). Ties go to the first in the table.
         before_s (`np.ndarray` of shape `(N,)`, *optional*): Only segments that begin before this time label a row. Set
             it to the start of the row's action: with `tau_a` 0, the last frame would otherwise carry the label to
             predict.
@@ -63,7 +65,7 @@ def _label_video(times: np.ndarray, segments: pd.DataFrame, protocol: str, befor
     if protocol == "avt":
         inside, centre = (start <= times) & (times <= end), (end - start) / 2
     else:
-        inside, centre = (start <= times) & (times < end), (start + end) / 2
+        inside, centre = ~is_before(times, start) & is_before(times, end), (start + end) / 2
     inside &= start < before_s[:, None, None]
     distance = np.where(inside, np.abs(times - centre), np.inf)
     nearest = distance.argmin(-1)

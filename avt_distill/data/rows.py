@@ -13,7 +13,7 @@ from ..runs.options import NUM_FUTURE_ACTIONS
 from .future import future_segments
 from .history import action_histories
 from .past_labels import label_frames
-from .segments import AnnotationError
+from .segments import AnnotationError, is_before
 
 logger = logging.getLogger(__name__)
 
@@ -53,8 +53,10 @@ class RowOptions:
 def can_be_anticipated(segments: pd.DataFrame, options: RowOptions) -> np.ndarray:
     """Returns which actions have a window that ends at or after the first frame, bool `(N,)`; others have no row."""
     observed_end_s = segments["start_s"].to_numpy() - options.tau_a
+    if options.protocol == "exact":
+        return ~is_before(observed_end_s, 0.0)
     # The reference keeps windows that end at 1/30 s or later (drop_style "correct", base_video_dataset.py:105).
-    return observed_end_s >= (0.0 if options.protocol == "exact" else 1 / 30)
+    return observed_end_s >= 1 / 30
 
 
 def anticipation_rows(

@@ -21,6 +21,8 @@ from typing import Any, BinaryIO, TextIO, cast
 import numpy as np
 import pandas as pd
 
+from modeling_avt.temporal_avt import TIME_SLACK_S
+
 from ..runs.names import file_name
 from .labels import UNLABELLED, LabelSpace
 
@@ -32,6 +34,15 @@ LINE = "line"  # name of the index of what `read_csv` returns: each row's line i
 
 class AnnotationError(ValueError):
     """Raised for inconsistent annotations. The message names file, row and what is accepted."""
+
+
+def is_before(time_s: Any, other_s: Any) -> Any:
+    """Returns whether times are before others, elementwise.
+
+    Times that differ by at most a microsecond are equal: rounding of a computed time, such as `start_s - tau_a`, must
+    not decide whether a segment that begins or ends exactly then counts.
+    """
+    return time_s < other_s - TIME_SLACK_S
 
 
 def read_csv(path: str | Path, *columns: str, header: int | None = 0) -> pd.DataFrame:

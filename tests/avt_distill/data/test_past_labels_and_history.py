@@ -6,6 +6,7 @@ import pytest
 
 from avt_distill.data.history import action_histories
 from avt_distill.data.past_labels import label_frames, shown_actions
+from avt_distill.data.rows import RowOptions, can_be_anticipated
 
 # Video a: action 0 in [0, 4), 1 in [4, 10), and within it 2 in [5, 7); video b: 3 in [0, 2), unlabelled [2, 3).
 SEGMENTS = pd.DataFrame(
@@ -85,6 +86,27 @@ def test_history_rules_differ_in_actions_of_the_gap():
     assert [list(h) for h in histories["started"]] == [[0], [3], []]
     assert [list(h) for h in histories["ended"]] == [[0], [3], []]
     assert [list(h) for h in histories["segment_start"]] == [[0, 1], [3], []]
+
+
+@pytest.mark.parametrize("frame", [1, 2, 7, 8])
+def test_rounding_does_not_add_an_action_that_starts_as_the_window_ends(frame):
+    start_s = (frame + 30) / 30
+    rows = pd.DataFrame({"video_id": ["a"], "start_s": [start_s], "observed_end_s": [start_s - 1.0]})
+    segments = SEGMENTS[:2].assign(start_s=[0.0, frame / 30], end_s=[frame / 30, 9.0])
+    assert [list(history) for history in action_histories(rows, segments, cutoff="started")] == [[0]]
+    assert [list(history) for history in action_histories(rows, segments, cutoff="ended")] == [[0]]
+
+
+def test_rounding_does_not_decide_the_label_of_a_frame_between_two_actions():
+    frames = np.arange(1, 200)
+    for frame, time_s in zip(frames, (frames + 30) / 30 - 1.0, strict=True):
+        segments = SEGMENTS[:2].assign(start_s=[0.0, frame / 30], end_s=[frame / 30, 9.0])
+        assert label_frames(np.array(["a"]), np.array([[time_s]]), segments).tolist() == [[1]]
+
+
+def test_rounding_does_not_drop_an_action_whose_window_ends_with_the_first_frame():
+    segments = SEGMENTS[:2].assign(start_s=[0.3, 0.2], end_s=9.0)
+    assert can_be_anticipated(segments, RowOptions(tau_a=0.1 + 0.2)).tolist() == [True, False]
 
 
 def test_history_is_in_order_of_time_whatever_the_order_of_the_file():
