@@ -6,10 +6,11 @@ r"""Compares two models on the same rows, with paired tests over rows and over s
 
 Over rows: a paired bootstrap of hits, averaged over the seeds if there are several; for a single pair of files also
 McNemar's exact test of the top-k hits. Over seeds, at least two: a Student-t interval and a sign-flip test of the
-differences, the first baseline file against the first candidate file and so on. Scores are logits: log loss, Brier
-score and expected calibration error are computed from their softmax. Rows of one video are not independent:
-`--by_video` resamples whole videos instead, if score files have a column `video_id`, which this version writes. For the
-folds of a cross-validation, `--pool_folds` first concatenates the rows of all files of one seed.
+differences, the first baseline file against the first candidate file and so on; seeds that the files record must be
+equal. Scores are logits: log loss, Brier score and expected calibration error are computed from their softmax. Rows of
+one video are not independent: `--by_video` resamples whole videos instead, if score files have a column `video_id`,
+which this version writes. For the folds of a cross-validation, `--pool_folds` first concatenates the rows of all files
+of one seed.
 
     avt-distill compare_runs --pool_folds --baseline runs/fold*/baseline_seed*/scores_test.parquet \
         --candidate runs/fold*/distilled_seed*/scores_test.parquet
@@ -43,7 +44,7 @@ def main(argv: Sequence[str]):
         [ScoreTable.load(path, label_space=label_space) for path in paths] for paths in (args.baseline, args.candidate)
     ]
     if args.pool_folds:
-        sides = [pool_rows(tables) for tables in sides]
+        sides = [pool_rows(tables, paths) for tables, paths in zip(sides, (args.baseline, args.candidate), strict=True)]
     rows = compare_tables(*sides, label_space=label_space, ks=args.ks, **settings)
     calibration = compare_calibration(*sides, **settings)
     first = sides[0][0]

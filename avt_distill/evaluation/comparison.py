@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -27,6 +28,7 @@ from .statistics import (
     sign_flip_test,
     student_t_interval,
 )
+from .uid_tables import LABEL_SPACE_HASH
 
 
 def compare_tables(
@@ -63,8 +65,9 @@ def compare_tables(
         `baseline_by_seed` and `candidate_by_seed`.
 
     Raises:
-        ValueError: If the numbers of baselines and candidates differ, the tables have different rows, a k is below 1,
-            the seed is below 0, or `by_video` is set and the first baseline has no videos.
+        ValueError: If the numbers of baselines and candidates differ, or the seeds in the metadata of several do, the
+            tables have different rows, a k is below 1, the seed is below 0, or `by_video` is set and the first baseline
+            has no videos.
     """
     if not ks or min(ks) < 1:
         raise ValueError(f"ks is {tuple(ks)}: give at least one positive number.")
@@ -127,16 +130,28 @@ def compare_calibration(
     return rows
 
 
-def pool_rows(tables: Sequence[ScoreTable]) -> list[ScoreTable]:
+def pool_rows(tables: Sequence[ScoreTable], sources: Sequence[str | Path] | None = None) -> list[ScoreTable]:
     """Concatenates the tables of each `seed` in the metadata, such as the folds of a cross-validation.
 
     The result is ordered by seed. Metadata on which the tables of a seed disagree are dropped.
 
+    Args:
+        tables (sequence of `ScoreTable`): The tables, all of one label space.
+        sources (sequence of `str` or `Path`, *optional*): The file of each table, for messages. Default: numbers.
+
     Raises:
-        ValueError: If a table has no seed, or a row occurs twice.
+        ValueError: If a table has no seed, the tables have several label spaces, or a row occurs twice.
     """
+    names = [f"table {number}" for number in range(len(tables))] if sources is None else sources
     by_seed: dict[int, list[ScoreTable]] = {}
-    for table in tables:
+    for name, table in zip(names, tables, strict=True):
+        spaces = [(one.metadata.get(LABEL_SPACE_HASH), one.scores.shape[1]) for one in (tables[0], table)]
+        if spaces[0] != spaces[1]:
+            raise ValueError(
+                f"{names[0]} is of label space {spaces[0][0]} with {spaces[0][1]} actions, but {name} is of "
+                f"{spaces[1][0]} with {spaces[1][1]}: pool folds of one label space; otherwise one column would stand "
+                "for several actions."
+            )
         if "seed" not in table.metadata:
             raise ValueError(
                 "A score table has no seed in its metadata, so folds cannot be pooled: give tables written by "
@@ -188,11 +203,17 @@ def calibration_text(rows: Sequence[dict], *, over: str = "rows") -> str:
 
 
 def _aligned(baseline: Sequence[ScoreTable], candidate: Sequence[ScoreTable], seed: int) -> list[ScoreTable]:
-    """Returns the tables of both, rows in the order of the first; raises `ValueError` if their numbers differ."""
+    """Returns the tables of both, rows in the order of the first; raises `ValueError` if numbers or seeds differ."""
     if len(baseline) != len(candidate) or not baseline:
         raise ValueError(f"There are {len(baseline)} baselines and {len(candidate)} candidates: give equal numbers.")
     if seed < 0:
         raise ValueError(f"seed is {seed}: give 0 or a positive number.")
+    seeds = [[table.metadata.get("seed") for table in tables] for tables in (baseline, candidate)]
+    if len(baseline) > 1 and None not in seeds[0] + seeds[1] and seeds[0] != seeds[1]:
+        raise ValueError(
+            f"The baselines have the seeds {', '.join(map(str, seeds[0]))} and the candidates "
+            f"{', '.join(map(str, seeds[1]))}: give files of the same seeds in the same order, since they are paired."
+        )
     first, *others = [*baseline, *candidate]
     return [first, *(table.aligned_to(first) for table in others)]
 

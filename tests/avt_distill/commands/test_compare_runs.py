@@ -167,3 +167,47 @@ def test_refuses_files_of_other_rows_and_labels_in_one_line(folder):
     result = run(folder, ["ce_0.parquet", "ce_1.parquet"], ["kd_0.parquet"])
     assert result.returncode == 1
     assert "2 baseline and 1 candidate files" in result.stderr
+
+
+def save_folds(folder, spaces=("one", "one"), seeds=(0, 1), name="ce", num_actions=(4, 4)) -> list[str]:
+    """Saves a file for each fold and seed, and returns their names."""
+    files = []
+    for fold, (space, count) in enumerate(zip(spaces, num_actions, strict=True)):
+        for seed in seeds:
+            rows = slice(fold * 75, fold * 75 + 75)
+            scores = np.pad(BASELINES[0][rows], ((0, 0), (0, count - 4)), constant_values=-9)
+            metadata = {"label_space_hash": space, "seed": str(seed)}
+            ScoreTable(UIDS[rows], scores, LABELS[rows], metadata).save(folder / f"{name}_{fold}_{seed}.parquet")
+            files.append(f"{name}_{fold}_{seed}.parquet")
+    return files
+
+
+@pytest.mark.parametrize(("spaces", "counts"), [(("one", "other"), (4, 4)), (("one", "one"), (4, 5))])
+def test_folds_of_several_label_spaces_are_not_pooled(folder, spaces, counts):
+    files = save_folds(folder, spaces, num_actions=counts)
+    result = run(folder, files, files, "--pool_folds")
+    assert result.returncode == 1
+    message = (
+        f"ce_0_0.parquet is of label space one with 4 actions, but ce_1_0.parquet is of {spaces[1]} with {counts[1]}"
+    )
+    assert message in result.stderr
+    assert len(result.stderr.strip().splitlines()) == 1
+
+
+@pytest.mark.parametrize("pooled", [True, False])
+def test_other_seeds_are_not_paired(folder, pooled):
+    folds = ("one", "one") if pooled else ("one",)
+    sizes = {"spaces": folds, "num_actions": (4,) * len(folds)}
+    files, others = (
+        save_folds(folder, seeds=seeds, name=name, **sizes) for seeds, name in (((0, 1), "ce"), ((0, 5), "kd"))
+    )
+    options = ["--pool_folds"] if pooled else []
+    result = run(folder, files, others, *options)
+    assert result.returncode == 1
+    message = (
+        "The baselines have the seeds 0, 1 and the candidates 0, 5: give files of the same seeds in the same order"
+    )
+    assert message in result.stderr
+    assert len(result.stderr.strip().splitlines()) == 1
+    result = run(folder, files, files, "--num_resamples", 20, *options)
+    assert f"{150 if pooled else 75} rows, 2 seeds" in result.stdout
