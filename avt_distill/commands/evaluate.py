@@ -120,19 +120,29 @@ def measure(
 
     many_shot = read_class_ids(args.many_shot, label_space, rule="and")  # as EPIC-Kitchens-55's own list
     tail = read_class_ids(args.tail, label_space, rule="or")  # as EPIC-Kitchens-100's evaluation
-    rows = table.labels != UNLABELLED if args.skip_unlabelled else np.ones(len(table.labels), dtype=bool)
+    dropped_labels = np.array(list(dropped.values()), dtype=np.int64)
+    if unlabelled := 0 if args.skip_unlabelled else int(np.count_nonzero(dropped_labels == UNLABELLED)):
+        raise ValueError(
+            f"{args.dropped} has {unlabelled} rows of {UNLABELLED}, an unknown label: give --skip_unlabelled to leave "
+            "them out, or leave out --dropped."
+        )
+    rows, kept_dropped = (
+        of != UNLABELLED if args.skip_unlabelled else np.ones(len(of), dtype=bool)
+        for of in (table.labels, dropped_labels)
+    )
     scores, labels = {name: kind_scores[rows] for name, kind_scores in scores.items()}, table.labels[rows]
+    dropped_labels = dropped_labels[kept_dropped]
     options = {"label_space": label_space, "many_shot": many_shot, "tail": tail}
     if args.unseen is not None:
         unseen = read_unseen(args.unseen, [*table.uids, *dropped])
-        options["unseen_mask"] = unseen[np.append(rows, np.ones(len(dropped), dtype=bool))]
-    dropped_labels = np.array(list(dropped.values()), dtype=np.int64)
+        options["unseen_mask"] = unseen[np.append(rows, kept_dropped)]
     metrics = anticipation_metrics(labels=labels, dropped_labels=dropped_labels, ks=args.ks, **options, **scores)
-    result = {"scores": [str(path) for path in args.scores], "num_rows": len(labels), "num_dropped": len(dropped)}
-    result["num_unlabelled"] = int(np.count_nonzero(~rows))
+    result = {"scores": [str(path) for path in args.scores], "num_rows": len(labels)}
+    result |= {"num_dropped": len(dropped_labels), "num_unlabelled": int(np.sum(~rows) + np.sum(~kept_dropped))}
     if args.per_class:
         names = None if label_space is None else label_space.actions
-        result["per_class"] = per_class_table(scores["scores"], labels, names=names, ks=args.ks)
+        counted = {"ks": args.ks, "dropped_labels": dropped_labels}
+        result["per_class"] = per_class_table(scores["scores"], labels, names=names, **counted)
     return {**result, "metrics": metrics, "calibration": calibration_metrics(scores["scores"], labels)}
 
 

@@ -227,7 +227,12 @@ def late_fuse_kinds(
 
 
 def per_class_table(
-    scores: np.ndarray, labels: np.ndarray, *, names: Sequence[str] | None = None, ks: Sequence[int] = (1, 5)
+    scores: np.ndarray,
+    labels: np.ndarray,
+    *,
+    names: Sequence[str] | None = None,
+    ks: Sequence[int] = (1, 5),
+    dropped_labels: np.ndarray | Sequence[int] | None = None,
 ) -> list[dict]:
     """Returns one row per class that occurs among the labels, by id: `class`, `name`, `count`, and `top{k}_recall`.
 
@@ -237,11 +242,15 @@ def per_class_table(
         labels (`np.ndarray` of shape `(N,)`): Class ids, of the same kind.
         names (`Sequence[str]`, *optional*): Name of each class, such as `label_space.actions`; the id by default.
         ks (`Sequence[int]`, *optional*, defaults to `(1, 5)`): The k of top-k. Recalls are in percent.
+        dropped_labels (`np.ndarray` of shape `(M,)`, *optional*): Class ids of rows without scores, which count as
+            errors; see `anticipation_metrics`, whose class-mean recalls are the means of these recalls.
     """
     scores, labels = check_scores(scores, labels)
+    dropped = check_labels("dropped_labels", () if dropped_labels is None else dropped_labels, scores.shape[1])
     if names is not None and len(names) != scores.shape[1]:
         raise ValueError(f"names has {len(names)} entries for {scores.shape[1]} classes: give one a class.")
-    ranks = label_ranks(scores, labels)
+    ranks = np.concatenate([label_ranks(scores, labels), np.full(len(dropped), NEVER_A_HIT)])
+    labels = np.concatenate([labels, dropped])
     table = []
     for class_id in np.unique(labels).tolist():
         own = ranks[labels == class_id]

@@ -62,7 +62,8 @@ def test_groups_dropped_rows_and_classes_reach_the_output(folder):
         ks=(1, 2),
     )
     assert written["metrics"] == expected
-    assert written["per_class"] == per_class_table(draw_scores(0), LABELS, names=KITCHEN.actions, ks=(1, 2))
+    of_classes = {"names": KITCHEN.actions, "ks": (1, 2), "dropped_labels": [2]}
+    assert written["per_class"] == per_class_table(draw_scores(0), LABELS, **of_classes)
     assert (written["num_rows"], written["num_dropped"], written["num_unlabelled"]) == (12, 1, 0)
     assert "12 rows, 1 dropped that count as errors, 0 without a label" in result.stdout
     tail = next(line for line in result.stdout.splitlines() if line.startswith("verb tail"))
@@ -152,6 +153,36 @@ def test_unlabelled_rows_are_left_out_only_on_request(folder):
     assert "9 rows, 0 dropped that count as errors, 3 without a label left out" in result.stdout
     written = json.loads((folder / "metrics.json").read_text())["metrics"]
     assert written == anticipation_metrics(draw_scores(0)[labels >= 0], labels[labels >= 0])
+
+
+def test_dropped_rows_without_a_label_are_left_out_with_the_others(folder):
+    labels = np.where(LABELS == 1, -100, LABELS)
+    ScoreTable(UIDS, draw_scores(0), labels).save(folder / "some.parquet")
+    (folder / "dropped.csv").write_text("P09_1,2\nP09_2,-100\nP09_3,-100\n")
+    (folder / "unseen.csv").write_text(f"{UIDS[2]}\nP09_1\nP09_2\n")
+    options = ["--dropped", "dropped.csv", "--unseen", "unseen.csv", "--output", "metrics.json"]
+    result = run(folder, "some.parquet", *options, "--skip_unlabelled")
+    assert result.returncode == 0, result.stderr
+    assert "9 rows, 1 dropped that count as errors, 5 without a label left out" in result.stdout
+    kept = labels >= 0
+    unseen = np.append((np.arange(12) == 2)[kept], True)
+    expected = anticipation_metrics(draw_scores(0)[kept], labels[kept], unseen_mask=unseen, dropped_labels=[2])
+    assert json.loads((folder / "metrics.json").read_text())["metrics"] == expected
+    result = run(folder, "rgb.parquet", *options, "--overwrite")
+    assert result.stderr.startswith("error: dropped.csv has 2 rows of -100, an unknown label: give --skip_unlabelled")
+    assert len(result.stderr.strip().splitlines()) == 1
+
+
+def test_recalls_of_classes_count_dropped_rows_as_their_mean_does(folder):
+    (folder / "dropped.csv").write_text("P09_1,2\nP09_2,2\nP09_3,0\n")
+    result = run(folder, "rgb.parquet", "--dropped", "dropped.csv", "--per_class", "--output", "metrics.json")
+    assert result.returncode == 0, result.stderr
+    written = json.loads((folder / "metrics.json").read_text())
+    assert [row["count"] for row in written["per_class"]] == [4, 3, 5, 3]
+    for k in (1, 5):
+        recalls = [row[f"top{k}_recall"] for row in written["per_class"]]
+        assert np.mean(recalls) == pytest.approx(written["metrics"][f"action_class_mean_top{k}_recall"])
+        assert np.mean(recalls) < 100
 
 
 def test_unlabelled_test_split_is_written_as_a_submission(folder):
