@@ -111,7 +111,9 @@ class LogLinearModel:
             # A set: how often an action happened does not count.
             happened = np.unique(self.action_parts[sorted(set(read))]) if read else ()
             rows.extend(self.num_last * (self.num_parts + 1) + int(part) for part in happened)
-        return torch.tensor(rows, device=self.device), torch.tensor(starts, device=self.device)
+        # A tensor of an empty list would have another type.
+        flat, first = (torch.tensor(ids, dtype=torch.long, device=self.device) for ids in (rows, starts))
+        return flat, first
 
     def _scores(self, rows: torch.Tensor, starts: torch.Tensor) -> torch.Tensor:
         of_parts = nn.functional.embedding_bag(rows, self.weights, starts, mode="sum")  # (N, P)

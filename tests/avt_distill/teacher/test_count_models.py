@@ -24,6 +24,11 @@ def test_logits_are_log_probabilities(order):
     np.testing.assert_allclose(np.exp(logits).sum(axis=1), 1, rtol=1e-5)
 
 
+def test_no_histories_give_no_logits():
+    logits = NGramModel(2, 4).fit(HISTORIES, ACTIONS).logits([])
+    assert (logits.shape, logits.dtype) == ((0, 4), np.float32)
+
+
 def test_unseen_contexts_back_off_to_the_unigram():
     bigram, unigram = (NGramModel(order, 4).fit(HISTORIES, ACTIONS) for order in (2, 1))
     np.testing.assert_array_equal(bigram.logits([[3]]), unigram.logits([[3]]))

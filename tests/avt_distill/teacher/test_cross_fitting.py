@@ -1,10 +1,14 @@
 """Cross-fitting: no teacher labels rows that it was trained on."""
 
+import copy
+
 import numpy as np
 import pandas as pd
 import pytest
 
+from avt_distill.teacher.count_models import NGramModel
 from avt_distill.teacher.cross_fitting import assign_folds, cross_fitted_logits
+from avt_distill.teacher.log_linear import LogLinearModel
 
 TRAIN = pd.DataFrame(
     {
@@ -38,6 +42,20 @@ def test_rows_of_new_videos_get_the_mean_probability_of_all():
     logits = cross_fitted_logits(TRAIN, new, FoldTeacher, num_folds=3)
     np.testing.assert_allclose(np.exp(logits[0]), 1 / 3, rtol=1e-6)
     assert logits[1].max() == 1  # the logits of one teacher, unchanged
+
+
+@pytest.mark.parametrize("model", [NGramModel(2, 3), LogLinearModel(3)])
+def test_a_fold_without_rows_to_label_is_skipped(model):
+    folds = assign_folds(list(TRAIN["video_id"]), 3)
+    rows = TRAIN[TRAIN["video_id"] == "b"].reset_index(drop=True)
+    train, own = TRAIN.assign(history=[[row % 3] for row in range(10)]), rows.assign(history=[[0], [1], [2]])
+
+    def fit(rows: pd.DataFrame, fold: int):
+        return copy.deepcopy(model).fit(list(rows["history"]), list(rows["action"]))
+
+    others = train[train["video_id"].map(folds) != folds["b"]]
+    expected = fit(others, 0).logits(list(own["history"]))
+    np.testing.assert_array_equal(cross_fitted_logits(train, own, fit, num_folds=3), expected)
 
 
 def test_folds_have_about_equally_many_rows_and_are_reproducible():

@@ -40,6 +40,11 @@ def test_logits_are_log_probabilities():
     np.testing.assert_allclose(np.exp(logits).sum(axis=1), 1, rtol=1e-5)
 
 
+def test_no_histories_give_no_logits():
+    logits = LogLinearModel(4).fit(HISTORIES, ACTIONS).logits([])
+    assert (logits.shape, logits.dtype) == ((0, 4), np.float32)
+
+
 def test_what_was_done_long_ago_counts_unless_the_history_is_cut():
     histories, actions = [[0, 1, 2], [3, 1, 2]] * 10, [4, 5] * 10
     whole, cut = (LogLinearModel(6, length).fit(histories, actions).logits(histories[:2]) for length in (None, 2))

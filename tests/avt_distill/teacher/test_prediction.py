@@ -56,7 +56,8 @@ def test_the_newest_action_may_come_first_and_the_oldest_are_then_cut(language_m
 
 
 def test_no_histories_give_no_logits(language_models):
-    assert scorer(language_models["bert"]).logits([]).shape == (0, 4)
+    logits = scorer(language_models["bert"]).logits([])
+    assert (logits.shape, logits.dtype) == ((0, 4), np.float32)
 
 
 def test_folders_without_a_teacher_are_refused(language_models, tmp_path):

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from avt_distill.data.labels import LabelSpace
-from avt_distill.teacher.worded import name_vectors, principal, text_vectors
+from avt_distill.teacher.worded import WordedLogLinear, name_vectors, principal, text_vectors
 
 SPACE = LabelSpace(
     actions=("cut_egg", "cut_oil", "mix_egg"),
@@ -25,6 +25,11 @@ def test_a_vector_does_not_depend_on_the_other_texts_of_a_batch(language_models)
 def test_random_weights_are_others(language_models):
     given, path = ["cut egg", "mix oil"], str(language_models["bert"])
     assert np.abs(text_vectors(given, path) - text_vectors(given, path, random_weights=True)).max() > 1e-3
+
+
+def test_no_histories_give_no_logits():
+    logits = WordedLogLinear(3, np.eye(3)).fit([[], [0]], [0, 1]).logits([])
+    assert (logits.shape, logits.dtype) == ((0, 3), np.float32)
 
 
 @pytest.mark.parametrize(("parts_apart", "count"), [(False, 3), (True, 4)])

@@ -138,6 +138,12 @@ def test_permuted_names_permute_the_logits(tokenizer):
     np.testing.assert_allclose(logits, scorer(tokenizer).logits(HISTORIES)[:, order], atol=1e-5)
 
 
+@pytest.mark.parametrize("calibrate", [False, True])
+def test_no_histories_give_no_logits(tokenizer, calibrate):
+    logits = scorer(tokenizer, calibrate=calibrate).logits([])
+    assert (logits.shape, logits.dtype) == ((0, len(TEXTS)), np.float32)
+
+
 def test_histories_are_cut_on_the_left(tokenizer):
     model = tiny("gpt2")
     logits = scorer(tokenizer, model, history_length=2).logits([[5, 3, 1, 4]])
