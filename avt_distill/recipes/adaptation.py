@@ -36,7 +36,13 @@ from ..runs.outputs import check_output
 from ..runs.resuming import check_resumable, last_whole_checkpoint
 from ..runs.training import ResumableTrainer
 from ..teacher.action_text import ActionText
-from ..teacher.language_models import is_causal, load_language_model_config, load_tokenizer, name_for_all_releases
+from ..teacher.language_models import (
+    is_causal,
+    load_language_model_config,
+    load_tokenizer,
+    name_for_all_releases,
+    readable_tokens,
+)
 from .arguments import AdaptationArguments
 from .blocks import BlockCollator, RecipeTexts, load_recipe_texts, make_blocks
 
@@ -85,7 +91,7 @@ def load_masked_or_causal_model(name_or_path: str | Path) -> tuple[PreTrainedMod
 
 def check_block_length(block_length: int, model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase):
     """Raises `ValueError` if blocks have more tokens than the model has positions, or too few to be of use."""
-    positions = min(getattr(model.config, "max_position_embeddings", None) or np.inf, tokenizer.model_max_length)
+    positions = min(readable_tokens(model) or np.inf, tokenizer.model_max_length)
     if not 8 <= block_length <= positions:
         raise ValueError(f"block_length is {block_length}: give 8 to {positions} tokens, which this model can read.")
     if len(tokenizer) > model.get_input_embeddings().num_embeddings:

@@ -11,6 +11,7 @@ RATE = Number(least=0)
 SHARE = Number(least=0, below=1)
 COUNT = WholeNumber(least=1)
 RATE_OR_NONE = OrNone(RATE)
+COUNT_OR_NONE = OrNone(COUNT)
 COUNT_OR_0 = WholeNumber(least=0)
 NUM_FUTURE_ACTIONS = WholeNumber(least=0, most=1024)  # that rows carry
 COUNT_OR_ALL = WholeNumber(least=-1)  # -1 for all

@@ -7,6 +7,8 @@ from transformers import SchedulerType, TrainingArguments
 
 from ..runs.arguments import mapping, option
 
+MAX_LENGTH = 512
+
 
 @dataclass
 class TeacherArguments(TrainingArguments):
@@ -35,7 +37,9 @@ class TeacherArguments(TrainingArguments):
     text_form: str = option("How actions are written: natural or markers.", "natural")
     newest_first: bool = option("Write histories from the newest action to the oldest.", False)
     history_length: int = option("Number of past actions to read; -1 for all.", 15)
-    max_length: int = option("Number of tokens to read.", 512)
+    max_length: int | None = option(
+        f"Number of tokens to read. Default: {MAX_LENGTH}, or fewer if the model reads fewer."
+    )
     held_out_fraction: float = option("Part of the training videos that decides when to stop; 0: none.", 0.1)
     patience: int = option("Evaluations without improvement after which training stops.", 2)
     lora_rank: int = option("Rank of LoRA updates, merged when saved; 0 trains all weights.", 0)
@@ -76,7 +80,7 @@ class TeacherArguments(TrainingArguments):
         own = {
             "classifier_learning_rate": options.RATE_OR_NONE,
             "classifier_dropout": options.SHARE,
-            "max_length": COUNT,
+            "max_length": options.COUNT_OR_NONE,
         }
         own |= {"history_length": options.COUNT_OR_ALL, "patience": COUNT, "lora_rank": options.COUNT_OR_0}
         check_numbers(self, own)

@@ -28,13 +28,14 @@ from ..runs.lock import locked
 from ..runs.outputs import check_output, holds
 from ..runs.training import ResumableTrainer
 from .action_text import ActionText
-from .arguments import TeacherArguments
+from .arguments import MAX_LENGTH, TeacherArguments
 from .language_models import (
     is_causal,
     load_language_model_config,
     load_text_backbone,
     load_tokenizer,
     name_for_all_releases,
+    readable_tokens,
 )
 from .modeling_teacher import TextTeacher, TextTeacherConfig
 from .prediction import TeacherScorer, encode_histories
@@ -159,6 +160,7 @@ def _settings(rows: pd.DataFrame, label_space: LabelSpace, args: TeacherArgument
     steps = ("per_device_train_batch_size", "gradient_accumulation_steps")
     columns = {name: rows[name] for name in ROW_COLUMNS if name in rows}
     return decisive_options(args, leave_out=elsewhere, add=steps) | {
+        "max_length": args.max_length or MAX_LENGTH,
         "model_content": checkpoint_digest(args.model_name_or_path),
         "label_space_hash": label_space.content_hash,
         **asdict(history),
@@ -228,7 +230,7 @@ def _config(label_space: LabelSpace, args: TeacherArguments, history: HistoryRul
         text_form=args.text_form,
         history_length=args.num_past_actions,
         newest_first=args.newest_first,
-        max_length=args.max_length,
+        max_length=args.max_length or MAX_LENGTH,
         history_cutoff=history.history_cutoff,
         tau_a=history.tau_a,
         label_space_hash=label_space.content_hash,
@@ -237,6 +239,7 @@ def _config(label_space: LabelSpace, args: TeacherArguments, history: HistoryRul
 
 def _model(config: TextTeacherConfig, args: TeacherArguments, rows: pd.DataFrame) -> TextTeacher:
     model = TextTeacher(config)
+    config.max_length = model.config.max_length = _max_length(args, model.backbone)
     if not args.random_weights:
         model.backbone = load_text_backbone(args.model_name_or_path)
     if args.class_weights == "balanced":
@@ -246,6 +249,18 @@ def _model(config: TextTeacherConfig, args: TeacherArguments, rows: pd.DataFrame
     if args.lora_rank:
         model.backbone = _with_lora(model.backbone, args.lora_rank)
     return model
+
+
+def _max_length(args: TeacherArguments, backbone: torch.nn.Module) -> int:
+    """Returns the number of tokens to read; raises `ValueError` if the language model cannot read as many."""
+    positions = readable_tokens(backbone)
+    if args.max_length is None:
+        return min(MAX_LENGTH, positions or MAX_LENGTH)
+    if positions is not None and args.max_length > positions:
+        raise ValueError(
+            f"max_length is {args.max_length}: give 1 to {positions} tokens, which {args.model_name_or_path} can read."
+        )
+    return args.max_length
 
 
 def _with_lora(backbone: torch.nn.Module, rank: int) -> torch.nn.Module:

@@ -13,7 +13,7 @@ from transformers import AutoModelForCausalLM
 from ..data.builder import AnticipationBuilder
 from ..runs.checkpoints import load_whole
 from .action_text import ActionText
-from .arguments import TeacherArguments
+from .arguments import MAX_LENGTH, TeacherArguments
 from .count_models import NGramModel
 from .cross_fitting import cross_fitted_logits
 from .fine_tuning import fine_tuned_teacher, history_rule
@@ -75,7 +75,7 @@ def label_zero_shot(
         text,
         instruction=instruction,
         history_length=length,
-        max_prefix_length=args.max_length,
+        max_prefix_length=args.max_length or MAX_LENGTH,
         calibrate=calibrate,
     )
     different, positions = different_histories(list(rows["history"]), length)

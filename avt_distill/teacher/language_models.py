@@ -4,6 +4,7 @@ from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
 
+import torch
 from transformers import (
     MODEL_FOR_CAUSAL_LM_MAPPING,
     MODEL_FOR_MASKED_LM_MAPPING,
@@ -112,6 +113,21 @@ def load_text_backbone(name_or_path: str | Path, *, random_weights: bool = False
         if "add_pooling_layer" not in str(error):
             raise
         return load(**kwargs)
+
+
+def readable_tokens(model: torch.nn.Module) -> int | None:
+    """Returns how many tokens a language model can read, or `None` if it has no fixed number of positions.
+
+    RoBERTa and others number positions from that of the padding token, so the first ones are not used.
+    """
+    positions = getattr(model.config, "max_position_embeddings", None)
+    if positions is None or positions < 1:  # XLNet has -1
+        return None
+    for module in model.modules():
+        table = getattr(module, "position_embeddings", None)
+        if isinstance(table, torch.nn.Embedding) and table.padding_idx is not None:
+            return positions - table.padding_idx - 1
+    return positions
 
 
 def encode(

@@ -11,7 +11,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from ..runs.checkpoints import check_scores
 from .action_text import BETWEEN_ACTIONS, ActionText
-from .language_models import encode, is_causal
+from .language_models import encode, is_causal, readable_tokens
 
 
 class ZeroShotScorer:
@@ -66,7 +66,7 @@ class ZeroShotScorer:
         if len(self.start_ids) > max_prefix_length:
             raise ValueError(f"The instruction alone has more than max_prefix_length = {max_prefix_length} tokens.")
         self.action_ids = action_tokens(tokenizer, texts, text, instruction)
-        positions, longest = getattr(model.config, "max_position_embeddings", None), max(map(len, self.action_ids))
+        positions, longest = readable_tokens(model), max(map(len, self.action_ids))
         if positions is not None and max_prefix_length + longest > positions:
             raise ValueError(
                 f"max_prefix_length is {max_prefix_length}, but the model has {positions} positions and the longest "

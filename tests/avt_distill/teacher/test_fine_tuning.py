@@ -7,11 +7,13 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
+import torch
 from transformers import TrainerCallback
 
 from avt_distill.data.labels import LabelSpace
 from avt_distill.teacher import fine_tuning
 from avt_distill.teacher.fine_tuning import HistoryRule, TeacherArguments, fine_tuned_teacher, hold_out_videos
+from avt_distill.teacher.language_models import load_text_backbone
 from avt_distill.teacher.modeling_teacher import TextTeacher
 from avt_distill.teacher.prediction import TeacherScorer
 
@@ -209,6 +211,26 @@ def test_lora_is_merged_into_a_plain_teacher(language_models, tmp_path):
 def test_options_out_of_range_are_refused(language_models, tmp_path, options, message):
     with pytest.raises(ValueError, match=message):
         arguments(language_models["bert"], tmp_path, **options)
+
+
+@pytest.mark.parametrize(("kind", "positions"), [("bert", 512), ("roberta", 511), ("gpt2", 1024), ("llama", 2048)])
+def test_more_tokens_than_the_language_model_reads_are_refused(language_models, tmp_path, kind, positions):
+    options = {"num_train_epochs": 1, "max_length": positions + 1}
+    with pytest.raises(
+        ValueError, match=f"max_length is {positions + 1}: give 1 to {positions} tokens, which .*{kind}"
+    ):
+        fine_tuned_teacher(kitchen_rows(), SPACE, arguments(language_models[kind], tmp_path, **options), HISTORY)
+    model = load_text_backbone(language_models[kind]).eval()
+    with torch.inference_mode():  # as many as are accepted can be read
+        assert model(input_ids=torch.full((1, positions), 7)).last_hidden_state.isfinite().all()
+
+
+def test_long_histories_are_cut_to_what_a_small_language_model_reads(tiny_encoder, tmp_path):
+    rows = kitchen_rows().assign(history=[np.arange(60) % 4] * 48)
+    options = {"num_train_epochs": 1, "history_length": -1}
+    scorer = fine_tuned_teacher(rows, SPACE, arguments(tiny_encoder, tmp_path, **options), HISTORY)
+    assert TextTeacher.from_pretrained(tmp_path).config.max_length == 64
+    assert np.isfinite(scorer.logits([[0] * 200])).all()
 
 
 def test_rows_without_labels_are_refused(language_models, tmp_path):
