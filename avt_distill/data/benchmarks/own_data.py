@@ -56,8 +56,8 @@ class OwnData(AnticipationBuilder):
     BUILDER_CONFIGS = [OwnDataConfig(name="default")]
     ANNOTATION_FILES = ("segments.csv", "labels.json")
 
-    def __init__(self, *args, data_dir: str | Path, videos: str | Path | None = None, **kwargs):
-        if videos is None and (Path(data_dir) / "videos").is_dir():
+    def __init__(self, *args, data_dir: str | Path | None = None, videos: str | Path | None = None, **kwargs):
+        if data_dir is not None and videos is None and (Path(data_dir) / "videos").is_dir():
             videos = Path(data_dir) / "videos"
         super().__init__(*args, data_dir=data_dir, videos=videos, **kwargs)
 
@@ -70,7 +70,7 @@ class OwnData(AnticipationBuilder):
         check_spellings(path, table, [name for name in REQUIRED + OPTIONAL if name != "narration"])
         pairs = _verbs_and_nouns(path, table)
         has_labels = (folder / "labels.json").exists()
-        space = LabelSpace.load(folder / "labels.json") if has_labels else _label_space(table, pairs)
+        space = LabelSpace.load(folder / "labels.json") if has_labels else _label_space(path, table, pairs)
         _check_pairs(path, pairs, space)
         named = {"action": space.actions, "verb": space.verbs, "noun": space.nouns}
         columns = {name: _ids(path, table[name], names) for name, names in named.items() if name in table}
@@ -185,10 +185,19 @@ def _verbs_and_nouns(path: Path, table: pd.DataFrame) -> dict[str, dict[str, str
     return found
 
 
-def _label_space(table: pd.DataFrame, of_action: dict[str, dict[str, str]]) -> LabelSpace:
-    """Returns the label space of a table, with each action's verb and noun if all actions have both."""
+def _label_space(path: Path, table: pd.DataFrame, of_action: dict[str, dict[str, str]]) -> LabelSpace:
+    """Returns the label space of a table, with each action's verb and noun if all actions have both.
+
+    Raises:
+        AnnotationError: If no row has an action.
+    """
     table = table.reindex(columns=["action", "verb", "noun"], fill_value="")
     actions, verbs, nouns = (sorted(set(table[name]) - {""}) for name in table)
+    if not actions:
+        raise AnnotationError(
+            f"{path} has no row with an action: name the action of each segment, or add labels.json to the folder if "
+            "all are unlabeled."
+        )
     pairs = None
     if all(action in of_action[kind] for action in actions for kind in of_action):
         pairs = [(verbs.index(of_action["verb"][name]), nouns.index(of_action["noun"][name])) for name in actions]

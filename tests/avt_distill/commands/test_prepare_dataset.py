@@ -27,6 +27,9 @@ def test_errors_are_one_line(tmp_path):
         avt_distill("prepare_dataset", tmp_path / "missing")
     with pytest.raises(SystemExit, match=r"^error: data_dir is None: give EgteaGazePlus the folder"):
         avt_distill("prepare_dataset", "egtea")
+    for command in (["prepare_dataset", "csv"], ["export_soft_labels", "--dataset", "csv", "--ngram", 2]):
+        with pytest.raises(SystemExit, match=r"^error: data_dir is None: give OwnData the folder"):
+            avt_distill(*command)
     (tmp_path / "segments.csv").write_text(SEGMENTS)
     with pytest.raises(SystemExit, match=r"^error: protocol is 'RULSTM'"):
         avt_distill("prepare_dataset", tmp_path, "--cache_dir", tmp_path / "cache", "--protocol", "RULSTM")

@@ -268,7 +268,7 @@ def test_rows_survive_parquet(folder):
         (SEGMENTS, "video,start_s,end_s,action", r"lacks \['video_id'\]: add these"),
         (["a,5,4,cut egg"], HEADER, "ends at 4.0 s, before it starts"),
         (["a,5,x,cut egg"], HEADER, "end_s is 'x'"),
-        ([], HEADER, "actions is empty|holds no segments"),
+        ([], HEADER, "has no row with an action"),
         (["a,5,6,cut egg,"], HEADER + ",split", "has a split ''"),
         (["a,0.5,2,cut egg", "b,0.2,2,cut egg"], HEADER, "None of the 2 actions can be anticipated with tau_a=1.0"),
         (["a,5,6,cut egg,u", "a,7,8,cut egg,u"], HEADER + ",uid", "uid 'u' is in two rows"),
@@ -458,6 +458,16 @@ def test_own_data_that_contradicts_itself_is_refused_with_its_line(folder, rows,
     write(folder, rows, f"{HEADER},{header}")
     with pytest.raises(AnnotationError, match=message):
         load(folder)
+
+
+@pytest.mark.parametrize("rows", [["a,5,6,", "a,7,8,"], []])
+def test_own_data_without_an_action_is_refused_with_its_file(folder, rows):
+    write(folder, rows)
+    with pytest.raises(AnnotationError, match=r"segments\.csv has no row with an action: name the action of each"):
+        load(folder)
+    LabelSpace(("cut egg",)).save(folder / "labels.json")
+    write(folder, ["a,5,6,"])
+    assert load(folder)["train"]["action"] == [-100]
 
 
 def test_verbs_that_are_others_in_labels_json_are_refused(folder):
