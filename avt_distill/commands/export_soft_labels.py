@@ -17,9 +17,11 @@ videos, add `--language_model NAME`: actions with similar names then get similar
 `--zero_shot NAME` uses a pretrained causal language model. These and `--teachers` are averaged if given together.
 """
 
+import hashlib
+import json
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar
 
@@ -34,6 +36,15 @@ if TYPE_CHECKING:
     from ..data.builder import AnticipationBuilder
     from ..teacher.labelling import Labels
     from ..teacher.soft_labels import SoftLabelTable
+
+# Ways to compute labels, and the options that decide theirs. Saved models are also compared by content.
+DECISIVE = {
+    "teachers": ("bf16_full_eval",),
+    "zero_shot": ("instruction", "calibrate", "text_form", "history_length", "max_length"),
+    "ngram": (),
+    "log_linear": ("history_length", "language_model"),
+    "cross_fit": ("seed",),
+}
 
 
 @dataclass
@@ -53,7 +64,7 @@ class Arguments(DatasetArguments, TeacherArguments):
     train_split: str = option("Split that teachers are trained on.", "train")
     splits: list[str] = option("Splits to label.", default_factory=lambda: ["train"])
     soft_labels: str = option("Folder to write <split>.parquet to.", "soft_labels")
-    overwrite: bool = option("Replace tables of other teachers or rows.", False)
+    overwrite: bool = option("Replace tables of other teachers, options or rows.", False)
 
     def __post_init__(self):
         if (self.ngram or self.log_linear) and not (self.teachers or self.zero_shot):  # counts alone
@@ -97,48 +108,61 @@ def export(args: Arguments):
     unknown = sorted({*args.splits, args.train_split} - set(builder.annotations.splits))
     if unknown:
         raise ValueError(f"There is no split '{unknown[0]}': give some of {list(builder.annotations.splits)}.")
-    check_soft_labels(args, builder)
     rows = pd.concat([builder.rows(split).assign(split=split) for split in args.splits], ignore_index=True)
+    inputs = input_digests(args, builder, rows)
+    check_soft_labels(args, inputs)
     started = time.perf_counter()
     tables = label(args, builder, rows)
     seconds = time.perf_counter() - started
     if args.should_save:
         print(f"{len(rows)} rows labeled in {seconds:.1f} s")
-        save(args, builder, rows, tables)
+        save(args, builder, rows, tables, inputs)
 
 
-def check_soft_labels(args: Arguments, builder: "AnticipationBuilder"):
-    """Raises `ValueError` if tables of other teachers, labels or histories would be replaced."""
+def input_digests(args: Arguments, builder: "AnticipationBuilder", rows: "pd.DataFrame") -> dict[str, str]:
+    """Returns, by split, a digest of all options, teachers and rows that decide the labels."""
+    from ..runs.fingerprints import checkpoint_digest, columns_digest
+    from ..teacher.fine_tuning import history_rule, teacher_settings
+    from ..teacher.soft_labels import ROW_COLUMNS, rows_fingerprint
+
+    ways = {way: getattr(args, way) for way in DECISIVE if getattr(args, way)}
+    inputs = {**shared_metadata(builder), **asdict(history_rule(builder)), **ways}
+    inputs |= {name: getattr(args, name) for way in ways for name in DECISIVE[way]}
+    folders = [*(args.teachers or []), args.zero_shot, args.language_model]
+    inputs["content"] = [checkpoint_digest(folder) for folder in folders]
+    if args.ngram or args.log_linear or args.cross_fit:
+        train = builder.rows(args.train_split)
+        train = train.loc[train["action"] >= 0]
+        inputs["training_rows"] = [rows_fingerprint(train), columns_digest({"video_id": train["video_id"]})]
+        if not (args.ngram or args.log_linear):
+            settings = teacher_settings(train, builder.annotations.label_space, args, history_rule(builder))
+            inputs |= {"training": settings, "bf16_full_eval": args.bf16_full_eval}
+    digests = {}
+    for split, labelled in rows.groupby("split"):
+        of_rows = [rows_fingerprint(labelled), columns_digest({name: labelled[name] for name in ROW_COLUMNS})]
+        content = json.dumps([inputs, of_rows], sort_keys=True)
+        digests[str(split)] = hashlib.sha256(content.encode()).hexdigest()[:16]
+    return digests
+
+
+def check_soft_labels(args: Arguments, inputs: dict[str, str]):
+    """Raises `ValueError` if tables of other teachers, options or rows would be replaced."""
     from ..teacher.soft_labels import SoftLabelTable
 
-    trained = f"{args.ngram}-gram" if args.ngram else "log-linear" if args.log_linear else ""
-    trained = trained or (args.model_name_or_path if args.cross_fit else "")
-    models = ", ".join(filter(None, [*(args.teachers or []), args.zero_shot, trained]))
-
     def made_here(folder: Path) -> bool:
-        for path in (folder / name for name in writes):
+        for split in args.splits:
+            path = folder / f"{split}.parquet"
             try:
-                found = SoftLabelTable.load(path).metadata if path.exists() else None
+                if path.exists() and SoftLabelTable.load(path).metadata.get("inputs") != inputs[split]:
+                    return False
             except (ValueError, OSError):
-                return False
-            wanted = {**shared_metadata(builder), "model": models, "split": path.stem}
-            if found is not None and any(found.get(name) != str(value) for name, value in wanted.items()):
-                return False
-            if found is not None and _language_model(found) != args.language_model:
                 return False
         return True
 
+    read = {name: getattr(args, name) for name in ("teachers", "zero_shot", "model_name_or_path", "language_model")}
     writes = [f"{split}.parquet" for split in args.splits]
-    inputs = {"teachers": args.teachers, "zero_shot": args.zero_shot, "model_name_or_path": args.model_name_or_path}
-    inputs["language_model"] = args.language_model
     overwrite = {"overwrite": args.overwrite, "made_here": made_here, "writes": writes}
-    check_output("soft_labels", args.soft_labels, inputs, **overwrite)
-
-
-def _language_model(metadata: dict[str, str]) -> str | None:
-    """Returns the language model of a log-linear teacher; the metadata of an ensemble has "unknown" for its others."""
-    names = metadata.get("language_model", "unknown").split(", ")
-    return next((name for name in names if name != "unknown"), None)
+    check_output("soft_labels", args.soft_labels, read, **overwrite)
 
 
 def shared_metadata(builder: "AnticipationBuilder") -> dict:
@@ -168,7 +192,13 @@ def label(args: Arguments, builder: "AnticipationBuilder", rows: "pd.DataFrame")
     return tables
 
 
-def save(args: Arguments, builder: "AnticipationBuilder", rows: "pd.DataFrame", tables: list["Labels"]):
+def save(
+    args: Arguments,
+    builder: "AnticipationBuilder",
+    rows: "pd.DataFrame",
+    tables: list["Labels"],
+    inputs: dict[str, str],
+):
     """Writes one table per split, and prints its size and accuracy."""
     import numpy as np
 
@@ -179,7 +209,7 @@ def save(args: Arguments, builder: "AnticipationBuilder", rows: "pd.DataFrame", 
     for split in args.splits:
         of_split = (rows["split"] == split).to_numpy()
         labelled = rows[of_split]
-        shared |= {"split": split, "labelled": rows_fingerprint(labelled)}
+        shared |= {"split": split, "labelled": rows_fingerprint(labelled), "inputs": inputs[split]}
         uids = list(labelled["uid"])
         columns = {name: np.asarray(labelled[name]) for name in ROW_COLUMNS}
         members = [SoftLabelTable(uids, logits[of_split], shared | metadata, columns) for logits, metadata in tables]

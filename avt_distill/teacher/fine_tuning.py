@@ -85,7 +85,7 @@ def fine_tuned_teacher(
     rows = rows[rows["action"] >= 0].reset_index(drop=True)
     if rows.empty:
         raise ValueError("No row has a label to learn: give the rows of a training split.")
-    folder, settings = Path(args.output_dir), _settings(rows, label_space, args, history)
+    folder, settings = Path(args.output_dir), teacher_settings(rows, label_space, args, history)
     inputs = {"model_name_or_path": args.model_name_or_path}
     check_output("output_dir", folder, inputs, made_here=holds(SETTINGS), writes=("config.json", "model.safetensors"))
     with locked(folder):
@@ -151,7 +151,7 @@ class TeacherTrainer(ResumableTrainer):
         return optimizer
 
 
-def _settings(rows: pd.DataFrame, label_space: LabelSpace, args: TeacherArguments, history: HistoryRule) -> dict:
+def teacher_settings(rows: pd.DataFrame, label_space: LabelSpace, args: TeacherArguments, history: HistoryRule) -> dict:
     """Returns all settings that determine the teacher, in JSON-serializable form."""
     # Options of commands that locate data or concern later measuring and labeling do not affect the teacher.
     elsewhere = {option.name for option in fields(args)} - {option.name for option in fields(TeacherArguments)}

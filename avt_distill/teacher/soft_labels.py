@@ -55,6 +55,8 @@ class SoftLabelTable:
             - `trained_on`: `rows_fingerprint` of the teacher's training rows; empty for a zero-shot teacher.
             - `labelled`: `rows_fingerprint` of the labeled rows.
             - `split`: name of the split of these rows.
+            - `inputs`: digest of the options, teachers and rows that decide the labels; `export_soft_labels` replaces a
+              table only if it is equal.
             - `average`: for an ensemble, what was averaged: `"probabilities"` or `"logits"`.
             - `balance`: the power of the actions' frequencies that probabilities were divided by; see `balanced`.
 

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from helpers.commands import avt_distill
 from helpers.places import PROJECT
 from helpers.processes import WITH_THE_PROJECT, command
@@ -139,7 +140,7 @@ def test_cross_fitted_teachers_label_rows_they_were_not_trained_on(kitchen, lang
 @pytest.mark.parametrize(("way", "name"), [(["--ngram", "2"], "2-gram"), (["--log_linear"], "log-linear")])
 def test_counts_can_be_teachers_too(kitchen, tmp_path, way, name):
     plain = export(kitchen, tmp_path, "--dataset", str(kitchen), *way)
-    crossed = export(kitchen, tmp_path, "--dataset", str(kitchen), *way, "--cross-fit", "3")
+    crossed = export(kitchen, tmp_path, "--dataset", str(kitchen), *way, "--cross-fit", "3", "--overwrite")
     assert plain.metadata["model"] == name
     assert not np.array_equal(plain.logits, crossed.logits)
     np.testing.assert_allclose(np.exp(crossed.logits).sum(axis=1), 1, rtol=1e-5)
@@ -168,6 +169,76 @@ def test_a_log_linear_teacher_reads_words(kitchen, language_models, tmp_path):
     expected = model.fit(list(others["history"]), list(others["action"])).logits(list(own["history"]))
     found, _ = worded.select(own["uid"])
     np.testing.assert_allclose(softmax(found), softmax(expected), atol=1e-5)
+
+
+def write_own_kitchen(folder: Path) -> list[str]:
+    """Writes annotations of six videos in three folds, and returns the options of counts on them."""
+    folder.mkdir()
+    lines = ["video_id,start_s,end_s,action,fold"]
+    for video in range(6):
+        for index in range(6):
+            action = ACTIONS[(video + index) % 4]
+            lines.append(f"v{video},{10 + 4 * index},{13 + 4 * index},{action},{video % 3}")
+    (folder / "segments.csv").write_text("\n".join(lines) + "\n")
+    return ["--dataset", str(folder), "--fold", "0", "--cache_dir", str(folder / "cache")]
+
+
+def refused(kitchen: Path, tmp_path: Path, *arguments: str):
+    """Checks that tables are not replaced without `--overwrite`, and are with it."""
+    before = (tmp_path / "soft" / "train.parquet").read_bytes()
+    with pytest.raises(SystemExit, match="this command did not write it from the same inputs"):
+        export(kitchen, tmp_path, *arguments)
+    assert (tmp_path / "soft" / "train.parquet").read_bytes() == before
+    export(kitchen, tmp_path, *arguments, "--overwrite")
+
+
+@pytest.mark.parametrize(
+    ("first", "changed"),
+    [
+        (["--ngram", "2"], ["--fold", "1"]),
+        (["--ngram", "2"], ["--cross_fit", "2"]),
+        (["--ngram", "2"], ["--train_split", "test"]),
+        (["--ngram", "2", "--cross_fit", "2"], ["--cross_fit", "4"]),
+        (["--ngram", "2", "--cross_fit", "2"], ["--seed", "7"]),
+        (["--ngram", "2"], ["--ngram", "3"]),
+        (["--log_linear", "true"], ["--history_length", "1"]),
+        (["--zero_shot", "llama"], ["--instruction", "take egg"]),
+        (["--zero_shot", "llama"], ["--calibrate", "true"]),
+        (["--zero_shot", "llama"], ["--text_form", "markers"]),
+    ],
+)
+def test_soft_labels_of_other_options_are_not_replaced(language_models, tmp_path, first, changed):
+    data = write_own_kitchen(kitchen := tmp_path / "kitchen")
+    given = [*data, *(str(language_models[word]) if word == "llama" else word for word in first)]
+    export(kitchen, tmp_path, *given, "--splits", "train")
+    # Neither outputs, logging and batches nor, since nothing is trained by gradients, learning rates decide the labels.
+    harmless = ["--output_dir", str(tmp_path / "out"), "--logging_steps", "3", "--per_device_eval_batch_size", "5"]
+    export(kitchen, tmp_path, *given, *harmless, "--learning_rate", "0.1", "--splits", "train", "test")
+    refused(kitchen, tmp_path, *given, *changed)
+
+
+def test_soft_labels_of_changed_rows_and_of_earlier_versions_are_not_replaced(tmp_path):
+    given = [*write_own_kitchen(kitchen := tmp_path / "kitchen"), "--ngram", "2"]
+    table = export(kitchen, tmp_path, *given)
+    path = kitchen / "segments.csv"
+    path.write_text(path.read_text().replace("v1,14,17,cut_tomato,1", "v1,14,17,take_egg,1"))
+    refused(kitchen, tmp_path, *given)
+    del table.metadata["inputs"]
+    table.save(tmp_path / "soft" / "train.parquet")
+    refused(kitchen, tmp_path, *given)
+
+
+def test_soft_labels_of_a_retrained_teacher_are_not_replaced(kitchen, teacher, tmp_path):
+    copy = shutil.copytree(teacher, tmp_path / "teacher")
+    given = ["--dataset", str(kitchen), "--teachers", str(copy)]
+    export(kitchen, tmp_path, *given)
+    (copy / "training.json").write_text("{}")  # a record, not part of the model
+    export(kitchen, tmp_path, *given)
+    scorer = TeacherScorer.from_pretrained(copy)
+    with torch.no_grad():
+        scorer.model.classifiers["action"].bias += 1
+    scorer.model.save_pretrained(copy)
+    refused(kitchen, tmp_path, *given)
 
 
 def test_a_causal_language_model_labels_without_training(kitchen, language_models, tmp_path):
