@@ -24,8 +24,10 @@ import numpy as np
 import torch
 
 from avt_distill.data.benchmarks.epic_tent import GOPRO_FPS, STEPS, recognized_steps
+from avt_distill.runs.fingerprints import columns_digest
 from avt_distill.runs.folder import keep_settings, write_json
 from avt_distill.runs.lock import locked
+from avt_distill.teacher.soft_labels import rows_fingerprint
 from benchmarks.measure import describe_machine
 from benchmarks.simulation import CausalRecognizer, error_statistics
 
@@ -78,6 +80,9 @@ def main(arguments: list[str] | None = None):
 def _measure(args: argparse.Namespace) -> str:
     data = words_data(args.dataset, args.data_dir, accuracy=args.accuracy, config_name=args.config_name)
     settings = {"dataset": args.dataset, "config_name": data.setting.config_name, "accuracy": data.setting.accuracy}
+    # Cells are not reused after the annotations have changed.
+    settings["segments"] = {split: columns_digest(dict(segments.items())) for split, segments in data.segments.items()}
+    settings["rows"] = {"train": rows_fingerprint(data.training_rows), "test": rows_fingerprint(data.rows)}
     keep_settings(args.output_dir / "settings.json", settings, what="a table")
     rows = {
         "labels": data.rows["action"].tolist(),

@@ -253,6 +253,24 @@ def test_one_command_makes_the_table_and_resumes(tmp_path, tiny_encoder, monkeyp
         words.main([*options, "--accuracy", "0.5"])
 
 
+def test_cells_of_changed_annotations_are_not_reused(tmp_path):
+    kitchen, folder = write_kitchen(tmp_path / "kitchen"), tmp_path / "words"
+    options = ["--dataset", str(kitchen), "--output_dir", str(folder), "--models", "bigram"]
+    words.main(options)
+    words.main(options)
+    annotations, settings = kitchen / "segments.csv", json.loads((folder / "settings.json").read_text())
+    before = annotations.read_text()
+    lines = before.splitlines()
+    annotations.write_text("\n".join([*lines[:1], *lines[2:]]) + "\n")
+    with pytest.raises(ValueError, match=r"holds a table with segments\.\w+\.uid"):
+        words.main(options)
+    annotations.write_text(before)
+    earlier = {name: settings[name] for name in settings if name not in ("segments", "rows")}
+    (folder / "settings.json").write_text(json.dumps(earlier))
+    with pytest.raises(ValueError, match="written by a version that did not record segments, rows: whether they have"):
+        words.main(options)
+
+
 @pytest.mark.slow
 def test_readers_and_students_get_input_of_a_simulated_recognizer(tmp_path, tiny_encoder, capsys):
     kitchen, folder = write_kitchen(tmp_path / "kitchen"), tmp_path / "words"
