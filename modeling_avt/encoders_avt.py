@@ -16,11 +16,32 @@ CLASS_TOKENS = ("cls_token", "class_embedding")  # how the names of their parame
 
 def backbone_class(backbone_config) -> tuple[type[PreTrainedModel], dict]:
     """Returns the model class for a configuration, and the arguments that leave out its pooler if it has such
-    arguments."""
+    arguments.
+
+    Raises:
+        ValueError: If the model does not encode images or clips, or needs other inputs in addition to them.
+    """
+    kind = backbone_config.model_type
+    if type(backbone_config) not in MODEL_MAPPING:
+        raise ValueError(f"'{kind}' has no vision model of its own: give an image or a video model.")
     found: Any = MODEL_MAPPING[type(backbone_config)]  # a class, or several, whatever its annotation says
     model_class = found[0] if isinstance(found, (list, tuple)) else found
+    inputs = _inputs(model_class)
+    if inputs and not inputs[0].name.startswith("pixel_values"):
+        raise ValueError(f"'{kind}' reads {inputs[0].name}: give an image or a video model.")
+    if needed := [given.name for given in inputs[1:] if given.default is given.empty]:
+        raise ValueError(
+            f"'{kind}' cannot encode frames alone, as it also needs {' and '.join(needed)}: give another image model "
+            "or a video model."
+        )
     leave_out_pooler = "add_pooling_layer" in inspect.signature(model_class.__init__).parameters
     return model_class, {"add_pooling_layer": False} if leave_out_pooler else {}
+
+
+def _inputs(model_class: type[PreTrainedModel]) -> list[inspect.Parameter]:
+    """Returns the named arguments of a model's `forward`."""
+    _, *arguments = inspect.signature(model_class.forward).parameters.values()
+    return [given for given in arguments if given.kind not in (given.VAR_POSITIONAL, given.VAR_KEYWORD)]
 
 
 def leave_out_predictor(backbone: Any):
@@ -30,7 +51,7 @@ def leave_out_predictor(backbone: Any):
 
 
 def has_class_token(backbone: nn.Module) -> bool:
-    """Whether the first token of a backbone's output represents the whole."""
+    """Whether the first token of a backbone's output represents the whole, if that output is a sequence of tokens."""
     return any(name.endswith(CLASS_TOKENS) for name, _ in backbone.named_parameters())
 
 
@@ -38,8 +59,10 @@ def encode(backbone: Any, pixel_values: torch.Tensor, config: Any, has_class_tok
     """Returns a backbone's encoding of frames or clips: one feature for each, or its tokens for a probe.
 
     A feature is the backbone's own pooled output if it has one, else its class token, else the mean over tokens. The
-    pooler that some models add on request (ViT's tanh layer) is left out, as in the AVT reference. With
-    `config.use_predictor`, V-JEPA 2's predicted tokens come after its own: their mean is the later half of the feature.
+    pooler that some models add on request (ViT's tanh layer) is left out, as in the AVT reference. A map `(N, D, h, w)`
+    is a token for each cell and has no class token (CvT returns its own separately). A masked autoencoder (ViT-MAE)
+    encodes all patches. With `config.use_predictor`, V-JEPA 2's predicted tokens come after its own: their mean is the
+    later half of the feature.
 
     Args:
         backbone (`PreTrainedModel`): The model of `config.backbone_config`.
@@ -61,17 +84,40 @@ def encode(backbone: Any, pixel_values: torch.Tensor, config: Any, has_class_tok
         # Not `VJEPA2Model.forward` (transformers 5.23): it predicts only positions inside the clip, not those after it.
         outputs = backbone.encoder(pixel_values_videos=pixel_values)
     else:
+        _encode_all_patches(backbone)
         outputs = backbone(pixel_values)
     tokens, pooled = outputs.last_hidden_state, getattr(outputs, "pooler_output", None)
-    if tokens.ndim == 4:
+    is_map = tokens.ndim == 4
+    if is_map:
         tokens = tokens.flatten(2).transpose(1, 2)  # (N, D, h, w) -> (N, h * w, D)
     predicted = _predicted(backbone, tokens, config) if config.use_predictor else None
     if config.head_type == "probe":
         return tokens if predicted is None else torch.cat([tokens, predicted], dim=1)
     if pooled is None:
-        pooled = tokens[:, 0] if has_class_token else tokens.mean(1)
+        pooled = tokens[:, 0] if has_class_token and not is_map else tokens.mean(1)
     pooled = pooled.flatten(1)  # (N, D, 1, 1) -> (N, D)
     return pooled if predicted is None else torch.cat([pooled, predicted.mean(1)], dim=1)
+
+
+def _encode_all_patches(backbone: Any):
+    """Makes a masked autoencoder encode all patches in order. ViT-MAE omits 75 % of them at random, in evaluation too.
+
+    Masking is replaced in the model, not turned off in its configuration, so the configuration is saved as it was
+    given. With a `mask_ratio` of 0, ViT-MAE would still shuffle the patches.
+    """
+    if getattr(backbone.config, "mask_ratio", None) is None:
+        return
+    for module in backbone.modules():
+        # Hiera has a flag instead, and masks nothing unless it is set.
+        if hasattr(module, "random_masking") and not hasattr(module, "is_mae"):
+            module.random_masking = _all_patches
+
+
+def _all_patches(sequence: torch.Tensor, noise: torch.Tensor | None = None):
+    """Returns what ViT-MAE's `random_masking` returns if it masks nothing: patches `(N, S, D)`, mask and order `(N,
+    S)`."""
+    shape = sequence.shape[:2]
+    return sequence, sequence.new_zeros(shape), torch.arange(shape[1], device=sequence.device).expand(shape)
 
 
 def encode_clips(model, frames: torch.Tensor, clips: torch.Tensor) -> torch.Tensor:

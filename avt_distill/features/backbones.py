@@ -5,7 +5,7 @@ import logging
 from pathlib import Path
 from typing import Any
 
-from transformers import MODEL_MAPPING, AutoConfig, PreTrainedConfig, PreTrainedModel
+from transformers import AutoConfig, PreTrainedConfig, PreTrainedModel
 from transformers.utils import cached_file
 
 from modeling_avt.backbone_configuration_avt import has_predictor
@@ -82,11 +82,10 @@ def load_backbone_config(model_name_or_path: str | Path, revision: str = "main")
             "transformers has built in; a checkpoint's own code is never run."
         ) from error
     config = getattr(config, "vision_config", config)
-    if type(config) not in MODEL_MAPPING:
-        raise ValueError(f"'{model_name_or_path}' has no vision model of its own: give an image or a video model.")
-    model_class, _ = backbone_class(config)
-    if not model_class.main_input_name.startswith("pixel_values"):
-        raise ValueError(f"'{model_name_or_path}' reads {model_class.main_input_name}: give an image or a video model.")
+    try:
+        backbone_class(config)
+    except ValueError as error:
+        raise ValueError(f"'{model_name_or_path}' cannot be used: {error}") from error
     return config
 
 

@@ -1,5 +1,6 @@
 """The model: which inputs affect which outputs, its modes, and one clear sentence for each misuse."""
 
+import copy
 import math
 
 import pytest
@@ -7,14 +8,21 @@ import torch
 from helpers.tiny_models import VERB_NOUN, tiny_config, tiny_model, tiny_vit_config
 from transformers import (
     BeitConfig,
+    BertConfig,
     CLIPVisionConfig,
     ConvNextConfig,
+    CvtConfig,
     Dinov2Config,
+    EncoderDecoderConfig,
     MobileNetV2Config,
     ResNetConfig,
+    SegGptConfig,
+    Siglip2VisionConfig,
     SwinConfig,
     Trainer,
     TrainingArguments,
+    ViTMAEConfig,
+    ViTMAEModel,
 )
 from transformers.pytorch_utils import Conv1D
 
@@ -32,6 +40,7 @@ BACKBONES = {
     "convnext": (ConvNextConfig(hidden_sizes=[8, 8, 16, 24], depths=[1, 1, 1, 1]), 24),
     "mobilenet_v2": (MobileNetV2Config(depth_multiplier=0.35), 1280),
 }
+MASKED = {**SMALL, "intermediate_size": 64}
 
 
 def features(batch_size: int = 2, num_frames: int = 4, width: int = 12) -> torch.Tensor:
@@ -103,6 +112,51 @@ def test_class_token_is_the_frame_feature_of_a_vit_and_the_mean_where_there_is_n
         tokens = model.backbone(pixels(2)).last_hidden_state
         expected = tokens[:, 0] if name == "vit" else tokens.mean(1)
         assert torch.equal(model.encode_frames(pixels(2)), expected)
+
+
+def test_a_map_has_no_class_token_although_cvt_has_a_parameter_of_that_name():
+    cvt = CvtConfig(embed_dim=[8, 16, 24], num_heads=[1, 1, 2], depth=[1, 2, 3], drop_path_rate=[0.0, 0.0, 0.0])
+    model = AVTModel(tiny_config(backbone_config=cvt, feature_dim=24)).eval()
+    cells = model.backbone(pixels(2)).last_hidden_state  # (2, 24, 2, 2)
+    torch.testing.assert_close(model.encode_frames(pixels(2)), cells.mean((2, 3)))
+
+
+def test_a_masked_autoencoder_encodes_all_patches_in_order(tmp_path):
+    model = tiny_model(tiny_config(backbone_config=ViTMAEConfig(**MASKED), feature_dim=None))
+    in_order = torch.arange(16.0).expand(2, 16)
+    whole = ViTMAEModel(ViTMAEConfig(**MASKED, mask_ratio=0.0)).eval()
+    whole.load_state_dict(model.avt.backbone.state_dict())
+    expected = whole(pixels(2), noise=in_order).last_hidden_state
+    torch.testing.assert_close(model.encode_frames(pixels(2)), expected[:, 0])
+    tokens = model.avt.backbone(pixels(2)).last_hidden_state
+    torch.testing.assert_close(tokens, expected)  # in the order of the frame, for a probe
+    copied = copy.deepcopy(model)
+    assert torch.equal(copied.encode_frames(pixels(2)), model.encode_frames(pixels(2)))
+    model.save_pretrained(tmp_path)
+    assert AVTConfig.from_pretrained(tmp_path).backbone_config.mask_ratio == 0.75  # as it was given
+    loaded = AVTForAnticipation.from_pretrained(tmp_path)
+    torch.testing.assert_close(loaded.encode_frames(pixels(2)), expected[:, 0])
+    assigned = tiny_model(tiny_config(backbone_config=ViTMAEConfig(**MASKED), feature_dim=None))
+    assigned.avt.backbone = ViTMAEModel(ViTMAEConfig(**MASKED)).eval()
+    assert torch.equal(assigned.encode_frames(pixels(2)), assigned.encode_frames(pixels(2)))
+
+
+@pytest.mark.parametrize(
+    ("backbone", "message"),
+    [
+        (SegGptConfig(), "'seggpt' cannot encode frames alone, as it also needs prompt_pixel_values and prompt_masks"),
+        (
+            Siglip2VisionConfig(),
+            "'siglip2_vision_model' .* needs pixel_attention_mask and spatial_shapes: give another",
+        ),
+        (BertConfig(), "'bert' reads input_ids: give an image or a video model"),
+        (EncoderDecoderConfig(encoder=BertConfig(), decoder=BertConfig()), "'encoder-decoder' has no vision model"),
+    ],
+    ids=lambda value: getattr(value, "model_type", ""),
+)
+def test_models_that_cannot_encode_frames_alone_are_refused_at_construction(backbone, message):
+    with pytest.raises(ValueError, match=message):
+        AVTModel(tiny_config(backbone_config=backbone))
 
 
 def test_frames_and_their_features_give_the_same_scores():
