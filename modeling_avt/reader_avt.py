@@ -317,9 +317,6 @@ class HistoryReader(nn.Module):
 
         return super()._apply(moved, recurse)
 
-    def __getstate__(self) -> dict:
-        return {**self.__dict__, "_reading": None}  # a copied or pickled model does not carry a video
-
 
 def pool(model_logits: torch.Tensor, reader_log_probs: torch.Tensor, weights: Sequence[float]) -> torch.Tensor:
     """Returns the log-linear pool of a model's and a reader's predictions: log probabilities, float32 `(..., A)`.

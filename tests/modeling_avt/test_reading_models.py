@@ -1,11 +1,13 @@
 """Models that recognize frames and read histories: forward, checkpoints, pipeline and stream."""
 
+import copy
+import pickle
 import time
 
 import numpy as np
 import pytest
 import torch
-from helpers.readers import ACTIONS, loglinear_reader, reading_model
+from helpers.readers import ACTIONS, loglinear_reader, ngram_reader, reading_model
 from helpers.tiny_models import tiny_config, tiny_model, tiny_processor, tiny_vit_config
 
 from modeling_avt import ActionAnticipationPipeline, AVTConfig, AVTForAnticipation
@@ -301,6 +303,25 @@ def test_a_refused_frame_leaves_the_reader_as_it_was():
         stream.push(features(1)[0], 5.0)
     torch.testing.assert_close(stream.reader.next_action(), before, rtol=0, atol=0)
     assert stream.reader.num_frames == 10
+
+
+@pytest.mark.parametrize("copied", [copy.deepcopy, lambda stream: pickle.loads(pickle.dumps(stream))])
+@pytest.mark.parametrize("make_reader", [loglinear_reader, lambda: ngram_reader(3)])
+def test_a_copied_stream_keeps_what_its_reader_has_read(copied, make_reader):
+    model, video = reading_model(), features()
+    model.attach_reader(make_reader())
+    stream = model.stream(every=0.5)
+    for number in range(11):
+        stream.push(video[number], number / 2)
+    other = copied(stream)
+    assert other.reader.history() == stream.reader.history()
+    expected, found = stream.push(video[11], 5.5), other.push(video[11], 5.5)
+    assert found == expected
+    assert len(expected[0]["history"]) > 1
+    assert torch.equal(other.logits, stream.logits)
+    assert (stream.reader.num_frames, other.reader.num_frames) == (12, 12)
+    stream.push(video[12], 6.0)
+    assert other.reader.num_frames == 12  # the two do not share their beam
 
 
 def test_streams_pushed_together_read_each_their_own():
