@@ -21,7 +21,7 @@ from .encoders_avt import backbone_class, encode, encode_clips, has_class_token,
 from .loading_avt import check_loaded, load_with_report
 from .losses_avt import classification_loss, feature_prediction_loss, past_action_loss
 from .model_inputs_avt import check_inputs, check_labels, without_backbone
-from .numbers_avt import compute_dtype
+from .numbers_avt import FEATURE_STATISTICS, compute_dtype, moved_only
 from .outputs_avt import AVTAnticipationOutput, AVTModelOutput
 from .probe_avt import PROBE_LAYERS, AttentiveProbe
 from .reader_avt import HistoryReader
@@ -98,10 +98,17 @@ class AVTPreTrainedModel(PreTrainedModel):
 
         Accelerate raises if a listed layer does not exist, and V-JEPA 2 lists layers of its predictor and pooler, which
         may be left out.
+
+        Also lists what is loaded in float32 into a model of any dtype: a reader computes in float64 from its tables,
+        and features are standardized in float32. Listed after transformers' `post_init`: transformers 4 searches for
+        the names among the parameters there, but these are buffers.
         """
         super().post_init()
         layers = {type(module).__name__ for module in self.modules()}
         self._no_split_modules = {*(self._no_split_modules or ()), *PROBE_LAYERS} & layers
+        in_float32 = {"reader"} if self.config.reader is not None else set()
+        in_float32 |= set(FEATURE_STATISTICS) if self.config.standardize_features else set()
+        self._keep_in_fp32_modules_strict = {*(self._keep_in_fp32_modules_strict or ()), *in_float32}
 
     def _may_be_left_out(self, report, source, **kwargs) -> tuple[str, ...] | None:
         """Returns beginnings of names of checkpoint weights that this model does not need, as in `load_whole`."""
@@ -143,7 +150,7 @@ class AVTModel(AVTPreTrainedModel):
         config (`AVTConfig`): The configuration of the model.
     """
 
-    feature_mean: torch.Tensor  # (D,), if `config.standardize_features`
+    feature_mean: torch.Tensor  # float32 (D,) in a model of any dtype, if `config.standardize_features`
     feature_deviation: torch.Tensor
     probe: AttentiveProbe | None
     head: Any  # an `AVTHead`, or `None` with a probe
@@ -163,8 +170,8 @@ class AVTModel(AVTPreTrainedModel):
         width = config.feature_dim
         assert width is not None  # the configuration fills it in from the backbone
         if config.standardize_features:
-            self.register_buffer("feature_mean", torch.zeros(width))
-            self.register_buffer("feature_deviation", torch.ones(width))
+            self.register_buffer("feature_mean", torch.zeros(width, dtype=torch.float32))
+            self.register_buffer("feature_deviation", torch.ones(width, dtype=torch.float32))
         self.output_dim = width
         self.probe = self.head = None
         if config.head_type == "probe":
@@ -297,10 +304,22 @@ class AVTModel(AVTPreTrainedModel):
         return features[..., features.shape[-1] - (self.config.head_feature_dim or features.shape[-1]) :]
 
     def standardize(self, features: torch.Tensor) -> torch.Tensor:
-        """Returns frame features `(..., D)`, standardized by column if `config.standardize_features`."""
+        """Returns frame features `(..., D)`, standardized by column, in float32, if `config.standardize_features`.
+
+        In half precision, a mean far above the deviation would lose the digits that features differ in.
+        """
         if not self.config.standardize_features:
             return features
         return (features - self.feature_mean) / self.feature_deviation
+
+    def _apply(self, fn, recurse=True):
+        """Moves or casts the model, except that statistics of features are only moved."""
+        statistics = {name: self._buffers[name] for name in FEATURE_STATISTICS if name in self._buffers}
+        super()._apply(fn, recurse)
+        for name, values in statistics.items():
+            if values is not None:
+                self._buffers[name] = moved_only(fn)(values)
+        return self
 
     def _roll_out(self, embeddings: torch.Tensor, frame_mask: torch.Tensor | None, num_future_steps: int, **flags):
         """Returns the head's hidden states `(B, T+K-1, H)`, and its output over the observed frames.
@@ -356,10 +375,6 @@ class AVTForAnticipation(AVTPreTrainedModel):
         if config.reader is not None:
             self.reader = HistoryReader(ReaderSettings.from_config(config.reader), num_actions)
         self.post_init()
-        if self.reader is not None:
-            # The reader computes in float64 from float32 tables, whatever the model's dtype. Set after `post_init`:
-            # transformers 4 searches for the name among the parameters there, but the tables are buffers.
-            self._keep_in_fp32_modules_strict = {"reader"}
 
     def _may_be_left_out(self, report, source, **kwargs) -> tuple[str, ...]:
         is_left_over = any(name.startswith("reader.") for name in report["unexpected_keys"])

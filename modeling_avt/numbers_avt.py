@@ -4,6 +4,8 @@ After softmax, a score computed from NaN, infinity or an overflow may look like 
 are refused on input and again before answers are formed.
 """
 
+from collections.abc import Callable
+
 import torch
 from torch import nn
 
@@ -11,7 +13,8 @@ COMPUTED_IN = (torch.float32, torch.bfloat16, torch.float16, torch.float64)
 # Layer norms sum squares. Far above this, float32 overflows in them, and their output no longer depends on the input.
 LARGEST = 1e12
 # Buffers that features are computed with, checked like weights.
-STATISTICS = ("feature_mean", "feature_deviation", "running_mean", "running_var")
+FEATURE_STATISTICS = ("feature_mean", "feature_deviation")
+STATISTICS = (*FEATURE_STATISTICS, "running_mean", "running_var")
 FLOAT16 = "float16 overflows above 65504, so load the model with dtype=torch.float32 or torch.bfloat16"
 
 
@@ -27,6 +30,19 @@ def compute_dtype(*modules: nn.Module) -> torch.dtype:
             if parameter.dtype in COMPUTED_IN:
                 return parameter.dtype
     return torch.float32
+
+
+def moved_only(fn: Callable[[torch.Tensor], torch.Tensor]) -> Callable[[torch.Tensor], torch.Tensor]:
+    """Returns a function of `Module._apply` that moves tensors as `fn` does, but keeps their dtype.
+
+    `Module._apply` casts floating-point buffers together with the parameters.
+    """
+
+    def moved(tensor: torch.Tensor) -> torch.Tensor:
+        result = fn(tensor)
+        return result if result.dtype == tensor.dtype else tensor.to(result.device)
+
+    return moved
 
 
 def check_features(features: torch.Tensor, what: str, advice: str):

@@ -19,6 +19,7 @@ from torch import nn
 from .beam_avt import LONGEST_GAP, Reading, Tables, log_sum
 from .configuration_avt import ReaderSettings
 from .futures_avt import DO_SAMPLE, HORIZON_S, NUM_ACTIONS, NUM_SEQUENCES, continued
+from .numbers_avt import moved_only
 from .rules_avt import SECONDS, SECONDS_AHEAD
 from .temporal_avt import TIME_SLACK_S
 from .transitions_avt import build_transitions
@@ -309,13 +310,8 @@ class HistoryReader(nn.Module):
         return array
 
     def _apply(self, fn, recurse=True):
-        """Moves tables with the model, but keeps their precision: `Module._apply` would also cast buffers."""
-
-        def moved(tensor: torch.Tensor) -> torch.Tensor:
-            result = fn(tensor)
-            return result if result.dtype == tensor.dtype else tensor.to(result.device)
-
-        return super()._apply(moved, recurse)
+        """Moves tables with the model, but keeps their precision."""
+        return super()._apply(moved_only(fn), recurse)
 
 
 def pool(model_logits: torch.Tensor, reader_log_probs: torch.Tensor, weights: Sequence[float]) -> torch.Tensor:

@@ -9,8 +9,9 @@ import pytest
 import torch
 from helpers.readers import ACTIONS, loglinear_reader, ngram_reader, reading_model
 from helpers.tiny_models import tiny_config, tiny_model, tiny_processor, tiny_vit_config
+from transformers import pipeline
 
-from modeling_avt import ActionAnticipationPipeline, AVTConfig, AVTForAnticipation
+from modeling_avt import ActionAnticipationPipeline, AVTConfig, AVTForAnticipation, AVTModel
 from modeling_avt.reader_avt import pool
 from modeling_avt.video_io_avt import read_frames
 
@@ -97,6 +98,58 @@ def test_standardized_features_are_those_of_the_checkpoints_own_mean_and_deviati
     windows = features(8).unflatten(0, (2, 4))
     expected = plain(video_features=(windows - torch.arange(12.0)) / 2).logits
     torch.testing.assert_close(model(video_features=windows).logits, expected)
+
+
+def in_half_precision(way: str, folder, dtype: torch.dtype) -> AVTForAnticipation:
+    """Returns the checkpoint in a folder in half precision, in one of the ways in which that is done."""
+    if way == "from_pretrained":
+        return AVTForAnticipation.from_pretrained(folder, dtype=dtype)
+    if way == "pipeline":
+        return pipeline("action-anticipation", model=str(folder), dtype=dtype, trust_remote_code=True).model
+    model = AVTForAnticipation.from_pretrained(folder)
+    if way == "pipeline of a model":
+        return ActionAnticipationPipeline(model, dtype=dtype).model
+    if way == "to":
+        return model.to(dtype)
+    if way == "avt.to":
+        model.avt.to(dtype)
+        return model.to(dtype)
+    return model.half() if dtype == torch.float16 else model.bfloat16()
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+@pytest.mark.parametrize("way", ["from_pretrained", "pipeline", "pipeline of a model", "to", "avt.to", "half"])
+def test_half_precision_does_not_round_the_statistics_of_features(way, dtype, tmp_path):
+    mean, deviation = 100 + 30 * torch.rand(12), torch.full((12,), 0.1)  # bfloat16 has steps of 0.5 there
+    model = tiny_model(tiny_config(standardize_features=True, recognizes_frames=True))
+    model.avt.feature_mean.copy_(mean)
+    model.avt.feature_deviation.copy_(deviation)
+    model.save_pretrained(tmp_path / "whole")
+    half = in_half_precision(way, tmp_path / "whole", dtype).eval()
+    assert half.classifiers["action"].weight.dtype == half.avt.encoder.weight.dtype == dtype
+    plain = tiny_model(tiny_config(recognizes_frames=True))
+    plain.load_state_dict(model.state_dict(), strict=False)
+    plain.to(dtype)
+    rows = mean + deviation * features(8)
+    standardized = (rows - mean) / deviation
+    for number in range(2):  # as it is, then saved and loaded
+        assert torch.equal(half.state_dict()["avt.feature_mean"], mean)
+        assert torch.equal(half.state_dict()["avt.feature_deviation"], deviation)
+        found = half(video_features=rows.unflatten(0, (2, 4))).logits
+        assert found.dtype == dtype
+        assert torch.equal(found, plain(video_features=standardized.unflatten(0, (2, 4))).logits)
+        assert torch.equal(half.recognize_frames(rows), plain.recognize_frames(standardized))
+        if number == 0:
+            half.save_pretrained(tmp_path / "half")
+            half = AVTForAnticipation.from_pretrained(tmp_path / "half", dtype="auto").eval()
+            assert half.dtype == dtype
+
+
+def test_a_model_made_in_half_precision_has_statistics_in_float32():
+    model = AVTForAnticipation._from_config(tiny_config(standardize_features=True), dtype=torch.bfloat16)
+    assert model.dtype == torch.bfloat16
+    assert model.avt.feature_mean.dtype == model.avt.feature_deviation.dtype == torch.float32
+    assert AVTModel(tiny_config(standardize_features=True)).half().feature_mean.dtype == torch.float32
 
 
 def test_reader_travels_with_the_checkpoint(tmp_path):
