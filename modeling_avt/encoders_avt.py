@@ -55,6 +55,12 @@ def has_class_token(backbone: nn.Module) -> bool:
     return any(name.endswith(CLASS_TOKENS) for name, _ in backbone.named_parameters())
 
 
+def is_frozen(backbone: nn.Module) -> bool:
+    """Whether none of a backbone's parameters is trained."""
+    parameters = list(backbone.parameters())  # none at all where a wrapper holds them, which says nothing
+    return bool(parameters) and not any(parameter.requires_grad for parameter in parameters)
+
+
 def encode(backbone: Any, pixel_values: torch.Tensor, config: Any, has_class_token: bool) -> torch.Tensor:
     """Returns a backbone's encoding of frames or clips: one feature for each, or its tokens for a probe.
 

@@ -17,7 +17,7 @@ from torch import nn
 from transformers import AutoModel, GPT2Config, GPT2Model, PreTrainedModel
 
 from .configuration_avt import AVTConfig, ReaderSettings
-from .encoders_avt import backbone_class, encode, encode_clips, has_class_token, leave_out_predictor
+from .encoders_avt import backbone_class, encode, encode_clips, has_class_token, is_frozen, leave_out_predictor
 from .loading_avt import check_loaded, load_with_report
 from .losses_avt import classification_loss, feature_prediction_loss, past_action_loss
 from .model_inputs_avt import check_inputs, check_labels, without_backbone
@@ -146,6 +146,8 @@ class AVTHead(GPT2Model):
 class AVTModel(AVTPreTrainedModel):
     """AVT without classifiers: the frame encoder, and a causal head or a probe.
 
+    To freeze the encoder, call `backbone.requires_grad_(False)`: it then stays in evaluation mode in training, too.
+
     Args:
         config (`AVTConfig`): The configuration of the model.
     """
@@ -193,6 +195,16 @@ class AVTModel(AVTPreTrainedModel):
 
     def get_input_embeddings(self):
         return self.encoder if self.probe is None else self.probe
+
+    def train(self, mode: bool = True):
+        """Sets training or evaluation mode. A frozen backbone, without trainable parameters, stays in evaluation mode.
+
+        In training mode, its batch norms would change its features, and its dropout would make them random.
+        """
+        super().train(mode)
+        if self.backbone is not None and is_frozen(self.backbone):
+            self.backbone.eval()
+        return self
 
     def encode_frames(self, pixel_values: torch.Tensor) -> torch.Tensor:
         """Returns one feature per image or clip, or its tokens for a probe; see `encoders_avt.encode`.

@@ -19,7 +19,8 @@ class StudentArguments:
             new student.
         model_options (`dict` or `str`, *optional*): `AVTConfig` fields of a new student; text is parsed as JSON.
         backbone (`str`, *optional*): Pretrained image or video model for a new student of videos; see `load_backbone`.
-        freeze_backbone (`bool`, *optional*, defaults to `False`): Whether to train everything except the frame encoder.
+        freeze_backbone (`bool`, *optional*, defaults to `False`): Whether to train everything except the frame encoder,
+            which then stays in evaluation mode.
         encode_once (`bool`, *optional*, defaults to `True`): Whether to run a frozen encoder only once per observed
             moment, before training, instead of in every epoch.
         processor_options (`dict` or `str`, *optional*): `AVTVideoProcessor` fields; text is parsed as JSON.

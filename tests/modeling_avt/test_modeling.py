@@ -21,6 +21,7 @@ from transformers import (
     SwinConfig,
     Trainer,
     TrainingArguments,
+    ViTConfig,
     ViTMAEConfig,
     ViTMAEModel,
 )
@@ -112,6 +113,44 @@ def test_class_token_is_the_frame_feature_of_a_vit_and_the_mean_where_there_is_n
         tokens = model.backbone(pixels(2)).last_hidden_state
         expected = tokens[:, 0] if name == "vit" else tokens.mean(1)
         assert torch.equal(model.encode_frames(pixels(2)), expected)
+
+
+def test_a_frozen_backbone_stays_in_evaluation_mode_in_training():
+    model = tiny_model(tiny_config(backbone_config=BACKBONES["resnet"][0], feature_dim=None))
+    model.avt.backbone.requires_grad_(False)
+    before, statistics = model.encode_frames(pixels(2)), copy.deepcopy(model.avt.backbone.state_dict())
+    model.train()
+    assert model.training
+    assert model.avt.training
+    assert model.avt.head.training
+    assert not any(module.training for module in model.avt.backbone.modules())
+    model(pixel_values_videos=3 * pixels(2, 4) + 1, labels=torch.tensor([0, 1])).loss.backward()
+    assert torch.equal(model.encode_frames(pixels(2)), before)
+    for name, value in model.avt.backbone.state_dict().items():
+        assert torch.equal(value, statistics[name]), name
+    model.avt.backbone.requires_grad_(True)
+    assert all(module.training for module in model.train().modules())
+    model(pixel_values_videos=3 * pixels(2, 4) + 1)
+    assert not torch.equal(model.eval().encode_frames(pixels(2)), before)
+
+
+def test_a_frozen_backbone_has_no_dropout_and_one_that_is_partly_trained_has():
+    vit = ViTConfig(**SMALL, intermediate_size=64, hidden_dropout_prob=0.5)
+    model = tiny_model(tiny_config(backbone_config=vit, feature_dim=None, head_dropout=0.0, classifier_dropout=0.0))
+    expected = model(pixel_values_videos=pixels(2, 4)).logits
+    model.avt.backbone.requires_grad_(False)
+    enable = getattr(model, "activation_checkpointing_enable", None) or model.gradient_checkpointing_enable
+    enable()  # see the test of the roll-out
+    output = model.train()(pixel_values_videos=pixels(2, 4), labels=torch.tensor([0, 1]))
+    torch.testing.assert_close(output.logits, expected)
+    output.loss.backward()
+    assert model.avt.encoder.weight.grad.abs().sum() > 0
+    model.avt.backbone.layernorm.requires_grad_(True)
+    output = model.train()(pixel_values_videos=pixels(2, 4), labels=torch.tensor([0, 1]))
+    assert all(module.training for module in model.avt.backbone.modules())
+    assert not torch.allclose(output.logits, expected)
+    output.loss.backward()
+    assert model.avt.backbone.layernorm.weight.grad.abs().sum() > 0
 
 
 def test_a_map_has_no_class_token_although_cvt_has_a_parameter_of_that_name():
