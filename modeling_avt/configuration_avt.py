@@ -246,8 +246,8 @@ class AVTConfig(PretrainedConfig):
             `label2id` is derived from it, or may be given instead; `num_labels=A` alone gives `LABEL_0`, ...
         kwargs: Further fields of `PretrainedConfig`.
 
-    `from_pretrained` with other actions drops the checkpoint's `action_to_verb_noun`, which describes the old actions,
-    and logs a warning, unless a new map is passed.
+    `from_pretrained` with other actions drops the checkpoint's `action_to_verb_noun` and `calibration`, which describe
+    the old actions, and logs a warning, unless new ones are passed.
 
     Raises:
         ValueError: If a field is out of range, also when it is set later, or fields contradict each other. The message

@@ -95,10 +95,12 @@ def settled_labels(id2label: Any, label2id: Any, num_labels: Any) -> dict[int, s
 
 
 def with_given(fields: Mapping[str, Any], given: Mapping[str, Any]) -> dict[str, Any]:
-    """Returns a checkpoint's fields updated with the caller's, without the maps that no longer describe the labels.
+    """Returns a checkpoint's fields updated with the caller's, without those that no longer describe the labels.
 
-    The verb and noun of each action belong to the checkpoint's own actions: with other actions, they are left out
-    unless the caller passes them. The names of verbs and nouns stay if the checkpoint has classifiers for them.
+    The verb and noun of each action, and the calibration of the scores, belong to the checkpoint's own actions: with
+    other actions, they are left out unless the caller passes them. The names of verbs and nouns stay if the checkpoint
+    has classifiers for them. A reader stays, and is then refused, as its tables are weights: see
+    `AVTConfig.check_consistency`.
 
     Args:
         fields (`Mapping`): The fields in the checkpoint's `config.json`.
@@ -114,25 +116,26 @@ def with_given(fields: Mapping[str, Any], given: Mapping[str, Any]) -> dict[str,
             labels = previous
         has_other_actions = labels != previous
         merged |= {"id2label": labels, "label2id": None, "num_labels": None}
-    void = [name for name in _void_maps(fields, given, has_other_actions) if merged.get(name) is not None]
+    void = [name for name in _void_fields(fields, given, has_other_actions) if merged.get(name) is not None]
     if void:
         logger.warning(
-            "%s of the checkpoint is left out, as it belongs to other labels: pass it with the new labels to keep "
-            "verbs and nouns.",
+            "%s of the checkpoint is left out, as it belongs to other labels: pass the one of the new labels, if there "
+            "is one.",
             " and ".join(void),
         )
     return {**merged, **dict.fromkeys(void)}
 
 
-def _void_maps(fields: Mapping[str, Any], given: Mapping[str, Any], has_other_actions: bool) -> list[str]:
-    """Returns the names of a checkpoint's maps that do not describe the given labels."""
+def _void_fields(fields: Mapping[str, Any], given: Mapping[str, Any], has_other_actions: bool) -> list[str]:
+    """Returns the names of a checkpoint's fields that do not describe the given labels."""
+    of_scores = ["calibration"] if has_other_actions and "calibration" not in given else []
     names = [f"{label_type}_id2label" for label_type in ("verb", "noun")]
     changed = [name for name in names if name in given and _are_others(name, given[name], fields.get(name))]
     if "action_to_verb_noun" in given or not (has_other_actions or changed):
-        return []
+        return of_scores
     classified = given.get("label_types", fields.get("label_types")) or ()
     of_others = [name for name in names if name not in given and name.split("_")[0] not in classified]
-    return ["action_to_verb_noun", *(of_others if has_other_actions else ())]
+    return ["action_to_verb_noun", *(of_others if has_other_actions else ()), *of_scores]
 
 
 def _are_others(name: str, labels: Any, previous: Any) -> bool:

@@ -151,6 +151,24 @@ def test_other_labels_leave_out_the_map_of_a_checkpoints_actions(checkpoint, lab
     assert {(entry["verb"], entry["noun"]) for entry in answer} == {(None, None)}
 
 
+def test_other_labels_leave_out_the_calibration_of_the_old_ones(tmp_path, caplog):
+    fitted = {"temperature": 3.0, "error_rate": 0.1, "threshold": 0.99, "delta": 0.1}
+    tiny_model(tiny_config(**VERB_NOUN, calibration=fitted)).save_pretrained(tmp_path)
+    model = AVTForAnticipation.from_pretrained(tmp_path, **OF_SCRIPTS, ignore_mismatched_sizes=True)
+    assert model.config.calibration is None
+    assert "action_to_verb_noun and calibration of the checkpoint is left out" in caplog.text
+    answer = ActionAnticipationPipeline(model)(np.ones((4, 12)))
+    expected = model(video_features=torch.ones(1, 4, 12)).logits[0].softmax(-1).max().item()  # temperature 1
+    assert answer[0]["score"] == pytest.approx(expected)
+    assert "says" not in answer[0]
+    pairs = [[0, 0], [1, 0], [0, 2]]
+    assert AVTConfig.from_pretrained(tmp_path, **OF_SCRIPTS, action_to_verb_noun=pairs).calibration is None
+    new = AVTConfig.from_pretrained(tmp_path, **OF_SCRIPTS, calibration={"temperature": 2.0})
+    assert new.calibration == {"temperature": 2.0}
+    for same in ({}, {"num_labels": 5}, {"verb_id2label": {0: "peel", 1: "fry"}}):
+        assert AVTConfig.from_pretrained(tmp_path, **same).calibration == fitted
+
+
 def test_as_many_other_labels_are_other_labels(checkpoint):
     names = {index: f"action {index}" for index in range(5)}
     assert AVTConfig.from_pretrained(checkpoint, id2label=names).action_to_verb_noun is None
