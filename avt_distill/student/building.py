@@ -1,8 +1,9 @@
 """Building a student and its input from the options of a run."""
 
+import inspect
 import logging
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -30,6 +31,8 @@ from .probe import Probe, last_frame_features
 
 logger = logging.getLogger(__name__)
 
+# `AVTVideoProcessor` itself stores unknown names, as processors of transformers do.
+PROCESSOR_FIELDS = set(inspect.signature(AVTVideoProcessor.__init__).parameters) - {"self", "kwargs"}
 LAYERS_OF_LABELS = ("classifiers.", "recognizer.", "last_frame_classifier.")
 
 NO_TOKENS = "{what}, which attends to tokens, and stored features have none: give videos, or a student with AVT's head."
@@ -95,6 +98,7 @@ def student_input(args: StudentArguments, builder: AnticipationBuilder) -> Stude
             "--protocol exact."
         )
     of_processor = mapping("processor_options", args.processor_options)
+    _refuse_unknown("processor_options", of_processor, PROCESSOR_FIELDS, AVTVideoProcessor)
     _refuse_contradiction("processor_options", of_processor, times, "the data set")
     _refuse_contradiction("processor_options", of_processor, clips, "the student")
     prepared: Any = AVTVideoProcessor.from_dict({**processor.to_dict(), **of_processor, **times, **clips})
@@ -221,8 +225,7 @@ def check_same_encoder(student: str, config: AVTConfig, store: FeatureStore):
 def _check_model_options(args: StudentArguments, of_data: Mapping[str, Any], store: FeatureStore | None):
     """Raises `ValueError` for `model_options` that are no fields of `AVTConfig`, or decided by something else."""
     options = mapping("model_options", args.model_options)
-    if unknown := sorted(set(options) - set(FIELD_RULES)):
-        raise ValueError(f"model_options has '{unknown[0]}', which is not a field of AVTConfig: see its documentation.")
+    _refuse_unknown("model_options", options, FIELD_RULES, AVTConfig)
     _refuse_contradiction("model_options", options, of_data, "the data set")
     if store is not None:
         if options.get("head_type") == "probe":
@@ -230,6 +233,14 @@ def _check_model_options(args: StudentArguments, of_data: Mapping[str, Any], sto
         _refuse_contradiction("model_options", options, _of_features(store), "the feature store")
     if args.start_from_probe:
         _refuse_contradiction("model_options", options, {"classify_last_frame": True}, "the option start_from_probe")
+
+
+def _refuse_unknown(option: str, given: Mapping[str, Any], fields: Collection[str], owner: type):
+    """Raises `ValueError` if an option sets something else than fields of a class."""
+    if unknown := sorted(set(given) - set(fields)):
+        raise ValueError(
+            f"{option} has '{unknown[0]}', which is not a field of {owner.__name__}: see its documentation."
+        )
 
 
 def _refuse_contradiction(option: str, given: Mapping[str, Any], owned: Mapping[str, Any], owner: str):

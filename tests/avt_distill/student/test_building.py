@@ -250,6 +250,14 @@ def test_processor_options_that_contradict_the_data_set_are_refused(video_kitche
             student_input(args, kitchen_builder(video_kitchen))
 
 
+@pytest.mark.parametrize("name", ["sise", "crop", "kwargs", "auto_map"])
+def test_processor_options_that_do_not_exist_are_refused(video_kitchen, vit, name):
+    """Such options once had no effect."""
+    args = StudentArguments(backbone=vit, processor_options={"size": 40, name: 56})
+    with pytest.raises(ValueError, match=f"processor_options has '{name}', which is not a field of AVTVideoProcessor"):
+        student_input(args, kitchen_builder(video_kitchen))
+
+
 def video_student(tmp_path, kind: str, processor: dict | None = None, **model) -> StudentArguments:
     AutoModel.from_config(tiny_encoder(kind)).save_pretrained(tmp_path / kind)
     crop = {"size": 36, "crop_size": 32, "train_size": [36, 36], **(processor or {})}
