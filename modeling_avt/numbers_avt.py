@@ -6,6 +6,7 @@ are refused on input and again before answers are formed.
 
 from collections.abc import Callable
 
+import numpy as np
 import torch
 from torch import nn
 
@@ -30,6 +31,11 @@ def compute_dtype(*modules: nn.Module) -> torch.dtype:
             if parameter.dtype in COMPUTED_IN:
                 return parameter.dtype
     return torch.float32
+
+
+def as_tensor(array) -> torch.Tensor:
+    """Returns an array as a tensor; also views with negative strides (BGR reversed to RGB), which torch refuses."""
+    return torch.as_tensor(np.ascontiguousarray(array) if isinstance(array, np.ndarray) else array)
 
 
 def moved_only(fn: Callable[[torch.Tensor], torch.Tensor]) -> Callable[[torch.Tensor], torch.Tensor]:

@@ -14,7 +14,15 @@ from .answers_avt import answer_to, check_can_read, check_observed_alike, descri
 from .futures_avt import Question
 from .model_inputs_avt import without_backbone
 from .numbers_avt import check_encoded, check_features, check_weights, compute_dtype
-from .pipeline_inputs_avt import ClockedArray, ObservedWindow, VideoArray, VideoFile, is_uint8, to_source
+from .pipeline_inputs_avt import (
+    ClockedArray,
+    ObservedWindow,
+    VideoArray,
+    VideoFile,
+    is_list_of_frames,
+    is_uint8,
+    to_source,
+)
 from .reader_avt import pool
 from .rules_avt import SECONDS, SECONDS_AHEAD
 from .temporal_avt import TIME_SLACK_S, checked_every, sample_frame_times, timeline_moments
@@ -166,7 +174,9 @@ class ActionAnticipationPipeline(Pipeline):
         is_array = isinstance(videos, (np.ndarray, torch.Tensor))
         is_batch = is_array and videos.ndim == (5 if is_uint8(videos) else 3)
         is_one = is_video_source(videos)  # checked first: an open file is also an iterator, of lines
-        if is_batch or (isinstance(videos, Sequence) and not is_one):
+        if is_list_of_frames(videos):
+            videos = {"video": list(videos)}
+        elif is_batch or (isinstance(videos, Sequence) and not is_one):
             videos = list(videos)
         elif isinstance(videos, Iterator) and not isinstance(videos, GeneratorType) and not is_one:
             videos = (video for video in videos)

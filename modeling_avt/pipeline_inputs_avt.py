@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from .numbers_avt import as_tensor
 from .picture_folder_avt import PictureFolder, picture_folder
 from .rules_avt import SECONDS, Number
 from .temporal_avt import TIME_SLACK_S
@@ -141,10 +142,7 @@ def _to_rows(content, kind: str) -> torch.Tensor:
             f"A video is a {type(content).__name__}: give a file, its bytes, frames, uint8 (N, H, W, 3), or features, "
             "floating (N, D)."
         )
-    if isinstance(content, np.ndarray):
-        # Torch refuses views with negative strides, such as BGR reversed to RGB.
-        content = np.ascontiguousarray(content)
-    rows = torch.as_tensor(content)
+    rows = as_tensor(content)
     if not rows.numel():
         raise ValueError(f"The array of shape {tuple(rows.shape)} holds no frames: give at least one.")
     is_frames = kind == "video" and is_uint8(rows) and rows.ndim == 4 and 3 in (rows.shape[1], rows.shape[3])
@@ -154,6 +152,13 @@ def _to_rows(content, kind: str) -> torch.Tensor:
             "3) with values 0 to 255, or features, floating (N, D)."
         )
     return rows
+
+
+def is_list_of_frames(videos) -> bool:
+    """Whether a list holds the frames of one video, uint8 `(H, W, 3)` each, and not several videos, `(N, H, W, 3)`."""
+    if not isinstance(videos, (list, tuple)) or not videos:
+        return False
+    return all(isinstance(row, (np.ndarray, torch.Tensor)) and row.ndim == 3 and is_uint8(row) for row in videos)
 
 
 def is_uint8(array) -> bool:

@@ -15,6 +15,7 @@ from transformers.dynamic_module_utils import custom_object_save
 from transformers.feature_extraction_utils import BatchFeature
 from transformers.image_processing_base import ImageProcessingMixin
 
+from .numbers_avt import as_tensor
 from .rules_avt import Flag, Number, WholeNumber, shown
 from .temporal_avt import (
     CLIP_FRAME_RATE,
@@ -237,7 +238,7 @@ class AVTVideoProcessor(ImageProcessingMixin):
         self,
         videos,
         *,
-        at_s: float | Sequence[float] | None = None,
+        at_s: float | Sequence[float] | np.ndarray | torch.Tensor | None = None,
         training: bool = False,
         num_crops: int = 1,
         flip_views: bool = False,
@@ -253,8 +254,8 @@ class AVTVideoProcessor(ImageProcessingMixin):
         Args:
             videos: One video or a list of them. A video is a file (`str`, `Path`, `bytes` or open), which is sampled,
                 or its frames, which are all used: uint8 `(T, H, W, 3)` or `(T, 3, H, W)`, or a list of `(H, W, 3)`.
-            at_s (`float` or a list, *optional*): For files, the end of each observed window. Default: the end of the
-                video.
+            at_s (`float`, list or array, *optional*): For files, the end of each observed window. Default: the end of
+                the video.
             training (`bool`, *optional*, defaults to `False`): Whether to draw the short side, crop and mirroring at
                 random, once per clip.
             num_crops (`int`, *optional*, defaults to 1): 1: the center crop. 3: top left, center and bottom right, as
@@ -278,7 +279,8 @@ class AVTVideoProcessor(ImageProcessingMixin):
         if num_crops not in (1, 3) or (training and (num_crops != 1 or flip_views)):
             raise ValueError(f"num_crops={num_crops}: give 1 or 3, and in training neither 3 crops nor flip_views.")
         videos = _as_list(videos)
-        moments = list(at_s) if isinstance(at_s, Sequence) else [at_s] * len(videos)
+        given: Any = at_s.tolist() if isinstance(at_s, (np.ndarray, torch.Tensor)) else at_s
+        moments = list(given) if isinstance(given, Sequence) else [given] * len(videos)
         if len(moments) != len(videos):
             raise ValueError(f"at_s has {len(moments)} entries for {len(videos)} videos: give one for each.")
         clips, masks = [], []
@@ -381,7 +383,7 @@ def _to_frames(video) -> torch.Tensor:
     """Returns the frames of one video as uint8 `(T, 3, H, W)`."""
     if isinstance(video, (list, tuple)):
         video = np.stack(video)
-    frames = torch.as_tensor(video)
+    frames = as_tensor(video)
     if frames.dtype != torch.uint8 or frames.ndim != 4 or 3 not in (frames.shape[1], frames.shape[-1]):
         raise ValueError(
             f"A video's frames are {frames.dtype} of shape {tuple(frames.shape)}: give uint8 (T, H, W, 3) or "

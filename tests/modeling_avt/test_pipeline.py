@@ -145,6 +145,17 @@ def test_every_kind_of_input_is_the_model_on_the_same_window(anticipate, video, 
     assert by_label(answer) == pytest.approx(expected, abs=1e-5)
 
 
+@pytest.mark.parametrize("convert", [lambda x: x, torch.from_numpy, lambda x: x[..., ::-1].copy()[..., ::-1]])
+@pytest.mark.parametrize("kind", [list, tuple])
+def test_a_list_of_frames_is_one_video(anticipate, frames, kind, convert):
+    one = kind(convert(frame) for frame in frames)
+    expected = anticipate(frames, at=5.0, frames_per_second=10)
+    assert anticipate(one, at=5.0, frames_per_second=10) == expected
+    assert anticipate([list(one), frames], at=5.0, frames_per_second=10) == [expected, expected]
+    window = [one[index] for index in (0, 30, 40, 50)]
+    assert anticipate(window) == anticipate(frames[[0, 30, 40, 50]])
+
+
 def test_timeline_of_an_array_is_that_of_its_file(anticipate, video, frames):
     expected = anticipate(video, every=1.0)
     timeline = anticipate({"video": frames, "frames_per_second": 10.0}, every=1.0)

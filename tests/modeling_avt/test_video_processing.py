@@ -105,6 +105,25 @@ def test_channels_first_lists_of_frames_and_batches_are_the_same_clip():
     assert batch.shape == (2, 2, 3, 32, 32)
 
 
+def test_frames_may_be_views_with_negative_strides():
+    frames = gradient_frames()
+    expected = tiny_processor()(frames[..., ::-1].copy())["pixel_values_videos"]
+    for view in (frames[..., ::-1], [frame[..., ::-1] for frame in frames], [frames[..., ::-1]]):
+        assert torch.equal(tiny_processor()(view)["pixel_values_videos"], expected)
+
+
+@pytest.mark.parametrize("convert", [np.array, torch.tensor, tuple])
+def test_moments_of_several_files_may_be_an_array(video, convert):
+    processor, files = tiny_processor(), [video, video]
+    expected, found = processor(files, at_s=[3.0, 5.0]), processor(files, at_s=convert([3.0, 5.0]))
+    assert torch.equal(found["pixel_values_videos"], expected["pixel_values_videos"])
+    assert torch.equal(found["frame_mask"], expected["frame_mask"])
+    with pytest.raises(ValueError, match="at_s has 3 entries for 2 videos"):
+        processor(files, at_s=convert([3.0, 4.0, 5.0]))
+    one = processor(video, at_s=np.float32(3.0))
+    assert torch.equal(processor(video, at_s=np.array(3.0))["pixel_values_videos"], one["pixel_values_videos"])
+
+
 def test_files_are_sampled_at_the_end_of_the_window(video):
     processor = tiny_processor()
     frames, mask = processor.read(video, at_s=4.25)
