@@ -213,20 +213,30 @@ class DistillationTrainer(PushingTrainer, ResumableTrainer):
         """Returns the number of items that each of `COMPONENTS` is a mean over, float32 `(8,)`."""
         if IS_REPEATED in batch:
             return torch.zeros(len(COMPONENTS))
-        past = batch["past_labels"]
-        exists = batch.get("frame_mask", torch.ones_like(past, dtype=torch.bool))
-        of_past = (past != UNLABELLED).sum() if self.model.config.past_loss_normalizer == "labelled" else past.numel()
+        no_labels = torch.empty(0, 0)  # all labels but the next action's are optional, as in the model's `forward`
+        past, future = (batch.get(name, no_labels) for name in ("past_labels", "future_labels"))
+        exists = batch.get("frame_mask")
+        if exists is None:
+            exists = torch.ones(len(batch["labels"]), self._num_moments(batch), dtype=torch.bool)
+        of_past = past.numel() if self.model.config.past_loss_normalizer == "all" else _num_labelled(past)
         counts = {
-            "action_loss": (batch["labels"] != UNLABELLED).sum(),
-            "verb_loss": (batch["verb_labels"] != UNLABELLED).sum(),
-            "noun_loss": (batch["noun_labels"] != UNLABELLED).sum(),
+            "action_loss": _num_labelled(batch["labels"]),
+            "verb_loss": _num_labelled(batch.get("verb_labels", no_labels)),
+            "noun_loss": _num_labelled(batch.get("noun_labels", no_labels)),
             "past_loss": of_past,
-            "frame_loss": (batch["frame_labels"] != UNLABELLED).sum() if "frame_labels" in batch else 0,
-            "future_loss": (batch["future_labels"][:, 1:] != UNLABELLED).sum() if "future_labels" in batch else 0,
+            "frame_loss": _num_labelled(batch.get("frame_labels", no_labels)),
+            "future_loss": _num_labelled(future[:, 1:]),
             "feature_loss": (exists[:, 1:] & exists[:, :-1]).sum(),
             "distillation_loss": batch["teacher_mask"].sum() if "teacher_mask" in batch else 0,
         }
         return torch.tensor([float(counts[name]) for name in COMPONENTS])
+
+    def _num_moments(self, batch: dict) -> int:
+        """Returns T, the number of moments in the windows of a batch."""
+        if "video_features" in batch:
+            return batch["video_features"].shape[1]
+        config = self.accelerator.unwrap_model(self.model).config
+        return batch["pixel_values_videos"].shape[-4] if config.clip_num_frames is None else config.num_frames
 
     def _zeros(self) -> torch.Tensor:
         """Returns a sum of losses and a count for each of `COMPONENTS`, float32 `(8, 2)`."""
@@ -288,6 +298,10 @@ class DistillationTrainer(PushingTrainer, ResumableTrainer):
         scores = outputs.future_logits if self._predicts_future else outputs.logits
         check_scores(scores)
         return loss, scores.detach(), inputs["labels"]
+
+
+def _num_labelled(labels: torch.Tensor) -> int:
+    return int((labels != UNLABELLED).sum())
 
 
 def _check_observed_features(batch: dict):

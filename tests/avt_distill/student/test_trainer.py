@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 from helpers.processes import WITH_THE_PROJECT
-from helpers.tiny_models import tiny_config, tiny_model
+from helpers.tiny_models import tiny_config, tiny_encoder_config, tiny_model
 from transformers import set_seed
 from transformers.trainer_pt_utils import LabelSmoother
 
@@ -150,6 +150,30 @@ def test_every_component_is_logged_and_measured_over_the_data_set(tmp_path):
         assert metrics[f"eval_{name}"] == pytest.approx(value.item(), rel=1e-5)
     expected = outputs.loss + 2.0 * training.losses(outputs, batch)["distillation_loss"]
     assert metrics["eval_loss"] == pytest.approx(expected.item(), rel=1e-5)
+
+
+def test_labels_that_a_model_does_not_need_may_be_left_out_of_batches(tmp_path):
+    needed = ("video_features", "labels", "uid")
+    alone = [{name: row[name] for name in needed} for row in random_rows()]
+    unlabelled = {"frame_mask": torch.ones(4, dtype=torch.bool), "past_labels": torch.full((4,), -100)}
+    with_all = [{**row, **unlabelled} for row in random_rows()]
+    found, expected = (trainer(tmp_path, table=soft_labels(), rows=rows) for rows in (alone, with_all))
+    torch.testing.assert_close(weights_after(found), weights_after(expected))
+    metrics, others = found.evaluate(), expected.evaluate()
+    for name in ("eval_loss", "eval_action_loss", "eval_feature_loss"):
+        assert metrics[name] == pytest.approx(others[name], abs=1e-6)
+    assert "eval_past_loss" not in metrics
+    assert found._counts(stack(alone[:5])).tolist() == expected._counts(stack(with_all[:5])).tolist()
+
+
+@pytest.mark.parametrize(("kind", "num_frames"), [("vit", 4), ("vjepa2", 10)])
+def test_videos_without_a_mask_count_each_pair_of_moments(tmp_path, kind, num_frames):
+    model = tiny_model(tiny_encoder_config(kind))
+    frames = torch.zeros(2, num_frames, 3, 32, 32)
+    batch = {"pixel_values_videos": frames, "labels": torch.tensor([1, 2])}
+    model(**batch)  # it is of the model's form
+    counts = dict(zip(COMPONENTS, trainer(tmp_path, model)._counts(batch).tolist(), strict=True))
+    assert (counts["action_loss"], counts["feature_loss"], counts["past_loss"]) == (2, 6, 0)
 
 
 def test_later_actions_are_learned_however_a_step_is_accumulated(tmp_path):
