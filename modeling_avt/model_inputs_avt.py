@@ -23,7 +23,7 @@ def check_inputs(
     else:
         given = "neither" if pixel_values_videos is None else "both"
         raise ValueError(f"Give either pixel_values_videos or video_features; got {given}.")
-    _check_steps(config, num_frames, num_future_steps)
+    check_steps(config, num_frames, num_future_steps)
     if frame_mask is not None and tuple(frame_mask.shape) != (batch_size, num_frames):
         raise ValueError(
             f"frame_mask has the shape {tuple(frame_mask.shape)}: give (B, T) = {(batch_size, num_frames)}."
@@ -73,7 +73,8 @@ def _check_features(config, video_features: torch.Tensor):
         raise ValueError(f"video_features has the shape {shape}: this model needs (B, T, {width}).")
 
 
-def _check_steps(config, num_frames: int, num_future_steps: int):
+def check_steps(config, num_frames: int, num_future_steps: int):
+    """Raises `ValueError` if a model cannot roll out so many steps after so many frames."""
     if num_future_steps < 1:
         raise ValueError(f"num_future_steps is {num_future_steps}: give 1 or more.")
     if config.head_type == "probe":

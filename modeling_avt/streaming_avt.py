@@ -23,6 +23,7 @@ import torch
 from .answers_avt import answer_to, check_can_read, check_observed_alike, described_history
 from .beam_avt import LONGEST_GAP
 from .futures_avt import Question
+from .model_inputs_avt import check_steps
 from .numbers_avt import check_encoded, check_weights
 from .reader_avt import HistoryReader, pool
 from .stream_clips_avt import Clip, ClipMemory, ShownFrame
@@ -102,7 +103,8 @@ class AVTStream:
     prepared frames of one clip, or all frames that arrive during it if they are fewer than `every` needs.
 
     Raises:
-        ValueError: If processor and model disagree, an argument is out of range, or a weight is not finite.
+        ValueError: If processor and model disagree, an argument is out of range, the model cannot answer the question,
+            or a weight is not finite.
     """
 
     def __init__(
@@ -142,6 +144,8 @@ class AVTStream:
         self.model, self.video_processor, self.max_gap_s = model, video_processor, max_gap_s
         self.question = Question(top_k, num_actions, num_sequences, do_sample, horizon_s)
         self.reader = None if reader is False or model.reader is None else model.reader.begin_video()
+        if self.reader is None:  # with a reader, steps beyond the first come from the reader
+            check_steps(config, config.num_frames, self.question.num_future_steps(config))
         # All moments lie on one grid: every `answer_stride`-th is answered, every `reading_stride`-th is read.
         read_per_frame = Fraction(1) if self.reader is None else _read_per_frame(self.reader, config)
         self.stride = math.lcm(stride, read_per_frame.numerator)

@@ -290,6 +290,26 @@ def test_what_this_model_cannot_answer_is_refused():
         ActionAnticipationPipeline(probe, video_processor=processor_of(probe))(video, num_actions=2)
 
 
+def test_a_stream_refuses_what_its_model_cannot_answer_at_construction():
+    """It was once refused at the first answer, when a camera was already running."""
+    model = tiny_model(tiny_config(id2label=dict(enumerate(ACTIONS)), tau_a=1.0))
+    for options, message in (
+        ({"horizon_s": 0.5}, r"horizon_s is 0.5: without a reader, the model answers from tau_a = 1 s on"),
+        ({"num_actions": 14}, "4 frames and 14 future steps do not fit: the head has 16 positions"),
+        ({"horizon_s": 15.0}, "4 frames and 14 future steps do not fit"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            model.stream(**options)
+    assert len(model.stream(num_actions=13).push(features()[0], 0.0)[0]["actions"]) == 13
+    probe = tiny_model(tiny_encoder_config("vjepa2", head_type="probe"))
+    with pytest.raises(ValueError, match="a probe does not roll out"):
+        probe.stream(processor_of(probe), num_actions=2)
+    reading = reading_model()
+    assert len(reading.stream(num_actions=20).push(features()[0], 0.0)[0]["actions"]) == 20
+    with pytest.raises(ValueError, match="4 frames and 20 future steps do not fit"):
+        reading.stream(num_actions=20, reader=False)
+
+
 def test_a_question_is_checked_where_it_is_made():
     assert Question().num_future_steps(tiny_config()) == 1
     with pytest.raises(ValueError, match="top_k is 0"):
