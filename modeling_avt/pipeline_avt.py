@@ -121,7 +121,8 @@ class ActionAnticipationPipeline(Pipeline):
             at (`float`, *optional*): End of the observed window, in seconds from the first frame. Default: the end of
                 the video. All numbers here may also be NumPy scalars or tensors of one element.
             every (`float`, *optional*): Seconds between the moments of a timeline over the whole video, instead of
-                `at`. At least 0.001, and large enough for at most 100,000 moments.
+                `at`. At least 0.001, and large enough for at most 100,000 moments. For an array with a `start_s`, the
+                moments `start_s + every`, `start_s + 2 * every`, ... whose windows do not begin before the array.
             top_k (`int`, *optional*, defaults to 5): Number of actions to return.
             num_actions (`int`, *optional*): Z. Return sequences of the next Z actions instead, whenever the first one
                 starts: continuations of the reader's hypotheses or, without a reader, the steps of the model's
@@ -264,14 +265,9 @@ class ActionAnticipationPipeline(Pipeline):
                     "from its beginning: give all frames with frames_per_second, or reader=False for the model alone."
                 )
             return self._prepare_window(source, at, every)
-        if every is None:
-            moments = [float(source.end_s if at is None else at)]
-        else:
-            moments = timeline_moments(source.end_s, every)
+        moments = [float(source.end_s if at is None else at)] if every is None else self._timeline(source, every)
         config = self.model.config
-        # The exact protocol samples moments, not frame numbers: the video's own rate does not matter.
-        rates = {"video_fps": config.frame_rate, "frame_rate": config.frame_rate, "num_frames": config.num_frames}
-        windows = [sample_frame_times(moment - config.tau_o, moment, **rates) for moment in moments]
+        windows = [self._sample(moment) for moment in moments]
         times, masks = (np.stack(arrays) for arrays in zip(*windows, strict=True))
         read_s = self._read_times(source, moments, read_from_s) if is_read else np.empty(0)
         # The moments that the reader reads are appended below the windows, in rows of T, so that all are sampled
@@ -292,6 +288,27 @@ class ActionAnticipationPipeline(Pipeline):
             "read_s": read_s.tolist(),
             "read_positions": positions[len(moments) :].flatten()[: len(read_s)],
         }
+
+    def _sample(self, at_s: float) -> tuple[np.ndarray, np.ndarray]:
+        """Returns the moments in a window, `(T,)` in seconds, and their mask."""
+        config = self.model.config
+        # The exact protocol samples moments, not frame numbers: the video's own rate does not matter.
+        rates = {"video_fps": config.frame_rate, "frame_rate": config.frame_rate, "num_frames": config.num_frames}
+        return sample_frame_times(at_s - config.tau_o, at_s, **rates)
+
+    def _timeline(self, source: VideoFile | ClockedArray, every: float) -> list[float]:
+        """Returns the moments of a timeline. One of an array that begins later than the video counts from there on,
+        without the moments whose windows begin before the array."""
+        if not isinstance(source, ClockedArray) or source.start_s <= 0:
+            return timeline_moments(source.end_s, every)
+        moments = timeline_moments(source.end_s, every, source.start_s)
+        held = [moment for moment in moments if self._begins_s(source, moment) >= source.start_s - TIME_SLACK_S]
+        return held or moments[-1:]  # `numbers_at` refuses it and names what is missing
+
+    def _begins_s(self, source: ClockedArray, at_s: float) -> float:
+        """Returns the time of the first row that the window of a moment needs."""
+        times, mask = self._sample(at_s)
+        return float(times[mask][0] if source.is_features else self.model.config.clips.times(times[mask][0])[0])
 
     def _read_times(self, source: VideoFile | ClockedArray, moments: list[float], read_from_s: float) -> np.ndarray:
         """Returns the times in seconds at which the reader reads a frame, from `read_from_s` to the last moment."""

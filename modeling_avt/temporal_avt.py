@@ -190,23 +190,24 @@ def checked_every(every: Any) -> float:
     return every
 
 
-def timeline_moments(end_s: float, every: float) -> list[float]:
-    """Returns the moments of a timeline in seconds: `every`, `2 * every` and so on, up to the end of the video.
+def timeline_moments(end_s: float, every: float, start_s: float = 0.0) -> list[float]:
+    """Returns the moments of a timeline in seconds: `start_s + every`, `start_s + 2 * every` and so on, up to the end.
 
     Raises:
         ValueError: If the video is shorter than `every`, or holds more than `MAX_MOMENTS` moments.
     """
-    every = checked_every(every)
-    count = int(end_s / every + 1e-6)
+    every, length_s = checked_every(every), end_s - start_s
+    count = int(length_s / every + 1e-6)
     if not count:
-        raise ValueError(f"every={every} is longer than the video, which ends at {end_s:.3f} s: give less.")
+        begins = f"begins at {start_s:.3f} s and " if start_s else ""
+        raise ValueError(f"every={every} is longer than the video, which {begins}ends at {end_s:.3f} s: give less.")
     if count > MAX_MOMENTS:
-        enough_s = math.ceil(1000 * end_s / MAX_MOMENTS) / 1000
+        enough_s = math.ceil(1000 * length_s / MAX_MOMENTS) / 1000
         raise ValueError(
             f"every={every:g} would be {count:,} moments in a video that ends at {end_s:g} s: at most {MAX_MOMENTS:,} "
             f"are supported, so give {enough_s:g} s or more."
         )
-    return (np.arange(1, count + 1) * every).tolist()
+    return (start_s + np.arange(1, count + 1) * every).tolist()
 
 
 def sample_frame_times(

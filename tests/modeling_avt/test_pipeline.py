@@ -6,7 +6,15 @@ import json
 import numpy as np
 import pytest
 import torch
-from helpers.tiny_models import VERB_NOUN, tiny_config, tiny_model, tiny_processor, tiny_vit_config
+from helpers.tiny_models import (
+    VERB_NOUN,
+    processor_of,
+    tiny_config,
+    tiny_encoder_config,
+    tiny_model,
+    tiny_processor,
+    tiny_vit_config,
+)
 from transformers import ViTModel, pipeline
 from transformers.pipelines.pt_utils import KeyDataset
 
@@ -196,6 +204,39 @@ def test_features_are_the_model_on_the_same_window(anticipate_features, convert)
     assert by_label(anticipate_features(late, at=6.25)) == pytest.approx(expected, abs=1e-5)
     timeline = anticipate_features(features, every=2.5, frames_per_second=2)
     assert [moment["at_s"] for moment in timeline] == [2.5, 5.0, 7.5, 10.0]
+
+
+def test_a_timeline_of_an_array_that_begins_late_counts_from_there(anticipate, anticipate_features, frames):
+    """It once began at 0 s, so it was refused."""
+    late = {"video_features": FEATURES, "frames_per_second": 2.0, "start_s": 100.25}
+    timeline = anticipate_features(late, every=0.5)
+    # The first window of 4 moments, 1 s apart, that the array holds begins 3 s before its end.
+    assert [moment["at_s"] for moment in timeline] == [103.25 + 0.5 * count for count in range(15)]
+    for moment in timeline:
+        alone = anticipate_features(late, at=moment["at_s"])
+        assert by_label(moment["anticipated"]) == pytest.approx(by_label(alone), abs=1e-5)
+    with pytest.raises(ValueError, match=r"begins at 100\.250 s, after 100\.000 s, which is in the observed window"):
+        anticipate_features(late, at=103.0)
+    with pytest.raises(ValueError, match=r"every=11 is longer than the video, which begins at 100\.250 s"):
+        anticipate_features(late, every=11)
+    short = {**late, "video_features": FEATURES[:5]}
+    with pytest.raises(ValueError, match=r"begins at 100\.250 s, after 99\.750 s, .*: give rows from 0 s"):
+        anticipate_features(short, every=0.5)
+    of_frames = anticipate({"video": frames, "frames_per_second": 10.0, "start_s": 2.0}, every=1.5)
+    assert [moment["at_s"] for moment in of_frames] == [5.0, 6.5, 8.0]
+
+
+def test_a_timeline_of_one_frame_windows_begins_one_interval_after_a_late_array():
+    anticipate = ActionAnticipationPipeline(model=tiny_model(tiny_config(num_frames=1, tau_o=1.0)))
+    timeline = anticipate({"video_features": FEATURES, "frames_per_second": 2.0, "start_s": 7.0}, every=3.0)
+    assert [moment["at_s"] for moment in timeline] == [10.0, 13.0, 16.0]
+
+
+def test_clips_of_a_timeline_do_not_begin_before_a_late_array(frames):
+    model = tiny_model(tiny_encoder_config("videomae", num_frames=2))  # clips of 4 frames, 0.5 s apart
+    anticipate = ActionAnticipationPipeline(model=model, video_processor=processor_of(model))
+    late = {"video": frames, "frames_per_second": 10.0, "start_s": 10.0}
+    assert [moment["at_s"] for moment in anticipate(late, every=0.5)] == [12.5 + 0.5 * count for count in range(8)]
 
 
 def test_a_model_with_a_backbone_takes_features_too(anticipate, video):
