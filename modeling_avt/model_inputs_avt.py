@@ -23,6 +23,8 @@ def check_inputs(
     else:
         given = "neither" if pixel_values_videos is None else "both"
         raise ValueError(f"Give either pixel_values_videos or video_features; got {given}.")
+    if batch_size == 0:
+        raise ValueError("The batch is empty, with 0 windows: give at least one.")
     check_steps(config, num_frames, num_future_steps)
     if frame_mask is not None and tuple(frame_mask.shape) != (batch_size, num_frames):
         raise ValueError(

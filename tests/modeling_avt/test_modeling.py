@@ -427,6 +427,7 @@ print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e6)
         ({"video_features": features(width=11)}, r"has the shape \(2, 4, 11\)"),
         ({"video_features": features(num_frames=17)}, "17 frames and 1 future steps do not fit"),
         ({"video_features": features(num_frames=0)}, "0 frames"),
+        ({"video_features": features(batch_size=0)}, "The batch is empty, with 0 windows: give at least one"),
         ({"video_features": features(), "num_future_steps": 14}, "4 frames and 14 future steps do not fit"),
         ({"video_features": features(), "num_future_steps": 0}, "num_future_steps is 0"),
         ({"video_features": features(), "frame_mask": torch.ones(2, 3)}, r"give \(B, T\) = \(2, 4\)"),
@@ -450,6 +451,12 @@ def test_model_without_classifiers_refuses_a_call_without_inputs():
 @pytest.mark.parametrize("shape", [(4,), (2, 3, 1, 1)])
 def test_refuses_frames_of_another_rank(shape):
     with pytest.raises(ValueError, match=r"give \(B, T, 3, H, W\), or \(B, V, T, 3, H, W\)"):
+        tiny_model(tiny_vit_config())(pixel_values_videos=pixels(*shape))
+
+
+@pytest.mark.parametrize("shape", [(0, 4), (0, 2, 4)])
+def test_refuses_an_empty_batch_of_frames(shape):
+    with pytest.raises(ValueError, match="The batch is empty, with 0 windows"):
         tiny_model(tiny_vit_config())(pixel_values_videos=pixels(*shape))
 
 
