@@ -1,7 +1,7 @@
 """Loading with checks: a model is returned only with all weights of its checkpoint and no others.
 
-Transformers draws weights that a checkpoint lacks at random and leaves out those that it does not have, both with no
-Transformers initializes missing weights at random and drops unexpected ones, both with only a warning: the answers
+Transformers initializes missing weights at random and drops unexpected ones, both with only a warning: the answers of
+such a model look like those of a trained one.
 """
 
 import json
