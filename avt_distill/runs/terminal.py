@@ -1,9 +1,10 @@
 """Safe terminal output: untrusted names are printed without control characters, in any encoding."""
 
+import os
 import re
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from typing import Any
 
 from .names import printable
@@ -44,14 +45,19 @@ def _encodable(text: str, stream: Any) -> str:
 
 @contextmanager
 def shown_as_text() -> Iterator[None]:
-    """Escapes control characters in everything that is printed, logged or raised within the block."""
+    """Escapes control characters in everything that is printed, logged or raised within the block.
+
+    Streams that the process was started without, as by `>&-` in a shell, are `None`: the block gets null devices.
+    """
     streams = sys.stdout, sys.stderr
-    sys.stdout, sys.stderr = map(_Shown, streams)
-    try:
-        yield
-    except SystemExit as end:
-        if isinstance(end.code, str):
-            raise SystemExit(printable(end.code)) from end
-        raise
-    finally:
-        sys.stdout, sys.stderr = streams
+    with ExitStack() as opened:
+        null = opened.enter_context(open(os.devnull, "w", encoding="utf-8")) if None in streams else None
+        sys.stdout, sys.stderr = (_Shown(null if stream is None else stream) for stream in streams)
+        try:
+            yield
+        except SystemExit as end:
+            if isinstance(end.code, str):
+                raise SystemExit(printable(end.code)) from end
+            raise
+        finally:
+            sys.stdout, sys.stderr = streams
