@@ -38,6 +38,7 @@ OFTEN_SET = {
 AUTO = "auto"
 OR_AUTO = ("bf16", "bf16_full_eval")  # `TrainingArguments` that also accept `AUTO`
 FLOAT = re.compile(r"[-+]?(\d+(\.\d*)?|\.\d+)[eE][-+]?\d+$")  # numbers that YAML 1.1 reads as text
+TRUE, FALSE = ("yes", "true", "t", "y", "1"), ("no", "false", "f", "n", "0")  # as `HfArgumentParser` reads them
 PLACEHOLDERS = {int: "N", float: "X", Path: "PATH"}
 
 
@@ -138,7 +139,7 @@ class CommandParser(argparse.ArgumentParser):
             if name not in known:
                 raise ValueError(f"{path} sets '{key}', which is not known: {closest(name, known)}")
             if known[name].nargs == 0:
-                options += [f"--{name}"] if value else []
+                options += [f"--{name}"] if _is_set(path, key, value) else []
             elif isinstance(value, list) and known[name].nargs in ("+", "*"):
                 if not value:
                     raise ValueError(f"{path} gives '{key}' no values: leave it out or write null for the default.")
@@ -325,6 +326,14 @@ def _read_yaml(path: str) -> dict:
     if not isinstance(content, dict):
         raise ValueError(f"{path} holds a {type(content).__name__}: write one `key: value` a line.")
     return {key: with_numbers[key] if isinstance(value, dict) else value for key, value in content.items()}
+
+
+def _is_set(path: str, key: str, value: Any) -> bool:
+    """Returns whether a YAML file sets a flag. Raises `ValueError` for values that are not truth values."""
+    text = _text(value).lower()
+    if value is not None and text not in (*TRUE, *FALSE):
+        raise ValueError(f"{path} sets '{key}' to {value!r}: give true or false.")
+    return text in TRUE
 
 
 def _text(value: Any) -> str:

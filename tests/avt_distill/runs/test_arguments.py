@@ -130,6 +130,26 @@ def test_commands_that_do_not_train_take_the_same_spellings(run_file):
     assert (args.video, args.model, args.top_k, args.onnx, args.windows_s) == ("a.mp4", "m", 4, True, [2.0, 0.5])
 
 
+@pytest.mark.parametrize(
+    ("value", "is_set"),
+    [
+        *(("true", True), ("'true'", True), ("'Yes'", True), ("y", True), ("1", True), ("on", True)),
+        *(("false", False), ("'false'", False), ("n", False), ("'No'", False), ("0", False), ("off", False)),
+        ("null", False),
+    ],
+)
+def test_a_flag_in_a_file_is_on_only_if_the_file_says_so(run_file, value, is_set):
+    path = run_file(f"model: m\nonnx: {value}\n")
+    assert command_parser().parse([str(path), "a.mp4"]).onnx is is_set
+
+
+@pytest.mark.parametrize("value", ["perhaps", "2", "1.0", "''", "[true]", "{a: 1}"])
+def test_other_values_of_a_flag_are_refused(run_file, value):
+    path = run_file(f"model: m\nonnx: {value}\n")
+    with pytest.raises(ValueError, match=r"run\.yaml sets 'onnx' to .*: give true or false\.$"):
+        command_parser().parse([str(path), "a.mp4"])
+
+
 def test_a_value_that_ends_like_an_option_is_a_value():
     args = command_parser().parse(["a.mp4", "--model", "o.model", "--json", "o.json"])
     assert (args.model, args.json) == ("o.model", "o.json")
