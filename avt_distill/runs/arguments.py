@@ -37,6 +37,7 @@ OFTEN_SET = {
 }
 AUTO = "auto"
 OR_AUTO = ("bf16", "bf16_full_eval")  # `TrainingArguments` that also accept `AUTO`
+MERGE = "tag:yaml.org,2002:merge"  # of the key `<<` in YAML
 FLOAT = re.compile(r"[-+]?(\d+(\.\d*)?|\.\d+)[eE][-+]?\d+$")  # numbers that YAML 1.1 reads as text
 TRUE, FALSE = ("yes", "true", "t", "y", "1"), ("no", "false", "f", "n", "0")  # as `HfArgumentParser` reads them
 PLACEHOLDERS = {int: "N", float: "X", Path: "PATH"}
@@ -134,10 +135,13 @@ class CommandParser(argparse.ArgumentParser):
     def _options_of_file(self, path: str, content: dict) -> list[str]:
         """Returns the options that say what a YAML file says; those of the command line come after them and win."""
         options, known = [], self._keys()
-        for key, value in content.items():
-            name = str(key).replace("-", "_")
+        names = [str(key).replace("-", "_") for key in content]
+        for name, (key, value) in zip(names, content.items(), strict=True):
             if name not in known:
                 raise ValueError(f"{path} sets '{key}', which is not known: {closest(name, known)}")
+            if names.count(name) > 1:
+                raise ValueError(f"{path} sets '{name}' with hyphens and with underscores: keep one of the two.")
+            _check_json(path, key, value)
             if known[name].nargs == 0:
                 options += [f"--{name}"] if _is_set(path, key, value) else []
             elif isinstance(value, list) and known[name].nargs in ("+", "*"):
@@ -307,14 +311,28 @@ def _is_yaml(word: str) -> bool:
 def _read_yaml(path: str) -> dict:
     import yaml
 
-    class NumberLoader(yaml.SafeLoader):
+    class UniqueLoader(yaml.SafeLoader):
+        """Refuses mappings with a repeated key, of which YAML would keep only the last value."""
+
+        def compose_mapping_node(self, anchor):
+            node = super().compose_mapping_node(anchor)
+            names = set()
+            for key, _ in node.value:
+                if isinstance(key, yaml.ScalarNode) and key.tag != MERGE:  # not other mappings, merged by `<<`
+                    if key.value in names:
+                        line = key.start_mark.line + 1
+                        raise ValueError(f"{path}, line {line}, sets '{key.value}' again: keep one of the two.")
+                    names.add(key.value)
+            return node
+
+    class NumberLoader(UniqueLoader):
         """Reads `1e-3` as a number, as YAML 1.2 and JSON do."""
 
     NumberLoader.add_implicit_resolver("tag:yaml.org,2002:float", FLOAT, list("-+.0123456789"))
     try:
         text = Path(path).read_text(encoding="utf-8")
         # Top-level values stay text, since the parser converts them by the option's type: a name may be `1e3`.
-        content, with_numbers = yaml.safe_load(text), yaml.load(text, NumberLoader)
+        content, with_numbers = yaml.load(text, UniqueLoader), yaml.load(text, NumberLoader)
     except OSError as error:
         raise ValueError(
             f"Cannot read the run's file {path} ({error.strerror}): give a YAML file first, then --key value."
@@ -328,6 +346,14 @@ def _read_yaml(path: str) -> dict:
     return {key: with_numbers[key] if isinstance(value, dict) else value for key, value in content.items()}
 
 
+def _check_json(path: str, key: str, value: Any):
+    """Raises `ValueError` for a value of a YAML file that JSON cannot hold, such as a list that contains itself."""
+    try:
+        json.dumps(value, default=str)
+    except (TypeError, ValueError) as error:
+        raise ValueError(f"{path} gives '{key}' a value that JSON cannot hold ({error}): correct it.") from error
+
+
 def _is_set(path: str, key: str, value: Any) -> bool:
     """Returns whether a YAML file sets a flag. Raises `ValueError` for values that are not truth values."""
     text = _text(value).lower()
@@ -338,7 +364,7 @@ def _is_set(path: str, key: str, value: Any) -> bool:
 
 def _text(value: Any) -> str:
     """Returns a YAML value as text for the command line."""
-    return json.dumps(value) if isinstance(value, (bool, dict, list)) else str(value)
+    return json.dumps(value, default=str) if isinstance(value, (bool, dict, list)) else str(value)
 
 
 def closest(name: str, known: Iterable[str], *, otherwise: str = "see --help.") -> str:

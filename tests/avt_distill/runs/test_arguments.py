@@ -85,6 +85,39 @@ def test_invalid_files_are_refused(run_file, content, message):
         parse(run_file(content))
 
 
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        ("teacher: bert\nseed: 1\nteacher: gpt2\n", r"run\.yaml, line 3, sets 'teacher' again: keep one of the two"),
+        ("teacher: bert\nlr_scheduler_kwargs:\n  min_lr: 1\n  min_lr: 2\n", r"run\.yaml, line 4, sets 'min_lr' again"),
+        ("teacher: bert\nlr_scheduler_kwargs: {a: {b: 1, 'b': 2}}\n", r"run\.yaml, line 2, sets 'b' again"),
+        ("teacher: bert\ncross-fit: true\ncross_fit: false\n", r"run\.yaml sets 'cross_fit' with hyphens and with"),
+    ],
+)
+def test_a_key_that_is_set_twice_is_refused(run_file, content, message):
+    with pytest.raises(ValueError, match=message):
+        parse(run_file(content))
+
+
+def test_keys_of_a_merged_mapping_may_be_replaced(run_file):
+    path = run_file(
+        "teacher: bert\nuse_cpu: true\naccelerator_config: &a {split_batches: true, even_batches: true}\n"
+        "lr_scheduler_kwargs: {<<: *a, split_batches: false}\n"
+    )
+    assert parse(path).lr_scheduler_kwargs == {"split_batches": False, "even_batches": True}
+
+
+@pytest.mark.parametrize("value", ["&a {x: *a}", "&a [*a]", "{x: &a [*a]}"])
+def test_a_value_that_contains_itself_is_refused_with_the_name_of_its_file(run_file, value):
+    with pytest.raises(ValueError, match=r"run\.yaml gives 'lr_scheduler_kwargs' a value .*Circular reference"):
+        parse(run_file(f"teacher: bert\nlr_scheduler_kwargs: {value}\n"))
+
+
+def test_dates_in_mappings_are_text(run_file):
+    args = parse(run_file("teacher: bert\nuse_cpu: true\nlr_scheduler_kwargs: {day: 2020-01-31}\n"))
+    assert args.lr_scheduler_kwargs == {"day": "2020-01-31"}
+
+
 def test_files_that_are_missing_or_misplaced_are_refused(run_file):
     with pytest.raises(ValueError, match=r"Cannot read the run's file missing\.yaml"):
         parse("missing.yaml")
