@@ -37,6 +37,7 @@ OFTEN_SET = {
 }
 AUTO = "auto"
 OR_AUTO = ("bf16", "bf16_full_eval")  # `TrainingArguments` that also accept `AUTO`
+DATASET_POSITION = "dataset_position"  # a word of the command line; --dataset may also be in the YAML file
 MERGE = "tag:yaml.org,2002:merge"  # of the key `<<` in YAML
 FLOAT = re.compile(r"[-+]?(\d+(\.\d*)?|\.\d+)[eE][-+]?\d+$")  # numbers that YAML 1.1 reads as text
 TRUE, FALSE = ("yes", "true", "t", "y", "1"), ("no", "false", "f", "n", "0")  # as `HfArgumentParser` reads them
@@ -98,29 +99,38 @@ class CommandParser(argparse.ArgumentParser):
         Raises:
             ValueError: See `parse`.
         """
-        options = list(sys.argv[1:] if argv is None else argv)
-        if options and _is_yaml(options[0]):
-            path = options.pop(0)
+        typed = list(sys.argv[1:] if argv is None else argv)
+        path = typed.pop(0) if typed and _is_yaml(typed[0]) else None
+        typed = [self._with_underscores(option) for option in typed]
+        options = list(typed)
+        if path is not None:
             words = list(itertools.takewhile(lambda word: not word.startswith("-"), options))
+            if second := next(filter(_is_yaml, words), None):
+                raise ValueError(f"{path} and {second} are two YAML files: give one, and other options as --key value.")
             # After positional words, which a list from the file would swallow; before options, since the last one wins.
             options[len(words) : len(words)] = self._options_of_file(path, _read_yaml(path))
-        options = [self._with_underscores(option) for option in options]
         unknown = [
             word for word in options if word[:2] == "--" and word.split("=")[0] not in self._option_string_actions
         ]
         if unknown and not self.passes_on:  # raised before argparse reports a required option that is only misspelled
             raise ValueError(self._not_understood(unknown[0]))
-        return self.parse_known_args(options)
+        known, rest = self.parse_known_args(options)
+        if DATASET_POSITION in known:
+            _place_dataset(known, typed)
+        return known, rest
 
     def error(self, message: str):
         raise ValueError(f"{message[:1].upper()}{message[1:].rstrip('.')}: see --help.")
 
     def format_help(self) -> str:
+        self.usage = " ".join(["%(prog)s [options.yaml]", *self._words(), "[--option value ...]"])
+        return super().format_help()
+
+    def _words(self) -> list[str]:
+        """Returns the positional words as `--help` shows them."""
         positional = [action for action in self._actions if not action.option_strings]
         words = [f"{action.metavar or action.dest}{' ...' * (action.nargs in ('*', '+'))}" for action in positional]
-        words = [f"[{word}]" if action.nargs == "?" else word for word, action in zip(words, positional, strict=True)]
-        self.usage = " ".join(["%(prog)s [options.yaml]", *words, "[--option value ...]"])
-        return super().format_help()
+        return [f"[{word}]" if action.nargs == "?" else word for word, action in zip(words, positional, strict=True)]
 
     def _keys(self) -> dict[str, argparse.Action]:
         """Returns the action of each option by its name without hyphens."""
@@ -157,8 +167,12 @@ class CommandParser(argparse.ArgumentParser):
         return options
 
     def _not_understood(self, text: str) -> str:
-        if not text.startswith("-"):
+        if _is_yaml(text):
             return f"Cannot place '{text}': the run's YAML file comes first, and options are written --key value."
+        if not text.startswith("-"):
+            words = ", ".join(self._words())
+            only = f"give only {words} before the options" if words else "leave it out"
+            return f"Cannot place '{text}': {only}; options are written --key value."
         option = text.split("=")[0]
         return f"The option {option} is not known: {closest(option.lstrip('-').replace('-', '_'), self._keys())}"
 
@@ -284,8 +298,29 @@ def use_token(args: Any):
 
 def add_dataset_position(parser: argparse.ArgumentParser):
     """Accepts the data set without `--dataset`, as the last word before the options."""
-    # Without a default, which would overwrite the value of --dataset.
-    parser.add_argument("dataset", nargs="?", default=argparse.SUPPRESS, metavar="DATASET", help=argparse.SUPPRESS)
+    parser.add_argument(DATASET_POSITION, nargs="?", metavar="DATASET", help=argparse.SUPPRESS)
+
+
+def _place_dataset(known: argparse.Namespace, typed: Sequence[str]):
+    """Makes a data set given as a word the value of `--dataset`, before that of a YAML file.
+
+    Args:
+        known (`argparse.Namespace`): All options; the word is removed.
+        typed (`Sequence[str]`): The words of the command line without those of the YAML file.
+
+    Raises:
+        ValueError: If the command line gives two data sets.
+    """
+    given = [vars(known).pop(DATASET_POSITION)]
+    for word, following in itertools.zip_longest(typed, typed[1:]):
+        name, equals, value = word.partition("=")
+        if name == "--dataset":
+            given.append(value if equals else following)
+    names = list(dict.fromkeys(name for name in given if name is not None))
+    if len(names) > 1:
+        raise ValueError(f"'{names[0]}' and '{names[1]}' are two data sets: give one of them.")
+    if names:
+        known.dataset = names[0]
 
 
 def mapping(name: str, value: dict | str | None) -> dict:

@@ -19,7 +19,7 @@ from avt_distill.evaluation.scores import ScoreTable
 from avt_distill.features.stores import open_feature_store, write_features
 from avt_distill.metrics import softmax
 from avt_distill.reader import members
-from avt_distill.runs.folder import read_json
+from avt_distill.runs.folder import read_json, write_json
 from avt_distill.sharing.cards import checkpoint_card
 from avt_distill.teacher.fine_tuning import HistoryRule
 from avt_distill.teacher.language_models import load_text_backbone, load_tokenizer
@@ -398,6 +398,18 @@ def test_a_folder_that_is_no_run_is_refused(tmp_path):
     for place in (tmp_path, "nowhere"):
         with pytest.raises(SystemExit, match=r"has no arguments.yaml and no config.json: give the output_dir"):
             avt_distill("fit_reader", place)
+
+
+def test_a_data_set_after_a_run_is_not_replaced_by_that_of_the_run(tmp_path, monkeypatch):
+    fitted_with = []
+    monkeypatch.setattr("avt_distill.reader.run.fit_readers", lambda args: fitted_with.append(args) or "")
+    options = {"dataset": "demo", "distill_weight": 0, "use_cpu": True, "output_dir": str(tmp_path)}
+    write_json(tmp_path / "arguments.yaml", options)
+    for words, expected in (([], "demo"), (["kitchen"], "kitchen"), (["--dataset", "kitchen"], "kitchen")):
+        avt_distill("fit_reader", tmp_path, *words)
+        assert fitted_with.pop().dataset == expected
+    with pytest.raises(SystemExit, match=r"arguments\.yaml and other\.yaml are two YAML files"):
+        avt_distill("fit_reader", tmp_path, "other.yaml")
 
 
 @pytest.fixture(scope="module")

@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 import pytest
 from transformers import TrainingArguments
 
-from avt_distill.runs.arguments import CommandParser, computes_in_bfloat16, parse_run
+from avt_distill.runs.arguments import CommandParser, add_dataset_position, computes_in_bfloat16, parse_run
 from avt_distill.runs.folder import check_processes
 
 
@@ -188,12 +188,65 @@ def test_a_value_that_ends_like_an_option_is_a_value():
     assert (args.model, args.json) == ("o.model", "o.json")
 
 
+def dataset_parser() -> CommandParser:
+    parser = CommandParser("prepare", "Prepares.")
+    add_dataset_position(parser)
+    parser.add_argument("--dataset")
+    parser.add_argument("--seeds", type=int, nargs="+")
+    return parser
+
+
+@pytest.mark.parametrize(
+    ("options", "expected"),
+    [
+        ([], "demo"),
+        (["kitchen"], "kitchen"),
+        (["kitchen", "--seeds", "1", "2"], "kitchen"),
+        (["--dataset", "kitchen"], "kitchen"),
+        (["--dataset=kitchen"], "kitchen"),
+        (["kitchen", "--dataset", "kitchen"], "kitchen"),
+    ],
+)
+def test_a_data_set_of_the_command_line_is_not_replaced_by_that_of_the_file(run_file, options, expected):
+    path = run_file("dataset: demo\nseeds: [3]\n")
+    args = dataset_parser().parse([str(path), *options])
+    assert (args.dataset, "dataset_position" in args) == (expected, False)
+
+
+def test_a_data_set_as_a_word_is_not_replaced_by_that_of_the_file_in_commands_that_train(run_file):
+    @dataclass
+    class OnDataset(RunArguments):
+        dataset: str | None = None
+
+    path = run_file("teacher: bert\ndataset: demo\nframe_rates: [2, 0.5]\nuse_cpu: true\n")
+    for options, expected in (([], "demo"), (["kitchen"], "kitchen"), (["--dataset", "kitchen"], "kitchen")):
+        args = parse_run(OnDataset, [str(path), *options], description="Trains.")
+        assert (args.dataset, args.frame_rates) == (expected, [2.0, 0.5])
+
+
+@pytest.mark.parametrize("options", [["a", "--dataset", "b"], ["a", "--dataset=b"], ["--dataset", "a", "--dataset=b"]])
+def test_two_data_sets_on_the_command_line_are_refused(options):
+    with pytest.raises(ValueError, match=r"^'a' and 'b' are two data sets: give one of them\.$"):
+        dataset_parser().parse(options)
+    with pytest.raises(ValueError, match=r"^Cannot place 'b': give only \[DATASET\] before the options"):
+        dataset_parser().parse(["a", "b"])
+
+
+def test_a_second_file_of_options_is_refused(run_file):
+    path = str(run_file("dataset: demo\n"))
+    with pytest.raises(ValueError, match=r"run\.yaml and b\.yaml are two YAML files: give one, and other options"):
+        dataset_parser().parse([path, "b.yaml"])
+    with pytest.raises(ValueError, match=r"^Cannot place 'b\.yaml': the run's YAML file comes first"):
+        dataset_parser().parse([path, "--seeds", "1", "--dataset", "b.yaml"])
+
+
 def test_a_misspelled_option_is_named_before_a_missing_one():
     with pytest.raises(ValueError, match=r"The option --modle is not known: did you mean model\?$"):
         command_parser().parse(["a.mp4", "--modle", "m"])
     with pytest.raises(ValueError, match="required: --model"):
         command_parser().parse(["a.mp4"])
-    with pytest.raises(ValueError, match=r"Cannot place 'b.mp4'"):
+    message = r"^Cannot place 'b.mp4': give only video before the options; options are written --key value\.$"
+    with pytest.raises(ValueError, match=message):
         command_parser().parse(["a.mp4", "b.mp4", "--model", "m"])
 
 
