@@ -61,8 +61,9 @@ def _export_rows(
         state_in_header(folder / README, stated, DatasetCard)
     warn_without_license(stated, str(folder))
     for name, rows in splits.items():
-        with whole_file(folder / f"{name}.parquet") as partial:
-            rows.to_parquet(partial)
+        # Not to a path, which `datasets` would read as a URL of fsspec if it contains `::` or begins like `file:`.
+        with whole_file(folder / f"{name}.parquet") as partial, open(partial, "wb") as file:
+            rows.to_parquet(file)
 
 
 def warn_without_license(stated: Stated, place: str):

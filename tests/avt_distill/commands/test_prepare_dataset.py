@@ -1,6 +1,7 @@
 """Preparing and exporting a data set from the command line; pushing it: tests/test_hub.py."""
 
 import datasets
+import pyarrow.parquet
 import pytest
 from helpers.commands import avt_distill
 
@@ -33,3 +34,12 @@ def test_errors_are_one_line(tmp_path):
     (tmp_path / "segments.csv").write_text(SEGMENTS)
     with pytest.raises(SystemExit, match=r"^error: protocol is 'RULSTM'"):
         avt_distill("prepare_dataset", tmp_path, "--cache_dir", tmp_path / "cache", "--protocol", "RULSTM")
+
+
+@pytest.mark.parametrize("name", ["a::b", "file:x", "./~"])
+def test_rows_are_exported_to_folders_whose_names_look_like_urls(tmp_path, monkeypatch, name):
+    (tmp_path / "segments.csv").write_text(SEGMENTS)
+    monkeypatch.chdir(tmp_path)
+    arguments = [str(tmp_path), "--cache_dir", str(tmp_path / "cache"), "--export", name]
+    avt_distill("prepare_dataset", *arguments, "--tau_o", "4.0", "--num_frames", "4")
+    assert pyarrow.parquet.read_table(tmp_path / name / "train.parquet")["uid"].to_pylist() == ["a_3.000", "a_8.000"]
