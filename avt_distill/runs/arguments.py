@@ -101,14 +101,14 @@ class CommandParser(argparse.ArgumentParser):
         """
         typed = list(sys.argv[1:] if argv is None else argv)
         path = typed.pop(0) if typed and _is_yaml(typed[0]) else None
-        typed = [self._with_underscores(option) for option in typed]
+        typed = [_with_home(self._with_underscores(option)) for option in typed]
         options = list(typed)
         if path is not None:
             words = list(itertools.takewhile(lambda word: not word.startswith("-"), options))
             if second := next(filter(_is_yaml, words), None):
                 raise ValueError(f"{path} and {second} are two YAML files: give one, and other options as --key value.")
             # After positional words, which a list from the file would swallow; before options, since the last one wins.
-            options[len(words) : len(words)] = self._options_of_file(path, _read_yaml(path))
+            options[len(words) : len(words)] = map(_with_home, self._options_of_file(path, _read_yaml(path)))
         unknown = [
             word for word in options if word[:2] == "--" and word.split("=")[0] not in self._option_string_actions
         ]
@@ -337,6 +337,16 @@ def mapping(name: str, value: dict | str | None) -> dict:
     if value is not None and not isinstance(value, dict):
         raise ValueError(f"{name} is {value!r}: give names and values.")
     return value or {}
+
+
+def _with_home(word: str) -> str:
+    """Returns a word or `--option=value` with the path of the home folder for a leading `~`.
+
+    Shells expand it only at the beginning of a word, and not in YAML files.
+    """
+    name, equals, value = word.partition("=") if word.startswith("--") else ("", "", word)
+    is_in_home = value == "~" or value.startswith(("~/", f"~{os.sep}"))
+    return f"{name}{equals}{os.path.expanduser(value)}" if is_in_home else word
 
 
 def _is_yaml(word: str) -> bool:

@@ -188,6 +188,19 @@ def test_a_value_that_ends_like_an_option_is_a_value():
     assert (args.model, args.json) == ("o.model", "o.json")
 
 
+def test_the_home_folder_is_not_taken_for_a_folder_of_that_name(run_file, monkeypatch):
+    monkeypatch.setenv("HOME", "/home/cook")
+    path = run_file("model: ~/m\njson: '~'\n")
+    args = command_parser().parse([str(path), "~/a.mp4"])
+    assert (args.video, args.model, args.json) == ("/home/cook/a.mp4", "/home/cook/m", "/home/cook")
+    args = command_parser().parse(["a.mp4", "--model=~/m", "--json", "~/o.json"])
+    assert (args.model, args.json) == ("/home/cook/m", "/home/cook/o.json")
+    args = command_parser().parse(["./~/a.mp4", "--model=m~/", "--json=~cook/o.json"])
+    assert (args.video, args.model, args.json) == ("./~/a.mp4", "m~/", "~cook/o.json")
+    args = parse(run_file("teacher: ~/t\nreport_to: [none]\nuse_cpu: true\n"), "--output-dir=~/run")
+    assert (args.teacher, args.output_dir) == ("/home/cook/t", "/home/cook/run")
+
+
 def dataset_parser() -> CommandParser:
     parser = CommandParser("prepare", "Prepares.")
     add_dataset_position(parser)
