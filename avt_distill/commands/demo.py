@@ -14,9 +14,11 @@ import subprocess
 import sys
 import time
 from collections.abc import Sequence
+from dataclasses import fields
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from ..data.arguments import DatasetArguments
 from ..runs.arguments import CommandParser, parse_run
 from ..runs.folder import is_record
 from ..runs.lock import locked
@@ -28,6 +30,7 @@ if TYPE_CHECKING:
 CROSS_FIT = 4  # number of teachers, each of which labels the training videos that it was not trained on
 INNER_FOLDS = 3  # folds of training videos for choosing the reader's settings
 NUM_MOMENTS = 6
+SET_BY_DEMO = "set by the demo"  # stands for the soft labels until they exist
 RECORDS = {"adaptation.json": "after", "results.json": "metrics"}  # result files, and the key that is written last
 # Defaults for the stages: one GPU at most; one thread, since models this small get slower with more; no downloads, no
 # progress bars.
@@ -89,10 +92,31 @@ def parse(argv: Sequence[str]) -> tuple[argparse.Namespace, list[str]]:
     parser.add_argument("--num_proc", type=int, default=1, help="processes that read recipes")
     args, student_options = parser.parse_known(argv)
     if student_options:  # checked now rather than after the stages before the students
-        from ..student.arguments import RunArguments
-
-        parse_run(RunArguments, ["--soft_labels", "", *student_options], description="", command="distill")
+        check_student_options(student_options)
     return args, without_token(student_options)
+
+
+def check_student_options(options: list[str]):
+    """Raises `ValueError` for options of the students that are invalid, or that the other stages do not share."""
+    from ..sharing.shipped import shipped_folder
+    from ..student.arguments import RunArguments
+
+    if not options[0].startswith("-"):
+        raise ValueError(f"Cannot place '{options[0]}': the demo accepts only options, written --key value.")
+    config = str(shipped_folder("configs/demo") / "student.yaml")
+    run = parse_run(RunArguments, [config, f"--soft_labels={SET_BY_DEMO}", *options], description="", command="distill")
+    fixed = {field.name: field.default for field in fields(DatasetArguments)}
+    fixed |= {"dataset": "demo", "soft_labels": [SET_BY_DEMO], "features": None, "backbone": None}
+    fixed |= {"baseline": True, "train_split": "train", "evaluation_split": None}
+    for name, default in fixed.items():
+        value = getattr(run, name)
+        if value != default and name != "cache_dir":
+            raise ValueError(
+                f"{name} is {value!r}, but the demo sets it for all of its stages: leave it out, or run the stages as "
+                "commands, as the demo prints them."
+            )
+    if not run.distill_weight:
+        raise ValueError("distill_weight is 0, but the demo shows what a teacher adds: give more than 0.")
 
 
 def without_token(options: list[str]) -> list[str]:

@@ -2,14 +2,17 @@
 
 import json
 import os
+import re
 import subprocess
 import sys
 
 import pytest
 import torch
+from helpers.commands import run_command
 from helpers.places import PROJECT
 from transformers import AutoModelForMaskedLM
 
+from avt_distill.commands import demo
 from avt_distill.recipes.small_language_model import write_language_model
 from avt_distill.teacher.language_models import load_tokenizer
 
@@ -43,6 +46,36 @@ def test_a_language_model_without_words_is_refused(texts, tmp_path):
     with pytest.raises(ValueError, match="The texts hold no word"):
         write_language_model(tmp_path / "model", texts)
     assert not (tmp_path / "model").exists()
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (["foo"], "Cannot place 'foo': the demo accepts only options"),
+        (["foo", "bar"], "Cannot place 'foo': the demo accepts only options"),
+        (["--seeds", "0", "--learning_rate", "1e-3", "foo"], "dataset is 'foo', but the demo sets it"),
+        (["--baseline", "false"], "baseline is False, but the demo sets it"),
+        (["--no_baseline"], "baseline is False, but the demo sets it"),
+        (["--tau-a", "1"], r"tau_a is 1\.0, but the demo sets it"),
+        (["--data_dir", "kitchen"], "data_dir is 'kitchen', but the demo sets it"),
+        (["--soft_labels", "a.parquet"], r"soft_labels is \['a.parquet'\], but the demo sets it"),
+        (["--evaluation_split=validation"], "evaluation_split is 'validation', but the demo sets it"),
+        (["--distill_weight", "0"], "distill_weight is 0, but the demo shows what a teacher adds"),
+        (["--model_name_or_path", "m"], "model_name_or_path is given with model_options"),  # of the demo's student
+    ],
+)
+def test_what_the_demo_cannot_use_is_refused_before_its_first_stage(options, message, tmp_path):
+    result = run_command("demo", *options, folder=tmp_path)
+    assert result.returncode == 1
+    assert re.match(f"error: {message}", result.stderr)
+    assert (result.stderr.count("\n"), list(tmp_path.iterdir())) == (1, [])
+
+
+def test_the_demo_passes_on_other_options_of_its_students():
+    options = ["--num_train_epochs", "2", "--learning-rate=1e-3", "--cache_dir", "cache"]
+    args, student_options = demo.parse(["--seeds", "1", "0", *options])
+    assert args.seeds == [1, 0]
+    assert student_options == ["--num_train_epochs", "2", "--learning_rate=1e-3", "--cache_dir", "cache"]
 
 
 @pytest.mark.slow
