@@ -13,10 +13,10 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from ..runs.arguments import CommandParser, mapping
-from ..runs.folder import read_json, whole_files, write_json
+from ..runs.folder import whole_files, write_json
 from ..runs.lock import locked
 from ..runs.outputs import OVERWRITE, check_output, is_json_with
-from ..runs.texts import read_user_text
+from ..runs.texts import read_user_json, read_user_text
 
 CONVERSION = "conversion.json"  # records the source of a converted folder
 WRITES = ("config.json", "model.safetensors", "model.safetensors.index.json", "video_preprocessor_config.json")
@@ -69,7 +69,7 @@ def source_of(checkpoint: Path) -> dict:
 def read_overrides(args: argparse.Namespace) -> dict:
     """Returns the `AVTConfig` fields given on the command line."""
     text = args.config_overrides
-    overrides = mapping("config_overrides", text if text.lstrip().startswith("{") else read_json(text))
+    overrides = mapping("config_overrides", text if text.lstrip().startswith("{") else read_user_json(text))
     for field, path in (
         ("id2label", args.action_names),
         ("verb_id2label", args.verb_names),

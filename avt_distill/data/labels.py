@@ -9,7 +9,8 @@ from pathlib import Path
 
 import numpy as np
 
-from ..runs.folder import read_json, write_json
+from ..runs.folder import write_json
+from ..runs.texts import read_user_json
 
 FORM = (
     'write {"actions": ["cut egg", ...], "verbs": [...], "nouns": [...], "action_to_verb_noun": [[0, 0], ...]}, names '
@@ -99,7 +100,7 @@ class LabelSpace:
         Raises:
             ValueError: If the file is not JSON or has another format. The message names the file.
         """
-        content = read_json(path)
+        content = read_user_json(path)
         try:
             return cls(**_checked_form(content))
         except (TypeError, ValueError) as error:

@@ -4,9 +4,8 @@ from pathlib import Path
 
 import pandas as pd
 
-from ...runs.folder import read_json
 from ...runs.names import file_name
-from ...runs.texts import read_user_text
+from ...runs.texts import read_user_json, read_user_text
 from ..builder import Annotations, AnticipationBuilder, AnticipationConfig
 from ..labels import LabelSpace
 from ..segments import AnnotationError, frame_seconds, label_runs, read_csv, segment_table, train_and_test
@@ -54,7 +53,7 @@ class FiftySalads(AnticipationBuilder):
 
 def _read_segment_form(folder: Path, fold: str) -> tuple[LabelSpace, pd.DataFrame, list[str], float]:
     """Returns the labels, the segments in frames, a fold's test videos, and frames per second."""
-    meta = read_json(folder / "meta.json")
+    meta = read_user_json(folder / "meta.json")
     wanted = ("actions", "test_videos_of_fold", "frame_rate")
     if not isinstance(meta, dict) or not set(wanted) <= set(meta) or fold not in meta["test_videos_of_fold"]:
         raise AnnotationError(f"{folder / 'meta.json'} has not {', '.join(wanted)} with fold {fold}: add them.")

@@ -77,3 +77,12 @@ def test_files_that_are_not_checkpoints_are_refused_in_one_line(tmp_path, conten
     assert result.returncode == 1
     assert result.stderr.startswith(f"error: {path} ")
     assert result.stderr.count("\n") == 1
+
+
+def test_a_damaged_file_of_overrides_is_corrected_and_not_deleted(tmp_path):
+    torch.save({"model": {}}, tmp_path / "checkpoint.pth")
+    (tmp_path / "mine.json").write_text("{head_num_heads: 4}")
+    result = run(tmp_path / "checkpoint.pth", tmp_path / "out", "--config_overrides", tmp_path / "mine.json")
+    assert result.returncode == 1
+    assert result.stderr.startswith(f"error: {tmp_path / 'mine.json'} is not JSON (")
+    assert result.stderr.endswith("): correct it, or give another file.\n")

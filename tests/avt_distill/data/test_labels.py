@@ -76,3 +76,14 @@ def test_labels_json_of_another_form_is_refused_by_name(tmp_path, content):
 def test_labels_json_without_verbs_and_nouns_is_read(tmp_path):
     (tmp_path / "labels.json").write_text('{"actions": ["cut", "mix"], "verbs": null}')
     assert LabelSpace.load(tmp_path / "labels.json") == LabelSpace(("cut", "mix"))
+
+
+def test_a_damaged_label_space_of_a_user_is_corrected_and_not_deleted(tmp_path):
+    (tmp_path / "segments.csv").write_text("video_id,start_s\n")
+    with pytest.raises(ValueError, match=r"segments\.csv is not JSON \(.*\): correct it, or give another file\.$"):
+        LabelSpace.load(tmp_path / "segments.csv")
+
+
+def test_a_label_space_saved_by_an_editor_with_a_byte_order_mark_is_read(tmp_path):
+    (tmp_path / "labels.json").write_text('{"actions": ["cut"]}', encoding="utf-8-sig")
+    assert LabelSpace.load(tmp_path / "labels.json") == LabelSpace(("cut",))
