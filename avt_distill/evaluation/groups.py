@@ -8,6 +8,7 @@ Classes are given as text with one action id per line, as JSON, or as CSV files 
 import csv
 import json
 import logging
+import re
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -174,7 +175,7 @@ def read_dropped(path: Path | None) -> dict[str, int]:
     """
     dropped: dict[str, int] = {}
     for uid, label in read_rows(path, 2):
-        if not label.removeprefix("-").isdigit():
+        if not re.fullmatch("-?[0-9]{1,18}", label):  # as many digits as 64 bits hold
             raise ValueError(f"{path} has '{label}' for '{uid}': give an action id, or -100 for a test split.")
         if uid in dropped:
             raise ValueError(f"{path} names '{uid}' twice: keep one of the lines.")

@@ -136,3 +136,13 @@ def test_the_published_participants_are_the_published_rows():
     masks = [read_unseen(folder / name, uids) for name in names]
     assert masks[0].sum() == 1065
     assert (masks[0] == masks[1]).all()
+
+
+def test_dropped_rows_have_action_ids(tmp_path):
+    path = tmp_path / "dropped.csv"
+    path.write_text("a,3\nb,-100\n")
+    assert read_dropped(path) == {"a": 3, "b": -100}
+    for label in ("\u00b2", "\u0663", "- 3", "--3", "3.0", "", "9" * 20):  # a superscript and an Arabic digit
+        path.write_text(f"a,3\nfoo,{label}\n", encoding="utf-8")
+        with pytest.raises(ValueError, match=rf"dropped\.csv has '{label}' for 'foo': give an action id, or -100"):
+            read_dropped(path)
