@@ -32,6 +32,7 @@ EXPERIMENT_FIELDS = {
     "train.train_one_epoch_fn.loss_wts.feat": "feature_loss_weight",
     "train.train_one_epoch_fn.loss_wts.gpt2": "feature_loss_weight",
 }
+LABEL_FIELDS = {"action": "id2label", "verb": "verb_id2label", "noun": "noun_id2label"}  # of `AVTConfig`
 # The reference's defaults for keys missing in an experiment file (its conf/config.yaml).
 EXPERIMENT_DEFAULTS = {"classify_past": False, "classifier_dropout": 0.0, "past_loss_weight": 0.0}
 # Fields that cannot be read from the weights: AVTConfig's defaults are used with a warning unless given.
@@ -237,6 +238,13 @@ def _build_config(state: dict[str, torch.Tensor], given: dict) -> AVTConfig:
         if given.get(name, value) != value:
             raise ValueError(f"config_overrides say {name}={given[name]}, but the weights have {value}: leave it out.")
     labels = _labels(state, given)
+    for name in ("action", "verb", "noun"):  # before the configuration's own checks, which know no files of names
+        names, rows = given.get(LABEL_FIELDS[name]), _num_classes(state, name)
+        if isinstance(names, dict) and rows and rows != len(names):
+            raise ValueError(
+                f"The checkpoint has {rows} {name} classes, but there are {len(names)} {name} names: give one name per "
+                f"class, in order of id, in {LABEL_FIELDS[name]} or in the file of --{name}_names."
+            )
     fields = {"backbone_config": backbone_config, "past_loss_normalizer": "all", **dimensions, **labels, **given}
     config = AVTConfig(**fields)
     for name, size in config.num_classes.items():

@@ -68,13 +68,17 @@ def source_of(checkpoint: Path) -> dict:
 
 def read_overrides(args: argparse.Namespace) -> dict:
     """Returns the `AVTConfig` fields given on the command line."""
+    from modeling_avt.labels_avt import id_to_label
+
+    from ..conversion import LABEL_FIELDS
+
     text = args.config_overrides
     overrides = mapping("config_overrides", text if text.lstrip().startswith("{") else read_user_json(text))
-    for field, path in (
-        ("id2label", args.action_names),
-        ("verb_id2label", args.verb_names),
-        ("noun_id2label", args.noun_names),
-    ):
+    for kind, field in LABEL_FIELDS.items():
+        path = getattr(args, f"{kind}_names")
         if path is not None:
-            overrides[field] = dict(enumerate(read_user_text(path).splitlines()))
+            names = read_user_text(path).splitlines()
+            if not names:
+                raise ValueError(f"{path} is empty: write one name per line, in order of id.")
+            overrides[field] = id_to_label(str(path), dict(enumerate(names)))
     return overrides

@@ -129,7 +129,7 @@ def test_missing_weights_are_listed(convert):
 def test_overrides_that_contradict_the_weights_are_refused(convert):
     with pytest.raises(ValueError, match="say head_num_layers=6, but the weights have 2"):
         convert(config_overrides={"head_num_heads": 4, "head_num_layers": 6})
-    with pytest.raises(ValueError, match="5 action classes but the action names given are 3"):
+    with pytest.raises(ValueError, match="5 action classes, but there are 3 action names: give one name per class"):
         convert(config_overrides={"head_num_heads": 4, "id2label": dict(enumerate("abc")), "action_to_verb_noun": None})
 
 

@@ -1,6 +1,7 @@
 """The command line of the conversion, as a user runs it."""
 
 import json
+import re
 
 import pytest
 import torch
@@ -86,3 +87,25 @@ def test_a_damaged_file_of_overrides_is_corrected_and_not_deleted(tmp_path):
     assert result.returncode == 1
     assert result.stderr.startswith(f"error: {tmp_path / 'mine.json'} is not JSON (")
     assert result.stderr.endswith("): correct it, or give another file.\n")
+
+
+@pytest.mark.parametrize(
+    ("names", "message"),
+    [
+        (
+            "cut\nmix\n",
+            "11 action classes, but there are 2 action names: .* in id2label or in the file of --action_names",
+        ),
+        ("cut\nmix\ncut\n", r".*names\.txt has the name 'cut' several times"),
+        ("", r".*names\.txt is empty: write one name per line"),
+    ],
+)
+def test_a_file_of_names_that_does_not_fit_is_named(tmp_path, names, message):
+    recorded = load_file(PROJECT / "tests" / "parity" / "fixtures" / "i_feat_action.safetensors")
+    state = {key.removeprefix("checkpoint/"): value for key, value in recorded.items() if key.startswith("checkpoint/")}
+    torch.save({"model": state}, tmp_path / "checkpoint.pth")
+    (tmp_path / "names.txt").write_text(names)
+    options = ["--config_overrides", '{"head_num_heads": 4}', "--action_names", tmp_path / "names.txt"]
+    result = run(tmp_path / "checkpoint.pth", tmp_path / "out", *options)
+    assert (result.returncode, result.stderr.count("\n")) == (1, 1)
+    assert re.search(message, result.stderr)
