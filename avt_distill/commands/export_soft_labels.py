@@ -67,6 +67,11 @@ class Arguments(DatasetArguments, TeacherArguments):
     overwrite: bool = option("Replace tables of other teachers, options or rows.", False)
 
     def __post_init__(self):
+        from modeling_avt.rules_avt import OrNone  # imports torch, which --help does not need
+
+        from ..runs.options import COUNT
+
+        OrNone(COUNT)("ngram", self.ngram)
         if (self.ngram or self.log_linear) and not (self.teachers or self.zero_shot):  # counts alone
             self.bf16 = self.fp16 = self.bf16_full_eval = self.fp16_full_eval = False
         super().__post_init__()

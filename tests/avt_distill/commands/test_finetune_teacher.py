@@ -257,6 +257,7 @@ def test_a_causal_language_model_labels_without_training(kitchen, language_model
     ("arguments", "message"),
     [
         ([], "No teacher is given"),
+        (["--ngram", "0"], "ngram is 0: give a whole number"),
         (["--ngram", "2", "--cross_fit", "3", "--teachers", "x"], "teachers and cross_fit are both given"),
         (["--ngram", "2", "--log_linear"], "ngram and log_linear are both given"),
         (["--ngram", "2", "--language_model", "x"], "language_model is given without log_linear"),
