@@ -47,6 +47,7 @@ FILM_SHORT_SIDE_PX = 180
 SHOWN = 3  # actions per moment in the table and in the annotated video
 RECOGNIZED = 5  # number of past actions to print
 STDOUT = Path("-")
+ENDINGS = {"timeline": ".png", "video": ".mp4"}
 DTYPES = ("auto", "float32", "bfloat16", "float16", "float64")
 OF_WHOLE_FILES = ("at", "read_from_s", "timeline", "video")
 HEADER = "    observed (s)  starts at  likeliest first"
@@ -136,7 +137,8 @@ def check_outputs(args: argparse.Namespace):
     for name, path in outputs.items():
         made_here = recognized.get(name, has_mark(mark(args)))
         inputs = {"VIDEO": args.source, "--model": args.model}
-        check_output(f"--{name}", path, inputs, overwrite=args.overwrite, made_here=made_here)
+        checks = {"made_here": made_here, "ending": ENDINGS.get(name)}
+        check_output(f"--{name}", path, inputs, overwrite=args.overwrite, **checks)
 
 
 def mark(args: argparse.Namespace) -> str:

@@ -75,7 +75,8 @@ def parse(argv: Sequence[str]) -> argparse.Namespace:
         raise ValueError("--plot needs matplotlib: pip install 'avt-distill[plots]'.")
     inputs = {"soft_labels": args.soft_labels, "--dataset": args.dataset, "--data_dir": args.data_dir}
     inputs["--videos"] = args.videos
-    check_output("--plot", args.plot, inputs, overwrite=args.overwrite, made_here=has_mark(mark(args)))
+    made_here = has_mark(mark(args))
+    check_output("--plot", args.plot, inputs, overwrite=args.overwrite, made_here=made_here, ending=".png")
     return args
 
 

@@ -30,6 +30,7 @@ def check_output(
     overwrite: bool = False,
     made_here: Callable[[Path], bool] = nothing,
     writes: Iterable[str] | None = None,
+    ending: str | None = None,
 ):
     """Raises `ValueError` if an output would replace an input, or a file that this command did not create.
 
@@ -43,6 +44,7 @@ def check_output(
         made_here (`Callable`, *optional*): Returns whether an earlier call of this command created an existing file or
             folder, so that the command can be rerun.
         writes (iterable of `str`, *optional*): Names of the files that the command writes in a folder.
+        ending (`str`, *optional*): The only suffix that the file may have, in lower or upper case, such as `.png`.
 
     Raises:
         ValueError: If the output may not be written.
@@ -57,6 +59,8 @@ def check_output(
                     f"{option} is {path}, which would replace what {name} reads, {given}: give another {option}; "
                     "otherwise the input would be lost."
                 )
+    if ending is not None and path.suffix.lower() != ending:
+        raise ValueError(f"{option} is {path}, but what it writes is {ending}: give a name that ends in {ending}.")
     if writes is None and path.is_dir():
         raise ValueError(f"{option} is {path}, which is a folder: give the name of a file.")
     if writes is not None and path.exists() and not path.is_dir():

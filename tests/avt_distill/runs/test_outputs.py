@@ -67,6 +67,30 @@ def test_files_of_other_commands_need_overwrite(tmp_path):
         check_different({"--json": path, "--video": tmp_path / "." / "notes.json"})
 
 
+def test_names_of_another_format_are_refused(tmp_path):
+    for name in ("t.png", "T.PNG"):
+        check_output("--timeline", tmp_path / name, {}, ending=".png")
+    for name in ("t.jpg", "t", "t.png.pdf"):
+        with pytest.raises(ValueError, match=rf"--timeline is .*{name}, but .*: give a name that ends in \.png\.$"):
+            check_output("--timeline", tmp_path / name, {}, overwrite=True, ending=".png")
+
+
+def test_pictures_and_videos_of_another_format_are_refused_before_any_work(tmp_path):
+    video = ["anticipate", "video.mp4", "--model", "none", "--every", 1]
+    table = ["inspect_teacher", "soft_labels.parquet", "demo", "--split", "test", "--video", "v0"]
+    pytest.importorskip("matplotlib")
+    for words, option, name, ending in (
+        (video, "--timeline", "t.jpg", ".png"),
+        (video, "--video", "o.avi", ".mp4"),
+        (table, "--plot", "t.svg", ".png"),
+    ):
+        result = run_command(*words, option, name, folder=tmp_path)
+        assert result.returncode == 1
+        assert result.stderr == (
+            f"error: {option} is {name}, but what it writes is {ending}: give a name that ends in {ending}.\n"
+        )
+
+
 def test_anticipate_keeps_its_video(checkpoint, video, tmp_path):
     mine = tmp_path / "mine.mp4"
     shutil.copy(video, mine)
