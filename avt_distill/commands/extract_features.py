@@ -6,10 +6,11 @@ r"""Extracts features of videos with any pretrained image or video model.
 
 With n processes, each extracts every n-th video. If interrupted, rerun the command to resume. Each folder holds
 features from one model and one set of settings, and records both: `avt-distill attach_encoder` uses the record to add
-the encoder to students.
+the encoder to students. Videos that have changed since their features were extracted are refused.
 """
 
 import argparse
+import logging
 import sys
 from collections.abc import Sequence
 from dataclasses import asdict
@@ -21,6 +22,13 @@ from ..runs.outputs import check_output
 
 if TYPE_CHECKING:
     from accelerate import PartialState
+
+logger = logging.getLogger(__name__)
+
+NOT_COMPARED = (
+    "%s holds features of %d of these videos from a version that did not record their content: whether the videos have "
+    "changed since is not checked."
+)
 
 
 def main(argv: Sequence[str]):
@@ -74,7 +82,7 @@ def extract(args: argparse.Namespace, state: "PartialState") -> list[str]:
     from ..data.videos import videos_with_rate
     from ..features.backbones import load_backbone_processor
     from ..features.encoder_record import EncoderRecord, keep_videos
-    from ..features.extraction import PretrainedEncoder, extract_features, keep_extraction
+    from ..features.extraction import PretrainedEncoder, extract_features, keep_extraction, refuse_other_videos
 
     videos = videos_with_rate(args.videos, args.picture_fps)
     dtype = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}[args.dtype]
@@ -90,8 +98,11 @@ def extract(args: argparse.Namespace, state: "PartialState") -> list[str]:
     processor = load_backbone_processor(args.model, encoder.config)
     record = EncoderRecord.of(args.model, encoder.avt_config, processor, args.dtype)
     keep_extraction(args.output, {**asdict(record), "frame_rate": args.frame_rate})
+    not_compared = refuse_other_videos(args.output, videos)  # of all processes, before their paths are recorded
     if state.is_main_process:
         keep_videos(args.output, videos)
+        if not_compared:
+            logger.warning(NOT_COMPARED, args.output, not_compared)
     share = {video_id: videos[video_id] for video_id in list(videos)[state.process_index :: state.num_processes]}
     results = extract_features(
         share,

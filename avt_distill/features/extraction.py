@@ -16,13 +16,15 @@ from modeling_avt.configuration_avt import AVTConfig
 from modeling_avt.modeling_avt import AVTForAnticipation, AVTModel
 from modeling_avt.rules_avt import OrNone
 from modeling_avt.temporal_avt import CLIP_FRAME_RATE, FRAMES_AT_ONCE, TIME_RULES, TIME_SLACK_S, Clips
-from modeling_avt.video_io_avt import VideoDecodeError, probe
+from modeling_avt.video_io_avt import VideoDecodeError, picture_folder, probe
 from modeling_avt.video_processing_avt import AVTVideoProcessor
 
 from ..runs.checkpoints import check_encoded
+from ..runs.fingerprints import NUM_BLOCKS, columns_digest, sampled_digest
 from ..runs.folder import read_record, refuse_other_settings, write_json
 from .backbones import load_backbone
 from .encoder_record import EXTRACTION
+from .files import shown_video
 from .stores import feature_file, is_complete, write_features
 
 PREDICT_AHEAD_S = OrNone(TIME_RULES["tau_a"])
@@ -136,7 +138,7 @@ def extract_features(
 ) -> Iterator[ExtractedVideo]:
     """Extracts videos in order, and yields the result for each once its features are written.
 
-    Videos whose file is complete are not read again, so that an interrupted run continues where it stopped.
+    Videos whose file is complete are not encoded again, so that an interrupted run continues where it stopped.
 
     Args:
         videos (mapping of `str` to `str` or `Path`): Videos by video id; see `avt_distill.data.videos`.
@@ -147,7 +149,9 @@ def extract_features(
 
     Raises:
         VideoDecodeError: If a video cannot be read, unless `skip_unreadable`.
+        ValueError: If the folder holds features of another video with the same video id.
     """
+    refuse_other_videos(folder, videos)
     Path(folder).mkdir(parents=True, exist_ok=True)
     for video_id, video in videos.items():
         path = feature_file(folder, video_id)
@@ -155,14 +159,59 @@ def extract_features(
             yield ExtractedVideo(video_id)
             continue
         try:
+            shows = video_digest(video)
             features = extract_video(video, encode, processor, frame_rate, **options)
         except VideoDecodeError as error:
             if not skip_unreadable:
                 raise
             yield ExtractedVideo(video_id, error=error)
         else:
-            write_features(path, features, frame_rate)
+            write_features(path, features, frame_rate, shows=shows)
             yield ExtractedVideo(video_id, len(features))
+
+
+def refuse_other_videos(folder: str | Path, videos: Mapping[str, str | Path]) -> int:
+    """Raises an error if a store holds features of other videos with the same video ids, or of earlier content.
+
+    Returns the number of videos that were not compared: features of earlier versions do not record their video.
+
+    Args:
+        folder (`str` or `Path`): The feature store.
+        videos (mapping of `str` to `str` or `Path`): Videos by video id.
+
+    Raises:
+        ValueError: If a video differs. The message names it.
+        VideoDecodeError: If a video whose features are stored cannot be read.
+    """
+    files = {video_id: feature_file(folder, video_id) for video_id in videos}
+    shown = {video_id: shown_video(path) for video_id, path in files.items() if is_complete(path)}
+    recorded = {video_id: shows for video_id, shows in shown.items() if shows is not None}
+    if different := [video_id for video_id, shows in recorded.items() if shows != video_digest(videos[video_id])]:
+        first = different[0]
+        raise ValueError(
+            f"{files[first]} holds features of another video than {videos[first]}, or of that video before it changed "
+            f"(videos that differ: {len(different)}): give another folder, or delete the file to extract it again."
+        )
+    return len(shown) - len(recorded)
+
+
+def video_digest(video: str | Path) -> str:
+    """Returns a short digest of a video's content: see `sampled_digest`.
+
+    Of a folder of pictures, the rate, the names and sizes of all pictures and the content of 32 of them are used.
+
+    Raises:
+        VideoDecodeError: If the file cannot be read.
+    """
+    try:
+        if (pictures := picture_folder(video)) is None:
+            return sampled_digest(video)
+        files = [Path(file) for file in pictures.files()]
+        sampled = files[:: math.ceil(len(files) / NUM_BLOCKS)]
+        content = [pictures.frames_per_second, *((file.name, file.stat().st_size) for file in files)]
+        return columns_digest({"pictures": [*content, *map(sampled_digest, sampled)]})["pictures"]
+    except OSError as error:
+        raise VideoDecodeError(str(video), f"it cannot be opened ({error.strerror}).") from error
 
 
 def extract_video(

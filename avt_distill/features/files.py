@@ -1,6 +1,7 @@
 """The file format of a video's features: safetensors with the tensor `features (N, D)`, float32 or float16.
 
-Its metadata hold `frame_rate` (rows per second) and `start_s` (when row 0 is shown, in seconds), as text.
+Its metadata hold `frame_rate` (rows per second) and `start_s` (when row 0 is shown, in seconds), as text. Those of
+`extract_features` also hold a digest of the video, `shows`.
 """
 
 import json
@@ -17,9 +18,12 @@ from ..runs.folder import whole_file
 from ..runs.names import file_name
 
 STORED_DTYPES = ("F32", "F16")
+SHOWS = "shows"  # in a file's metadata: the digest of the video
 
 
-def write_features(path: str | Path, features: np.ndarray, frame_rate: float, start_s: float = 0.0):
+def write_features(
+    path: str | Path, features: np.ndarray, frame_rate: float, start_s: float = 0.0, *, shows: str | None = None
+):
     """Writes one video's features atomically: a file that exists is complete.
 
     Args:
@@ -27,6 +31,7 @@ def write_features(path: str | Path, features: np.ndarray, frame_rate: float, st
         features (`np.ndarray` of shape `(N, D)`): The features. float16 is kept; other dtypes are stored as float32.
         frame_rate (`float`): Rows per second.
         start_s (`float`, *optional*, defaults to 0.0): Time of row 0 in seconds.
+        shows (`str`, *optional*): A digest of the video, by which `extract_features` notices that it has changed.
 
     Raises:
         ValueError: If the features are empty, not two-dimensional or not finite, or the path has another suffix.
@@ -41,6 +46,7 @@ def write_features(path: str | Path, features: np.ndarray, frame_rate: float, st
             f"The features for {path} have the shape {features.shape}: give finite numbers (N, D), of 1e12 at most."
         )
     metadata = {"frame_rate": repr(float(frame_rate)), "start_s": repr(float(start_s))}
+    metadata |= {} if shows is None else {SHOWS: shows}
     with whole_file(path) as partial:
         # Not `save_file`, which removes the group's read permission.
         partial.write_bytes(_in_order(save({"features": features}, metadata=metadata)))
@@ -70,6 +76,12 @@ def is_complete(path: str | Path) -> bool:
     except (ValueError, OSError):
         return False
     return True
+
+
+def shown_video(path: str | Path) -> str | None:
+    """Returns the digest of the video that a complete file was made from, `None` if it was not recorded."""
+    with safe_open(path, framework="np") as file:
+        return (file.metadata() or {}).get(SHOWS)
 
 
 def open_feature_file(path: Path) -> tuple:

@@ -138,6 +138,14 @@ def files_digest(paths: Mapping[str, str | Path]) -> dict[str, str]:
     return {name: _file_digest(Path(path), sizes[name], is_whole) for name, path in sorted(paths.items())}
 
 
+def sampled_digest(path: str | Path) -> str:
+    """Returns a short digest of a file's size and of 32 blocks of 64 KiB, or of the whole file if it is not larger.
+
+    Unlike that of `files_digest`, it does not depend on the size of other files.
+    """
+    return _file_digest(Path(path), Path(path).stat().st_size, is_whole=False)
+
+
 def _file_digest(path: Path, size: int, is_whole: bool) -> str:
     digest = hashlib.sha256(str(size).encode())
     with open(path, "rb") as file:

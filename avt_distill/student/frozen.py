@@ -24,13 +24,13 @@ from modeling_avt.video_processing_avt import AVTVideoProcessor
 
 from ..features.encoder_record import PREPROCESSING
 from ..features.extraction import encode_moments
+from ..features.files import SHOWS
 from ..runs.folder import whole_file
 from ..runs.names import file_name
 
 # Processor fields that, together with the encoder's weights, determine the features.
 OF_PROCESSOR = (*PREPROCESSING, *CLIP_CONTRACT)
 OF_MODEL = ("use_predictor", "tau_a")
-SHOWS = "shows"  # in a file's metadata: the digest of the video
 MAX_OPEN = 128
 
 

@@ -16,7 +16,7 @@ from transformers import VideoMAEConfig, VideoMAEModel, ViTModel
 
 from avt_distill.features.encoder_record import encoder_of, recorded_videos, revision_of
 from avt_distill.features.extraction import PretrainedEncoder
-from avt_distill.features.stores import open_feature_store
+from avt_distill.features.stores import open_feature_store, write_features
 
 ON_THE_CPU = ("--cpu", "--num_workers", "0")
 
@@ -108,6 +108,41 @@ def test_a_store_records_its_encoder_and_its_videos(model, videos, tmp_path):
     assert (record.feature_dim, record.image_std, record.crop_size) == (32, [0.25] * 3, {"height": 32, "width": 32})
     assert (record.clip_num_frames, record.clip_frame_rate, record.predict_ahead_s) == (None, None, None)
     assert recorded_videos(tmp_path / "out") == {name: str(videos / f"{name}.mp4") for name in ("v1", "v2")}
+
+
+def test_features_of_another_video_of_the_same_name_are_not_taken_for_this_one(model, videos, tmp_path):
+    (tmp_path / "others").mkdir()
+    other = tmp_path / "others" / "v1.mp4"
+    shutil.copy(videos / "v2.mp4", other)
+    assert run(model, videos / "v1.mp4", "--output", tmp_path / "out").returncode == 0
+    features = tmp_path / "out" / "v1.safetensors"
+    before = features.read_bytes()
+    for video in (other, tmp_path / "others"):
+        result = run(model, video, videos / "v3.mp4", "--output", tmp_path / "out")
+        assert result.returncode == 1
+        assert f"{features} holds features of another video than {other}" in result.stderr
+    assert recorded_videos(tmp_path / "out") == {"v1": str(videos / "v1.mp4")}
+    assert features.read_bytes() == before
+    moved = (videos / "v1.mp4").rename(tmp_path / "v1.mp4")  # the same video at another path
+    assert run(model, moved, "--output", tmp_path / "out").returncode == 0
+    assert features.read_bytes() == before
+    shutil.copy(other, moved)  # replaced in place
+    assert f"holds features of another video than {moved}" in run(model, moved, "--output", tmp_path / "out").stderr
+    features.unlink()
+    assert run(model, moved, "--output", tmp_path / "out").returncode == 0
+    assert open_feature_store(tmp_path / "out").read_all("v1")[0].shape == (2, 32)  # of v2.mp4, which lasts 2 s
+
+
+def test_features_of_earlier_versions_are_kept_with_a_warning(model, videos, tmp_path, caplog):
+    assert run(model, videos, "--output", tmp_path / "out").returncode == 0
+    for path in (tmp_path / "out" / "v1.safetensors", tmp_path / "out" / "v2.safetensors"):
+        rows = open_feature_store(tmp_path / "out").read_all(path.stem)[0]
+        write_features(path, rows, 1.0)
+    written = modification_times(tmp_path / "out")
+    result = run(model, videos, "--output", tmp_path / "out")
+    assert result.returncode == 0
+    assert modification_times(tmp_path / "out") == written
+    assert caplog.text.count("holds features of 2 of these videos from a version that did not record") == 1
 
 
 def test_clips_and_the_predictor_are_options(videos, tmp_path):

@@ -13,10 +13,11 @@ from avt_distill.features.extraction import (
     extract_features,
     extract_video,
     keep_extraction,
+    video_digest,
 )
 from avt_distill.features.stores import SafetensorsFeatureStore
 from modeling_avt import AVTVideoProcessor
-from modeling_avt.video_io_avt import VideoDecodeError, read_frames
+from modeling_avt.video_io_avt import PictureFolder, VideoDecodeError, read_frames
 
 WHOLE_FRAMES = AVTVideoProcessor(size=64, crop_size=64, train_size=(64, 64))
 TINY = {
@@ -144,6 +145,16 @@ def test_compiled_models_compute_the_same(tmp_path):
     for count in (4, 4, 3):
         frames, positions = torch.randn(count, 3, 32, 32), torch.arange(count)[:, None]
         torch.testing.assert_close(compiled(frames, positions), encoder(frames, positions), atol=1e-5, rtol=0)
+
+
+def test_a_changed_picture_or_rate_is_another_video(tmp_path):
+    for number in range(3):
+        (tmp_path / f"img_{number:03d}.png").write_bytes(bytes([number]))
+    digest = video_digest(f"{PictureFolder(str(tmp_path), 10.0)}")
+    assert video_digest(f"{PictureFolder(str(tmp_path), 10.0)}") == digest
+    assert video_digest(f"{PictureFolder(str(tmp_path), 5.0)}") != digest
+    (tmp_path / "img_001.png").write_bytes(b"x")
+    assert video_digest(f"{PictureFolder(str(tmp_path), 10.0)}") != digest
 
 
 def test_interrupted_runs_continue_and_leave_no_half_file(square_video, tmp_path):
