@@ -6,7 +6,8 @@ r"""Adapts a language model to sequences of actions in recipes.
 
 The output folder loads with AutoModel, AutoModelForMaskedLM or AutoModelForCausalLM, and AutoTokenizer; its
 adaptation.json holds the perplexity before and after. --push_to_hub true uploads it at the end and, unless
---hub_strategy end, whenever it is saved. If interrupted, rerun with --resume_from_checkpoint true.
+--hub_strategy end, whenever it is saved. If interrupted, rerun with --resume_from_checkpoint true; a finished model is
+then kept.
 """
 
 from collections.abc import Sequence

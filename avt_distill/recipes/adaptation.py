@@ -53,6 +53,7 @@ BEFORE = ("head_was_new", "new_weights", "before_is_of", "before")  # keys measu
 OTHER_ADAPTATION = (
     "The run in {place} began with {name}={found}, not {wanted}: continue with that, or give another output_dir."
 )
+DURATION = ("num_train_epochs", "max_steps")  # a finished run can be continued for longer
 INHERITED = {field.name for field in fields(TrainingArguments)}
 REPORTED = (
     *(field.name for field in fields(AdaptationArguments) if field.name not in INHERITED),
@@ -207,7 +208,7 @@ def adapt(args: AdaptationArguments, trainer_class: type[AdaptationTrainer] = Ad
     Perplexity is measured on held-out recipes before and after training, with the same masks. With a new head, the
     first measurement uses a random head, unless `head_warmup_steps` train it first; only then does the difference
     reflect the language model. An interrupted run continues from its last checkpoint if `resume_from_checkpoint` is
-    `true`.
+    `true`, and a finished run of the same settings is kept.
 
     Args:
         args (`AdaptationArguments`): The options of the run.
@@ -228,6 +229,9 @@ def adapt(args: AdaptationArguments, trainer_class: type[AdaptationTrainer] = Ad
 
 
 def _adapt(args: AdaptationArguments, trainer_class: type[AdaptationTrainer]) -> dict:
+    if (finished := _finished(args)) is not None:
+        logger.warning("%s holds the finished model of a run with these settings, which is kept.", args.output_dir)
+        return finished
     checkpoint, earlier = _start(args)
     set_seed(args.seed)
     tokenizer = load_tokenizer(args.model_name_or_path)
@@ -267,6 +271,26 @@ def _adapt(args: AdaptationArguments, trainer_class: type[AdaptationTrainer]) ->
     return result
 
 
+def _finished(args: AdaptationArguments) -> dict | None:
+    """Returns the results of the run that is to be resumed if it has finished, and is not continued for longer."""
+    record = Path(str(args.output_dir)) / RESULT_FILE
+    if str(args.resume_from_checkpoint).lower() != "true" or not record.exists():
+        return None
+    earlier, arguments = _earlier(args), _arguments(args)
+    is_equal = all(earlier["arguments"].get(name) == arguments[name] for name in DURATION)
+    return earlier if "after" in earlier and is_equal else None
+
+
+def _earlier(args: AdaptationArguments) -> dict:
+    """Returns the record of the run in the output folder, and raises `ValueError` if that run has other settings."""
+    folder, arguments = Path(str(args.output_dir)), _arguments(args)
+    earlier = read_record(folder / RESULT_FILE, "arguments", *BEFORE)
+    settings = {**{name: arguments[name] for name in REPORTED[: REPORTED.index("seed")]}, **_decisive(args)}
+    found = {**earlier["arguments"], **earlier.get("decisive", {})}
+    refuse_other_settings(found, settings, refusal=OTHER_ADAPTATION, place=folder)
+    return earlier
+
+
 def _start(args: AdaptationArguments) -> tuple[str | None, dict | None]:
     """Returns the checkpoint to continue from and what was found before training; nothing of either for a new run."""
     folder, resume = Path(args.output_dir), str(args.resume_from_checkpoint or "false")
@@ -282,13 +306,13 @@ def _start(args: AdaptationArguments) -> tuple[str | None, dict | None]:
             raise ValueError(
                 f"{folder} is not empty: give another output_dir, or --resume_from_checkpoint true to continue a run."
             )
+        if begun and "after" in (earlier := _earlier(args)):  # without a checkpoint, it cannot be trained for longer
+            duration = {name: _arguments(args)[name] for name in DURATION}
+            refuse_other_settings(earlier["arguments"], duration, refusal=OTHER_ADAPTATION, place=folder)
         return None, None
     if not record.exists():
         raise ValueError(f"{folder} has no {RESULT_FILE} of the run that began: start again in another output_dir.")
-    earlier, arguments = read_record(record, "arguments", *BEFORE), _arguments(args)
-    settings = {**{name: arguments[name] for name in REPORTED[: REPORTED.index("seed")]}, **_decisive(args)}
-    found = {**earlier["arguments"], **earlier.get("decisive", {})}
-    refuse_other_settings(found, settings, refusal=OTHER_ADAPTATION, place=folder)
+    earlier = _earlier(args)
     return checkpoint, {name: earlier[name] for name in BEFORE}
 
 

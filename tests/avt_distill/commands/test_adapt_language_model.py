@@ -145,6 +145,8 @@ def test_masks_are_the_same_after_an_interruption(options, tmp_path, tiny_encode
     killed = shutil.copytree(tmp_path / "out", tmp_path / "killed")
     for later in range(step + 1, 8):
         shutil.rmtree(killed / f"checkpoint-{later}")
+    unfinished = {name: value for name, value in result(killed).items() if name != "after"}
+    (killed / "adaptation.json").write_text(json.dumps(unfinished))
     adapt(path, "--output_dir", killed, "--resume_from_checkpoint", "true")
     assert result(killed)["training"]["continued_from_step"] == step
     undisturbed, resumed = (load_file(folder / "model.safetensors") for folder in (tmp_path / "out", killed))
@@ -163,6 +165,33 @@ def test_a_run_of_changed_recipes_is_not_continued(options, recipes, tmp_path, t
         adapt(path, *resume)
     changed.write_text(recipes.read_text())
     adapt(path, *resume)
+
+
+@pytest.mark.parametrize("save_steps", [100, 2], ids=["without checkpoints", "with checkpoints"])
+def test_a_finished_model_is_not_replaced_by_that_of_other_settings(
+    options, recipes, tmp_path, tiny_decoder, save_steps, caplog
+):
+    changed = tmp_path / "recipes.jsonl"
+    changed.write_text(recipes.read_text())
+    path = options(tiny_decoder, recipes=changed, save_steps=save_steps, max_steps=2, save_strategy="steps")
+    resume = ["--resume_from_checkpoint", "true"]
+    adapt(path, *resume)
+    if save_steps == 100:
+        shutil.rmtree(tmp_path / "out" / "checkpoint-2")
+    files = ["adaptation.json", "model.safetensors"]
+    before = {name: (tmp_path / "out" / name).stat().st_mtime_ns for name in files}
+    asked = {"learning_rate": "1e-3", "block_length": "16", "seed": "1"}
+    asked |= {"num_train_epochs": "9", "max_steps": "1"} if save_steps == 100 else {}
+    for option, value in asked.items():
+        with pytest.raises(SystemExit, match=f"began with {option}=.*: continue with that, or give another output_dir"):
+            adapt(path, *resume, f"--{option}", value)
+    changed.write_text("\n".join(recipes.read_text().splitlines()[1:]) + "\n")
+    with pytest.raises(SystemExit, match=r"began with recipes_content\.recipes="):
+        adapt(path, *resume)
+    changed.write_text(recipes.read_text())
+    adapt(path, *resume)
+    assert "holds the finished model of a run with these settings, which is kept" in caplog.text
+    assert {name: (tmp_path / "out" / name).stat().st_mtime_ns for name in files} == before
 
 
 def test_a_resumed_run_is_recorded_after_its_first_checkpoint_was_rotated_out(options, tmp_path, tiny_decoder):

@@ -84,6 +84,9 @@ def interrupted(begun, tmp_path) -> Interrupted:
     expected = load_file(folder / "model.safetensors")
     if finished:
         (folder / finished).unlink()
+    elif (folder / "adaptation.json").exists():
+        record = json.loads((folder / "adaptation.json").read_text())
+        (folder / "adaptation.json").write_text(json.dumps({k: v for k, v in record.items() if k != "after"}))
     yield Interrupted(options, folder, expected)
     shutil.rmtree(root)
     shutil.copytree(kept, root)
