@@ -13,6 +13,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from ..runs.arguments import CommandParser, mapping
+from ..runs.fingerprints import files_digest
 from ..runs.folder import whole_files, write_json
 from ..runs.lock import locked
 from ..runs.outputs import OVERWRITE, check_output, is_json_with
@@ -28,11 +29,12 @@ def main(argv: Sequence[str]):
     from ..conversion import convert_avt_checkpoint, largest_difference, reference_processor
 
     overrides, experiment = read_overrides(args), args.experiment_config
+    source = source_of(args)
     model = convert_avt_checkpoint(args.checkpoint, config_overrides=overrides, experiment_config=experiment)
     config = model.config
-    with locked(args.output), whole_files(args.output, last="config.json") as unfinished:
+    with locked(args.output), whole_files(args.output, last="config.json", replaces=WRITES) as unfinished:
         # Written first, so that an interrupted conversion can be rerun.
-        write_json(args.output / CONVERSION, source_of(args.checkpoint))
+        write_json(args.output / CONVERSION, source)
         model.save_pretrained(unfinished)
         if config.backbone_config is not None:
             reference_processor(config).save_pretrained(unfinished)
@@ -53,17 +55,31 @@ def parse(argv: Sequence[str]) -> argparse.Namespace:
         parser.add_argument(f"--{label_type}_names", type=Path, help=names)
     parser.add_argument("--overwrite", action="store_true", help=OVERWRITE)
     args = parser.parse(argv)
-    inputs = {"checkpoint": args.checkpoint, "--experiment_config": args.experiment_config}
-    inputs |= {f"--{kind}_names": getattr(args, f"{kind}_names") for kind in ("action", "verb", "noun")}
-    earlier = is_json_with(**source_of(args.checkpoint))
-    made_here = {"made_here": lambda folder: earlier(folder / CONVERSION), "writes": (CONVERSION, *WRITES)}
-    check_output("output", args.output, inputs, overwrite=args.overwrite, **made_here)
+    made_here = {
+        "made_here": lambda folder: is_json_with(**source_of(args))(folder / CONVERSION),
+        "writes": (CONVERSION, *WRITES),
+    }
+    check_output("output", args.output, files_of(args), overwrite=args.overwrite, **made_here)
     return args
 
 
-def source_of(checkpoint: Path) -> dict:
-    """Returns a checkpoint file's name and size in bytes, which identify it on a rerun."""
-    return {"checkpoint": checkpoint.name, "size": checkpoint.stat().st_size if checkpoint.exists() else None}
+def files_of(args: argparse.Namespace) -> dict[str, Path | None]:
+    """Returns the files that a conversion reads, by option."""
+    files = {"checkpoint": args.checkpoint, "--experiment_config": args.experiment_config}
+    return files | {f"--{kind}_names": getattr(args, f"{kind}_names") for kind in ("action", "verb", "noun")}
+
+
+def source_of(args: argparse.Namespace) -> dict:
+    """Returns the name of the original file, digests of all files, and the options, by which a rerun is recognized."""
+    files = {name: path for name, path in files_of(args).items() if path is not None}
+    overrides = mapping("config_overrides", args.config_overrides) if _is_json(args.config_overrides) else {}
+    if not _is_json(args.config_overrides):
+        files["--config_overrides"] = Path(args.config_overrides)
+    return {"checkpoint": args.checkpoint.name, "digests": files_digest(files), "config_overrides": overrides}
+
+
+def _is_json(text: str) -> bool:
+    return text.lstrip().startswith("{")
 
 
 def read_overrides(args: argparse.Namespace) -> dict:
@@ -73,7 +89,7 @@ def read_overrides(args: argparse.Namespace) -> dict:
     from ..conversion import LABEL_FIELDS
 
     text = args.config_overrides
-    overrides = mapping("config_overrides", text if text.lstrip().startswith("{") else read_user_json(text))
+    overrides = mapping("config_overrides", text if _is_json(text) else read_user_json(text))
     for kind, field in LABEL_FIELDS.items():
         path = getattr(args, f"{kind}_names")
         if path is not None:

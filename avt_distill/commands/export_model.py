@@ -26,19 +26,27 @@ def main(argv: Sequence[str]):
     parser.add_argument("--onnx", action="store_true", help="write ONNX files too")
     parser.add_argument("--overwrite", action="store_true", help=OVERWRITE)
     args = parser.parse(argv)
-    programs = is_json_with("programs", "tau_a", "video_processor")
-    made_here = {"made_here": lambda folder: programs(folder / "programs.json"), "writes": WRITES}
+    made_here = {"made_here": lambda folder: is_of(args.model, folder), "writes": WRITES}
     check_output("output", args.output, {"model": args.model}, overwrite=args.overwrite, **made_here)
 
     from modeling_avt import AVTForAnticipation, AVTVideoProcessor
 
+    from ..features.encoder_record import revision_of
     from ..sharing.export import READER, export_model
 
+    revision = revision_of(args.model)
     model = AVTForAnticipation.from_pretrained(args.model)
     processor = None if model.config.backbone_config is None else AVTVideoProcessor.from_pretrained(args.model)
-    differences = export_model(model, args.output, video_processor=processor, onnx=args.onnx)
+    differences = export_model(model, args.output, video_processor=processor, onnx=args.onnx, revision=revision)
     for name, difference in differences.items():
         size_mb = (args.output / name).stat().st_size / 1e6
         print(f"{args.output / name}: {size_mb:.1f} MB, scores differ from the model's by at most {difference:.1e}")
     if model.reader is not None:
         print(f"{args.output / READER}: the tables of its reader")
+
+
+def is_of(model: str, folder: Path) -> bool:
+    """Returns whether a folder holds the programs of a model, as it is now."""
+    from ..features.encoder_record import revision_of
+
+    return is_json_with("programs", revision=revision_of(model))(folder / "programs.json")

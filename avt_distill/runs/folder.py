@@ -8,7 +8,7 @@ import os
 import tempfile
 import textwrap
 import uuid
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
@@ -96,17 +96,22 @@ def move_whole(partial: str | Path, path: str | Path):
 
 
 @contextmanager
-def whole_files(folder: str | Path, last: str | None = None) -> Iterator[Path]:
+def whole_files(folder: str | Path, last: str | None = None, replaces: Iterable[str] = ()) -> Iterator[Path]:
     """Yields an empty folder to write to, and moves its files to `folder` if the block succeeds.
 
     Args:
         folder (`str` or `Path`): Where the files are to be.
         last (`str`, *optional*): The file that is moved last, whose existence marks a complete result.
+        replaces (iterable of `str`, *optional*): Names of files of an earlier result in `folder`, which are removed if
+            the block does not write them.
     """
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=folder, prefix=UNFINISHED, ignore_cleanup_errors=True) as unfinished:
         yield Path(unfinished)
+        for name in replaces:
+            if not (Path(unfinished) / name).exists():
+                (folder / name).unlink(missing_ok=True)
         for path in sorted(Path(unfinished).iterdir(), key=lambda path: (path.name == last, path.name)):
             move_whole(path, folder / path.name)
 

@@ -15,9 +15,11 @@ from modeling_avt.video_processing_avt import AVTVideoProcessor
 
 from ..runs.folder import whole_files
 from ..runs.lock import locked
+from ..runs.outputs import is_json_with
 
 LARGEST_DIFFERENCE = 1e-4
 CONTRACT, READER = "programs.json", "reader.safetensors"
+SUFFIXES = (".pt2", ".onnx")
 HOW_TO_READ = (
     "Build modeling_avt's HistoryReader(ReaderSettings.from_config(settings), number of labels) and load the tables "
     "in the file; from the beginning of a video, let it read log_softmax of frame_logits, settings.frame_rate times a "
@@ -111,6 +113,7 @@ def export_model(
     *,
     video_processor: AVTVideoProcessor | None = None,
     onnx: bool = False,
+    revision: str | None = None,
 ) -> dict[str, float]:
     """Writes `feature_model` and `streaming_step` as `.pt2` and optionally `.onnx`, and `programs.json`.
 
@@ -118,13 +121,15 @@ def export_model(
     program, since it is a beam search: its tables are written to `reader.safetensors`, and its settings and use to
     `programs.json`.
 
-    All programs accept any batch size. Each is checked on random input before the files are moved to the folder.
+    All programs accept any batch size. Each is checked on random input before the files are moved to the folder. Files
+    of another model's programs are removed.
 
     Args:
         model (`AVTForAnticipation`): The checkpoint; exported in float32 and evaluation mode.
         folder (`str` or `Path`): Folder to write to.
         video_processor (`AVTVideoProcessor`, *optional*): Prepares frames; needed by a model with a backbone.
         onnx (`bool`, *optional*, defaults to `False`): Whether to also write ONNX; needs the extra `export`.
+        revision (`str`, *optional*): What identifies the checkpoint, recorded in `programs.json`; see `revision_of`.
 
     Returns:
         `dict[str, float]`: The largest difference between each file's scores and the model's.
@@ -150,13 +155,20 @@ def export_model(
     programs = {"feature_model": FeatureModel(model), "streaming_step": StreamingStep(model, **crop)}
     folder, differences = Path(folder), {}
     folder.mkdir(parents=True, exist_ok=True)
-    with locked(folder), whole_files(folder, last=CONTRACT) as unfinished, torch.random.fork_rng():
+    is_same = revision is not None and is_json_with(revision=revision)(folder / CONTRACT)
+    of_another = [] if is_same else [READER, *(f"{name}{suffix}" for name in programs for suffix in SUFFIXES)]
+    with (
+        locked(folder),
+        whole_files(folder, last=CONTRACT, replaces=of_another) as unfinished,
+        torch.random.fork_rng(),
+    ):
         torch.manual_seed(0)
         for name, program in programs.items():
             for path in _write(program.eval(), unfinished / name, onnx):
                 differences[path.name] = _difference(program, path)
         description = _describe(programs, model.config, video_processor)
         description["reader"] = None if reader is None else _write_reader(reader, model.config, unfinished)
+        description["revision"] = revision
         text = json.dumps(description, indent=1) + "\n"
         (unfinished / CONTRACT).write_text(text, encoding="utf-8", newline="\n")
     return differences

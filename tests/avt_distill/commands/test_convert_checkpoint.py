@@ -31,6 +31,33 @@ def test_feature_checkpoints_are_written_without_a_processor(tmp_path):
     torch.testing.assert_close(logits, recorded["eval/clips/out/logits/action"], atol=1e-5, rtol=0)
 
 
+def test_another_checkpoint_of_equal_name_and_size_is_not_converted_into_the_same_folder(tmp_path):
+    recorded = load_file(PROJECT / "tests" / "parity" / "fixtures" / "i_feat_action.safetensors")
+    state = {key.removeprefix("checkpoint/"): value for key, value in recorded.items() if key.startswith("checkpoint/")}
+    files = []
+    for number, scale in enumerate((1, 2)):
+        files.append(tmp_path / str(number) / "checkpoint.pth")
+        files[-1].parent.mkdir()
+        torch.save({"model": {name: weight * scale for name, weight in state.items()}}, files[-1])
+    assert files[0].stat().st_size == files[1].stat().st_size
+    options = [tmp_path / "out", "--config_overrides", '{"head_num_heads": 4}']
+    assert run(files[0], *options).returncode == 0
+    weights = (tmp_path / "out" / "model.safetensors").read_bytes()
+    for arguments in (
+        [files[1], *options],
+        [files[0], tmp_path / "out", "--config_overrides", '{"head_num_heads": 2}'],
+    ):
+        result = run(*arguments)
+        assert result.returncode == 1
+        assert "exists, and this command did not write it from the same inputs" in result.stderr
+        assert (tmp_path / "out" / "model.safetensors").read_bytes() == weights
+    assert run(files[0], *options).returncode == 0
+    (tmp_path / "out" / "video_preprocessor_config.json").write_text("{}")
+    assert run(files[1], *options, "--overwrite").returncode == 0
+    assert (tmp_path / "out" / "model.safetensors").read_bytes() != weights
+    assert not (tmp_path / "out" / "video_preprocessor_config.json").exists()
+
+
 def test_video_checkpoints_are_written_with_the_reference_processor(tmp_path):
     checkpoint = require_shared("golden", "model", "iii_vit_action", "checkpoint.pth")
     names = [f"action {index}" for index in range(11)]

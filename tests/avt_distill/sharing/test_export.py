@@ -217,6 +217,22 @@ def test_a_model_without_a_reader_exports_none(exported):
     assert not (exported / "reader.safetensors").exists()
 
 
+def test_programs_of_another_model_are_not_replaced(tmp_path):
+    reading_model(frame_rate=1.0, head_num_layers=1).save_pretrained(tmp_path / "reader")
+    tiny_model(FEATURES).save_pretrained(tmp_path / "other")
+    out = tmp_path / "out"
+    assert run_command("export_model", tmp_path / "reader", out).returncode == 0
+    assert run_command("export_model", tmp_path / "reader", out).returncode == 0  # the same again
+    before = {path.name: path.read_bytes() for path in out.iterdir()}
+    result = run_command("export_model", tmp_path / "other", out)
+    assert result.returncode == 1
+    assert "exists, and this command did not write it from the same inputs" in result.stderr
+    assert {path.name: path.read_bytes() for path in out.iterdir()} == before
+    assert run_command("export_model", tmp_path / "other", out, "--overwrite").returncode == 0
+    assert sorted(path.name for path in out.iterdir()) == ["feature_model.pt2", "programs.json", "streaming_step.pt2"]
+    assert json.loads((out / "programs.json").read_text())["reader"] is None
+
+
 def test_frames_need_a_processor(tmp_path):
     with pytest.raises(ValueError, match="video_processor is None"):
         export_model(tiny_model(VIDEO), tmp_path)
