@@ -20,7 +20,7 @@ from ..sharing.cards import student_card, write_card
 from ..sharing.hub import create_repository, push_folder
 from .arguments import RunArguments
 from .building import check_as_it_is
-from .training import RESULTS, StudentData, student_data, table_metadata, trained_student
+from .training import RESULTS, StudentData, check_settings, student_data, table_metadata, trained_student
 
 # `TrainingArguments` that do not affect the result but are reused by commands that continue from a run.
 HOW_TRAINED = (
@@ -63,12 +63,18 @@ def _distill(args: RunArguments) -> str:
         args.hub_model_id = create_repository(hub_name(args), private=bool(args.hub_private_repo))
     with args.main_process_first(local=False):
         data = student_data(args, builder)
-    if args.should_save:
+    students = [
+        (name, run_arguments(args, name, seed, weight))
+        for seed in args.seeds or [args.seed]
+        for name, weight in variants(args).items()
+    ]
+    for _, student in students:
+        check_settings(student, data)
+    if args.should_save:  # early, since fit_reader also continues from unfinished runs, but not for refused options
         write_arguments(args)
     tables = {name: [] for name in variants(args)}
-    for seed in args.seeds or [args.seed]:
-        for name, weight in variants(args).items():
-            tables[name].append(trained_student(run_arguments(args, name, seed, weight), data))
+    for name, student in students:
+        tables[name].append(trained_student(student, data))
     return report(args, data, tables) if args.should_save else ""
 
 

@@ -131,6 +131,11 @@ def _probe(
     return fit_probe(features, train, num_actions, args.device)
 
 
+def check_settings(args: RunArguments, data: StudentData):
+    """Raises `ValueError` if `args.output_dir` holds a student of other data or arguments; writes nothing."""
+    keep_settings(args.folder / SETTINGS, student_settings(args, data.fingerprint), should_save=False, what="a student")
+
+
 def trained_student(args: RunArguments, data: StudentData) -> ScoreTable:
     """Returns the scores of the student in `args.output_dir`, training it first unless it is finished.
 

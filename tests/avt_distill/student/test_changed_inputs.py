@@ -65,6 +65,18 @@ def longer(cells: list[str]) -> str:
     return ",".join([*cells[:2], f"{float(cells[2]) + 0.5}", *cells[3:]])
 
 
+def test_a_refused_run_keeps_the_options_of_the_finished_one(root):
+    path = root / "run" / "arguments.yaml"
+    before = path.read_bytes()
+    with pytest.raises(SystemExit, match=r"holds a student with learning_rate"):
+        distill(root, "--learning_rate=0.5")
+    assert path.read_bytes() == before
+    with pytest.raises(SystemExit, match=r"holds a student with learning_rate"):
+        distill(root, "--learning_rate=0.5", "--seeds", "7", "42")
+    assert path.read_bytes() == before
+    assert not list((root / "run").glob("*_seed7"))
+
+
 @pytest.mark.parametrize(
     ("change", "named"),
     [
