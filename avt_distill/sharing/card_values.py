@@ -82,15 +82,42 @@ def reader_values(folder: Path, config: dict, results: dict) -> dict:
         "reference": compared["reference"],
         "table": _members_table(compared, member),
         "settings_table": settings_table({**settings, "followers": settings["followers"] or "all"}, READER_SETTINGS),
-        "calibration": _calibration_table(compared.get("calibration", {})),
+        "calibration": _calibration_table(_calibrations_of_reader(folder, config, compared, member)),
     }
 
 
-def calibrated_values(folder: Path) -> dict | None:
-    """Returns the card's values for a calibration by `avt-distill calibrate`; `None` if there is none."""
+def _calibrations_of_reader(folder: Path, config: dict, compared: dict, member: str) -> dict:
+    """Returns the measured calibrations of a comparison, without that of `member` if `calibrate` replaced it."""
+    is_replaced = calibrated_values(folder, config) is not None
+    found = compared.get("calibration", {})
+    return {name: measured for name, measured in found.items() if not (is_replaced and name == member)}
+
+
+def calibration_of_answers(config: dict) -> dict | None:
+    """Returns the calibration that a checkpoint's answers have: with a reader, that of both together."""
+    return (config.get("reader") or config).get("calibration")
+
+
+def withheld_values(config: dict) -> dict | None:
+    """Returns the card's values for answers that are withheld, in percent; `None` if all answers are given."""
+    calibration = calibration_of_answers(config)
+    if calibration is None or calibration.get("error_rate") is None:
+        return None
+    threshold = calibration["threshold"]
+    return {
+        "error_rate": f"{100 * calibration['error_rate']:g}",
+        "confidence": f"{100 * (1 - calibration['delta']):g}",
+        "threshold": None if threshold is None else f"{threshold:.3g}",
+    }
+
+
+def calibrated_values(folder: Path, config: dict) -> dict | None:
+    """Returns the card's values for a calibration by `avt-distill calibrate`; `None` if the checkpoint has another."""
     if not (folder / CALIBRATED).exists():
         return None
     record = read_results(folder / CALIBRATED)
+    if record["calibration"] != calibration_of_answers(config):
+        return None
     measured = record["measured"]
     return {
         "fitted_to": record,

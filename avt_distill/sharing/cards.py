@@ -17,6 +17,7 @@ from .card_values import (
     reader_values,
     results_table,
     settings_table,
+    withheld_values,
 )
 from .markdown import Markdown, escaped, table
 from .metadata import (
@@ -93,7 +94,8 @@ def student_card(
     values |= {
         "takes_features": takes_features,
         "attached": attached,
-        "calibrated": calibrated_values(folder),
+        "calibrated": calibrated_values(folder, config),
+        "withheld": withheld_values(config),
         "features": settings["features"] if settings["features"] is None else Path(settings["features"]).name,
         "needs": needed_versions(reads_videos=not takes_features),
         "results_table": results_table(results["metrics"], comparison),

@@ -304,8 +304,54 @@ def test_a_reader_of_a_teacher_says_so(reader):
     assert "a log-linear model, distilled from a text teacher, which reads" in str(checkpoint_card(reader, "user/x"))
 
 
+@pytest.mark.parametrize("folder", ["student", "reader"])
+def test_a_card_says_which_answers_are_withheld(folder, request):
+    folder = request.getfixturevalue(folder)
+    config = json.loads((folder / "config.json").read_text())
+
+    def card(**calibration) -> str:
+        changed = {"calibration": {"temperature": 1.0, **calibration}}
+        rewrite(folder / "config.json", **({"reader": config["reader"] | changed} if config["reader"] else changed))
+        return str(checkpoint_card(folder, "user/kitchen"))
+
+    always = "a video without any of these actions also gets an answer"
+    assert always in card()
+    assert "withheld" not in card()
+    text = card(error_rate=0.2, threshold=0.5346, delta=0.1)
+    assert "Answers with a probability below 0.535 are withheld, so that at most 20 % of the given answers" in text
+    assert "with a confidence of 90 % over videos" in text
+    assert always not in text
+    assert "a video without any of these actions can also get an answer" in text
+    text = card(error_rate=0.01, threshold=None, delta=0.1)
+    assert "No threshold keeps 1 % errors with confidence, so every answer is withheld." in text
+    assert always not in text
+
+
 def test_cards_of_students_do_not_speak_of_readers(student):
     assert "reader" not in str(student_card(student, "user/kitchen"))
+
+
+MEASURED = {
+    moment: {"log_loss": loss, "brier_score": 0.5, "expected_calibration_error": 3.0}
+    for moment, loss in (("before", 1.75), ("after", 1.25))
+}
+
+
+def test_a_calibration_that_was_replaced_is_not_in_a_readers_card(reader):
+    config = json.loads((reader / "config.json").read_text())
+    of_fitting = {"student + probe": MEASURED, "distilled + reader, bigram": MEASURED}
+    rewrite(reader / "reader_comparison.json", calibration=of_fitting)
+    rewrite(reader / "config.json", reader={**config["reader"], "calibration": {"temperature": 1.5}})
+    row = "| distilled + reader, bigram | 1.75 / 1.25 |"
+    assert row in str(checkpoint_card(reader, "user/reader"))
+    record = {"scores": "s.parquet", "num_rows": 12, "num_videos": 2, "split": "validation", "measured": None}
+    (reader / "calibrated.json").write_text(json.dumps({**record, "calibration": {"temperature": 2.0}}))
+    assert row in str(checkpoint_card(reader, "user/reader"))  # the reader was fitted again afterwards
+    rewrite(reader / "config.json", reader={**config["reader"], "calibration": {"temperature": 2.0}})
+    text = str(checkpoint_card(reader, "user/reader"))
+    assert row not in text
+    assert "| student + probe | 1.75 / 1.25 |" in text
+    assert "calibrated on 12 actions of 2 videos, split `validation`: temperature 2.000" in text
 
 
 @pytest.mark.parametrize("missing", ["num_videos", "reference", "chosen", "comparisons"])
