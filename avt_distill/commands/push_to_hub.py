@@ -51,18 +51,18 @@ def main(argv: Sequence[str]):
             else "has no app.py, which --model needs: leave --model out"
         )
         raise ValueError(f"{folder} {problem}.")
-    stated = Stated(**of_license, dataset=args.hub_dataset, base_model=args.base_model)
+    named = {"dataset": args.hub_dataset, "base_model": args.base_model, "leak_note": args.leak_note}
+    stated = Stated(**of_license, **named)
     if args.model is not None:
         if stated:
             raise ValueError(
-                "--license, --hub_dataset and --base_model are for models: leave them out, since the app's card has "
-                "its own."
+                "--license, --hub_dataset, --base_model and --leak_note are for models: leave them out, since the "
+                "app's card has its own."
             )
         repo_id = push_space(folder, args.repo_id, model_id=args.model, private=args.private)
     else:
         with unchanged(folder):
-            asked = {"leak_note": args.leak_note, "stated": stated, "overwrite": args.overwrite}
-            card_to_push(folder, args.repo_id, **asked)
+            card_to_push(folder, args.repo_id, stated=stated, overwrite=args.overwrite)
             message = "Model, card and results"
             repo_id = push_folder(folder, args.repo_id, private=args.private, commit_message=message)
     print(f"pushed to {repo_id}")

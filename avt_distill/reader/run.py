@@ -25,7 +25,7 @@ from ..runs.outputs import check_output, holds
 from ..sharing.card_values import READER_COMPARISON
 from ..sharing.cards import student_card, write_card
 from ..student.building import check_as_it_is
-from ..student.run import hub_name, variants
+from ..student.run import card_name, variants
 from ..student.training import RESULTS, student_data, table_metadata
 from ..teacher.log_linear import LogLinearModel
 from ..teacher.prediction import TeacherScorer
@@ -317,4 +317,4 @@ def _write_cards(args: ReaderArguments, results: Iterable[FoldResult]):
         for folder in result.folders:
             write_text(folder / READER_COMPARISON, (args.folder / READER_COMPARISON).read_text(encoding="utf-8"))
         first = result.folders[0]
-        write_card(first, student_card(first, hub_name(args)))
+        write_card(first, student_card(first, card_name(args, first)))

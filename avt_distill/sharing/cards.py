@@ -62,7 +62,6 @@ def student_card(
     repo_id: str,
     *,
     comparison: dict | None = None,
-    leak_note: str | None = None,
     stated: Stated = NOTHING,
 ) -> ModelCard:
     """Returns the card of a student trained by `avt-distill distill`, with or without a reader.
@@ -72,8 +71,7 @@ def student_card(
             `avt-distill fit_reader` writes it, also `reader_comparison.json`.
         repo_id (`str`): The repository, `user/name`.
         comparison (`dict`, *optional*): Content of the run's `comparison.json`: adds the baseline, over all seeds.
-        leak_note (`str`, *optional*): A sentence on what the data's own protocol leaks.
-        stated (`Stated`, *optional*): License, data set and base model. Default: those of the existing card.
+        stated (`Stated`, *optional*): License, data set, base model and a note. Default: those of the existing card.
 
     Raises:
         ValueError: If a file or a number is missing.
@@ -89,7 +87,7 @@ def student_card(
         **results,
         **metadata,
         "num_actions": len(labels),
-        "leak_note": leak_note and Markdown(leak_note),
+        "leak_note": stated.leak_note and Markdown(" ".join(stated.leak_note.split())),
     }
     values |= {
         "takes_features": takes_features,
@@ -171,14 +169,12 @@ def teacher_card(folder: str | Path, repo_id: str, *, stated: Stated = NOTHING) 
     return ModelCard(_filled("teacher_card.md", folder, repo_id, data, values))
 
 
-def checkpoint_card(
-    folder: str | Path, repo_id: str, *, leak_note: str | None = None, stated: Stated = NOTHING
-) -> ModelCard:
+def checkpoint_card(folder: str | Path, repo_id: str, *, stated: Stated = NOTHING) -> ModelCard:
     """Returns the card of a folder: generated from its results, or its `README.md` written by a user.
 
     Args:
         folder (`str` or `Path`): Folder of a student, a teacher or a converted checkpoint.
-        repo_id, leak_note, stated: See `student_card`; a user's card is not changed.
+        repo_id, stated: See `student_card`; a user's card is not changed.
 
     Raises:
         ValueError: If the folder holds no checkpoint, or neither results nor a card.
@@ -192,7 +188,7 @@ def checkpoint_card(
         comparison = folder.resolve().parent / "comparison.json"  # shared by all students of the run
         is_read = bool(read_json(folder / CONFIG).get("reader"))  # then its own folder has another comparison
         comparison = read_json(comparison) if comparison.exists() and not is_read else None
-        return student_card(folder, repo_id, comparison=comparison, leak_note=leak_note, stated=stated)
+        return student_card(folder, repo_id, comparison=comparison, stated=stated)
     if (folder / ADAPTATION).exists():
         return language_model_card(folder, repo_id, stated=stated)
     if (folder / README).exists():
@@ -298,20 +294,20 @@ def dataset_card(
     return DatasetCard(_filled("dataset_card.md", repo_id, repo_id, data, values))
 
 
-def card_to_push(folder: Path, repo_id: str, *, leak_note: str | None, stated: Stated, overwrite: bool = False):
+def card_to_push(folder: Path, repo_id: str, *, stated: Stated, overwrite: bool = False):
     """Writes the card to push with a folder, and its result files: see `checkpoint_card` and `write_eval_results`.
 
     The text of a card written or edited by a user is kept; only stated fields are added to its header.
 
     Args:
         folder (`Path`): Folder of a student, a teacher, a language model or a converted checkpoint.
-        repo_id, leak_note, stated: See `student_card`.
+        repo_id, stated: See `student_card`.
         overwrite (`bool`, *optional*, defaults to `False`): Whether to replace an edited card.
 
     Raises:
         ValueError: See `checkpoint_card`.
     """
-    card = checkpoint_card(folder, repo_id, leak_note=leak_note, stated=stated)
+    card = checkpoint_card(folder, repo_id, stated=stated)
     is_filled = any((folder / name).exists() for name in (RESULTS, ADAPTATION))
     is_kept = not is_filled or not write_card(folder, card, overwrite=overwrite)
     if is_kept and stated:

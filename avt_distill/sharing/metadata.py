@@ -30,6 +30,8 @@ Card = TypeVar("Card", bound=RepoCard)
 OF_LICENSE = ("license", "license_name", "license_link")
 TEXT_MODELS_NEED = "4.57"  # the oldest release of transformers that was tested to load them
 NAMELESS = (AnticipationBuilder.TITLE, DemoKitchen.TITLE)
+LEAK_NOTE = re.compile(r"^- (.*)<!-- leak note -->$", re.MULTILINE)  # as in the template of a student's card
+REPOSITORY = re.compile(r"""(?:model=|from_pretrained\()"([^"/]+/[^"/]+)\"""")  # in the example of a card
 FILLED_RESULTS = "# filled by avt-distill from the card\n"
 # Upper bounds of the Hub's categories of sizes.
 SIZES = {1_000: "n<1K", 10_000: "1K<n<10K", 100_000: "10K<n<100K", 1_000_000: "100K<n<1M", 10_000_000: "1M<n<10M"}
@@ -43,6 +45,7 @@ class Stated:
         license, license_name, license_link (`str`, *optional*): See `licenses.checked_license`.
         dataset (`str`, *optional*): The data set's repository on the Hub, `user/name`.
         base_model (`str`, *optional*): The repository of the model that this one starts from.
+        leak_note (`str`, *optional*): For students: a sentence on what the data's own protocol leaks, as Markdown.
 
     Raises:
         ValueError: If a data set or model is not a name on the Hub.
@@ -53,6 +56,7 @@ class Stated:
     license_link: str | None = None
     dataset: str | None = None
     base_model: str | None = None
+    leak_note: str | None = None
 
     def __post_init__(self):
         for option, value in {"hub_dataset": self.dataset, "base_model": self.base_model}.items():
@@ -62,7 +66,11 @@ class Stated:
     @classmethod
     def in_card(cls, path: Path, card_class: type[RepoCard] = ModelCard) -> "Stated":
         """Returns the metadata stated in a card; empty if the card does not exist."""
-        return cls.in_header(loaded_card(path, card_class).data) if path.is_file() else cls()
+        if not path.is_file():
+            return cls()
+        card = loaded_card(path, card_class)
+        note = LEAK_NOTE.search(card.text)
+        return cls.in_header(card.data) | cls(leak_note=note and note[1])
 
     @classmethod
     def in_header(cls, data: CardData) -> "Stated":
@@ -97,6 +105,12 @@ def loaded_card(path: Path, card_class: type[Card]) -> Card:
     except (ValueError, TypeError, KeyError, AttributeError, yaml.YAMLError) as error:
         reason = " ".join(str(error).split())
         raise ValueError(f"The header of {path} cannot be read ({reason}): correct it, or delete the file.") from error
+
+
+def repository_in(path: Path, *, default: str) -> str:
+    """Returns the repository on the Hub, `user/name`, that the example in a card loads from; else `default`."""
+    found = REPOSITORY.search(path.read_text(encoding="utf-8", errors="replace")) if path.is_file() else None
+    return default if found is None else found[1]
 
 
 def is_hub_name(name: str) -> bool:

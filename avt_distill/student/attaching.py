@@ -1,7 +1,7 @@
 """Adding the encoder of its features to a student as its backbone, so that it accepts videos."""
 
 import logging
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -20,6 +20,7 @@ from ..features.stores import FeatureStore, open_feature_store
 from ..runs.folder import SETTINGS, read_record, whole_files, write_json
 from ..sharing.card_values import CALIBRATED, READER_COMPARISON
 from ..sharing.cards import ATTACHED, README, checkpoint_card, is_filled_card, write_card
+from ..sharing.metadata import Stated, repository_in
 from .building import check_same_encoder
 from .training import RESULTS
 
@@ -310,4 +311,6 @@ def save_attached(attached: Attached, student: str, folder: Path):
             results = read_record(source / RESULTS, "metrics")
             write_json(unfinished / RESULTS, {**results, "num_parameters": attached.model.num_parameters()})
     if is_filled_card(source / README):
-        write_card(folder, checkpoint_card(folder, folder.resolve().name))
+        repo_id = repository_in(folder / README, default=folder.resolve().name)
+        stated = Stated.in_card(folder / README) | replace(Stated.in_card(source / README), base_model=None)
+        write_card(folder, checkpoint_card(folder, repo_id, stated=stated))

@@ -10,6 +10,7 @@ from ..runs.fingerprints import weights_digest
 from ..runs.folder import read_record, write_json, write_text
 from ..sharing.card_values import CALIBRATED
 from ..sharing.cards import CONFIG, README, RESULTS, checkpoint_card, is_filled_card, write_card
+from ..sharing.metadata import repository_in
 
 TRAIN = "train"  # the training split if the run did not record another one
 OF_CHECKPOINT = ("dataset", "config_name")  # metadata that must be equal in its own scores and those of other splits
@@ -129,7 +130,8 @@ def _write(folder: Path, config: dict, record: dict):
     of_answers["calibration"] = record["calibration"]
     write_text(folder / CONFIG, json.dumps(config, indent=2, sort_keys=True) + "\n")  # as transformers writes it
     if is_filled_card(folder / README):
-        write_card(folder, checkpoint_card(folder, folder.resolve().name))
+        repo_id = repository_in(folder / README, default=folder.resolve().name)
+        write_card(folder, checkpoint_card(folder, repo_id))
 
 
 def _fitted_text(record: dict) -> str:

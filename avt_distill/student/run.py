@@ -3,6 +3,7 @@
 import copy
 from collections.abc import Mapping
 from dataclasses import fields
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -16,8 +17,9 @@ from ..runs.arguments import use_token
 from ..runs.fingerprints import decisive_options
 from ..runs.folder import ARGUMENTS, check_processes, read_record, write_json
 from ..runs.lock import locked
-from ..sharing.cards import student_card, write_card
+from ..sharing.cards import README, student_card, write_card
 from ..sharing.hub import create_repository, push_folder
+from ..sharing.metadata import repository_in
 from .arguments import RunArguments
 from .building import check_as_it_is
 from .training import RESULTS, StudentData, check_settings, student_data, table_metadata, trained_student
@@ -118,6 +120,11 @@ def hub_name(args: RunArguments) -> str:
     return args.hub_model_id or args.folder.resolve().name
 
 
+def card_name(args: RunArguments, student: Path) -> str:
+    """Returns the name of a student's repository for its card: the one given, or the one in its existing card."""
+    return args.hub_model_id or repository_in(student / README, default=hub_name(args))
+
+
 def report(args: RunArguments, data: StudentData, tables: dict[str, list[ScoreTable]]) -> str:
     """Returns each student's metrics and their comparison as text, and writes `comparison.json` and a card."""
     folder = args.folder
@@ -143,7 +150,7 @@ def report(args: RunArguments, data: StudentData, tables: dict[str, list[ScoreTa
         comparison |= {"rows": rows, "calibration": calibration}
         write_json(folder / "comparison.json", comparison)
     student = folder / pushed_student(args)
-    write_card(student, student_card(student, hub_name(args), comparison=comparison))
+    write_card(student, student_card(student, card_name(args, student), comparison=comparison))
     lines.append(f"\nCheckpoints, scores and results: {folder}; the first student, with its model card: {student}")
     return "\n".join(lines)
 

@@ -14,7 +14,8 @@ from avt_distill.evaluation.scores import ScoreTable
 from avt_distill.features.stores import open_feature_store
 from avt_distill.metrics import calibration_metrics, fit_temperature, softmax
 from avt_distill.runs.folder import read_json
-from avt_distill.sharing.cards import checkpoint_card
+from avt_distill.sharing.cards import card_to_push, checkpoint_card
+from avt_distill.sharing.metadata import Stated
 from modeling_avt import ActionAnticipationPipeline, AVTForAnticipation
 
 VALIDATION, TEST = "scores_validation.parquet", "scores_test.parquet"
@@ -106,6 +107,17 @@ def test_an_error_rate_adds_a_threshold_and_the_card_has_the_numbers(student):
     again = run_command("calibrate", student, "--scores", student / VALIDATION)
     assert again.returncode == 0, again.stderr
     assert AVTForAnticipation.from_pretrained(student).config.calibration == {"temperature": expected["temperature"]}
+
+
+def test_a_calibrated_checkpoint_keeps_the_repository_and_the_note_of_its_card(student):
+    card_to_push(student, "user/kitchen", stated=Stated(license="mit", leak_note="Kitchens repeat."), overwrite=True)
+    assert run_command("calibrate", student, "--scores", student / VALIDATION).returncode == 0
+    card = (student / "README.md").read_text()
+    assert "temperature" in card
+    assert "\n# kitchen\n" in card
+    assert '.from_pretrained("user/kitchen"' in card
+    assert "- Kitchens repeat." in card
+    assert "license: mit" in card
 
 
 def test_a_threshold_that_is_not_found_is_reported(student):

@@ -9,8 +9,8 @@ from helpers.tiny_models import tiny_config, tiny_model
 from huggingface_hub import DatasetCard, DatasetCardData, ModelCard
 from tiny_kitchen import kitchen_builder, write_kitchen
 
-from avt_distill.sharing.cards import checkpoint_card, dataset_card, student_card, teacher_card
-from avt_distill.sharing.metadata import Stated
+from avt_distill.sharing.cards import card_to_push, checkpoint_card, dataset_card, student_card, teacher_card
+from avt_distill.sharing.metadata import NOTHING, Stated, repository_in
 
 METRICS = {
     "action_top1_accuracy": 41.25,
@@ -302,6 +302,20 @@ def test_a_reader_of_a_teacher_says_so(reader):
     for name in ("results.json", "reader_comparison.json"):
         (reader / name).write_text((reader / name).read_text().replace("reader, bigram", "reader, teacher"))
     assert "a log-linear model, distilled from a text teacher, which reads" in str(checkpoint_card(reader, "user/x"))
+
+
+def test_a_second_push_keeps_the_note_of_the_first(student):
+    note = "Kitchens of the *test* videos are in the training set."
+    card_to_push(student, "user/kitchen", stated=Stated(leak_note=note))
+    first = (student / "README.md").read_text()
+    assert f"\n- {note}<!-- leak note -->\n" in first
+    card_to_push(student, "user/kitchen", stated=NOTHING)
+    assert (student / "README.md").read_text() == first
+    card_to_push(student, "user/other", stated=Stated(leak_note="None."))
+    text = (student / "README.md").read_text()
+    assert note not in text
+    assert "\n- None.<!-- leak note -->\n" in text
+    assert repository_in(student / "README.md", default="run") == "user/other"
 
 
 @pytest.mark.parametrize("folder", ["student", "reader"])
