@@ -249,7 +249,7 @@ def language_model_card(folder: str | Path, repo_id: str, *, stated: Stated = NO
 
 
 def dataset_card(
-    configs: dict[str, dict], repo_id: str, data: DatasetCardData, stated: Stated = NOTHING
+    configs: dict[str, dict], repo_id: str, data: DatasetCardData, stated: Stated = NOTHING, *, has_facts: bool = True
 ) -> DatasetCard:
     """Returns the card of anticipation rows.
 
@@ -258,6 +258,8 @@ def dataset_card(
         repo_id (`str`): The repository, `user/name`.
         data (`DatasetCardData`): The header written by `datasets`, with the paths of the files; other fields are added.
         stated (`Stated`, *optional*): The license. Default: that of `data`.
+        has_facts (`bool`, *optional*, defaults to `True`): Whether the facts are in `facts/`, as on the Hub, rather
+            than the label space and the dropped actions next to the rows, as in an exported folder.
 
     Raises:
         ValueError: If a fact is missing.
@@ -289,6 +291,7 @@ def dataset_card(
         "default_config": next(iter(configs)),
         "first_split": next(iter(first["splits"])),
         "leaks": leaks,
+        "has_facts": has_facts,
         "num_future_actions": first.get("num_future_actions", 0),
     }
     return DatasetCard(_filled("dataset_card.md", repo_id, repo_id, data, values))

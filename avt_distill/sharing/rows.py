@@ -56,14 +56,19 @@ def _export_rows(
     files = [{"split": name, "path": f"{name}.parquet"} for name in splits]
     data = DatasetCardData(configs=[{"config_name": "default", "data_files": files}])
     stated |= Stated.in_card(folder / README, DatasetCard)
-    card = dataset_card({"default": builder.facts()}, folder.resolve().name, data, stated)
+    card = dataset_card({"default": builder.facts()}, folder.resolve().name, data, stated, has_facts=False)
     if not write_card(folder, card, overwrite=overwrite) and stated:
         state_in_header(folder / README, stated, DatasetCard)
     warn_without_license(stated, str(folder))
-    for name, rows in splits.items():
+    for name, rows in with_names_of_videos(splits).items():
         # Not to a path, which `datasets` would read as a URL of fsspec if it contains `::` or begins like `file:`.
         with whole_file(folder / f"{name}.parquet") as partial, open(partial, "wb") as file:
             rows.to_parquet(file)
+
+
+def with_names_of_videos(splits: datasets.DatasetDict) -> datasets.DatasetDict:
+    """Returns the rows with the names of video files in place of their paths."""
+    return splits.map(lambda video: {"video": video and Path(video).name}, input_columns="video")
 
 
 def warn_without_license(stated: Stated, place: str):
@@ -93,7 +98,7 @@ def push_rows(
         OSError: If the upload fails. The same command then sends what is missing.
     """
     config_name = builder.config.name
-    rows = splits.map(lambda video: {"video": video and Path(video).name}, input_columns="video")  # removes local paths
+    rows = with_names_of_videos(splits)
     with hub_errors_in_one_line(f"Upload of the rows to {repo_id} is incomplete. Retry"):
         api = HfApi()
         repo_id = create_repository(repo_id, repo_type="dataset", private=private)

@@ -4,6 +4,7 @@ import datasets
 import pyarrow.parquet
 import pytest
 from helpers.commands import avt_distill
+from helpers.videos import numbered_frames, write_video
 
 from avt_distill.data import LabelSpace
 
@@ -21,6 +22,20 @@ def test_export_is_parquet_with_labels_and_what_was_left_out(tmp_path, capsys):
     assert len(rows[0]["frame_times"]) == 4
     assert LabelSpace.load(tmp_path / "out" / "labels.json").actions == ("cut egg", "cut oil", "mix egg")
     assert (tmp_path / "out" / "train_dropped.csv").read_text() == "a_0.500,0\n"
+
+
+def test_an_export_holds_no_local_path_and_its_card_names_its_own_files(tmp_path):
+    (tmp_path / "segments.csv").write_text(SEGMENTS)
+    (tmp_path / "videos").mkdir()
+    write_video(tmp_path / "videos" / "a.mp4", numbered_frames(100))
+    arguments = [tmp_path, "--cache_dir", tmp_path / "cache", "--export", tmp_path / "out", "--tau_o", 4.0]
+    avt_distill("prepare_dataset", *arguments, "--num_frames", 4, "--videos", tmp_path / "videos")
+    rows = datasets.load_dataset(str(tmp_path / "out"), cache_dir=str(tmp_path / "cache"))["train"]
+    assert rows["video"][:] == ["a.mp4", "a.mp4"]
+    assert not [path for path in (tmp_path / "out").iterdir() if str(tmp_path).encode() in path.read_bytes()]
+    card = (tmp_path / "out" / "README.md").read_text()
+    assert "facts/" not in card
+    assert "begins. They are listed in `<split>_dropped.csv`; `labels.json` contains the label space.\n\n|" in card
 
 
 def test_errors_are_one_line(tmp_path):

@@ -518,6 +518,7 @@ def test_a_data_sets_card_counts_what_was_built(tmp_path):
     assert "cut_tomato, open_fridge" in text
     assert str(tmp_path) not in text
     assert "future" not in text
+    assert "begins. Each file in `facts/` contains the options and the label space of one configuration.\n\n|" in text
     builder = kitchen_builder(tmp_path / "data", num_future_actions=3)
     builder.download_and_prepare()
     text = str(dataset_card({"default": builder.facts()}, "user/kitchen", DatasetCardData()))
