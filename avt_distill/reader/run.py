@@ -19,7 +19,7 @@ from ..evaluation.benchmark_metrics import benchmark_metrics
 from ..evaluation.calibrating import fitted_calibration
 from ..evaluation.scores import WEIGHTS, ScoreTable
 from ..runs.fingerprints import checkpoint_digest, weights_digest
-from ..runs.folder import SETTINGS, check_processes, keep_settings, read_record, write_json, write_text
+from ..runs.folder import SETTINGS, check_processes, keep_settings, read_record, whole_files, write_json, write_text
 from ..runs.lock import locked
 from ..runs.outputs import check_output, holds
 from ..sharing.card_values import READER_COMPARISON
@@ -273,9 +273,10 @@ def _save(
             recognition.give_to(model, seed, run.args.recognizer_feature_dim)
             model.attach_reader(reader)
             model.config.calibration = calibration
-            model.save_pretrained(folder)
-            if run.data.student_input.processor is not None:
-                run.data.student_input.processor.save_pretrained(folder)
+            with whole_files(folder) as unfinished:
+                model.save_pretrained(unfinished)
+                if run.data.student_input.processor is not None:
+                    run.data.student_input.processor.save_pretrained(unfinished)
             of_student = run.arguments(variant, seed).folder
             write_text(folder / SETTINGS, (of_student / SETTINGS).read_text(encoding="utf-8"))
             table = _score_table(run, pool.name, seed, log_probs, folder)

@@ -5,6 +5,7 @@ import io
 import json
 import logging
 import os
+import stat
 import tempfile
 import textwrap
 import uuid
@@ -112,8 +113,25 @@ def whole_files(folder: str | Path, last: str | None = None, replaces: Iterable[
         for name in replaces:
             if not (Path(unfinished) / name).exists():
                 (folder / name).unlink(missing_ok=True)
+        share_weights(unfinished)
         for path in sorted(Path(unfinished).iterdir(), key=lambda path: (path.name == last, path.name)):
             move_whole(path, folder / path.name)
+
+
+def share_weights(folder: str | Path):
+    """Gives weights in a folder the permissions of other new files: safetensors lets only their owner read them."""
+    files = list(Path(folder).glob("*.safetensors"))
+    if not files:
+        return
+    # The umask can be read only by changing it, which would affect the files of other threads.
+    plain = files[0].with_name(f".{files[0].name}.{uuid.uuid4().hex}{PARTIAL}")
+    plain.touch()
+    try:
+        permissions = stat.S_IMODE(plain.stat().st_mode)
+    finally:
+        plain.unlink()
+    for file in files:
+        file.chmod(permissions)
 
 
 def write_text(path: str | Path, text: str):

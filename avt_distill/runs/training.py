@@ -13,6 +13,7 @@ from transformers.core_model_loading import revert_weight_conversion
 from transformers.trainer_pt_utils import BatchRebalanceSampler
 
 from .batches import EpochOrder, EpochRows, SeededCollator
+from .folder import share_weights
 from .resuming import last_whole_checkpoint
 from .sharding import build_whole, check_made, check_saves_whole, whole
 
@@ -134,6 +135,11 @@ class ResumableTrainer(Trainer):
             measured = sorted(name for name in metrics if name.startswith("eval_"))
             raise ValueError(f"metric_for_best_model is '{best}', which is not measured: give one of {measured}.")
         return super()._determine_best_metric(metrics, *args, **kwargs)
+
+    def _save(self, output_dir: str | None = None, *args: Any, **kwargs: Any):
+        super()._save(output_dir, *args, **kwargs)
+        if self.args.should_save:
+            share_weights(str(output_dir or self.args.output_dir))
 
     def _save_rng_state(self, *args: Any, **kwargs: Any):
         super()._save_rng_state(*args, **kwargs)

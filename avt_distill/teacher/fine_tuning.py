@@ -23,7 +23,7 @@ from ..data.labels import LabelSpace
 from ..data.performances import performance_of
 from ..metrics import label_ranks
 from ..runs.fingerprints import checkpoint_digest, columns_digest, decisive_options
-from ..runs.folder import SETTINGS, is_record, keep_settings, write_json
+from ..runs.folder import SETTINGS, is_record, keep_settings, whole_files, write_json
 from ..runs.lock import locked
 from ..runs.outputs import check_output, holds
 from ..runs.training import ResumableTrainer
@@ -127,9 +127,10 @@ def _train(rows: pd.DataFrame, label_space: LabelSpace, args: TeacherArguments, 
         model.backbone = model.backbone.merge_and_unload()
     model.class_weights = None
     if args.should_save:
-        model.save_pretrained(folder)
-        tokenizer.save_pretrained(folder)
-        name_for_all_releases(folder)
+        with whole_files(folder) as unfinished:
+            model.save_pretrained(unfinished)
+            tokenizer.save_pretrained(unfinished)
+            name_for_all_releases(unfinished)
         write_json(folder / RECORD, _record(trainer, train, held_out))
         shutil.rmtree(trainer_args.output_dir, ignore_errors=True)
     trainer.accelerator.wait_for_everyone()

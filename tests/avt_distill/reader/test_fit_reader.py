@@ -118,6 +118,12 @@ def test_a_student_with_its_reader_is_pushed_with_its_own_numbers(kitchen, fitte
     assert hub.unknown == []
 
 
+def test_weights_are_as_readable_as_any_other_file(fitted):
+    files = list(fitted.rglob("*.safetensors"))
+    assert len(files) > 5  # of students, inner folds and readers
+    assert {path.stat().st_mode for path in files} == {(fitted / "reader_comparison.json").stat().st_mode}
+
+
 def test_the_first_seed_has_a_card_and_all_can_be_given_one(fitted):
     assert (fitted / "reader_seed0" / "README.md").exists()
     assert not (fitted / "reader_seed1" / "README.md").exists()

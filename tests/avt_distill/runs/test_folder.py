@@ -5,7 +5,9 @@ import os
 import resource
 import signal
 
+import numpy as np
 import pytest
+from safetensors.numpy import save_file
 
 from avt_distill.runs.folder import (
     growing_json,
@@ -57,6 +59,20 @@ def test_two_writers_of_a_file_do_not_write_into_each_other(tmp_path):
         assert read_json(tmp_path / "a.json") == "second"
     assert (tmp_path / "a.json").read_text() == "first"
     assert [path.name for path in tmp_path.iterdir()] == ["a.json"]
+
+
+@pytest.mark.parametrize("umask", [0o002, 0o027, 0o077])
+def test_weights_are_as_readable_as_any_other_file(tmp_path, umask):
+    before = os.umask(umask)
+    try:
+        (tmp_path / "plain").touch()
+        with whole_files(tmp_path) as folder:
+            save_file({"a": np.zeros(3)}, folder / "model.safetensors")
+            assert (folder / "model.safetensors").stat().st_mode & 0o777 == 0o600  # safetensors 0.8
+    finally:
+        os.umask(before)
+    assert (tmp_path / "model.safetensors").stat().st_mode == (tmp_path / "plain").stat().st_mode
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["model.safetensors", "plain"]
 
 
 def test_files_of_a_folder_appear_together_and_the_last_one_last(tmp_path):

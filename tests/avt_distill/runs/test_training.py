@@ -54,6 +54,14 @@ def trained(folder, values, *, num_steps=None, patience=None, dies_at=None, **op
     return trainer
 
 
+def test_saved_weights_are_as_readable_as_any_other_file(tmp_path):
+    trainer = trained(tmp_path, [1.0])
+    trainer.save_model()
+    for folder in (tmp_path, tmp_path / "checkpoint-1"):
+        (folder / "plain").touch()
+        assert (folder / "model.safetensors").stat().st_mode == (folder / "plain").stat().st_mode
+
+
 @pytest.mark.parametrize("value", [float("nan"), float("inf")])
 def test_a_loss_that_is_not_finite_stops_at_its_step(tmp_path, value):
     for _ in range(2):  # the rerun resumes before that step, and stops there again

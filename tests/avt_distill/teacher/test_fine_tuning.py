@@ -70,6 +70,12 @@ def test_a_teacher_learns_what_follows_what(language_models, tmp_path, kind):
     assert not (tmp_path / "checkpoints").exists()
 
 
+def test_a_teachers_weights_are_as_readable_as_its_record(language_models, tmp_path):
+    args = arguments(language_models["bert"], tmp_path, num_train_epochs=1)
+    fine_tuned_teacher(kitchen_rows(), SPACE, args, HISTORY)
+    assert (tmp_path / "model.safetensors").stat().st_mode == (tmp_path / "training.json").stat().st_mode
+
+
 def test_the_best_epoch_is_kept_and_training_stops_early(language_models, tmp_path):
     """With random targets nothing generalizes: the held-out loss is best early, and training stops soon after."""
     rows = kitchen_rows(12).assign(action=np.random.default_rng(0).integers(0, 4, 72))
