@@ -102,6 +102,11 @@ def _is_avt(model_name_or_path: str | Path, revision: str) -> bool:
             f"Cannot read the model '{model_name_or_path}' ({str(error).splitlines()[0]}): give its name on the Hub, "
             "or a folder that save_pretrained wrote."
         ) from error
+    if not isinstance(fields, dict):
+        raise ValueError(
+            f"The config.json of '{model_name_or_path}' holds a {type(fields).__name__} instead of an object: give the "
+            "folder that save_pretrained wrote."
+        )
     return fields.get("model_type") == AVTConfig.model_type
 
 

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from transformers.dynamic_module_utils import get_relative_import_files
 
-from ..runs.folder import read_json
+from ..runs.folder import read_json, read_record
 from ..runs.names import without_local_paths
 from .metadata import eval_result_files
 
@@ -74,12 +74,12 @@ def _matches(name: str, patterns: tuple[str, ...]) -> bool:
 
 def _code(folder: Path) -> list[str]:
     """Returns the names of the Python files that a configuration's `auto_map` needs."""
-    fields = read_json(folder / CONFIG) if (folder / CONFIG).is_file() else {}
+    fields = read_record(folder / CONFIG) if (folder / CONFIG).is_file() else {}
     named = [*fields.get("auto_map", {}).values()]
     named += [pipeline.get("impl") for pipeline in fields.get("custom_pipelines", {}).values()]
     for name in ("video_preprocessor_config.json", "preprocessor_config.json", "processor_config.json"):
         if (folder / name).is_file():
-            named += read_json(folder / name).get("auto_map", {}).values()
+            named += read_record(folder / name).get("auto_map", {}).values()
     code: set[str] = set()
     for module in {str(name).split("--")[-1].split(".")[0] for name in named if name}:
         path = folder / f"{module}.py"

@@ -8,7 +8,7 @@ from typing import Any
 from huggingface_hub import CardData, DatasetCard, DatasetCardData, EvalResult, ModelCard, ModelCardData, RepoCard
 from jinja2 import Environment, StrictUndefined, UndefinedError
 
-from ..runs.folder import read_json, write_text
+from ..runs.folder import read_record, write_text
 from .card_values import (
     MEASURES,
     calibrated_values,
@@ -183,11 +183,12 @@ def checkpoint_card(folder: str | Path, repo_id: str, *, stated: Stated = NOTHIN
     if not (folder / CONFIG).exists():
         raise ValueError(f"{folder} has no {CONFIG}: give the folder of a student or a teacher.")
     if (folder / RESULTS).exists():
-        if read_json(folder / CONFIG)["model_type"] == "text_teacher":
+        config = read_record(folder / CONFIG, "model_type")
+        if config["model_type"] == "text_teacher":
             return teacher_card(folder, repo_id, stated=stated)
         comparison = folder.resolve().parent / "comparison.json"  # shared by all students of the run
-        is_read = bool(read_json(folder / CONFIG).get("reader"))  # then its own folder has another comparison
-        comparison = read_json(comparison) if comparison.exists() and not is_read else None
+        is_read = bool(config.get("reader"))  # then its own folder has another comparison
+        comparison = read_record(comparison) if comparison.exists() and not is_read else None
         return student_card(folder, repo_id, comparison=comparison, stated=stated)
     if (folder / ADAPTATION).exists():
         return language_model_card(folder, repo_id, stated=stated)

@@ -22,7 +22,7 @@ from modeling_avt.modeling_avt import AVTForAnticipation
 from modeling_avt.video_processing_avt import AVTVideoProcessor
 
 from ..recipes.adaptation import AdaptationTrainer, load_masked_or_causal_model
-from ..runs.folder import read_json
+from ..runs.folder import read_record
 from ..runs.lock import unchanged
 from ..teacher.language_models import load_language_model_config, load_tokenizer
 from ..teacher.modeling_teacher import TextTeacherConfig
@@ -112,7 +112,7 @@ def check_checkpoint(folder: Path):
     config = folder / "config.json"
     if not config.exists():
         raise ValueError(f"{folder} has no config.json: give the folder of a student, a teacher or a language model.")
-    model_type = read_json(config).get("model_type")
+    model_type = read_record(config, "model_type")["model_type"]
     if model_type == AVTConfig.model_type:
         AVTForAnticipation.from_pretrained(folder)
         if (folder / "video_preprocessor_config.json").exists():

@@ -134,6 +134,11 @@ class TextTeacherConfig(PretrainedConfig):
 
     @classmethod
     def from_dict(cls, config_dict, **kwargs):
+        if not isinstance(config_dict, dict):
+            raise ValueError(
+                f"config.json holds a {type(config_dict).__name__} instead of an object: give the file that "
+                "avt-distill finetune_teacher wrote."
+            )
         # Transformers only warns about another model type, and would return a teacher without a language model.
         if config_dict.get("model_type", cls.model_type) != cls.model_type:
             raise ValueError(

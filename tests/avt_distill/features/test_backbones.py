@@ -190,3 +190,9 @@ def test_preprocessing_of_another_kind_is_refused(vit, fields, message):
     (vit[1] / "preprocessor_config.json").write_text(json.dumps({**usual, **fields}))
     with pytest.raises(ValueError, match=message):
         load_backbone_processor(vit[1], VIT)
+
+
+def test_a_configuration_that_is_a_list_is_refused_in_one_sentence(tmp_path):
+    (tmp_path / "config.json").write_text("[]")
+    with pytest.raises(ValueError, match=r"The config\.json of '.*' holds a list instead of an object"):
+        load_backbone(tmp_path)

@@ -10,6 +10,7 @@ from huggingface_hub import DatasetCard, DatasetCardData, ModelCard
 from tiny_kitchen import kitchen_builder, write_kitchen
 
 from avt_distill.sharing.cards import card_to_push, checkpoint_card, dataset_card, student_card, teacher_card
+from avt_distill.sharing.hub import check_checkpoint
 from avt_distill.sharing.metadata import NOTHING, Stated, repository_in
 
 METRICS = {
@@ -302,6 +303,14 @@ def test_a_reader_of_a_teacher_says_so(reader):
     for name in ("results.json", "reader_comparison.json"):
         (reader / name).write_text((reader / name).read_text().replace("reader, bigram", "reader, teacher"))
     assert "a log-linear model, distilled from a text teacher, which reads" in str(checkpoint_card(reader, "user/x"))
+
+
+@pytest.mark.parametrize(("content", "message"), [("[]", "holds a list and is not"), ("{}", r"lacks \['model_type'\]")])
+def test_a_configuration_that_is_none_is_refused_in_one_sentence(student, content, message):
+    (student / "config.json").write_text(content)
+    for refuse in (lambda: checkpoint_card(student, "user/kitchen"), lambda: check_checkpoint(student)):
+        with pytest.raises(ValueError, match=rf"config\.json {message}"):
+            refuse()
 
 
 def test_a_second_push_keeps_the_note_of_the_first(student):

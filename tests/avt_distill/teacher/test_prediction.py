@@ -65,3 +65,9 @@ def test_folders_without_a_teacher_are_refused(language_models, tmp_path):
         TeacherScorer.from_pretrained(tmp_path)
     with pytest.raises(ValueError, match="has no action_texts"):
         scorer(language_models["bert"], action_texts=None)
+
+
+def test_a_configuration_that_is_a_list_is_refused_in_one_sentence(tmp_path):
+    (tmp_path / "config.json").write_text("[]")
+    with pytest.raises(ValueError, match=r"config\.json holds a list instead of an object"):
+        TeacherScorer.from_pretrained(tmp_path)
