@@ -51,7 +51,7 @@ def shown_as_text() -> Iterator[None]:
     """
     streams = sys.stdout, sys.stderr
     with ExitStack() as opened:
-        null = opened.enter_context(open(os.devnull, "w", encoding="utf-8")) if None in streams else None
+        null = opened.enter_context(open(os.devnull, "w", encoding="utf-8", newline="")) if None in streams else None
         sys.stdout, sys.stderr = (_Shown(null if stream is None else stream) for stream in streams)
         try:
             yield
