@@ -39,7 +39,9 @@ MEMORY = "class scores of a recognizer, with memory"
 STUDENTS = {
     "fifty_salads_students": "50 Salads, 17 actions, real frames",
     "breakfast_students": "Breakfast, 48",
+    "egtea_few": "EGTEA Gaze+, 106",
     "egtea_students": "EGTEA Gaze+, 106",
+    "epic_kitchens_55_few": "EPIC-Kitchens-55, 2,513",
     "epic_kitchens_55": "EPIC-Kitchens-55, 2,513",
 }
 Rows = list[Sequence[str]]

@@ -5,6 +5,7 @@ import json
 import pytest
 
 from benchmarks import tables
+from benchmarks.words.gains import draw_gains, gains
 
 
 def test_every_table_is_what_its_results_make():
@@ -78,3 +79,14 @@ def test_a_result_needs_its_command(kitchen, capsys):
     with pytest.raises(SystemExit):
         tables.main(["--add", "words_kitchen", str(folder / "words_kitchen.json")])
     assert "--add needs --command" in capsys.readouterr().err
+
+
+def test_the_picture_of_gains_shows_the_numbers_of_the_table(tmp_path):
+    found = gains("top5")
+    _, *rows = tables.gains("top5")
+    assert {(of, str(count)) for of, counts in found.items() for count in counts} == {(row[0], row[1]) for row in rows}
+    for of, count, _, to_no_teacher, to_counts, to_scrambled in rows:
+        shown = [tables.difference(one, bold=True) for one in found[of][int(count)].values()]
+        assert shown == [to_no_teacher.split(", ", 1)[1], to_counts.split(", ", 1)[1], to_scrambled]
+    draw_gains(found, tmp_path / "gains.png", "top5")
+    assert (tmp_path / "gains.png").read_bytes().startswith(b"\x89PNG")
