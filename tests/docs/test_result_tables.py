@@ -82,6 +82,7 @@ def test_a_result_needs_its_command(kitchen, capsys):
 
 
 def test_the_picture_of_gains_shows_the_numbers_of_the_table(tmp_path):
+    pytest.importorskip("matplotlib")
     found = gains("top5")
     _, *rows = tables.gains("top5")
     assert {(of, str(count)) for of, counts in found.items() for count in counts} == {(row[0], row[1]) for row in rows}
