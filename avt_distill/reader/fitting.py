@@ -1,7 +1,7 @@
 """Fitting a reader: choosing its settings on held-out training videos, then fitting it to all of them."""
 
 import logging
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -82,19 +82,16 @@ def choose_reader(videos: TrainingVideos, kind: str) -> Choice:
     prior_weights = PRIOR_WEIGHTS if videos.action_parts is None else PRIOR_WEIGHTS_OF_PARTS
     has_prior = kind in (LOG_LINEAR, TEACHER, WORDED)
     prior_weights = prior_weights if has_prior else prior_weights[:1]
-    readers = _readers_of_folds(videos, kind, prior_weights[0])
-    tried = [_held_out(videos, kind, weight, prior_weights[0], readers) for weight in EVIDENCE_WEIGHTS]
+    tried = _held_out(videos, kind, EVIDENCE_WEIGHTS, prior_weights[0])
     best = min(tried, key=lambda choice: choice.log_loss)
     for weight in prior_weights[1:]:
-        readers = _readers_of_folds(videos, kind, weight)
-        tried.append(_held_out(videos, kind, best.evidence_weight, weight, readers))
+        tried += _held_out(videos, kind, [best.evidence_weight], weight)
     best = min(tried, key=lambda choice: choice.log_loss)
     for heavier in HEAVIER_PRIORS if has_prior else ():
         if best.prior_weight < max(choice.prior_weight for choice in tried):
             break
         if heavier > best.prior_weight:
-            readers = _readers_of_folds(videos, kind, heavier)
-            tried.append(_held_out(videos, kind, best.evidence_weight, heavier, readers))
+            tried += _held_out(videos, kind, [best.evidence_weight], heavier)
             best = min(tried, key=lambda choice: choice.log_loss)
     for choice in tried:
         numbers = choice.evidence_weight, choice.prior_weight, choice.log_loss
@@ -150,24 +147,23 @@ def read_rows(
     return answers
 
 
-def _readers_of_folds(videos: TrainingVideos, kind: str, prior_weight: float) -> dict[int, HistoryReader]:
-    """Returns for each inner fold a reader fitted to the videos of the others; its tables suit any evidence weight."""
-    readers = {}
+def _held_out(
+    videos: TrainingVideos, kind: str, evidence_weights: Sequence[float], prior_weight: float
+) -> list[Choice]:
+    """Returns for each evidence weight the answers of readers on the inner folds that they were not fitted to.
+
+    The readers are fitted once, since their tables do not depend on it.
+    """
+    answers = [np.empty((len(videos.rows), videos.num_actions)) for _ in evidence_weights]
+    fold_of_row = videos.rows["video_id"].map(videos.fold_of).to_numpy()
     for fold in set(videos.fold_of.values()):
         others = {name for name, other in videos.fold_of.items() if other != fold}
-        readers[fold] = fitted_reader(videos, others, kind, EVIDENCE_WEIGHTS[0], prior_weight)
-    return readers
-
-
-def _held_out(
-    videos: TrainingVideos, kind: str, evidence_weight: float, prior_weight: float, readers: dict[int, HistoryReader]
-) -> Choice:
-    """Returns the answers of readers on the folds that they were not fitted to."""
-    answers = np.empty((len(videos.rows), videos.num_actions))
-    fold_of_row = videos.rows["video_id"].map(videos.fold_of).to_numpy()
-    for fold, reader in readers.items():
-        reader.settings = replace(reader.settings, evidence_weight=evidence_weight)
-        own = fold_of_row == fold
-        answers[own] = read_rows(reader, videos.held_out, videos.frames, videos.rows.loc[own], videos.tau_a)
-    loss = log_loss(answers, videos.rows["action"].to_numpy())
-    return Choice(kind, evidence_weight, prior_weight, loss, answers)
+        reader, own = fitted_reader(videos, others, kind, evidence_weights[0], prior_weight), fold_of_row == fold
+        for evidence_weight, of_weight in zip(evidence_weights, answers, strict=True):
+            reader.settings = replace(reader.settings, evidence_weight=evidence_weight)
+            of_weight[own] = read_rows(reader, videos.held_out, videos.frames, videos.rows.loc[own], videos.tau_a)
+    labels = videos.rows["action"].to_numpy()
+    return [
+        Choice(kind, evidence_weight, prior_weight, log_loss(of_weight, labels), of_weight)
+        for evidence_weight, of_weight in zip(evidence_weights, answers, strict=True)
+    ]

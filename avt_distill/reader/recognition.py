@@ -32,16 +32,19 @@ class Recognition:
         held_out (`dict[str, np.ndarray]`): Their log probabilities, by recognizers of the first seed that were fitted
             to other videos.
         temperature (`float`): Temperature of these, which recognizers of all seeds get.
-        classifiers (`dict[int, LinearClassifier]`): A classifier of frame features for each seed; empty if students
-            have recognizers of their own.
-        same_for_all (`bool`): Whether all seeds recognize the same: with one classifier of stored features.
+        classifiers (`dict[int, LinearClassifier]`): A classifier of frame features for each seed, the same for all if
+            features are stored; empty if students have recognizers of their own.
     """
 
     frames: dict[str, VideoFrames]
     held_out: FrameLogProbs
     temperature: float
     classifiers: dict[int, LinearClassifier]
-    same_for_all: bool
+
+    @property
+    def same_for_all(self) -> bool:
+        """Whether the students of all seeds recognize the same, because they have the same classifier."""
+        return len(set(map(id, self.classifiers.values()))) == 1
 
     def give_to(self, model: AVTForAnticipation, seed: int, width: int | None):
         """Adds the calibrated recognizer to the student of a seed; `width`: see `config.recognizer_feature_dim`."""
@@ -94,8 +97,7 @@ def recognition_of(run: FoldRun, variant: str) -> Recognition:
         labelled_log_loss(np.concatenate([held_out[n] for n in videos]), labels),
     )
     logger.info("Held-out frames: %.1f %% right, log loss %.3f at temperature %.2f.", 100 * right, loss, temperature)
-    same_for_all = bool(classifiers) and run.data.student_input.store is not None
-    return Recognition(frames, held_out, temperature, classifiers, same_for_all)
+    return Recognition(frames, held_out, temperature, classifiers)
 
 
 def recognized(model: AVTForAnticipation, frames: dict[str, VideoFrames]) -> FrameLogProbs:
@@ -160,20 +162,20 @@ def _held_out_by_classifiers(run: FoldRun, variant: str, frames: dict[str, Video
 def _classifiers(run: FoldRun, variant: str, frames: dict[str, VideoFrames], l2: float) -> dict[int, LinearClassifier]:
     """Returns a classifier for each seed, of the training videos' frames as the student of that seed encodes them.
 
-    Stored features are the same to all seeds; `frames` has those of the first.
+    `frames` has the features of the first seed. Stored features, and their classifier, are the same for all.
     """
-    segments = run.builder.annotations.splits[run.args.train_split]
-    found: dict[int, LinearClassifier] = {}
-    for seed in run.seeds:
-        if found and run.data.student_input.store is not None:
-            found[seed] = found[run.seeds[0]]
-            continue
-        if found:
-            source = frame_source(run, student(run, variant, seed))
-            frames = read_frames_of(frames, source, segments, run.num_actions)
+
+    def fitted(frames: dict[str, VideoFrames]) -> LinearClassifier:
         features = np.concatenate([_leading(run, video) for video in frames.values()])
         labels = np.concatenate([video.labels for video in frames.values()])
-        found[seed] = fit_logistic(features, labels, run.num_actions + 1, l2, run.args.device)
+        return fit_logistic(features, labels, run.num_actions + 1, l2, run.args.device)
+
+    found = dict.fromkeys(run.seeds, fitted(frames))
+    if run.data.student_input.store is None:
+        segments = run.builder.annotations.splits[run.args.train_split]
+        for seed in run.seeds[1:]:
+            source = frame_source(run, student(run, variant, seed))
+            found[seed] = fitted(read_frames_of(frames, source, segments, run.num_actions))
     return found
 
 
