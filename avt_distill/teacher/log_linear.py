@@ -69,7 +69,7 @@ class LogLinearModel:
             labelled, targets = list(range(len(targets))), targets.float()
         histories = [histories[row] for row in labelled]
         chunks = [slice(start, start + HISTORIES_AT_ONCE) for start in range(0, len(histories), HISTORIES_AT_ONCE)]
-        batches = [(self._encode(histories[chunk]), targets[chunk]) for chunk in chunks]
+        batches = [(self._encode(histories[chunk]), self._expected(targets[chunk])) for chunk in chunks]
         prior = torch.ones(len(self.weights), 1, device=self.device)
         prior[self.num_parts + 1 : self.num_last * (self.num_parts + 1)] = EARLIER_PRIOR
         parameters = [self.weights.requires_grad_(), self.bias.requires_grad_()]
@@ -81,8 +81,7 @@ class LogLinearModel:
             value = 0.5 * self.prior_weight * penalty / len(histories)
             value.backward()
             for inputs, expected in batches:
-                scores = self._scores(*inputs)
-                part = nn.functional.cross_entropy(scores, expected, reduction="sum") / len(histories)
+                part = self._losses(*inputs, *expected).sum() / len(histories)
                 part.backward()
                 value = value + part.detach()
             return value
@@ -116,8 +115,53 @@ class LogLinearModel:
         return flat, first
 
     def _scores(self, rows: torch.Tensor, starts: torch.Tensor) -> torch.Tensor:
-        of_parts = nn.functional.embedding_bag(rows, self.weights, starts, mode="sum")  # (N, P)
-        scores = self.bias.expand(len(starts), -1)
+        """Returns scores of all actions, `(N, A)`; see `_encode`."""
+        return self._of_actions(self._of_parts(rows, starts))
+
+    def _of_parts(self, rows: torch.Tensor, starts: torch.Tensor) -> torch.Tensor:
+        return nn.functional.embedding_bag(rows, self.weights, starts, mode="sum")  # (N, P)
+
+    def _of_actions(self, of_parts: torch.Tensor) -> torch.Tensor:
+        scores = self.bias.expand(len(of_parts), -1)
         for parts in self.action_parts.T:
-            scores = scores + of_parts.index_select(1, torch.as_tensor(parts, device=self.device))  # (N, A)
-        return scores
+            scores = scores + of_parts.index_select(1, torch.as_tensor(parts, device=self.device))
+        return scores  # (N, A)
+
+    def _expected(self, targets: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """Returns targets, ids `(N,)` or probabilities `(N, A)`, and the same of parts, `(N, K)` or `(N, P)`."""
+        parts = torch.as_tensor(self.action_parts, device=self.device)
+        if targets.ndim == 1:
+            return targets, parts[targets]
+        of_parts = targets.new_zeros(len(targets), self.num_parts)
+        for column in parts.T:
+            of_parts.index_add_(1, column, targets)
+        return targets, of_parts
+
+    def _losses(
+        self, rows: torch.Tensor, starts: torch.Tensor, targets: torch.Tensor, parts: torch.Tensor
+    ) -> torch.Tensor:
+        """Returns the cross-entropy of each history with its targets, `(N,)`; see `_encode` and `_expected`."""
+        of_parts = self._of_parts(rows, starts)
+        if targets.ndim == 1:
+            return self._log_sum(of_parts) - of_parts.gather(1, parts).sum(1) - self.bias[targets]
+        return self._log_sum(of_parts) * targets.sum(1) - (of_parts * parts).sum(1) - targets @ self.bias
+
+    def _log_sum(self, of_parts: torch.Tensor) -> torch.Tensor:
+        """Returns the log of the sum of the exponentials of all actions' scores, `(N,)`.
+
+        With two parts, such as verb and noun, it is the log of `exp(u) B exp(v)`: u are the scores of first parts, v
+        those of second parts, and B holds the exponentials of the biases of existing pairs. This avoids an array of
+        all actions, of which there may be thousands.
+        """
+        if self.action_parts.shape[1] != 2 or self.device.type == "mps":  # MPS has no float64
+            return self._of_actions(of_parts).logsumexp(1)
+        (firsts, first), (seconds, second) = (
+            torch.unique(torch.as_tensor(ids, device=self.device), return_inverse=True) for ids in self.action_parts.T
+        )
+        # Existing pairs may score much lower than the best two parts, which need not form one: float32 could underflow.
+        scores, bias = of_parts.double(), self.bias.double()
+        of_firsts, of_seconds = scores[:, firsts], scores[:, seconds]
+        most = [of_side.detach().amax(1, keepdim=True) for of_side in (of_firsts, of_seconds)]
+        pairs = bias.new_zeros(len(firsts), len(seconds)).index_put((first, second), bias.exp(), accumulate=True)
+        sums = ((of_firsts - most[0]).exp() @ pairs * (of_seconds - most[1]).exp()).sum(1)
+        return (sums.log() + (most[0] + most[1]).squeeze(1)).to(of_parts.dtype)

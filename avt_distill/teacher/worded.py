@@ -61,7 +61,7 @@ class WordedLogLinear(LogLinearModel):
         targets = targets.long() if targets.ndim == 1 else targets.float()
         counts = torch.ones(len(targets)) if row_weights is None else torch.as_tensor(row_weights).float()
         chunks = [slice(start, start + HISTORIES_AT_ONCE) for start in range(0, len(histories), HISTORIES_AT_ONCE)]
-        batches = [(self._encode(histories[chunk]), targets[chunk], counts[chunk]) for chunk in chunks]
+        batches = [(self._encode(histories[chunk]), self._expected(targets[chunk]), counts[chunk]) for chunk in chunks]
         own, total = self._parameters(), float(counts.sum())
         parameters = [parameter for block in own for parameter in block]
         optimizer = torch.optim.LBFGS(
@@ -73,8 +73,7 @@ class WordedLogLinear(LogLinearModel):
             value = self._penalty(own) / total
             self._assemble(own)
             for inputs, expected, count in batches:
-                losses = nn.functional.cross_entropy(self._scores(*inputs), expected, reduction="none")
-                value = value + (losses * count).sum() / total
+                value = value + (self._losses(*inputs, *expected) * count).sum() / total
             value.backward()
             return value.detach()
 

@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+import torch
 
 from avt_distill.teacher.log_linear import LogLinearModel
 
@@ -100,3 +101,18 @@ def test_histories_in_several_chunks_give_the_same_model(monkeypatch):
     expected = LogLinearModel(4).fit(HISTORIES, ACTIONS).weights
     monkeypatch.setattr("avt_distill.teacher.log_linear.HISTORIES_AT_ONCE", 4)
     np.testing.assert_allclose(LogLinearModel(4).fit(HISTORIES, ACTIONS).weights, expected, atol=5e-3)
+
+
+@pytest.mark.parametrize("parts", [[[0, 2], [0, 3], [1, 3], [1, 3]], [[0], [1], [2], [3]], [[0, 2, 4], [0, 3, 4]] * 2])
+@pytest.mark.parametrize("higher", [0.0, 100.0])
+@pytest.mark.parametrize("targets", [torch.tensor([3, 0, 1]), torch.tensor([[0.2, 0.3, 0.0, 0.5]] * 3)])
+def test_losses_without_scores_of_all_actions_equal_cross_entropy(parts, higher, targets):
+    """Also if existing pairs score much lower than parts 1 and 2, which are the best but do not form a pair."""
+    model = LogLinearModel(4, action_parts=np.array(parts))
+    generator = torch.Generator().manual_seed(0)
+    model.weights = torch.randn(model.weights.shape, generator=generator)
+    model.weights[:, [1, 2]] += higher
+    model.bias = torch.randn(4, generator=generator)
+    inputs = model._encode([[], [1, 2], [3]])
+    expected = torch.nn.functional.cross_entropy(model._scores(*inputs), targets, reduction="none")
+    torch.testing.assert_close(model._losses(*inputs, *model._expected(targets)), expected, rtol=1e-5, atol=1e-4)
