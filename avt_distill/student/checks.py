@@ -70,10 +70,10 @@ def check_what_is_seen(student_input: StudentInput, train: datasets.Dataset, eva
         return
     times_of = defaultdict(set)
     for rows in (train, evaluation):
-        times = np.asarray(rows["frame_times"], dtype=float)  # (N, T)
+        times = np.asarray(rows["frame_times"][:], dtype=float)  # (N, T)
         if student_input.by_number:
-            times = (np.asarray(rows["frame_indices"]) - 1) / REFERENCE_FEATURE_FPS
-        for video_id, of_row, mask in zip(rows["video_id"], times, np.asarray(rows["frame_mask"]), strict=True):
+            times = (np.asarray(rows["frame_indices"][:]) - 1) / REFERENCE_FEATURE_FPS
+        for video_id, of_row, mask in zip(rows["video_id"], times, np.asarray(rows["frame_mask"][:]), strict=True):
             times_of[video_id].update(of_row[mask].tolist())
     counts = student_input.store.num_searched_back, student_input.store.num_zeros
     for video_id, times in times_of.items():
