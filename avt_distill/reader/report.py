@@ -19,6 +19,10 @@ EXPLANATION = """\
 student, distilled: observe a window of the video; distilled learned from a text teacher (the paper's method).
 probe: logistic regression on the last frame. reader: reads what was recognized since the beginning of the video (ours).
 true history: a text model on annotated past actions, unknown at inference: a ceiling for the order of actions alone."""
+READS_DISTILLED = (
+    "All readers read the frames that the distilled student recognizes, also beside the student that learned without "
+    "soft labels."
+)
 
 
 @dataclass
@@ -31,6 +35,8 @@ class FoldResult:
         chosen (`dict`): What was chosen on training videos.
         student, pool (`str`): The members that get the reader that stays, and that answer with it.
         folders (`list[Path]`): Of each seed's student with its reader.
+        reads_distilled (`bool`): Whether the readers of all rows read what the distilled students recognize, so that
+            "student + reader" is not free of soft labels.
     """
 
     rows: pd.DataFrame
@@ -39,6 +45,7 @@ class FoldResult:
     student: str
     pool: str
     folders: list[Path]
+    reads_distilled: bool
 
 
 def report(folder: Path, folds: Mapping[str, FoldResult], seeds: Sequence[int]) -> str:
@@ -85,6 +92,8 @@ def report(folder: Path, folds: Mapping[str, FoldResult], seeds: Sequence[int]) 
     if calibration:
         lines.append(f"\nCalibrated on held-out training videos\n{calibration_table(calibration)}")
     lines.append(f"\n{EXPLANATION}")
+    if first.reads_distilled:
+        lines.append(READS_DISTILLED)
     lines.append(
         f"\nA student with its reader, and a model card: {first.folders[0]}; scores of all in the folders reader/"
     )

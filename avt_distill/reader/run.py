@@ -131,6 +131,7 @@ def fit_fold(args: ReaderArguments) -> FoldResult:
         "temperature": recognition.temperature,
         "readers": {kind: {k: v for k, v in asdict(c).items() if k != "answers"} for kind, c in choices.items()},
         "weights": weights,
+        "frames_recognized_by": students[-1].name if recognition.by_students else "a classifier of stored features",
         "held_out_frames_right": share_right(recognition.held_out, recognition.frames),
         "evaluation_frames_right": right,
     }
@@ -145,7 +146,8 @@ def fit_fold(args: ReaderArguments) -> FoldResult:
     of_pool = calibrations.get(fused[-1].name)
     reader.settings = replace(reader.settings, fusion_weights=weights[fused[-1].name], calibration=of_pool)
     folders = _save(run, last, recognition, reader, fused[-1], calibrations.get(students[-1].name))
-    result = FoldResult(run.rows, answers, chosen, students[-1].name, fused[-1].name, folders)
+    reads_distilled = recognition.by_students and len(students) > 1
+    result = FoldResult(run.rows, answers, chosen, students[-1].name, fused[-1].name, folders, reads_distilled)
     if args.should_save:
         _write(run, folder, result)
     return result
