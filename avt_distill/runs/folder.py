@@ -22,6 +22,7 @@ SETTINGS = "settings.json"  # written when training starts
 ARGUMENTS = "arguments.yaml"  # the options of a run, for commands that continue from it
 LONGEST_LIST = 12  # most names in an error message
 TO_FLUSH = os.O_RDWR if os.name == "nt" else os.O_RDONLY  # Windows can flush only files opened for writing
+RESTORE = "restore it, or delete it and rerun the command that writes it."
 ANOTHER_RUN = (
     "{place} holds {what} with {name} {found!r}, not {wanted!r} (all that differ: {different}): give another "
     "output_dir, or delete that one."
@@ -190,7 +191,7 @@ def read_json(path: str | Path, **kwargs: Any) -> Any:
     try:
         return json.loads(Path(path).read_text(encoding="utf-8"), **kwargs)
     except (json.JSONDecodeError, UnicodeDecodeError) as error:
-        raise ValueError(f"{path} is not JSON ({error}): delete it and rerun the command that writes it.") from error
+        raise ValueError(f"{path} is not JSON ({error}): {RESTORE}") from error
 
 
 def read_record(path: str | Path, *names: str, **kwargs: Any) -> dict:
@@ -207,7 +208,7 @@ def read_record(path: str | Path, *names: str, **kwargs: Any) -> dict:
     content = read_json(path, **kwargs)
     if not isinstance(content, dict) or (absent := [name for name in names if name not in content]):
         lacking = f"lacks {absent}" if isinstance(content, dict) else f"holds a {type(content).__name__}"
-        raise ValueError(f"{path} {lacking} and is not a record: delete it and rerun the command that writes it.")
+        raise ValueError(f"{path} {lacking} and is not a record: {RESTORE}")
     return content
 
 

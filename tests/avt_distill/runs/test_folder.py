@@ -139,7 +139,7 @@ def test_a_file_that_is_not_json_is_named(tmp_path):
     path = tmp_path / "settings.json"
     path.write_text('{"seed": ')
     (tmp_path / "model.safetensors").write_text("")
-    with pytest.raises(ValueError, match=r"settings\.json is not JSON .*: delete it and rerun"):
+    with pytest.raises(ValueError, match=r"settings\.json is not JSON .*: restore it, or delete it and rerun"):
         keep_settings(path, {"seed": 1}, what="a student")
 
 
