@@ -110,6 +110,8 @@ class ForkServer:
         self.home.symlink_to(folder / "hf_home")
         number = next(self.names)
         written = {name: str(self.root / f"{number}.{name}") for name in ("stdout", "stderr")}
+        for file in written.values():
+            Path(file).touch()  # the process may not have opened it when it is first read
         where = {"folder": str(folder), "environment": environment, **written}
         return Fork(self, self.ask(code=textwrap.dedent(code), **where), **written)
 

@@ -1,9 +1,6 @@
 """Soft labels: saved completely or not at all, joined by uid, averaged as by hand, and never for other actions."""
 
-import os
 import signal
-import subprocess
-import sys
 import time
 
 import numpy as np
@@ -11,7 +8,7 @@ import pandas as pd
 import pyarrow
 import pyarrow.parquet
 import pytest
-from helpers.places import PROJECT
+from helpers.processes import WITH_THE_PROJECT
 
 from avt_distill.data.labels import LabelSpace
 from avt_distill.evaluation.scores import ScoreTable
@@ -165,11 +162,11 @@ def test_refuses_a_file_whose_footer_is_damaged(tmp_path):
 
 
 SAVE_AND_STOP = """
-import os, sys, time
+import os, time
 import numpy as np, pyarrow.parquet
 from avt_distill.teacher.soft_labels import SoftLabelTable
 
-moment, path, metadata = sys.argv[1], sys.argv[2], eval(sys.argv[3])
+moment, path, metadata = {!r}, {!r}, {!r}
 
 def stop(*_):
     print("stopped", flush=True)
@@ -191,23 +188,20 @@ SoftLabelTable(uids, np.random.default_rng(0).standard_normal((20_000, 106)), me
 
 
 @pytest.mark.parametrize(("moment", "before"), [("write", "an old file"), ("replace", "no file")])
-def test_a_process_killed_while_saving_leaves_the_old_file_or_none(tmp_path, moment, before):
+def test_a_process_killed_while_saving_leaves_the_old_file_or_none(tmp_path, fork_server, moment, before):
     path = tmp_path / "soft_labels.parquet"
     if before == "an old file":
         table().save(path)
-    process = subprocess.Popen(
-        [sys.executable, "-c", SAVE_AND_STOP, moment, str(path), repr(METADATA)],
-        env={**os.environ, "PYTHONPATH": str(PROJECT)},
-        stdout=subprocess.PIPE,
-        text=True,
-    )
+    code = WITH_THE_PROJECT + SAVE_AND_STOP.format(moment, str(path), METADATA)
+    process = fork_server.start(code, tmp_path)
     try:
-        assert process.stdout.readline() == "stopped\n"
-        unfinished = [entry for entry in tmp_path.iterdir() if entry != path]
+        while process.poll() is None and process.stdout != "stopped\n":
+            time.sleep(0.01)
+        unfinished = [entry for entry in tmp_path.iterdir() if entry.is_file() and entry != path]
         assert unfinished[0].stat().st_size > 1_000_000  # the write was in progress
     finally:
-        os.kill(process.pid, signal.SIGKILL)
-        process.communicate()
+        process.kill()
+        process.wait()
     assert process.returncode == -signal.SIGKILL
     assert not list(tmp_path.glob("*.parquet")) or before == "an old file"
     if before == "an old file":
