@@ -18,6 +18,7 @@ NAMES = {
     "features.stores": ["open_feature_store", "write_features"],
     "losses": ["distillation_loss"],
     "metrics": ["anticipation_metrics", "late_fuse"],
+    "reader.asking": ["AskedTransitions", "MixedTransitions"],
     "student.arguments": ["DistillationArguments"],
     "student.trainer": ["DistillationTrainer", "SoftLabelCollator"],
     "teacher.prediction": ["TeacherScorer"],

@@ -13,6 +13,8 @@ from .features.stores import write_features as write_features
 from .losses import distillation_loss as distillation_loss
 from .metrics import anticipation_metrics as anticipation_metrics
 from .metrics import late_fuse as late_fuse
+from .reader.asking import AskedTransitions as AskedTransitions
+from .reader.asking import MixedTransitions as MixedTransitions
 from .student.arguments import DistillationArguments as DistillationArguments
 from .student.trainer import DistillationTrainer as DistillationTrainer
 from .student.trainer import SoftLabelCollator as SoftLabelCollator

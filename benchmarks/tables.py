@@ -187,11 +187,18 @@ def _top1(found: dict) -> tuple[str, str]:
     return f"{top1['baseline']:.1f}, {top1['candidate']:.1f}", difference(top1)
 
 
-def words(part: str, measure: str, name: str, model: str = "vectors") -> Rows:
-    """Returns a measure of each model by number of training videos, and the differences of `model` from the others."""
+def words(part: str, measure: str, name: str, *model: str) -> Rows:
+    """Returns a measure of each model by number of training videos, and the differences of one from the others.
+
+    Args:
+        part, measure, name (`str`): Part of the result, measure, and name of the result.
+        model (`str`): The words of the model's name. Default: vectors.
+    """
     found, digits = result(f"words_{name}")["parts"][part], MEASURES[measure]
-    compared = {"no teacher": "no teacher", "counts": "counts", f"{model}, scrambled": "scrambled"}
-    order = ("no teacher", "label smoothing", "counts", f"{model}, scrambled", f"{model}, random weights", model)
+    model = " ".join(model) or "vectors"
+    control = next(other for of_count in found.values() for other in of_count[model]["to"] if "scrambled" in other)
+    compared = {"no teacher": "no teacher", "counts": "counts", control: "scrambled"}
+    order = ("no teacher", "label smoothing", "counts", control, f"{model}, random weights", model)
     models = [one for one in order if any(one in of_count for of_count in found.values())]
     columns = {other: short for other, short in compared.items() if other in models}
     rows: Rows = [("training videos", *models, *(f"{model} to {short}" for short in columns.values()))]

@@ -16,7 +16,7 @@ from avt_distill.evaluation.scores import ScoreTable
 from avt_distill.features.files import write_features
 from avt_distill.features.memory import evidence_so_far, running_means
 from avt_distill.metrics import label_ranks, log_loss
-from avt_distill.reader.asking import AskedTransitions
+from avt_distill.reader.asking import AskedTransitions, MixedTransitions
 from avt_distill.reader.fitting import read_rows
 from avt_distill.reader.tables import as_tables, build_reader
 from avt_distill.runs.folder import is_record, whole_files
@@ -40,40 +40,6 @@ SWAPPED = 0.15  # share of replaced actions in a sampled history
 DISTILLED_PRIOR = 0.1  # prior weight of the log-linear model that a language model is distilled into
 MEANS_S, EVIDENCE_S = (2.0, 8.0, 30.0), (3.0, 10.0)
 SMOOTHING = 0.2  # of the one-hot soft labels; averaged with the labels themselves, label smoothing of 0.1
-
-
-class MixedTransitions(nn.Module):
-    """The weighted mean of several transition models in a beam, with the methods of `LogLinearTransitions`.
-
-    Args:
-        tables (sequence of `nn.Module`): Transition models. Those that count past actions count the same parts.
-        weights (`np.ndarray` of shape `(K,)`): Weights of the models, which sum to 1.
-    """
-
-    def __init__(self, tables: Sequence[nn.Module], weights: np.ndarray):
-        super().__init__()
-        self.tables, self.weights = list(tables), np.log(np.maximum(weights, 1e-300))
-        self.num_actions = tables[0].num_actions
-        self.length = max(1, *(table.length for table in tables))
-        self.counting = max(tables, key=lambda table: table.num_parts)
-        self.num_parts = self.counting.num_parts
-
-    def prepare(self):
-        """Prepares each transition model."""
-        for table in self.tables:
-            table.prepare()
-
-    def parts_of(self, actions: np.ndarray) -> np.ndarray:
-        """Returns the parts of each action that a text state counts, `(N, K)`."""
-        return self.counting.parts_of(actions)
-
-    def log_probs(self, last: np.ndarray, past: np.ndarray) -> np.ndarray:
-        """Returns the log probability of each action after each text state, float64 `(N, A)`."""
-        found = [
-            weight + table.log_probs(last[:, last.shape[1] - max(1, table.length) :], past)
-            for table, weight in zip(self.tables, self.weights, strict=True)
-        ]
-        return scipy.special.logsumexp(found, axis=0)
 
 
 def measured(scores: np.ndarray, labels: np.ndarray) -> dict:

@@ -4,12 +4,14 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+from helpers.readers import reading_model
 
-from avt_distill.reader.asking import AskedTransitions
+from avt_distill.reader.asking import AskedTransitions, MixedTransitions
 from avt_distill.reader.fusion import fit_weights, pooled
 from avt_distill.reader.tables import as_tables, build_reader, timing, transition_model, whole_histories
 from avt_distill.teacher.count_models import NGramModel
 from avt_distill.teacher.log_linear import LogLinearModel
+from modeling_avt.reader_avt import HistoryReader
 from modeling_avt.transitions_avt import build_transitions, text_state
 
 
@@ -153,13 +155,43 @@ def test_a_teacher_scores_each_history_once_and_answers_as_its_tables():
     assert teacher.num_asked == asked.num_asked == len({tuple(history[-2:]) for history in histories})
 
 
-def test_a_reader_with_a_teacher_in_its_beam_answers_as_with_the_tables_of_it():
-    histories, actions = whole_histories(random_scripts())
-    model = NGramModel(3, 6).fit(histories, actions)
+def reader_of(model) -> HistoryReader:
     settings = {"frame_rate": 1.0, "actions": "0" * 16, "evidence_weight": 0.5, "fusion_weights": [0.5, 0.5]}
-    labels = [np.array([6, 0, 0, 1, 6, 2])]
-    reader = build_reader(random_scripts(), labels, lambda _: model, 6, settings)
-    frames = np.random.default_rng(0).normal(size=(8, 7))
-    expected = reader.read(frames, np.arange(8.0))
-    reader.transitions = AskedTransitions(model, 6, length=2)
-    np.testing.assert_allclose(reader.read(frames, np.arange(8.0)), expected, atol=1e-6)
+    return build_reader(random_scripts(), [np.array([6, 0, 0, 1, 6, 2])], lambda _: model, 6, settings)
+
+
+def test_a_reader_asks_a_teacher_in_its_beam_alone_or_beside_its_tables():
+    histories, actions = whole_histories(random_scripts())
+    parts = np.array([[0, 2], [0, 3], [0, 4], [1, 2], [1, 3], [1, 4]])
+    tables = as_tables(LogLinearModel(6, num_last=2, action_parts=parts).fit(histories, actions))
+    teacher = NGramModel(4, 6).fit(histories, actions)
+    mixed = MixedTransitions([AskedTransitions(teacher, 6, length=3), tables], [0.3, 0.7])
+    expected = 0.3 * np.exp(teacher.logits(histories)) + 0.7 * np.exp(tables.log_probs(*text_state(tables, histories)))
+    np.testing.assert_allclose(np.exp(mixed.log_probs(*text_state(mixed, histories))), expected, atol=1e-6)
+
+    reader = reader_of(teacher)
+    frames, times = np.random.default_rng(0).normal(size=(8, 7)), np.arange(8.0)
+    answers = reader.read(frames, times)
+    asked = AskedTransitions(teacher, 6, length=3)
+    for transitions in (asked, MixedTransitions([asked, reader.transitions], [0.3, 0.7])):
+        reader.transitions = transitions
+        np.testing.assert_allclose(reader.read(frames, times), answers, atol=1e-6)
+
+
+@pytest.mark.parametrize("weights", [[0.5], [0.5, 0.6], [-0.5, 1.5]])
+def test_weights_that_are_not_a_mixture_are_refused(weights):
+    with pytest.raises(ValueError, match=r"weights is .*: give one of at least 0 for each member, with a sum of 1"):
+        MixedTransitions([as_tables(NGramModel(1, 6))] * 2, weights)
+
+
+def test_a_checkpoint_is_not_saved_without_its_tables(tmp_path):
+    model = reading_model()
+    tables = model.reader.transitions
+    asked = AskedTransitions(NGramModel(2, 3), 3, length=1)
+    for transitions in (asked, MixedTransitions([asked, tables], [0.5, 0.5])):
+        model.reader.transitions = transitions
+        with pytest.raises(ValueError, match="transitions cannot be saved, since checkpoints hold only tables"):
+            model.save_pretrained(tmp_path / "model")
+        assert not list(tmp_path.glob("**/*.safetensors"))
+    model.reader.transitions = tables
+    model.save_pretrained(tmp_path / "model")
