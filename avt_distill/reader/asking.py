@@ -58,6 +58,9 @@ class AskedTransitions(InferenceTransitions):
         teacher (`Scorer`): The teacher, such as a `TeacherScorer`.
         num_actions (`int`): A, the number of actions.
         length (`int`): L, the number of last actions to read.
+
+    Raises:
+        ValueError: If the teacher scores another number of actions; when it is first asked.
     """
 
     def __init__(self, teacher: Scorer, num_actions: int, length: int):
@@ -83,6 +86,10 @@ class AskedTransitions(InferenceTransitions):
             if len(self._rows) + len(new) > MOST_HISTORIES:
                 self._rows, new = {}, list(dict.fromkeys(histories))
             scores = scipy.special.log_softmax(self.teacher.logits(new).astype(np.float64), axis=1)
+            if scores.shape[1] != self.num_actions:
+                raise ValueError(
+                    f"The teacher scores {scores.shape[1]} actions, not {self.num_actions}: give one for these actions."
+                )
             self._rows.update(zip(new, scores.astype(np.float32), strict=True))
         return np.stack([self._rows[history] for history in histories]).astype(np.float64)
 

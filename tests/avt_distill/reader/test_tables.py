@@ -195,3 +195,9 @@ def test_a_checkpoint_is_not_saved_without_its_tables(tmp_path):
         assert not list(tmp_path.glob("**/*.safetensors"))
     model.reader.transitions = tables
     model.save_pretrained(tmp_path / "model")
+
+
+def test_a_teacher_of_other_actions_is_refused():
+    asked = AskedTransitions(NGramModel(2, 7), 6, length=1)
+    with pytest.raises(ValueError, match="scores 7 actions, not 6: give one for these actions"):
+        asked.log_probs(*text_state(asked, [[0]]))
