@@ -420,13 +420,20 @@ class AVTForAnticipation(AVTPreTrainedModel):
                 tokens `(N, S, D)` are averaged.
 
         Raises:
-            ValueError: If `config.recognizes_frames` is `False`.
+            ValueError: If `config.recognizes_frames` is `False`, or the features have another shape.
         """
         if self.recognizer is None:
             raise ValueError(
                 "config.recognizes_frames is False: train a model with recognizes_frames=True to recognize frames."
             )
-        features = features.mean(1) if features.ndim == 3 else features  # of tokens
+        shape, width = tuple(features.shape), self.config.feature_dim
+        is_tokens = self.avt.probe is not None and features.ndim == 3
+        if not (features.ndim == 2 or is_tokens) or shape[-1] != width:
+            raise ValueError(
+                f"The features of frames have the shape {shape}: give (N, {width}), one row for each frame, such as "
+                "video_features.flatten(0, 1) for those of windows."
+            )
+        features = self.avt.of_moments(features) if is_tokens else features
         features = self.avt.standardize(features)
         features = features.to(compute_dtype(self.recognizer, self.avt.probe or self.avt.head))
         return self.recognizer(features[..., : self.recognizer.in_features]).float().log_softmax(-1)

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 from helpers.readers import ACTIONS, loglinear_reader, ngram_reader, reading_model
-from helpers.tiny_models import tiny_config, tiny_model, tiny_processor, tiny_vit_config
+from helpers.tiny_models import tiny_config, tiny_encoder_config, tiny_model, tiny_processor, tiny_vit_config
 from transformers import pipeline
 
 from modeling_avt import ActionAnticipationPipeline, AVTConfig, AVTForAnticipation, AVTModel
@@ -39,6 +39,19 @@ def test_frame_logits_are_of_each_frame_alone():
     assert output.frame_logits.shape == (2, 4, len(ACTIONS) + 1)
     expected = model.recognize_frames(windows.flatten(0, 1)).unflatten(0, (2, 4))
     torch.testing.assert_close(output.frame_logits.log_softmax(-1), expected)
+
+
+@pytest.mark.parametrize("shape", [(2, 4, 12), (8, 15), (12,)])
+def test_frames_of_windows_and_features_of_another_width_are_not_recognized(shape):
+    """Those of windows `(B, T, D)` would be averaged like tokens, and further columns left out."""
+    with pytest.raises(ValueError, match=r"have the shape \(.*\): give \(N, 12\)"):
+        reading_model().recognize_frames(torch.zeros(shape))
+
+
+def test_tokens_of_a_probe_are_averaged_before_frames_are_recognized():
+    model = tiny_model(tiny_encoder_config("videomae", head_type="probe", recognizes_frames=True))
+    tokens = torch.randn(3, 8, 32, generator=torch.Generator().manual_seed(0))
+    torch.testing.assert_close(model.recognize_frames(tokens), model.recognize_frames(tokens.mean(1)))
 
 
 def test_frame_loss_is_the_mean_over_known_frames_and_trains_the_recognizer():
