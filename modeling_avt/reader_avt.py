@@ -186,7 +186,8 @@ class HistoryReader(nn.Module):
         then.
 
         Args:
-            tau_a (`float`, *optional*): Seconds; rounded to frames, at least one. Default: one frame.
+            tau_a (`float`, *optional*): Seconds; with the time since the last frame, rounded to frames (halves up), at
+                least one. Default: one frame.
             at_s (`float`, *optional*): The time from which `tau_a` counts, not before the last frame. Default: the last
                 frame's time.
 
@@ -268,7 +269,11 @@ class HistoryReader(nn.Module):
         return [] if self._reading is None else self._reading.history()
 
     def _frames_until(self, at_s: float | None, ahead_s: float = 0.0) -> int:
-        """Returns the number of frame intervals from the last frame to a moment."""
+        """Returns the number of frame intervals from the last frame to a moment, rounded, halves up.
+
+        Halves are common: every other moment, if a model observes twice as many frames per second as its reader reads.
+        The rounding of computed times must not decide them.
+        """
         reading = self._begun()
         at_s = reading.time_s if at_s is None else SECONDS("at_s", at_s)
         if at_s < reading.time_s - TIME_SLACK_S:
@@ -276,8 +281,8 @@ class HistoryReader(nn.Module):
                 f"at_s is {at_s}, but the last frame is at {reading.time_s} s: give that time or a later one."
             )
         # Beyond the longest gap the state no longer changes; without the limit, a huge time would overflow the count.
-        frames_ahead = (at_s + ahead_s - reading.time_s) * self.settings.frame_rate
-        return round(min(frames_ahead, LONGEST_GAP + 1))
+        frames_ahead = (at_s + ahead_s - reading.time_s + TIME_SLACK_S) * self.settings.frame_rate
+        return math.floor(min(frames_ahead, LONGEST_GAP + 1) + 0.5)
 
     def _begun(self) -> Reading:
         if self._reading is None:

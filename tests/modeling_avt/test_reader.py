@@ -157,6 +157,18 @@ def test_a_stream_answers_as_each_window_read_anew():
         assert stream.history() == window.history()
 
 
+def test_rounding_of_times_does_not_decide_how_far_ahead_a_reader_looks():
+    """At every moment halfway between two frames, tau_a reaches halfway between two frames, too: the later one."""
+    reader, log_probs = loglinear_reader(frame_rate=5.0), noise(21)
+    ahead = loglinear_reader(frame_rate=5.0)
+    for moment in range(1, 40, 2):
+        read = 1 + moment // 2
+        answers = ahead.read(log_probs[:read], np.arange(read) / 5, tau_a=6 / 5)
+        [(answer, _)] = reader.answers_at([moment * 0.1], log_probs[:read], np.arange(read) / 5, tau_a=1.0)
+        torch.testing.assert_close(answer, answers[-1])
+        torch.testing.assert_close(reader.timeline(0.4, moment * 0.1), ahead.timeline(0.6)[1:])
+
+
 def test_a_reader_used_before_answers_as_a_new_one():
     used, new = random_reader(beam=20), random_reader(beam=20)
     used.read(noise(30, 5), np.arange(30) / 2)
