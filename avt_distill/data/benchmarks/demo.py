@@ -98,12 +98,16 @@ def generate_demo(folder: str | Path, *, num_videos: int = 60, num_recipes: int 
             validation and 5 for testing.
         num_recipes (`int`, *optional*, defaults to 400): Recipes, `{"id", "title", "instructions"}` a line.
         seed (`int`, *optional*, defaults to 0): The same seed gives the same files.
+
+    Raises:
+        AnnotationError: If the folder has other recipes, which would be replaced.
     """
     folder = Path(folder)
-    (folder / "videos").mkdir(parents=True, exist_ok=True)
     choose = random.Random(seed)
-    recipes = [_recipe(number, choose) for number in range(num_recipes)]
-    write_text(folder / "recipes.jsonl", "".join(json.dumps(recipe) + "\n" for recipe in recipes))
+    recipes = "".join(json.dumps(_recipe(number, choose)) + "\n" for number in range(num_recipes))
+    _refuse_other_recipes(folder / "recipes.jsonl", recipes)
+    (folder / "videos").mkdir(parents=True, exist_ok=True)
+    write_text(folder / "recipes.jsonl", recipes)
     rows = ["video_id,start_s,end_s,action,verb,noun,split"]
     for number in range(num_videos):
         video_id = f"kitchen_{number:03d}"
@@ -112,6 +116,14 @@ def generate_demo(folder: str | Path, *, num_videos: int = 60, num_recipes: int 
         _film(folder / "videos" / f"{video_id}.mp4", segments, np.random.default_rng([seed, number]))
         rows += [f"{video_id},{start},{end},{a},{a.replace(' ', ',')},{split}" for start, end, a in segments]
     write_text(folder / "segments.csv", "\n".join(rows) + "\n")
+
+
+def _refuse_other_recipes(path: Path, recipes: str):
+    """Raises `AnnotationError` if a file holds other recipes than an interrupted call has written."""
+    if path.exists() and path.read_bytes() != recipes.encode():
+        raise AnnotationError(
+            f"{path} holds other recipes than the demo's, which would replace them: give another folder as data_dir."
+        )
 
 
 def _menu(choose: random.Random, num_dishes: int) -> list[str]:

@@ -8,6 +8,7 @@ import pytest
 
 from avt_distill.data import load_anticipation_dataset
 from avt_distill.data.benchmarks.demo import DISHES, NOUN_COLOURS, SENTENCES, VERBS, generate_demo
+from avt_distill.data.segments import AnnotationError
 from modeling_avt.video_io_avt import probe, read_frames
 
 
@@ -104,3 +105,19 @@ def test_the_same_seed_gives_the_same_files(tmp_path):
 
     assert content("a") == content("b")
     assert content("a") != content("c")
+
+
+def test_the_demo_does_not_replace_the_recipes_of_a_folder(tmp_path):
+    recipes = tmp_path / "recipes.jsonl"
+    recipes.write_text('{"id": "mine", "instructions": ["Cut the onion."]}\n', encoding="utf-8")
+    with pytest.raises(AnnotationError, match=r"recipes\.jsonl holds other recipes than the demo's"):
+        load_anticipation_dataset("demo", data_dir=tmp_path)
+    assert json.loads(recipes.read_text(encoding="utf-8"))["id"] == "mine"
+    assert [path.name for path in tmp_path.iterdir()] == ["recipes.jsonl"]
+
+
+def test_an_interrupted_demo_is_continued(tmp_path):
+    for _ in range(2):
+        generate_demo(tmp_path, num_videos=1, num_recipes=5)
+        assert (tmp_path / "segments.csv").exists()
+        (tmp_path / "segments.csv").unlink()
