@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from itertools import pairwise
 from typing import Any
 
+from .rules_avt import Number
 from .temporal_avt import TIME_SLACK_S
 from .video_source_avt import VideoDecodeError, import_av, naming_errors
 
@@ -33,8 +34,11 @@ class PictureFolder:
     frames_per_second: float
 
     def __post_init__(self):
-        if not (math.isfinite(self.frames_per_second) and self.frames_per_second > 0):
-            raise VideoDecodeError(self.path, f"frames_per_second is {self.frames_per_second}: give a number above 0.")
+        try:
+            rate = Number(above=0)("frames_per_second", self.frames_per_second)
+        except ValueError as error:
+            raise VideoDecodeError(self.path, str(error)) from error
+        object.__setattr__(self, "frames_per_second", rate)  # plain Python: `str()` of NumPy's numbers names their type
 
     def __str__(self) -> str:
         return f"{self.path}{RATE}{self.frames_per_second!r}"

@@ -24,6 +24,19 @@ def test_pictures_are_shown_at_their_rate(tmp_path, first):
     assert (info.height, info.width) == FRAMES[0].shape[:2]
 
 
+@pytest.mark.parametrize("rate", [np.float64(10), np.float32(10), np.int64(10), 10])
+def test_a_rate_of_numpy_is_read_from_the_name_of_a_folder(tmp_path, rate):
+    """Rows of data sets hold this name, in which `repr` would write `np.float64(10.0)`."""
+    name = str(PictureFolder(str(write_pictures(tmp_path / "p", FRAMES[:20])), rate))
+    np.testing.assert_array_equal(read_frames(name, [1.5])[0], FRAMES[15])
+
+
+@pytest.mark.parametrize("rate", ["10", None, True, np.nan])
+def test_a_rate_that_is_no_number_is_refused(tmp_path, rate):
+    with pytest.raises(VideoDecodeError, match=r"frames_per_second is .*: give a finite number, above 0"):
+        PictureFolder(str(tmp_path), rate)
+
+
 def test_jpeg_pictures_of_ten_digits(tmp_path):
     folder = PictureFolder(str(write_pictures(tmp_path / "p", FRAMES, "frame_%010d.jpg")), 30.0)
     assert read_frames(folder, [1.0], resize_short_side=16).shape[1:3] == (
@@ -39,7 +52,7 @@ def test_a_folder_without_a_rate_is_refused(tmp_path):
         with pytest.raises(VideoDecodeError, match="have no frame rate: give frames_per_second"):
             read()
     for rate in (0.0, float("nan"), -1.0):
-        with pytest.raises(VideoDecodeError, match="give a number above 0"):
+        with pytest.raises(VideoDecodeError, match="give a finite number, above 0"):
             PictureFolder(str(folder), rate)
 
 
