@@ -14,6 +14,7 @@ from collections.abc import Iterable
 from dataclasses import asdict, dataclass, field, fields
 from functools import cached_property
 from pathlib import Path
+from typing import Any
 
 import datasets
 import pandas as pd
@@ -26,7 +27,7 @@ from ..runs.names import OTHER_SPELLING, has_other_spelling
 from .future import FUTURE_COLUMNS
 from .labels import LabelSpace
 from .rows import ROW_RULES, RowOptions, anticipation_rows, can_be_anticipated
-from .segments import AnnotationError
+from .segments import AnnotationError, is_before
 from .videos import find_videos, videos_with_rate
 
 logger = logging.getLogger(__name__)
@@ -72,8 +73,9 @@ class AnticipationConfig(datasets.BuilderConfig, RowOptions):
         video_fps (`float`, *optional*): Frames per second of folders of numbered pictures, which are then treated as
             videos.
         past_end (`str`, *optional*, defaults to `"error"`): How to handle segments that end more than a second after
-            their video: `"error"` raises; `"clip"` cuts them at the end of the video, and drops those that begin after
-            it; `"skip"` drops all of them. Their number is logged, and their uids are in `late`.
+            their video, or whose window ends after it: `"error"` raises; `"clip"` cuts them at the end of the video,
+            and drops those that begin after it; `"skip"` drops all of them. Their number is logged, and their uids are
+            in `late`.
     """
 
     version: datasets.Version = field(default_factory=lambda: datasets.Version("1.0.0"))
@@ -233,7 +235,7 @@ class AnticipationBuilder(datasets.ArrowBasedBuilder):
                 "or give another folder."
             )
         for video_id, of_video in segments.groupby("video_id"):
-            _check_duration(found[video_id], self._duration_s(found[video_id]), of_video)
+            _check_duration(found[video_id], self._duration_s(found[video_id]), of_video, self.config.tau_a)
         return dict(found)
 
     def _duration_s(self, path: str) -> float:
@@ -246,7 +248,7 @@ class AnticipationBuilder(datasets.ArrowBasedBuilder):
         present = [video_id for video_id in segments["video_id"].unique() if video_id in found]
         durations = segments["video_id"].map({video_id: self._duration_s(found[video_id]) for video_id in present})
         # `False` for missing videos, for which `_video_paths` raises.
-        is_late = segments["end_s"] > durations + VIDEO_END_SLACK_S
+        is_late = _is_late(segments, durations, self.config.tau_a)
         left_out = is_late & ((segments["start_s"] >= durations) | (self.config.past_end == "skip"))
         within = segments.assign(end_s=segments["end_s"].mask(is_late, durations))
         return within[~left_out].reset_index(drop=True), segments["uid"][is_late].tolist()
@@ -278,10 +280,16 @@ class AnticipationBuilder(datasets.ArrowBasedBuilder):
         return digest.hexdigest()[:16]
 
 
-def _check_duration(path: str, duration_s: float, segments: pd.DataFrame):
+def _is_late(segments: pd.DataFrame, duration_s: Any, tau_a: float) -> pd.Series:
+    """Returns which segments end more than a second after their video, or begin so late that their window ends after it
+    and could not be read."""
+    return (segments["end_s"] > duration_s + VIDEO_END_SLACK_S) | is_before(duration_s, segments["start_s"] - tau_a)
+
+
+def _check_duration(path: str, duration_s: float, segments: pd.DataFrame, tau_a: float):
     """Raises `AnnotationError` if a video ends before its annotations, and warns if it continues long after them."""
     last_end_s = segments["end_s"].max()
-    late = segments[segments["end_s"] > duration_s + VIDEO_END_SLACK_S]
+    late = segments[_is_late(segments, duration_s, tau_a)]
     if len(late):
         raise AnnotationError(
             f"{path} lasts {duration_s:.1f} s, but is annotated until {last_end_s:.1f} s: it is truncated, or the "

@@ -11,9 +11,11 @@ from helpers.videos import numbered_frames, write_pictures, write_video
 
 from avt_distill.data import LabelSpace, anticipation_builder, load_anticipation_dataset
 from avt_distill.data.benchmarks.epic_kitchens import read_official
+from avt_distill.data.collator import VideoCollator
 from avt_distill.data.future import FUTURE_COLUMNS
 from avt_distill.data.rows import RowOptions, anticipation_rows
 from avt_distill.data.segments import AnnotationError
+from modeling_avt import AVTVideoProcessor
 
 HEADER = "video_id,start_s,end_s,action"
 SEGMENTS = [
@@ -548,6 +550,20 @@ def test_segments_that_end_after_their_video(folder, caplog, capsys, past_end, e
     assert len(builder.late["train"]) == 2
     with pytest.raises(AnnotationError, match="past_end is 'cut': give one of"):
         load(folder, past_end="cut")
+
+
+@pytest.mark.parametrize("past_end", ["clip", "skip"])
+def test_windows_that_end_after_their_video_have_no_rows(folder, past_end):
+    """Of a segment less than a second too late, only the window shows that it cannot be read; training would stop."""
+    (folder / "videos").mkdir()
+    write_video(folder / "videos" / "a.mp4", numbered_frames(60), fps=10)
+    write(folder, ["a,2,3,cut egg", "a,6.5,6.8,mix egg", "a,6.6,6.9,cut oil"])
+    with pytest.raises(AnnotationError, match=r"a\.mp4 lasts 6\.0 s, .*\(1 segments end after it, 'a_6\.600'"):
+        load(folder, tau_a=0.5)
+    rows = load(folder, tau_a=0.5, past_end=past_end)["train"]
+    assert list(rows["observed_end_s"]) == [1.5, 6.0]
+    VideoCollator(AVTVideoProcessor(num_frames=4, tau_o=4.0))(list(rows))
+    assert len(load(folder, tau_a=0.6)["train"]) == 3
 
 
 def test_a_video_that_was_encoded_anew_at_another_rate_is_never_served_stale(folder):
