@@ -5,6 +5,7 @@ are refused on input and again before answers are formed.
 """
 
 from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 import torch
@@ -33,9 +34,28 @@ def compute_dtype(*modules: nn.Module) -> torch.dtype:
     return torch.float32
 
 
-def as_tensor(array) -> torch.Tensor:
-    """Returns an array as a tensor; also views with negative strides (BGR reversed to RGB), which torch refuses."""
-    return torch.as_tensor(np.ascontiguousarray(array) if isinstance(array, np.ndarray) else array)
+def as_tensor(array: Any) -> torch.Tensor:
+    """Returns an array, an image, or a list of arrays, images or tensors of one shape as a tensor without gradients.
+
+    Accepts views with negative strides (BGR reversed to RGB), which torch refuses, and lists of tensors that NumPy
+    refuses: in bfloat16, on an accelerator, or with gradients.
+
+    Raises:
+        ValueError: If shapes differ, or there are no numbers.
+    """
+    if isinstance(array, torch.Tensor):
+        return array.detach()
+    if isinstance(array, (list, tuple)):
+        if not any(isinstance(row, torch.Tensor) for row in array):
+            return as_tensor(np.stack(array))
+        rows = [as_tensor(row) for row in array]
+        if len(shapes := {tuple(row.shape) for row in rows}) > 1:
+            raise ValueError(f"The list holds arrays of the shapes {sorted(shapes)}: give arrays of one shape.")
+        return torch.stack(rows)
+    numbers = np.ascontiguousarray(array)
+    if numbers.dtype.kind not in "biuf":
+        raise ValueError(f"A {type(array).__name__} is given instead of an array: give an array of its values.")
+    return torch.as_tensor(numbers)
 
 
 def moved_only(fn: Callable[[torch.Tensor], torch.Tensor]) -> Callable[[torch.Tensor], torch.Tensor]:

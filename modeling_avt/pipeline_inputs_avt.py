@@ -136,7 +136,7 @@ def _is_folder(content) -> bool:
 def _to_rows(content, kind: str) -> torch.Tensor:
     """Returns frames or features as a tensor; raises `ValueError` for anything else."""
     if isinstance(content, (list, tuple)) and content and isinstance(content[0], (np.ndarray, torch.Tensor)):
-        content = np.stack(content)
+        content = as_tensor(content)
     if not isinstance(content, (np.ndarray, torch.Tensor)):
         raise ValueError(
             f"A video is a {type(content).__name__}: give a file, its bytes, frames, uint8 (N, H, W, 3), or features, "

@@ -5,7 +5,7 @@ from .versions_avt import MINIMUM_VERSIONS  # noqa: F401
 
 # isort: split
 import inspect
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -371,19 +371,17 @@ def _of_length(length: int, name: str, values) -> list:
 
 def _as_list(videos) -> list:
     """Returns the videos of a batch: a file, an array of frames, or a list of frames `(H, W, 3)` is one video."""
-    if is_video_source(videos) or getattr(videos, "ndim", None) == 4:
+    if is_video_source(videos) or getattr(videos, "ndim", None) == 4 or not isinstance(videos, Iterable):
         return [videos]
     videos = list(videos)
     if not videos:
         raise ValueError("videos is empty: give at least one.")
-    return [np.stack(videos)] if getattr(videos[0], "ndim", None) == 3 else videos
+    return [videos] if getattr(videos[0], "ndim", None) == 3 else videos
 
 
 def _to_frames(video) -> torch.Tensor:
     """Returns the frames of one video as uint8 `(T, 3, H, W)`."""
-    if isinstance(video, (list, tuple)):
-        video = np.stack(video)
-    frames = as_tensor(video)
+    frames = as_tensor(video).cpu()
     if frames.dtype != torch.uint8 or frames.ndim != 4 or 3 not in (frames.shape[1], frames.shape[-1]):
         raise ValueError(
             f"A video's frames are {frames.dtype} of shape {tuple(frames.shape)}: give uint8 (T, H, W, 3) or "

@@ -206,6 +206,13 @@ def test_features_are_the_model_on_the_same_window(anticipate_features, convert)
     assert [moment["at_s"] for moment in timeline] == [2.5, 5.0, 7.5, 10.0]
 
 
+@pytest.mark.parametrize("convert", [torch.Tensor.bfloat16, torch.Tensor.requires_grad_])
+def test_features_may_be_a_list_of_tensors_that_numpy_does_not_know(anticipate_features, convert):
+    rows = convert(torch.from_numpy(FEATURES[:4].copy()))
+    found = anticipate_features({"video_features": list(rows)})
+    assert by_label(found) == pytest.approx(by_label(anticipate_features(rows.detach().float())))
+
+
 def test_a_timeline_of_an_array_that_begins_late_counts_from_there(anticipate, anticipate_features, frames):
     """It once began at 0 s, so it was refused."""
     late = {"video_features": FEATURES, "frames_per_second": 2.0, "start_s": 100.25}

@@ -159,6 +159,8 @@ def test_saved_processor_is_the_same(tmp_path):
         (gradient_frames().astype(np.float32), {}, "frames are torch.float32"),
         (np.zeros((2, 40, 40, 4), np.uint8), {}, r"shape \(2, 40, 40, 4\)"),
         ([], {}, "videos is empty"),
+        (None, {}, "A NoneType is given instead of an array"),
+        ([torch.zeros(40, 40, 3), np.zeros((40, 48, 3))], {}, r"shapes \[\(40, 40, 3\), \(40, 48, 3\)\]"),
         (gradient_frames(), {"num_crops": 2}, "num_crops=2: give 1 or 3"),
         (gradient_frames(), {"training": True, "num_crops": 3}, "in training neither 3 crops"),
         (gradient_frames(), {"num_frames": 8}, "num_frames=8, but this processor samples 4"),
