@@ -1,5 +1,6 @@
 """Finding video files."""
 
+import os
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -32,7 +33,9 @@ def find_videos(sources: Sequence[str | Path], *, pictures: bool = False) -> dic
     for path in [path for source in sources for path in _expand(Path(source), pictures)]:
         if not path.is_file() and not (pictures and path.is_dir()):
             raise ValueError(f"The video {path} does not exist: correct the path.")
-        earlier = videos.setdefault(file_name(path.name if path.is_dir() else path.stem), path)
+        # The paths "." and ".." do not hold the names of their folders.
+        name = os.path.basename(os.path.abspath(path)) if path.is_dir() else path.stem
+        earlier = videos.setdefault(file_name(name), path)
         if earlier.resolve() != path.resolve():
             raise ValueError(f"{earlier} and {path} have the same video id: rename one.")
     if not videos:

@@ -35,6 +35,14 @@ def test_pictures_without_a_rate_are_no_videos(folder):
     assert list(videos_with_rate([folder], 10.0)) == ["a", "b"]
 
 
+@pytest.mark.parametrize(("working", "source"), [("a", "."), ("a/inner", ".."), (".", "a/")])
+def test_the_working_folder_is_named_as_any_other_folder_of_pictures(folder, monkeypatch, working, source):
+    (folder / "videos" / "kitchen" / "a" / "inner").mkdir()
+    monkeypatch.chdir(folder / "videos" / "kitchen" / working)
+    assert list(find_videos([source], pictures=True)) == ["a"]
+    assert read_frames(videos_with_rate([source], 10.0)["a"], [0.0]).shape == (1, *FRAMES.shape[1:])
+
+
 def test_pictures_that_end_before_their_annotations_are_refused(folder):
     builder = anticipation_builder(str(folder), video_fps=30.0, cache_dir=str(folder / "cache"))
     with pytest.raises(ValueError, match=r"lasts 2\.0 s, but is annotated until 5\.0 s"):
