@@ -20,7 +20,7 @@ STRICT = (
     "avt_distill/evaluation",
     "avt_distill/runs",
 )
-CEILING = 174
+CEILING = 173
 
 
 def errors() -> list[tuple[Path, str]]:

@@ -108,6 +108,22 @@ def read_annotation_json(path: str | Path) -> Any:
         raise AnnotationError(f"{path} is not JSON ({error}): download it again.") from error
 
 
+def column_numbers(path: str | Path, table: pd.DataFrame, name: str, *, whole: bool = True) -> list:
+    """Returns a column of a table from `read_csv` as numbers.
+
+    Args:
+        path (`str` or `Path`): The file that the table was read from, for messages.
+        table (`pd.DataFrame`): The table.
+        name (`str`): The column.
+        whole (`bool`, *optional*, defaults to `True`): Whether they are whole numbers.
+
+    Raises:
+        AnnotationError: If one is not such a number. The message names its line.
+    """
+    numbers = _numbers(path, table.index, table, name, whole=whole)
+    return (numbers.astype(np.int64) if whole else numbers).tolist()
+
+
 def first_existing(folder: Path, *names: str) -> Path | None:
     """Returns the path of the first of several names that exists in a folder, or `None`."""
     return next((folder / name for name in names if (folder / name).exists()), None)

@@ -1,5 +1,6 @@
 """EGTEA Gaze+ from RULSTM's CSV files: three splits by segment, not by video."""
 
+import re
 from pathlib import Path
 
 import pandas as pd
@@ -11,6 +12,7 @@ from .epic_kitchens import read_rulstm
 
 # Frame rate of the videos. RULSTM's frame numbers and features nevertheless count at 30 fps.
 VIDEO_FPS = 24.0
+PAIR = re.compile(r"(\d+)_(\d+)")  # ids of a verb and a noun
 
 
 class EgteaGazePlus(AnticipationBuilder):
@@ -47,7 +49,14 @@ class EgteaGazePlus(AnticipationBuilder):
 def _label_space(path: Path) -> LabelSpace:
     """Returns the actions of RULSTM's `actions.csv`: `id, verb_noun ids, Verb_noun`."""
     table = read_csv(path, header=None)
-    pairs = [tuple(int(part) for part in pair.split("_")) for pair in table[1]]
+    ids = [PAIR.fullmatch(text) for text in table[1]] if table.shape[1] == 3 else [None]
+    if None in ids:
+        line = table.index[ids.index(None)]
+        raise AnnotationError(
+            f"{path}, line {line}: a line holds id, verb and noun ids, verb and noun, such as 0,12_3,Take_plate: give "
+            "RULSTM's file for EGTEA Gaze+."
+        )
+    pairs = [(int(match[1]), int(match[2])) for match in ids if match is not None]
     verbs, nouns = {}, {}
     for (verb, noun), name in zip(pairs, table[2], strict=True):
         verb_name, _, noun_name = name.partition("_")
@@ -56,6 +65,9 @@ def _label_space(path: Path) -> LabelSpace:
                 f"{path}: '{name}' names verb {verb} or noun {noun} unlike an earlier action: give the file as "
                 "published."
             )
+    for kind, names in (("verb", verbs), ("noun", nouns)):
+        if missing := sorted(set(range(max(names))) - set(names)):
+            raise AnnotationError(f"{path} has no action with {kind} {missing[0]}: give the whole file, as published.")
     return LabelSpace(
         actions=tuple(table[2]),
         verbs=tuple(verbs[index] for index in range(len(verbs))),

@@ -10,7 +10,7 @@ import pandas as pd
 
 from ..builder import Annotations, AnticipationBuilder, AnticipationConfig
 from ..labels import UNLABELLED, LabelSpace
-from ..segments import AnnotationError, frame_seconds, read_csv, segment_table
+from ..segments import AnnotationError, column_numbers, frame_seconds, read_csv, segment_table
 
 RULSTM_FPS = 30.0
 CONFIGS = [AnticipationConfig(name="rulstm"), AnticipationConfig(name="official")]
@@ -122,7 +122,7 @@ def read_official(path: Path, space: LabelSpace, uid: str) -> pd.DataFrame:
     columns = ("video_id", "start_timestamp", "stop_timestamp", "verb_class", "noun_class", "narration")
     table = read_csv(path, uid, *columns)
     action_of = {pair: action for action, pair in enumerate(space.action_to_verb_noun)}
-    pairs = list(zip(table["verb_class"].astype(int), table["noun_class"].astype(int), strict=True))
+    pairs = list(zip(*(column_numbers(path, table, name) for name in ("verb_class", "noun_class")), strict=True))
     unknown = [pair for pair in pairs if pair not in action_of]
     if unknown:
         raise AnnotationError(
@@ -134,8 +134,8 @@ def read_official(path: Path, space: LabelSpace, uid: str) -> pd.DataFrame:
         space,
         uid=table[uid],
         video_id=table["video_id"],
-        start_s=table["start_timestamp"].map(seconds),
-        end_s=table["stop_timestamp"].map(seconds),
+        start_s=_seconds_of(path, table["start_timestamp"]),
+        end_s=_seconds_of(path, table["stop_timestamp"]),
         verb=table["verb_class"],
         noun=table["noun_class"],
         action=[action_of[pair] for pair in pairs],
@@ -157,8 +157,8 @@ def read_timestamps(path: Path, space: LabelSpace, uid: str) -> pd.DataFrame:
         space,
         uid=table[uid],
         video_id=table["video_id"],
-        start_s=table["start_timestamp"].map(seconds),
-        end_s=table["stop_timestamp"].map(seconds),
+        start_s=_seconds_of(path, table["start_timestamp"]),
+        end_s=_seconds_of(path, table["stop_timestamp"]),
         action=pd.Series(UNLABELLED, index=table.index),
     )
 
@@ -172,13 +172,23 @@ def seconds(timestamp: str) -> float:
         raise AnnotationError(f"The timestamp '{timestamp}' is not of the form hh:mm:ss.ss: correct it.") from error
 
 
+def _seconds_of(path: Path, timestamps: pd.Series) -> pd.Series:
+    for line, timestamp in timestamps.items():
+        try:
+            seconds(timestamp)
+        except AnnotationError as error:
+            raise AnnotationError(f"{path}, line {line}: {error}") from error
+    return timestamps.map(seconds)
+
+
 def _label_space(folder: Path, verbs: str, nouns: str, key: str) -> LabelSpace:
     actions = read_csv(folder / "actions.csv", "action", "verb", "noun")
+    ids = [column_numbers(folder / "actions.csv", actions, name) for name in ("verb", "noun")]
     return LabelSpace(
         actions=tuple(actions["action"]),
         verbs=tuple(read_csv(folder / verbs, key)[key]),
         nouns=tuple(read_csv(folder / nouns, key)[key]),
-        action_to_verb_noun=tuple(zip(actions["verb"].astype(int), actions["noun"].astype(int), strict=True)),
+        action_to_verb_noun=tuple(zip(*ids, strict=True)),
     )
 
 
@@ -186,9 +196,10 @@ def _many_shot(folder: Path) -> dict[str, list[int]] | None:
     paths = {kind: folder / f"EPIC_many_shot_{kind}s.csv" for kind in ("verb", "noun")}
     if not all(path.exists() for path in paths.values()):
         return None
-    return {kind: read_csv(path, f"{kind}_class")[f"{kind}_class"].astype(int).tolist() for kind, path in paths.items()}
+    tables = {kind: read_csv(path, f"{kind}_class") for kind, path in paths.items()}
+    return {kind: column_numbers(paths[kind], table, f"{kind}_class") for kind, table in tables.items()}
 
 
 def _video_fps(path: Path, key: str) -> dict[str, float]:
     info = read_csv(path, key, "fps")
-    return dict(zip(info[key], info["fps"].astype(float), strict=True))
+    return dict(zip(info[key], column_numbers(path, info, "fps", whole=False), strict=True))

@@ -4,6 +4,8 @@ from pathlib import Path
 
 import pandas as pd
 
+from modeling_avt.rules_avt import Number
+
 from ...runs.names import file_name
 from ...runs.texts import read_user_json, read_user_text
 from ..builder import Annotations, AnticipationBuilder, AnticipationConfig
@@ -58,12 +60,18 @@ def _read_segment_form(folder: Path, fold: str) -> tuple[LabelSpace, pd.DataFram
     if not isinstance(meta, dict) or not set(wanted) <= set(meta) or fold not in meta["test_videos_of_fold"]:
         raise AnnotationError(f"{folder / 'meta.json'} has not {', '.join(wanted)} with fold {fold}: add them.")
     table = read_csv(folder / "segments.csv", "video_id", "start_frame", "end_frame", "action_class")
-    return LabelSpace(tuple(meta["actions"])), table, meta["test_videos_of_fold"][fold], float(meta["frame_rate"])
+    fps = float(Number(above=0)(f"{folder / 'meta.json'}: frame_rate", meta["frame_rate"]))
+    return LabelSpace(tuple(meta["actions"])), table, meta["test_videos_of_fold"][fold], fps
 
 
 def _read_frame_labels(folder: Path, fold: str) -> tuple[LabelSpace, pd.DataFrame, list[str], float]:
     """Returns the same as `_read_segment_form`, read from the official files."""
-    names = [line.split()[1] for line in _lines(folder / "mapping.txt")]
+    mapping = folder / "mapping.txt"
+    words = [line.split() for line in _lines(mapping)]
+    if wrong := [number for number, line in enumerate(words, start=1) if len(line) < 2]:
+        advice = "a line holds an id and a label: give the file as published"
+        raise AnnotationError(f"{mapping}, line {wrong[0]}: {advice}.")
+    names = [label for _, label, *_ in words]
     space = LabelSpace(tuple(name for name in names if name not in BACKGROUND))
     action_of = {name: action for action, name in enumerate(space.actions)}
     bundles = {split: folder / "splits" / f"{split}.split{fold}.bundle" for split in ("train", "test")}

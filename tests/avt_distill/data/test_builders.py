@@ -325,13 +325,46 @@ def test_refuses_rulstm_files_of_another_form(tmp_path):
             load_anticipation_dataset("egtea", data_dir=tmp_path, cache_dir=str(tmp_path / "cache"))
 
 
+EK100 = {
+    "actions.csv": "id,verb,noun,action\n0,0,0,cut egg\n",
+    "EPIC_100_verb_classes.csv": "id,key\n0,cut\n",
+    "EPIC_100_noun_classes.csv": "id,key\n0,egg\n",
+    "EPIC_100_video_info.csv": "video_id,fps\na,50\n",
+    "training.csv": "0,a,100,200,0,0,0\n",
+    "validation.csv": "1,a,300,400,0,0,0\n",
+}
+SALADS = {
+    "segments.csv": "video_id,start_frame,end_frame,action_class\na,1,2,0\nb,1,2,0\n",
+    "meta.json": '{"actions": ["cut"], "test_videos_of_fold": {"1": ["a"]}, "frame_rate": "fast"}',
+}
+
+
+@pytest.mark.parametrize(
+    ("benchmark", "files", "message"),
+    [
+        ("egtea", EK100, r"actions\.csv, line 1: a line holds id, verb and noun ids, .* give RULSTM's file for EGTEA"),
+        ("egtea", {"actions.csv": "0, 0_0, Cut_egg\n1, 2_0, Mix_egg\n"}, r"actions\.csv has no action with verb 1"),
+        ("epic_kitchens_100", {"actions.csv": "id,verb,noun,action\n0,0,,cut egg\n"}, r"line 2: noun is '': give"),
+        ("epic_kitchens_100", {"EPIC_100_video_info.csv": "video_id,fps\na,\n"}, r"info\.csv, line 2: fps is ''"),
+        ("fifty_salads", {"mapping.txt": "0 cut\n1\n"}, r"mapping\.txt, line 2: a line holds an id and a label"),
+        ("fifty_salads", SALADS, r"meta\.json: frame_rate is 'fast': give a finite number, above 0"),
+    ],
+)
+def test_a_field_of_a_benchmark_that_is_no_number_is_named(tmp_path, benchmark, files, message):
+    for name, content in {**(EK100 if benchmark.startswith("epic") else {}), **files}.items():
+        (tmp_path / name).write_text(content)
+    with pytest.raises(ValueError, match=message):
+        load_anticipation_dataset(benchmark, data_dir=tmp_path, cache_dir=str(tmp_path / "cache"))
+
+
 def test_official_files_are_refused_where_they_do_not_fit_the_actions(tmp_path):
     space = LabelSpace(("cut egg",), ("cut", "mix"), ("egg",), ((0, 0),))
     header = "narration_id,video_id,start_timestamp,stop_timestamp,verb_class,noun_class,narration\n"
     path = tmp_path / "official.csv"
     for row, message in (
         ("u,a,00:00:05.00,00:00:06.50,1,0,mix egg", "verb 1 and noun 0 are not an action of actions.csv"),
-        ("u,a,5.0,00:00:06.50,0,0,cut egg", "The timestamp '5.0' is not of the form hh:mm:ss.ss"),
+        ("u,a,5.0,00:00:06.50,0,0,cut egg", r"official\.csv, line 2: The timestamp '5.0' is not of the form hh:mm"),
+        ("u,a,00:00:05.00,00:00:06.50,0,,cut egg", r"official\.csv, line 2: noun_class is '': give a number"),
     ):
         path.write_text(header + row + "\n")
         with pytest.raises(AnnotationError, match=message):
