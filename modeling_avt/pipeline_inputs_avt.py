@@ -112,12 +112,15 @@ def to_source(video, frames_per_second: float | None) -> VideoFile | ObservedWin
             return VideoFile(PictureFolder(os.fspath(content), Number(above=0)("frames_per_second", rate)))
     if isinstance(content, PictureFolder) or (is_video_source(content) and kind == "video"):
         if options or frames_per_second is not None:
+            name = next(iter(options), "frames_per_second")
             raise ValueError(
-                "frames_per_second is given for a video file, which has its own frame rate: give it for arrays only."
+                f"{name} is given for a video file, which has its own frame rate and begins at 0 s: give it for arrays."
             )
         return VideoFile(content)
     rows = _to_rows(content, kind)
     rate, mask = options.get("frames_per_second", frames_per_second), options.get("frame_mask")
+    if rate is None and options.get("start_s") is not None:
+        raise ValueError("start_s is given without frames_per_second, which it needs: give both.")
     if rate is None:
         return ObservedWindow(rows, mask)
     rate = Number(above=0)("frames_per_second", rate)

@@ -432,6 +432,8 @@ def test_refuses_a_processor_that_samples_other_moments():
             {"frames_per_second": 10, "at": 3.0},
             "begins at 2.000 s, after 0.000",
         ),
+        (lambda x: {"video": x[:4], "start_s": 2.0}, {}, "start_s is given without frames_per_second"),
+        (lambda x: {"video": "a.mp4", "start_s": 2.0}, {}, "start_s is given for a video file"),
         (lambda x: 7, {}, "A video is a int: give a file"),
         (lambda x: [], {}, "videos is empty"),
         (lambda x: FEATURES, {}, r"an array float32 \(20, 12\): this model needs \(N, 32\)"),
