@@ -3,6 +3,7 @@
 import hashlib
 import json
 from collections import Counter
+from collections.abc import Iterable, Mapping, Set
 from dataclasses import asdict, dataclass, fields
 from functools import cached_property
 from pathlib import Path
@@ -31,8 +32,8 @@ class LabelSpace:
         action_to_verb_noun (`tuple[tuple[int, int], ...]`, *optional*): `(verb id, noun id)` of each action.
 
     Raises:
-        ValueError: If there are no actions, a name is blank or repeated, or the map does not hold one in-range pair per
-            action.
+        ValueError: If names have no order, there are no actions, a name is blank or repeated, or the map does not hold
+            one in-range pair per action.
     """
 
     actions: tuple[str, ...]
@@ -42,7 +43,11 @@ class LabelSpace:
 
     def __post_init__(self):
         for kind in ("actions", "verbs", "nouns"):
-            names = tuple(str(name).strip() for name in getattr(self, kind))
+            given = getattr(self, kind)
+            if isinstance(given, (str, bytes, Mapping, Set)) or not isinstance(given, Iterable):
+                form = type(given).__name__
+                raise ValueError(f"{kind} is a {form}: give a list of names, in the order of their ids.")
+            names = tuple(str(name).strip() for name in given)
             object.__setattr__(self, kind, names)
             repeated = sorted(name for name, count in Counter(names).items() if count > 1)
             if "" in names or repeated:

@@ -61,7 +61,7 @@ def _read_segment_form(folder: Path, fold: str) -> tuple[LabelSpace, pd.DataFram
         raise AnnotationError(f"{folder / 'meta.json'} has not {', '.join(wanted)} with fold {fold}: add them.")
     table = read_csv(folder / "segments.csv", "video_id", "start_frame", "end_frame", "action_class")
     fps = float(Number(above=0)(f"{folder / 'meta.json'}: frame_rate", meta["frame_rate"]))
-    return LabelSpace(tuple(meta["actions"])), table, meta["test_videos_of_fold"][fold], fps
+    return LabelSpace(meta["actions"]), table, meta["test_videos_of_fold"][fold], fps
 
 
 def _read_frame_labels(folder: Path, fold: str) -> tuple[LabelSpace, pd.DataFrame, list[str], float]:

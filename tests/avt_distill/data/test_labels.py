@@ -36,6 +36,9 @@ def test_config_fields_build_a_model_configuration():
     ("fields", "message"),
     [
         ({"actions": ()}, "actions is empty"),
+        ({"actions": "cut"}, "actions is a str: give a list of names"),
+        ({"actions": {"cut", "mix"}}, "actions is a set: give a list of names, in the order of their ids"),
+        ({"actions": ("cut",), "verbs": {0: "cut"}}, "verbs is a dict: give a list"),
         ({"actions": ("cut", " ")}, "blank or repeated"),
         ({"actions": ("cut", "cut ")}, r"repeated names \(\['cut'\]\)"),
         ({"actions": ("cut",), "action_to_verb_noun": ()}, "has 0 pairs for 1 actions"),
