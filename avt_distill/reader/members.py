@@ -101,7 +101,7 @@ def student_member(run: FoldRun, variant: str) -> Member:
     fold_of_row = rows_of(run.data.train)["video_id"].map(run.fold_of).to_numpy()
     for fold in range(run.args.inner_folds):
         others, own = np.flatnonzero(fold_of_row != fold), np.flatnonzero(fold_of_row == fold)
-        part = part_of(run.args, run.data, others, own, f"inner{fold}")
+        part = part_of(run.args, run.data, others, own, f"inner fold {fold} of {run.args.inner_folds}")
         table = trained_student(run.inner_arguments(variant, fold), part)
         labelled = (run.train["video_id"].map(run.fold_of) == fold).to_numpy()
         held_out[labelled] = _log_probs(table, run.train["uid"].to_numpy()[labelled])

@@ -103,7 +103,8 @@ def part_of(args: RunArguments, data: StudentData, train: np.ndarray, evaluation
         args (`RunArguments`): The run's options.
         data (`StudentData`): The run's data.
         train, evaluation (`np.ndarray` of `int`): Indices of training rows.
-        name (`str`): Name of the part, which is used for its folder.
+        name (`str`): Name of the part, different for other rows of the run, so that its students are not mistaken for
+            those of another part.
     """
     rows = data.train.select(train)
     fingerprint = {**data.fingerprint, "part": name}

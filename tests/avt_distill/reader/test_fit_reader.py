@@ -345,6 +345,14 @@ def test_readers_of_other_soft_labels_are_not_reused(kitchen, tmp_path):
         fit(kitchen, tmp_path / "run", *given)
 
 
+def test_students_of_other_inner_folds_are_not_reused(kitchen, fitted):
+    """They were trained on other videos: on some that they would now answer as held-out ones."""
+    for more in ("2", "4"):
+        message = rf"holds a student with part 'inner fold 0 of 3', not 'inner fold 0 of {more}'"
+        with pytest.raises(SystemExit, match=message):
+            fit(kitchen, fitted, "--inner_folds", more)
+
+
 def test_a_checkpoint_as_it_is_gets_a_reader_and_is_not_trained(kitchen, fitted, tmp_path):
     given = tmp_path / "checkpoint"
     shutil.copytree(fitted / "baseline_seed0", given)
