@@ -30,6 +30,16 @@ def check_labels(args: RunArguments, train: datasets.Dataset, evaluation: datase
         )
 
 
+def check_top_k(args: RunArguments, builder: AnticipationBuilder):
+    """Raises a `ValueError` if more of the teacher's classes are to be compared than there are actions."""
+    num_actions = len(builder.annotations.label_space.actions)
+    if args.distill_weight and args.distill_top_k is not None and args.distill_top_k > num_actions:
+        raise ValueError(
+            f"distill_top_k is {args.distill_top_k}, but the data set has {num_actions} actions: give at most as many, "
+            "or leave it out to compare all."
+        )
+
+
 def check_soft_labels(
     table: SoftLabelTable, path: str, args: RunArguments, builder: AnticipationBuilder, train: datasets.Dataset
 ):

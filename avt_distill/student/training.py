@@ -24,7 +24,7 @@ from ..runs.outputs import check_output, holds
 from ..teacher.soft_labels import SoftLabelTable
 from .arguments import RunArguments
 from .building import StudentInput, build_student, prepare_for_features, student_input
-from .checks import check_labels, check_soft_labels, check_what_is_seen
+from .checks import check_labels, check_soft_labels, check_top_k, check_what_is_seen
 from .fingerprint import data_fingerprint, student_settings
 from .frozen import FrozenFeatures, frozen_features
 from .horizons import horizon_metrics
@@ -66,9 +66,10 @@ def student_data(args: RunArguments, builder: AnticipationBuilder) -> StudentDat
 
     Raises:
         ValueError: If soft labels belong to another label space, other rows or another history rule, or lack rows of
-            the training split while `missing_soft_labels` is `"raise"`; if a split has no labels; or if features or
-            videos are missing or not finite.
+            the training split while `missing_soft_labels` is `"raise"`; if more of their classes are to be compared
+            than there are; if a split has no labels; or if features or videos are missing or not finite.
     """
+    check_top_k(args, builder)
     builder.download_and_prepare()
     train, evaluation = _split(builder, args.train_split), _split(builder, args.evaluation_split)
     check_labels(args, train, evaluation)
