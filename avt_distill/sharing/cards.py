@@ -43,6 +43,7 @@ logger = logging.getLogger(__name__)
 RESULTS, SETTINGS, CONFIG, README = "results.json", "settings.json", "config.json", "README.md"
 FILLED = "<!-- filled by avt-distill, {digest} -->"
 ADAPTATION = "adaptation.json"
+COMPARISON = "comparison.json"  # in the folder of a run, of all of its students
 ATTACHED = "attached.json"  # record of `avt-distill attach_encoder`
 STUDENT_SETTINGS = (
     *("learning_rate", "optim", "optim_args", "lr_scheduler_type", "warmup_steps", "weight_decay", "batch_size"),
@@ -186,10 +187,7 @@ def checkpoint_card(folder: str | Path, repo_id: str, *, stated: Stated = NOTHIN
         config = read_record(folder / CONFIG, "model_type")
         if config["model_type"] == "text_teacher":
             return teacher_card(folder, repo_id, stated=stated)
-        comparison = folder.resolve().parent / "comparison.json"  # shared by all students of the run
-        is_read = bool(config.get("reader"))  # then its own folder has another comparison
-        comparison = read_record(comparison) if comparison.exists() and not is_read else None
-        return student_card(folder, repo_id, comparison=comparison, stated=stated)
+        return student_card(folder, repo_id, comparison=_comparison_of(folder, config), stated=stated)
     if (folder / ADAPTATION).exists():
         return language_model_card(folder, repo_id, stated=stated)
     if (folder / README).exists():
@@ -198,6 +196,21 @@ def checkpoint_card(folder: str | Path, repo_id: str, *, stated: Stated = NOTHIN
         f"{folder} has neither {RESULTS}, which avt-distill distill, fit_reader and finetune_teacher write, nor a "
         "README.md of your own: write a README.md, or give the folder of one of these commands."
     )
+
+
+def _comparison_of(folder: Path, config: dict) -> dict | None:
+    """Returns the comparison of the run that a distilled student is of; `None` without one.
+
+    A student with a reader has a comparison of its own, and `avt-distill compare_runs` may have written one of other
+    models under this name.
+    """
+    results, path = read_record(folder / RESULTS, "scores", "seed"), folder.resolve().parent / COMPARISON
+    if config.get("reader") or not results.get("teacher") or not path.exists():
+        return None
+    comparison = read_record(path)
+    split = results["scores"].get("split")
+    is_own = results["seed"] in comparison.get("seeds", []) and comparison.get("split", split) == split
+    return comparison if is_own else None
 
 
 def language_model_card(folder: str | Path, repo_id: str, *, stated: Stated = NOTHING) -> ModelCard:

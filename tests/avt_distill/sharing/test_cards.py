@@ -233,6 +233,28 @@ def test_a_baseline_is_not_called_distilled(student):
     assert "distillation" not in str(card).lower()
 
 
+@pytest.mark.parametrize("of_another", ["student", "command", "seed", "split"])
+def test_a_comparison_of_other_models_is_not_in_the_card(student, of_another):
+    """A baseline has no gain from a teacher, and `compare_runs` may have written a file of the same name."""
+    folder, content, results = student / "distilled_seed3", {**COMPARISON, "split": "validation"}, RESULTS
+    tiny_model(tiny_config()).save_pretrained(folder)
+    (folder / "results.json").write_text(json.dumps(results))
+    (folder / "settings.json").write_text(json.dumps(SETTINGS))
+    (student / "comparison.json").write_text(json.dumps(content))
+    assert "2 seeds (3, 4) for this student" in str(checkpoint_card(folder, "user/kitchen"))
+    if of_another == "student":
+        (folder / "results.json").write_text(json.dumps({**results, "teacher": None}))
+    else:
+        changed = {"seed": {"seeds": [4, 5]}, "split": {"split": "test"}, "command": {"seed": 0, "seeds": None}}
+        changed = {**content, **changed[of_another]}
+        kept = {name: value for name, value in changed.items() if value is not None}
+        (student / "comparison.json").write_text(json.dumps(kept))
+    card = checkpoint_card(folder, "user/kitchen")
+    assert header(card)["model-index"][0]["results"][0]["metrics"][0]["args"] == {"seed": 3}
+    assert "without teacher, mean" not in str(card)
+    assert ("It was not compared" in str(card)) == (of_another != "student")
+
+
 MEMBERS = {"student + probe": 40.0, "reader, unigram": 30.0, "distilled + reader, bigram": 44.5, "true history": 68.0}
 READER_COMPARISON = {
     "num_rows": 300,
