@@ -51,7 +51,7 @@ def _with_options_of(folder: Path, options: list[str]) -> list[str]:
             "or a YAML file of options."
         )
     files = options[:1] if options and _is_yaml(options[0]) else []
-    as_it_is = ["--model_name_or_path", str(folder), "--num_train_epochs", "0", "--distill_weight", "0"]
+    as_it_is = ["--model_name_or_path", str(folder), "--num_train_epochs=0", "--max_steps=-1", "--distill_weight=0"]
     return [*files, *as_it_is, "--model_options", "{}", "--start_from_probe", "false", *options[len(files) :]]
 
 

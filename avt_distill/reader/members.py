@@ -52,7 +52,7 @@ class FoldRun:
     @property
     def is_given(self) -> bool:
         """Whether the student is a finished checkpoint that is not trained here."""
-        return self.args.num_train_epochs == 0
+        return self.args.is_as_it_is
 
     @cached_property
     def num_actions(self) -> int:

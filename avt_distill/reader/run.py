@@ -12,7 +12,6 @@ from modeling_avt.configuration_avt import actions_digest
 from modeling_avt.modeling_avt import AVTForAnticipation
 from modeling_avt.reader_avt import HistoryReader
 
-from ..data.builder import AnticipationBuilder
 from ..data.loading import choose_splits, dataset_builder
 from ..data.performances import performance_of
 from ..evaluation.benchmark_metrics import benchmark_metrics
@@ -96,7 +95,7 @@ def fit_fold(args: ReaderArguments) -> FoldResult:
     with args.main_process_first(local=False):
         run = FoldRun(args, builder, student_data(args, builder))
     if run.is_given:
-        _check_given(args, run.builder)
+        check_as_it_is(str(args.model_name_or_path), builder)
     last = list(variants(args))[-1]
     inputs = {"model_name_or_path": args.model_name_or_path}
     for seed in run.seeds:
@@ -170,12 +169,6 @@ def _calibrations(run: FoldRun, student: Member, pool: Member) -> dict[str, dict
             except ValueError as error:  # no temperature is best: the run is still measured
                 logger.warning("'%s' is not calibrated. %s", member.name, error)
     return calibrations
-
-
-def _check_given(args: ReaderArguments, builder: AnticipationBuilder):
-    """Refuses a checkpoint that is not to be trained, and cannot answer as it is."""
-    if args.model_name_or_path is not None:  # else the options are refused
-        check_as_it_is(args.model_name_or_path, builder)
 
 
 def _settings(run: FoldRun) -> dict:

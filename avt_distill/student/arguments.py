@@ -213,6 +213,16 @@ class RunArguments(DatasetArguments, StudentArguments, DistillationArguments):
             raise ValueError(
                 "num_train_epochs is 0 without model_name_or_path: the student would be random, so give either."
             )
+        if self.is_as_it_is and self.max_steps > 0:
+            raise ValueError(
+                f"num_train_epochs is 0, which leaves {self.model_name_or_path} as it is, but max_steps "
+                f"{self.max_steps}, which trains it: give --max_steps -1, or more epochs."
+            )
+        if self.is_as_it_is and self.distill_weight:
+            raise ValueError(
+                f"distill_weight is {self.distill_weight}, but num_train_epochs 0, so that {self.model_name_or_path} "
+                "would learn nothing from soft labels: give --distill_weight 0, or more epochs."
+            )
         if self.missing_soft_labels not in ("raise", "mask"):
             raise ValueError(f"missing_soft_labels is '{self.missing_soft_labels}': give 'raise' or 'mask'.")
         RATE_OR_NONE("balance_soft_labels", self.balance_soft_labels)
@@ -227,6 +237,11 @@ class RunArguments(DatasetArguments, StudentArguments, DistillationArguments):
                 f"distill_weight is {self.distill_weight}, but there are no soft_labels: give tables that "
                 "avt-distill export_soft_labels wrote, or --distill_weight 0 for the baseline alone."
             )
+
+    @property
+    def is_as_it_is(self) -> bool:
+        """Whether the student is a finished checkpoint that is not trained further."""
+        return self.model_name_or_path is not None and self.num_train_epochs == 0
 
     @property
     def folder(self) -> Path:

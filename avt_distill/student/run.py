@@ -58,8 +58,8 @@ def distill(args: RunArguments) -> str:
 def _distill(args: RunArguments) -> str:
     builder = dataset_builder(args)
     choose_splits(args, builder)
-    if args.model_name_or_path is not None and args.num_train_epochs == 0 and args.max_steps <= 0:
-        check_as_it_is(args.model_name_or_path, builder)
+    if args.is_as_it_is:
+        check_as_it_is(str(args.model_name_or_path), builder)
     use_token(args)
     if args.push_to_hub and args.should_save:  # before training, so that a wrong name or token fails at once
         args.hub_model_id = create_repository(hub_name(args), private=bool(args.hub_private_repo))

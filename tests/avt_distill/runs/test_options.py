@@ -69,9 +69,23 @@ def test_options_invalid_for_one_trainer_are_refused(kind, text, message, tmp_pa
 
 
 def test_a_checkpoint_may_be_measured_without_training(tmp_path):
-    assert parse(RunArguments, tmp_path, "--num_train_epochs=0", "--model_name_or_path=x").num_train_epochs == 0
+    given = ["--num_train_epochs=0", "--model_name_or_path=x", "--distill_weight=0"]
+    assert parse(RunArguments, tmp_path, *given).is_as_it_is
     assert parse(RunArguments, tmp_path, "--num_train_epochs=0", "--max_steps=3").max_steps == 3
     assert DistillationArguments(str(tmp_path), num_train_epochs=0, use_cpu=True).num_train_epochs == 0
+
+
+@pytest.mark.parametrize(
+    ("kind", "option", "message"),
+    [
+        (RunArguments, "--max_steps=3", "leaves x as it is, but max_steps 3, which trains it"),
+        (RunArguments, "--distill_weight=1", "x would learn nothing from soft labels: give --distill_weight 0"),
+    ],
+)
+def test_options_that_a_checkpoint_left_as_it_is_would_ignore_are_refused(kind, option, message, tmp_path):
+    given = ["--num_train_epochs=0", "--model_name_or_path=x", "--distill_weight=0"]
+    with pytest.raises(ValueError, match=message):
+        parse(kind, tmp_path, *given, option)
 
 
 def test_numbers_in_mappings_are_numbers_however_they_are_written(tmp_path):
