@@ -53,6 +53,12 @@ class ReaderArguments(RunArguments):
             raise ValueError(f"inner_folds is {self.inner_folds}: give 2 or more.")
         if self.num_last < 1:
             raise ValueError(f"num_last is {self.num_last}: give 1 or more.")
+        if self.error_rate is not None and self.is_as_it_is:
+            raise ValueError(
+                f"error_rate is {self.error_rate}, but there are no held-out answers of {self.model_name_or_path}, a "
+                "finished checkpoint, to choose a threshold on: leave it out, and give it to avt-distill calibrate "
+                "with the scores that are written to reader/."
+            )
         if self.folds not in (None, "all"):
             raise ValueError(f"folds is '{self.folds}': give all, or select one fold with --config_name or --fold.")
 

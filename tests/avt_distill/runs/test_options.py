@@ -80,6 +80,7 @@ def test_a_checkpoint_may_be_measured_without_training(tmp_path):
     [
         (RunArguments, "--max_steps=3", "leaves x as it is, but max_steps 3, which trains it"),
         (RunArguments, "--distill_weight=1", "x would learn nothing from soft labels: give --distill_weight 0"),
+        (ReaderArguments, "--error_rate=0.2", "no held-out answers of x, a finished checkpoint"),
     ],
 )
 def test_options_that_a_checkpoint_left_as_it_is_would_ignore_are_refused(kind, option, message, tmp_path):
