@@ -363,6 +363,9 @@ def test_a_checkpoint_as_it_is_gets_a_reader_and_is_not_trained(kitchen, fitted,
     before = AVTForAnticipation.from_pretrained(given).state_dict()
     assert all(model.state_dict()[name].equal(value) for name, value in before.items())
     assert model.config.reader["fusion_weights"] == [0.5, 0.5]
+    card = (tmp_path / "run" / "reader_seed42" / "README.md").read_text()
+    assert "so the pooling weights (student, reader) are equal" in card
+    assert "and the pooling weights (student, reader) were chosen" not in card
     assert not (tmp_path / "run" / "inner").exists()
     np.testing.assert_allclose(
         scores(tmp_path / "run", "student", 42).scores, scores(fitted, "student").scores, atol=1e-5
