@@ -43,6 +43,8 @@ LARGE_LABEL_SPACE = (
     500  # actions from which on verbs and nouns are read apart, and followers of each hypothesis at most
 )
 CHOSEN = "chosen.json"
+NAME_OF_FOLD = "{fold}"  # in the paths of `soft_labels` and of these options
+OF_FOLDS = ("features", "model_name_or_path", "backbone", "teacher", "language_model")
 
 
 def fit_readers(args: ReaderArguments) -> str:
@@ -81,8 +83,10 @@ def fold_arguments(args: ReaderArguments) -> dict[str, ReaderArguments]:
     for name, options in builder.folds().items():
         fold = folds[name] = copy.copy(args)
         fold.output_dir = str(args.folder / name)
-        fold.soft_labels = [path.replace("{fold}", name) for path in args.soft_labels or []] or None
-        fold.teacher = None if args.teacher is None else args.teacher.replace("{fold}", name)
+        fold.soft_labels = [path.replace(NAME_OF_FOLD, name) for path in args.soft_labels or []] or None
+        for option in OF_FOLDS:
+            path = getattr(args, option)
+            setattr(fold, option, None if path is None else path.replace(NAME_OF_FOLD, name))
         for option, value in options.items():
             setattr(fold, option, value)
     return folds

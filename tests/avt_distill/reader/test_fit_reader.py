@@ -19,6 +19,9 @@ from avt_distill.evaluation.scores import ScoreTable
 from avt_distill.features.stores import open_feature_store, write_features
 from avt_distill.metrics import softmax
 from avt_distill.reader import members
+from avt_distill.reader.arguments import ReaderArguments
+from avt_distill.reader.run import fold_arguments
+from avt_distill.runs.arguments import parse_run
 from avt_distill.runs.folder import read_json, write_json
 from avt_distill.sharing.cards import checkpoint_card
 from avt_distill.teacher.fine_tuning import HistoryRule
@@ -404,6 +407,27 @@ def test_all_folds_of_ones_own_data(kitchen, tmp_path, capsys):
         assert "actions of 8 videos in 2 folds, each answered by the models of its fold" in card
     assert {uid[:2] for uid in tables[0].uids} == {"v0", "v2", "v4", "v6"}
     assert {uid[:2] for uid in tables[1].uids} == {"v1", "v3", "v5", "v7"}
+
+
+def test_every_path_that_a_fold_reads_may_have_its_name(kitchen, tmp_path):
+    folder = shutil.copytree(kitchen, tmp_path / "data", ignore=shutil.ignore_patterns("cache"))
+    lines = (folder / "segments.csv").read_text().splitlines()
+    folded = [f"{lines[0]},fold", *(f"{line},{int(line[1]) % 2 + 1}" for line in lines[1:])]
+    (folder / "segments.csv").write_text("\n".join(folded) + "\n")
+    paths = {"features": "features/{fold}", "teacher": "teachers/{fold}", "language_model": "{fold}/bert"}
+    given = {"dataset": folder, "folds": "all", "output_dir": tmp_path / "run", "use_cpu": "true", "num_frames": 4}
+    options = [f"--{name}={value}" for name, value in {**given, **paths}.items()]
+    trained = ["--soft_labels", "a/{fold}.parquet", "b.parquet"]
+    as_it_is = ["--model_name_or_path={fold}/student", "--num_train_epochs=0", "--distill_weight=0"]
+    for more in (trained, as_it_is):
+        folds = fold_arguments(parse_run(ReaderArguments, [*options, *more], description=""))
+        assert list(folds) == ["fold1", "fold2"]
+        for name, args in folds.items():
+            assert {option: getattr(args, option) for option in paths} == {
+                option: path.replace("{fold}", name) for option, path in paths.items()
+            }
+            assert args.soft_labels == ([f"a/{name}.parquet", "b.parquet"] if more is trained else None)
+            assert args.model_name_or_path == (None if more is trained else f"{name}/student")
 
 
 def test_folds_are_refused_where_there_are_none(kitchen, tmp_path):
