@@ -131,6 +131,24 @@ def test_the_card_says_how_the_teacher_was_made(student):
     assert "less than `tau_a` before" in text
 
 
+@pytest.mark.parametrize(
+    ("cross_fit", "stated"),
+    [
+        ("4, 5", "Cross-fitted in 4 and 5 folds: each video was labeled by a teacher that was not trained on it."),
+        ("0, 5", "Its members were cross-fitted in these numbers of folds: 0, 5. One with 0 folds labeled the videos"),
+        ("unknown, 4", "Its members were cross-fitted in these numbers of folds: unknown, 4."),
+        (None, "It labeled the videos that it was trained on, unless it was not trained at all."),
+    ],
+)
+def test_cross_fitted_teachers_of_other_numbers_of_folds_are_not_said_to_label_their_own_videos(
+    student, cross_fit, stated
+):
+    (student / "results.json").write_text(json.dumps({**RESULTS, "teacher": {**TEACHER, "cross_fit": cross_fit}}))
+    text = str(student_card(student, "user/kitchen"))
+    assert stated in text
+    assert ("It labeled the videos" in text) == (cross_fit is None)
+
+
 def rewrite(path, **changes):
     path.write_text(json.dumps({**json.loads(path.read_text()), **changes}))
 
