@@ -20,11 +20,15 @@ from ..runs.outputs import is_json_with
 LARGEST_DIFFERENCE = 1e-4
 CONTRACT, READER = "programs.json", "reader.safetensors"
 SUFFIXES = (".pt2", ".onnx")
+HOW_TO_CALIBRATE = (
+    "Divide scores by the temperature before the softmax. With an error_rate, withhold the answer if its probability "
+    "is below the threshold, or if there is no threshold."
+)
 HOW_TO_READ = (
     "Build modeling_avt's HistoryReader(ReaderSettings.from_config(settings), number of labels) and load the tables "
     "in the file; from the beginning of a video, let it read log_softmax of frame_logits, settings.frame_rate times a "
     "second; its next_action(tau_a), joined with logits by pool(logits, next_action, settings.fusion_weights), is the "
-    "answer."
+    "answer, to which settings.calibration applies, if there is one. " + HOW_TO_CALIBRATE
 )
 
 
@@ -117,9 +121,9 @@ def export_model(
 ) -> dict[str, float]:
     """Writes `feature_model` and `streaming_step` as `.pt2` and optionally `.onnx`, and `programs.json`.
 
-    `programs.json` describes inputs, outputs, moments and the names of the actions. A reader is not exported as a
-    program, since it is a beam search: its tables are written to `reader.safetensors`, and its settings and use to
-    `programs.json`.
+    `programs.json` describes inputs, outputs, moments, the names of the actions, and the calibration, which is not part
+    of the programs: they return uncalibrated scores. A reader is not exported as a program, since it is a beam search:
+    its tables are written to `reader.safetensors`, and its settings and use to `programs.json`.
 
     All programs accept any batch size. Each is checked on random input before the files are moved to the folder. Files
     of another model's programs are removed.
@@ -237,6 +241,7 @@ def _describe(programs: dict[str, nn.Module], config, video_processor: AVTVideoP
         "programs": described,
         **{name: getattr(config, name) for name in (*TIME_CONTRACT, *CLIP_CONTRACT)},
         **{name: None if value is None else [value[i] for i in sorted(value)] for name, value in labels.items()},
+        "calibration": None if config.calibration is None else {**config.calibration, "use": HOW_TO_CALIBRATE},
         "video_processor": None if video_processor is None else video_processor.to_dict(),
     }
 

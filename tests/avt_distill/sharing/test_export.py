@@ -212,6 +212,24 @@ def test_a_model_is_exported_without_being_changed(tmp_path):
     assert model.dtype == torch.bfloat16
 
 
+def test_scores_calibrated_as_described_are_those_of_the_pipeline(tmp_path):
+    """The programs return uncalibrated scores, so their description has the calibration that pipelines apply."""
+    calibration = {"temperature": 4.0, "error_rate": 0.2, "threshold": 0.9, "delta": 0.1}
+    model = tiny_model(tiny_config(intermediate_dim=20, head_num_layers=1, calibration=calibration))
+    export_model(model, tmp_path)
+    described = json.loads((tmp_path / "programs.json").read_text())["calibration"]
+    assert "below the threshold" in described.pop("use")
+    assert described == calibration
+    features = 5 * torch.randn(1, 4, 12, generator=torch.Generator().manual_seed(0))
+    program = torch.export.load(tmp_path / "feature_model.pt2").module()
+    logits = program(features, torch.ones(1, 4, dtype=torch.bool))[0].detach()
+    best = float((logits / described["temperature"]).softmax(-1).max())
+    answers = ActionAnticipationPipeline(model)({"video_features": features[0], "frames_per_second": 1.0}, at=3.0)
+    assert best == pytest.approx(answers[0]["score"], abs=1e-5)
+    assert (best >= described["threshold"]) == (answers[0]["says"] is not None)
+    assert best != pytest.approx(float(logits.softmax(-1).max()), abs=1e-3)
+
+
 def test_a_model_without_a_reader_exports_none(exported):
     assert json.loads((exported / "programs.json").read_text())["reader"] is None
     assert not (exported / "reader.safetensors").exists()
