@@ -100,6 +100,9 @@ def fit_fold(args: ReaderArguments) -> FoldResult:
         run = FoldRun(args, builder, student_data(args, builder))
     if run.is_given:
         check_as_it_is(str(args.model_name_or_path), builder)
+    teacher = None if args.teacher is None else TeacherScorer.from_pretrained(args.teacher)
+    if teacher is not None:  # before students are trained
+        teacher.check_label_space(builder.annotations.label_space, str(args.teacher))
     last = list(variants(args))[-1]
     inputs = {"model_name_or_path": args.model_name_or_path}
     for seed in run.seeds:
@@ -110,7 +113,7 @@ def fit_fold(args: ReaderArguments) -> FoldResult:
     folder = args.folder / "reader"
     keep_settings(folder / SETTINGS, _settings(run), should_save=args.should_save, what="a reader")
     recognition = recognition_of(run, last)
-    videos = _training_videos(run, recognition)
+    videos = _training_videos(run, recognition, teacher)
     choices = {kind: choose_reader(videos, kind) for kind in args.kinds}
     readers = {
         kind: fitted_reader(videos, set(videos.fold_of), kind, choice.evidence_weight, choice.prior_weight)
@@ -183,7 +186,7 @@ def _settings(run: FoldRun) -> dict:
     return settings | {name: checkpoint_digest(path) for name, path in models.items()} | run.data.fingerprint
 
 
-def _training_videos(run: FoldRun, recognition: Recognition) -> TrainingVideos:
+def _training_videos(run: FoldRun, recognition: Recognition, teacher: TeacherScorer | None) -> TrainingVideos:
     args, space = run.args, run.builder.annotations.label_space
     most_followers = LARGE_LABEL_SPACE if run.num_actions > LARGE_LABEL_SPACE else None
     settings = {
@@ -208,7 +211,7 @@ def _training_videos(run: FoldRun, recognition: Recognition) -> TrainingVideos:
         settings=settings,
         num_last=args.num_last,
         action_parts=parts,
-        teacher=None if args.teacher is None else TeacherScorer.from_pretrained(args.teacher),
+        teacher=teacher,
         part_vectors=None if args.language_model is None else _vectors(run, args.language_model, parts is not None),
     )
 

@@ -39,12 +39,7 @@ def label_with_saved(folder: str, builder: AnticipationBuilder, rows: pd.DataFra
     """
     scorer = _on_device(TeacherScorer.from_pretrained(folder), args)
     config = scorer.model.config
-    if config.label_space_hash != builder.annotations.label_space.content_hash:
-        raise ValueError(
-            f"{folder} was trained on label space {config.label_space_hash}, not on "
-            f"{builder.annotations.label_space.content_hash} of {builder.config.name}: its columns would stand for "
-            "other actions, so give the data set that it was trained on."
-        )
+    scorer.check_label_space(builder.annotations.label_space, folder)
     known, asked = (config.history_cutoff, config.tau_a), (builder.config.history_cutoff, builder.config.tau_a)
     if known != asked:
         raise ValueError(

@@ -8,6 +8,7 @@ import torch
 from tqdm.auto import tqdm
 from transformers import PreTrainedConfig, PreTrainedTokenizerBase
 
+from ..data.labels import LabelSpace
 from ..runs.checkpoints import check_scores, load_whole
 from .action_text import ActionText
 from .language_models import encode, load_tokenizer
@@ -59,6 +60,15 @@ class TeacherScorer:
             )
         tokenizer = load_tokenizer(name_or_path, backbone_config)  # before the model, since errors are found faster
         return cls(load_whole(TextTeacher.from_pretrained, name_or_path, left_out=(UNREAD,), **kwargs), tokenizer)
+
+    def check_label_space(self, label_space: LabelSpace, source: str):
+        """Raises a `ValueError` unless the teacher was trained on a label space; `source`: its name for messages."""
+        known, asked = self.model.config.label_space_hash, label_space.content_hash
+        if known != asked:
+            raise ValueError(
+                f"{source} was trained on label space {known}, not on {asked}: its columns would stand for other "
+                "actions, so give the data set that it was trained on."
+            )
 
     def logits(self, histories: Sequence[Sequence[int]], *, progress: bool = False) -> np.ndarray:
         """Returns the logits of the next action after each history, float32 `(N, A)`.

@@ -15,6 +15,7 @@ from helpers.tiny_models import tiny_config, tiny_model
 from helpers.videos import numbered_frames, write_video
 from tiny_kitchen import ACTIONS, kitchen_builder, write_kitchen, write_soft_labels, write_tiny_vit
 
+from avt_distill.data.labels import LabelSpace
 from avt_distill.evaluation.scores import ScoreTable
 from avt_distill.features.stores import open_feature_store, write_features
 from avt_distill.metrics import softmax
@@ -311,6 +312,17 @@ def test_a_reader_of_words_is_kept_and_travels_as_plain_tables(kitchen, tmp_path
     change_weights(model, lambda weights: {name: 2 * value for name, value in weights.items()})
     with pytest.raises(SystemExit, match=r"holds a reader with language_model_content\.model\.safetensors "):
         fit(kitchen, tmp_path / "run", *given)
+
+
+def test_a_teacher_of_other_actions_is_refused_before_training(kitchen, tmp_path, language_models):
+    """Their number may be the same, and only their order another."""
+    teacher = write_teacher(tmp_path / "teacher", kitchen, language_models["bert"])
+    other = shutil.copytree(kitchen, tmp_path / "data", ignore=shutil.ignore_patterns("cache*"))
+    (other / "run.yaml").write_text((other / "run.yaml").read_text().replace(str(kitchen), str(other)))
+    LabelSpace(ACTIONS[::-1]).save(other / "labels.json")
+    with pytest.raises(SystemExit, match=r"teacher was trained on label space .*: its columns would stand for other"):
+        fit(other, tmp_path / "run", "--teacher", teacher)
+    assert not (tmp_path / "run").exists()
 
 
 def test_readers_of_an_overwritten_teacher_are_not_reused(kitchen, tmp_path, language_models):
