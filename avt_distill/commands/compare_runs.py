@@ -76,6 +76,13 @@ def parse(argv: Sequence[str]) -> argparse.Namespace:
         raise ValueError(
             f"There are {len(args.baseline)} baseline and {len(args.candidate)} candidate files: give equal numbers."
         )
+    # One file without seeds, such as a probe's, may be the baseline of several candidates.
+    pairs = [(first.resolve(), second.resolve()) for first, second in zip(args.baseline, args.candidate, strict=True)]
+    if repeated := next((pair for pair in pairs if pairs.count(pair) > 1), None):
+        raise ValueError(
+            f"{repeated[0]} and {repeated[1]} are compared more than once: give each pair once; otherwise one seed "
+            "would count as several that agree."
+        )
     inputs = {"--baseline": args.baseline, "--candidate": args.candidate, "--label_space": args.label_space}
     made_here = is_json_with("num_rows", "rows", **files_of(args))
     check_output("--output", args.output, inputs, overwrite=args.overwrite, made_here=made_here)

@@ -45,6 +45,15 @@ def run(folder, baseline: list[str], candidate: list[str], *options) -> Result:
     return run_command("compare_runs", *given, folder=folder)
 
 
+def test_a_pair_of_files_that_is_given_twice_does_not_count_as_two_seeds(folder):
+    again = ["ce_0.parquet", "ce_1.parquet", f"../{folder.name}/ce_0.parquet"]
+    result = run(folder, again, ["kd_0.parquet", "kd_1.parquet", "kd_0.parquet"])
+    assert result.returncode == 1
+    assert "ce_0.parquet and" in result.stderr
+    assert "are compared more than once: give each pair once" in result.stderr
+    assert run(folder, ["ce_0.parquet"] * 2, ["kd_0.parquet", "kd_1.parquet"], "--ks", 1).returncode == 0
+
+
 def test_two_files_give_bootstrap_and_mcnemar(folder):
     options = ["--ks", 1, 2, "--num_resamples", 200, "--label_space", "labels.json", "--output", "comparison.json"]
     result = run(folder, ["ce_0.parquet"], ["kd_0.parquet"], *options)
