@@ -9,12 +9,16 @@ per-row values come from `metrics.row_log_losses`, `row_brier_scores`, `row_edit
 `row_calibration_gaps`.
 """
 
+import functools
+import logging
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 import scipy.stats
+
+logger = logging.getLogger(__name__)
 
 # (values (N, M), how often each row was drawn (R, N)) -> the metric of each column in each resample (R, M).
 ResampledMetric = Callable[[np.ndarray, np.ndarray], np.ndarray]
@@ -138,7 +142,9 @@ def paired_bootstrap(
 
     Both models are measured on the same resampled rows. The p-value is twice the share of resamples in which the
     difference has the other sign or is zero, counting the data as one such resample, so it is at least 2 /
-    (num_resamples + 1).
+    (num_resamples + 1). It is also at least 2 / 2^G for G groups, the least that flips of their signs could give: few
+    videos that agree are no strong evidence, although all of their resamples agree. One group alone has an interval
+    without width, which is logged.
 
     Args:
         baseline, candidate (`np.ndarray` of shape `(N,)` or `(N, S)`): One number per row: top-k hits, or their mean
@@ -158,7 +164,8 @@ def paired_bootstrap(
     def of_both(row_counts: np.ndarray) -> np.ndarray:
         return metric(values, row_counts).reshape(len(row_counts), 2, -1).mean(axis=2)  # (R, 2)
 
-    observed, resampled = _resample(of_both, len(values), num_resamples, groups, confidence, seed)
+    group_of, num_groups = _numbered(groups, len(values))
+    observed, resampled = _resample(of_both, group_of, num_resamples, confidence, seed)
     differences = resampled[:, 1] - resampled[:, 0]
     low, high = _percentiles(differences, confidence)
     tolerance = 1e-12 * np.abs(values).max()  # smaller differences are due to rounding
@@ -169,7 +176,7 @@ def paired_bootstrap(
         difference=float(observed[1] - observed[0]),
         low=low,
         high=high,
-        p_value=min(1.0, 2 * (int(fewer) + 1) / (num_resamples + 1)),
+        p_value=min(1.0, max(2 * (int(fewer) + 1) / (num_resamples + 1), 2.0 ** (1 - num_groups))),
     )
 
 
@@ -198,7 +205,8 @@ def bootstrap_interval(
     def of_model(row_counts: np.ndarray) -> np.ndarray:
         return metric(columns, row_counts).mean(axis=1, keepdims=True)  # (R, 1)
 
-    observed, resampled = _resample(of_model, len(values), num_resamples, groups, confidence, seed)
+    group_of, _ = _numbered(groups, len(values))
+    observed, resampled = _resample(of_model, group_of, num_resamples, confidence, seed)
     return BootstrapInterval(float(observed[0]), *_percentiles(resampled[:, 0], confidence))
 
 
@@ -259,22 +267,30 @@ def student_t_interval(values: Sequence[float] | np.ndarray, *, confidence: floa
     return SeedInterval(mean, std, mean - half_width, mean + half_width)
 
 
+def _numbered(groups: Sequence | np.ndarray | None, num_rows: int) -> tuple[np.ndarray, int]:
+    """Returns the number of each row's group, `(N,)`, and how many groups there are. Default: each row is a group."""
+    group_of = np.arange(num_rows) if groups is None else np.unique(groups, return_inverse=True)[1]
+    if group_of.shape != (num_rows,):
+        raise ValueError(f"groups has shape {group_of.shape} for {num_rows} rows: give the group of each row.")
+    num_groups = int(group_of.max()) + 1
+    if num_groups == 1:
+        _warn_of_one_group()
+    return group_of, num_groups
+
+
+@functools.cache
+def _warn_of_one_group():
+    logger.warning("All rows are of one group, such as one video: intervals have no width and say nothing.")
+
+
 def _resample(
-    metric: Callable[[np.ndarray], np.ndarray],
-    num_rows: int,
-    num_resamples: int,
-    groups: Sequence | np.ndarray | None,
-    confidence: float,
-    seed: int,
+    metric: Callable[[np.ndarray], np.ndarray], group_of: np.ndarray, num_resamples: int, confidence: float, seed: int
 ) -> tuple[np.ndarray, np.ndarray]:
     """Returns a metric of row counts `(R, N)` on the rows themselves, `(M,)`, and on resamples of groups, `(R, M)`."""
     _check_share("confidence", confidence)
     if num_resamples < 1:
         raise ValueError(f"num_resamples is {num_resamples}: give a positive number.")
-    group_of = np.arange(num_rows) if groups is None else np.unique(groups, return_inverse=True)[1]
-    if group_of.shape != (num_rows,):
-        raise ValueError(f"groups has shape {group_of.shape} for {num_rows} rows: give the group of each row.")
-    num_groups = int(group_of.max()) + 1
+    num_rows, num_groups = len(group_of), int(group_of.max()) + 1
     rng = np.random.default_rng(seed)
     resampled = []
     for start in range(0, num_resamples, step := max(1, DRAWS_AT_ONCE // num_rows)):

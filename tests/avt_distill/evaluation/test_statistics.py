@@ -6,6 +6,7 @@ import math
 import numpy as np
 import pytest
 
+from avt_distill.evaluation import statistics
 from avt_distill.evaluation.statistics import (
     SeedInterval,
     bootstrap_interval,
@@ -117,6 +118,16 @@ def test_bootstrap_p_values_are_uniform_where_the_models_are_equally_good():
         p_values.append(paired_bootstrap(baseline, candidate, num_resamples=300, seed=seed).p_value)
     assert 0.01 <= np.mean(np.array(p_values) < 0.05) <= 0.10
     assert 0.40 <= np.mean(np.array(p_values) < 0.5) <= 0.60
+
+
+@pytest.mark.parametrize(("num_videos", "p_value"), [(1, 1.0), (2, 0.5), (6, 2 / 2**6), (30, 2 / 4001)])
+def test_few_videos_that_agree_are_no_strong_evidence(caplog, num_videos, p_value):
+    """All resamples of any number of videos agree if the videos do; with one video, all resamples even equal it."""
+    statistics._warn_of_one_group.cache_clear()
+    groups = np.repeat(np.arange(num_videos), 5)
+    result = paired_bootstrap(np.zeros(len(groups)), np.ones(len(groups)), num_resamples=4000, groups=groups)
+    assert result.p_value == pytest.approx(p_value)
+    assert ("intervals have no width" in caplog.text) == (num_videos == 1)
 
 
 def test_swapping_the_models_mirrors_the_result():
