@@ -23,6 +23,7 @@ TITLES = {
 MEASURES = ("top1", "top5", "class_mean_top5", "log_loss")
 RESAMPLES = 1000
 ALONE = ", alone"  # not mixed with counts
+OF_RECIPES = (" of recipes", " on recipes")
 
 
 class Cells:
@@ -150,15 +151,15 @@ def _of_count(cells: Cells, count: int, part: str) -> dict[str, dict]:
 
 def _compared(name: str, part: str) -> list[str]:
     """Returns the names of the models that a model is compared with."""
+    plain = name.removesuffix(BALANCED).removesuffix(ALONE)
+    others = [CONTROLS[plain]] if plain in CONTROLS and not name.endswith(BALANCED) else []
+    if plain.endswith(OF_RECIPES):  # the same language model before it was adapted
+        others.append(plain[: -len(OF_RECIPES[0])])
     if part == "student":
-        plain = name.removesuffix(BALANCED)
-        return [BASELINE, SMOOTHED, COUNTS_MIXED, *([CONTROLS[plain]] if plain in CONTROLS and plain == name else [])]
+        return [BASELINE, SMOOTHED, COUNTS_MIXED, *others]
     if name.endswith(ALONE):
-        plain = name.removesuffix(ALONE)
-        if plain in COUNTS:
-            return []
-        return [LOG_LINEAR + ALONE, *([CONTROLS[plain] + ALONE] if plain in CONTROLS else [])]
-    return [COUNTS_MIXED, *([CONTROLS[name]] if name in CONTROLS else [])]
+        return [] if plain in COUNTS else [LOG_LINEAR + ALONE, *(other + ALONE for other in others)]
+    return [COUNTS_MIXED, *others]
 
 
 def _tables(numbers: Mapping[int, Mapping[str, dict]], num_videos: int) -> str:
