@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 from functools import cached_property
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -9,10 +10,11 @@ import scipy.special
 
 from ..data.builder import AnticipationBuilder
 from ..evaluation.scores import ScoreTable
+from ..runs.folder import read_record
 from ..student.arguments import RunArguments
 from ..student.logistic import out_of_fold_log_probs
 from ..student.run import run_arguments, variants
-from ..student.training import StudentData, part_of, trained_student
+from ..student.training import RESULTS, StudentData, part_of, trained_student
 from ..teacher.cross_fitting import assign_folds
 from .arguments import ReaderArguments
 from .fusion import fit_weights, pooled
@@ -96,7 +98,7 @@ def student_member(run: FoldRun, variant: str) -> Member:
     tables = [trained_student(run.arguments(variant, seed), run.data) for seed in run.seeds]
     answers = [_log_probs(table, run.rows["uid"].to_numpy()) for table in tables]
     if run.is_given:
-        return Member(NAMES[variant], None, answers)
+        return Member(name_of_given(str(run.args.model_name_or_path)), None, answers)
     held_out = np.empty((len(run.train), run.num_actions))
     fold_of_row = rows_of(run.data.train)["video_id"].map(run.fold_of).to_numpy()
     for fold in range(run.args.inner_folds):
@@ -106,6 +108,13 @@ def student_member(run: FoldRun, variant: str) -> Member:
         labelled = (run.train["video_id"].map(run.fold_of) == fold).to_numpy()
         held_out[labelled] = _log_probs(table, run.train["uid"].to_numpy()[labelled])
     return Member(NAMES[variant], held_out, answers)
+
+
+def name_of_given(name_or_path: str) -> str:
+    """Returns the name of a finished checkpoint in the table: "distilled" if it records a teacher, else "student"."""
+    results = Path(name_or_path) / RESULTS
+    has_teacher = results.is_file() and read_record(results).get("teacher") is not None
+    return NAMES["distilled" if has_teacher else "baseline"]
 
 
 def probe_member(run: FoldRun) -> Member:

@@ -98,6 +98,7 @@ def fit_fold(args: ReaderArguments) -> FoldResult:
     choose_splits(args, builder)
     with args.main_process_first(local=False):
         run = FoldRun(args, builder, student_data(args, builder))
+    _check_recognizer_width(run)
     if run.is_given:
         check_as_it_is(str(args.model_name_or_path), builder)
     teacher = None if args.teacher is None else TeacherScorer.from_pretrained(args.teacher)
@@ -176,6 +177,15 @@ def _calibrations(run: FoldRun, student: Member, pool: Member) -> dict[str, dict
             except ValueError as error:  # no temperature is best: the run is still measured
                 logger.warning("'%s' is not calibrated. %s", member.name, error)
     return calibrations
+
+
+def _check_recognizer_width(run: FoldRun):
+    """Raises a `ValueError` if the recognizer is to read more columns than stored features have."""
+    width, store = run.args.recognizer_feature_dim, run.data.student_input.store
+    if width is not None and store is not None and width > store.feature_dim:
+        raise ValueError(
+            f"recognizer_feature_dim is {width}, but features have {store.feature_dim} columns: give at most as many."
+        )
 
 
 def _settings(run: FoldRun) -> dict:

@@ -390,6 +390,16 @@ def test_a_checkpoint_as_it_is_gets_a_reader_and_is_not_trained(kitchen, fitted,
     )
 
 
+def test_a_finished_checkpoint_that_was_distilled_is_not_listed_as_one_without_text(fitted, tmp_path):
+    given = tmp_path / "checkpoint"
+    shutil.copytree(fitted / "baseline_seed0", given)
+    assert members.name_of_given(str(given)) == "student"
+    results = read_json(given / "results.json")
+    write_json(given / "results.json", {**results, "teacher": {"model": "bert"}})
+    assert members.name_of_given(str(given)) == "distilled"
+    assert members.name_of_given("user/checkpoint") == "student"  # on the Hub, whose records are not read
+
+
 def test_a_checkpoint_of_other_actions_is_refused(kitchen, tmp_path):
     tiny_model(tiny_config(num_labels=4)).save_pretrained(tmp_path / "other")
     more = ["--features", kitchen / "features", "--output_dir", tmp_path / "run"]
@@ -461,6 +471,12 @@ def test_folds_are_refused_where_there_are_none(kitchen, tmp_path):
 def test_options_out_of_range_are_refused(kitchen, tmp_path, options, message):
     with pytest.raises(SystemExit, match=message):
         fit(kitchen, tmp_path / "run", *options)
+
+
+def test_a_recognizer_wider_than_the_features_is_refused_before_students_are_trained(kitchen, tmp_path):
+    with pytest.raises(SystemExit, match=r"recognizer_feature_dim is 1000, but features have \d+ columns"):
+        fit(kitchen, tmp_path / "run", "--recognizer_feature_dim", 1000)
+    assert not list(tmp_path.glob("run/*_seed0"))
 
 
 def test_a_folder_that_is_no_run_is_refused(tmp_path):
