@@ -38,6 +38,7 @@ MEMORY = "class scores of a recognizer, with memory"
 # Results on distilled students of each data set, and how tables name it.
 STUDENTS = {
     "fifty_salads_students": "50 Salads, 17 actions, real frames",
+    "fifty_salads_all": "50 Salads, 17 actions, real frames",
     "breakfast_students": "Breakfast, 48",
     "egtea_few": "EGTEA Gaze+, 106",
     "egtea_students": "EGTEA Gaze+, 106",
