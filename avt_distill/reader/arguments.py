@@ -38,10 +38,10 @@ class ReaderArguments(RunArguments):
     def __post_init__(self):
         from modeling_avt.rules_avt import Number, OrNone  # imports torch, which --help does not need
 
-        from ..runs.options import COUNT, SHARE
+        from ..runs.options import COUNT, POSITIVE, SHARE
 
         super().__post_init__()
-        rules = {"reader_frame_rate": OrNone(Number(above=0)), "num_phases": COUNT, "beam": COUNT, "min_start": SHARE}
+        rules = {"reader_frame_rate": OrNone(POSITIVE), "num_phases": COUNT, "beam": COUNT, "min_start": SHARE}
         rules |= {"followers": OrNone(COUNT), "recognizer_feature_dim": OrNone(COUNT)}
         rules |= {"error_rate": OrNone(Number(above=0, below=1))}
         for name, rule in rules.items():

@@ -8,6 +8,7 @@ from modeling_avt.temporal_avt import TIME_RULES
 
 SEED = WholeNumber(least=0, most=2**32 - 1)
 RATE = Number(least=0)
+POSITIVE = Number(above=0)
 SHARE = Number(least=0, below=1)
 COUNT = WholeNumber(least=1)
 RATE_OR_NONE = OrNone(RATE)

@@ -4,9 +4,8 @@ from pathlib import Path
 
 import pandas as pd
 
-from modeling_avt.rules_avt import Number
-
 from ...runs.names import file_name
+from ...runs.options import POSITIVE
 from ...runs.texts import read_user_json, read_user_text
 from ..builder import Annotations, AnticipationBuilder, AnticipationConfig
 from ..labels import LabelSpace
@@ -60,7 +59,7 @@ def _read_segment_form(folder: Path, fold: str) -> tuple[LabelSpace, pd.DataFram
     if not isinstance(meta, dict) or not set(wanted) <= set(meta) or fold not in meta["test_videos_of_fold"]:
         raise AnnotationError(f"{folder / 'meta.json'} has not {', '.join(wanted)} with fold {fold}: add them.")
     table = read_csv(folder / "segments.csv", "video_id", "start_frame", "end_frame", "action_class")
-    fps = float(Number(above=0)(f"{folder / 'meta.json'}: frame_rate", meta["frame_rate"]))
+    fps = float(POSITIVE(f"{folder / 'meta.json'}: frame_rate", meta["frame_rate"]))
     return LabelSpace(meta["actions"]), table, meta["test_videos_of_fold"][fold], fps
 
 

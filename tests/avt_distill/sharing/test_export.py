@@ -30,7 +30,8 @@ from modeling_avt.reader_avt import HistoryReader, pool
 HAS_ONNX = all(importlib.util.find_spec(name) for name in ("onnxruntime", "onnxscript"))
 # The window is shorter than the head's input: its oldest frames are never observed.
 VIDEO = tiny_vit_config(**{**VERB_NOUN, "verb_id2label": {1: "mix", 0: "cut"}}, tau_o=2.0, head_num_layers=1)
-FEATURES = tiny_config(intermediate_dim=20, head_num_layers=1)
+CALIBRATION = {"temperature": 4.0, "error_rate": 0.2, "threshold": 0.9, "delta": 0.1}
+FEATURES = tiny_config(intermediate_dim=20, head_num_layers=1, calibration=CALIBRATION)
 
 
 @pytest.fixture(scope="module")
@@ -212,16 +213,14 @@ def test_a_model_is_exported_without_being_changed(tmp_path):
     assert model.dtype == torch.bfloat16
 
 
-def test_scores_calibrated_as_described_are_those_of_the_pipeline(tmp_path):
+def test_scores_calibrated_as_described_are_those_of_the_pipeline(exported_features):
     """The programs return uncalibrated scores, so their description has the calibration that pipelines apply."""
-    calibration = {"temperature": 4.0, "error_rate": 0.2, "threshold": 0.9, "delta": 0.1}
-    model = tiny_model(tiny_config(intermediate_dim=20, head_num_layers=1, calibration=calibration))
-    export_model(model, tmp_path)
-    described = json.loads((tmp_path / "programs.json").read_text())["calibration"]
+    model, folder = tiny_model(FEATURES), exported_features[0]
+    described = json.loads((folder / "programs.json").read_text())["calibration"]
     assert "below the threshold" in described.pop("use")
-    assert described == calibration
+    assert described == CALIBRATION
     features = 5 * torch.randn(1, 4, 12, generator=torch.Generator().manual_seed(0))
-    program = torch.export.load(tmp_path / "feature_model.pt2").module()
+    program = torch.export.load(folder / "feature_model.pt2").module()
     logits = program(features, torch.ones(1, 4, dtype=torch.bool))[0].detach()
     best = float((logits / described["temperature"]).softmax(-1).max())
     answers = ActionAnticipationPipeline(model)({"video_features": features[0], "frames_per_second": 1.0}, at=3.0)
