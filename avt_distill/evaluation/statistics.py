@@ -164,11 +164,12 @@ def paired_bootstrap(
     def of_both(row_counts: np.ndarray) -> np.ndarray:
         return metric(values, row_counts).reshape(len(row_counts), 2, -1).mean(axis=2)  # (R, 2)
 
-    group_of, num_groups = _numbered(groups, len(values))
+    group_of = _numbered(groups, len(values))
     observed, resampled = _resample(of_both, group_of, num_resamples, confidence, seed)
     differences = resampled[:, 1] - resampled[:, 0]
     low, high = _percentiles(differences, confidence)
     tolerance = 1e-12 * np.abs(values).max()  # smaller differences are due to rounding
+    least = 2.0 ** -int(group_of.max())  # 2 / 2^G
     fewer = min(np.count_nonzero(differences <= tolerance), np.count_nonzero(differences >= -tolerance))
     return PairedBootstrap(
         baseline=float(observed[0]),
@@ -176,7 +177,7 @@ def paired_bootstrap(
         difference=float(observed[1] - observed[0]),
         low=low,
         high=high,
-        p_value=min(1.0, max(2 * (int(fewer) + 1) / (num_resamples + 1), 2.0 ** (1 - num_groups))),
+        p_value=min(1.0, max(2 * (int(fewer) + 1) / (num_resamples + 1), least)),
     )
 
 
@@ -205,8 +206,7 @@ def bootstrap_interval(
     def of_model(row_counts: np.ndarray) -> np.ndarray:
         return metric(columns, row_counts).mean(axis=1, keepdims=True)  # (R, 1)
 
-    group_of, _ = _numbered(groups, len(values))
-    observed, resampled = _resample(of_model, group_of, num_resamples, confidence, seed)
+    observed, resampled = _resample(of_model, _numbered(groups, len(values)), num_resamples, confidence, seed)
     return BootstrapInterval(float(observed[0]), *_percentiles(resampled[:, 0], confidence))
 
 
@@ -267,15 +267,14 @@ def student_t_interval(values: Sequence[float] | np.ndarray, *, confidence: floa
     return SeedInterval(mean, std, mean - half_width, mean + half_width)
 
 
-def _numbered(groups: Sequence | np.ndarray | None, num_rows: int) -> tuple[np.ndarray, int]:
-    """Returns the number of each row's group, `(N,)`, and how many groups there are. Default: each row is a group."""
+def _numbered(groups: Sequence | np.ndarray | None, num_rows: int) -> np.ndarray:
+    """Returns the number of each row's group, from 0 on, `(N,)`. Default: each row is a group."""
     group_of = np.arange(num_rows) if groups is None else np.unique(groups, return_inverse=True)[1]
     if group_of.shape != (num_rows,):
         raise ValueError(f"groups has shape {group_of.shape} for {num_rows} rows: give the group of each row.")
-    num_groups = int(group_of.max()) + 1
-    if num_groups == 1:
+    if not group_of.any():
         _warn_of_one_group()
-    return group_of, num_groups
+    return group_of
 
 
 @functools.cache

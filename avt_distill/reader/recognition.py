@@ -34,15 +34,12 @@ class Recognition:
         temperature (`float`): Temperature of these, which recognizers of all seeds get.
         classifiers (`dict[int, LinearClassifier]`): A classifier of frame features for each seed, the same for all if
             features are stored; empty if students have recognizers of their own.
-        by_students (`bool`): Whether recognition depends on students: on their recognizers, or on frames that they
-            encode. Otherwise a classifier of stored features is the same for all students.
     """
 
     frames: dict[str, VideoFrames]
     held_out: FrameLogProbs
     temperature: float
     classifiers: dict[int, LinearClassifier]
-    by_students: bool
 
     @property
     def same_for_all(self) -> bool:
@@ -100,8 +97,7 @@ def recognition_of(run: FoldRun, variant: str) -> Recognition:
         labelled_log_loss(np.concatenate([held_out[n] for n in videos]), labels),
     )
     logger.info("Held-out frames: %.1f %% right, log loss %.3f at temperature %.2f.", 100 * right, loss, temperature)
-    by_students = not classifiers or run.data.student_input.store is None
-    return Recognition(frames, held_out, temperature, classifiers, by_students)
+    return Recognition(frames, held_out, temperature, classifiers)
 
 
 def recognized(model: AVTForAnticipation, frames: dict[str, VideoFrames]) -> FrameLogProbs:

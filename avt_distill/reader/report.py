@@ -35,8 +35,6 @@ class FoldResult:
         chosen (`dict`): What was chosen on training videos.
         student, pool (`str`): The members that get the reader that stays, and that answer with it.
         folders (`list[Path]`): Of each seed's student with its reader.
-        reads_distilled (`bool`): Whether the readers of all rows read what the distilled students recognize, so that
-            "student + reader" is not free of soft labels.
     """
 
     rows: pd.DataFrame
@@ -45,7 +43,6 @@ class FoldResult:
     student: str
     pool: str
     folders: list[Path]
-    reads_distilled: bool
 
 
 def report(folder: Path, folds: Mapping[str, FoldResult], seeds: Sequence[int]) -> str:
@@ -92,7 +89,7 @@ def report(folder: Path, folds: Mapping[str, FoldResult], seeds: Sequence[int]) 
     if calibration:
         lines.append(f"\nCalibrated on held-out training videos\n{calibration_table(calibration)}")
     lines.append(f"\n{EXPLANATION}")
-    if first.reads_distilled:
+    if "student" in pooled and first.chosen["frames_recognized_by"] == "distilled":
         lines.append(READS_DISTILLED)
     lines.append(
         f"\nA student with its reader, and a model card: {first.folders[0]}; scores of all in the folders reader/"

@@ -133,12 +133,14 @@ def fit_fold(args: ReaderArguments) -> FoldResult:
             weights[pair.name] = weights_of_pair
     answers = {member.name: member.answers for member in [*students, *members, *fused]}
     answers["true history"] = [_true_history(run, videos, choices[args.kinds[-1]].prior_weight)] * len(run.seeds)
+    # Otherwise it depends on students: on their recognizers, or on frames that they encode.
+    is_apart = bool(recognition.classifiers) and run.data.student_input.store is not None
     chosen = {
         "probe_l2": None if run.data.probe is None else run.data.probe.l2,
         "temperature": recognition.temperature,
         "readers": {kind: {k: v for k, v in asdict(c).items() if k != "answers"} for kind, c in choices.items()},
         "weights": weights,
-        "frames_recognized_by": students[-1].name if recognition.by_students else "a classifier of stored features",
+        "frames_recognized_by": "a classifier of stored features" if is_apart else students[-1].name,
         "held_out_frames_right": share_right(recognition.held_out, recognition.frames),
         "evaluation_frames_right": right,
     }
@@ -153,8 +155,7 @@ def fit_fold(args: ReaderArguments) -> FoldResult:
     of_pool = calibrations.get(fused[-1].name)
     reader.settings = replace(reader.settings, fusion_weights=weights[fused[-1].name], calibration=of_pool)
     folders = _save(run, last, recognition, reader, fused[-1], calibrations.get(students[-1].name))
-    reads_distilled = recognition.by_students and len(students) > 1
-    result = FoldResult(run.rows, answers, chosen, students[-1].name, fused[-1].name, folders, reads_distilled)
+    result = FoldResult(run.rows, answers, chosen, students[-1].name, fused[-1].name, folders)
     if args.should_save:
         _write(run, folder, result)
     return result

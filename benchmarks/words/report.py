@@ -154,7 +154,7 @@ def _compared(name: str, part: str) -> list[str]:
     plain = name.removesuffix(BALANCED).removesuffix(ALONE)
     others = [CONTROLS[plain]] if plain in CONTROLS and not name.endswith(BALANCED) else []
     if plain.endswith(OF_RECIPES):  # the same language model before it was adapted
-        others.append(plain[: -len(OF_RECIPES[0])])
+        others.append(plain.rsplit(" ", 2)[0])
     if part == "student":
         return [BASELINE, SMOOTHED, COUNTS_MIXED, *others]
     if name.endswith(ALONE):

@@ -17,7 +17,8 @@ from avt_distill.teacher.worded import WordedLogLinear
 from benchmarks import simulation
 from benchmarks.simulation import CausalRecognizer, error_statistics
 from benchmarks.words import __main__ as words
-from benchmarks.words import data, parts, texts
+from benchmarks.words import data, parts, report, texts
+from benchmarks.words.curves import BASELINE, SMOOTHED
 from modeling_avt.transitions_avt import text_state
 
 NOUNS = ("bowl", "egg", "knife", "pan", "tomato")
@@ -319,3 +320,18 @@ def test_the_real_recognizer_is_compared_with_the_simulated_one(tmp_path, capsys
     right = next(line for line in lines if line[0] == "right")
     assert float(right[1]) == pytest.approx(0.6, abs=0.05)
     assert float(right[2]) == pytest.approx(float(right[1]), abs=0.05)
+
+
+@pytest.mark.parametrize(
+    ("name", "part", "others"),
+    [
+        ("vectors of recipes", "true", ["counts", "vectors, scrambled", "vectors"]),
+        ("vectors of recipes, alone", "true", ["log-linear, alone", "vectors, scrambled, alone", "vectors, alone"]),
+        ("fine-tuned, asked", "reader", ["counts", "fine-tuned, scrambled, asked"]),
+        ("fine-tuned on recipes", "student", [BASELINE, SMOOTHED, "counts", "fine-tuned, scrambled", "fine-tuned"]),
+        ("counts, balanced", "student", [BASELINE, SMOOTHED, "counts"]),
+        ("bigram, alone", "true", []),
+    ],
+)
+def test_models_are_compared_with_their_controls_and_with_themselves_before_recipes(name, part, others):
+    assert report._compared(name, part) == others
