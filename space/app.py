@@ -11,6 +11,7 @@ import base64
 import html
 import importlib
 import io
+import math
 import os
 import signal
 import sys
@@ -36,7 +37,7 @@ THEME = gr.themes.Default(font=["system-ui", "sans-serif"], font_mono=["ui-monos
 def main(arguments: list[str] | None = None):
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--model", default=os.environ.get("AVT_MODEL"), help="folder, or name on the Hub")
-    parser.add_argument("--every", type=float, default=1.0, help="seconds between moments (default: 1)")
+    parser.add_argument("--every", type=seconds, default=1.0, help="seconds between moments (default: 1)")
     parser.add_argument("--port", type=int, help="default: the first free one from 7860")
     args = parser.parse_args(arguments)
     if args.model is None:
@@ -48,6 +49,8 @@ def main(arguments: list[str] | None = None):
             watch_live = pipeline("action-anticipation", model=args.model, trust_remote_code=True, device="cpu")
     except (ValueError, OSError) as error:
         sys.exit(f"error: {error}")
+    except KeyError:  # a model of transformers that has no such task
+        sys.exit(f"error: {args.model} does not anticipate actions: give a checkpoint of type avt.")
     if anticipate.model.config.backbone_config is None:
         attach = f"avt-distill attach_encoder {args.model}"
         sys.exit(f"error: {args.model} reads features, not videos: give the checkpoint that `{attach}` writes.")
@@ -61,6 +64,14 @@ def main(arguments: list[str] | None = None):
         page = build_page(anticipate, os.path.basename(os.path.normpath(args.model)), args.every, uploads, streams)
         # gradio would otherwise store runs, including uploads, in the visitor's browser.
         page.launch(server_port=args.port, theme=THEME, max_file_size=f"{LARGEST_MB}mb", run_history=False)
+
+
+def seconds(text: str) -> float:
+    """Returns a time that was given as an option."""
+    value = float(text)
+    if not 0 < value < math.inf:
+        raise argparse.ArgumentTypeError(f"{text} s: give a finite time above 0")
+    return value
 
 
 def new_stream(anticipate: Pipeline):

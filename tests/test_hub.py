@@ -303,7 +303,7 @@ def test_a_language_model_is_pushed_once_at_the_end_and_without_the_token(hub, t
 
 def test_a_language_model_that_is_pushed_in_training_loads(hub, tmp_path, tiny_encoder):
     strategies = ("every_save", "checkpoint", "all_checkpoints")
-    named = {"save_steps": 2, "max_steps": 4}
+    named = {"save_steps": 2, "max_steps": 4, "hub_always_push": "true"}  # otherwise not while one is running
     runs = [adaptation(tmp_path, tiny_encoder, strategy, hub_strategy=strategy, **named) for strategy in strategies]
     check_nothing_leaks(hub, tmp_path, hub.run("".join(runs), "here"), tiny_encoder)
     folders = {"every_save": set(), "checkpoint": {"last-checkpoint"}}

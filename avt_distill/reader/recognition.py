@@ -90,7 +90,7 @@ def recognition_of(run: FoldRun, variant: str) -> Recognition:
     else:
         held_out, l2 = _held_out_by_classifiers(run, variant, frames)
         classifiers = _classifiers(run, variant, frames, l2)
-    temperature = _calibrated(np.concatenate([held_out[name] for name in videos]), labels)
+    temperature = best_temperature(np.concatenate([held_out[name] for name in videos]), labels)
     held_out = {name: scipy.special.log_softmax(held_out[name] / temperature, axis=1) for name in videos}
     right, loss = (
         share_right(held_out, frames),
@@ -210,7 +210,14 @@ def _leading(run: FoldRun, video: VideoFrames) -> np.ndarray:
     return video.features[:, : run.args.recognizer_feature_dim]
 
 
-def _calibrated(log_probs: np.ndarray, labels: np.ndarray) -> float:
+def best_temperature(log_probs: np.ndarray, labels: np.ndarray) -> float:
     """Returns the temperature that gives held-out frames the least log loss."""
     losses = [labelled_log_loss(scipy.special.log_softmax(log_probs / value, axis=1), labels) for value in TEMPERATURES]
-    return float(TEMPERATURES[int(np.argmin(losses))])
+    best = float(TEMPERATURES[int(np.argmin(losses))])
+    if best == TEMPERATURES[-1]:
+        logger.warning(
+            "On held-out frames the recognizer is too sure of itself even at temperature %g, the highest that is "
+            "tried: train it on more videos.",
+            best,
+        )
+    return best

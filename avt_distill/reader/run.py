@@ -13,7 +13,7 @@ from modeling_avt.modeling_avt import AVTForAnticipation
 from modeling_avt.reader_avt import HistoryReader
 
 from ..data.loading import choose_splits, dataset_builder
-from ..data.performances import performance_of
+from ..data.performances import check_unseen, performance_of
 from ..evaluation.benchmark_metrics import benchmark_metrics
 from ..evaluation.calibrating import fitted_calibration
 from ..evaluation.scores import WEIGHTS, ScoreTable
@@ -21,11 +21,13 @@ from ..runs.fingerprints import checkpoint_digest, weights_digest
 from ..runs.folder import SETTINGS, check_processes, keep_settings, read_record, whole_files, write_json, write_text
 from ..runs.lock import locked
 from ..runs.outputs import check_output, holds
-from ..sharing.card_values import READER_COMPARISON
+from ..sharing.card_values import CALIBRATED, READER_COMPARISON
 from ..sharing.cards import student_card, write_card
 from ..student.building import check_as_it_is
+from ..student.calibration import keep_calibration
 from ..student.run import card_name, variants
 from ..student.training import RESULTS, student_data, table_metadata
+from ..teacher.fine_tuning import videos_of_teacher
 from ..teacher.log_linear import LogLinearModel
 from ..teacher.prediction import TeacherScorer
 from ..teacher.worded import name_vectors
@@ -104,6 +106,8 @@ def fit_fold(args: ReaderArguments) -> FoldResult:
     teacher = None if args.teacher is None else TeacherScorer.from_pretrained(args.teacher)
     if teacher is not None:  # before students are trained
         teacher.check_label_space(builder.annotations.label_space, str(args.teacher))
+        seen = videos_of_teacher(str(args.teacher)) or []
+        check_unseen(f"teacher {args.teacher}", seen, run.rows["video_id"], run.train["video_id"])
     last = list(variants(args))[-1]
     inputs = {"model_name_or_path": args.model_name_or_path}
     for seed in run.seeds:
@@ -286,8 +290,9 @@ def _save(
             recognition.give_to(model, seed, run.args.recognizer_feature_dim)
             model.attach_reader(reader)
             model.config.calibration = calibration
-            with whole_files(folder) as unfinished:
+            with whole_files(folder, replaces=[CALIBRATED]) as unfinished:
                 model.save_pretrained(unfinished)
+                keep_calibration(folder, unfinished)
                 if run.data.student_input.processor is not None:
                     run.data.student_input.processor.save_pretrained(unfinished)
             of_student = run.arguments(variant, seed).folder

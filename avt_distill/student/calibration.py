@@ -1,6 +1,7 @@
 """Calibration of a checkpoint from score files of held-out videos, stored in its `config.json`."""
 
 import json
+import logging
 from pathlib import Path
 
 from ..data.labels import UNLABELLED
@@ -12,7 +13,10 @@ from ..sharing.card_values import CALIBRATED
 from ..sharing.cards import CONFIG, README, RESULTS, checkpoint_card, is_filled_card, write_card
 from ..sharing.metadata import repository_in
 
+logger = logging.getLogger(__name__)
+
 TRAIN = "train"  # the training split if the run did not record another one
+VERSION = "transformers_version"  # in a configuration: of the library that wrote it
 OF_CHECKPOINT = ("dataset", "config_name")  # metadata that must be equal in its own scores and those of other splits
 
 
@@ -122,13 +126,41 @@ def _check_split(folder: Path, path: Path, metadata: dict, record: dict, *, unch
             )
 
 
-def _write(folder: Path, config: dict, record: dict):
-    """Writes the calibration and its record, the configuration last, and regenerates the card unless a user wrote
-    it."""
+def keep_calibration(folder: Path, unfinished: Path):
+    """Carries the calibration of a checkpoint that `calibrate` wrote over to the same checkpoint, saved again.
+
+    Args:
+        folder (`Path`): The earlier checkpoint, if there is one.
+        unfinished (`Path`): The new one, which is to replace it. If weights or settings differ, it keeps its own
+            calibration.
+    """
+    if not (folder / CALIBRATED).is_file():
+        return
+    record = read_record(folder / CALIBRATED, "calibration")
+    config, again = (read_record(of / CONFIG, "id2label") for of in (folder, unfinished))
+    _calibrated_answers(again)["calibration"] = _calibrated_answers(config)["calibration"]
+    is_same = {**again, VERSION: None} == {**config, VERSION: None}
+    if not is_same or weights_digest(folder) != weights_digest(unfinished):
+        logger.warning("The calibration of %s is dropped, since it is another model now: calibrate it again.", folder)
+        return
+    _write_calibration(unfinished, again, record)
+
+
+def _calibrated_answers(config: dict) -> dict:
+    """Returns the part of a configuration that has the calibration of a checkpoint's answers."""
+    return config["reader"] if config.get("reader") else config
+
+
+def _write_calibration(folder: Path, config: dict, record: dict):
+    """Writes the calibration and its record, the configuration last."""
     write_json(folder / CALIBRATED, record)
-    of_answers = config["reader"] if config.get("reader") else config
-    of_answers["calibration"] = record["calibration"]
+    _calibrated_answers(config)["calibration"] = record["calibration"]
     write_text(folder / CONFIG, json.dumps(config, indent=2, sort_keys=True) + "\n")  # as transformers writes it
+
+
+def _write(folder: Path, config: dict, record: dict):
+    """Writes the calibration and its record, and regenerates the card unless a user wrote it."""
+    _write_calibration(folder, config, record)
     if is_filled_card(folder / README):
         repo_id = repository_in(folder / README, default=folder.resolve().name)
         write_card(folder, checkpoint_card(folder, repo_id))

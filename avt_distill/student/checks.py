@@ -10,6 +10,7 @@ from modeling_avt.temporal_avt import REFERENCE_FEATURE_FPS
 from modeling_avt.video_io_avt import picture_folder
 
 from ..data.builder import AnticipationBuilder
+from ..data.performances import check_unseen
 from ..teacher.soft_labels import SoftLabelTable
 from .arguments import RunArguments
 from .building import StudentInput
@@ -41,16 +42,22 @@ def check_top_k(args: RunArguments, builder: AnticipationBuilder):
 
 
 def check_soft_labels(
-    table: SoftLabelTable, path: str, args: RunArguments, builder: AnticipationBuilder, train: datasets.Dataset
+    table: SoftLabelTable,
+    path: str,
+    args: RunArguments,
+    builder: AnticipationBuilder,
+    train: datasets.Dataset,
+    evaluation: datasets.Dataset,
 ):
-    """Raises a `ValueError` unless soft labels match the training rows and, unless accepted, their history rule.
+    """Raises a `ValueError` unless soft labels match the training rows and, unless accepted, their history rule, and
+    the teacher has not seen the videos to measure on.
 
     Args:
         table (`SoftLabelTable`): A teacher's soft labels.
         path (`str`): Their file, for messages.
         args (`RunArguments`): The options; `accept_other_history` permits another `history_cutoff` and `tau_a`.
         builder (`AnticipationBuilder`): The data set.
-        train (`datasets.Dataset`): Its training rows.
+        train, evaluation (`datasets.Dataset`): Its rows, to train and measure on.
     """
     own = {name: str(getattr(builder.config, name)) for name in ("history_cutoff", "tau_a")}
     own["tau_a"] = str(float(own["tau_a"]))
@@ -65,6 +72,8 @@ def check_soft_labels(
     columns = {name: train[name] for name in ("uid", "video_id", "start_s", "action")}
     table.check_shares_rows(columns["uid"], path)
     table.check_rows(columns, path)
+    of_students = set(columns["video_id"])
+    check_unseen(f"The teacher of {path}", table.videos_of_teacher, evaluation["video_id"], of_students)
 
 
 def check_what_is_seen(student_input: StudentInput, train: datasets.Dataset, evaluation: datasets.Dataset):

@@ -16,12 +16,13 @@ from modeling_avt.temporal_avt import TIME_CONTRACT
 
 from ..data.builder import AnticipationBuilder
 from ..data.past_labels import shown_actions
+from ..data.performances import check_unseen
 from ..evaluation.benchmark_metrics import benchmark_metrics
 from ..evaluation.scores import LABEL_SPACE_HASH, WEIGHTS, ScoreTable
 from ..runs.fingerprints import weights_digest
-from ..runs.folder import SETTINGS, is_record, keep_settings, write_json
+from ..runs.folder import SETTINGS, is_record, keep_settings, read_record, write_json
 from ..runs.outputs import check_output, holds
-from ..teacher.soft_labels import SoftLabelTable
+from ..teacher.soft_labels import VIDEOS, SoftLabelTable
 from .arguments import RunArguments
 from .building import StudentInput, build_student, prepare_for_features, student_input
 from .checks import check_labels, check_soft_labels, check_top_k, check_what_is_seen
@@ -33,6 +34,7 @@ from .trainer import DistillationTrainer, SoftLabelCollator
 
 FROZEN = "frozen_features"  # subfolder of a run's folder
 RESULTS = "results.json"  # written last: marks a finished student
+TRAINING_VIDEOS = "training_videos"  # there: the videos it learned from, itself, through its teacher or from its start
 
 logger = logging.getLogger(__name__)
 
@@ -74,11 +76,13 @@ def student_data(args: RunArguments, builder: AnticipationBuilder) -> StudentDat
     train, evaluation = _split(builder, args.train_split), _split(builder, args.evaluation_split)
     check_labels(args, train, evaluation)
     evaluation = labelled(evaluation)
+    start = args.model_name_or_path
+    check_unseen(f"model_name_or_path {start}", _videos_of(start), evaluation["video_id"], train["video_id"])
     soft_labels = None
     if args.soft_labels and args.distill_weight:
         tables = [SoftLabelTable.load(path, label_space=builder.annotations.label_space) for path in args.soft_labels]
         for table, path in zip(tables, args.soft_labels, strict=True):
-            check_soft_labels(table, path, args, builder, train)
+            check_soft_labels(table, path, args, builder, train, evaluation)
         soft_labels = SoftLabelTable.average(tables) if len(tables) > 1 else tables[0]
         soft_labels.select(train["uid"], missing=args.missing_soft_labels)
         if args.balance_soft_labels:
@@ -89,6 +93,13 @@ def student_data(args: RunArguments, builder: AnticipationBuilder) -> StudentDat
     fingerprint = data_fingerprint(builder, train, evaluation, inputs, soft_labels)
     probe = _probe(args, builder, train, inputs)
     return StudentData(builder, train, evaluation, inputs, soft_labels, fingerprint, args.folder, probe)
+
+
+def _videos_of(checkpoint: str | None) -> list[str]:
+    """Returns the videos that a student is recorded to have learned from; none of a checkpoint without a record."""
+    if checkpoint is None or not (Path(checkpoint) / RESULTS).is_file():
+        return []
+    return read_record(Path(checkpoint) / RESULTS).get(TRAINING_VIDEOS, [])
 
 
 def _split(builder: AnticipationBuilder, name: str | None) -> datasets.Dataset:
@@ -254,16 +265,20 @@ def _frozen_features(args: RunArguments, data: StudentData, student: AVTForAntic
 
 def _record(trainer: DistillationTrainer, data: StudentData, seconds: float) -> dict:
     """Returns the record of a finished training for `results.json`."""
-    masked = 0
+    masked, teacher, start = 0, None, trainer.args.model_name_or_path
+    videos = {*_videos_of(start), *(data.train["video_id"] if not trainer.args.is_as_it_is else [])}
     if data.soft_labels is not None and trainer.args.distill_weight:
         _, found = data.soft_labels.select(data.train["uid"], missing="mask")
         masked = int((~found).sum())
+        videos |= data.soft_labels.videos_of_teacher
+        teacher = {name: value for name, value in data.soft_labels.metadata.items() if name != VIDEOS}
     return {
         "seed": trainer.args.seed,
         "num_rows": len(data.evaluation),
         "num_training_rows": len(data.train),
         "num_rows_without_teacher": masked,
-        "teacher": None if not trainer.args.distill_weight else data.soft_labels.metadata,
+        "teacher": teacher,
+        TRAINING_VIDEOS: sorted(videos),
         "num_parameters": trainer.model.num_parameters(),
         "epochs": trainer.state.epoch,
         "steps": trainer.state.global_step,

@@ -23,7 +23,7 @@ from ..data.labels import LabelSpace
 from ..data.performances import performance_of
 from ..metrics import label_ranks
 from ..runs.fingerprints import checkpoint_digest, columns_digest, decisive_options
-from ..runs.folder import SETTINGS, is_record, keep_settings, whole_files, write_json
+from ..runs.folder import SETTINGS, is_record, keep_settings, read_record, whole_files, write_json
 from ..runs.lock import locked
 from ..runs.outputs import check_output, holds
 from ..runs.training import ResumableTrainer
@@ -183,6 +183,14 @@ def _record(trainer: Trainer, train: pd.DataFrame, held_out: pd.DataFrame) -> di
         "best_metric": state.best_metric,
         "log": state.log_history,
     }
+
+
+def videos_of_teacher(folder: str | Path) -> list[str] | None:
+    """Returns the videos that a saved teacher learned from or was stopped by; `None` if there is no record of them."""
+    if not (Path(folder) / RECORD).is_file():
+        return None
+    record = read_record(Path(folder) / RECORD)
+    return sorted({*record.get("videos", []), *record.get("held_out_videos", [])})
 
 
 def hold_out_videos(rows: pd.DataFrame, fraction: float, seed: int) -> tuple[pd.DataFrame, pd.DataFrame]:

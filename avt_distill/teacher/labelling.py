@@ -1,6 +1,7 @@
 """Labeling rows with teachers: saved, cross-fitted, count-based and zero-shot ones."""
 
 import copy
+import json
 import logging
 from collections.abc import Callable
 from pathlib import Path
@@ -16,12 +17,12 @@ from .action_text import ActionText
 from .arguments import MAX_LENGTH, TeacherArguments
 from .count_models import NGramModel
 from .cross_fitting import cross_fitted_logits
-from .fine_tuning import fine_tuned_teacher, history_rule
+from .fine_tuning import fine_tuned_teacher, history_rule, videos_of_teacher
 from .language_models import load_language_model_config, load_tokenizer
 from .log_linear import LogLinearModel
 from .prediction import TeacherScorer, different_histories
 from .scorer import Scorer
-from .soft_labels import rows_fingerprint
+from .soft_labels import VIDEOS, rows_fingerprint
 from .worded import WordedLogLinear, name_vectors
 from .zero_shot import ZeroShotScorer
 
@@ -47,6 +48,8 @@ def label_with_saved(folder: str, builder: AnticipationBuilder, rows: pd.DataFra
             f"--history_cutoff {known[0]} --tau_a {known[1]}."
         )
     metadata = {"model": folder, "trained_on": config.trained_on, "history_length": config.history_length}
+    if (videos := videos_of_teacher(folder)) is not None:
+        metadata[VIDEOS] = json.dumps(videos)
     return scorer.logits(list(rows["history"]), progress=True), metadata | {"text_form": config.text_form}
 
 
@@ -137,7 +140,8 @@ def _label_with_trained(
     fit: Fit, metadata: dict, train: pd.DataFrame, rows: pd.DataFrame, args: TeacherArguments, num_folds: int
 ) -> Labels:
     train = train[train["action"] >= 0].reset_index(drop=True)
-    metadata = {**metadata, "trained_on": rows_fingerprint(train), "cross_fit": num_folds}
+    videos = json.dumps(sorted(set(train["video_id"])))
+    metadata = {**metadata, "trained_on": rows_fingerprint(train), VIDEOS: videos, "cross_fit": num_folds}
     if num_folds:
         return cross_fitted_logits(train, rows, fit, num_folds=num_folds, seed=args.seed), metadata
     return fit(train, 0).logits(list(rows["history"])), metadata

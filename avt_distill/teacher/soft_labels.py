@@ -1,6 +1,7 @@
 """A text teacher's soft labels, stored as Parquet with metadata that identify teacher, labels and rows."""
 
 import hashlib
+import json
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -30,6 +31,7 @@ SAME_START_S = 1e-6
 REQUIRED_METADATA = (LABEL_SPACE_HASH, "model", "history_cutoff", "tau_a")
 # Metadata that the tables of an ensemble must share: the same rows with the same histories.
 SHARED_METADATA = (LABEL_SPACE_HASH, "history_cutoff", "tau_a", "labelled", "split")
+VIDEOS = "videos"
 AVERAGES = ("probabilities", "logits")
 ROWS_AT_ONCE = 1024
 
@@ -53,6 +55,7 @@ class SoftLabelTable:
             - `text_form`: their text form, see `teacher.action_text`.
             - `cross_fit`: number of folds K, where each row's teacher has not seen the row's fold; `"0"`: one teacher.
             - `trained_on`: `rows_fingerprint` of the teacher's training rows; empty for a zero-shot teacher.
+            - `videos`: JSON list of the videos that the teacher learned from, or was stopped by; absent if unknown.
             - `labelled`: `rows_fingerprint` of the labeled rows.
             - `split`: name of the split of these rows.
             - `inputs`: digest of the options, teachers and rows that decide the labels; `export_soft_labels` replaces a
@@ -90,6 +93,11 @@ class SoftLabelTable:
         self.metadata["tau_a"] = _seconds(self.metadata["tau_a"])
         if self.rows is not None:
             self.rows = _row_columns(self.rows, len(self.uids))
+
+    @property
+    def videos_of_teacher(self) -> set[str]:
+        """The names of the videos that the teacher is known to have learned from."""
+        return set(json.loads(self.metadata.get(VIDEOS, "[]")))
 
     def check_label_space(self, label_space: LabelSpace):
         """Raises a `ValueError` unless the columns are those of this label space."""
@@ -320,4 +328,6 @@ def _joined_metadata(tables: Sequence[SoftLabelTable]) -> dict[str, str]:
         values = [table.metadata.get(key, "unknown") for table in tables]
         # Names of models are repeated, since seeds of one model share its name.
         joined[key] = ", ".join(values if key == "model" else dict.fromkeys(values))
+    if VIDEOS in joined:
+        joined[VIDEOS] = json.dumps(sorted(set().union(*(table.videos_of_teacher for table in tables))))
     return joined

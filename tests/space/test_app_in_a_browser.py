@@ -13,6 +13,7 @@ import pytest
 from helpers.places import PROJECT
 from helpers.tiny_models import tiny_model, tiny_processor, tiny_vit_config
 from helpers.videos import numbered_frames, write_video
+from transformers import BertConfig, BertModel
 
 pytestmark = pytest.mark.slow
 START_S = ANSWER_S = 60
@@ -62,6 +63,25 @@ def app(tmp_path_factory):
         process.terminate()
         process.wait()
     assert not list(app.folder.glob("uploads-*"))
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (["--every", "0"], "argument --every: 0 s: give a finite time above 0"),
+        (["--every", "nan"], "argument --every: nan s: give a finite time above 0"),
+        (["--every", "often"], "argument --every: invalid seconds value: 'often'"),
+        ([], "bert does not anticipate actions: give a checkpoint of type avt."),
+    ],
+)
+def test_options_and_models_that_cannot_be_shown_are_refused_in_a_sentence(tmp_path, options, message):
+    pytest.importorskip("gradio")
+    tiny = BertConfig(vocab_size=9, hidden_size=8, num_hidden_layers=1, num_attention_heads=1)
+    BertModel(tiny).save_pretrained(tmp_path / "bert")
+    command = [sys.executable, PROJECT / "space" / "app.py", "--model", tmp_path / "bert", *options]
+    ended = subprocess.run(command, capture_output=True, text=True, env={**os.environ, "HF_HUB_OFFLINE": "1"})
+    assert ended.returncode != 0
+    assert ended.stderr.splitlines()[-1].endswith(message)
 
 
 @pytest.fixture

@@ -8,6 +8,7 @@ therefore limited, and knowledge from text helps.
 
 import json
 import random
+import re
 from pathlib import Path
 
 import av
@@ -20,6 +21,8 @@ from .own_data import OwnData
 FPS = 10
 HEIGHT_PX, WIDTH_PX = 72, 96
 ROWS, COLUMNS = np.mgrid[:HEIGHT_PX, :WIDTH_PX]
+OWN_FILES = re.compile(r"videos|recipes\.jsonl|kitchen_\d{3}\.mp4")
+HIDDEN = (".", "_")  # partial files and locks
 BLOB = ((ROWS - 48) / 16) ** 2 + ((COLUMNS - WIDTH_PX / 2) / 26) ** 2 < 1
 VERBS = ("crack", "whisk", "pour", "cut", "wash", "mix", "heat", "fry", "flip", "serve")
 # A color for each noun; milk and flour, egg and pancake, tomato and onion are hard to distinguish.
@@ -100,12 +103,12 @@ def generate_demo(folder: str | Path, *, num_videos: int = 60, num_recipes: int 
         seed (`int`, *optional*, defaults to 0): The same seed gives the same files.
 
     Raises:
-        AnnotationError: If the folder has other recipes, which would be replaced.
+        AnnotationError: If the folder has other files than an interrupted call has written.
     """
     folder = Path(folder)
     choose = random.Random(seed)
     recipes = "".join(json.dumps(_recipe(number, choose)) + "\n" for number in range(num_recipes))
-    _refuse_other_recipes(folder / "recipes.jsonl", recipes)
+    _refuse_other_files(folder, recipes)
     (folder / "videos").mkdir(parents=True, exist_ok=True)
     write_text(folder / "recipes.jsonl", recipes)
     rows = ["video_id,start_s,end_s,action,verb,noun,split"]
@@ -118,11 +121,18 @@ def generate_demo(folder: str | Path, *, num_videos: int = 60, num_recipes: int 
     write_text(folder / "segments.csv", "\n".join(rows) + "\n")
 
 
-def _refuse_other_recipes(path: Path, recipes: str):
-    """Raises `AnnotationError` if a file holds other recipes than an interrupted call has written."""
+def _refuse_other_files(folder: Path, recipes: str):
+    """Raises `AnnotationError` if a folder has files that would be replaced by the demo's or mixed with them."""
+    path = folder / "recipes.jsonl"
     if path.exists() and path.read_bytes() != recipes.encode():
         raise AnnotationError(
             f"{path} holds other recipes than the demo's, which would replace them: give another folder as data_dir."
+        )
+    found = [entry for place in (folder, folder / "videos") if place.is_dir() for entry in sorted(place.iterdir())]
+    visible = (entry for entry in found if not entry.name.startswith(HIDDEN))
+    if (other := next((entry for entry in visible if not OWN_FILES.fullmatch(entry.name)), None)) is not None:
+        raise AnnotationError(
+            f"{other} does not belong to the demo, whose videos would be mixed with it: give a new folder as data_dir."
         )
 
 

@@ -97,6 +97,7 @@ def test_a_saved_teacher_labels_any_split(kitchen, teacher, tmp_path):
     np.testing.assert_allclose(table.logits, expected, rtol=1e-5, atol=1e-6)
     assert table.metadata["history_cutoff"] == "started"
     assert table.metadata["cross_fit"] == "0"
+    assert table.videos_of_teacher == {f"v{number}" for number in range(6)}  # the training split
     assert len(SoftLabelTable.load(tmp_path / "soft" / "train.parquet").uids) == 36
 
 
@@ -115,6 +116,7 @@ def test_counts_are_averaged_with_saved_teachers(kitchen, teacher, tmp_path):
     alone = [export(kitchen, tmp_path, "--dataset", str(kitchen), *way, "--overwrite") for way in ways]
     both = export(kitchen, tmp_path, "--dataset", str(kitchen), *ways[0], *ways[1], "--overwrite")
     expected = sum(softmax(table.logits) for table in alone) / 2
+    assert [len(table.videos_of_teacher) for table in (*alone, both)] == [6, 6, 6]
     np.testing.assert_allclose(softmax(both.logits), expected, rtol=1e-5)
     assert both.metadata["model"] == f"{teacher}, log-linear"
 

@@ -269,6 +269,26 @@ def test_a_run_is_resumed_and_its_students_are_kept(kitchen, tmp_path, capsys):
         avt_distill("fit_reader", tmp_path / "run", "--inner_folds", 2, "--beam", 30)
 
 
+def test_a_calibration_by_hand_is_kept_when_the_same_reader_is_written_again(kitchen, fitted, tmp_path, caplog):
+    run = shutil.copytree(fitted, tmp_path / "run")
+    folder = run / "reader_seed0"
+    of_pool = run / "reader" / f"scores_validation_{STAYS}_seed0.parquet"
+    avt_distill("calibrate", folder, "--scores", of_pool, "--error_rate", "0.5")
+    config, record = read_json(folder / "config.json"), read_json(folder / "calibrated.json")
+    assert config["reader"]["calibration"]["error_rate"] == 0.5
+    fit(kitchen, run)
+    assert read_json(folder / "config.json") == config
+    assert read_json(folder / "calibrated.json") == record
+    assert "50 %" in (folder / "README.md").read_text()
+    assert "dropped" not in caplog.text
+
+    change_weights(folder, lambda weights: {name: weight + 1 for name, weight in weights.items()})
+    fit(kitchen, run)
+    assert read_json(folder / "config.json")["reader"]["calibration"] == {"temperature": 1.0}
+    assert not (folder / "calibrated.json").exists()
+    assert f"calibration of {folder} is dropped, since it is another model now" in caplog.text
+
+
 def write_teacher(folder: Path, kitchen: Path, language_model: Path) -> Path:
     """Writes a random teacher of the kitchen's actions."""
     space, rule = kitchen_builder(kitchen).annotations.label_space, HistoryRule()
@@ -322,6 +342,16 @@ def test_a_teacher_of_other_actions_is_refused_before_training(kitchen, tmp_path
     LabelSpace(ACTIONS[::-1]).save(other / "labels.json")
     with pytest.raises(SystemExit, match=r"teacher was trained on label space .*: its columns would stand for other"):
         fit(other, tmp_path / "run", "--teacher", teacher)
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_teacher_that_learned_from_the_evaluation_videos_is_refused_before_training(
+    kitchen, tmp_path, language_models
+):
+    teacher = write_teacher(tmp_path / "teacher", kitchen, language_models["bert"])
+    write_json(teacher / "training.json", {"videos": ["v0", "v6"], "held_out_videos": ["v7"]})
+    with pytest.raises(SystemExit, match="teacher learned from 'v6' and 1 more of the 2 videos to measure on"):
+        fit(kitchen, tmp_path / "run", "--teacher", teacher)
     assert not (tmp_path / "run").exists()
 
 

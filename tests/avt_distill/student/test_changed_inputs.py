@@ -14,6 +14,7 @@ from tiny_kitchen import kitchen_builder, write_kitchen, write_soft_labels, writ
 
 import run_distill
 from avt_distill.features.stores import write_features
+from avt_distill.runs.folder import read_json
 from avt_distill.student.building import StudentInput
 from avt_distill.student.fingerprint import _input_digest
 from avt_distill.teacher.soft_labels import ROW_COLUMNS, SoftLabelTable
@@ -242,6 +243,24 @@ def test_soft_labels_of_other_rows_are_refused(finished, tmp_path):
         SoftLabelTable(table.uids, table.logits, table.metadata, other).save(tmp_path / "other.parquet")
         with pytest.raises(SystemExit, match=rf"of other rows: of 1 of 36 the {name} differs, 'v0_3.000' first, with"):
             distill(finished, f"--soft_labels={tmp_path / 'other.parquet'}", f"--output_dir={tmp_path / 'run'}")
+
+
+def test_a_teacher_or_a_start_that_learned_from_the_evaluation_videos_is_refused(finished, tmp_path):
+    of_rows(finished, videos='["v5", "v7"]').save(tmp_path / "soft.parquet")
+    given = [f"--soft_labels={tmp_path / 'soft.parquet'}", f"--output_dir={tmp_path / 'run'}", "--baseline=false"]
+    with pytest.raises(SystemExit, match=r"soft\.parquet learned from 'v7' and 0 more of the 2 videos to measure on"):
+        distill(finished, *given)
+    assert not (tmp_path / "run").exists()
+
+    own = (finished / "data" / "run.yaml").read_text().splitlines()
+    (tmp_path / "run.yaml").write_text("\n".join(line for line in own if "model_options" not in line))
+    student = finished / "run" / "distilled_seed42"
+    assert read_json(student / "results.json")["training_videos"] == ["v0", "v1", "v2", "v3", "v4", "v5"]
+    given = [f"--features={finished / 'data' / 'features'}", f"--model_name_or_path={student}", "--distill_weight=0"]
+    given += ["--num_train_epochs=0", f"--output_dir={tmp_path / 'other'}"]
+    with pytest.raises(SystemExit, match=r"distilled_seed42 learned from 'v0' and 5 more of the 6 videos"):
+        run_distill.main([str(tmp_path / "run.yaml"), *given, "--evaluation_split=train", "--train_split=validation"])
+    run_distill.main([str(tmp_path / "run.yaml"), *given, "--evaluation_split=train"])  # of its own training rows
 
 
 @pytest.mark.parametrize(("name", "value"), [("history_cutoff", "segment_start"), ("tau_a", "0.5")])

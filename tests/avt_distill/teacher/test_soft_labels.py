@@ -265,6 +265,15 @@ def test_an_ensemble_names_its_members():
     }
 
 
+def test_an_ensemble_learned_from_the_videos_of_all_its_teachers():
+    first, second = table(metadata={"videos": '["b", "a"]'}), table(metadata={"videos": '["c", "b"]'})
+    assert first.videos_of_teacher == {"a", "b"}
+    assert table().videos_of_teacher == set()
+    assert SoftLabelTable.average([first, table(), second]).videos_of_teacher == {"a", "b", "c"}
+    assert SoftLabelTable.average([table(), second]).videos_of_teacher == {"b", "c"}
+    assert first.balanced([0]).videos_of_teacher == {"a", "b"}
+
+
 @pytest.mark.parametrize(
     ("changes", "message"),
     [

@@ -116,6 +116,16 @@ def test_the_demo_does_not_replace_the_recipes_of_a_folder(tmp_path):
     assert [path.name for path in tmp_path.iterdir()] == ["recipes.jsonl"]
 
 
+@pytest.mark.parametrize("name", ["groundTruth/a.txt", "train_S1.txt", "videos/mine.mp4", "videos/kitchen_000.avi"])
+def test_the_demo_is_not_mixed_with_the_files_of_another_data_set(tmp_path, name):
+    (tmp_path / name).parent.mkdir(exist_ok=True)
+    (tmp_path / name).touch()
+    before = sorted(tmp_path.rglob("*"))
+    with pytest.raises(AnnotationError, match="does not belong to the demo, whose videos would be mixed with it"):
+        load_anticipation_dataset("demo", data_dir=tmp_path)
+    assert sorted(tmp_path.rglob("*")) == before
+
+
 def test_an_interrupted_demo_is_continued(tmp_path):
     for _ in range(2):
         generate_demo(tmp_path, num_videos=1, num_recipes=5)
