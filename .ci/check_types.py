@@ -20,7 +20,7 @@ STRICT = (
     "avt_distill/evaluation",
     "avt_distill/runs",
 )
-CEILING = 173
+CEILING = 172
 
 
 def errors() -> list[tuple[Path, str]]:

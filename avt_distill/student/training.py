@@ -187,7 +187,7 @@ def trained_student(args: RunArguments, data: StudentData) -> ScoreTable:
         table.save(scores)
         metrics = benchmark_metrics(table, data.builder.annotations, verbs_and_nouns=True)
         results = {"scores": table.metadata, "metrics": metrics, "losses": losses, "horizons": horizons}
-        results |= _record(trainer, data, seconds)
+        results |= _record(args, trainer, data, seconds)
         write_json(folder / RESULTS, results)
     trainer.accelerator.wait_for_everyone()
     return table
@@ -263,17 +263,17 @@ def _frozen_features(args: RunArguments, data: StudentData, student: AVTForAntic
     return frozen_features(student.to(args.device), data.student_input.processor, rows, data.folder / FROZEN, shows)
 
 
-def _record(trainer: DistillationTrainer, data: StudentData, seconds: float) -> dict:
+def _record(args: RunArguments, trainer: DistillationTrainer, data: StudentData, seconds: float) -> dict:
     """Returns the record of a finished training for `results.json`."""
-    masked, teacher, start = 0, None, trainer.args.model_name_or_path
-    videos = {*_videos_of(start), *(data.train["video_id"] if not trainer.args.is_as_it_is else [])}
-    if data.soft_labels is not None and trainer.args.distill_weight:
+    masked, teacher, start = 0, None, args.model_name_or_path
+    videos = {*_videos_of(start), *(data.train["video_id"] if not args.is_as_it_is else [])}
+    if data.soft_labels is not None and args.distill_weight:
         _, found = data.soft_labels.select(data.train["uid"], missing="mask")
         masked = int((~found).sum())
         videos |= data.soft_labels.videos_of_teacher
         teacher = {name: value for name, value in data.soft_labels.metadata.items() if name != VIDEOS}
     return {
-        "seed": trainer.args.seed,
+        "seed": args.seed,
         "num_rows": len(data.evaluation),
         "num_training_rows": len(data.train),
         "num_rows_without_teacher": masked,
@@ -283,8 +283,8 @@ def _record(trainer: DistillationTrainer, data: StudentData, seconds: float) -> 
         "epochs": trainer.state.epoch,
         "steps": trainer.state.global_step,
         "training_s": round(seconds, 1),
-        "num_processes": trainer.args.world_size,
-        "device": str(trainer.args.device),
+        "num_processes": args.world_size,
+        "device": str(args.device),
         "versions": {library.__name__: library.__version__ for library in (torch, transformers)},
         "log": trainer.state.log_history,
     }
