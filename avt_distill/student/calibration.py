@@ -138,7 +138,7 @@ def keep_calibration(folder: Path, unfinished: Path):
         return
     record = read_record(folder / CALIBRATED, "calibration")
     config, again = (read_record(of / CONFIG, "id2label") for of in (folder, unfinished))
-    _calibrated_answers(again)["calibration"] = _calibrated_answers(config)["calibration"]
+    _calibrated_answers(again)["calibration"] = record["calibration"]
     is_same = {**again, VERSION: None} == {**config, VERSION: None}
     if not is_same or weights_digest(folder) != weights_digest(unfinished):
         logger.warning("The calibration of %s is dropped, since it is another model now: calibrate it again.", folder)

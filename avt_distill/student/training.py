@@ -69,7 +69,8 @@ def student_data(args: RunArguments, builder: AnticipationBuilder) -> StudentDat
     Raises:
         ValueError: If soft labels belong to another label space, other rows or another history rule, or lack rows of
             the training split while `missing_soft_labels` is `"raise"`; if more of their classes are to be compared
-            than there are; if a split has no labels; or if features or videos are missing or not finite.
+            than there are; if a split has no labels; if a teacher or the checkpoint to start from learned from a video
+            of the evaluation split; or if features or videos are missing or not finite.
     """
     check_top_k(args, builder)
     builder.download_and_prepare()
@@ -77,16 +78,18 @@ def student_data(args: RunArguments, builder: AnticipationBuilder) -> StudentDat
     check_labels(args, train, evaluation)
     evaluation = labelled(evaluation)
     start = args.model_name_or_path
-    check_unseen(f"model_name_or_path {start}", _videos_of(start), evaluation["video_id"], train["video_id"])
+    videos = [set(rows["video_id"][:]) for rows in (evaluation, train)]
+    check_unseen(f"model_name_or_path {start}", _videos_of(start), *videos)
     soft_labels = None
     if args.soft_labels and args.distill_weight:
         tables = [SoftLabelTable.load(path, label_space=builder.annotations.label_space) for path in args.soft_labels]
         for table, path in zip(tables, args.soft_labels, strict=True):
-            check_soft_labels(table, path, args, builder, train, evaluation)
+            check_soft_labels(table, path, args, builder, train)
+            check_unseen(f"The teacher of {path}", table.videos_of_teacher, *videos)
         soft_labels = SoftLabelTable.average(tables) if len(tables) > 1 else tables[0]
-        soft_labels.select(train["uid"], missing=args.missing_soft_labels)
+        soft_labels.select(train["uid"][:], missing=args.missing_soft_labels)
         if args.balance_soft_labels:
-            soft_labels = soft_labels.balanced(train["action"], args.balance_soft_labels)
+            soft_labels = soft_labels.balanced(train["action"][:], args.balance_soft_labels)
     inputs = student_input(args, builder)
     if args.process_index == 0:
         check_what_is_seen(inputs, train, evaluation)
@@ -266,9 +269,9 @@ def _frozen_features(args: RunArguments, data: StudentData, student: AVTForAntic
 def _record(args: RunArguments, trainer: DistillationTrainer, data: StudentData, seconds: float) -> dict:
     """Returns the record of a finished training for `results.json`."""
     masked, teacher, start = 0, None, args.model_name_or_path
-    videos = {*_videos_of(start), *(data.train["video_id"] if not args.is_as_it_is else [])}
+    videos = {*_videos_of(start), *([] if args.is_as_it_is else data.train["video_id"][:])}
     if data.soft_labels is not None and args.distill_weight:
-        _, found = data.soft_labels.select(data.train["uid"], missing="mask")
+        _, found = data.soft_labels.select(data.train["uid"][:], missing="mask")
         masked = int((~found).sum())
         videos |= data.soft_labels.videos_of_teacher
         teacher = {name: value for name, value in data.soft_labels.metadata.items() if name != VIDEOS}
